@@ -19,7 +19,7 @@ class Verdict(enum.Enum):
     UP = "up"
     """The installed system has requested the phone-home URL."""
     NOTHING_TO_BOOT = "nothing to boot"
-    """By configuration: the client was given no boot file, or was told to boot its own disk."""
+    """By configuration: the client was given no boot file, or boots its own disk by it."""
     ELSEWHERE = "sent to another server"
     """The boot file is on a server that is not ours, so what happened there is not known."""
     FAILED = "failed"

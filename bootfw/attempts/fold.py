@@ -142,7 +142,7 @@ class _Attempt:
     files: dict[str, None] = field(factory=dict)
     last_file: str = ""
     named: str = ""
-    """The boot file that it was told to load last, as a path."""
+    """The latest boot file that a reply named for it, as a path."""
     bytes: int = 0
     has_payload: bool = False
     verdict: Verdict = Verdict.IN_PROGRESS
@@ -559,7 +559,7 @@ class Attempts:
         return attempt
 
     def _by_file(self, path: str) -> _Attempt | None:
-        """The latest attempt of a client that was told to load *path*, and whose address is not known.
+        """The latest attempt of a client whose reply named *path*, and whose address is not known.
 
         For clients of a proxy that are behind a router: neither their DHCP nor the kernel tells their address.
         """

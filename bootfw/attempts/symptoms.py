@@ -546,7 +546,7 @@ SYMPTOMS: Sequence[Symptom] = (
     Symptom(
         "file-not-requested",
         _no_file_request,
-        'was told to load "{file}", and never requested it{others}',
+        'was given the boot file "{file}", and never requested it{others}',
         "a firewall in front of UDP 69 or of the port of HTTP, another server whose answer it has taken, or a key "
         "pressed at the machine",
         "pypxe 15, ventoy/PXE 68: PXE-E53, PXE-E55",

@@ -1,4 +1,4 @@
-"""The last DHCP packets of each client, kept in memory until a boot fails and somebody wants to see them."""
+"""The last DHCP packets of each client, kept in memory, and written to a file when a boot fails."""
 
 from collections import deque
 from collections.abc import Callable, Iterable

@@ -257,7 +257,7 @@ def check_loaders(parts: Parts) -> Iterator[Check]:
         yield Check(
             "loaders",
             PROBLEM if parts.settings.dhcp.mode == "proxy" else WARNING,
-            "no resolver is configured and no boot program is found, so no client is told what to load",
+            "no resolver is configured and no boot program is found, so no client gets a boot file",
             f"install the package ipxe, put a boot loader into {defaults.ROOTS[0]}, or add a [[resolver]]",
         )
         return
