@@ -63,6 +63,13 @@ class Lab:
         heard, self.sent[:] = list(self.sent), []
         return heard
 
+    def repeated(self, seconds: float = 3.0) -> list[Heard]:
+        """What is sent within so many seconds without a request."""
+        for _ in range(round(seconds * 10)):
+            self.network.clock.advance(0.1)
+        heard, self.sent[:] = list(self.sent), []
+        return heard
+
     def only(self, message: Message, peer: tuple[str, int, int, int] = CLIENT, via: Via = GROUP) -> Message:
         ((answer, relays, to),) = self.heard(message, peer, via)
         assert (answer.xid, answer.first(Option.CLIENT_ID), answer.first(Option.SERVER_ID)) == (

@@ -95,6 +95,40 @@ def test_the_boot_server_answers_where_it_was_asked(lab: Lab) -> None:
     assert answer.first(Option.VENDOR_CLASS) is None
 
 
+def test_the_boot_server_repeats_its_reply_for_edk2_opens_the_port_after_its_request() -> None:
+    lab = Lab(boot_server6_port)
+    message = OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None)
+    first = lab.heard(message, ("fd77::100", 4011, 0, 0), Via("fd77::1", 2, "fd77::1"))
+    assert len(first) == 1
+    assert lab.repeated(0.1) == first
+    assert lab.repeated(0.8) == []
+    assert lab.repeated(0.2) == first
+    assert lab.repeated() == []
+    assert lab.network.clock.getDelayedCalls() == []
+    assert len(lab.of(OfferMade)) == 1
+
+
+@pytest.mark.parametrize(("name", "repeats"), [("x", 2), ("x" * 100, 1), ("x" * 200, 0)])
+def test_its_repeats_are_within_the_limit_of_one_reply(name: str, repeats: int) -> None:
+    lab = Lab(boot_server6_port)
+    lab.resolver.files["uefi-v6"] = name
+    message = OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None)
+    lab.only(message, ("fd77::100", 4011, 0, 0), Via("fd77::1", 2, "fd77::1"))
+    assert len(lab.repeated()) == repeats
+
+
+def test_it_repeats_nothing_after_its_end() -> None:
+    lab = Lab(boot_server6_port)
+    lab.heard(OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None))
+    lab.protocol.close()
+    assert lab.network.clock.getDelayedCalls() == []
+
+
+def test_a_proxy_repeats_nothing_on_its_dhcp_port(lab: Lab) -> None:
+    lab.only(OVMF.message())
+    assert lab.repeated() == []
+
+
 def test_the_boot_server_leaves_alone_who_asks_another_one(lab: Lab) -> None:
     lab = Lab(boot_server6_port)
     assert lab.heard(OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, b"other"), ia=None)) == []

@@ -265,7 +265,10 @@ def test_a_dhcpv6_reply_to_an_address_that_is_not_link_local_is_at_most_three_ti
     data = pack6(message)
     replies = [
         pack6(answer)
-        for answer, _, _ in lab.heard(data, (GLOBAL, 546, 0, 2), SENT_TO_US if to_us else Via("", 2, "ff02::1:2"))
+        for answer, _, _ in [
+            *lab.heard(data, (GLOBAL, 546, 0, 2), SENT_TO_US if to_us else Via("", 2, "ff02::1:2")),
+            *lab.repeated(),
+        ]
     ]
     assert sum(map(len, replies)) <= RATIO * len(data)
 

@@ -13,7 +13,7 @@ from bootfw.dhcp.classify import NotOurs, classify6
 from bootfw.dhcp.identity import hardware_of
 from bootfw.dhcp.reply6 import answer_port, relays_back, reply_limit
 from bootfw.errors import WireError
-from bootfw.net.dhcp.port import DHCPPort, Place, Query
+from bootfw.net.dhcp.port import Place, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.linux.groups import Groups
 from bootfw.values import Address, BootMenu, BootRequest, Via
@@ -116,19 +116,15 @@ class IPv6:
         """Bytes that the reply should have at most; see reply_limit()."""
         return reply_limit(query.size, query.peer[0])
 
-    def reply(self, port: DHCPPort, query: Query, reply: Message, *, boot_server: bool = False) -> Address | None:
-        """Send *reply* back the way that the request came.
-
-        :return: where it went; None: it is too long to be sent.
-        """
+    def packed(self, query: Query, reply: Message) -> bytes | None:
+        """*reply* as a datagram, by the relays that the request came by; None: it is too long to be sent."""
         data = pack(reply, relays_back(query.relays))
         # Requests by a relay are from a client as a rule, and the reply goes to that relay. See docs/security.md.
-        if len(data) > (LARGEST if query.relays else self.limit(query)):
-            return None
+        return None if len(data) > (LARGEST if query.relays else self.limit(query)) else data
+
+    def answer_address(self, query: Query) -> Address:
+        """Where the reply to *query* goes: to the client, or to the last relay."""
         host, udp_port, *scope = query.peer
-        if not boot_server:
-            ports = self.settings
-            udp_port = answer_port(query.relays, udp_port, server_port=ports.server_port, client_port=ports.client_port)
-        to: Address = (host, udp_port, *scope)  # type: ignore[assignment]
-        port.send(data, to, query.via)
-        return to
+        ports = self.settings
+        udp_port = answer_port(query.relays, udp_port, server_port=ports.server_port, client_port=ports.client_port)
+        return (host, udp_port, *scope)  # type: ignore[return-value]

@@ -15,6 +15,7 @@ from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
 from bootfw.net.dhcp.port import DHCPPort, Family, Query
+from bootfw.net.dhcp.repeats import Repeats
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import BootFile, BootRequest, OfferStyle
 from bootfw.wire.dhcp4 import UNSPECIFIED, Message, MessageType, pack, reply_size
@@ -113,6 +114,16 @@ class Proxy6(Proxy):
 
     family: IPv6
 
+    def __init__(self, services: DHCPServices, family: IPv6, *, boot_server: bool = False) -> None:
+        super().__init__(services, family, boot_server=boot_server)
+        # startProtocol() sets self.send.
+        self._repeats = Repeats(services.reactor, lambda data, to, via: self.send(data, to, via))
+
+    def close(self) -> None:
+        """See DHCPPort."""
+        super().close()
+        self._repeats.stop()
+
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
         if self.boot_server and query.message.first(Option6.SERVER_ID) != self.family.duid:
@@ -124,5 +135,12 @@ class Proxy6(Proxy):
         assert isinstance(file, BootFile)
         family = self.family
         made = proxy_reply6(query.message, request, file, family.duid)
-        to = family.reply(self, query, made, boot_server=self.boot_server)
-        return TOO_LONG if to is None else OfferMade(self.seconds(), request, made.kind.name, file, to)
+        data = family.packed(query, made)
+        if data is None:
+            return TOO_LONG
+        to = query.peer if self.boot_server else family.answer_address(query)
+        self.send(data, to, query.via)
+        if self.boot_server:
+            # All of them together must not be longer than one reply may be.
+            self._repeats.add(data, to, query.via, family.limit(query) // len(data) - 1)
+        return OfferMade(self.seconds(), request, made.kind.name, file, to)

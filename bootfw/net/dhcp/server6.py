@@ -107,10 +107,13 @@ class Server6(DHCPPort):
     def _send_answer(
         self, reply: Message, answer: Answer6, query: Query, request: BootRequest | None, file: BootFile | None
     ) -> None:
-        to = self.family.reply(self, query, reply)
-        if to is None:
+        data = self.family.packed(query, reply)
+        if data is None:
             self.publish(RequestIgnored(self.seconds(), self.family.client(query), TOO_LONG))
-        elif request is not None and file is not None:
+            return
+        to = self.family.answer_address(query)
+        self.send(data, to, query.via)
+        if request is not None and file is not None:
             self.publish(OfferMade(self.seconds(), request, reply.kind.name, file, to, answer.address))
 
     def _report(self, reason: NoReplyReason, detail: str, query: Query, now: float) -> None:
