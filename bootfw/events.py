@@ -285,7 +285,8 @@ class ClientsLimited(Event):
 
 @frozen
 class OtherServerSeen(Event):
-    """Another DHCP server assigns addresses on a network of ours; at most one event in ten minutes for each."""
+    """Another DHCP server assigns addresses on a network of ours; at most one event in ten minutes for each server, and
+    one a minute for each boot client of it."""
 
     server: str
     interface: str

@@ -488,11 +488,11 @@ class IAttemptStore(Interface):
         """
 
     def find_attempts(
-        mac: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
+        machine: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
     ) -> "Deferred[Sequence[BootAttempt]]":
         """The latest attempts, the latest first, with all that was saved before this call.
 
-        :param mac: of this machine only; "": of all.
+        :param machine: those whose ``client`` it is, which is a MAC where one is known; "": of all.
         :param verdict: value of a :class:`bootfw.attempts.attempt.Verdict`; "": any.
         :param since: began then or later, in seconds since the epoch.
         :param before: began earlier than that; 0: at any time.

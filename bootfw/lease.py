@@ -3,6 +3,8 @@
 import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from uuid import UUID
 
@@ -60,6 +62,17 @@ def mac_text(value: str) -> str:
     if not _MAC.fullmatch(value):
         raise ValueError(f'must be a MAC address, such as "52:54:00:12:34:56", not "{value}"')
     return bytes.fromhex(re.sub("[:.-]", "", value)).hex(":")
+
+
+def machine_text(value: str) -> str:
+    """What a boot record calls a machine: its MAC, or its UUID or IP address where no MAC is known.
+
+    :raise ValueError: it is none of these.
+    """
+    for read in (mac_text, uuid_text, lambda text: str(ip_address(text))):
+        with suppress(ValueError):
+            return read(value)
+    raise ValueError(f'must be a MAC address, such as "52:54:00:12:34:56", a UUID or an IP address, not "{value}"')
 
 
 def uuid_text(value: str) -> str:

@@ -65,7 +65,7 @@ LONGEST_TRANSFER = 7200.0
 _IPXE_PATIENCE = 20.0
 """iPXE repeats DISCOVER, REQUEST and RRQ for 8 s at most, in gaps of up to 4 s (measured, ROM of Debian 12)."""
 
-_PATIENCE = 40.0
+SILENT = 40.0
 """EDK2 sends DISCOVERs in gaps of up to 32 s, and GRUB waits 34 s for lost data (both measured); U-Boot 5 s."""
 
 _SOONEST_RESTART = 1.0
@@ -120,6 +120,8 @@ class _Attempt:
     """When the client did something; on the reactor's clock, as the next."""
     deadline: float
     """When it is taken to have ended if nothing happens until then."""
+    patience: float
+    """Seconds that its firmware pauses at most between two requests."""
     life: Life = field(factory=Life)
     keys: list[str] = field(factory=list)
     """Under which it is in the index."""
@@ -129,7 +131,6 @@ class _Attempt:
     persona: str = ""
     architecture: str = ""
     interface: str = ""
-    patience: float = _PATIENCE
     signature: Any = None
     """What the first DHCP client of this boot, the firmware, can be recognized by."""
     round: dict[Any, _Entry] = field(factory=dict)
@@ -139,6 +140,8 @@ class _Attempt:
     omitted: int = 0
     running: dict[Any, _Entry] = field(factory=dict)
     """(peer, file name) -> transfers that have begun."""
+    latest: _Entry | None = None
+    """The latest request for a file by TFTP."""
     files: dict[str, None] = field(factory=dict)
     last_file: str = ""
     named: str = ""
@@ -184,11 +187,13 @@ class Attempts:
     :param wall: seconds since the epoch at second 0 of the reactor's clock; it may be changed when the clock is set.
     :param client_at: the client at an address. Called for transfers of addresses that are not known from DHCP.
     :param quiet: seconds of silence after its last file by which a machine is taken to have booted.
+    :param silent: seconds of silence by which a machine that has not booted is taken to have stopped.
     """
 
     wall: float
     client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]))
     quiet: float = 30.0
+    silent: float = SILENT
     out: list[BootAttempt] = field(factory=list, init=False)
     """Attempts that have reached a verdict, or a better one; the adapter empties it."""
     _index: dict[str, _Attempt] = field(factory=dict, init=False)
@@ -245,7 +250,7 @@ class Attempts:
     def tick(self, now: float) -> None:
         """End the attempts of clients that have been silent for too long; forget the oldest ones."""
         for attempt in [each for each in self._open.values() if each.deadline <= now]:
-            if attempt.running and now < attempt.seen + LONGEST_TRANSFER:
+            if _is_loading(attempt) and now < attempt.seen + LONGEST_TRANSFER:
                 attempt.deadline = now + self.quiet
             else:
                 self._handle(attempt, Input.SILENT, now)
@@ -487,8 +492,11 @@ class Attempts:
         if agreed.tsize is not None:
             data["size"] = agreed.tsize
         kind = StageKind.UPLOAD if request.write else StageKind.TRANSFER
-        attempt.running[request.peer, request.filename] = self._note(attempt, event.at, kind, data)
+        entry = self._note(attempt, event.at, kind, data)
+        attempt.running[request.peer, request.filename] = entry
         attempt.round = {}
+        if request.protocol == "tftp":
+            attempt.latest = entry
         self._seen(attempt, event.at, self.quiet, boots=request.protocol == "tftp" and not request.write)
 
     def _transferred(self, event: TransferEnded) -> None:
@@ -501,18 +509,22 @@ class Attempts:
             attempt = self._for_transfer(request, event.at)
             kind = StageKind.UPLOAD if request.write else StageKind.TRANSFER
             entry = self._note(attempt, report.began, kind, {})
+            if request.protocol == "tftp" and (attempt.latest is None or attempt.latest.at <= entry.at):
+                attempt.latest = entry
         entry.end(report.ended + self.wall, _transfer_data(report))
         attempt.bytes += report.bytes_transferred
-        patience = attempt.patience
+        is_left = request.protocol == "tftp" and entry is not attempt.latest
+        patience = 0.0 if is_left else attempt.patience
         if outcome in _LOADED and not request.write:
-            patience = self.quiet
-            attempt.last_file = request.path
+            if not is_left:
+                patience = self.quiet
+                attempt.last_file = request.path
             if len(attempt.files) < FILES:
                 attempt.files.setdefault(request.path)
             if is_payload(request.path):
                 attempt.has_payload = True
         failed_upload = request.write and outcome not in _LOADED
-        boots = request.protocol == "tftp" and (failed_upload or not request.write)
+        boots = request.protocol == "tftp" and not is_left and (failed_upload or not request.write)
         self._seen(attempt, event.at, patience, boots=boots)
 
     def _refused(self, event: TransferRefused) -> None:
@@ -532,7 +544,9 @@ class Attempts:
         if last is not None and last.kind is StageKind.REFUSED and last.data == data:
             last.repeat(event.at + self.wall)
         else:
-            self._note(attempt, event.at, StageKind.REFUSED, data)
+            last = self._note(attempt, event.at, StageKind.REFUSED, data)
+        if request.protocol == "tftp":
+            attempt.latest = last
         self._seen(attempt, event.at, attempt.patience, boots=request.protocol == "tftp")
 
     def _second_stage(self, event: SecondStageFound) -> None:
@@ -602,7 +616,7 @@ class Attempts:
         while id in self._all:
             number += 1
             id = f"{name}-{int(began * 1000) + number:x}"
-        attempt = _Attempt(id, began, at, at + _PATIENCE)
+        attempt = _Attempt(id, began, at, at + self.silent, self.silent)
         if len(self._all) >= ATTEMPTS:
             self._make_room(at)
         self._all[id] = self._open[id] = attempt
@@ -626,7 +640,7 @@ class Attempts:
         if not attempt.persona:
             attempt.persona, attempt.interface = request.persona, request.interface
             attempt.architecture = "" if request.architecture == "unknown" else request.architecture
-            attempt.patience = _IPXE_PATIENCE if request.ipxe else _PATIENCE
+            attempt.patience = min(_IPXE_PATIENCE, self.silent) if request.ipxe else self.silent
         if request.mac and not attempt.mac:
             attempt.mac = request.mac
             self._key(attempt, request.mac)
@@ -705,6 +719,15 @@ class Attempts:
         for key in attempt.keys:
             if self._index.get(key) is attempt:
                 del self._index[key]
+
+
+def _is_loading(attempt: _Attempt) -> bool:
+    """A transfer runs, and may be in use.
+
+    By TFTP only the latest may be: boot programs read one file at a time. When the last ACK of an earlier one is lost,
+    the server goes on with it for a minute, and the client with its boot.
+    """
+    return any(entry is attempt.latest or entry.data["protocol"] != "tftp" for entry in attempt.running.values())
 
 
 def _signature(request: BootRequest) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bootfw.attempts.attempt import BootAttempt, Stage, StageKind
+from bootfw.attempts.symptoms import program
 
 
 def stage_line(stage: Stage) -> str:
@@ -118,7 +119,9 @@ _LINES: Mapping[StageKind, Any] = {
     StageKind.UPLOAD: _transfer("put"),
     StageKind.REFUSED: _refused,
     StageKind.SECOND_STAGE: lambda data: f"found {_quoted(data['file'])} at {_quoted(data['path'])}",
-    StageKind.PROGRAM: lambda data: f"{_quoted(data['file'])} is for {data['architecture']}, not {data['client']}",
+    StageKind.PROGRAM: lambda data: (
+        f"{_quoted(data['file'])} is {program(data['architecture'])}, and the machine is {data['client']}"
+    ),
     StageKind.TLS: lambda data: f"no TLS connection: {data['reason']}",
     StageKind.PROBLEM: lambda data: f"fault of this server: {data['what']} ({data['doing']})",
     StageKind.LOOP: lambda data: f"a boot loop: the same files {data['times']} times in a row",

@@ -14,6 +14,7 @@ from attrs import frozen
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.attempts.filekinds import is_optional, is_payload, is_program
 from bootfw.values import OACK_UNANSWERED
+from bootfw.wire.executable import NO_EFI
 
 SMALL_BLOCK = 512
 """Bytes: a block of this size passes every network that IPv4 runs on (576 bytes, RFC 791)."""
@@ -65,7 +66,7 @@ class Facts:
         files = {stage.data["file"] for stage in self.loaded}
         for stage in reversed(self.tail):
             if stage.kind is StageKind.TRANSFER and stage.data.get("outcome") not in (None, "cancelled"):
-                if stage.data["file"] in files:
+                if stage.data["file"] in files or self._is_left(stage):
                     continue
                 if self.has_payload and not is_payload(stage.data["file"]):
                     return None
@@ -73,6 +74,13 @@ class Facts:
                     return None  # GRUB and installers read the beginnings of files by HTTP
                 return stage
         return None
+
+    def _is_left(self, stage: Stage) -> bool:
+        """Whether the client has loaded another file since this transfer began: by TFTP it reads one at a time.
+
+        When it ends a transfer early and that packet is lost, the server goes on until it times out.
+        """
+        return stage.data["protocol"] == "tftp" and any(each.at > stage.at for each in self.loaded)
 
     @cached_property
     def refused(self) -> Stage | None:
@@ -319,6 +327,11 @@ def _other(facts: Facts, stage: Stage) -> dict[str, Any]:
     return {"others": f"; another DHCP server, {servers[-1]}, is there" if servers else ""}
 
 
+def program(architecture: str) -> str:
+    """What a boot program is, by what its header says it is for."""
+    return architecture if architecture == NO_EFI else f"a program for {architecture}"
+
+
 def _times(facts: Facts, stage: Stage) -> dict[str, Any]:
     return {"loads": sum(1 for each in facts.loaded if each.data["file"] == stage.data["file"])}
 
@@ -438,9 +451,10 @@ SYMPTOMS: Sequence[Symptom] = (
     Symptom(
         "wrong-architecture",
         _wrong_architecture,
-        'loaded "{file}", which is a program for {architecture}, and the machine is {client}',
+        'loaded "{file}", which is {program}, and the machine is {client}',
         'give machines of this architecture their own boot file: [[resolver]] use = "by-architecture"',
         "raspberrypi/rpi-eeprom 182 (served an x86 file), danderson/netboot 132",
+        fill=lambda facts, stage: {"program": program(stage.data["architecture"])},
     ),
     Symptom(
         "boot-program-rejected",

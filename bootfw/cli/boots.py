@@ -22,7 +22,7 @@ from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.config.configuration import load_config
 from bootfw.interfaces import IAttemptStore, IOfflineStore
-from bootfw.lease import mac_text
+from bootfw.lease import machine_text
 from bootfw.terminal import aligned, moment, printable
 
 NONE_FOUND = 1
@@ -71,7 +71,7 @@ def add_boots(commands: Any) -> None:
     )
     add_state_options(parser)
     verdicts = [verdict.value for verdict in Verdict]
-    parser.add_argument("--mac", type=_mac, default="", help="only those of this machine")
+    parser.add_argument("--mac", type=_machine, default="", help="only those of this machine")
     parser.add_argument("--verdict", choices=verdicts, default="", metavar="VERDICT", help=", ".join(verdicts))
     parser.add_argument("--since", type=_since, default=0.0, metavar="AGE", help='not older, such as "2 h" or "3 d"')
     parser.add_argument("--limit", type=int, default=50, metavar="COUNT", help="at most so many (50)")
@@ -86,14 +86,19 @@ def add_boots(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_state_options(showing)
-    showing.add_argument("mac", type=_mac, metavar="MAC", help="of the network card that the machine boots from")
+    showing.add_argument(
+        "machine",
+        type=_machine,
+        metavar="MAC",
+        help="of the network card that the machine boots from; its UUID or IP address where a client gives no MAC",
+    )
     showing.add_argument("--limit", type=int, default=1, metavar="COUNT", help="the latest so many boots (1)")
     showing.add_argument("--json", action="store_true", help="as JSON")
     showing.set_defaults(run=_show)
 
 
 def _boots(options: argparse.Namespace) -> int:
-    filters = {"mac": options.mac, "verdict": options.verdict, "since": options.since, "limit": options.limit}
+    filters = {"machine": options.mac, "verdict": options.verdict, "since": options.since, "limit": options.limit}
     if options.follow:
         return _follow(options, filters)
     attempts = _find(options, filters, "boots")
@@ -110,13 +115,13 @@ def _boots(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    attempts = _find(options, {"mac": options.mac, "limit": options.limit}, "boot")
+    attempts = _find(options, {"machine": options.machine, "limit": options.limit}, "boot")
     if options.json:
         _print(json.dumps([attempt_record(attempt) for attempt in attempts], indent=2))
     elif attempts:
         _print("\n\n".join(_coloured(timeline(attempt), attempt, 1) for attempt in attempts))
     else:
-        sys.stderr.write(f"bootfw: {options.mac} has not booted\n")
+        sys.stderr.write(f"bootfw: {options.machine} has not booted\n")
     return NONE_FOUND if not attempts or attempts[0].verdict is Verdict.FAILED else 0
 
 
@@ -174,7 +179,7 @@ def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
     with suppress(KeyboardInterrupt):
         for record in _news(server):
             attempt = attempt_of(record)
-            fits = not options.mac or attempt.mac == options.mac
+            fits = not options.mac or attempt.client == options.mac
             if fits and (not options.verdict or attempt.verdict.value == options.verdict):
                 if options.json:
                     _print(json.dumps(record))
@@ -207,9 +212,9 @@ def _coloured(text: str, attempt: BootAttempt, lines: int = 0) -> str:
     return f"\x1b[{_COLOURS[attempt.verdict]}m{head}\x1b[0m{newline}{rest}"
 
 
-def _mac(text: str) -> str:
+def _machine(text: str) -> str:
     try:
-        return mac_text(text) if text else ""
+        return machine_text(text) if text else ""
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -370,6 +370,9 @@ class BootsSettings:
     """How long they are stored."""
     quiet_seconds: float = field(default=30.0, validator=within(1, 3600, "seconds"))
     """A machine that has loaded its last file completely, and then requests nothing for so long, has booted."""
+    silent_seconds: float = field(default=40.0, validator=within(1, 3600, "seconds"))
+    """A machine that has not booted, and then requests nothing for so long, has failed; iPXE after 20 s at most. UEFI
+    firmware pauses for up to 32 s between two requests."""
 
 
 @frozen

@@ -19,7 +19,7 @@ from bootfw.boot.evidence import nearest_names, program_machine
 from bootfw.config.settings import BootsSettings
 from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, SystemUp
 from bootfw.interfaces import IAttemptStore, IBatchObserver, IClientAware, IOperable, IStartable
-from bootfw.lease import mac_text
+from bootfw.lease import machine_text
 from bootfw.net.control import ControlError
 from bootfw.values import Address, Client
 from bootfw.wire.executable import runs_on
@@ -77,7 +77,8 @@ class BootRecorder:
 
     def _new_fold(self) -> Attempts:
         wall = self._wall_clock() - self._reactor.seconds()
-        return Attempts(wall, lambda peer: self._client_at(peer), self._settings.quiet_seconds)
+        settings = self._settings
+        return Attempts(wall, lambda peer: self._client_at(peer), settings.quiet_seconds, settings.silent_seconds)
 
     # As a plugin.
 
@@ -236,13 +237,13 @@ class BootRecorder:
 
     def _boot(self, given: Mapping[str, Any]) -> Any:
         """The attempts of one machine, with their stages."""
-        if not given.get("mac"):
-            raise ControlError("which machine? give its MAC")
+        if not given.get("machine"):
+            raise ControlError("which machine? give its MAC, UUID or IP address")
         return self._found({"limit": 10, **given}).addCallback(lambda found: map(attempt_record, found))
 
     def _found(self, given: Mapping[str, Any]) -> "Deferred[Any]":
         try:
-            mac = mac_text(str(given["mac"])) if given.get("mac") else ""
+            machine = machine_text(str(given["machine"])) if given.get("machine") else ""
         except ValueError as error:
             raise ControlError(str(error)) from error
         verdict = str(given.get("verdict", ""))
@@ -254,7 +255,7 @@ class BootRecorder:
 
         def fits(attempt: BootAttempt) -> bool:
             return (
-                (not mac or attempt.mac == mac)
+                (not machine or attempt.client == machine)
                 and (not verdict or attempt.verdict.value == verdict)
                 and attempt.began >= since
                 and (not before or attempt.began < before)
@@ -274,7 +275,7 @@ class BootRecorder:
             return []
 
         self._save()
-        stored = maybeDeferred(self._store.find_attempts, mac, verdict, since, before, limit)
+        stored = maybeDeferred(self._store.find_attempts, machine, verdict, since, before, limit)
         return stored.addErrback(failed).addCallback(merged)
 
 

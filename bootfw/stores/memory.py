@@ -82,13 +82,13 @@ class MemoryStore:
         return succeed(None)
 
     def find_attempts(
-        self, mac: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
+        self, machine: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
     ) -> "Deferred[Any]":
         """See IAttemptStore."""
         found = (
             each
             for each in self._latest()
-            if (not mac or each.mac == mac)
+            if (not machine or each.client == machine)
             and (not verdict or each.verdict.value == verdict)
             and each.began >= since
             and (not before or each.began < before)

@@ -146,12 +146,12 @@ class SqliteStore:
         return self._for_attempts(_Write(attempts=(tuple(attempts), keep, since)))
 
     def find_attempts(
-        self, mac: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
+        self, machine: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
     ) -> "Deferred[Any]":
         """See IAttemptStore. The file is made with the first attempt that is saved."""
         if self._file is None and not self.exists():
             return succeed([])
-        search = _Write(search=(mac, verdict, since, before, limit))
+        search = _Write(search=(machine, verdict, since, before, limit))
         return self._for_attempts(search).addCallback(lambda _: search.found)
 
     def close_attempts(self) -> "Deferred[Any]":

@@ -267,7 +267,7 @@ class StateFile:
 
     def write_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> None:
         """Keep boot attempts, and drop what is beyond the bounds; see IAttemptStore."""
-        rows = [(each.id, each.mac, each.verdict.value, each.began, _packed(each)) for each in attempts]
+        rows = [(each.id, each.client, each.verdict.value, each.began, _packed(each)) for each in attempts]
         with explained(self.path), transaction(self.connection) as db:
             db.executemany("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)", rows)
             db.execute("DELETE FROM attempt WHERE began < ?", (since,))
@@ -276,10 +276,10 @@ class StateFile:
                 (keep - 1,),
             )
 
-    def attempts(self, mac: str, verdict: str, since: float, before: float, limit: int) -> list[BootAttempt]:
+    def attempts(self, machine: str, verdict: str, since: float, before: float, limit: int) -> list[BootAttempt]:
         """The latest boot attempts; see IAttemptStore."""
         where, values = ["began >= ?"], list[Any]([since])
-        for condition, value in (("mac = ?", mac), ("verdict = ?", verdict), ("began < ?", before)):
+        for condition, value in (("mac = ?", machine), ("verdict = ?", verdict), ("began < ?", before)):
             if value:
                 where.append(condition)
                 values.append(value)

@@ -77,9 +77,13 @@ class Machine:
     fold: Attempts = field(init=False)
     changed: list[BootAttempt] = field(factory=list)
     ended: list[BootAttempt] = field(factory=list)
+    left: dict[str, TransferBegun] = field(factory=dict)
+    """File -> a transfer that it has abandoned, and which the server does not know to be over."""
+    settings: dict[str, float] = field(factory=dict)
+    """Arguments of Attempts."""
 
     def __attrs_post_init__(self) -> None:
-        self.fold = Attempts(WALL, lambda peer: self.clients.get(peer[0], Client(peer[0])))
+        self.fold = Attempts(WALL, lambda peer: self.clients.get(peer[0], Client(peer[0])), **self.settings)
 
     def add(self, event: Event) -> None:
         self.fold.add(event)
@@ -146,16 +150,35 @@ class Machine:
         size: int = 100_000,
         **report: Any,
     ) -> None:
-        self.port += 1
         protocol = report.pop("protocol", "tftp")
         write = report.pop("write", False)
         tftp = protocol == "tftp"
         agreed = report.pop("agreed", Agreed(1468, 4, None, size, (("blksize", "1468"),)) if tftp else Agreed())
+        begun = self._begins(file, agreed, protocol, write)
+        self.wait(seconds)
+        self._ends(begun, outcome, size, **report)
+
+    def abandons(self, file: str, seconds: float = 0.1, size: int = 100_000) -> None:
+        """It stops reading *file* by TFTP, and no packet says so."""
+        agreed = Agreed(1468, 4, None, size, (("blksize", "1468"),))
+        self.left[file] = self._begins(file, agreed, "tftp", False)
+        self.wait(seconds)
+
+    def times_out(self, file: str, seconds: float = 60.0, outcome: Outcome = Outcome.TIMED_OUT, **report: Any) -> None:
+        """The server gives up a transfer that the client has abandoned."""
+        self.wait(seconds)
+        begun = self.left.pop(file)
+        self._ends(begun, outcome, begun.agreed.tsize or 0, **report)
+
+    def _begins(self, file: str, agreed: Agreed, protocol: str, write: bool) -> TransferBegun:
+        self.port += 1
         peer: Address = (self.address, self.port)
         request = TransferRequest("/" + file, file, peer, SERVER, write, protocol=protocol)
-        self.add(TransferBegun(self.now, request, agreed))
-        began = self.now
-        self.wait(seconds)
+        begun = TransferBegun(self.now, request, agreed)
+        self.add(begun)
+        return begun
+
+    def _ends(self, begun: TransferBegun, outcome: Outcome, size: int, **report: Any) -> None:
         done = size if outcome in (Outcome.COMPLETE, Outcome.UNCONFIRMED) else 0
         values: dict[str, Any] = {
             "detail": "",
@@ -164,7 +187,7 @@ class Machine:
             "retransmitted": 0,
         }
         values |= report
-        ended = TransferReport(request, agreed, outcome, began=began, ended=self.now, **values)
+        ended = TransferReport(begun.request, begun.agreed, outcome, began=begun.at, ended=self.now, **values)
         self.add(TransferEnded(self.now, ended))
 
     def probes_size(self, file: str) -> None:

@@ -405,6 +405,54 @@ def test_a_long_transfer_keeps_it_open() -> None:
     assert [attempt.verdict for attempt in machine.ended] == [Verdict.BOOTED]
 
 
+@pytest.mark.parametrize("outcome", [Outcome.TIMED_OUT, Outcome.UNCONFIRMED])
+def test_an_earlier_transfer_whose_last_ack_is_lost_does_not_keep_it_open(outcome: Outcome) -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.abandons("boot.efi")
+    machine.loads("grub.cfg", size=100)
+    machine.wait(31)
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.BOOTED]
+    machine.times_out("boot.efi", outcome=outcome)
+    machine.wait(90)
+    assert (len(machine.ended), machine.fold.running()) == (1, [])
+
+
+def test_an_earlier_transfer_after_which_a_file_is_refused_does_not_keep_it_open() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi")
+    machine.abandons("grub.cfg")
+    machine.misses("vmlinuz")
+    machine.wait(41)
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.FAILED]
+
+
+def test_the_latest_transfer_keeps_it_open_until_it_ends() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.abandons("boot.efi")
+    machine.wait(60)
+    assert machine.ended == []
+    machine.times_out("boot.efi", 1, Outcome.UNCONFIRMED)
+    machine.wait(31)
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.BOOTED]
+
+
+@pytest.mark.parametrize(
+    ("request_", "silent", "seconds"), [(UEFI, 60.0, 60), (UEFI, 5.0, 5), (IPXE_ROM, 60.0, 20), (IPXE_ROM, 5.0, 5)]
+)
+def test_a_machine_has_stopped_when_it_is_silent_for_longer_than_its_firmware_pauses(
+    request_: BootRequest, silent: float, seconds: int
+) -> None:
+    machine = Machine(request_, settings={"silent": silent})
+    machine.gets_address()
+    machine.wait(seconds - 1)
+    assert machine.ended == []
+    machine.wait(2)
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.FAILED]
+
+
 def test_a_transfer_whose_end_is_never_heard_of() -> None:
     machine = Machine()
     machine.gets_address()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootfw.attempts.attempt import StageKind, Verdict
+from bootfw.attempts.story import stage_line
 from bootfw.attempts.symptoms import SYMPTOMS, judge
 from bootfw.events import (
     AddressRefused,
@@ -23,6 +24,7 @@ from bootfw.events import (
     ResolverPassedOver,
 )
 from bootfw.values import OACK_UNANSWERED, Agreed, BootMenu, BootMenuItem, Client, Outcome
+from bootfw.wire.executable import machine_of
 
 
 def fails(machine: Machine, key: str, *words: str, verdict: str = "failed") -> None:
@@ -357,6 +359,18 @@ def test_the_wrong_architecture() -> None:
     fails(machine, "wrong-architecture", "arm64-uefi", "x86_64-uefi")
 
 
+def test_a_file_that_is_no_uefi_program() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi")
+    machine.wait(90)
+    found = {"architecture": machine_of(b"\xea a BIOS program"), "client": "x86_64-uefi"}
+    machine.fold.amend(machine.ended[-1].id, StageKind.PROGRAM, "boot.efi", found)
+    machine.settle()
+    fails(machine, "wrong-architecture", 'loaded "boot.efi", which is no UEFI program, and the machine is x86_64-uefi')
+    assert stage_line(machine.ended[-1].stages[-1]) == '"boot.efi" is no UEFI program, and the machine is x86_64-uefi'
+
+
 def test_the_firmware_does_not_run_the_boot_program() -> None:
     machine = started()
     machine.wait(2)
@@ -419,6 +433,24 @@ def test_a_last_acknowledgement_that_is_lost() -> None:
     machine = started()
     machine.loads("vmlinuz", Outcome.UNCONFIRMED)
     boots(machine)
+
+
+def test_an_abandoned_transfer_that_times_out_later() -> None:
+    """The ERROR that ends it is lost, so this server goes on with it while the client loads what it wants."""
+    machine = started()
+    machine.abandons("normal.mod")
+    machine.loads("grub.cfg", size=100)
+    machine.times_out("normal.mod", bytes_transferred=4096)
+    boots(machine)
+
+
+def test_an_abandoned_transfer_after_which_a_file_is_missing() -> None:
+    machine = started()
+    machine.loads("grub.cfg", size=100)
+    machine.abandons("normal.mod")
+    machine.misses("vmlinuz")
+    machine.times_out("normal.mod", bytes_transferred=4096)
+    fails(machine, "missing-file", '"vmlinuz"')
 
 
 def test_a_file_that_is_read_in_part_by_http() -> None:

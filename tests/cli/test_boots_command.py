@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from turning import Alongside
 from twisted.internet.epollreactor import EPollReactor
 
@@ -24,6 +25,7 @@ from bootfw.values import BootRequest
 
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
 BEGAN = 1_763_640_000.0
+UUID = "52420077-1234-4abc-9def-000000000001"
 
 FAILED = BootAttempt(
     "failed-1",
@@ -91,6 +93,16 @@ def test_none_is_code_1(run: Run) -> None:
     assert run("boots", "--since", "1 m") == (1, "", "bootfw: there is no such boot\n")
     assert run("boots", "--since", "1 m", "--json") == (1, "[]\n", "")
     assert run("show", "02:00:00:00:00:02") == (1, "", "bootfw: 02:00:00:00:00:02 has not booted\n")
+
+
+def test_a_machine_whose_mac_is_not_known(run: Run, here: Path) -> None:
+    store = SqliteStore(here / "state" / "bootfw.sqlite")
+    done(store.save_attempts([evolve(FAILED, mac=""), evolve(BOOTED, mac="", uuid=UUID)], 100, 0.0))
+    done(store.close_attempts())
+    assert run("show", "10.77.0.20")[1].startswith("10.77.0.20: failed: ")
+    assert run("show", UUID.upper())[1].startswith(f"{UUID}: booted")
+    assert run("boots", "--mac", UUID, "--json")[0] == 0
+    assert run("show", "10.77.0.21") == (1, "", "bootfw: 10.77.0.21 has not booted\n")
 
 
 def test_nothing_is_stored(run: Run, here: Path) -> None:

@@ -761,6 +761,14 @@ def test_another_server_is_named_once(lab: Lab) -> None:
     assert len(lab.said(OtherServerSeen)) == 2
 
 
+def test_another_server_is_named_for_each_machine_that_boots_from_it(lab: Lab) -> None:
+    for last in (1, 1, 2):
+        chaddr = bytes((2, 0, 0, 0, 0, last))
+        [offer] = lab.broadcast(firmware.IPXE_ROM.message(chaddr=chaddr))
+        lab.broadcast(evolve(selecting(firmware.IPXE_ROM, offer, "10.77.0.66"), chaddr=chaddr))
+    assert [event.mac[-1] for event in lab.said(OtherServerSeen)] == ["1", "2"]
+
+
 def test_an_empty_pool_is_said_once_a_minute(lab: Lab) -> None:
     for number in range(5):
         lab.broadcast(firmware.DHCLIENT.message(chaddr=bytes((2, 0, 0, 0, 0, number))))

@@ -42,7 +42,7 @@ class Broken:
         return succeed(None)
 
     def find_attempts(
-        self, mac: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
+        self, machine: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
     ) -> "Deferred[Any]":
         return fail(self.error) if self.error is not None else succeed(list(self.saved))
 
@@ -251,7 +251,7 @@ def test_the_list_has_boots_in_progress_and_those_that_ended() -> None:
     ]
     assert "stages" not in recording.records()[0]
     assert [each["mac"][-1] for each in recording.records(verdict="booted")] == ["1"]
-    assert [each["mac"][-1] for each in recording.records(mac="52-54-00-00-00-02")] == ["2"]
+    assert [each["mac"][-1] for each in recording.records(machine="52-54-00-00-00-02")] == ["2"]
     assert [each["mac"][-1] for each in recording.records(limit="1")] == ["2"]
     assert [each["mac"][-1] for each in recording.records(before=str(WALL + 30))] == ["1"]
     assert [each["mac"][-1] for each in recording.records(since=WALL + 30)] == ["2"]
@@ -261,14 +261,24 @@ def test_one_machine_has_its_stages() -> None:
     recording = Recording()
     recording.machine().boots()
     recording.wait(60)
-    (record,) = recording.records("boot", mac=MAC)
+    (record,) = recording.records("boot", machine=MAC)
     assert [stage["kind"] for stage in record["stages"]][:2] == ["discover", "offer"]
+
+
+def test_a_machine_that_shows_no_mac_is_found_by_its_address() -> None:
+    recording = Recording()
+    recording.machine(mac="", address="10.77.0.9").loads("boot.efi")
+    for seconds in (0, 60):
+        recording.wait(seconds)
+        (record,) = recording.records("boot", machine="10.77.0.9")
+        assert (record["mac"], record["addresses"]) == ("", ["10.77.0.9"])
+        assert recording.records("boot", machine="10.77.0.8") == []
 
 
 @pytest.mark.parametrize(
     ("operation", "given", "reason"),
     [
-        ("boots", {"mac": "x"}, "MAC address"),
+        ("boots", {"machine": "x"}, "MAC address"),
         ("boots", {"verdict": "fine"}, '"booted"'),
         ("boots", {"limit": "many"}, "must be a number"),
         ("boot", {}, "which machine"),

@@ -62,13 +62,13 @@ class Recorded:
         return {"boots": self._list, "boot": self._of}
 
     def _list(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        mac, verdict, before = given.get("mac", ""), given.get("verdict", ""), given.get("before", inf)
+        mac, verdict, before = given.get("machine", ""), given.get("verdict", ""), given.get("before", inf)
         for boot in reversed(list(self.boots.values())):
             if boot.began < before and mac in ("", boot.mac) and verdict in ("", boot.verdict.value):
                 yield attempt_record(boot, stages=False)
 
     def _of(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        found = [boot for boot in self.boots.values() if given["mac"] in (boot.mac, boot.uuid, *boot.addresses)]
+        found = [boot for boot in self.boots.values() if given["machine"] in (boot.mac, boot.uuid, *boot.addresses)]
         return (attempt_record(boot) for boot in reversed(found))
 
     def add(self, boot: BootAttempt) -> None:

@@ -113,11 +113,11 @@ def test_throughput(pages: Pages) -> None:
 
 def test_records_of_an_operation(pages: Pages) -> None:
     pages.finds("boots", [{"id": "1"}, {"id": "2"}])
-    assert pages.json("/api/boots?mac=52:54&verdict=failed&limit=2") == {
+    assert pages.json("/api/boots?machine=52:54&verdict=failed&limit=2") == {
         "records": [{"id": "1"}, {"id": "2"}],
         "more": False,
     }
-    assert pages.given == [("boots", {"mac": "52:54", "verdict": "failed", "limit": 3})]
+    assert pages.given == [("boots", {"machine": "52:54", "verdict": "failed", "limit": 3})]
     assert pages.json("/api/boots?limit=1") == {"records": [{"id": "1"}], "more": True}
     pages.finds("boots", [])
     assert pages.json("/api/boots") == {"records": [], "more": False}
@@ -144,7 +144,7 @@ def test_what_there_is(pages: Pages) -> None:
 def test_the_boots_of_one_machine(pages: Pages) -> None:
     pages.finds("boot", [{"id": "1"}])
     assert pages.json(f"/api/machines/{MAC}") == {"records": [{"id": "1"}], "more": False}
-    assert pages.given == [("boot", {"mac": MAC, "limit": LIMIT + 1})]
+    assert pages.given == [("boot", {"machine": MAC, "limit": LIMIT + 1})]
 
 
 def test_many_records_leave_the_reactor_its_turns(pages: Pages) -> None:
@@ -206,8 +206,8 @@ def test_a_client_that_takes_nothing_is_sent_nothing(pages: Pages) -> None:
         ("/api/boots?limit=1001", 400, f"limit must be from 1 to {LIMIT}"),
         ("/api/boots?limit=x", 400, f"limit must be from 1 to {LIMIT}"),
         ("/api/boots?since=x", 400, 'since must be seconds since the epoch, not "x"'),
-        ("/api/boots?mca=1", 400, 'unknown parameter "mca"; known: before, limit, mac, since, verdict'),
-        ("/api/boots?%ff=1", 400, 'unknown parameter "\ufffd"; known: before, limit, mac, since, verdict'),
+        ("/api/boots?mca=1", 400, 'unknown parameter "mca"; known: before, limit, machine, since, verdict'),
+        ("/api/boots?%ff=1", 400, 'unknown parameter "\ufffd"; known: before, limit, machine, since, verdict'),
         ("/api/boots/below", 404, "there is nothing at this path"),
         ("/api/leases", 404, 'this server has no "leases": its configuration has nothing to do with it'),
     ],

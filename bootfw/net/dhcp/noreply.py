@@ -52,7 +52,8 @@ class NoReplyReports:
         :param request: what a boot client requests; None: it does not boot, or that is not known.
         """
         if reason is NoReplyReason.OTHER_SERVER:
-            if self._servers_seen.due((detail, interface), now):
+            boots = request is not None and self._once_per.due((reason, detail, client), now)
+            if self._servers_seen.due((detail, interface), now) or boots:
                 self._publish(OtherServerSeen(now, detail, interface, client))
         elif reason is NoReplyReason.EXHAUSTED:
             if self._once_per.due((reason, detail, client if request is not None else ""), now):

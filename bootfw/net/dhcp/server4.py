@@ -30,6 +30,9 @@ _MASK = 1
 _RAPID_COMMIT = Option.RAPID_COMMIT
 _PARAMETERS, _BOOTFILE_NAME = Option.PARAMETER_REQUEST_LIST, Option.BOOTFILE_NAME
 _NAK, _OFFER = MessageType.NAK, MessageType.OFFER
+_ENDS_BOOTS = (NoReplyReason.EXHAUSTED, NoReplyReason.OTHER_SERVER)
+"""Reasons that belong into the record of a boot."""
+
 _IDENTIFYING = frozenset(
     (
         Option.VENDOR_CLASS_IDENTIFIER,
@@ -94,7 +97,7 @@ class Server4(DHCPPort):
         if isinstance(result, NoReply):
             if result.commit:
                 self._journal.put(result.commit)
-            boots = self._boot_client(query) if result.reason is NoReplyReason.EXHAUSTED else None
+            boots = self._boot_client(query) if result.reason in _ENDS_BOOTS else None
             self._no_reply.report(result.reason, result.detail, message.mac, query.peer, place.interface, now, boots)
             return
         batch = self._journal.put(result.commit, result.new) if result.commit else None

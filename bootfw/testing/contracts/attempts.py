@@ -84,10 +84,12 @@ class AttemptStoreContract(Answers):
         store = self.make_store()
         self.save(store, *(attempt(number) for number in range(5)), attempt(5, Verdict.FAILED), attempt(6, mac="m"))
         assert self.ids(store, limit=2) == ["id-6", "id-5"]
-        assert self.ids(store, mac="m") == ["id-6"]
+        assert self.ids(store, machine="m") == ["id-6"]
         assert self.ids(store, verdict="failed") == ["id-5"]
+        self.save(store, evolve(attempt(7), mac="", uuid="u"), evolve(attempt(8), mac=""))
+        assert (self.ids(store, machine="u"), self.ids(store, machine="10.0.0.1")) == (["id-7"], ["id-8"])
         assert self.ids(store, since=BEGAN + 4, before=BEGAN + 6) == ["id-5", "id-4"]
-        assert self.ids(store, mac="m", verdict="failed") == []
+        assert self.ids(store, machine="m", verdict="failed") == []
         self.answer(store.close_attempts())
 
     def test_they_are_bounded_in_number(self) -> None:

@@ -31,8 +31,7 @@ function happened(boot) {
 function cells(boot) {
   const name = machine(boot);
   return [
-    // Boots are found by MAC; a DHCPv6 client may show none.
-    boot.mac ? el("a", { class: "mono", href: machineLink(name) }, name) : el("span", { class: "mono" }, name),
+    name !== "unknown" ? el("a", { class: "mono", href: machineLink(name) }, name) : el("span", { class: "mono" }, name),
     [boot.persona, boot.architecture].filter(Boolean).join(", "),
     verdict(boot.verdict),
     happened(boot),
@@ -103,7 +102,7 @@ export function bootsView(context) {
       // The server finds whole MACs; a part of one is looked for here, in the latest boots.
       const part = mac && !WHOLE.test(mac);
       const found = await read("boots", {
-        mac: part ? "" : mac, verdict: wanted, before: before.at(-1), limit: part ? SEARCHED : PAGE,
+        machine: part ? "" : mac, verdict: wanted, before: before.at(-1), limit: part ? SEARCHED : PAGE,
       });
       if (mine !== request) return;
       boots = part ? found.records.filter(matches) : found.records;

@@ -3,6 +3,7 @@
 import { bytes, count, duration } from "./format.js";
 
 const quoted = (name) => `“${name}”`;
+const programText = (architecture) => (architecture.includes("-") ? `a program for ${architecture}` : architecture);
 const list = (...parts) => parts.filter(Boolean).join(", ");
 
 function offered(data) {
@@ -81,7 +82,7 @@ const KINDS = {
       + (s.data.nearest?.length ? `; there is ${s.data.nearest.map(quoted).join(", ")}` : ""),
   ],
   "second-stage": (s) => ["other", "plain", s.data.file, `found beside the boot program: ${quoted(s.data.path)}`],
-  program: (s) => ["other", "plain", s.data.file, `a program for ${s.data.architecture}; the client is ${s.data.client}`],
+  program: (s) => ["other", "plain", s.data.file, `${programText(s.data.architecture)}; the client is ${s.data.client}`],
   tls: (s) => ["http", "broken", "TLS", s.data.reason],
   problem: (s) => ["other", "broken", "Fault on the server", list(s.data.what, s.data.doing)],
   loop: (s) => ["other", "aside", "Loop broken", `the same files ${count(s.data.times, "time")} in a row: it boots its own disk for a while`],

@@ -1,5 +1,6 @@
 """A boot tried once: in a lab of its own, with losses if they are wanted."""
 
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from .servers import Task, bootfw, start_address_server, start_address_server6, 
 
 _PATIENCE = {0: 1.0, 2: 2.0, 5: 3.0}
 """How much longer a boot may take at a loss of so many percent: what firmware waits for is counted in seconds."""
+
+_ALARM = re.compile(r"boot \S+ .*: failed after .*")
+"""A line of bootfw's log."""
 
 
 class Failed(Exception):
@@ -66,16 +70,21 @@ def try_boot(boot: Boot, start_server: Callable[[Lab, Host, Task], None], lab: L
         for attempt in verdicts(lab, boot.machines):
             if attempt.verdict is not Verdict.BOOTED:
                 raise Failed(f"a false alarm:\n{timeline(attempt)}")
+        if alarms := [line for program in lab.programs for line in _ALARM.findall(program.output)]:
+            raise Failed(f"a false alarm that was corrected later: {alarms[0]}")
     return seconds
 
 
-def verdicts(lab: Lab, machines: int = 1, seconds: float = 60) -> list[BootAttempt]:
-    """What bootfw says about the boots in *lab*, once it has a verdict on each."""
+def verdicts(lab: Lab, machines: int = 1, seconds: float = 150) -> list[BootAttempt]:
+    """What bootfw says about the boots in *lab*, once it has a verdict on each.
+
+    :param seconds: when the last ACK of the last file is lost, the transfer runs for a minute.
+    """
     server = RunningServer(lab.directory / "state" / SOCKET)
 
     def ended() -> list[BootAttempt]:
         attempts = [attempt_of(record) for record in server.call("boots")]
-        full = [attempt_of(record) for each in attempts for record in server.call("boot", mac=each.mac)]
+        full = [attempt_of(record) for each in attempts for record in server.call("boot", machine=each.client)]
         is_over = len(full) >= machines and all(each.verdict is not Verdict.IN_PROGRESS for each in full)
         return full if is_over else []
 
