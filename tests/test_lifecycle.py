@@ -216,6 +216,17 @@ class Download:
         return b"".join(self._parts)
 
 
+HELD = """
+import sys, time
+from pathlib import Path
+from bootfw.backends.memory import plugin
+
+while "bootfw.cli.worker" in " ".join(sys.orig_argv) and not Path("go").exists():
+    time.sleep(0.01)
+"""
+"""A backend plugin. It lets no worker become ready before there is a file "go"."""
+
+
 @pytest.mark.interop
 @pytest.mark.parametrize("ports", ["single", "ephemeral"])
 def test_requests_are_answered_while_the_workers_start_and_transfers_go_on(ports: str, tmp_path: Path) -> None:
@@ -224,15 +235,18 @@ def test_requests_are_answered_while_the_workers_start_and_transfers_go_on(ports
     (tmp_path / "files" / "large").write_bytes(content)
     http = free_port(socket.SOCK_STREAM)
     more = f'[http]\nlisten = ["127.0.0.1:{http}"]\n[[backend]]\nuse = "directory"\nroot = "files"\n'
+    more += '[[backend]]\nuse = "held:plugin"\nfiles = { "held" = "" }\n'
+    (tmp_path / "held.py").write_text(HELD)
     setup = Setup(tmp_path, workers=2, more=more)
     setup.path.write_text(setup.path.read_text().replace("[tftp]", f'[tftp]\nports = "{ports}"'))
-    with bootfw(setup.path) as server:
+    with bootfw(setup.path, before=["env", f"PYTHONPATH={tmp_path}"]) as server:
         server.until("bootfw serves")
         downloads = [Download(setup.tftp, "large") for _ in range(6)]
         for download in downloads:
             download.take(2)
         assert urlopen(f"http://127.0.0.1:{http}/large").read() == content
-        assert not all(map(serves, children(server.pid))), "too late to see them start"
+        assert not any(map(serves, children(server.pid)))
+        (tmp_path / "go").touch()
         while not all(map(serves, children(server.pid))):
             assert setup.fetches(), "while the workers start"
             for download in downloads:

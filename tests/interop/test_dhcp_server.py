@@ -66,7 +66,7 @@ def test_dhcpcd_has_its_address_with_the_first_answer(lab: Lab, server: Host, tm
     text = program.output
     assert "acknowledged 10.77.0." in text
     assert "REQUEST" not in text
-    bootfw.wait_for("dhcp leases 10.77.0.", 5)
+    bootfw.wait_for("dhcp leases 10.77.0.", 30)
 
 
 def test_an_address_that_somebody_uses_is_not_offered(lab: Lab, server: Host) -> None:

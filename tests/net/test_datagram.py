@@ -41,7 +41,7 @@ def peer() -> Iterator[Callable[..., socket.socket]]:
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         made.append(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-        sock.settimeout(1)
+        sock.settimeout(10)
         sock.bind((host, 0))
         return sock
 

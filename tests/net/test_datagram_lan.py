@@ -57,7 +57,7 @@ def client(hosts: tuple[Host, Host]) -> Iterator[Callable[..., socket.socket]]:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-                sock.settimeout(1)
+                sock.settimeout(10)
                 sock.bind(("", CLIENT_PORT))
                 if to is not None:
                     sock.connect(to)

@@ -69,7 +69,7 @@ def test_it_hears_what_is_sent_to_the_group(hosts: tuple[Host, Host], sock: sock
     server, client = hosts
     with server.inside():
         Groups(Clock(), sock, [GROUP], Interfaces()).start()
-    sock.settimeout(5)
+    sock.settimeout(20)
     with client.inside():
         sender, _ = open_socket("::", 0)
         sender.sendto(b"who is there", (f"{GROUP}%c0", sock.getsockname()[1]))

@@ -38,7 +38,7 @@ def serve(web_service: WebService) -> Callable[..., Any]:
 
 def fetch(address: tuple[str, int], *targets: str) -> list[tuple[int, bytes]]:
     """Statuses and bodies of GETs on one connection."""
-    connection = HTTPConnection(*address, timeout=5)
+    connection = HTTPConnection(*address, timeout=30)
     with contextlib.closing(connection):
         found = []
         for target in targets:

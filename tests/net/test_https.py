@@ -84,7 +84,7 @@ def fetch(
     address: tuple[str, int], context: ssl.SSLContext, *targets: str
 ) -> tuple[dict[str, Any], list[tuple[int, bytes]]]:
     """The certificate that was shown, statuses and bodies, on one connection."""
-    connection = HTTPSConnection(*address, timeout=5, context=context)
+    connection = HTTPSConnection(*address, timeout=30, context=context)
     with contextlib.closing(connection):
         found = []
         for target in targets:
@@ -334,7 +334,7 @@ def test_a_client_with_nothing_newer_than_tls_1_1(
 
 
 def _speak(address: tuple[str, int], data: bytes) -> None:
-    with socket.create_connection(address, timeout=5) as sock:
+    with socket.create_connection(address, timeout=30) as sock:
         sock.sendall(data)
         with contextlib.suppress(ConnectionResetError):
             while sock.recv(10_000):
@@ -359,7 +359,7 @@ def test_a_client_that_says_nothing_is_gone_when_the_service_stops(
         stopped: list[None] = []
         service.stopService().addBoth(stopped.append)
         turn_until(lambda: stopped)
-        sock.settimeout(5)
+        sock.settimeout(30)
         with contextlib.suppress(ConnectionResetError):
             assert sock.recv(10_000) == b""
 

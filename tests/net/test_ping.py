@@ -194,11 +194,11 @@ def test_an_answer_is_one_to_the_question(
     try:
         with ear:
             ear.bind((source, 0))
-            ear.settimeout(5)
+            ear.settimeout(20)
             results: list[str | None] = []
             with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as hearing:
                 hearing.bind((CLIENT, 0))
-                hearing.settimeout(5)
+                hearing.settimeout(20)
                 ping.start(CLIENT, results.append)
                 packet, (server, _) = hearing.recvfrom(2048)
             question = packet[(packet[0] & 15) * 4 :]

@@ -112,7 +112,7 @@ def test_a_datagram_reaches_who_answers_no_arp(hosts: Hosts) -> None:
         assert Interfaces().set_neighbour(UNUSED, hardware, via)
     with ear, sock:
         ear.bind(("c0", 0x0800))
-        ear.settimeout(5)
+        ear.settimeout(20)
         sock.sendto(b"for you", (UNUSED, 68))
         while True:
             packet, (_, _, kind, _, _) = ear.recvfrom(2048)

@@ -63,7 +63,7 @@ def sockets() -> Iterator[list[socket.socket]]:
     pair = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
     for sock in pair:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(1)
+        sock.settimeout(10)
     pair[1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
     yield pair
     for sock in pair:

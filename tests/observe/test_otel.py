@@ -168,7 +168,7 @@ def test_a_collector_that_does_not_answer_holds_nothing_up(private_reactor: EPol
     began = time.monotonic()
     for _ in range(100):
         made.observe(BootAttemptEnded(1.0, BOOT))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20, "100 timeouts are 50 s"
     close(private_reactor, made)
     made.observe(BootAttemptEnded(1.0, BOOT))  # is dropped
 

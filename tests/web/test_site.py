@@ -150,7 +150,7 @@ class Observer:
 
 
 def fetch(port: int, target: str) -> int:
-    with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", target)
         return connection.getresponse().status
 
