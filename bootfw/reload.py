@@ -1,7 +1,8 @@
-"""Reloads the configuration of a running server without closing a socket or ending a transfer.
+"""Reloads the configuration of a running server without ending a transfer.
 
-Plugins, and the settings in RELOADABLE, take effect for the requests that come from then on. Any other change needs a
-restart: then it is refused as a whole, and the server goes on as before.
+It takes effect for the requests that come from then on; sockets that are wanted before and after stay open. Changes of
+the keys whose fields have the metadata ``restart``, and a few more, need a restart: then the new configuration is
+refused as a whole, and the server goes on as before.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,25 +13,28 @@ import attrs
 from attrs import define, evolve, field
 from twisted.logger import Logger
 
-from bootfw.build import Parts, load_parts
+from bootfw.build import Parts, load_parts, settle
 from bootfw.config.configuration import ConfigErrors, Configuration
 from bootfw.config.sections import SECTIONS, keys_of
 from bootfw.config.settings import Settings
+from bootfw.config.tables import Key
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.control import ControlError
 from bootfw.net.workers.supervisor import Workers
 from bootfw.service import BootService
 
-RELOADABLE: Mapping[str, frozenset[str]] = {
-    "tftp": frozenset(("writable", "max_blksize", "max_windowsize")),
-    "dhcp": frozenset(("answer_within_seconds",)),
-}
-"""Section -> the settings that can change while the server runs."""
-
 _FIXED = ("observer", "store")
 """The sections of plugins that can't change while the server runs."""
 
 _RESTART = "was changed, which needs a restart"
+
+_OF_WORKERS = (
+    ("bootfw", "interfaces"),
+    ("tftp", "listen"),
+    ("http", "listen"),
+    ("http", "https_listen"),
+)
+"""What can't change while other processes serve the files: these have their sockets from their start on."""
 
 
 @define(eq=False)
@@ -51,6 +55,8 @@ class Reload:
     """Called when a reload begins."""
     after: Callable[[], None] = field(default=lambda: None, init=False)
     """Called when it has ended, whether or not the configuration was applied."""
+    applied: Callable[[Settings], None] = field(default=lambda settings: None, init=False)
+    """Called with the new settings when they are in use."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
 
     def run(self) -> Sequence[str]:
@@ -84,47 +90,61 @@ class Reload:
         """:raise ConfigErrors: nothing was changed."""
         running, boot = self._parts, self._boot
         parts = load_parts(self._path, self._environ, self._reactor, running)
-        parts.configuration.refuse(needing_restart(running, parts))
-        settings = with_reloadable(running.settings, parts.settings)
+        workers = [child for child in boot if isinstance(child, Workers)]
+        parts.configuration.refuse(needing_restart(running, parts, workers=bool(workers)))
+        settings = running.settings
+        if parts.configuration.source is not None:  # else what a start finds out about this host is not asked again
+            settings = with_fixed(running.settings, settle(parts.configuration)[0])
+        sites = {"web": settings.web.listen, "metrics": settings.metrics.listen}
         try:
-            boot.reload(settings, parts.backends, parts.resolvers, parts.watchdog[1])
+            boot.reload(settings, parts.backends, parts.resolvers, parts.watchdog[1], sites)
         except StateError as error:
             raise ConfigErrors([str(error)]) from error
-        for child in boot:
-            if isinstance(child, Workers):
-                child.reload(evolve(parts.configuration, settings=settings))
+        for child in workers:
+            child.reload(evolve(parts.configuration, settings=settings))
         self._parts = evolve(parts, settings=settings)
+        self.applied(settings)
 
 
-def needing_restart(running: Parts, new: Parts) -> Iterator[ConfigError]:
-    """An error for each difference that can't be applied while the server runs."""
+def needing_restart(running: Parts, new: Parts, *, workers: bool = False) -> Iterator[ConfigError]:
+    """An error for each difference that can't be applied while the server runs.
+
+    :param workers: other processes serve the files.
+    """
     before, after = running.configuration, new.configuration
     for section in SECTIONS:
         old, wanted = _section(before, section), _section(after, section)
         for key in keys_of(section):
-            if key.name in RELOADABLE.get(section, ()):
-                continue
-            if not _equal(getattr(old, key.name), getattr(wanted, key.name)):
+            fixed = _is_fixed(key) or (workers and (section, key.name) in _OF_WORKERS)
+            if fixed and not _equal(getattr(old, key.name), getattr(wanted, key.name)):
                 yield ConfigError(_RESTART, (section, *key.path))
     if not _equal(before.settings.persona, after.settings.persona):
         yield ConfigError(_RESTART, ("persona",))
     for name in _FIXED:
         if running.tables(name) != new.tables(name):
             yield ConfigError(_RESTART, (name,))
-    dhcp, dhcp6 = after.settings.dhcp, after.settings.dhcp6
-    if bool(running.resolvers) != bool(new.resolvers) and (dhcp.mode, dhcp6.mode) != ("off", "off"):
-        opened = "opens" if new.resolvers else "closes"
-        reason = f"the {'first' if new.resolvers else 'last'} resolver {opened} DHCP ports, which needs a restart"
-        yield ConfigError(reason, ("resolver",))
+    for section in ("dhcp", "dhcp6"):
+        modes = getattr(before.settings, section).mode, getattr(after.settings, section).mode
+        if modes[0] != modes[1] and "server" in modes:
+            yield ConfigError(f'was "{modes[0]}" and is "{modes[1]}", which needs a restart', (section, "mode"))
 
 
-def with_reloadable(running: Settings, new: Settings) -> Settings:
-    """*running* with those settings of *new* that can change while the server runs."""
+def with_fixed(running: Settings, new: Settings) -> Settings:
+    """*new* with those settings of *running* that don't change while the server runs."""
     changed = {
-        section: evolve(getattr(running, section), **{name: getattr(getattr(new, section), name) for name in names})
-        for section, names in RELOADABLE.items()
+        section: evolve(
+            getattr(new, section),
+            **{key.name: getattr(getattr(running, section), key.name) for key in keys_of(section) if _is_fixed(key)},
+        )
+        for section in SECTIONS
+        if section != "bootfw"
     }
-    return evolve(running, **changed)
+    own = {key.name: getattr(running, key.name) for key in keys_of("bootfw") if _is_fixed(key)}
+    return evolve(new, persona=running.persona, **changed, **own)
+
+
+def _is_fixed(key: Key) -> bool:
+    return bool(key.metadata.get("restart"))
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from math import inf
 from operator import sub
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
 
-from attrs import frozen
+from attrs import define, evolve, frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
@@ -35,7 +38,7 @@ from bootfw.interfaces import (
     ISelfChecking,
     IWatchdogPolicy,
 )
-from bootfw.net.binding import Bindings, WantedSocket
+from bootfw.net.binding import Bindings, SocketKey, WantedSocket
 from bootfw.net.bindingstates import State as SocketState
 from bootfw.net.clock import hold, monotonic
 from bootfw.net.control import Operation
@@ -78,7 +81,13 @@ from bootfw.servicestates import Do, Input, ServiceLife, State
 from bootfw.values import Address, SocketStatus
 
 _RETIRED_CHECKED_EVERY = 1.0
-"""Seconds between two looks whether plugins that a reload has put out of use can be closed."""
+"""Seconds between two looks whether plugins and sockets that a reload has put out of use can be closed."""
+
+DROPPED_CLOSE_WITHIN = 300.0
+"""Seconds that the transfers on a socket have to end, once a reload has dropped it."""
+
+_ANY = ("0.0.0.0", "::")
+_TCP = ("http", "https", "web", "metrics")
 
 Named = tuple[str, Any]
 """(name for the log, plugin)."""
@@ -176,11 +185,15 @@ class BootService(MultiService):
         self._retired: list[_Retired] = []
         self._retiring: IDelayedCall | None = None
         """The next call of _close_retired()."""
+        self._dropped: list[WantedSocket] = []
+        """Sockets that a reload has dropped, and that are open until their transfers have ended."""
+        self._prepared: Prepared | None = None
+        """What prepare() has returned, until commit() or abandon()."""
         self._certificate: Any = None
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
-        self._reported: dict[str, tuple[int, ...]] = {}
-        """Service -> the totals of its ports as report_datagrams() last saw them."""
+        self._reported: dict[DatagramPort, tuple[int, ...]] = {}
+        """The counters of each port as report_datagrams() last saw them."""
         self._bindings = Bindings(
             reactor,
             self._publisher.publish,
@@ -195,7 +208,7 @@ class BootService(MultiService):
         """The result of the latest stopService()."""
         self._drained: Deferred[None] = succeed(None)
         """Fires when everything that any stop has closed is closed."""
-        self._sites: list[_AddedSite] = []
+        self._sites: tuple[_AddedSite, ...] = ()
         self._operations: dict[str, Operation] = {}
         """See add_operations()."""
         self._holds = False
@@ -226,61 +239,222 @@ class BootService(MultiService):
         return self._settings
 
     def reload(
-        self, settings: Settings, backends: Sequence[Any], resolvers: Sequence[Any], watchdog: IWatchdogPolicy
+        self,
+        settings: Settings,
+        backends: Sequence[Any],
+        resolvers: Sequence[Any],
+        watchdog: IWatchdogPolicy,
+        sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
     ) -> None:
-        """Use these for what clients request from now on, while the service runs.
+        """Use these for what clients request from now on, while the service runs: prepare() and commit() in one.
 
-        What is under way ends as it began: transfers keep their files, and requests that a resolver has not answered
-        yet get the answer of that resolver. A plugin that is not used any more is closed after that.
+        :raise StateError, ConfigError, zope.interface.Invalid: see prepare(); then nothing has changed.
+        """
+        self.commit(self.prepare(settings, backends, resolvers, watchdog, sites))
 
-        :param settings: differ from those until now in what bootfw.reload.RELOADABLE names, and in nothing else.
-        :param resolvers: none if there were none, and some if there were some: they decide which ports are open.
-        :raise StateError: a plugin can't be started; then nothing has changed.
+    def prepare(
+        self,
+        settings: Settings,
+        backends: Sequence[Any],
+        resolvers: Sequence[Any],
+        watchdog: IWatchdogPolicy,
+        sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
+    ) -> "Prepared":
+        """Start the plugins that are new, and open the sockets that are.
+
+        What is under way will end as it began: transfers keep their files, and requests that a resolver has not
+        answered yet get the answer of that resolver. A socket that is wanted before and after stays open.
+
+        :param settings: equal those until now in the keys that need a restart, see bootfw.reload.
+        :param sites: service of add_site() -> where it listens; those that it does not name stay where they are.
+        :return: for commit() or abandon().
+        :raise StateError: a plugin can't be started, a socket can't be opened, or the service does not run.
+        :raise ConfigError: the certificate can't be used.
         :raise zope.interface.Invalid: see BootService.
         """
         if self._life.state is not State.RUNNING:
             raise StateError("the server is starting or stopping")
+        if self._prepared is not None:
+            raise StateError("the server is loading another configuration")
         new_backends, new_resolvers = _named(backends, IBackend), _named(resolvers, IBootFileResolver)
         used = new_resolvers if settings.answers_dhcp else []
         before = {id(resolver) for _, resolver in self._resolvers}
         self._give_lookup([each for each in new_resolvers if id(each[1]) not in before])
         self._stores.start_new(new_backends)
+        moved = tuple(evolve(site, listen=tuple(sites.get(site.service, site.listen))) for site in self._sites)
         try:
             self._plugins.start_new(used)
+            try:
+                new = _Configured(settings, watchdog, new_backends, new_resolvers, used, moved, None, self._certificate)
+                prepared = self._prepared = self._opened_for(new)
+            except BaseException:
+                self._plugins.drop_new(used)
+                raise
         except BaseException:
             self._stores.drop_new(new_backends)
             raise
+        return prepared
+
+    def abandon(self, prepared: "Prepared") -> None:
+        """Go on as before prepare()."""
+        if self._prepared is prepared:
+            self._prepared = None
+            self._close_opened(prepared.opened)
+            self._plugins.drop_new(prepared.configured.used)
+            self._stores.drop_new(prepared.configured.backends)
+
+    def commit(self, prepared: "Prepared") -> None:
+        """Use what was prepared.
+
+        A plugin that is not used any more is closed when what is under way has ended. So is a socket that is no longer
+        wanted, after DROPPED_CLOSE_WITHIN seconds at the latest; it takes no new requests.
+
+        :raise StateError: the service has stopped meanwhile.
+        """
+        if self._prepared is not prepared:
+            raise StateError("the server is stopping")
+        self._prepared = None
         if isinstance(self._publisher, Publisher):
             for _, resolver in self._resolvers:
                 self._publisher.remove(resolver)
-            for name, resolver in new_resolvers:
+            for name, resolver in prepared.configured.resolvers:
                 if IBootObserver.providedBy(resolver):
                     self._publisher.add(name, resolver)
-        self._settings, self._watchdog = settings, watchdog
-        self._backends, self._resolvers = new_backends, new_resolvers
+        before = self._configured()
+        self._configure(prepared.configured)
         for _, recorder in self._recorders:
-            recorder.backends = new_backends
+            recorder.backends = self._backends
+        self._interfaces.serve(self._settings.interfaces)
         self._check_backends()
-        self._replace_plugins([*self._stores.replace(new_backends), *self._plugins.replace(used)])
-
-    def _replace_plugins(self, close_unused: Sequence[Callable[[], object]]) -> None:
-        """Have the open ports use the plugins and settings that there are now.
-
-        :param close_unused: close the plugins that they have used and don't use any more.
-        """
+        close_unused = [*self._stores.replace(self._backends), *self._plugins.replace(prepared.configured.used)]
+        under_way = self._under_way() if close_unused else set()
+        self._retired.append(_Retired(before.chain, under_way, close_unused, inf))
         self._layers = self._layered()
-        chain, self._chain = self._chain, None
-        under_way = self._under_way()
         for server in self._file_servers:
             if isinstance(server, TFTPProtocol):
                 server.use(self._layers, self._watchdog, self._settings.tftp)
             else:
                 server.files.use(self._layers)
-        for each in self._bindings:
-            if isinstance(each.protocol, DHCPPort):
-                each.protocol.use(self._new_chain())
-        self._retired.append(_Retired(chain, under_way if close_unused else set(), close_unused))
+        for each in tuple(self._bindings):
+            wanted = prepared.wanted.get(each.key)
+            if wanted is None or (each.open is None and each not in prepared.opened and prepared.waits_again):
+                self._drop(each, before.chain)
+            else:
+                each.optional = wanted.optional
+                self._use(each, before.settings)
+        self._bindings.check_ready()
         self._close_retired()
+
+    def _use(self, wanted: WantedSocket, before: Settings) -> None:
+        """Have an open port use the settings that there are now."""
+        settings, protocol = self._settings, wanted.protocol
+        if isinstance(protocol, DHCPPort):
+            protocol.use(self._new_chain(), settings.dhcp if isinstance(protocol.family, IPv4) else settings.dhcp6)
+        elif isinstance(protocol, TFTPProtocol) and settings.tftp.ports != before.tftp.ports:
+            protocol.use_ports(self._transfer_ports(wanted.address))
+
+    def _configured(self) -> "_Configured":
+        return _Configured(
+            self._settings,
+            self._watchdog,
+            self._backends,
+            self._resolvers,
+            [],
+            self._sites,
+            self._chain,
+            self._certificate,
+        )
+
+    def _configure(self, configured: "_Configured") -> None:
+        self._settings, self._watchdog = configured.settings, configured.watchdog
+        self._backends, self._resolvers = list(configured.backends), list(configured.resolvers)
+        self._sites, self._chain, self._certificate = configured.sites, configured.chain, configured.certificate
+
+    def _opened_for(self, new: "_Configured") -> "Prepared":
+        """Open the sockets that are wanted in *new* and not until now.
+
+        :raise StateError, ConfigError: one can't be opened; then none is.
+        """
+        before = self._configured()
+        present = {each.key: each for each in self._bindings}
+        self._configure(new)
+        opened: list[WantedSocket] = []
+        try:
+            wanted = self._wanted()
+            waits_again = (before.settings.dhcp, before.settings.dhcp6) != (new.settings.dhcp, new.settings.dhcp6)
+            rows = [row for row in wanted.values() if row.key not in present or (row.protocol is None and waits_again)]
+            for row in rows:
+                closing = [*(key for key in present if key not in wanted), *(each.key for each in self._dropped)]
+                overlapped = next((key for key in closing if _overlap(key, row.key)), None)
+                if row.protocol is not None and overlapped is not None:
+                    raise StateError(
+                        f"{_in_words(row.key)} can't be opened while {_in_words(overlapped)} is open, which ends with "
+                        "its transfers: reload without both first, or restart"
+                    )
+                opened.append(made := self._wanted_socket(row))
+                self._bindings.add(made)
+            made_with = self._configured()
+        except CannotListenError as error:
+            self._close_opened(opened)
+            raise StateError(f"{_in_words(row.key)} can't be opened: {getattr(error, 'socketError', error)}") from error
+        except BaseException:
+            self._close_opened(opened)
+            raise
+        finally:
+            self._configure(before)
+        return Prepared(evolve(made_with, used=new.used), opened, wanted, waits_again)
+
+    def _close_opened(self, opened: Sequence[WantedSocket]) -> None:
+        """Undo _opened_for()."""
+        for each in opened:
+            self._bindings.drop(each)
+            port = each.port
+            if port is not None:
+                self._close_socket(each)
+                finish_closing(port)
+
+    def _drop(self, wanted: WantedSocket, chain: ResolverChain | None) -> None:
+        """Take no more requests on a socket that is no longer wanted, and close it when nothing uses it.
+
+        :param chain: may be answering requests that came to it.
+        """
+        self._bindings.drop(wanted)
+        if wanted.port is None:
+            return
+        self._note_url(wanted)
+        protocol = wanted.protocol
+        under_way: set[Any] = set()
+        if isinstance(protocol, TFTPProtocol):
+            protocol.drain()
+            under_way = protocol.under_way()
+        elif isinstance(protocol, DHCPPort):
+            protocol.drain()
+        else:
+            wanted.port.stopListening()
+            under_way = protocol.files.under_way() if isinstance(protocol, BootSite) else set()
+        self._dropped.append(wanted)
+        close = partial(self._close_dropped, wanted)
+        until = self._reactor.seconds() + DROPPED_CLOSE_WITHIN
+        resolves = chain if isinstance(protocol, DHCPPort) else None
+        self._retired.append(_Retired(resolves, under_way, [close], until))
+
+    def _close_dropped(self, wanted: WantedSocket) -> None:
+        self._dropped.remove(wanted)
+        self._close_socket(wanted)
+
+    def _close_socket(self, wanted: WantedSocket) -> list["Deferred[Any]"]:
+        """Close the port of a socket, and its protocol unless another socket has it too.
+
+        :return: what fires when they are closed.
+        """
+        port, protocol = wanted.port, wanted.protocol
+        closing = [maybeDeferred(port.stopListening)]
+        if not any(each.protocol is protocol and each is not wanted for each in self._bindings):
+            closing.insert(0, maybeDeferred(protocol.close))
+        self._report_datagrams([wanted])
+        self._reported.pop(port, None)
+        self._publisher.publish(ListenerClosed(self._reactor.seconds(), wanted.service, wanted.where))
+        return closing
 
     def _under_way(self) -> set[Any]:
         """Return every transfer and download that this process serves."""
@@ -297,7 +471,7 @@ class BootService(MultiService):
         under_way = self._under_way()
         retired, self._retired = self._retired, []
         for each in retired:
-            if each.is_busy(under_way):
+            if each.is_busy(under_way, self._reactor.seconds()):
                 self._retired.append(each)
             else:
                 for close in each.close_unused:
@@ -332,7 +506,7 @@ class BootService(MultiService):
         :param site: an IProtocolFactory with ``close()``, which may return a Deferred.
         :param optional: an address that can't be bound is an event, and the service starts without it.
         """
-        self._sites.append(_AddedSite(service, tuple(listen), site, optional))
+        self._sites = (*self._sites, _AddedSite(service, tuple(listen), site, optional))
 
     def add_observer(self, observer: Any, name: str = "") -> None:
         """Deliver the events to one more observer, from now on. With an event_sink they go there and nowhere else.
@@ -367,20 +541,22 @@ class BootService(MultiService):
 
     def report_datagrams(self) -> None:
         """Publish what has gone through the UDP ports since the last call; call it once a second."""
+        self._report_datagrams([*self._bindings, *self._dropped])
+
+    def _report_datagrams(self, sockets: Iterable[WantedSocket]) -> None:
         totals: dict[str, tuple[int, ...]] = {}
-        for row in self._bindings:
+        for row in sockets:
             if isinstance(row.port, DatagramPort):
                 counters = row.port.counters
                 counted = (counters.received, counters.sent, counters.send_errors, counters.receive_errors)
+                since = map(sub, counted, self._reported.get(row.port, (0, 0, 0, 0)))
                 before = totals.get(row.service, (0, 0, 0, 0))
-                totals[row.service] = tuple(map(sum, zip(before, counted, strict=True)))
+                totals[row.service] = tuple(map(sum, zip(before, since, strict=True)))
+                self._reported[row.port] = counted
         for service, total in totals.items():
-            reported = self._reported.get(service, (0, 0, 0, 0))
-            if total != reported:
-                self._reported[service] = total
-                received, sent, send_errors, receive_errors = map(sub, total, reported)
+            if any(total):
                 now = self._reactor.seconds()
-                self._publisher.publish(DatagramsCounted(now, service, received, sent, send_errors, receive_errors))
+                self._publisher.publish(DatagramsCounted(now, service, *total))
 
     def lease_counts(self) -> tuple[Mapping[tuple[str, str], int], Mapping[tuple[str], int]]:
         """Return addresses by (subnet, state of the lease), and free addresses by (subnet,). Empty for a proxy."""
@@ -441,10 +617,12 @@ class BootService(MultiService):
             self._chain.cancel_all()
             self._chain = None
         self._forget_retired()
+        self._prepared = None
         closing = [self._drained, maybeDeferred(super().stopService)]
         self.report_datagrams()
         self._reported.clear()
-        opened = [each for each in self._bindings.close() if each.port is not None]
+        dropped, self._dropped = self._dropped, []
+        opened = [each for each in (*self._bindings.close(), *dropped) if each.port is not None]
         self._closing = [each.port for each in opened]
         self._urls.clear()
         for each in opened:
@@ -454,6 +632,7 @@ class BootService(MultiService):
         if self._leasing is not None:
             closing.append(self._leasing.close())
             self._leasing = None
+        self._certificate = None
         stopped = self._stopped = Deferred()
         self._drained = DeferredList(closing).addCallback(self._has_drained, stopped)
 
@@ -501,14 +680,8 @@ class BootService(MultiService):
             self._observers.start()
             self._stores.start()
             self._plugins.start()
-            for service, address, protocol in self._wanted():
-                for device in devices_for(self._reactor, service, address, self._settings.interfaces):
-                    self._bind_one(service, address, protocol(), device)
-            for added in self._sites:
-                for address in added.listen:
-                    self._bind_one(added.service, address, added.site, "", optional=added.optional)
-            self._await_networks()
-            self._await_interfaces()
+            for row in self._wanted().values():
+                self._bindings.add(self._wanted_socket(row))
             if self._control is not None:
                 optional = {**self._operations, **self._observers.operations()}
                 self._plugins.listen(self._control, self._leasing.operations if self._leasing else None, optional)
@@ -526,27 +699,16 @@ class BootService(MultiService):
             if problem:
                 self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
 
-    def _bind_one(
-        self, service: str, address: ListenAddress, protocol: Any, device: str, *, optional: bool = False
-    ) -> None:
-        """Open a port, and have it bound while its interface and address exist."""
-        host = address[0]
-
-        def missing() -> str:
-            return (missing_interface(device) if device else "") or unusable_address(host, self._kernel)
-
-        self._bindings.add(
-            WantedSocket(
-                service,
-                address,
-                device,
-                optional or bool({device, host, host.partition("%")[2]} & set(self._settings.optional)),
-                partial(self._sockets.listen, service, address, protocol, device, self._certificate),
-                optional,
-                missing,
-                self._note_url,
-                protocol,
-            )
+    def _wanted_socket(self, row: "_Wanted") -> WantedSocket:
+        """A socket that is bound while its interface and address exist."""
+        service, address, device = row.key
+        if row.protocol is None:
+            changed: Callable[[WantedSocket], None] = lambda wanted: None  # noqa: E731
+            return WantedSocket(service, address, device, row.optional, None, False, row.missing, changed)
+        protocol = row.protocol()
+        opens = partial(self._sockets.listen, service, address, protocol, device, self._certificate)
+        return WantedSocket(
+            service, address, device, row.optional, opens, row.may_be_held, row.missing, self._note_url, protocol
         )
 
     def _note_url(self, wanted: WantedSocket) -> None:
@@ -554,27 +716,43 @@ class BootService(MultiService):
             note = self._urls.listening if wanted.state is SocketState.BOUND else self._urls.lost
             note(wanted.service, (wanted.where[0], wanted.where[1]))
 
-    def _await_networks(self) -> None:
-        """Without an address in a network that DHCP serves, its clients get addresses and reach no server."""
-        for service, address, missing in wanted_networks(self._settings.dhcp, self._settings.dhcp6):
-            optional = address[0] in self._settings.optional
-            self._bindings.add(WantedSocket(service, address, "", optional, None, False, missing, lambda wanted: None))
+    def _wanted(self) -> dict[SocketKey, "_Wanted"]:
+        """Every socket, network and interface that the settings want."""
+        settings = self._settings
+        found = [
+            self._on(service, address, device, protocol)
+            for service, address, protocol in self._wanted_ports()
+            for device in devices_for(self._reactor, service, address, settings.interfaces)
+        ]
+        for added in self._sites:
+            serve = partial(_AddedSite.protocol, added)
+            found += [self._on(added.service, address, "", serve, added.optional) for address in added.listen]
+        # Without an address in a network that DHCP serves, its clients get addresses and reach no server.
+        for service, address, missing in wanted_networks(settings.dhcp, settings.dhcp6):
+            found.append(_Wanted((service, address, ""), address[0] in settings.optional, False, missing, None))
+        # Wait for interfaces that no socket is bound to: every socket has an address of its own.
+        for name in set(settings.interfaces) - {row.key[2] for row in found}:
+            key = "interface", ("0.0.0.0", 0), name
+            found.append(_Wanted(key, name in settings.optional, False, partial(missing_interface, name), None))
+        return {row.key: row for row in found}
 
-    def _await_interfaces(self) -> None:
-        """Wait for those that no socket is bound to: every socket has an address of its own."""
-        for name in set(self._settings.interfaces) - {each.device for each in self._bindings}:
-            optional = name in self._settings.optional
-            missing = partial(missing_interface, name)
-            self._bindings.add(
-                WantedSocket("interface", ("0.0.0.0", 0), name, optional, None, False, missing, lambda wanted: None)
-            )
+    def _on(
+        self, service: str, address: ListenAddress, device: str, protocol: Callable[[], Any], optional: bool = False
+    ) -> "_Wanted":
+        host = address[0]
+
+        def missing() -> str:
+            return (missing_interface(device) if device else "") or unusable_address(host, self._kernel)
+
+        named = bool({device, host, host.partition("%")[2]} & set(self._settings.optional))
+        return _Wanted((service, address, device), optional or named, optional, missing, protocol)
 
     def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:
         """See Workers.join(). There is no frame cache: the worker will have one."""
         protocol: Any = self._tftp(address, publish, None) if service == "tftp" else self._http(publish)
         return protocol, listen_on(self._reactor, service, address, protocol, sock, self._certificate)
 
-    def _wanted(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
+    def _wanted_ports(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
         settings = self._settings
         wanted: list[tuple[str, ListenAddress, Callable[[], Any]]] = []
         dhcp, anywhere = settings.dhcp, "0.0.0.0"
@@ -592,7 +770,8 @@ class BootService(MultiService):
         wanted.extend(("tftp", address, partial(tftp, address)) for address in settings.tftp.listen)
         wanted.extend(("http", address, partial(self._http, publish)) for address in settings.http.listen)
         if settings.http.https_listen:
-            self._certificate = renewed_certificate(self._reactor, settings.http, publish, self._urls)
+            if self._certificate is None:
+                self._certificate = renewed_certificate(self._reactor, settings.http, publish, self._urls)
             wanted.extend(("https", address, partial(self._http, publish)) for address in settings.http.https_listen)
         return wanted
 
@@ -662,7 +841,7 @@ class BootService(MultiService):
             self._watchdog,
             publish,
             settings=settings,
-            listen=None if settings.ports == "single" else opener(self._reactor, address[0], settings.ports),
+            listen=self._transfer_ports(address),
             mtu=self._interfaces.mtu,
             interfaces=self._interfaces,
             frame_cache=frame_cache,
@@ -672,6 +851,11 @@ class BootService(MultiService):
         )
         self._file_servers.add(protocol)
         return protocol
+
+    def _transfer_ports(self, address: Sequence[Any]) -> Callable[..., Any] | None:
+        """What opens the ports of transfers; None: they have none of their own."""
+        ports = self._settings.tftp.ports
+        return None if ports == "single" else opener(self._reactor, address[0], ports)
 
     def _http(self, publish: Any) -> BootSite:
         site = BootSite(self._reactor, self._layers, publish, self._clients)
@@ -687,11 +871,52 @@ class _Retired:
     under_way: set[Any]
     """The transfers and downloads that may use the plugins."""
     close_unused: Sequence[Callable[[], object]]
-    """Close the plugins."""
+    """Close the plugins, or the socket."""
+    until: float
+    """When it is closed at the latest."""
 
-    def is_busy(self, under_way: set[Any]) -> bool:
+    def is_busy(self, under_way: set[Any], now: float) -> bool:
         """Whether something uses it, while *under_way* are all transfers and downloads that there are."""
-        return (self.chain is not None and self.chain.is_busy) or not self.under_way.isdisjoint(under_way)
+        resolves = self.chain is not None and self.chain.is_busy
+        return now < self.until and (resolves or not self.under_way.isdisjoint(under_way))
+
+
+@frozen
+class _Configured:
+    """What a reload changes."""
+
+    settings: Settings
+    watchdog: Any
+    backends: Sequence[Named]
+    resolvers: Sequence[Named]
+    used: Sequence[Named]
+    """Of the resolvers those that are started: none where there is no DHCP."""
+    sites: "tuple[_AddedSite, ...]"
+    chain: ResolverChain | None
+    certificate: Any
+
+
+@frozen
+class _Wanted:
+    """A socket, network or interface that the settings want."""
+
+    key: SocketKey
+    optional: bool
+    may_be_held: bool
+    missing: Callable[[], str]
+    protocol: Callable[[], Any] | None
+    """Makes the protocol; None: there is no socket."""
+
+
+@define(eq=False)
+class Prepared:
+    """A configuration that a service can use at once: its plugins are started, and its sockets are open."""
+
+    configured: _Configured
+    opened: Sequence[WantedSocket]
+    wanted: Mapping[SocketKey, _Wanted]
+    waits_again: bool
+    """Networks and interfaces to wait for are among ``opened`` in place of those until now."""
 
 
 @frozen
@@ -702,6 +927,26 @@ class _AddedSite:
     listen: tuple[ListenAddress, ...]
     site: Any
     optional: bool
+
+    def protocol(self) -> Any:
+        """Return the site."""
+        return self.site
+
+
+def _overlap(one: SocketKey, other: SocketKey) -> bool:
+    """Whether both can't be open at the same time."""
+    if (one[0] in _TCP) is not (other[0] in _TCP) or one[1][1] != other[1][1] or not one[1][1]:
+        return False
+    (host, device), (other_host, other_device) = (one[1][0], one[2]), (other[1][0], other[2])
+    if (":" in host) is not (":" in other_host) or (device and other_device and device != other_device):
+        return False
+    return host == other_host or host in _ANY or other_host in _ANY
+
+
+def _in_words(key: SocketKey) -> str:
+    service, (host, port, *_), device = key
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{service} on {where}{f' of {device}' if device else ''}"
 
 
 def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:

@@ -187,6 +187,7 @@ def makeService(options: Options) -> IService:
     add_status(boot, str(configuration.source or ""))
     path = Path(options["config"]).absolute() if options["config"] else None
     reload = Reload(timed, boot, parts, path, os.environ)
+    reload.applied = lambda settings: site.use(settings.web)
     boot.add_operations({"reload": reload.operation})
     daemon = Daemon(boot, parts, notes, _log(options.parent, parts), inherited, user, reload)
     supervision = add_supervision(timed, boot, os.environ)

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from bootfw.build import load_parts
 from bootfw.config.settings import Settings, TFTPSettings
 from bootfw.errors import StateError
-from bootfw.events import BackendProblem, Event, ResolverAnswered
+from bootfw.events import BackendProblem, Event, ListenerClosed, ResolverAnswered
 from bootfw.interfaces import (
     IBackend,
     IBootFileResolver,
@@ -26,8 +26,9 @@ from bootfw.interfaces import (
     IStartable,
 )
 from bootfw.net.control import ControlError
-from bootfw.reload import Reload, needing_restart
-from bootfw.service import BootService
+from bootfw.plugins import PluginContext, boot_plugin
+from bootfw.reload import Reload, needing_restart, with_fixed
+from bootfw.service import DROPPED_CLOSE_WITHIN, BootService
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile
 from bootfw.watchdogs.fixed import Fixed
@@ -204,6 +205,138 @@ def test_a_service_that_was_reloaded_starts_again_as_it_was(site: Site) -> None:
     assert new.life == ["started", "closed"] * 2
 
 
+# Sockets
+
+
+def listening(*addresses: tuple[str, int]) -> TFTPSettings:
+    return TFTPSettings(listen=addresses)
+
+
+def begun(site: Site) -> tuple[FakePeer, Any]:
+    """A client that has the first block of a file of four."""
+    client = FakePeer(site.network.host("10.0.0.8", name="client"))
+    client.send(b"\0\1file\0octet\0", (SERVER, 69))
+    site.network.advance(0.1)
+    [first] = client.take()
+    return client, first.peer
+
+
+@pytest.mark.parametrize("ports", ["single", "ephemeral"])
+def test_a_socket_that_is_dropped_closes_when_its_transfers_have_ended(site: Site, ports: str) -> None:
+    client, server = begun(site)
+    host = next(each for each in site.network.hosts if each.name == "server")
+    reload(site, site.backends, site.resolvers, evolve(listening((SERVER, 70)), ports=ports))
+    assert [row.address for row in site.service.summary() if row.service == "tftp"] == [(SERVER, 70)]
+    assert [event.address for event in site.said(ListenerClosed)] == [("::", 69)]
+    refused = FakePeer(site.network.host("10.0.0.7"))
+    refused.send(b"\0\1file\0octet\0", (SERVER, 69))
+    site.network.advance(0.1)
+    assert refused.take() == [], "it takes no new requests"
+    refused.send(b"\0\1file\0octet\0", (SERVER, 70))
+    site.network.advance(0.1)
+    [answer] = refused.take()
+    assert (answer.peer[1] == 70) is (ports == "single"), "a new transfer has its port as the new settings say"
+    for number in (1, 2, 3, 4):
+        client.send(bytes((0, 4, 0, number)), server)
+        site.network.advance(0.1)
+    assert [received.data[4:] for received in client.take()] == [
+        numbered(2000)[start : start + 512] for start in (512, 1024, 1536)
+    ]
+    site.network.advance(1.1)
+    assert ("0.0.0.0", 69) in [event.address for event in site.said(ListenerClosed)]
+    assert host.port_for(SERVER, 69) is None
+    client.close()
+    refused.close()
+    site.stop()
+    assert site.network.leaks() == []
+
+
+def test_a_socket_that_is_dropped_closes_in_the_end_although_a_transfer_goes_on(site: Site) -> None:
+    client, server = begun(site)
+    reload(site, site.backends, site.resolvers, listening((SERVER, 70)))
+    for _ in range(int(DROPPED_CLOSE_WITHIN)):
+        client.send(b"\0\4\0\1", server)  # it is slow, and has what it needs to be repeated
+        site.network.advance(1.1)
+    client.take()
+    assert ("0.0.0.0", 69) in [event.address for event in site.said(ListenerClosed)]
+    client.close()
+    site.stop()
+
+
+def test_a_stop_closes_a_socket_that_was_dropped_and_has_a_transfer(site: Site) -> None:
+    client, _ = begun(site)
+    reload(site, site.backends, site.resolvers, listening((SERVER, 70)))
+    site.stop()
+    site.network.advance(0.1)
+    [error] = [received.data for received in client.take() if received.data[:2] == b"\0\5"]
+    assert b"the server is stopping" in error
+    client.close()
+    site.network.advance(0)
+    assert site.network.leaks() == []
+
+
+def test_a_port_of_dhcp_that_is_dropped_sends_the_answers_that_it_waits_for() -> None:
+    waiting: Deferred[Any] = Deferred()
+    old = Names("old", waiting)
+    site = Site([old])
+    site.start()
+    machine = Machine(site)
+    port = FakePeer(machine.host, 68)
+    chaddr = bytes.fromhex(machine.mac.replace(":", ""))
+    port.send(pack(firmware.IPXE_ROM.message(xid=9, chaddr=chaddr), 1472), ("255.255.255.255", 67))
+    site.network.advance(0.1)
+    reload(site, [], [])
+    assert [row.service for row in site.service.summary()] == ["tftp", "tftp"]
+    port.send(pack(firmware.IPXE_ROM.message(xid=10, chaddr=chaddr), 1472), ("255.255.255.255", 67))
+    site.network.advance(0.1)
+    waiting.callback(BootFile("late"))
+    site.network.advance(0.1)
+    assert [b"late" in received.data for received in port.take()] == [True]
+    site.network.advance(1.1)
+    assert old.life == ["aware", "started", "closed"]
+    assert {event.service for event in site.said(ListenerClosed)} == {"dhcp", "boot-server"}
+    port.close()
+    site.stop()
+
+
+def test_what_was_prepared_and_abandoned_leaves_nothing(site: Site) -> None:
+    settings = evolve(site.service.settings, tftp=listening(("0.0.0.0", 69), (SERVER, 70)))
+    backend, resolver = Opened({"file": b"new"}), Names("new")
+    prepared = site.service.prepare(settings, [backend], [resolver], FIXED)
+    with pytest.raises(StateError, match="loading another configuration"):
+        site.service.prepare(settings, [backend], [resolver], FIXED)
+    assert (backend.life, resolver.life) == (["started"], ["aware", "started"])
+    machine = Machine(site)
+    assert machine.gets("file") == numbered(2000), "it is not in use yet"
+    site.service.abandon(prepared)
+    site.network.advance(0)
+    assert (backend.life, resolver.life) == (["started", "closed"], ["aware", "started", "closed"])
+    assert [row.address for row in site.service.summary() if row.service == "tftp"] == [("0.0.0.0", 69), ("::", 69)]
+    host = next(each for each in site.network.hosts if each.name == "server")
+    assert host.port_for(SERVER, 70) is None
+    assert machine.gets("file") == numbered(2000)
+    assert machine.asks(firmware.IPXE_ROM) == "old"
+    with pytest.raises(StateError, match="stopping"):
+        site.service.commit(prepared)
+    site.stop()
+    assert site.network.leaks() == []
+
+
+def test_what_was_prepared_can_not_be_used_by_a_service_that_has_stopped(site: Site) -> None:
+    backend = Opened({"file": b"new"})
+    settings = evolve(site.service.settings, tftp=listening((SERVER, 70)))
+    prepared = site.service.prepare(settings, [backend], site.resolvers, FIXED)
+    site.stop()
+    assert backend.life == ["started", "closed"]
+    with pytest.raises(StateError, match="stopping"):
+        site.service.commit(prepared)
+    site.service.abandon(prepared)
+    assert site.network.leaks() == []
+    site.service.startService()
+    assert Machine(site).gets("file") == numbered(2000)
+    site.stop()
+
+
 # Decisions
 
 
@@ -316,7 +449,7 @@ def running(tmp_path: Path) -> Any:
     path = tmp_path / "bootfw.toml"
     path.write_text(CONFIG)
     network = MemoryNetwork()
-    host = network.host(SERVER, name="server")
+    host = network.host(SERVER, name="server", rich=True)
     parts = load_parts(path, {}, host)
     service = BootService(host, settings=parts.settings, backends=parts.backends, watchdog=parts.watchdog[1])
     service.startService()
@@ -365,9 +498,7 @@ def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Runnin
     [
         ('"state"', '"another"', "bootfw.state-dir"),
         ("workers = 1", "workers = 2", "bootfw.workers"),
-        ("0.0.0.0:69", "0.0.0.0:70", "tftp.listen"),
-        ('mode = "off"', 'mode = "off"\nports = { server = 1067 }', "dhcp.ports.server"),
-        ("[web]\nlisten = []", '[web]\nlisten = ["127.0.0.1:8067"]', "web.listen"),
+        ("max-blksize = 1400", 'max-blksize = 1400\ncache-size = "1 MiB"', "tftp.cache-size"),
         ("[web]", '[log]\nlevel = "debug"\n[web]', "log.level"),
         ("[web]", "[boots]\nkeep = 7\n[web]", "boots.keep"),
         ("[web]", '[store]\nuse = "memory"\n[web]', "store"),
@@ -388,20 +519,106 @@ def test_the_control_operation_answers_with_the_errors(running: Running) -> None
         running.reload.operation({})
 
 
-def test_the_first_resolver_needs_a_restart(running: Running) -> None:
-    """It opens the ports of DHCP."""
-    running.reload._parts = evolve(
-        running.reload._parts,
-        configuration=evolve(
-            running.reload._parts.configuration,
-            settings=evolve(running.reload._parts.configuration.settings, dhcp=Settings().dhcp),
-        ),
-    )
-    resolver = '[[resolver]]\nuse = "by-architecture"\nfiles = { x86-bios = "motd" }\n[web]'
-    running.change(('[dhcp]\nmode = "off"', ""), ("[web]", resolver))
+RESOLVER = '[[resolver]]\nuse = "by-architecture"\nfiles = { x86-bios = "motd" }\n'
+TO_PROXY = [('[dhcp]\nmode = "off"', '[dhcp]\nmode = "proxy"'), ("[web]", f"{RESOLVER}[web]")]
+
+
+def listens(running: Running) -> list[tuple[str, str, int]]:
+    return [(row.service, *row.address) for row in running.service.summary()]
+
+
+def test_the_proxy_is_switched_on_and_off(running: Running) -> None:
+    running.change(*TO_PROXY)
+    assert running.reload.run() == ()
+    assert listens(running) == [
+        ("tftp", "0.0.0.0", 69),
+        ("dhcp", "0.0.0.0", 67),
+        ("boot-server", "0.0.0.0", 4011),
+    ]
+    site = Site([], network=running.network)
+    assert Machine(site, address="10.0.0.77").asks(firmware.BIOS_ROM) == "motd"
+    running.change()
+    assert running.reload.run() == ()
+    assert listens(running) == [("tftp", "0.0.0.0", 69)]
+    assert Machine(site, address="10.0.0.78").asks(firmware.BIOS_ROM) is None
+    assert running.network.hosts[0].port_for(SERVER, 67) is None
+
+
+def test_a_port_that_another_program_has_changes_nothing(running: Running) -> None:
+    other = FakePeer(running.network.hosts[0], 70)
+    before = running.network.hosts[0].port_for(SERVER, 69)
+    running.change(('"0.0.0.0:69"', '"0.0.0.0:69", "0.0.0.0:71", "0.0.0.0:70"'), ("hello", "changed"))
+    reason = "tftp on 0.0.0.0:70 can't be opened: [Errno 98] Address already in use"
+    assert running.reload.run() == (reason,)
+    assert running.gets("motd") == b"hello"
+    assert listens(running) == [("tftp", "0.0.0.0", 69)]
+    assert running.network.hosts[0].port_for(SERVER, 71) is None, "it was opened before that one"
+    assert running.network.hosts[0].port_for(SERVER, 69) is before
+    other.close()
+    running.network.advance(0)
+    assert running.reload.run() == ()
+    assert [port for _, _, port in listens(running)] == [69, 71, 70]
+    assert running.network.hosts[0].port_for(SERVER, 69) is before
+    assert running.gets("motd") == b"changed"
+
+
+def test_an_address_that_overlaps_one_which_is_dropped_is_refused(running: Running) -> None:
+    running.change(("0.0.0.0:69", f"{SERVER}:69"))
     assert running.reload.run() == (
-        f"{running.path}: resolver: the first resolver opens DHCP ports, which needs a restart",
+        f"tftp on {SERVER}:69 can't be opened while tftp on 0.0.0.0:69 is open, which ends with its transfers: "
+        "reload without both first, or restart",
     )
+    assert running.gets("motd") == b"hello"
+    running.change(('"0.0.0.0:69"', ""))
+    assert running.reload.run() == ()
+    assert listens(running) == []
+    running.change(("0.0.0.0:69", f"{SERVER}:69"))
+    running.network.advance(60)
+    assert running.reload.run() == ()
+    assert listens(running) == [("tftp", SERVER, 69)]
+    assert running.gets("motd") == b"hello"
+
+
+def test_the_metadata_of_a_key_says_whether_it_needs_a_restart(running: Running) -> None:
+    """Every key of bootfw.config that can be reloaded is given to a service."""
+    new = evolve(Settings(), tftp=TFTPSettings(max_blksize=900, cache_size=7), workers=3, state_dir="elsewhere")
+    kept = with_fixed(Settings(), new)
+    assert (kept.tftp.max_blksize, kept.tftp.cache_size) == (900, TFTPSettings().cache_size)
+    assert (kept.workers, kept.state_dir) == (0, "")
+
+
+@define(eq=False)
+class Surroundings(Files):
+    """Knows what it was given."""
+
+    context: PluginContext | None = None
+
+    @classmethod
+    def configured(cls, context: PluginContext, label: str = "") -> "Surroundings":
+        return cls({"label": label.encode()}, context=context)
+
+
+surroundings = boot_plugin(IBackend, Surroundings)
+
+
+def test_a_new_plugin_has_the_orders_and_the_state_directory_of_the_running_server(running: Running) -> None:
+    """Orders that resolvers wait for were given to the store of those."""
+    before = running.reload._parts
+    state = before.configuration.settings.state_dir
+    # As where --uid or [bootfw] user has it elsewhere than the file says.
+    running.reload._parts = evolve(before, settings=evolve(before.settings, state_dir=f"{state}-of-user"))
+    plugin = f'[[backend]]\nuse = "{__name__}:surroundings"\nlabel = "new"\n[web]'
+    running.change(("[web]", plugin))
+    assert running.reload.run() == ()
+    (_, made) = running.reload._parts.backends[0]
+    assert isinstance(made, Surroundings)
+    assert made.context is not None
+    assert made.context.state_directory == Path(f"{state}-of-user")
+    assert made.context.orders is before.orders
+    assert running.reload._parts.orders is before.orders
+    running.change()
+    assert running.reload.run() == ()
+    assert running.reload._parts.orders is before.orders
 
 
 EVERYTHING = """

@@ -17,7 +17,8 @@ NOT_RUNNING = 3
 """Exit code: no server runs."""
 
 ABOUT = """
-Has a running server load its configuration again: no socket is closed, and transfers in flight end as they began.
+Has a running server load its configuration again: transfers in flight end as they began, and the sockets that both
+configurations want stay open.
 If something in it is wrong, or needs a restart, nothing is changed, and each error is printed.
 """
 

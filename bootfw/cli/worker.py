@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from bootfw.build import Parts, assemble
 from bootfw.config.configuration import Configuration
-from bootfw.config.settings import DHCP6Settings, DHCPSettings
+from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.errors import BootfwError
 from bootfw.net.clock import monotonic
 from bootfw.net.linux.openfiles import allow_many_files
@@ -24,7 +24,7 @@ from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing
 from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
 from bootfw.net.workers.worker import EventPipe, GivenSockets, PortKey
-from bootfw.reload import with_reloadable
+from bootfw.reload import with_fixed
 from bootfw.service import BootService
 from bootfw.values import Address
 
@@ -98,11 +98,9 @@ class Program:
         transport: Any = self.channel.transport
         transport.registerProducer(events, True)
         parts = self._parts
-        settings = parts.settings
-        tftp = evolve(settings.tftp, cache_size=settings.tftp.cache_size // self._count)
         self._service = service = BootService(
             timed,
-            settings=evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp),
+            settings=self._served(parts.settings),
             backends=parts.backends,
             watchdog=parts.watchdog[1],
             event_sink=events,
@@ -117,13 +115,18 @@ class Program:
         timed.callLater(POSITIONS_EVERY, self._send_positions, [])
         timed.callLater(COUNTED_EVERY, self._report_datagrams)
 
+    def _served(self, settings: Settings) -> Settings:
+        """Return *settings* as this process serves by them: files only, with its share of the memory."""
+        tftp = evolve(settings.tftp, cache_size=settings.tftp.cache_size // self._count)
+        return evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp)
+
     def _reload(self, configuration: Configuration) -> None:
         """Use another configuration from now on. The main process has checked it."""
         if self._service is None:
             return
         try:
             parts = assemble(configuration, self._timed, running=self._parts)
-            settings = with_reloadable(self._service.settings, parts.settings)
+            settings = with_fixed(self._service.settings, self._served(parts.settings))
             self._service.reload(settings, parts.backends, (), parts.watchdog[1])
         except BootfwError as error:
             self._log.error("not reloaded: {reason}", reason=error)

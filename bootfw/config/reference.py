@@ -31,6 +31,9 @@ A size is a number of bytes, or a string with a unit: `"256 MiB"` (B, KiB, MiB, 
 number of seconds, or a string with a unit: `"90 s"` (ms, s, min, h, d). Keys that have the unit in their names, such as
 `lease-seconds`, take plain numbers.
 
+`bootfw reload` [applies a changed file](howto/command-line.md#apply-a-changed-configuration) while the server runs, but
+for the keys that say here that a change needs a restart.
+
 `bootfw run --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
 wrong, each with its place and with what would be right.
 """
@@ -116,7 +119,8 @@ def _keys(kind: type, keys: Sequence[Key], section: str) -> str:
 
 
 def _row(key: Key, doc: str) -> tuple[str, str, str, str]:
-    return key.key, expected(key.annotation), _default(key), doc
+    restart = " A change needs a restart." if key.metadata.get("restart") else ""
+    return key.key, expected(key.annotation), _default(key), doc + restart
 
 
 def _default(key: Key) -> str:

@@ -71,6 +71,10 @@ def transfer_ports(value: str | tuple[int, int]) -> str | tuple[int, int]:
     return first, last
 
 
+RESTART: Mapping[str, bool] = {"restart": True}
+"""The metadata of a key that does not change while the server runs."""
+
+
 def interface_names(values: Iterable[str]) -> tuple[str, ...]:
     """Names as the kernel allows them: up to 15 bytes, without blanks and slashes."""
 
@@ -164,7 +168,7 @@ class TFTPSettings:
     max_windowsize: int = field(default=64, validator=within(1, 65535, "blocks (RFC 7440)"))
     """The largest window in blocks that clients get (RFC 7440), 1 to 65535."""
     cache_size: int = field(
-        default=256 * 1024 * 1024, validator=within(0, 1 << 40, "bytes (1 TiB)"), metadata={"toml": Size}
+        default=256 * 1024 * 1024, validator=within(0, 1 << 40, "bytes (1 TiB)"), metadata={"toml": Size, **RESTART}
     )
     """Memory for cached files, as they go over the wire, shared by all transfers; it grows with what is requested.
     Files that do not fit are read for each transfer. 0: no cache."""
@@ -185,28 +189,32 @@ class DHCPSettings:
     """UDP port of the PXE boot server."""
     answer_within_seconds: float = field(default=0.8, validator=within(0.05, 60, "seconds"), metadata={"toml": Seconds})
     """For all resolvers together, 50 ms to 60 s. iPXE sends a request to port 4011 only twice, one second apart."""
-    authoritative: bool = False
+    authoritative: bool = field(default=False, metadata=RESTART)
     """This is the only DHCP server here: a client that requests an address without a lease here gets it if it is free,
     or else a NAK at once. Otherwise such requests are ignored."""
-    identify_by: str = field(default="hardware", validator=one_of("hardware", "client-id"))
+    identify_by: str = field(default="hardware", validator=one_of("hardware", "client-id"), metadata=RESTART)
     """What identifies a client. `"hardware"`: the address of the network card, so that firmware, boot program and
     system get one address. `"client-id"`: option 61 where it is sent (RFC 2131), for several clients on one card."""
-    foreign_networks: bool = False
+    foreign_networks: bool = field(default=False, metadata=RESTART)
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not set this."""
-    probe_seconds: float = field(default=0.2, validator=within(0, 5, "seconds"), metadata={"toml": Seconds})
+    probe_seconds: float = field(default=0.2, validator=within(0, 5, "seconds"), metadata={"toml": Seconds, **RESTART})
     """Conflict detection: how long bootfw waits for a reply when it probes an address before it offers it to a new
     client, 0 to 5 s; by ARP on networks of this machine, by ping behind relays. 0: no probe. ROMs retry after 1 s."""
-    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
+    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"), metadata=RESTART)
     """Unknown clients that are given an address in a second, for each interface, and for each relay and circuit; on an
     interface or relay with more than four times as many free addresses a quarter of these. Those we know are always
     served. 0: any number."""
     subnets: tuple[Subnet, ...] = field(
-        default=(), converter=_subnets, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet}
+        default=(),
+        converter=_subnets,
+        metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet, **RESTART},
     )
     """The subnets that addresses are given in, `[[dhcp.subnet]]`; see below."""
     classes: tuple[HostClass, ...] = field(
-        default=(), converter=_classes, metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass}
+        default=(),
+        converter=_classes,
+        metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass, **RESTART},
     )
     """Options for kinds of clients, `[[dhcp.class]]`; see below. A later one wins over an earlier one."""
 
@@ -237,20 +245,22 @@ class DHCP6Settings:
     """UDP port of the clients, which replies are sent to."""
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
-    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
+    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"), metadata=RESTART)
     """Unknown clients that are given an address in a second, for each interface, and for each relay and port. Those we
     know are always served. 0: any number."""
-    foreign_networks: bool = False
+    foreign_networks: bool = field(default=False, metadata=RESTART)
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not set this."""
     subnets: tuple[Subnet6, ...] = field(
-        default=(), converter=_subnets6, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6}
+        default=(),
+        converter=_subnets6,
+        metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6, **RESTART},
     )
     """The subnets that addresses are given in, `[[dhcp6.subnet]]`; see below."""
     classes: tuple[HostClass6, ...] = field(
         default=(),
         converter=_classes6,
-        metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass6},
+        metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass6, **RESTART},
     )
     """Options for kinds of clients, `[[dhcp6.class]]`; see below. A later one wins over an earlier one."""
 
@@ -279,10 +289,10 @@ class HTTPSettings:
     )
     """Addresses and TCP ports for HTTPS, such as `["0.0.0.0:8443"]`. Needs `certificate`, and pyOpenSSL: the extra
     `bootfw[tls]`."""
-    certificate: str = ""
+    certificate: str = field(default="", metadata=RESTART)
     """A PEM file with the certificate and those that lead to the client's: certbot's `fullchain.pem`. Relative to the
     configuration file. A new one is used as soon as it is there."""
-    key: str = ""
+    key: str = field(default="", metadata=RESTART)
     """The certificate's private key, a PEM file without a password. Empty: it is in the file of the certificate."""
 
     def __attrs_post_init__(self) -> None:
@@ -340,10 +350,10 @@ class WebSettings:
 class LogSettings:
     """``[log]``: what `bootfw run` and twistd write. `--syslog` and `--logger` of twistd go their own ways."""
 
-    format: str = field(default="auto", validator=one_of("auto", "text", "json", "journal"))
+    format: str = field(default="auto", validator=one_of("auto", "text", "json", "journal"), metadata=RESTART)
     """`"text"`: lines for people. `"json"`: one object a line. `"journal"`: fields for journald, such as `BOOTFW_MAC`.
     `"auto"`: `"journal"` where systemd has connected the standard output to the journal, else `"text"`."""
-    level: str = field(default="info", validator=one_of("debug", "info", "warn", "error"))
+    level: str = field(default="info", validator=one_of("debug", "info", "warn", "error"), metadata=RESTART)
     """What is less important is left out."""
 
 
@@ -364,13 +374,13 @@ class MetricsSettings:
 class BootsSettings:
     """``[boots]``: the records of boot attempts, which `bootfw boots` and `bootfw show` print."""
 
-    keep: int = field(default=10_000, validator=within(1, 1_000_000, "attempts"))
+    keep: int = field(default=10_000, validator=within(1, 1_000_000, "attempts"), metadata=RESTART)
     """How many are stored at most; the oldest go first."""
-    days: int = field(default=30, validator=within(1, 3650, "days"))
+    days: int = field(default=30, validator=within(1, 3650, "days"), metadata=RESTART)
     """How long they are stored."""
-    quiet_seconds: float = field(default=30.0, validator=within(1, 3600, "seconds"))
+    quiet_seconds: float = field(default=30.0, validator=within(1, 3600, "seconds"), metadata=RESTART)
     """A machine that has loaded its last file completely, and then requests nothing for so long, has booted."""
-    silent_seconds: float = field(default=40.0, validator=within(1, 3600, "seconds"))
+    silent_seconds: float = field(default=40.0, validator=within(1, 3600, "seconds"), metadata=RESTART)
     """A machine that has not booted, and then requests nothing for so long, has failed; iPXE after 20 s at most. UEFI
     firmware pauses for up to 32 s between two requests."""
 
@@ -385,14 +395,14 @@ class Settings:
     optional: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
     """Interfaces, addresses and networks of the configuration that may be absent: bootfw waits for them as for the
     others, but counts as ready without them, such as `["wlan0", "10.0.0.1", "10.77.0.0/24"]`."""
-    state_dir: str = ""
+    state_dir: str = field(default="", metadata=RESTART)
     """Where bootfw keeps what must outlive it. Empty: `/var/lib/bootfw` for root, and `bootfw` in the user's state
     directory (`$XDG_STATE_HOME`, `~/.local/state`) for anybody else."""
-    user: str = ""
+    user: str = field(default="", metadata=RESTART)
     """The account that the server runs as once its ports are bound, when it is started as root: it keeps the
     capabilities to bind ports below 1024 and to send ARP probes, and no other. `state-dir` is given to this account.
     Empty: it stays root, unless `twistd --uid` or a systemd unit names another one."""
-    workers: int = field(default=0, validator=within(0, 64, "processes"))
+    workers: int = field(default=0, validator=within(0, 64, "processes"), metadata=RESTART)
     """Processes that serve TFTP and HTTP, 1 to 64; with 1 it is the one that answers DHCP as well. 0: one for each
     processor, up to 4. Embedded it is always 1."""
     tftp: TFTPSettings = field(factory=TFTPSettings)

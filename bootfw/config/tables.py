@@ -62,7 +62,8 @@ def fields_of(kind: type) -> list[Key]:
     """The keys of a table that makes an instance of *kind*, an attrs class.
 
     A field's metadata may hold ``key``, its path in the table where that is not its name; ``toml``, the annotation of
-    what TOML holds where that is not its type; ``tables``, the class of each table of a list.
+    what TOML holds where that is not its type; ``tables``, the class of each table of a list; ``restart``, true for a
+    key that does not change while the server runs.
     """
     return [
         Key(a.metadata.get("key", (spelled(a.name),)), a.alias, a.metadata.get("toml", a.type), _default_of(a), a)

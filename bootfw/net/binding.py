@@ -29,6 +29,9 @@ from bootfw.net.udp.sockets import bind_socket
 from bootfw.net.workers.sharedport import SharedPort
 from bootfw.values import Address, SocketStatus
 
+SocketKey = tuple[str, tuple[Any, ...], str]
+"""(service, address as configured, interface or "")."""
+
 _ANY = ("0.0.0.0", "::")
 
 
@@ -57,6 +60,8 @@ class WantedSocket:
     port: Any = field(default=None, init=False)
     """IListeningPort; None: it is not open."""
     states: BindingStates = field(factory=BindingStates, init=False)
+    added: bool = field(default=False, init=False)
+    """Whether add() is over: later errors are retried."""
     since: float = field(default=0.0, init=False)
     """When it entered its state, in seconds of the clock."""
     index: int = field(default=0, init=False)
@@ -73,6 +78,11 @@ class WantedSocket:
     def deadline(self) -> float | None:
         """See Watched."""
         return self.states.deadline
+
+    @property
+    def key(self) -> SocketKey:
+        """What tells it from the other sockets of the service."""
+        return self.service, self.address, self.device
 
     @property
     def interface(self) -> str:
@@ -141,13 +151,17 @@ class Bindings:
         return self._started and not any(each.state is not State.BOUND and not each.optional for each in self._wanted)
 
     def add(self, wanted: WantedSocket) -> None:
-        """Open a socket, and look after it until close().
+        """Open a socket, and look after it until close() or drop().
 
         :raise CannotListenError: it can't be opened and is not optional, or can't be waited for.
         """
         self._subscribe(wanted)
         self._wanted.append(wanted)
         wanted.since = self._reactor.seconds()
+        self._enter(wanted)
+        wanted.added = True
+
+    def _enter(self, wanted: WantedSocket) -> None:
         missing = self._missing(wanted)
         if not missing:
             self._handle(wanted, Input.PRESENT)
@@ -163,10 +177,17 @@ class Bindings:
         wanted.states.handle(Input.ABSENT, missing, self._reactor.seconds())
         self._report(wanted, "")
 
+    def drop(self, wanted: WantedSocket) -> None:
+        """Look after a socket no more. Its port, if there is one, stays open."""
+        self._wanted.remove(wanted)
+        self._alarm.forget(wanted)
+        wanted.states.handle(Input.CLOSE)
+        self.check_ready()
+
     def start(self) -> None:
-        """Every wanted socket was added: from now on no error of one ends the start."""
+        """Every socket of the start was added."""
         self._started = True
-        self._check_ready()
+        self.check_ready()
 
     def close(self) -> list[WantedSocket]:
         """Look after none any more.
@@ -214,11 +235,11 @@ class Bindings:
                 self._handle(wanted, Input.RECREATED)
             else:
                 self._handle(wanted, Input.PRESENT)
-        self._check_ready()
+        self.check_ready()
 
     def _tick(self, wanted: WantedSocket, now: float) -> None:
         self._handle(wanted, Input.TICK)
-        self._check_ready()
+        self.check_ready()
 
     # What the table says
 
@@ -279,8 +300,8 @@ class Bindings:
         return True
 
     def _refused(self, wanted: WantedSocket, error: CannotListenError) -> None:
-        """End the start, unless it may be held. Later it is retried."""
-        if self._started or wanted.may_be_held:
+        """Fail add(), unless the port may be held. After that it is retried."""
+        if wanted.added or wanted.may_be_held:
             return
         code = getattr(getattr(error, "socketError", None), "errno", None)
         raise self._failed(wanted, code or 0, str(getattr(error, "socketError", error))) from error
@@ -305,7 +326,8 @@ class Bindings:
         if before or wanted.state is not State.BOUND:
             self._publish(SocketChanged(now, status, before))
 
-    def _check_ready(self) -> None:
+    def check_ready(self) -> None:
+        """Publish whether every wanted socket is bound, if that has changed."""
         ready = self.ready
         if self._started and ready is not self._was_ready:
             self._was_ready = ready

@@ -43,8 +43,7 @@ def add_metrics(reactor: Any, boot: Any, settings: MetricsSettings) -> "MetricsR
     boot.add_observer(counts, "metrics")
     Pulse(reactor, boot, counts).setServiceParent(boot)  # type: ignore[no-untyped-call]
     resource = MetricsResource(boot, counts)
-    if settings.listen:
-        boot.add_site("metrics", settings.listen, MetricsSite(reactor, resource))
+    boot.add_site("metrics", settings.listen, MetricsSite(reactor, resource))
     return resource
 
 

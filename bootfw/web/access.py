@@ -24,8 +24,12 @@ class Access:
 
     def __init__(self, reactor: Any, token: str) -> None:
         self._reactor = reactor
-        self._token = token.encode()
         self._reports = OncePer(_REPORT_AGAIN)
+        self.use(token)
+
+    def use(self, token: str) -> None:
+        """Require *token* from now on; "": nothing may be changed."""
+        self._token = token.encode()
 
     @property
     def writable(self) -> bool:

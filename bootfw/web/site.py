@@ -112,14 +112,14 @@ class WebSite(Site):
     def __init__(self, reactor: Any, boot: BootService, hosts: Iterable[str] = (), token: str = "") -> None:
         self.root = _Folder()  # type: ignore[no-untyped-call]
         super().__init__(self.root, WebRequest, reactor=reactor, timeout=_IDLE)  # type: ignore[no-untyped-call]
-        self._names = {"localhost", socket.gethostname().lower(), *hosts}
+        self._names = _names(hosts)
         self._connections: set[Connection] = set()
         self._emptied: Deferred[None] | None = None
         streams = Streams(reactor, lambda: [("status", status()), ("throughput", throughput())])
         self.activity = activity = Activity(Sockets(boot), streams.boot_changed, streams.status_changed)
         """What it has seen of the events."""
         boot.add_observer(activity, "web")
-        access = Access(reactor, token)
+        self._access = access = Access(reactor, token)
         began = reactor.seconds()
         wall = partial(_wall_clock, reactor)
 
@@ -149,6 +149,11 @@ class WebSite(Site):
             "release": action("release", ["address"]),
         }.items():
             api.putChild(path.encode(), page)
+
+    def use(self, settings: WebSettings) -> None:
+        """Take the names and the token of other settings, from now on."""
+        self._names = _names(settings.hosts)
+        self._access.use(settings.token)
 
     def mount(self, name: str, resource: IResource) -> None:
         """Serve *resource* as ``/name``, such as ``/metrics``."""
@@ -210,6 +215,10 @@ def add_web(reactor: Any, boot: BootService, settings: WebSettings, *, optional:
     site = WebSite(reactor, boot, settings.hosts, settings.token)
     boot.add_site("web", settings.listen, site, optional=optional)
     return site
+
+
+def _names(hosts: Iterable[str]) -> set[str]:
+    return {"localhost", socket.gethostname().lower(), *hosts}
 
 
 def _wall_clock(reactor: Any) -> float:

@@ -28,7 +28,7 @@ listen = []
 [dhcp]
 mode = "off"
 [tftp]
-listen = ["127.0.0.1:{tftp}"]
+listen = ["127.0.0.1:{tftp}"{more}]
 [http]
 listen = ["127.0.0.1:{http}"]
 [[backend]]
@@ -62,8 +62,13 @@ class Busy:
     def path(self) -> Path:
         return self.directory / "bootfw.toml"
 
-    def serve_from(self, root: str, **changed: int) -> None:
-        values = {"workers": self.workers, "tftp": self.tftp, "http": self.http, **changed}
+    def serve_from(self, root: str, *more: int, **changed: int) -> None:
+        """Write the configuration.
+
+        :param more: other ports of TFTP.
+        """
+        listen = "".join(f', "127.0.0.1:{port}"' for port in more)
+        values = {"workers": self.workers, "tftp": self.tftp, "http": self.http, "more": listen, **changed}
         self.path.write_text(CONFIG.format(root=root, **values))
 
     def reload(self) -> "subprocess.CompletedProcess[str]":
@@ -74,11 +79,11 @@ class Busy:
 
     def gets_new_file(self) -> None:
         """Wait until every worker has loaded the configuration: the new file comes for as many clients as reach all."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 90
         missing = 20
         while missing:
             assert time.monotonic() < end, "the old file is still served"
-            missing = missing - 1 if fetch(("127.0.0.1", self.tftp), "file")[:3] == NEW else 20
+            missing = missing - 1 if fetch(("127.0.0.1", self.tftp), "file", seconds=60)[:3] == NEW else 20
 
 
 @contextmanager
@@ -196,12 +201,69 @@ def test_a_hangup_reloads_and_a_worker_that_is_started_later_has_the_new_file(wo
         busy.gets_new_file()
 
 
+def test_ports_are_opened_and_closed_by_a_reload_and_transfers_go_on(tmp_path: Path) -> None:
+    """On the port that stays, and on the one that is dropped."""
+    busy, more = Busy(tmp_path, 1), [free_port(), free_port()]
+    busy.serve_from("old", more[0])
+    with running(busy) as server, ExitStack() as opened:
+        bound = sockets_of(server.pid)
+        downloads = [
+            Download(port, opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+            for port in (busy.tftp, more[0])
+            for _ in range(20)
+        ]
+        for download in downloads:
+            download.begin()
+        go_on(downloads, 8)
+        http = opened.enter_context(socket.create_connection(("127.0.0.1", busy.http)))
+        http.sendall(b"GET /big HTTP/1.0\r\n\r\n")
+        received = http.recv(100)
+        moved = free_port(socket.SOCK_STREAM)
+        busy.serve_from("new", more[1], http=moved)
+        done = busy.reload()
+        assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
+        assert fetch(("127.0.0.1", busy.tftp), "file") == NEW
+        assert fetch(("127.0.0.1", more[1]), "file") == NEW
+        with urlopen(f"http://127.0.0.1:{moved}/file", timeout=10) as answer:
+            assert answer.read() == NEW
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", busy.http))
+        for download in downloads:
+            download.acknowledge()
+        go_on(downloads, 1000)
+        assert [download.data == OLD for download in downloads] == [True] * len(downloads)
+        while piece := http.recv(1 << 20):
+            received += piece
+        assert received.partition(b"\r\n\r\n")[2] == DOWNLOAD
+        for download in downloads:
+            download.acknowledge()
+        server.until(*(f"no longer listens on 127.0.0.1:{port}" for port in (more[0], busy.http)))
+        assert len(bound & sockets_of(server.pid)) == len(bound) - 2, "the others are the same"
+
+
+def test_a_port_of_another_program_is_refused_with_its_name(tmp_path: Path) -> None:
+    busy = Busy(tmp_path, 1)
+    with running(busy) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        busy.serve_from("new", port)
+        done = busy.reload()
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"tftp on 127.0.0.1:{port} can't be opened: " in done.stderr
+        assert f"(pid {os.getpid()})" in done.stderr
+        assert len(fetch(("127.0.0.1", busy.tftp), "file")) == 512, "it serves the old file"
+        other.close()
+        assert busy.reload().returncode == 0
+        assert fetch(("127.0.0.1", port), "file") == NEW
+        server.until("reloaded the configuration")
+
+
 def test_what_is_wrong_or_needs_a_restart_changes_nothing(tmp_path: Path) -> None:
     busy = Busy(tmp_path, 1)
     with running(busy) as server:
-        busy.serve_from("new", tftp=free_port())
+        busy.serve_from("new", workers=3)
         done = busy.reload()
-        reason = f"{busy.path}: tftp.listen: was changed, which needs a restart"
+        reason = f"{busy.path}: bootfw.workers: was changed, which needs a restart"
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"bootfw: {reason}\n")
         server.until(f"not reloaded: {reason}")
         busy.path.write_text("[tftp")

@@ -65,6 +65,9 @@ class Query:
 class Family(Protocol):
     """What differs between IPv4 and IPv6."""
 
+    settings: Any
+    """Those of its section."""
+
     @property
     def service(self) -> str:
         """The DHCP port's name in events."""
@@ -139,6 +142,7 @@ class DHCPPort(DatagramProtocol):
         self._pending: PendingResolutions[Any] = PendingResolutions(
             services.chain, partial(family.adapt, services=services), needless=family.needless
         )
+        self._drains = False
         self._number = 0
         """That of the port, for the recorder."""
         self._places: dict[Via | None, Place] = {}
@@ -158,10 +162,18 @@ class DHCPPort(DatagramProtocol):
             self.send = recorder.sender(self.seconds, self.send, self._number)
         self.family.start(transport, self.services)
 
-    def use(self, chain: ResolverChain) -> None:
-        """Have *chain* decide what clients boot, for the requests that come from now on."""
+    def use(self, chain: ResolverChain, settings: Any) -> None:
+        """Have *chain* decide what clients boot, for the requests that come from now on.
+
+        :param settings: those of the family.
+        """
         self.services.chain = chain
+        self.family.settings = settings
         self._pending.use(chain)
+
+    def drain(self) -> None:
+        """Drop requests from now on. Those that are being resolved get their answers."""
+        self._drains = True
 
     def close(self) -> None:
         """Drop the requests that are still being resolved, and leave no timer behind."""
@@ -178,6 +190,8 @@ class DHCPPort(DatagramProtocol):
         places, services, family = self._places, self.services, self.family
         interfaces, parse, handle = services.interfaces, family.parse, self.handle
         places.clear()
+        if self._drains:
+            return
         now = self.seconds()
         keep = None if services.recorder is None else services.recorder.keep
         for data, peer, via in batch:

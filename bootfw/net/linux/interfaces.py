@@ -195,6 +195,11 @@ class Interfaces:
         self._ipv4: dict[int, tuple[IPv4Address, ...]] = {}
         self._ipv6: dict[int, tuple[IPv6Address, ...]] = {}
 
+    def serve(self, names: Sequence[str]) -> None:
+        """Serve these from now on."""
+        self._names, self.all_served = frozenset(names), not names
+        self._reported.clear()
+
     def serves(self, via: Via | None) -> bool:
         """Whether a datagram that came this way is to be answered; one whose interface is not known is."""
         if not self._names or via is None or not via.interface:

@@ -136,6 +136,10 @@ class TFTPProtocol(DatagramProtocol):
         self._settings = settings
         self._usual_limits = Limits(settings.max_blksize, settings.max_windowsize)
 
+    def use_ports(self, listen: Listen | None) -> None:
+        """Open the ports of the transfers that begin from now on by *listen*, as for the constructor."""
+        self._listen = listen
+
     def under_way(self) -> set[Any]:
         """Return the transfers under way."""
         return set(self._transfers.values())
