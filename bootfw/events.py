@@ -161,6 +161,15 @@ class ResolverPassedOver(Event):
 
 
 @frozen
+class ResolverUnavailable(Event):
+    """A resolver could not decide, because what it depends on does not answer; it has logged what it did instead."""
+
+    request: BootRequest
+    resolver: str
+    reason: str
+
+
+@frozen
 class PluginFailed(Event):
     """A plugin raised what it should not; the service went on. ``traceback`` is for the log only."""
 

@@ -46,6 +46,15 @@ class Authority:
         certificate = self._issue(_named("a server"), key, names, days, False)
         return certificate.public_bytes(Encoding.PEM) + self.pem, pem_of(key)
 
+    def revocations(self, chain: bytes) -> bytes:
+        """The list of revoked certificates (CRL), PEM, with the first one of *chain*."""
+        now = datetime.datetime.now(datetime.UTC)
+        serial = x509.load_pem_x509_certificate(chain).serial_number
+        revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - DAY).build()
+        made = x509.CertificateRevocationListBuilder().issuer_name(self._name).add_revoked_certificate(revoked)
+        made = made.last_update(now - DAY).next_update(now + DAY)
+        return made.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
     def _issue(
         self,
         subject: Name,

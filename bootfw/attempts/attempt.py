@@ -45,7 +45,8 @@ class StageKind(enum.Enum):
     BOOT_SERVER_REPLY = "boot-server-reply"
     """Our reply to it: as OFFER."""
     RESOLVER = "resolver"
-    """A resolver was called: "resolver", "seconds", "outcome" ("answered" or "too slow"), "file", "menu"."""
+    """A resolver was called: "resolver", "seconds", "outcome" ("answered", "too slow" or "unavailable"), "file",
+    "menu", "reason"."""
     NO_ANSWER = "no-answer"
     """The client got no reply: "reason", "stage"."""
     NO_FILE = "no-file"

@@ -35,6 +35,7 @@ from bootfw.events import (
     RequestIgnored,
     ResolverAnswered,
     ResolverPassedOver,
+    ResolverUnavailable,
     SecondStageFound,
     TransferBegun,
     TransferEnded,
@@ -211,6 +212,7 @@ class Attempts:
             RequestIgnored: self._ignored,
             ResolverAnswered: self._resolved,
             ResolverPassedOver: self._passed_over,
+            ResolverUnavailable: self._unavailable,
             OfferMade: self._offered,
             OfferWithheld: self._withheld,
             FileWithheld: self._withheld,
@@ -391,6 +393,10 @@ class Attempts:
 
     def _passed_over(self, event: ResolverPassedOver) -> None:
         data = {"resolver": event.resolver, "outcome": "too slow", "seconds": round(event.seconds, 6)}
+        self._decided(event.request, event.at, data)
+
+    def _unavailable(self, event: ResolverUnavailable) -> None:
+        data = {"resolver": event.resolver, "outcome": "unavailable", "reason": event.reason}
         self._decided(event.request, event.at, data)
 
     def _decided(self, request: BootRequest, at: float, data: dict[str, Any]) -> None:

@@ -48,6 +48,8 @@ def _answer(name: str) -> Any:
 
 
 def _resolver(data: Mapping[str, Any]) -> str:
+    if data["outcome"] == "unavailable":
+        return f"resolver {data['resolver']} could not decide: {data['reason']}"
     took = f"after {1000 * data['seconds']:.1f} ms"
     if data["outcome"] == "too slow":
         return f"resolver {data['resolver']} had no answer {took}, and was skipped"

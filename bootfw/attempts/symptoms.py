@@ -26,7 +26,8 @@ SLOW = 4.0
 """Seconds that a resolver may take: EDK2 leaves its first OFFER window after 4 s, iPXE after 3 s (both measured)."""
 
 _LOADED = ("complete", "unconfirmed")
-_SERVER_FAULTS = (500, 502, 503, 504)
+_SERVER_FAULTS = (0, 500, 502, 503, 504)
+"""TFTP's "not defined", and HTTP's: whatever is wrong is not the request."""
 
 
 class Facts:
@@ -199,10 +200,10 @@ def _is_fault(stage: Stage) -> bool:
     return bool(stage.data.get("detail")) or stage.data["code"] in _SERVER_FAULTS
 
 
-def _tls(expired: bool) -> Callable[[Facts], Found]:
+def _tls(word: str = "") -> Callable[[Facts], Found]:
     def applies(facts: Facts) -> Found:
         stage = facts.last(StageKind.TLS)
-        return stage if stage is not None and ("expired" in stage.data["reason"]) is expired else None
+        return stage if stage is not None and word in stage.data["reason"] else None
 
     return applies
 
@@ -221,6 +222,14 @@ def _rejected(facts: Facts) -> Found:
     if not any(stage.kind is StageKind.DISCOVER and stage.data["stack"] == "http" for stage in facts.tail):
         return None
     return facts.loaded[-1] if facts.loaded[-1].data["protocol"] == "tftp" else None
+
+
+def _without_next_file(facts: Facts) -> Found:
+    """A boot program that has nothing to load: its own DHCP requests got no file."""
+    stage = facts.last(StageKind.NO_FILE, StageKind.NO_ANSWER)
+    if stage is None or not facts.loaded or facts.has_payload or not is_program(facts.loaded[-1].data["file"]):
+        return None
+    return None if facts.named is not None and _end(facts.named) > _end(stage) else stage
 
 
 def _circle(facts: Facts) -> Found:
@@ -252,9 +261,16 @@ def _slow_resolver(facts: Facts) -> Found:
         return None
     for stage in reversed(facts.all(StageKind.RESOLVER)):
         late = stage.data["outcome"] == "too slow" and not (facts.named and _end(facts.named) > _end(stage))
-        if late or stage.data["seconds"] >= SLOW:
+        if late or stage.data.get("seconds", 0.0) >= SLOW:
             return stage
     return None
+
+
+def _unavailable_resolver(facts: Facts) -> Found:
+    found = [each for each in facts.all(StageKind.RESOLVER) if each.data["outcome"] == "unavailable"]
+    if not found or facts.begun or (facts.named and _end(facts.named) >= _end(found[-1])):
+        return None
+    return found[-1]
 
 
 def _no_4011(facts: Facts) -> Found:
@@ -365,14 +381,21 @@ SYMPTOMS: Sequence[Symptom] = (
     ),
     Symptom(
         "certificate-expired",
-        _tls(expired=True),
+        _tls("expired"),
         "refused our certificate as expired: {reason}",
         "renew the certificate of [http], and check the clock of the machine",
         "ipxe 1514, tianocore/edk2 12651",
     ),
     Symptom(
+        "certificate-revoked",
+        _tls("revoked"),
+        "refused our certificate as revoked: {reason}",
+        "give [http] a certificate that its issuer has not revoked",
+        "RFC 8446 section 6.2: certificate_revoked",
+    ),
+    Symptom(
         "tls-refused",
-        _tls(expired=False),
+        _tls(),
         "could not agree with us on TLS: {reason}",
         "enroll the issuer of the certificate in the firmware or in iPXE, and name the host in the URL as the "
         "certificate does",
@@ -472,6 +495,14 @@ SYMPTOMS: Sequence[Symptom] = (
         fill=_times,
     ),
     Symptom(
+        "nothing-after-program",
+        _without_next_file,
+        'loaded "{file}", which was then given no boot file: {reason}',
+        'give it something to go on with: for iPXE name its script as "ipxe" in by-architecture',
+        "danderson/netboot 77: endless iPXE loop, which this server does not begin",
+        fill=lambda facts, stage: {"file": facts.loaded[-1].data["file"]},
+    ),
+    Symptom(
         "pool-exhausted",
         _unless_named(StageKind.POOL_EXHAUSTED),
         "got no address: the pool of {network} has none left",
@@ -523,6 +554,13 @@ SYMPTOMS: Sequence[Symptom] = (
         "gave up while the resolver {resolver} took {seconds:.1f} s",
         "make what the resolver waits for faster, or have another one answer before it",
         "danderson/netboot 32: a slow lookup in the boot API delays the offer, and the ROM has left by then",
+    ),
+    Symptom(
+        "resolver-unavailable",
+        _unavailable_resolver,
+        "got no boot file: the resolver {resolver} could not decide: {reason}",
+        "look at what the resolver depends on: does it run, and answer in time from this server?",
+        "danderson/netboot 32: a slow or dead boot API",
     ),
     Symptom(
         "menu-not-used",

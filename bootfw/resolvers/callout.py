@@ -22,6 +22,7 @@ from bootfw.api import (
     ISelectiveResolver,
     IStartable,
     PluginContext,
+    ResolverUnavailable,
     boot_plugin,
     ipxe_can_load,
 )
@@ -87,6 +88,7 @@ class Callout:
     _reactor: Any = None
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
     _client: HTTPClient = field(init=False, repr=False)
+    _publish: Callable[[Event], None] = field(default=lambda event: None, init=False, repr=False)
     _queries: dict[str, _Query] = field(factory=dict, init=False, repr=False)
     """By MAC."""
     _cache: "OrderedDict[str, _Cached]" = field(factory=OrderedDict, init=False, repr=False)
@@ -112,6 +114,7 @@ class Callout:
 
     def start(self, publish: Callable[[Event], None]) -> None:
         """See IStartable."""
+        self._publish = publish
 
     def close(self) -> None:
         """See IStartable: pending requests are cancelled."""
@@ -190,6 +193,7 @@ class Callout:
         return self._boot_file(cached.answer, request)
 
     def _fall_back(self, reason: str, request: BootRequest) -> BootFile | None:
+        self._publish(ResolverUnavailable(self._reactor.seconds(), request, "callout", reason))
         consequences = {
             "next": "the next resolver is called",
             "local": "it boots its own disk",

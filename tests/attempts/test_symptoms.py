@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from boots import ADDRESS, IPXE, IPXE_ROM, MAC, UEFI, Machine
+from boots import ADDRESS, GRUB, IPXE, IPXE_ROM, MAC, UEFI, Machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,14 +14,17 @@ from bootfw.attempts.symptoms import SYMPTOMS, judge
 from bootfw.events import (
     AddressRefused,
     AddressTaken,
+    FileWithheld,
     HandshakeFailed,
     LeasesNotKept,
     LoopBroken,
     OfferMade,
+    OfferWithheld,
     OtherServerSeen,
     PluginFailed,
     PoolExhausted,
     ResolverPassedOver,
+    ResolverUnavailable,
 )
 from bootfw.values import OACK_UNANSWERED, Agreed, BootMenu, BootMenuItem, Client, Outcome
 from bootfw.wire.executable import machine_of
@@ -166,6 +169,25 @@ def test_a_slow_resolver_after_which_another_answers() -> None:
     machine.gets_address()
     machine.loads("boot.efi")
     boots(machine)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_resolver_whose_api_is_down(refused: bool) -> None:
+    machine = Machine(IPXE_ROM)
+    reason = "it has not answered in time"
+    for gap in (1, 2, 4):
+        machine.add(ResolverUnavailable(machine.now, machine.asks(), "callout", reason))
+        machine.add((OfferWithheld if refused else FileWithheld)(machine.now, machine.request, "no boot file"))
+        machine.wait(gap)
+    fails(machine, "resolver-unavailable", "callout", reason)
+    assert "resolver callout could not decide" in stage_line(machine.ended[-1].stages[1])
+
+
+def test_an_api_that_is_down_when_another_resolver_answers() -> None:
+    machine = Machine(IPXE_ROM)
+    machine.add(ResolverUnavailable(machine.now, machine.asks(), "callout", "it answers 500"))
+    machine.is_offered("boot.ipxe", ADDRESS)
+    fails(machine, "offer-not-accepted")
 
 
 def test_it_is_answered_nothing() -> None:
@@ -329,7 +351,7 @@ def test_an_upload_is_not_allowed() -> None:
     ("reason", "key"),
     [
         ("it does not trust the issuer of the certificate (tlsv1 alert unknown ca)", "tls-refused"),
-        ("sslv3 alert certificate revoked", "tls-refused"),
+        ("sslv3 alert certificate revoked", "certificate-revoked"),
         ("it takes the certificate for expired; is its clock right (certificate expired)", "certificate-expired"),
     ],
 )
@@ -338,6 +360,13 @@ def test_tls_is_refused(reason: str, key: str) -> None:
     machine.gets_address("https://10.77.0.1/boot.efi")
     machine.add(HandshakeFailed(machine.now, (ADDRESS, 1), reason))
     fails(machine, key, reason)
+
+
+def test_a_revoked_certificate() -> None:
+    machine = Machine()
+    machine.gets_address("https://10.77.0.1/boot.efi")
+    machine.add(HandshakeFailed(machine.now, (ADDRESS, 1), "the client refuses the certificate: certificate revoked"))
+    fails(machine, "certificate-revoked", "certificate revoked")
 
 
 def test_tls_that_works_in_the_end() -> None:
@@ -389,6 +418,34 @@ def test_ipxe_that_loads_ipxe() -> None:
         machine.loads("undionly.kpxe")
         machine.wait(2)
     fails(machine, "same-file-again", "undionly.kpxe", "5 times")
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_ipxe_that_would_be_given_itself(answered: bool) -> None:
+    machine = started()
+    machine.wait(2)
+    machine.request = IPXE
+    for gap in (1, 2):
+        machine.gets_no_file("the client is iPXE already") if answered else machine.gets_no_answer("it is refused")
+        machine.wait(gap)
+    fails(machine, "nothing-after-program", '"boot.efi"', "iPXE already" if answered else "it is refused")
+
+
+def test_a_program_whose_second_request_is_answered() -> None:
+    machine = started()
+    machine.request = IPXE
+    machine.gets_no_file("the API has not answered")
+    machine.wait(1)
+    machine.gets_address("boot.ipxe")
+    boots(machine)
+
+
+def test_a_program_that_gets_no_file_and_needs_none() -> None:
+    machine = started()
+    machine.request = GRUB
+    machine.gets_no_file("no resolver has one")
+    machine.loads("grub.cfg", size=100)
+    boots(machine)
 
 
 # Boots that have nothing wrong with them.

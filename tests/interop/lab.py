@@ -331,6 +331,10 @@ class Lab:
         """Lose the first frames of a kind, in the words of nft: ``udp sport 67``."""
         self._filter(f"{kind} numgen inc mod 65536 < {count} drop")
 
+    def drop(self, rule: str) -> None:
+        """From now on drop these frames, in the words of nft: ``udp dport 4011``."""
+        self._filter(f"{rule} drop")
+
     def _filter(self, rule: str) -> None:
         need("nft")
         path = self.directory / f"filter-{next(_serial)}.nft"

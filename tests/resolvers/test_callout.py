@@ -20,6 +20,7 @@ from twisted.logger import LogEvent, capturedLogs
 from twisted.python.failure import Failure
 
 from bootfw.errors import BootRefused, ConfigError
+from bootfw.events import Event, ResolverUnavailable
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.resolvers import callout
 from bootfw.resolvers.callout import Callout
@@ -236,7 +237,11 @@ def test_404_ends_the_use_of_the_last_answer(api: API) -> None:
 @pytest.mark.parametrize("fallback", ["next", "local", "refuse"])
 def test_the_fallback(api: API, fallback: str) -> None:
     api.raw = answered(500, b"")
-    found = api.wait(api.resolver(fallback=fallback).resolve(IPXE))
+    resolver, published = api.resolver(fallback=fallback), list[Event]()
+    resolver.start(published.append)
+    found = api.wait(resolver.resolve(IPXE))
+    reason = "it answers 500"
+    assert published == [ResolverUnavailable(published[0].at, IPXE, "callout", reason)]
     if fallback == "next":
         assert found is None
     elif fallback == "local":

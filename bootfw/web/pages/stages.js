@@ -54,6 +54,7 @@ function transferred(stage) {
 
 function decided(data) {
   const took = data.seconds === undefined ? "" : ` in ${duration(data.seconds).replace("< ", "under ")}`;
+  if (data.outcome === "unavailable") return `could not decide: ${data.reason}`;
   if (data.outcome === "too slow") return `was too slow${took}; the next one was called`;
   if (data.file) return `decided on ${quoted(data.file)}${took}`;
   if (data.menu) return `decided on a menu of ${count(data.menu, "item")}${took}`;
