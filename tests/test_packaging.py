@@ -41,6 +41,10 @@ class Environment:
         quiet = ["--disable-pip-version-check", "--quiet"]
         return output(sys.executable, "-m", "pip", "--python", self.bin / "python", *quiet, *arguments)
 
+    def install(self, *arguments: str | Path) -> None:
+        """Install packages. The few modules that a test imports are compiled when it does."""
+        self.pip("install", "--no-compile", *arguments)
+
 
 def output(*command: str | Path, cwd: Path | None = None) -> str:
     """What *command* prints; when it fails, so does the test, with that."""
@@ -106,7 +110,7 @@ def installed(wheel: Path, shared: Path) -> Environment:
     """bootfw from its wheel, and nothing else. Tests don't change it."""
     with alone(shared, "installed") as first:
         if first:
-            Environment.create(shared / "installed").pip("install", wheel)
+            Environment.create(shared / "installed").install(wheel)
     return Environment(shared / "installed")
 
 
@@ -185,7 +189,7 @@ def test_the_example_is_right_for_the_wheel(installed: Environment, tmp_path: Pa
 def test_an_editable_install_brings_the_same(tmp_path: Path) -> None:
     source = source_of(ROOT, tmp_path / "checkout")
     environment = Environment.create(tmp_path / "environment")
-    environment.pip("install", "--editable", source)
+    environment.install("--editable", source)
     assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
     assert plugins_of(environment, tmp_path) == dict.fromkeys(BUILT_IN, "bootfw")
 
@@ -193,7 +197,7 @@ def test_an_editable_install_brings_the_same(tmp_path: Path) -> None:
 def test_the_mirror_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
     """The boundary of the public names: a plugin of its own distribution, its own tests, and bootfw's wheel."""
     environment = Environment.create(tmp_path / "environment")
-    environment.pip("install", wheel, wheel_of(PLUGIN, tmp_path), "pytest")
+    environment.install(wheel, wheel_of(PLUGIN, tmp_path), "pytest")
     found = plugins_of(environment, tmp_path)
     assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "backend http-mirror": "bootfw-http-mirror"}
     shutil.copytree(PLUGIN / "tests", tmp_path / "tests")

@@ -17,8 +17,9 @@ def test_the_page_is_what_the_code_says() -> None:
 
 
 def test_every_key_is_explained() -> None:
+    page = reference()
     for section in SECTIONS:
-        block = reference().split(f"## `[{section}]`")[1].split("\n## ")[0]
+        block = page.split(f"## `[{section}]`")[1].split("\n## ")[0]
         explained = {line.split("|")[1].strip(" `"): line.split("|")[4] for line in block.splitlines() if "|" in line}
         for key in every_key(keys_of(section)):
             assert len(explained[".".join(key.path)].strip()) > 20, key.path

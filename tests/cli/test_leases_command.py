@@ -494,22 +494,35 @@ def test_names_are_shown_as_far_as_the_terminal_can(path: Path, tmp_path: Path, 
     file.write_leases([row_of(evolve(ACTIVE, hostname="k\xfc\u4e2d\x1b[2J"))])
     file.close()
     locale = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        program = [sys.executable, "-m", "bootfw.cli.main", "leases", "-c", "bootfw.toml", *arguments]
-        done = subprocess.run(program, cwd=tmp_path, env=locale, capture_output=True, timeout=60)
-        return done.returncode, done.stdout.decode(encoding), done.stderr.decode(encoding)
-
-    code, out, err = run()
-    assert (code, err) == (0, "")
-    heading, line = out.splitlines()[:2]
+    every = [[], ["show", MAC], ["show", "k\xfc\u4e2d\x1b[3J"], ["list", "k\xfc\u4e2d\x1b[2J", "--json"]]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(every)],
+        cwd=tmp_path,
+        env=locale,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    printed, shown, missing, listed = done.stdout.decode(encoding).split("\0")[:-1]
+    heading, line = printed.splitlines()[:2]
     assert f"  {name}  never" in line
     assert heading.index("UNTIL") - heading.index("NAME") == len(name) + 2
-    assert f"hostname   {name}\n" in run("show", MAC)[1]
-    code, out, err = run("show", "k\xfc\u4e2d\x1b[3J")
-    assert (code, out, err) == (1, "", f"bootfw: {name.replace('2J', '3J')} has no lease\n")
-    code, out, err = run("list", "k\xfc\u4e2d\x1b[2J", "--json")
-    assert json.loads(out)[0]["hostname"] == "k\xfc\u4e2d\x1b[2J"
+    assert f"hostname   {name}\n" in shown
+    assert json.loads(listed)[0]["hostname"] == "k\xfc\u4e2d\x1b[2J"
+    errors = done.stderr.decode(encoding).split("\0")
+    assert (missing, errors) == ("", ["0 ", "0 ", f"bootfw: {name.replace('2J', '3J')} has no lease\n1 ", "0 ", ""])
+
+
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from bootfw.cli.main import main
+
+for arguments in json.loads(sys.argv[1]):
+    code = main(["leases", "-c", "bootfw.toml", *arguments])
+    print(end="\\0", flush=True)
+    print(code, end=" \\0", file=sys.stderr, flush=True)
+"""
+"""The command with each of some lists of arguments. What it prints, and its exit codes, end with NUL."""
 
 
 # Whose state it is

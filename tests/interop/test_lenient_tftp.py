@@ -30,7 +30,7 @@ FILES = {
     "100%": b"a percent sign\n" * 100,
 }
 SECONDS = 3.0
-"""For all answers of a server: it gets the whole table at once."""
+"""A server that has sent nothing for so long has answered all that it answers: it gets the whole table at once."""
 
 FILE, UPLOAD, SILENCE = "file", "upload", "silence"
 
@@ -214,6 +214,7 @@ def ask(station: Host, server: str, root: Path) -> Mapping[str, str]:
         for sock in readable:
             if waiting[sock].received():
                 del waiting[sock]
+            end = time.monotonic() + SECONDS
     for asking in everything:
         asking.socket.close()
     return {asking.case.name: asking.answer for asking in everything}
