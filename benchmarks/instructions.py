@@ -240,7 +240,10 @@ def serve(root: str) -> None:
     publisher = Publisher(reactor, [("log", LogObserver())])
     # valgrind does not know openat2(2) before version 3.20.
     backend = LayeredBackend([("directory", DirectoryBackend(root, resolve=walk))])
-    protocol = TFTPProtocol(reactor, backend, Adaptive(), publisher.publish, frame_cache=FrameCache(1 << 28))
+    recorder = FlightRecorder()
+    protocol = TFTPProtocol(
+        reactor, backend, Adaptive(), publisher.publish, frame_cache=FrameCache(1 << 28), recorder=recorder
+    )
     port = DatagramPort(reactor, protocol, "0.0.0.0", 0)
     subnet = Subnet(network="10.77.0.0/16", pool=("10.77.1.0-10.77.255.250",), relays=("127.0.0.1",))
     addresses = Server4(
@@ -248,7 +251,7 @@ def serve(root: str) -> None:
             reactor,
             ResolverChain(reactor, [("nobody", Nobody())], publisher.publish, 1.0),
             publisher.publish,
-            recorder=FlightRecorder(),
+            recorder=recorder,
         ),
         IPv4(),
         AddressServer([subnet]),

@@ -1,6 +1,6 @@
 """The composition root: settings and plugins become protocols on ports, started and stopped as one service."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from operator import sub
@@ -111,6 +111,7 @@ class BootService(MultiService):
         it to their on_message(); None: there are no others.
     :param attempts: an IAttemptStore for the records of boot attempts; None: there are none.
     :param recordings: the directory where the packets of boots that failed are written; None: packets are not kept.
+        Without *attempts* they are kept, for the process of this server that writes them.
     :raise ConfigError: the personas of the settings contradict each other.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
@@ -150,13 +151,14 @@ class BootService(MultiService):
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         observing = [*_named(observers, IBootObserver), *listening]
         self._recorders: list[Named] = []
-        self._recorder: FlightRecorder | None = None
+        self._recorder = FlightRecorder() if recordings is not None else None
+        self._recordings: Recordings | None = None
         if attempts is not None:
             verifyObject(IAttemptStore, attempts)
             recorder = BootRecorder(reactor, attempts, self._settings.boots, self._backends)
-            if recordings is not None:
-                self._recorder = FlightRecorder()
-                recorder.write_packets = Recordings(self._recorder, reactor.seconds, recordings).write
+            if recordings is not None and self._recorder is not None:
+                self._recordings = Recordings(self._recorder, reactor.seconds, recordings)
+                recorder.write_packets = self._recordings.write
             self._recorders.append(("boot attempts", recorder))
             observing += self._recorders
         self._publisher = Publisher(reactor, observing) if event_sink is None else event_sink
@@ -217,6 +219,7 @@ class BootService(MultiService):
             "client": self._clients.on_message,
             "boot-program": self._second_stage.on_message,
             "generated": self._generated.on_message,
+            "packets-of": self._send_packets,
         }
 
     def _layered(self) -> LayeredBackend:
@@ -497,6 +500,8 @@ class BootService(MultiService):
             memory=self._memory,
             serve=self._serve,
         )
+        if self._recordings is not None:
+            self._recordings.transfers_of_workers = workers.packets_of
         workers.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def add_site(self, service: str, listen: Iterable[ListenAddress], site: Any, *, optional: bool = False) -> None:
@@ -532,6 +537,11 @@ class BootService(MultiService):
         if receive is not None:
             receive(*values)
         return receive is not None
+
+    def _send_packets(self, number: int, addresses: Collection[str], since: float) -> None:
+        """Answer the main process, which asks a worker for the packets of a client; see Workers.packets_of()."""
+        if self._broadcast is not None and self._recorder is not None:
+            self._broadcast("packets", number, self._recorder.transfers_of(addresses, since))
 
     def _memory(self) -> list[tuple[str, tuple[Any, ...]]]:
         """See Workers.join()."""
@@ -848,6 +858,7 @@ class BootService(MultiService):
             personas=self._personas,
             clients=self._clients,
             adopted=self._adopted_transfers,
+            recorder=self._recorder,
         )
         self._file_servers.add(protocol)
         return protocol

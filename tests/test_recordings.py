@@ -55,6 +55,14 @@ file = "last.efi"
 """
 
 
+def write(recordings: Recordings, attempt: BootAttempt) -> str:
+    """The path that write() gives at once: there are no other processes."""
+    paths: list[str] = []
+    recordings.write(attempt).addCallback(paths.append)
+    (path,) = paths
+    return path
+
+
 def discover(mac: str = MAC) -> bytes:
     client = boot_client(bytes.fromhex(mac.replace(":", "")), "x86-bios")
     return dhcp4.pack(client.discover(7), 1472)
@@ -110,7 +118,7 @@ def written(tmp_path: Path) -> tuple[FlightRecorder, Recordings]:
 
 
 def test_a_failed_boot_is_written_with_its_stages(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
-    assert written[1].write(ATTEMPT) == f"{tmp_path}/recordings/1.pcapng"
+    assert write(written[1], ATTEMPT) == f"{tmp_path}/recordings/1.pcapng"
     path = tmp_path / "recordings" / "1.pcapng"
     (packet,) = read_pcapng(path.read_bytes())
     assert (packet.data, packet.comment) == (discover(), "discover")
@@ -120,7 +128,7 @@ def test_a_failed_boot_is_written_with_its_stages(written: tuple[FlightRecorder,
 
 
 def test_packets_of_an_earlier_boot_are_left_out(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
-    assert written[1].write(evolve(ATTEMPT, began=WALL + 60)) == ""
+    assert write(written[1], evolve(ATTEMPT, began=WALL + 60)) == ""
     assert not (tmp_path / "recordings").exists()
 
 
@@ -129,7 +137,7 @@ def test_the_oldest_files_are_dropped(
 ) -> None:
     monkeypatch.setattr(recordings, "FILES", 2)
     for number in range(4):
-        path = written[1].write(evolve(ATTEMPT, id=str(number)))
+        path = write(written[1], evolve(ATTEMPT, id=str(number)))
         os.utime(path, (number, number))
     assert {path.name for path in (tmp_path / "recordings").iterdir()} == {"2.pcapng", "3.pcapng"}
 
@@ -137,7 +145,7 @@ def test_the_oldest_files_are_dropped(
 def test_a_directory_that_can_not_be_made(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
     (tmp_path / "recordings").write_text("a file")
     with capturedLogs() as logs:
-        assert written[1].write(ATTEMPT) == ""
+        assert write(written[1], ATTEMPT) == ""
     assert "can't be written" in str(formatEvent(logs[0]))
 
 
@@ -161,7 +169,7 @@ def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     port.datagrams_received([(discover(), CLIENT, VIA)])
     network.advance(1)
     port.close()
-    path = Recordings(recorder, host.seconds, tmp_path, lambda: WALL + host.seconds()).write(ATTEMPT)
+    path = write(Recordings(recorder, host.seconds, tmp_path, lambda: WALL + host.seconds()), ATTEMPT)
     assert [packet.outbound for packet in read_pcapng(Path(path).read_bytes())] == [False, True]
     return Path(path)
 

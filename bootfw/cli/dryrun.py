@@ -1,6 +1,6 @@
-"""The DHCP ports of a configuration without sockets: they get packets from a caller, and their replies are kept.
+"""The ports of a configuration without sockets: they get packets from a caller, and their replies are kept.
 
-Everything else is real: classification, personas, resolvers, the address server and the encoding of replies.
+Everything else is real: classification, personas, resolvers, the address server, backends and the encoding of replies.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,9 +12,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from bootfw.ability import provides
+from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.clients import Clients
 from bootfw.boot.generated import GeneratedFiles
+from bootfw.boot.pluginresult import as_deferred, transfer_error
 from bootfw.boot.resolverchain import Fit, ResolverChain, Verdict
+from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.build import Parts
 from bootfw.cli.bootclient import BootClient
 from bootfw.config.settings import Settings
@@ -39,11 +42,14 @@ from bootfw.net.dhcp.proxy import Proxy4, Proxy6
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.net.dhcp.server6 import Server6
 from bootfw.net.dhcp.services import DHCPServices
+from bootfw.net.http.download import status_of
 from bootfw.net.http.urls import WebURLs
 from bootfw.net.pluginlifecycle import PluginLifecycle
+from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.personas.table import Personas, stock
 from bootfw.stores.memory import MemoryStore
-from bootfw.values import Address, BootFile, BootMenu, BootRequest
+from bootfw.tftp.path import relative
+from bootfw.values import Address, BootFile, BootMenu, BootRequest, TransferRequest
 from bootfw.wire import dhcp4, dhcp6
 from bootfw.wire.options import Option
 
@@ -153,6 +159,13 @@ class DryRun:
             reactor, self._chain, self._publish, personas=self.personas, clients=clients, own_urls=urls.of
         )
         self._store = store
+        self._clients = clients
+        self._watchdog = parts.watchdog[1]
+        self._urls = urls
+        self._backends = parts.backends
+        self._backend_lifecycle = PluginLifecycle(reactor, parts.backends, self._publish, "backend")
+        self._layers: LayeredBackend | None = None
+        """What serves files; None: no file has been requested."""
         self._leasing: Leasing | None = None
         self._exchange = Exchange("", 0)
         self._waiting: Deferred[None] | None = None
@@ -165,6 +178,7 @@ class DryRun:
     async def close(self) -> None:
         """Close the plugins."""
         await self._plugins.close()
+        await self._backend_lifecycle.close()
         if self._leasing is not None:
             await self._leasing.close()
 
@@ -201,6 +215,53 @@ class DryRun:
         six = ":" in peer[0]
         sender: Address = (*peer, 0, 0) if six else peer
         return await self._exchanged("", port, self._ports()[port](), data, sender)
+
+    async def replay_tftp(self, data: bytes, peer: tuple[str, int]) -> bytes:
+        """Answer a read request that came by TFTP at another time.
+
+        :return: the first reply, b"" if there is none.
+        """
+        protocol = TFTPProtocol(
+            self.reactor,
+            self._files(),
+            self._watchdog,
+            self._publish,
+            settings=self.settings.tftp,
+            personas=self.personas,
+            clients=self._clients,
+        )
+        replied: Deferred[bytes] = Deferred()
+        protocol.makeConnection(_FirstReply(replied))  # type: ignore[arg-type]
+        protocol.datagrams_received([(data, peer, None)])
+        if not replied.called and not protocol.transfers:
+            replied.callback(b"")
+        reply = await replied
+        protocol.close()
+        return reply
+
+    async def replay_http(self, target: str, peer: tuple[str, int]) -> int:
+        """Return the status of a response to a GET request that came at another time."""
+        path = relative(target)
+        try:
+            answer = self._files().open(path, TransferRequest(target, path, peer, self.server, protocol="http"))
+            waiting = as_deferred(answer)
+            reader = answer if waiting is None else await waiting
+        except Exception as error:
+            return status_of(transfer_error(error))
+        reader.close()
+        return 200
+
+    def _files(self) -> LayeredBackend:
+        if self._layers is None:
+            self._backend_lifecycle.start()
+            self._layers = LayeredBackend(
+                [("generated files", self.generated), *self._backends],
+                SecondStageFinder(self.reactor.seconds, lambda *values: None),
+                self._publish,
+                client_at=self._clients.lookup,
+                own_urls=self._urls.of,
+            )
+        return self._layers
 
     def _ports(self) -> dict[int, Callable[[], DHCPPort]]:
         dhcp, dhcp6_settings = self.settings.dhcp, self.settings.dhcp6
@@ -294,6 +355,18 @@ class _Replies:
         """See IUDPTransport."""
         self._exchange.reply, self._exchange.to = data, to
         self._written()
+
+
+class _FirstReply:
+    """A datagram transport that takes the first datagram of a port."""
+
+    def __init__(self, replied: "Deferred[bytes]") -> None:
+        self._replied = replied
+
+    def write(self, data: bytes, to: Address) -> None:
+        """See IUDPTransport."""
+        if not self._replied.called:
+            self._replied.callback(data)
 
 
 def options_of(reply: bytes) -> Mapping[int, bytes]:

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from attrs import asdict, frozen
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -20,8 +21,8 @@ from bootfw.cli.snapshot import snapshot
 from bootfw.config.configuration import load_config
 from bootfw.errors import WireError
 from bootfw.terminal import printable
-from bootfw.wire import dhcp4, dhcp6
-from bootfw.wire.pcapng import Datagram, read_pcapng
+from bootfw.wire import dhcp4, dhcp6, tftp
+from bootfw.wire.pcapng import Datagram, Segment, read_pcapng
 
 DIFFERS = 1
 """Exit code: an answer differs from the recorded one."""
@@ -29,9 +30,9 @@ MISUSED = 2
 """Exit code: the recording, the configuration or the command is wrong."""
 
 ABOUT = """
-Answers the DHCP requests of a recording, which the server writes when a boot fails, as a configuration would today, and
-shows where the answers differ from those that were recorded. It uses the configuration's own plugins, leases and
-one-time boots, opens no port, sends nothing, and uses nothing up.
+Answers the requests of a recording (DHCP, TFTP, HTTP), which the server writes when a boot fails, as a configuration
+would today, and shows where the answers differ from those that were recorded. It uses the configuration's own plugins,
+leases and one-time boots, opens no port, sends nothing, and uses nothing up.
 """
 EPILOG = """
 Example:
@@ -41,6 +42,8 @@ Exit codes: 0 every answer is the same, 1 one differs, 2 the recording, the conf
 """
 
 NO_ANSWER = "no answer"
+_READ_REQUEST = b"\0\1"
+_BLKSIZE = "option blksize"
 
 
 @frozen
@@ -111,17 +114,75 @@ def _server_address(packets: list[Datagram]) -> str:
 async def _answered(dry_run: DryRun, packets: list[Datagram]) -> tuple[int, list[Difference]]:
     differences: list[Difference] = []
     requests = 0
+    answered: set[tuple[Any, ...]] = set()
     try:
         for number, packet in enumerate(packets, 1):
-            if packet.outbound or not dry_run.listens(packet.destination[1]):
+            later = packets[number:]
+            if packet.outbound:
+                continue
+            if isinstance(packet, Segment):
+                found = await _http_answered(dry_run, number, packet, later)
+            elif dry_run.listens(packet.destination[1]):
+                recorded = _answer_to(later, packet)
+                exchange = await dry_run.replay(packet.data, packet.destination[1], packet.source)
+                found = _compared(number, packet.data, recorded, exchange.reply)
+            elif packet.data[:2] == _READ_REQUEST and (packet.source, packet.data) not in answered:
+                answered.add((packet.source, packet.data))  # not its retransmissions
+                found = await _tftp_answered(dry_run, number, packet, later)
+            else:
                 continue
             requests += 1
-            recorded = _answer_to(packets[number:], packet)
-            exchange = await dry_run.replay(packet.data, packet.destination[1], packet.source)
-            differences += _compared(number, packet.data, recorded, exchange.reply)
+            differences += found
     finally:
         await dry_run.close()
     return requests, differences
+
+
+async def _tftp_answered(dry_run: DryRun, number: int, request: Datagram, later: list[Datagram]) -> list[Difference]:
+    recorded = next((each.data for each in later if each.outbound and each.destination == request.source), b"")
+    now = await dry_run.replay_tftp(request.data, request.source)
+    before, after = _tftp_fields(recorded), _tftp_fields(now)
+    name = f"TFTP {request.data[2:].split(bytes(1))[0].decode(errors='replace')}"
+    if before.get("type") != after.get("type"):
+        return [Difference(number, name, "answer", _shown_tftp(before), _shown_tftp(after))]
+    return [
+        Difference(number, name, what, before.get(what, ""), after.get(what, ""))
+        for what in {**before, **after}
+        if before.get(what) != after.get(what) and not _is_limited_by_mtu(what, before, after)
+    ]
+
+
+def _is_limited_by_mtu(what: str, before: dict[str, str], after: dict[str, str]) -> bool:
+    """Whether a block size was smaller, as it is where the MTU of an interface allows no more."""
+    return what == _BLKSIZE and {what} <= before.keys() & after.keys() and int(before[what]) < int(after[what])
+
+
+def _tftp_fields(data: bytes) -> dict[str, str]:
+    """What a TFTP reply says, as texts. Of DATA, only that it is: the recording does not have the content."""
+    if not data:
+        return {"type": NO_ANSWER}
+    try:
+        packet = tftp.parse(data)
+    except WireError:
+        return {"bytes": data.hex()}
+    if isinstance(packet, tftp.Error):
+        return {"type": "ERROR", "code": str(packet.code), "message": packet.message}
+    if isinstance(packet, tftp.OptionAck):
+        return {"type": "OACK", **{f"option {name}": value for name, value in packet.options}}
+    return {"type": type(packet).__name__.upper()}
+
+
+def _shown_tftp(fields: dict[str, str]) -> str:
+    return " ".join(filter(None, (fields.get("type", ""), fields.get("code", ""), fields.get("message", ""))))
+
+
+async def _http_answered(dry_run: DryRun, number: int, request: Segment, later: list[Datagram]) -> list[Difference]:
+    """Compare the status: the recording has no more of the response."""
+    target = unquote(request.data.split(b" ")[1].decode("ascii", "replace"))
+    response = next(each.data for each in (*later, request) if each.destination == request.source or each is request)
+    recorded = response.split(b" ")[1].decode("ascii", "replace") if response is not request.data else NO_ANSWER
+    now = str(await dry_run.replay_http(target, request.source))
+    return [] if recorded == now else [Difference(number, f"HTTP {target}", "status", recorded, now)]
 
 
 def _answer_to(later: list[Datagram], request: Datagram) -> bytes:

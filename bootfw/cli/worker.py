@@ -17,6 +17,7 @@ from zope.interface import implementer
 from bootfw.build import Parts, assemble
 from bootfw.config.configuration import Configuration
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
+from bootfw.config.state import state_directory
 from bootfw.errors import BootfwError
 from bootfw.net.clock import monotonic
 from bootfw.net.linux.openfiles import allow_many_files
@@ -106,6 +107,7 @@ class Program:
             event_sink=events,
             sockets=GivenSockets(timed, sockets),
             broadcast=self.channel.send,
+            recordings=state_directory(settings.state_dir) / "recordings",
         )
         service.privilegedStartService()
         service.startService()

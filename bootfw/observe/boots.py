@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -54,8 +54,8 @@ class BootRecorder:
     _settings: BootsSettings = field(factory=BootsSettings)
     backends: Sequence[tuple[str, Any]] = ()
     _wall_clock: Callable[[], float] = time.time
-    write_packets: Callable[[BootAttempt], str] = field(default=lambda attempt: "", init=False)
-    """Writes the packets of an attempt to a file and returns its path, or "". To be set before start()."""
+    write_packets: "Callable[[BootAttempt], Deferred[str]]" = field(default=lambda attempt: succeed(""), init=False)
+    """Writes the packets of an attempt to a file; the result is its path, or "". To be set before start()."""
     _client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]), init=False)
     _fold: Attempts = field(init=False)
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False)
@@ -142,7 +142,11 @@ class BootRecorder:
     def _keep(self, attempt: BootAttempt) -> None:
         """Publish an attempt that has its verdict, and store it with others that end soon."""
         if attempt.verdict is Verdict.FAILED:
-            attempt = evolve(attempt, recording=self.write_packets(attempt))
+            self.write_packets(attempt).addCallback(lambda path: self._publish_ended(evolve(attempt, recording=path)))
+        else:
+            self._publish_ended(attempt)
+
+    def _publish_ended(self, attempt: BootAttempt) -> None:
         self._recent[attempt.id] = attempt
         self._recent.move_to_end(attempt.id)
         if len(self._recent) > RECENT:

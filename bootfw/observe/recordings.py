@@ -2,27 +2,35 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote
 
+from attrs import evolve
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from bootfw.attempts.attempt import BootAttempt
+from bootfw.attempts.attempt import BootAttempt, StageKind
 from bootfw.attempts.story import stage_line
 from bootfw.boot.flightrecorder import FlightRecorder, datagram_of
-from bootfw.wire.pcapng import write_pcapng
+from bootfw.wire.pcapng import Datagram, Segment, write_pcapng
 
 FILES = 100
 """Recordings that are kept, the latest ones."""
 
-PACKETS = 64
-"""Packets of each, the last ones: 100 kB at most."""
+PACKETS = 256
+"""Packets of each, the last ones: 150 kB at most."""
 
 _BEFORE = 2.0
 """Seconds: packets are taken from that long before the attempt began."""
 
 _NEAR = 0.05
 """Seconds between a packet and its stage."""
+
+_HTTP_PORT = 80
+"""In the packets that stand for an HTTP response. Those of HTTPS have it too, as their content is not encrypted."""
+_FIRST_EPHEMERAL = 49152
 
 
 class Recordings:
@@ -46,23 +54,42 @@ class Recordings:
         self._seconds = seconds
         self._directory = directory
         self._wall_clock = wall_clock
+        self.transfers_of_workers: Callable[[Collection[str], float], Deferred[list[Datagram]]] = (
+            lambda addresses, since: succeed([])
+        )
+        """Returns the TFTP packets that other processes of this server have recorded; see FlightRecorder."""
 
-    def write(self, attempt: BootAttempt) -> str:
+    def write(self, attempt: BootAttempt) -> "Deferred[str]":
         """Write what the client of *attempt* has sent and was sent.
 
-        :return: the path of the file; "": there are no packets, or the disk refuses the file.
+        :return: fires with the path of the file; "": there are no packets, or the disk refuses the file.
         """
         wall = self._wall_clock() - self._seconds()
-        entries = self._recorder.packets_of(attempt.mac, attempt.addresses, attempt.began - wall - _BEFORE)
-        if not entries:
+        since = attempt.began - wall - _BEFORE
+        entries = self._recorder.packets_of(attempt.mac, attempt.addresses, since)
+        packets = [datagram_of(entry, wall) for entry in entries]
+
+        def found(transfers: list[Datagram]) -> str:
+            every = transfers + self._recorder.transfers_of(attempt.addresses, since)
+            packets.extend(evolve(each, at=each.at + wall) for each in every)
+            packets.extend(_http_packets(attempt, packets))
+            return self._write(attempt, packets)
+
+        return self.transfers_of_workers(attempt.addresses, since).addCallback(found)
+
+    def _write(self, attempt: BootAttempt, packets: list[Datagram]) -> str:
+        if not packets:
             return ""
-        packets = [datagram_of(entry, wall, _stages(attempt, entry[0] + wall)) for entry in entries[-PACKETS:]]
+        packets.sort(key=lambda each: each.at)
+        packets = [evolve(each, comment=each.comment or _stages(attempt, each.at)) for each in packets[-PACKETS:]]
         path = self._directory / f"{attempt.id}.pcapng"
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            unfinished = path.with_suffix(".part")
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "wb") as file:
                 file.write(write_pcapng(packets, _story(attempt)))
+            unfinished.replace(path)
             self._drop_oldest()
         except OSError as error:
             self._log.warn("the packets of a failed boot can't be written: {error}", error=error)
@@ -77,6 +104,40 @@ class Recordings:
 
 def _stages(attempt: BootAttempt, at: float) -> str:
     return ", ".join(dict.fromkeys(stage.kind.value for stage in attempt.stages if abs(stage.at - at) < _NEAR))
+
+
+def _http_packets(attempt: BootAttempt, others: list[Datagram]) -> Iterator[Segment]:
+    """Packets with the requests and responses of HTTP: the kernel does not show the TCP segments that it received.
+
+    They are made from the stages. The ports of the client are not in these, so each request gets one of its own.
+    """
+    for number, stage in enumerate(attempt.stages):
+        data = stage.data
+        if stage.kind not in (StageKind.TRANSFER, StageKind.REFUSED) or data.get("protocol") not in ("http", "https"):
+            continue
+        client = str(data.get("peer", "")), _FIRST_EPHEMERAL + number
+        if not client[0]:
+            continue
+        ours = "::" if ":" in client[0] else "0.0.0.0"
+        server = next((_own_address(each) for each in others if _can_be_of(each, client[0])), ours), _HTTP_PORT
+        request = f"GET {quote('/' + str(data['file']).lstrip('/'))} HTTP/1.1\r\nHost: {server[0]}\r\n\r\n".encode()
+        code = int(data.get("code", HTTPStatus.OK))
+        phrase = HTTPStatus(code).phrase if code in set(HTTPStatus) else ""
+        response = f"HTTP/1.1 {code} {phrase}\r\nConnection: close\r\n\r\n".encode()
+        note = f"made from the record of the boot: {stage_line(stage)}"
+        sent = 1 + len(request)
+        yield Segment(stage.at, client, server, request, False, note, sequence=1, acknowledged=1)
+        yield Segment(stage.at, server, client, response, True, note, sequence=1, acknowledged=sent)
+
+
+def _own_address(packet: Datagram) -> str:
+    return packet.source[0] if packet.outbound else packet.destination[0]
+
+
+def _can_be_of(packet: Datagram, client: str) -> bool:
+    """Whether the packet shows our address for an HTTP client."""
+    own = _own_address(packet)
+    return packet.outbound and (":" in own) == (":" in client) and own not in ("0.0.0.0", "::")
 
 
 def _story(attempt: BootAttempt) -> str:

@@ -1,4 +1,5 @@
-"""UDP datagrams in pcapng files (draft-ietf-opsawg-pcapng), for Wireshark: IP packets without a link layer."""
+"""UDP datagrams and TCP segments in pcapng files (draft-ietf-opsawg-pcapng), for Wireshark: IP packets without a link
+layer."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ _MAGIC = 0x1A2B3C4D
 _RAW_IP = 101  # LINKTYPE_RAW
 _COMMENT, _FLAGS = 1, 2
 _INBOUND, _OUTBOUND = 1, 2
-_UDP = 17
+_TCP, _UDP = 6, 17
 _TTL = 64
 _LARGEST = 0xFFFF
 
@@ -26,6 +27,9 @@ _WORD = struct.Struct("<I")
 _IPV4 = struct.Struct("!BBHHHBBH4s4s")
 _IPV6 = struct.Struct("!IHBB16s16s")
 _UDP_HEADER = struct.Struct("!HHHH")
+_TCP_HEADER = struct.Struct("!HHIIBBHHH")
+_TCP_WORDS = _TCP_HEADER.size // 4
+_FIN_PSH_ACK, _PSH_ACK = 0x19, 0x18
 
 
 @frozen
@@ -40,10 +44,21 @@ class Datagram:
     data: bytes
     outbound: bool = False
     comment: str = ""
+    length: int = 0
+    """Bytes that it had, where *data* is only the beginning; 0: *data* is all of it."""
 
 
-def write_pcapng(datagrams: Iterable[Datagram], comment: str = "") -> bytes:
-    """A file of *datagrams*, which Wireshark and tshark show with their comments.
+@frozen
+class Segment(Datagram):
+    """Of a TCP connection: one with a request, or the only one of its response."""
+
+    sequence: int = 0
+    acknowledged: int = 0
+    """The sequence number that the other end sends next."""
+
+
+def write_pcapng(packets: Iterable[Datagram], comment: str = "") -> bytes:
+    """A file of *packets*, which Wireshark and tshark show with their comments.
 
     :param comment: about all of them.
     """
@@ -51,10 +66,11 @@ def write_pcapng(datagrams: Iterable[Datagram], comment: str = "") -> bytes:
         _block(_SECTION, _SECTION_BODY.pack(_MAGIC, 1, 0, -1) + _options((_COMMENT, comment.encode()))),
         _block(_INTERFACE, _INTERFACE_BODY.pack(_RAW_IP, 0, 0)),
     ]
-    for each in datagrams:
+    for each in packets:
         packet = _ip_packet(each)
+        missing = max(0, each.length - len(each.data))
         microseconds = round(each.at * 1e6)
-        body = _PACKET_BODY.pack(0, microseconds >> 32, microseconds & 0xFFFFFFFF, len(packet), len(packet))
+        body = _PACKET_BODY.pack(0, microseconds >> 32, microseconds & 0xFFFFFFFF, len(packet), len(packet) + missing)
         flags = _WORD.pack(_OUTBOUND if each.outbound else _INBOUND)
         body += _padded(packet) + _options((_COMMENT, each.comment.encode()), (_FLAGS, flags))
         blocks.append(_block(_PACKET, body))
@@ -62,7 +78,7 @@ def write_pcapng(datagrams: Iterable[Datagram], comment: str = "") -> bytes:
 
 
 def read_pcapng(data: bytes) -> list[Datagram]:
-    """The datagrams in a file that write_pcapng() made. Blocks that it does not write are passed over.
+    """The packets in a file that write_pcapng() made. Blocks that it does not write are passed over.
 
     :raise WireError: it is another kind of file, or cut off.
     """
@@ -96,8 +112,7 @@ def _datagram(body: bytes) -> Datagram:
     found = dict(_read_options(body[_PACKET_BODY.size + len(_padded(packet)) :]))
     outbound = _WORD.unpack(found.get(_FLAGS, _WORD.pack(_INBOUND)))[0] & 3 == _OUTBOUND
     comment = found.get(_COMMENT, b"").decode()
-    source, destination, payload = _from_ip(packet)
-    return Datagram((high << 32 | low) / 1e6, source, destination, payload, outbound, comment)
+    return _from_ip(packet, (high << 32 | low) / 1e6, outbound, comment)
 
 
 def _block(kind: int, body: bytes) -> bytes:
@@ -124,35 +139,55 @@ def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
 
 
-def _ip_packet(datagram: Datagram) -> bytes:
-    source, destination = (ip_address(each[0].partition("%")[0]) for each in (datagram.source, datagram.destination))
-    data = datagram.data[: _LARGEST - _IPV4.size - _UDP_HEADER.size]
-    length = len(data) + _UDP_HEADER.size
-    ports = datagram.source[1], datagram.destination[1]
-    if source.version == 4 and destination.version == 4:
-        header = [0x45, 0, length + _IPV4.size, 0, 0, _TTL, _UDP, 0, source.packed, destination.packed]
-        header[7] = _checksum(_IPV4.pack(*header))
-        return _IPV4.pack(*header) + _UDP_HEADER.pack(*ports, length, 0) + data  # 0: there is no checksum (RFC 768)
-    if source.version != 6 or destination.version != 6:
+def _ip_packet(packet: Datagram) -> bytes:
+    source, destination = (ip_address(each[0].partition("%")[0]) for each in (packet.source, packet.destination))
+    if source.version != destination.version:
         raise ValueError(f"{source} and {destination} are of different families")
-    pseudo = source.packed + destination.packed + struct.pack("!II", length, _UDP)
-    checksum = _checksum(pseudo + _UDP_HEADER.pack(*ports, length, 0) + data) or 0xFFFF
-    header6 = _IPV6.pack(6 << 28, length, _UDP, _TTL, source.packed, destination.packed)
-    return header6 + _UDP_HEADER.pack(*ports, length, checksum) + data
+    four = source.version == 4
+    protocol, transport = (_TCP, _TCP_HEADER) if isinstance(packet, Segment) else (_UDP, _UDP_HEADER)
+    room = _LARGEST - _IPV4.size - transport.size
+    data = packet.data[:room]
+    length = transport.size + min(max(packet.length, len(data)), room)
+    if four:
+        header = [0x45, 0, length + _IPV4.size, 0, 0, _TTL, protocol, 0, source.packed, destination.packed]
+        header[7] = _checksum(_IPV4.pack(*header))
+        ip, pseudo = (
+            _IPV4.pack(*header),
+            struct.pack("!4s4sBBH", source.packed, destination.packed, 0, protocol, length),
+        )
+    else:
+        ip = _IPV6.pack(6 << 28, length, protocol, _TTL, source.packed, destination.packed)
+        pseudo = source.packed + destination.packed + struct.pack("!II", length, protocol)
+    ports = packet.source[1], packet.destination[1]
+    if isinstance(packet, Segment):
+        flags = _FIN_PSH_ACK if packet.outbound else _PSH_ACK
+        numbers = packet.sequence & 0xFFFFFFFF, packet.acknowledged & 0xFFFFFFFF, _TCP_WORDS << 4, flags, _LARGEST
+        checksum = _checksum(pseudo + _TCP_HEADER.pack(*ports, *numbers, 0, 0) + data)
+        return ip + _TCP_HEADER.pack(*ports, *numbers, checksum, 0) + data
+    # IPv4: 0, there is no checksum (RFC 768). IPv6 must have one.
+    checksum = 0 if four else _checksum(pseudo + _UDP_HEADER.pack(*ports, length, 0) + data) or 0xFFFF
+    return ip + _UDP_HEADER.pack(*ports, length, checksum) + data
 
 
-def _from_ip(packet: bytes) -> tuple[tuple[str, int], tuple[str, int], bytes]:
+def _from_ip(packet: bytes, at: float, outbound: bool, comment: str) -> Datagram:
     if packet[0] >> 4 == 4:
         header, protocol = (packet[0] & 15) * 4, packet[9]
         addresses = packet[12:16], packet[16:20]
     else:
         header, protocol = _IPV6.size, packet[6]
         addresses = packet[8:24], packet[24:40]
-    if protocol != _UDP:
-        raise WireError("a packet is not UDP: this recording was not written by bootfw")
-    source_port, destination_port, length, _ = _UDP_HEADER.unpack_from(packet, header)
     source, destination = (str(ip_address(each)) for each in addresses)
-    return (source, source_port), (destination, destination_port), packet[header + 8 : header + length]
+    if protocol == _TCP:
+        source_port, destination_port, sequence, acknowledged, *_ = _TCP_HEADER.unpack_from(packet, header)
+        ends = (source, source_port), (destination, destination_port)
+        data = packet[header + (packet[header + 12] >> 4) * 4 :]
+        return Segment(at, *ends, data, outbound, comment, 0, sequence, acknowledged)
+    if protocol != _UDP:
+        raise WireError("a packet is neither UDP nor TCP: this recording was not written by bootfw")
+    source_port, destination_port, length, _ = _UDP_HEADER.unpack_from(packet, header)
+    data = packet[header + 8 : header + length]
+    ends = (source, source_port), (destination, destination_port)
+    return Datagram(at, *ends, data, outbound, comment, length - 8 if length - 8 > len(data) else 0)
 
 
 def _checksum(data: bytes) -> int:

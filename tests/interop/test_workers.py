@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import workerprocesses
 
+from bootfw.wire.pcapng import read_pcapng
+
 from .clients import CURL
 from .lab import Host, Lab, Program, need, wait_until
 from .service import BOOTFW, start_bootfw
@@ -225,3 +227,20 @@ def test_transfers_that_began_before_the_workers_were_ready_survive_losses(
     assert [size for size in stuck if size > 1428] == []
     assert len(stuck) <= STUCK_AT_THE_OACK
     assert [data == content for data in fetched].count(True) == len(paths) - len(stuck)
+
+
+def test_the_packets_that_a_worker_has_served_are_in_the_recording(
+    lab: Lab, server: Host, station: Host, root: Path, tmp_path: Path
+) -> None:
+    """A boot that fails: a file is missing. The worker has its TFTP packets, the main process writes them."""
+    text = configuration(root).replace("[bootfw]", f'[bootfw]\nstate-dir = "{tmp_path}/state"')
+    service = start_bootfw(server, lab.directory, text + "\n[boots]\nquiet-seconds = 3\n", 69)
+    workers = workers_of(service)
+    wait_until(lambda: all(workerprocesses.serves(pid) for pid in workers), SECONDS, "workers that serve")
+    fetched = fetching(station, lab.directory, "missing", f"tftp://{SERVER}/missing")
+    assert fetched.wait(SECONDS) != 0
+
+    directory = tmp_path / "state" / "recordings"
+    wait_until(lambda: list(directory.glob("*.pcapng")), SECONDS, "a recording")
+    packets = read_pcapng(next(directory.glob("*.pcapng")).read_bytes())
+    assert [packet.data[1] for packet in packets] == [1, 5], "the request and the ERROR"

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from attrs import evolve
 from twisted.internet.task import Clock
 
 from bootfw.backends.memory import MemoryBackend
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings
 from bootfw.events import (
     BackendProblem,
     Event,
@@ -22,7 +24,7 @@ from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.worker import MAX_QUEUED, EventPipe, GivenSockets
 from bootfw.service import BootService
-from bootfw.testing import MemoryNetwork
+from bootfw.testing import MemoryNetwork, TFTPClient
 from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferRequest
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
@@ -170,3 +172,35 @@ def test_what_one_process_learns_is_sent_to_the_others_and_taken_there() -> None
     assert services[1].on_message(kind, values)
     assert [path for path, _ in services[1]._second_stage.all()] == ["10.0.0.9"]
     assert not services[1].on_message("of a later version", ("two",))
+
+
+def test_a_worker_sends_the_packets_that_it_has_recorded_of_a_client(tmp_path: Path) -> None:
+    sent: list[tuple[str, tuple[Any, ...]]] = []
+    network = MemoryNetwork()
+    host = network.host("10.0.0.1", rich=True)
+    service = BootService(
+        host,
+        settings=Settings(dhcp=DHCPSettings(mode="off"), http=HTTPSettings(listen=())),
+        backends=[MemoryBackend({"file": b"content"})],
+        event_sink=Nowhere(),
+        broadcast=lambda kind, *values: sent.append((kind, values)),
+        recordings=tmp_path,
+    )
+    service.startService()
+    network.result_of(TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69)).download("file"))
+    sent.clear()
+    assert service.on_message("packets-of", (7, ("10.0.0.9",), 0.0))
+    [(kind, (number, packets))] = sent
+    assert (kind, number) == ("packets", 7)
+    assert [each.data[1] for each in packets][:2] == [1, 3]
+    network.result_of(service.stopService())
+
+
+class Nowhere:
+    """Takes events."""
+
+    def publish(self, event: Event) -> None:
+        """See EventSink."""
+
+    def flush(self) -> None:
+        """See EventSink."""

@@ -15,8 +15,10 @@ from twisted.python.failure import Failure
 from bootfw.events import Event, WorkerLost
 from bootfw.net.tftp.handover import Handover
 from bootfw.net.workers.channel import Channel, packed
+from bootfw.net.workers.packetqueries import WAIT
 from bootfw.net.workers.supervisor import Workers
 from bootfw.values import Address
+from bootfw.wire.pcapng import Datagram
 
 TO, FROM = 3, 4
 
@@ -316,3 +318,64 @@ def test_a_restart_has_the_port_while_the_processes_before_it_end() -> None:
         workers_on(reactor).listen("tftp", address, None, "", None)
     for sock in inherited:
         sock.close()
+
+
+# The packets that they have recorded
+
+PACKET = Datagram(1.0, ("10.0.0.9", 2000), ("10.0.0.1", 69), b"\0\1file\0octet\0")
+
+
+@pytest.fixture
+def serving(workers: Workers, reactor: Reactor) -> list[Process]:
+    """Both processes, which serve."""
+    for process in reactor.processes:
+        process.say("prepared")
+        process.messages.clear()
+    return reactor.processes
+
+
+def packets_of(workers: Workers) -> list[list[Datagram]]:
+    """What comes, as soon as it does."""
+    found: list[list[Datagram]] = []
+    workers.packets_of(("10.0.0.9",), 0.5).addCallback(found.append)
+    return found
+
+
+def test_the_packets_of_a_client_are_those_of_every_process(workers: Workers, serving: list[Process]) -> None:
+    found = packets_of(workers)
+    assert [process.messages for process in serving] == [["packets-of"], ["packets-of"]]
+    serving[0].say("packets", 0, [PACKET])
+    assert found == []
+    serving[1].say("packets", 0, [])
+    assert found == [[PACKET]]
+    assert [process.messages for process in serving] == [["packets-of"], ["packets-of"]], "it is not for the other"
+
+
+def test_a_process_that_does_not_answer_is_not_waited_for(
+    workers: Workers, serving: list[Process], reactor: Reactor
+) -> None:
+    found = packets_of(workers)
+    serving[1].say("packets", 0, [PACKET])
+    reactor.advance(WAIT - 0.1)
+    assert found == []
+    reactor.advance(0.1)
+    assert found == [[PACKET]]
+    serving[0].say("packets", 0, [PACKET])
+    assert found == [[PACKET]]
+    found = packets_of(workers)
+    for process in serving:
+        process.say("packets", 1, [PACKET])
+    assert found == [[PACKET, PACKET]]
+
+
+def test_without_a_process_that_serves_there_are_no_packets(workers: Workers, reactor: Reactor) -> None:
+    waiting = len(reactor.getDelayedCalls())
+    assert packets_of(workers) == [[]]
+    assert len(reactor.getDelayedCalls()) == waiting
+
+
+def test_a_stop_does_not_wait_for_packets(workers: Workers, serving: list[Process], reactor: Reactor) -> None:
+    found = packets_of(workers)
+    serving[0].say("packets", 0, [PACKET])
+    workers.stopService()
+    assert found == [[PACKET]]

@@ -309,9 +309,9 @@ def test_a_failed_boot_names_the_file_with_its_packets(fails: bool) -> None:
     recording = Recording()
     written: list[BootAttempt] = []
 
-    def write(attempt: BootAttempt) -> str:
+    def write(attempt: BootAttempt) -> "Deferred[str]":
         written.append(attempt)
-        return "/recordings/file.pcapng"
+        return succeed("/recordings/file.pcapng")
 
     recording.recorder.write_packets = write
     machine = recording.machine()

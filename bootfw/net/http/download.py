@@ -37,6 +37,11 @@ _STATUSES = {1: 404, 2: 403}
 """TFTP error code -> HTTP status; others are 500."""
 
 
+def status_of(error: TransferError | None) -> int:
+    """Return the HTTP status for an error of a backend; None: an exception that it should not raise."""
+    return 500 if error is None else _STATUSES.get(error.tftp_code, 500)
+
+
 @implementer(IPushProducer)
 @define(eq=False)
 class Download:
@@ -211,7 +216,7 @@ class Download:
             self._report_failure(error, "open")
             self._refuse(500, "Internal error")
         else:
-            self._refuse(_STATUSES.get(known.tftp_code, 500), known.message, known.detail)
+            self._refuse(status_of(known), known.message, known.detail)
 
     def _refuse(self, status: int, message: str, detail: str = "") -> None:
         self._handle(Input.REFUSED)

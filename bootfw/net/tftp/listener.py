@@ -15,6 +15,7 @@ from zope.interface import implementer
 from bootfw.ability import provides
 from bootfw.boot.backends import with_client_lookup
 from bootfw.boot.clients import Clients
+from bootfw.boot.flightrecorder import OF_TRANSFER, FlightRecorder
 from bootfw.boot.pluginresult import as_deferred, traceback_of, transfer_error
 from bootfw.config.settings import TFTPSettings
 from bootfw.errors import AccessViolation, IllegalOperation, TransferError, WireError
@@ -75,6 +76,7 @@ class TFTPProtocol(DatagramProtocol):
     :param clients: finds the client at an address, for backends and personas; None: a client is its address.
     :param randbelow: random numbers that a peer can't guess.
     :param adopted: the adopted transfers of all ports of the service; None: this port has its own.
+    :param recorder: keeps packets in memory; None: they are not kept.
     """
 
     noisy = False
@@ -96,6 +98,7 @@ class TFTPProtocol(DatagramProtocol):
         clients: Clients | None = None,
         randbelow: Callable[[int], int] = randbelow,
         adopted: AdoptedTransfers | None = None,
+        recorder: FlightRecorder | None = None,
     ) -> None:
         self._reactor = reactor
         self._client_at = clients.lookup if clients is not None else None
@@ -120,6 +123,7 @@ class TFTPProtocol(DatagramProtocol):
             randbelow=randbelow,
         )
         self._adopted = adopted or AdoptedTransfers(reactor, publish)
+        self._keep = None if recorder is None else recorder.keep_tftp
         self._states = ListenerStates()
         self._do = {Do.END_TRANSFERS: self._end_transfers}
 
@@ -150,6 +154,9 @@ class TFTPProtocol(DatagramProtocol):
         self._states.run(self._do, Input.START)
         context = self._context
         context.send = sender_of(self.transport)
+        if self._keep is not None:
+            transport: Any = self.transport
+            context.keep, context.number = self._keep, transport.getHost().port
         if context.frame_cache.capacity:
             context.fast_path = attach(self.transport, self._reactor.seconds)
 
@@ -234,6 +241,7 @@ class TFTPProtocol(DatagramProtocol):
             reply = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
             if known is None and len(reply) <= 4 * len(data):
                 self._context.send(reply, peer, via, 0)
+                self._keep_refused(data, peer, via, reply, now)
             return
         if known is not None:
             known.replace(now)
@@ -244,17 +252,30 @@ class TFTPProtocol(DatagramProtocol):
         quirks = self._personas.quirks(request, self._client_at)
         if parsed.mode is None:
             refusal = IllegalOperation(f"Mode {parsed.mode_name[:20]!r} is not served")
-            self._refuse(request, via, refusal, now, quirks)
+            self._refuse(request, data, via, refusal, now, quirks)
             return
         if quirks is not None and quirks.ignore_case:
             request = evolve(request, ignore_case=True)
         try:
             answer = self._open_file(request, quirks)
         except Exception as error:
-            self._refuse(request, via, self._client_error(request, error, now), now, quirks)
+            self._refuse(request, data, via, self._client_error(request, error, now), now, quirks)
             return
         kind = WriteTransfer if request.write else ReadTransfer
-        self._await_file(kind(request, data, via, self._context, quirks), answer, now)
+        transfer = kind(request, data, via, self._context, quirks)
+        keep = self._keep
+        if keep is not None:
+            keep((now, False, data, len(data), 0, peer, via, self._context.number))
+            transfer.packets_left = OF_TRANSFER
+        self._await_file(transfer, answer, now)
+
+    def _keep_refused(self, raw: bytes, peer: Address, via: Via | None, reply: bytes, now: float) -> None:
+        keep = self._keep
+        if keep is not None:
+            number = self._context.number
+            if raw:
+                keep((now, False, raw, len(raw), 0, peer, via, number))
+            keep((now, True, reply, len(reply), 0, peer, via, number))
 
     # Adopted transfers.
 
@@ -311,6 +332,7 @@ class TFTPProtocol(DatagramProtocol):
         quirks = self._personas.quirks(request, self._client_at)
         transfer = ReadTransfer(request, raw, via, self._context, quirks)
         transfer.begun_event, transfer.resumed = begun_event, resumed
+        transfer.packets_left = OF_TRANSFER if self._keep is not None else 0
         try:
             answer = self._open_file(request, transfer.quirks)
         except Exception as error:
@@ -370,7 +392,7 @@ class TFTPProtocol(DatagramProtocol):
     def _not_opened(self, transfer: Transfer, error: BaseException, now: float) -> None:
         refusal = self._client_error(transfer.request, error, now)
         if transfer.begun_event is None:
-            self._refuse(transfer.request, transfer.via, refusal, now, transfer.quirks)
+            self._refuse(transfer.request, b"", transfer.via, refusal, now, transfer.quirks)
         else:
             self._context.send(wire.error(refusal.tftp_code, refusal.message), transfer.request.peer, transfer.via, 0)
             self._adopted.publish_failed(transfer.begun_event, refusal.message)
@@ -386,9 +408,18 @@ class TFTPProtocol(DatagramProtocol):
         return known
 
     def _refuse(
-        self, request: TransferRequest, via: Via | None, refusal: TransferError, now: float, quirks: TFTPQuirks | None
+        self,
+        request: TransferRequest,
+        raw: bytes,
+        via: Via | None,
+        refusal: TransferError,
+        now: float,
+        quirks: TFTPQuirks | None,
     ) -> None:
-        self._context.send(wire.error(refusal.tftp_code, refusal.message), request.peer, via, 0)
+        """:param raw: the datagram of the request, for the recorder; b"": it has that."""
+        reply = wire.error(refusal.tftp_code, refusal.message)
+        self._context.send(reply, request.peer, via, 0)
+        self._keep_refused(raw, request.peer, via, reply, now)
         persona = quirks.persona if quirks is not None else ""
         self._publish(TransferRefused(now, request, refusal.tftp_code, refusal.message, refusal.detail, persona))
 

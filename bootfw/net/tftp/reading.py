@@ -87,6 +87,8 @@ class ReadTransfer(Transfer):
         """See Transfer."""
         opcode = data[:2]
         if opcode == b"\0\4" and len(data) >= 4:
+            if self.packets_left:
+                self._keep(data, outbound=False)
             if self.session is not None:
                 self._ack_received(data[2] << 8 | data[3], now)
         elif opcode == b"\0\5" and len(data) >= 4:
@@ -111,6 +113,8 @@ class ReadTransfer(Transfer):
         """Take an ACK that the fast path did not answer; see TakeACK."""
         if head >> 16 != _ACK or self._states.state is _FINISHED:
             return False
+        if self.packets_left:
+            self._keep(head.to_bytes(4), outbound=False)
         self._ack_received(head & 0xFFFF, now)
         return True
 

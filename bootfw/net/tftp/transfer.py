@@ -8,6 +8,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from bootfw.boot.flightrecorder import AT_TIMEOUT, KeptPacket
 from bootfw.boot.onceper import BlockingCalls, class_name
 from bootfw.boot.pluginresult import traceback_of, transfer_error
 from bootfw.errors import TransferError
@@ -25,6 +26,7 @@ Send = Callable[[bytes, Address, Via | None, int], None]
 
 _NOTHING_AGREED = Agreed()
 _FINISHED = State.FINISHED
+_DATA = 3
 
 RESTART_SILENCE = 1.0
 """Seconds of silence after which a copy of the request of a running transfer means that the client has started again.
@@ -61,6 +63,10 @@ class TransferContext:
     """Set by the listener while its port is open, and so is the next."""
     fast_path: FastPath | None = field(default=None, init=False)
     """None: that port has none."""
+    keep: Callable[[KeptPacket], None] | None = None
+    """Takes packets for the flight recorder; None: there is none."""
+    number: int = field(default=0, init=False)
+    """That of the port, for the recorder."""
     blocking: BlockingCalls = field(init=False)
 
     @blocking.default
@@ -92,6 +98,8 @@ class Transfer:
     _agreed: Agreed = field(default=_NOTHING_AGREED, init=False)
     backend_wait: tuple[float, str] = field(default=(0.0, ""), init=False)
     """How long the backend of that name took to open the file."""
+    packets_left: int = field(default=0, init=False)
+    """How many of the next packets the flight recorder keeps, of those that the fast path does not handle."""
     begun_event: TransferBegun | None = field(default=None, init=False)
     """Published by the process that began the transfer; None: it begins here."""
     _started_at: float = field(default=0.0, init=False)
@@ -166,6 +174,8 @@ class Transfer:
 
     def request_repeated(self, now: float) -> bool:
         """Take another copy of the request. Returns False if the client has started again: it begins a new transfer."""
+        if self.packets_left:
+            self._keep(self.raw, outbound=False)
         session = self.session
         if session is None:
             return True
@@ -178,6 +188,8 @@ class Transfer:
     def ring(self, now: float) -> float | None:
         """Act on the deadline. Returns None: see Alarm."""
         if self._pending is None:
+            if self._context.keep is not None:
+                self.packets_left = max(self.packets_left, AT_TIMEOUT)
             self._handle(self.session.Input.TICK, None, now)
             return None
         self._abandon_pending()
@@ -202,6 +214,18 @@ class Transfer:
     def send(self, data: bytes, segment: int = 0) -> None:
         """Send to the peer."""
         (self._own_send or self._context.send)(data, self.request.peer, self.via, segment)
+        if self.packets_left:
+            self._keep(data, segment)
+
+    def _keep(self, data: bytes, segment: int = 0, *, outbound: bool = True) -> None:
+        context = self._context
+        keep = context.keep
+        if keep is None:
+            return
+        self.packets_left -= 1
+        number = context.number if self.port is None else self.port.getHost().port
+        kept = bytes(data[:4]) if data[1] == _DATA else data
+        keep((context.reactor.seconds(), outbound, kept, len(data), segment, self.request.peer, self.via, number))
 
     def await_result(
         self,
@@ -309,6 +333,7 @@ class Transfer:
     def _error_received(self, data: bytes, now: float) -> None:
         packet = wire.parse(data)
         assert isinstance(packet, wire.Error)
+        self._keep(data, outbound=False)
         if self.session is None:
             self.finish()
         else:

@@ -8,7 +8,7 @@ clients over them.
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,9 +26,11 @@ from bootfw.net.listening import OwnSockets
 from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.interim import InterimServer, Serve
+from bootfw.net.workers.packetqueries import PacketQueries
 from bootfw.net.workers.sharedport import SharedPort, open_shared
 from bootfw.net.workers.workerstates import Do, Input, State, WorkerStates
 from bootfw.values import Address
+from bootfw.wire.pcapng import Datagram
 
 OnMessage = Callable[[str, tuple[Any, ...]], bool]
 """Takes (kind, values) of a message. Returns False if it does not know the kind."""
@@ -164,6 +166,8 @@ class _Worker(ProcessProtocol):
             self.handle(Input.PREPARED)
         elif kind == "positions":
             self._positions = dict(*values)
+        elif kind == "packets":
+            self._workers.packet_queries.answer(*values)
         else:
             self._workers.on_message(self, kind, values)
 
@@ -257,9 +261,11 @@ class Workers(Service):
     _interim_servers: list[InterimServer] = field(factory=list, init=False)
     """Also those that have handed over: they may have transfers on ports of their own."""
     _alarm: "Alarm[_Worker]" = field(init=False)
+    packet_queries: PacketQueries = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._alarm = Alarm(self.reactor, lambda worker, now: worker.handle(Input.TICK))
+        self.packet_queries = PacketQueries(self.reactor)
 
     def join(
         self,
@@ -317,6 +323,7 @@ class Workers(Service):
 
         :return: fires when every process has ended and its last events are published.
         """
+        self.packet_queries.close()
         workers, self._workers = self._workers, []
         interim_servers, self._interim_servers = self._interim_servers, []
         ports, self._ports = self._ports, []
@@ -336,6 +343,13 @@ class Workers(Service):
         """Have the workers serve the requests that come from now on by another configuration."""
         self.configuration = configuration
         self.broadcast("reload", configuration)
+
+    def packets_of(self, addresses: Collection[str], since: float) -> "Deferred[list[Datagram]]":
+        """Return what the processes have recorded of a client; see FlightRecorder.transfers_of()."""
+        serving = [worker for worker in self._workers if worker.states.state is State.SERVING]
+        return self.packet_queries.ask(
+            len(serving), lambda number: self._send("packets-of", (number, addresses, since), serving)
+        )
 
     def on_message(self, worker: _Worker, kind: str, values: tuple[Any, ...]) -> None:
         """Take a message of a worker, and send it to the others."""

@@ -1,0 +1,72 @@
+"""What the worker processes have recorded of a client's packets, for the record of a boot that failed."""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from bootfw.wire.pcapng import Datagram
+
+WAIT = 2.0
+"""Seconds that a worker has to answer. It has the packets in memory; the record of the boot waits for them."""
+
+
+@define(eq=False)
+class _Query:
+    missing: int
+    """Answers that have not come."""
+    result: "Deferred[list[Datagram]]"
+    timeout: IDelayedCall
+    found: list[Datagram] = field(factory=list)
+
+
+@define(eq=False)
+class PacketQueries:
+    """Queries that have been sent to workers and are not answered by all of them.
+
+    :param reactor: IReactorTime.
+    """
+
+    _reactor: Any
+    _numbers: "count[int]" = field(factory=count, init=False)
+    _pending: dict[int, _Query] = field(factory=dict, init=False)
+
+    def ask(self, workers: int, send: Callable[[int], None]) -> "Deferred[list[Datagram]]":
+        """Ask a number of workers.
+
+        :param send: sends the query, with this number, to each of them.
+        :return: fires with the packets of those that answer within WAIT seconds.
+        """
+        number = next(self._numbers)
+        result: Deferred[list[Datagram]] = Deferred()
+        timeout = self._reactor.callLater(WAIT, self._end, number)
+        self._pending[number] = _Query(workers, result, timeout)
+        if workers:
+            send(number)
+        else:
+            self._end(number)
+        return result
+
+    def answer(self, number: int, packets: list[Datagram]) -> None:
+        """Take a worker's answer; one that comes too late is dropped."""
+        query = self._pending.get(number)
+        if query is None:
+            return
+        query.found += packets
+        query.missing -= 1
+        if not query.missing:
+            self._end(number)
+
+    def close(self) -> None:
+        """Wait for no answer any more."""
+        for number in list(self._pending):
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        query = self._pending.pop(number)
+        if query.timeout.active():
+            query.timeout.cancel()
+        query.result.callback(query.found)
