@@ -124,6 +124,8 @@ class TFTPProtocol(DatagramProtocol):
         )
         self._adopted = adopted or AdoptedTransfers(reactor, publish)
         self._keep = None if recorder is None else recorder.keep_tftp
+        self._number = 0
+        """That of the port, for the recorder."""
         self._states = ListenerStates()
         self._do = {Do.END_TRANSFERS: self._end_transfers}
 
@@ -156,7 +158,7 @@ class TFTPProtocol(DatagramProtocol):
         context.send = sender_of(self.transport)
         if self._keep is not None:
             transport: Any = self.transport
-            context.keep, context.number = self._keep, transport.getHost().port
+            context.keep, self._number = self._keep, transport.getHost().port
         if context.frame_cache.capacity:
             context.fast_path = attach(self.transport, self._reactor.seconds)
 
@@ -265,14 +267,14 @@ class TFTPProtocol(DatagramProtocol):
         transfer = kind(request, data, via, self._context, quirks)
         keep = self._keep
         if keep is not None:
-            keep((now, False, data, len(data), 0, peer, via, self._context.number))
-            transfer.packets_left = OF_TRANSFER
+            keep((now, False, data, len(data), 0, peer, via, self._number))
+            transfer.number, transfer.packets_left = self._number, OF_TRANSFER
         self._await_file(transfer, answer, now)
 
     def _keep_refused(self, raw: bytes, peer: Address, via: Via | None, reply: bytes, now: float) -> None:
         keep = self._keep
         if keep is not None:
-            number = self._context.number
+            number = self._number
             if raw:
                 keep((now, False, raw, len(raw), 0, peer, via, number))
             keep((now, True, reply, len(reply), 0, peer, via, number))
@@ -332,7 +334,8 @@ class TFTPProtocol(DatagramProtocol):
         quirks = self._personas.quirks(request, self._client_at)
         transfer = ReadTransfer(request, raw, via, self._context, quirks)
         transfer.begun_event, transfer.resumed = begun_event, resumed
-        transfer.packets_left = OF_TRANSFER if self._keep is not None else 0
+        if self._keep is not None:
+            transfer.number, transfer.packets_left = self._number, OF_TRANSFER
         try:
             answer = self._open_file(request, transfer.quirks)
         except Exception as error:

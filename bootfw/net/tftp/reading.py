@@ -88,7 +88,7 @@ class ReadTransfer(Transfer):
         opcode = data[:2]
         if opcode == b"\0\4" and len(data) >= 4:
             if self.packets_left:
-                self._keep(data, outbound=False)
+                self._keep(data, now)
             if self.session is not None:
                 self._ack_received(data[2] << 8 | data[3], now)
         elif opcode == b"\0\5" and len(data) >= 4:
@@ -114,7 +114,7 @@ class ReadTransfer(Transfer):
         if head >> 16 != _ACK or self._states.state is _FINISHED:
             return False
         if self.packets_left:
-            self._keep(head.to_bytes(4), outbound=False)
+            self._keep(head.to_bytes(4), now)
         self._ack_received(head & 0xFFFF, now)
         return True
 

@@ -41,6 +41,10 @@ class BackendTimeout(TransferError):
     """A backend has not answered in time."""
 
 
+def keep_nothing(packet: KeptPacket) -> None:
+    """Keep it as a server without a flight recorder does."""
+
+
 def send_nothing(data: bytes, peer: Address, via: Via | None, segment: int) -> None:
     """Send as a port that is not open does."""
 
@@ -63,10 +67,8 @@ class TransferContext:
     """Set by the listener while its port is open, and so is the next."""
     fast_path: FastPath | None = field(default=None, init=False)
     """None: that port has none."""
-    keep: Callable[[KeptPacket], None] | None = None
-    """Takes packets for the flight recorder; None: there is none."""
-    number: int = field(default=0, init=False)
-    """That of the port, for the recorder."""
+    keep: Callable[[KeptPacket], None] = keep_nothing
+    """Takes packets for the flight recorder."""
     blocking: BlockingCalls = field(init=False)
 
     @blocking.default
@@ -100,6 +102,8 @@ class Transfer:
     """How long the backend of that name took to open the file."""
     packets_left: int = field(default=0, init=False)
     """How many of the next packets the flight recorder keeps, of those that the fast path does not handle."""
+    number: int = field(default=0, init=False)
+    """The port that it sends from; 0: it has no flight recorder."""
     begun_event: TransferBegun | None = field(default=None, init=False)
     """Published by the process that began the transfer; None: it begins here."""
     _started_at: float = field(default=0.0, init=False)
@@ -131,6 +135,11 @@ class Transfer:
     def reported(self) -> bool:
         """Whether it has ended, and only stays to answer a repeated last packet."""
         return self._states.state is not State.RUNNING
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the flight recorder keeps its packets."""
+        return self.number != 0
 
     @property
     def can_hand_over(self) -> bool:
@@ -167,6 +176,8 @@ class Transfer:
         :param secret: the kernel has chosen its number; those of a range can be guessed.
         """
         self.port, self._own_send, self.port_is_unguessable = port, send, unguessable
+        if self.recorded:
+            self.number = port.getHost().port
 
     def datagram(self, data: bytes, now: float) -> None:
         """Take a datagram of the peer that is no request."""
@@ -175,7 +186,7 @@ class Transfer:
     def request_repeated(self, now: float) -> bool:
         """Take another copy of the request. Returns False if the client has started again: it begins a new transfer."""
         if self.packets_left:
-            self._keep(self.raw, outbound=False)
+            self._keep(self.raw, now)
         session = self.session
         if session is None:
             return True
@@ -188,7 +199,7 @@ class Transfer:
     def ring(self, now: float) -> float | None:
         """Act on the deadline. Returns None: see Alarm."""
         if self._pending is None:
-            if self._context.keep is not None:
+            if self.recorded:
                 self.packets_left = max(self.packets_left, AT_TIMEOUT)
             self._handle(self.session.Input.TICK, None, now)
             return None
@@ -215,17 +226,18 @@ class Transfer:
         """Send to the peer."""
         (self._own_send or self._context.send)(data, self.request.peer, self.via, segment)
         if self.packets_left:
-            self._keep(data, segment)
+            self.packets_left -= 1
+            context = self._context
+            kept = bytes(data[:4]) if data[1] == _DATA else data
+            now = context.reactor.seconds()
+            context.keep((now, True, kept, len(data), segment, self.request.peer, self.via, self.number))
 
-    def _keep(self, data: bytes, segment: int = 0, *, outbound: bool = True) -> None:
-        context = self._context
-        keep = context.keep
-        if keep is None:
-            return
-        self.packets_left -= 1
-        number = context.number if self.port is None else self.port.getHost().port
-        kept = bytes(data[:4]) if data[1] == _DATA else data
-        keep((context.reactor.seconds(), outbound, kept, len(data), segment, self.request.peer, self.via, number))
+    def _keep(self, data: bytes, now: float) -> None:
+        """Keep a packet of the peer, if there is a flight recorder."""
+        if self.packets_left:
+            self.packets_left -= 1
+            kept = data[:4] if data[1] == _DATA else data
+            self._context.keep((now, False, kept, len(data), 0, self.request.peer, self.via, self.number))
 
     def await_result(
         self,
@@ -333,7 +345,9 @@ class Transfer:
     def _error_received(self, data: bytes, now: float) -> None:
         packet = wire.parse(data)
         assert isinstance(packet, wire.Error)
-        self._keep(data, outbound=False)
+        if self.recorded:
+            self.packets_left = max(self.packets_left, 1)
+            self._keep(data, now)
         if self.session is None:
             self.finish()
         else:

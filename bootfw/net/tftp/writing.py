@@ -53,7 +53,7 @@ class WriteTransfer(Transfer):
         opcode = data[:2]
         if opcode == b"\0\3" and len(data) >= 4:
             if self.packets_left:
-                self._keep(data, outbound=False)
+                self._keep(data, now)
             if self.session is not None:
                 self._handle(write.Input.DATA, (data[2] << 8 | data[3], data[4:]), now)
         elif opcode == b"\0\5" and len(data) >= 4:
