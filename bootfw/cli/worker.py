@@ -107,7 +107,7 @@ class Program:
             event_sink=events,
             sockets=GivenSockets(timed, sockets),
             broadcast=self.channel.send,
-            recordings=state_directory(settings.state_dir) / "recordings",
+            recordings=state_directory(parts.settings.state_dir) / "recordings",
         )
         service.privilegedStartService()
         service.startService()
