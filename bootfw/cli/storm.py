@@ -4,10 +4,12 @@ import argparse
 import json
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Network
 from pathlib import Path
+from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -53,7 +55,9 @@ def add_storm(commands: Any) -> None:
         "--allow", action="append", default=[], type=IPv4Network, metavar="NETWORK", help="send packets there, too"
     )
     parser.add_argument("--lab", type=shlex.split, metavar="COMMAND", help="run this server in a namespace")
-    parser.add_argument("--warm-up", type=float, default=3.0, metavar="SECONDS", help="until that server is ready")
+    parser.add_argument(
+        "--warm-up", type=float, default=30.0, metavar="SECONDS", help="until that server has opened its ports, at most"
+    )
     parser.add_argument("--processes", type=int, default=0, metavar="N", help="of the simulator; default: one per core")
     parser.add_argument("--json", action="store_true", help="all figures, as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="machines by stage against time: .svg, .png or .pdf")
@@ -131,17 +135,40 @@ def _share(text: str, kind: Any) -> Any:
         raise ConfigError(f"--boot {text}: the share must be a number above 0") from None
 
 
-def _wait_for(server: Any, log: Path, seconds: float) -> None:
-    """Give the server time to open its ports.
+_SETTLE_SECONDS = 1.0
+"""How long a server that has opened the DHCP port has for its other ports."""
+
+_DHCP_PORT = 67
+
+
+def _wait_for(server: "Popen[bytes]", log: Path, seconds: float) -> None:
+    """Wait until the server has opened the DHCP port; one without DHCP has all of *seconds*.
 
     :raise CommandError: it has ended.
     """
-    try:
-        code = server.wait(seconds)
-    except Exception:  # subprocess.TimeoutExpired: it runs
-        return
+    deadline, settling = time.monotonic() + seconds, False
+    while True:
+        now = time.monotonic()
+        if not settling and _has_udp_port(server.pid, _DHCP_PORT):
+            deadline, settling = min(deadline, now + _SETTLE_SECONDS), True
+        if now >= deadline:
+            return
+        try:
+            code = server.wait(min(0.1, deadline - now))
+        except TimeoutExpired:
+            continue
+        break
     lines: Sequence[str] = log.read_text(errors="replace").splitlines()[-5:]
     raise CommandError("\n".join([f"the server has ended with exit code {code}:", *lines]))
+
+
+def _has_udp_port(pid: int, port: int) -> bool:
+    """Whether anything in the network namespace of the process *pid* has *port* open."""
+    try:
+        sockets = Path(f"/proc/{pid}/net/udp").read_text().splitlines()[1:]
+    except OSError:
+        return False
+    return any(line.split()[1].endswith(f":{port:04X}") for line in sockets)
 
 
 class _Progress:

@@ -1,7 +1,10 @@
 """The fast path of HTTP answers as twisted.web does: the same bytes and events, whatever comes and in which pieces."""
 
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from bootfw.net.http import site
+from bootfw.net.http import site, smallfiles
 from bootfw.net.http.plainrequest import PlainRequest, parse
+from bootfw.readers import FileReader
 from net.webclient import Dated, Reader, Tagged, Web
+
+
+def file(path: str) -> Callable[[], Any]:
+    """Opens a file that has not been changed for a while."""
+    return lambda: FileReader(os.open(path, os.O_RDONLY))
+
 
 READERS: Sequence[Callable[[], Any]] = [
     lambda: Reader(b"0123456789" * 30, size=300),
@@ -20,6 +30,9 @@ READERS: Sequence[Callable[[], Any]] = [
     lambda: Dated(b"MZ" + b"0" * 98, size=100),
     lambda: Tagged(bytes(200_000), size=200_000),
     lambda: Reader(b"short", size=10),
+    file(__file__),
+    file(site.__file__),
+    file(sys.executable),  # large
 ]
 
 HEADERS = [
@@ -160,6 +173,79 @@ def test_what_boot_programs_send_takes_it(request_bytes: bytes) -> None:
 )
 def test_whatever_else_comes_is_for_twisted(request_bytes: bytes) -> None:
     assert parse(request_bytes, None, lambda: None) is None
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file was changed long ago."""
+    monkeypatch.setattr("bootfw.readers.time.time_ns", lambda: 2**62)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Length of each read of a file."""
+    found: list[int] = []
+    pread = os.pread
+
+    def counted(fd: int, length: int, offset: int) -> bytes:
+        found.append(length)
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    return found
+
+
+def get(web: Web, target: bytes = b"/a") -> bytes:
+    """The body of a response."""
+    wire = web.connect()
+    wire.protocol.dataReceived(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+    return wire.value().partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_small_file_is_read_once_and_opened_for_every_request(tmp_path: Path, reads: list[int]) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    web = Web(file(str(tmp_path / "a")))
+    assert [get(web), get(web), reads] == [b"one", b"one", [3]]
+    (tmp_path / "b").write_bytes(b"two")
+    (tmp_path / "b").replace(tmp_path / "a")
+    assert [get(web), get(web), reads] == [b"two", b"two", [3, 3]]
+
+
+@pytest.mark.usefixtures("settled")
+def test_the_type_of_a_small_file_is_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    web = Web(file(str(tmp_path / "a")))
+    for target, kind in [(b"/a.efi", b"application/efi"), (b"/a.txt", b"text/plain; charset=utf-8")]:
+        wire = web.connect()
+        wire.protocol.dataReceived(b"GET %b HTTP/1.1\r\n\r\n" % target)
+        assert b"Content-Type: %b\r\n" % kind in wire.value()
+
+
+@pytest.mark.usefixtures("settled")
+def test_small_files_are_closed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    before = len(os.listdir("/proc/self/fd"))
+    web = Web(file(str(tmp_path / "a")))
+    get(web)
+    get(web)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_is_kept_of_small_files_is_bounded(tmp_path: Path, reads: list[int]) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}").write_bytes(bytes(1000))
+    opened = iter([0, 1, 2, 2, 3, 4, 0])
+    web = Web(lambda: file(str(tmp_path / f"{next(opened)}"))())
+    small = smallfiles.SmallFiles(web.site.files._context, kept=3500)
+    web.site.files._small_files = small
+    for number in (0, 1, 2, 2, 3, 4):
+        get(web, b"/%d" % number)
+        assert small.bytes_kept <= 3500
+    assert len(reads) == 5
+    get(web, b"/0")
+    assert len(reads) == 6, "the oldest was dropped"
 
 
 def test_the_next_requests_wait_until_a_file_is_opened() -> None:

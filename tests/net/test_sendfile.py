@@ -17,9 +17,9 @@ from twisted.internet.epollreactor import EPollReactor
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import HTTPSettings
 from bootfw.interfaces import IBackend
-from bootfw.net.http import download
+from bootfw.net.http import download, sendfile
 from bootfw.net.http.download import CHUNK, TAIL
-from bootfw.net.http.sendfile import MOST, FileSender, file_sender
+from bootfw.net.http.sendfile import MOST, PIECE, TURN, FileSender, file_sender
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.service import BootService
 from bootfw.values import Outcome, TransferReport
@@ -257,8 +257,15 @@ def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(
 @pytest.mark.parametrize("more", [0, 1000], ids=["as large", "larger"])
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-4000000"}])
 def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(
-    serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes], headers: dict[str, str], more: int
+    serve: Serve,
+    turn_until: TurnUntil,
+    sent: Sent,
+    file: tuple[Path, bytes],
+    headers: dict[str, str],
+    more: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sendfile, "TURN", 0.0)  # a piece a turn, so that the file is being sent when it is overwritten
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service, range="bytes=0-0"):  # the type is known from now on, so its first bytes are not read again
@@ -342,29 +349,49 @@ class Transport:
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ends = socket.socketpair()
     for end in ends:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MOST)
         end.setblocking(False)
     yield ends
     for end in ends:
         end.close()
 
 
-def test_it_sends_a_bounded_amount_at_once(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> None:
+def test_it_sends_until_the_connection_is_full(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(4 * MOST))
     with open(tmp_path / "a", "rb") as source:
-        sender = FileSender(Transport(pair[0]), source.fileno())
+        sender = FileSender(Transport(pair[0]), source.fileno(), lambda: 0.0)
         sent, goes_on = sender.send(0, 4 * MOST)
-        assert 0 < sent <= MOST
+        assert sent > 0
         assert goes_on
         while sender.send(0, 4 * MOST)[0]:
             pass
         assert sender.send(0, 4 * MOST) == (0, True), "the connection is full"
 
 
+def test_what_it_sends_in_a_turn_is_bounded(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sendfile", lambda out, source, offset, count: count)
+    sender = FileSender(Transport(pair[0]), -1, lambda: 0.0)
+    assert sender.send(7, 4 * MOST) == (MOST, True)
+    assert sender.send(7, 100) == (93, True)
+
+
+def test_a_turn_is_bounded_in_time(pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def slow_disk(out: int, source: int, offset: int, count: int) -> int:
+        now[0] += 0.6 * TURN
+        return count
+
+    monkeypatch.setattr(os, "sendfile", slow_disk)
+    sender = FileSender(Transport(pair[0]), -1, lambda: now[0])
+    assert sender.send(0, 4 * MOST) == (2 * PIECE, True)
+
+
 def test_only_plain_tcp_and_files(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     reader = FileReader(os.open(tmp_path / "a", os.O_RDONLY))
     try:
-        assert file_sender(object(), reader) is None
+        assert file_sender(object(), reader, lambda: 0.0) is None
     finally:
         reader.close()

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from bootfw.ability import provides
 from bootfw.boot.pluginresult import as_deferred, checked_bytes, traceback_of, transfer_error
-from bootfw.errors import FileMissing, TransferError
+from bootfw.errors import TransferError
 from bootfw.events import PluginFailed, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IReader, IVerifiableReader
 from bootfw.net.http import headers
@@ -23,7 +23,7 @@ from bootfw.net.http.downloadstates import STALLED_SECONDS, Do, DownloadStates, 
 from bootfw.net.http.mediatype import HEAD, UNKNOWN
 from bootfw.net.http.sendfile import FileSender, file_sender
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
-from bootfw.wire.http import Validators, failed_precondition, names_directory, requested_range
+from bootfw.wire.http import Validators, failed_precondition, requested_range
 
 CHUNK = 65536
 """Bytes per read, which bounds what a download holds in memory. With the response's header it is more than the
@@ -32,6 +32,9 @@ transport's bufferSize, so that each write makes the transport pause us until it
 TAIL = 4096
 """Bytes at the end that are read and never sent by sendfile(2): they are sent only if the file is still unchanged, so
 that a changed file never makes a complete response."""
+
+NO_OPTIONS = Agreed()
+"""HTTP has nothing to agree on."""
 
 _STATUSES = {1: 404, 2: 403}
 """TFTP error code -> HTTP status; others are 500."""
@@ -80,22 +83,31 @@ class Download:
 
     def open(self) -> None:
         """Have the backend open the file, and answer as soon as it has."""
+        try:
+            answer = self._context.open(self.request)
+        except Exception as error:
+            self.not_opened(error)
+            return
+        self.opened(answer)
+
+    def opened(self, answer: Any) -> None:
+        """Answer with the file.
+
+        :param answer: what the backend's open() returned.
+        """
         self._context.downloads.add(self)
         self._progress()
         headers.when_lost(self._http, self._lost)
         try:
-            if "\0" in self.request.filename or names_directory(self.request.filename):
-                raise FileMissing()
-            answer = self._context.backend.open(self.request.path, self.request)
             waiting = as_deferred(answer)
         except Exception as error:
-            self._not_opened(error)
+            self.not_opened(error)
             return
         if waiting is None:
             self._opened(answer)
         else:
             self._opening, self._opening_since = waiting, self._now()
-            self._wait_for(waiting, self._opened_late, self._not_opened, self._close)
+            self._wait_for(waiting, self._opened_late, self.not_opened, self._close)
 
     def ring(self, now: float) -> None:
         """No progress was made for STALLED_SECONDS seconds."""
@@ -138,7 +150,7 @@ class Download:
             size = reader.size
             validators = headers.validators_of(reader, size)
         except Exception as error:
-            self._not_opened(error)
+            self.not_opened(error)
             return
         kind = self._context.types.of(self.request.path, validators.etag)
         if kind is not None:
@@ -205,12 +217,16 @@ class Download:
         else:
             self._handle(Input.OPENED)
             if self._stop is not None and self._reader is not None:
-                self._file = file_sender(http.transport, self._reader)
+                self._file = file_sender(http.transport, self._reader, self._context.reactor.seconds)
             http.registerProducer(self, True)
             self._progress()
             self._go_on()
 
-    def _not_opened(self, error: BaseException) -> None:
+    def not_opened(self, error: BaseException) -> None:
+        """Answer with an error.
+
+        :param error: what the backend's open() raised.
+        """
         known = transfer_error(error)
         if known is None:
             self._report_failure(error, "open")
@@ -231,7 +247,7 @@ class Download:
 
     def _begin(self) -> None:
         self._began = self._now()
-        self._context.publish(TransferBegun(self._began, self.request, Agreed()))
+        self._context.publish(TransferBegun(self._began, self.request, NO_OPTIONS))
 
     def _go_on(self) -> None:
         """Read and write until the transport pauses us or the reader returns a Deferred."""
@@ -339,7 +355,7 @@ class Download:
         now = self._now()
         report = TransferReport(
             request=self.request,
-            agreed=Agreed(),
+            agreed=NO_OPTIONS,
             outcome=outcome,
             detail=self._states.detail,
             bytes_transferred=self._sent,

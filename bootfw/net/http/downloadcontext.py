@@ -7,10 +7,13 @@ from attrs import define, field
 
 from bootfw.ability import provides
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls, class_name
+from bootfw.errors import FileMissing
 from bootfw.events import Event
 from bootfw.interfaces import IBackend, IBatchingBackend, IReader
 from bootfw.net.alarm import Alarm
 from bootfw.net.http.mediatype import MediaTypes
+from bootfw.values import TransferRequest
+from bootfw.wire.http import names_directory
 
 
 @define(eq=False)
@@ -29,6 +32,15 @@ class DownloadContext:
 
     def __attrs_post_init__(self) -> None:
         self.blocking = BlockingCalls(self.publish, self.reactor.seconds)
+
+    def open(self, request: TransferRequest) -> Any:
+        """What the backend's open() returns for *request*.
+
+        :raise FileMissing: the name can't be that of a file.
+        """
+        if "\0" in request.filename or names_directory(request.filename):
+            raise FileMissing()
+        return self.backend.open(request.path, request)
 
     def read(self, reader: IReader, name: str, offset: int, length: int) -> Any:
         """What *reader*, of the file *name*, answers. That it has blocked is published."""

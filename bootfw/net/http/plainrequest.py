@@ -9,6 +9,7 @@ tests/net/test_http_fastpath.py compares.
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from time import time
 from typing import Any
 
 from attrs import define, field
@@ -49,6 +50,11 @@ class PlainRequest:
     _on_lost: Callable[[], None] | None = field(default=None, init=False)
 
     @property
+    def is_plain_get(self) -> bool:
+        """It asks for a whole file, whatever its version."""
+        return self.method == b"GET" and not _CONDITIONAL.search(self._fields)
+
+    @property
     def transport(self) -> Any:
         """The connection's transport, for a file that is sent by sendfile(2)."""
         return self.channel.transport
@@ -84,7 +90,7 @@ class PlainRequest:
     def write(self, data: bytes) -> None:
         """See IRequest."""
         if not self._started:
-            head = self._head()
+            head = self._begin()
             if self.method == b"HEAD" or self._status in NO_BODY_CODES:
                 self._send(head)
             elif len(data) == self._length:
@@ -110,13 +116,25 @@ class PlainRequest:
         """See IConsumer."""
         self.channel.unregisterProducer()
 
-    def _head(self) -> bytes:
+    def respond(self, rest: bytes) -> None:
+        """Send a whole response with the status 200; finish() has to follow.
+
+        :param rest: all after the date: other headers, as end_of_head() gives them, and the body.
+        """
+        self._started = True
+        self._send(b"%b%b%b" % (_head(200), _date(int(time())), rest))
+
+    def end_of_head(self) -> bytes:
+        """The end of the response's head, from the date on."""
+        lines = [name + b": " + value for name, value in self._headers.items()]
+        return b"\r\n".join([b"", *lines, b"", b""])
+
+    def _begin(self) -> bytes:
         self._started = True
         if self._length is None and self._status not in NO_BODY_CODES and self.method != b"HEAD":
             self._chunked = True
             self._headers[b"Transfer-Encoding"] = b"chunked"
-        lines = [name + b": " + value for name, value in self._headers.items()]
-        return b"\r\n".join([_status_line(self._status), *lines, b"", b""])
+        return _head(self._status) + _date(int(time())) + self.end_of_head()
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked and data else data
@@ -143,12 +161,15 @@ def parse(data: bytes, channel: Any, over: Callable[[], None]) -> PlainRequest |
     found = _REQUEST.fullmatch(data)
     if found is None:
         return None
-    request = PlainRequest(channel, found[1], found[2], found[3], over)
-    request.setHeader(b"Server", b"bootfw")
-    request.setHeader(b"Date", datetimeToString())
-    return request
+    return PlainRequest(channel, found[1], found[2], found[3], over)
 
 
 @lru_cache(64)
-def _status_line(status: int) -> bytes:
-    return b"HTTP/1.1 %d %b" % (status, RESPONSES[status])
+def _head(status: int) -> bytes:
+    """The beginning of a response, up to the date."""
+    return b"HTTP/1.1 %d %b\r\nServer: bootfw\r\nDate: " % (status, RESPONSES[status])
+
+
+@lru_cache(1)
+def _date(second: int) -> bytes:
+    return bytes(datetimeToString(second))

@@ -11,8 +11,15 @@ from twisted.internet.tcp import Connection
 from bootfw.ability import provides
 from bootfw.interfaces import IComparingReader, IFileReader, IReader
 
-MOST = 512 * 1024
-"""Bytes that one connection sends in one turn of the reactor; then others are due."""
+PIECE = 512 * 1024
+"""Bytes of one call of sendfile(2). Of a disk that takes 10 ms to read them, a turn waits no longer than that."""
+
+MOST = 16 * PIECE
+"""Bytes that one connection sends in one turn of the reactor, at most."""
+
+TURN = 0.001
+"""Seconds after which a turn ends, whatever it has sent: other connections are due. Each turn costs as much CPU as
+sending 1 MB from the page cache, so a turn that ended after every piece would double what a large file costs."""
 
 _SAMPLE = 1024
 """Bytes of what is sent that its reader compares."""
@@ -27,13 +34,15 @@ class FileSender:
 
     _transport: Any
     _fd: int
+    _seconds: Callable[[], float]
+    """The clock."""
     _start: int = 0
     """Where the file begins there."""
     _remember: Callable[[int, bytes], None] | None = None
     """See IReader."""
 
     def send(self, offset: int, stop: int) -> tuple[int, bool]:
-        """Send what the connection takes now of the file's bytes from *offset* to *stop*, MOST of them at most.
+        """Send what the connection takes now of the file's bytes from *offset* to *stop*, as much as a turn may.
 
         :return: how many, and whether it can go on so. Else the rest is to be read, which will tell what is wrong.
         """
@@ -41,9 +50,10 @@ class FileSender:
         if self._remember is not None:
             with suppress(OSError):  # sendfile(2) will find out as well
                 self._remember(offset, os.pread(self._fd, _SAMPLE, self._start + offset))
+        leave = self._seconds() + TURN
         while offset < end:
             try:
-                sent = os.sendfile(sock, self._fd, self._start + offset, end - offset)
+                sent = os.sendfile(sock, self._fd, self._start + offset, min(PIECE, end - offset))
             except (BlockingIOError, ConnectionError):
                 break  # a connection that is lost says so when the transport looks at it next
             except OSError:
@@ -51,6 +61,8 @@ class FileSender:
             if not sent:
                 return offset - begin, False  # the file has become shorter
             offset += sent
+            if self._seconds() >= leave:
+                break
         return offset - begin, True
 
     def wait(self) -> None:
@@ -62,9 +74,14 @@ class FileSender:
         self._transport.startWriting()
 
 
-def file_sender(transport: Any, reader: IReader) -> FileSender | None:
-    """A sender of what *reader* reads; None: it is no file, or the bytes have to pass through us, as for TLS."""
+def file_sender(transport: Any, reader: IReader, seconds: Callable[[], float]) -> FileSender | None:
+    """A sender of what *reader* reads; None: it is no file, or the bytes have to pass through us, as for TLS.
+
+    :param seconds: the clock.
+    """
     if not isinstance(transport, Connection) or transport.TLS or not provides(reader, IFileReader):
         return None
     fileno, start = reader.fileno(), reader.start
-    return FileSender(transport, fileno, start, reader.remember if provides(reader, IComparingReader) else None)
+    return FileSender(
+        transport, fileno, seconds, start, reader.remember if provides(reader, IComparingReader) else None
+    )

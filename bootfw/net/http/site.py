@@ -27,6 +27,7 @@ from bootfw.net.http.downloadcontext import DownloadContext
 from bootfw.net.http.downloadstates import STALLED_SECONDS
 from bootfw.net.http.headers import refuse
 from bootfw.net.http.plainrequest import PlainRequest, parse
+from bootfw.net.http.smallfiles import SmallFiles
 from bootfw.net.linux.interfaces import missing_interface
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.quietport import quiet_port
@@ -73,6 +74,7 @@ class BootResource(Resource):
         self._client_at = clients.lookup if clients is not None else None
         alarm = Alarm(reactor, _ring) if alarm is None else alarm
         self._context = DownloadContext(reactor, with_client_lookup(backend, self._client_at), publish, alarm)
+        self._small_files = SmallFiles(self._context)
 
     def use(self, backend: IBackend) -> None:
         """Serve the requests that come from now on by *backend*. Downloads under way keep their files."""
@@ -113,7 +115,17 @@ class BootResource(Resource):
 
     def render_plain(self, request: PlainRequest, transfer: TransferRequest) -> None:
         """Answer a request of the fast path."""
-        Download(transfer, request, self._context).open()
+        download = Download(transfer, request, self._context)
+        if not request.is_plain_get:
+            download.open()
+            return
+        try:
+            answer = self._context.open(transfer)
+        except Exception as error:
+            download.not_opened(error)
+            return
+        if not self._small_files.serve(request, transfer, answer):
+            download.opened(answer)
 
     def close(self) -> None:
         """End every download: the connections are cut."""

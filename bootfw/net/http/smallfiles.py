@@ -1,0 +1,102 @@
+"""Responses to a plain GET of a small file, ready to be sent by one system call.
+
+A short cut of Download: the same bytes and the same events as it sends and publishes for a file that is opened, read
+and written in one turn, which tests/net/test_http_fastpath.py compares. The backend opens the file for every request,
+so that a request gets what the backend has now. What is kept is the response to a version of a file.
+"""
+
+from typing import Any
+
+from attrs import define, field
+
+from bootfw.ability import provides
+from bootfw.events import TransferBegun, TransferEnded
+from bootfw.interfaces import IFileReader
+from bootfw.net.http import headers
+from bootfw.net.http.download import CHUNK, NO_OPTIONS
+from bootfw.net.http.downloadcontext import DownloadContext
+from bootfw.net.http.mediatype import HEAD
+from bootfw.net.http.plainrequest import PlainRequest
+from bootfw.values import Outcome, TransferReport, TransferRequest
+
+LARGEST = CHUNK
+"""Bytes of a small file: what a Download reads and writes at once."""
+
+KEPT = 16 * 1024 * 1024
+"""Bytes of responses that are kept; the oldest is dropped first."""
+
+
+@define(eq=False)
+class SmallFiles:
+    """The responses of one site.
+
+    :param kept: bytes of responses that are kept.
+    """
+
+    _context: DownloadContext
+    _kept: int = KEPT
+    _responses: dict[tuple[str, object], bytes] = field(factory=dict, init=False)
+    """Path and identity of the content -> what follows the date."""
+    bytes_kept: int = field(default=0, init=False)
+    """Of all responses that are kept now."""
+
+    def serve(self, http: PlainRequest, request: TransferRequest, reader: Any) -> bool:
+        """Answer a plain GET, and close *reader*.
+
+        :param reader: what the backend's open() returned.
+        :return: false: nothing was done, it is for a Download.
+        """
+        if not provides(reader, IFileReader):
+            return False
+        size, identity = reader.size, reader.identity
+        if identity is None or not size or size > LARGEST:
+            return False
+        key = request.path, identity
+        response = self._responses.get(key)
+        if response is None:
+            response = self._prepare(http, request, reader, size)
+            if response is None:
+                return False
+            self._keep(key, response)
+        context = self._context
+        seconds, publish = context.reactor.seconds, context.publish
+        began = seconds()
+        publish(TransferBegun(began, request, NO_OPTIONS))
+        http.respond(response)
+        reader.close()
+        ended = seconds()
+        report = TransferReport(
+            request=request,
+            agreed=NO_OPTIONS,
+            outcome=Outcome.COMPLETE,
+            detail="",
+            bytes_transferred=size,
+            blocks=0,
+            retransmitted=0,
+            began=began,
+            ended=ended,
+        )
+        publish(TransferEnded(ended, report))
+        http.finish()
+        return True
+
+    def _prepare(self, http: PlainRequest, request: TransferRequest, reader: Any, size: int) -> bytes | None:
+        """Make the response; None: the file can't be read, which a Download will report."""
+        try:
+            validators = headers.validators_of(reader, size)
+            body = self._context.read(reader, request.filename, 0, size)
+        except Exception:
+            return None
+        if type(body) is not bytes or len(body) != size:
+            return None
+        types = self._context.types
+        kind = types.of(request.path, validators.etag) or types.found(request.path, validators.etag, body[:HEAD])
+        headers.describe(http, kind, validators, size)
+        http.setHeader(b"Content-Length", b"%d" % size)
+        return http.end_of_head() + body
+
+    def _keep(self, key: tuple[str, object], response: bytes) -> None:
+        self._responses[key] = response
+        self.bytes_kept += len(response)
+        while self.bytes_kept > self._kept:
+            self.bytes_kept -= len(self._responses.pop(next(iter(self._responses))))
