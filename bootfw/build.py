@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorProcess
 
 from bootfw import plugins
 from bootfw.config import defaults
-from bootfw.config.configuration import Choice, Configuration, read_config
+from bootfw.config.configuration import Configuration, PluginChoice, read_config
 from bootfw.config.schema import KeyPath
 from bootfw.config.settings import HTTPSettings, Settings
 from bootfw.config.state import state_directory
@@ -156,7 +156,7 @@ def _assembled(
         context = evolve(context, orders=_order_store(stores[0], context)[1])
     http_is_valid = not any(error.path[:1] == ("http",) for error in errors)
 
-    def made(section: str, default: Callable[[], defaults.Chosen]) -> list[Named]:
+    def made(section: str, default: Callable[[], defaults.DefaultPlugins]) -> list[Named]:
         chosen = configuration.plugins.get(section)
         return _made(section, _default(default()) if chosen is None else chosen, context, errors, kept, made_from)
 
@@ -216,7 +216,7 @@ def attempt_store(configuration: Configuration) -> Named:
     return _attempt_store(lease_store(configuration), _context(configuration, None))
 
 
-def _chosen_store(configuration: Configuration) -> Sequence[Choice]:
+def _chosen_store(configuration: Configuration) -> Sequence[PluginChoice]:
     return configuration.plugins.get("store", _default(defaults.STORE))
 
 
@@ -249,7 +249,9 @@ def build(configuration: Configuration, reactor: Any) -> BootService:
 
 def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
     """The settings that work on this host, found by trying the ports; and notes: service -> what to say about it."""
-    return defaults.settled(configuration.settings, configuration.given, fall_back=configuration.source is None)
+    return defaults.bindable_settings(
+        configuration.settings, configuration.given, fall_back=configuration.source is None
+    )
 
 
 def _context(configuration: Configuration, reactor: Any, running: Parts | None = None) -> plugins.PluginContext:
@@ -259,7 +261,7 @@ def _context(configuration: Configuration, reactor: Any, running: Parts | None =
 
 def _made(
     section: str,
-    choices: Sequence[Choice],
+    choices: Sequence[PluginChoice],
     context: plugins.PluginContext,
     errors: list[ConfigError],
     kept: Sequence[Table] = (),
@@ -307,5 +309,5 @@ def _not_served(value: Any, place: KeyPath, http: HTTPSettings) -> Iterator[Conf
                 yield ConfigError(f'{{{name}}} needs [http] {key} = ["0.0.0.0:{port}"] or the like', place)
 
 
-def _default(choices: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Choice, ...]:
-    return tuple(Choice(use, options, ("default", index)) for index, (use, options) in enumerate(choices))
+def _default(choices: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[PluginChoice, ...]:
+    return tuple(PluginChoice(use, options, ("default", index)) for index, (use, options) in enumerate(choices))

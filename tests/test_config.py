@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootfw.build import assemble
-from bootfw.config.configuration import Choice, ConfigErrors, Configuration, load_config
+from bootfw.config.configuration import ConfigErrors, Configuration, PluginChoice, load_config
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, listen_address
 
 FULL = """
@@ -94,15 +94,15 @@ def test_every_key_is_read(load: Any, tmp_path: Path) -> None:
     )
     assert configuration.plugins == {
         "backend": (
-            Choice("directory", {"root": "/srv/boot"}, ("backend", 0)),
-            Choice("memory", {"files": {"a": "b"}}, ("backend", 1)),
+            PluginChoice("directory", {"root": "/srv/boot"}, ("backend", 0)),
+            PluginChoice("memory", {"files": {"a": "b"}}, ("backend", 1)),
         ),
         "resolver": (
-            Choice("by-architecture", {"files": {"x86-bios": "undionly.kpxe"}}, ("resolver", 0)),
-            Choice("static", {"file": "pxelinux.0"}, ("resolver", 1)),
+            PluginChoice("by-architecture", {"files": {"x86-bios": "undionly.kpxe"}}, ("resolver", 0)),
+            PluginChoice("static", {"file": "pxelinux.0"}, ("resolver", 1)),
         ),
-        "watchdog": (Choice("fixed", {"seconds": [1, 3, 7]}, ("watchdog",)),),
-        "observer": (Choice("log", {}, ("observer", 0)),),
+        "watchdog": (PluginChoice("fixed", {"seconds": [1, 3, 7]}, ("watchdog",)),),
+        "observer": (PluginChoice("log", {}, ("observer", 0)),),
     }
     assert configuration.directory == tmp_path
     assert ("tftp", "listen") in configuration.given

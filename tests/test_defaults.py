@@ -148,12 +148,12 @@ DENIED = dict.fromkeys([("0.0.0.0", 67), ("0.0.0.0", 69), ("::", 69)], errno.EAC
 
 
 def test_ports_that_can_be_had_stay(faults: Any) -> None:
-    assert defaults.settled(Settings(), (), True) == (WITH_HTTP, {})
+    assert defaults.bindable_settings(Settings(), (), True) == (WITH_HTTP, {})
 
 
 def test_low_ports_that_are_not_allowed_are_replaced_and_that_is_said(faults: Any) -> None:
     faults |= DENIED
-    settings, notes = defaults.settled(Settings(), (), True)
+    settings, notes = defaults.bindable_settings(Settings(), (), True)
     assert settings.tftp.listen == (("0.0.0.0", 10069), ("::", 10069))
     assert (settings.dhcp.server_port, settings.dhcp.boot_server_port) == (10067, 4011)
     assert notes == {
@@ -164,38 +164,38 @@ def test_low_ports_that_are_not_allowed_are_replaced_and_that_is_said(faults: An
 
 def test_only_without_a_file(faults: Any) -> None:
     faults |= DENIED
-    assert defaults.settled(Settings(), (), False) == (Settings(), {})
+    assert defaults.bindable_settings(Settings(), (), False) == (Settings(), {})
 
 
 def test_only_where_nobody_asked_for_them(faults: Any) -> None:
     faults |= DENIED
     given = {("tftp", "listen"), ("dhcp", "ports"), ("http", "listen"), ("dhcp6", "mode")}
-    assert defaults.settled(Settings(), given, True) == (Settings(), {})
+    assert defaults.bindable_settings(Settings(), given, True) == (Settings(), {})
 
 
 def test_a_port_that_is_in_use_is_not_avoided(faults: Any) -> None:
     faults |= dict.fromkeys(DENIED, errno.EADDRINUSE)
-    assert defaults.settled(Settings(), (), True) == (WITH_HTTP, {})
+    assert defaults.bindable_settings(Settings(), (), True) == (WITH_HTTP, {})
 
 
 @pytest.mark.parametrize("fault", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
 @pytest.mark.parametrize("fall_back", [True, False])
 def test_without_ipv6_it_is_left_out(faults: Any, fault: int, fall_back: bool) -> None:
     faults["::", 69] = fault
-    settings, notes = defaults.settled(Settings(), (), fall_back)
+    settings, notes = defaults.bindable_settings(Settings(), (), fall_back)
     assert settings.tftp.listen == (("0.0.0.0", 69),)
     assert notes == {}
 
 
 def test_ipv6_that_was_asked_for_is_kept(faults: Any) -> None:
     faults["::", 69] = errno.EAFNOSUPPORT
-    assert defaults.settled(Settings(), {("tftp", "listen")}, True)[0] == WITH_HTTP
+    assert defaults.bindable_settings(Settings(), {("tftp", "listen")}, True)[0] == WITH_HTTP
 
 
 @pytest.mark.parametrize("fault", [errno.EADDRINUSE, errno.EAFNOSUPPORT, errno.EACCES])
 def test_http_is_served_where_its_port_is_free(faults: Any, fault: int) -> None:
     faults["::", 8069, socket.SOCK_STREAM] = fault
-    settings, notes = defaults.settled(Settings(), (), True)
+    settings, notes = defaults.bindable_settings(Settings(), (), True)
     assert settings.http.listen == (("0.0.0.0", 8069),)
     assert notes == {}
 
@@ -218,5 +218,5 @@ def test_the_port_is_really_tried() -> None:
 @pytest.mark.parametrize("port", [547, 4011])
 def test_no_dhcpv6_where_its_ports_can_not_be_had(faults: Any, port: int) -> None:
     faults["::", port] = errno.EADDRINUSE
-    settings, notes = defaults.settled(Settings(), (), True)
+    settings, notes = defaults.bindable_settings(Settings(), (), True)
     assert (settings.dhcp6.mode, notes) == ("off", {})

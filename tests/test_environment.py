@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.config.configuration import Choice, ConfigErrors, load_config
+from bootfw.config.configuration import ConfigErrors, PluginChoice, load_config
 from bootfw.config.environment import apply, variables
 from bootfw.config.settings import Settings
 
 
-def plugins(kind: str, **environ: str) -> tuple[Choice, ...]:
+def plugins(kind: str, **environ: str) -> tuple[PluginChoice, ...]:
     return load_config(None, environ).plugins[kind]
 
 
@@ -115,8 +115,8 @@ def test_plugins_are_counted_from_0() -> None:
         BOOTFW_BACKEND_0_IGNORE_CASE="true",
         BOOTFW_BACKEND_1_USE="distribution",
     ) == (
-        Choice("directory", {"root": "/srv/boot", "ignore-case": True}, ("backend", 0)),
-        Choice("distribution", {}, ("backend", 1)),
+        PluginChoice("directory", {"root": "/srv/boot", "ignore-case": True}, ("backend", 0)),
+        PluginChoice("distribution", {}, ("backend", 1)),
     )
 
 
@@ -135,7 +135,7 @@ def test_tables_are_inline_toml() -> None:
 
 def test_the_watchdog_has_no_number() -> None:
     assert plugins("watchdog", BOOTFW_WATCHDOG_USE="fixed", BOOTFW_WATCHDOG_SECONDS="[1, 3, 7]") == (
-        Choice("fixed", {"seconds": [1, 3, 7]}, ("watchdog",)),
+        PluginChoice("fixed", {"seconds": [1, 3, 7]}, ("watchdog",)),
     )
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from attrs import define, evolve, field
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
+from bootfw.attempts.attemptstates import AttemptStates, Do, Input, State
 from bootfw.attempts.filekinds import is_payload, is_program
-from bootfw.attempts.life import Do, Input, Life, State
 from bootfw.attempts.symptoms import judge
 from bootfw.events import (
     AddressesGranted,
@@ -123,7 +123,7 @@ class _Attempt:
     """When it is taken to have ended if nothing happens until then."""
     patience: float
     """Seconds that its firmware pauses at most between two requests."""
-    life: Life = field(factory=Life)
+    states: AttemptStates = field(factory=AttemptStates)
     keys: list[str] = field(factory=list)
     """Under which it is in the index."""
     mac: str = ""
@@ -273,7 +273,7 @@ class Attempts:
 
     def running(self) -> list[BootAttempt]:
         """The attempts without a verdict, the oldest first."""
-        return [each.snapshot() for each in self._open.values() if each.life.state is State.RUNNING]
+        return [each.snapshot() for each in self._open.values() if each.states.state is State.RUNNING]
 
     def amend(self, id: str, kind: StageKind, file: str, data: dict[str, Any]) -> None:
         """Add what was found out about a stage afterwards, and judge again.
@@ -281,7 +281,7 @@ class Attempts:
         :param kind: REFUSED: *data* is added to the latest refusal of *file*. Another: there is a stage more.
         """
         attempt = self._all.get(id)
-        if attempt is None or attempt.life.state is not State.ENDED:
+        if attempt is None or attempt.states.state is not State.ENDED:
             return
         for entry in reversed(attempt.entries):
             if entry.kind is kind and entry.data.get("file") == file:
@@ -355,7 +355,7 @@ class Attempts:
             return attempt.signature is None and bool(attempt.files)
         if _signature(request) != attempt.signature:
             # A boot program, or the next entry in the firmware's boot order. After a kernel, the firmware was changed.
-            return attempt.has_payload and attempt.life.state is State.ENDED
+            return attempt.has_payload and attempt.states.state is State.ENDED
         if at - attempt.seen < _SOONEST_RESTART:
             return False
         if not request.ipxe:
@@ -363,7 +363,7 @@ class Attempts:
         # A ROM with iPXE loads iPXE again, or a script with "dhcp" in it, and then looks the same.
         if attempt.has_payload:
             return True
-        return attempt.life.state is State.ENDED and not is_program(attempt.last_file)
+        return attempt.states.state is State.ENDED and not is_program(attempt.last_file)
 
     def _ignored(self, event: RequestIgnored) -> None:
         attempt = self._index.get(event.mac)
@@ -478,7 +478,7 @@ class Attempts:
     def _about(self, mac: str, at: float, kind: StageKind, data: dict[str, Any]) -> None:
         """Note what a DHCP event says about the machine with *mac*, if it boots."""
         attempt = self._index.get(mac)
-        if attempt is not None and attempt.life.state is not State.ENDED:
+        if attempt is not None and attempt.states.state is not State.ENDED:
             last = attempt.entries[-1] if attempt.entries else None
             if last is not None and last.kind is kind and last.data == data:
                 last.repeat(at + self.wall)
@@ -589,7 +589,7 @@ class Attempts:
     def _at(self, peer: Address) -> _Attempt | None:
         """The attempt of the machine at *peer*."""
         attempt = self._index.get(peer[0])
-        if attempt is None or attempt.life.state is State.ENDED:
+        if attempt is None or attempt.states.state is State.ENDED:
             # The address may have passed to another machine, which is seldom worth a system call.
             found = self._index.get(self.client_at(peer).mac)
             if found is not None and found is not attempt:
@@ -636,7 +636,7 @@ class Attempts:
         return attempt
 
     def _make_room(self, now: float) -> None:
-        oldest = next((each for each in self._all.values() if each.life.state is State.ENDED), None)
+        oldest = next((each for each in self._all.values() if each.states.state is State.ENDED), None)
         self._handle(oldest or next(iter(self._all.values())), Input.FORGOTTEN, now)
 
     def _identify(self, attempt: _Attempt, request: BootRequest, signature: Any) -> None:
@@ -680,7 +680,7 @@ class Attempts:
 
     def _seen(self, attempt: _Attempt, at: float, patience: float, *, boots: bool = True) -> None:
         """The client, or with a patience of 0 our side, did something."""
-        state = attempt.life.state
+        state = attempt.states.state
         if patience:
             attempt.seen = at
             attempt.deadline = at + max(patience, self.quiet if attempt.running else 0.0)
@@ -692,11 +692,11 @@ class Attempts:
 
     def _handle(self, attempt: _Attempt, event: Input, now: float) -> None:
         """Take one input of the table, and do what follows from it."""
-        life = attempt.life
-        life.handle(event, None, now)
-        if not life.out:
+        states = attempt.states
+        states.handle(event, None, now)
+        if not states.out:
             return
-        for do in life.out:
+        for do in states.out:
             if do is Do.CHANGED:
                 self._changed[attempt.id] = attempt
                 if attempt.id not in self._open:
@@ -705,7 +705,7 @@ class Attempts:
                 self._judge(attempt, now + self.wall)
             else:
                 self._drop(attempt)
-        life.out.clear()
+        states.out.clear()
 
     def _reopen(self, attempt: _Attempt) -> None:
         self._open[attempt.id] = attempt

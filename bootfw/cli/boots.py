@@ -13,8 +13,8 @@ from typing import Any
 
 from bootfw.ability import provides
 from bootfw.attempts.attempt import BootAttempt, Verdict
+from bootfw.attempts.attempttext import outcome_line, stage_line
 from bootfw.attempts.record import Record, attempt_of, attempt_record
-from bootfw.attempts.story import outcome_line, stage_line
 from bootfw.build import attempt_store
 from bootfw.cli.failure import CommandError
 from bootfw.cli.offline import done

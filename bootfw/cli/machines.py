@@ -10,7 +10,7 @@ from enum import Enum
 from attrs import frozen
 
 from bootfw import servicestates
-from bootfw.attempts import life
+from bootfw.attempts import attemptstates
 from bootfw.boot import resolutionstates
 from bootfw.net import bindingstates, controlstates
 from bootfw.net.http import downloadstates
@@ -79,7 +79,12 @@ MACHINES = (
         controlstates.TABLE,
         (controlstates.State.RECEIVING,),
     ),
-    Drawn("Life: a boot attempt", "attempts/life", life.TABLE, (life.State.PROVISIONAL,)),
+    Drawn(
+        "AttemptStates: a boot attempt",
+        "attempts/attemptstates",
+        attemptstates.TABLE,
+        (attemptstates.State.PROVISIONAL,),
+    ),
     Drawn(
         "BindingStates: a socket that a service wants",
         "net/bindingstates",

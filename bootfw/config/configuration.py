@@ -32,7 +32,7 @@ class ConfigErrors(BootfwError):
 
 
 @frozen
-class Choice:
+class PluginChoice:
     """A plugin that the configuration names."""
 
     use: str
@@ -46,7 +46,7 @@ class Configuration:
     """The content of the file and the environment, checked as far as that goes without the plugins."""
 
     settings: Settings
-    plugins: Mapping[str, tuple[Choice, ...]]
+    plugins: Mapping[str, tuple[PluginChoice, ...]]
     """Section, such as "resolver" -> the plugins that it names; a section that is missing gets the defaults."""
     directory: Path
     """Relative paths are relative to it."""
@@ -158,7 +158,7 @@ def _given(document: Mapping[str, Any]) -> list[KeyPath]:
     return [(section, key) for section, table in tables for key in table]
 
 
-def _choices(section: str, tables: Any, errors: list[ConfigError]) -> tuple[Choice, ...]:
+def _choices(section: str, tables: Any, errors: list[ConfigError]) -> tuple[PluginChoice, ...]:
     if not isinstance(tables, list):
         errors.append(ConfigError(f"must be a list of tables: write [[{section}]]", (section,)))
         return ()
@@ -166,7 +166,7 @@ def _choices(section: str, tables: Any, errors: list[ConfigError]) -> tuple[Choi
     return tuple(choice for choice in chosen if choice)
 
 
-def _single(section: str, table: Any, errors: list[ConfigError]) -> tuple[Choice, ...]:
+def _single(section: str, table: Any, errors: list[ConfigError]) -> tuple[PluginChoice, ...]:
     if isinstance(table, list):
         errors.append(ConfigError(f"there is only one: write [{section}]", (section,)))
         return ()
@@ -174,7 +174,7 @@ def _single(section: str, table: Any, errors: list[ConfigError]) -> tuple[Choice
     return (choice,) if choice else ()
 
 
-def _choice(table: Any, place: KeyPath, errors: list[ConfigError]) -> Choice | None:
+def _choice(table: Any, place: KeyPath, errors: list[ConfigError]) -> PluginChoice | None:
     wrong = list(mismatches(table, dict, place))
     if not wrong and "use" not in table:
         wrong = [ConfigError('"use" is missing: it names the plugin', place)]
@@ -183,4 +183,4 @@ def _choice(table: Any, place: KeyPath, errors: list[ConfigError]) -> Choice | N
     errors += wrong
     if wrong:
         return None
-    return Choice(table["use"], {key: value for key, value in table.items() if key != "use"}, place)
+    return PluginChoice(table["use"], {key: value for key, value in table.items() if key != "use"}, place)

@@ -14,7 +14,7 @@ from bootfw.dhcp.bootfile import IPXE_LOCAL_BOOT
 from bootfw.interfaces import IBackend, IListableBackend
 from bootfw.net.linux.mounts import MountProbe
 
-Chosen = Sequence[tuple[str, Mapping[str, Any]]]
+DefaultPlugins = Sequence[tuple[str, Mapping[str, Any]]]
 """(plugin, options) each."""
 
 ROOTS = ("/srv/boot", "/srv/tftp", "/var/lib/tftpboot")
@@ -32,11 +32,11 @@ echo
 prompt --key s --timeout 5000 The local disk is next. Press s for the iPXE shell instead. && shell ||
 {IPXE_LOCAL_BOOT}"""
 
-WATCHDOG: Chosen = [("adaptive", {})]
+WATCHDOG: DefaultPlugins = [("adaptive", {})]
 
-OBSERVERS: Chosen = [("log", {})]
+OBSERVERS: DefaultPlugins = [("log", {})]
 
-STORE: Chosen = [("sqlite", {})]
+STORE: DefaultPlugins = [("sqlite", {})]
 
 BOOT_PROGRAMS: Mapping[str, Sequence[str]] = {
     "x86-bios": ("undionly.kpxe", "lpxelinux.0", "pxelinux.0"),
@@ -54,7 +54,7 @@ HIGH = 10000
 """Added to a port below 1024 that may not be bound."""
 
 
-def backends() -> Chosen:
+def backends() -> DefaultPlugins:
     """The directories that exist, a menu of them, the distribution's programs, a script for the local disk."""
     probe = MountProbe()
     # A file system that hangs may answer later: its directory counts as one that exists.
@@ -65,7 +65,7 @@ def backends() -> Chosen:
     return [*chosen, ("distribution", {}), ("memory", {"files": {SCRIPT_NAME: SCRIPT}})]
 
 
-def resolvers(backends: Sequence[tuple[str, IBackend]]) -> Chosen:
+def resolvers(backends: Sequence[tuple[str, IBackend]]) -> DefaultPlugins:
     """What is ordered for the next boot, and by architecture, for those that *backends* have a program for.
 
     iPXE is sent to its script by HTTP, and by TFTP where it has no HTTP or we have none: what does not fit a client is
@@ -90,7 +90,7 @@ def example(backends: Sequence[tuple[str, IBackend]]) -> str | None:
     return next(found, None) or next((name for backend in listable for name in backend.names()), None)
 
 
-def settled(
+def bindable_settings(
     settings: Settings, given: Collection[tuple[str | int, ...]], fall_back: bool
 ) -> tuple[Settings, dict[str, str]]:
     """*settings*, with default ports and addresses that can't be bound here replaced; configured ones stay.

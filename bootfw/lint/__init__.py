@@ -1,4 +1,4 @@
 """Rules that find boot files which will not boot, from the files themselves.
 
-Each rule is a generator of Findings. A rule that is not sure reports nothing.
+Each rule is a generator of Findings. A rule reports only what is certainly a mistake.
 """

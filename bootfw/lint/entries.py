@@ -1,4 +1,4 @@
-"""Entries of directories: can clients get them at all?"""
+"""Rules for directory entries: links, permissions, special files, and names that differ only in case."""
 
 import errno
 import grp
@@ -29,13 +29,16 @@ class User:
 
     @classmethod
     def named(cls, name: str) -> "User":
-        """:raise KeyError: there is none of that name."""
+        """The user with that name.
+
+        :raise KeyError: there is no such user.
+        """
         entry = pwd.getpwnam(name)
         groups = {group.gr_gid for group in grp.getgrall() if name in group.gr_mem}
         return cls(name, entry.pw_uid, frozenset({entry.pw_gid, *groups}))
 
     def may(self, status: os.stat_result, bit: int) -> bool:
-        """4: read, 1: go through a directory."""
+        """Whether the user has a permission on a file: *bit* is 4 to read, 1 to search a directory."""
         if self.uid == 0:
             return True
         if status.st_uid == self.uid:

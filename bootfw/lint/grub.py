@@ -13,19 +13,20 @@ _CONFIGURATION = re.compile(r"grub\.cfg(-[0-9A-Fa-f-]+)?\Z")
 _KERNEL = ("linux", "linux16", "linuxefi")
 _INITRD = ("initrd", "initrd16", "initrdefi")
 _FILES = (*_KERNEL, *_INITRD, "chainloader", "multiboot", "multiboot2", "devicetree")
-"""Not source and configfile: what they don't find is passed over, and distributions count on it."""
+"""Commands that fail if their file is missing. Not source and configfile: GRUB goes on without that file, and the
+configurations of distributions rely on this."""
 _ELSEWHERE = ("search", "search.fs_uuid", "search.file", "search.fs_label", "loopback", "root", "set_root")
-"""After these a path need not be on this server."""
+"""Commands after which a path may be on another device."""
 _NETWORK = re.compile(r"\((tftp|http|pxe)[^)]*\)|\(?\$\{?root\}?\)?(?=/)")
 _PREFIX = re.compile(r"\$\{?prefix\}?/")
 
 
 def check_grub(tree: Tree, file: Served) -> Iterator[Finding]:
-    """Files that a configuration names and that do not exist."""
+    """Report files that a configuration names and that do not exist."""
     if not _CONFIGURATION.match(file.name) or not tree.complete:
         return
     text = file.data(1 << 20).decode("utf-8", "replace").replace("\\\n", "  ")
-    conditions = 0  # further inside than this is not sure to be done
+    conditions = 0  # depth of if/else blocks: a command inside one may never run
     elsewhere = False
     kernel: tuple[int, Served | None, bool] | None = None
     initrd = False
@@ -60,12 +61,12 @@ def check_grub(tree: Tree, file: Served) -> Iterator[Finding]:
 def _words(line: str) -> list[str]:
     try:
         return shlex.split(line, comments=True)
-    except ValueError:  # a quotation that goes on in the next line
+    except ValueError:  # a quotation that continues on the next line
         return line.split()
 
 
 def _names(words: list[str]) -> list[str]:
-    """The files of this server that a statement names; those that are not sure are left out."""
+    """The files of this server that a statement names, without those whose path depends on a variable."""
     named = [word for word in words[1:] if not word.startswith("--")]
     if words[0] not in _INITRD:
         named = named[:1]

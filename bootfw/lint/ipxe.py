@@ -14,7 +14,7 @@ _MAGIC = re.compile(rb"#!(ipxe|gpxe)[ \t\r\n]|#!(ipxe|gpxe)\Z")
 _LOADING = ("chain", "kernel", "initrd", "module", "imgfetch", "imgload", "imgselect", "boot", "autoboot", "shim")
 _WITH_VALUE = ("-n", "--name", "-t", "--timeout")
 _UNSURE = ("goto", "choose", "prompt", "login", "shell", "exit", "boot", "sanboot", "poweroff", "reboot")
-"""Behind a line with one of these it is not sure any more what is done next."""
+"""Commands after which the next line may not run."""
 
 
 @frozen
@@ -22,18 +22,18 @@ class _Statement:
     line: int
     words: Sequence[str]
     sure: bool
-    """It is done, whatever happens, and has to succeed."""
+    """The statement always runs, and the script stops if it fails."""
     line_words: Sequence[str]
-    """All of the line."""
+    """The words of the whole line, other statements included."""
 
 
 def is_script(file: Served) -> bool:
-    """It is called one, or begins as one."""
+    """Whether the name or the first bytes say that it is an iPXE script."""
     return file.name.lower().endswith(".ipxe") or _MAGIC.match(file.head) is not None
 
 
 def check_ipxe(tree: Tree, file: Served) -> Iterator[Finding]:
-    """The first line, and what the script names."""
+    """Report a wrong first line, and files that the script names and that do not exist."""
     if not is_script(file):
         return
     if not _MAGIC.match(file.head):
@@ -68,7 +68,7 @@ def check_ipxe(tree: Tree, file: Served) -> Iterator[Finding]:
 
 
 def check_circles(tree: Tree) -> Iterator[Finding]:
-    """Scripts that go round in a circle, whatever the user does."""
+    """Report scripts that chain each other in a circle, whatever the user chooses."""
     following = {file.path: (file, *after) for file in tree.files if is_script(file) and (after := _next(tree, file))}
     reported: set[str] = set()
     for start in following:
@@ -91,7 +91,7 @@ def check_circles(tree: Tree) -> Iterator[Finding]:
 
 
 def _next(tree: Tree, file: Served) -> tuple[int, str] | None:
-    """The script that a script is sure to go on with: (line, path)."""
+    """(line, path) of the script that *file* certainly chains; None: that depends on a choice or a condition."""
     for statement in _statements(file):
         if any(word in _UNSURE or (word == "chain" and not statement.sure) for word in statement.line_words):
             return None
@@ -113,7 +113,7 @@ def _statements(file: Served) -> Iterator[_Statement]:
         words, line = line.split(), ""
         if not words or words[0].startswith("#"):
             continue
-        # "a || b && c": only what stands first is sure to be done, and only what stands alone has to succeed.
+        # "a || b && c": only the first statement always runs, and only a single statement has to succeed.
         joints = [index for index, word in enumerate(words) if word in ("||", "&&")]
         first = words[: joints[0]] if joints else words
         if first:

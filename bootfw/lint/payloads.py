@@ -1,4 +1,4 @@
-"""Kernels and initial RAM disks: are they complete?"""
+"""Rules for kernels and initial RAM disks: truncated files."""
 
 import re
 import zlib
@@ -18,7 +18,7 @@ _PARAGRAPH = 16
 
 
 def check_payload(tree: Tree, file: Served) -> Iterator[Finding]:
-    """A file that is shorter than its headers say."""
+    """Report a file that is shorter than its headers say."""
     if not _PAYLOAD.match(file.name) and not is_linux(file):
         return
     if file.head.startswith(_GZIP):
@@ -42,12 +42,12 @@ def check_payload(tree: Tree, file: Served) -> Iterator[Finding]:
 
 
 def is_linux(file: Served) -> bool:
-    """It is a Linux kernel for x86 (bzImage)."""
+    """Whether it is a Linux kernel for x86 (bzImage)."""
     return file.head[_HEADER : _HEADER + 4] == b"HdrS"
 
 
 def _gzip_is_whole(file: Served) -> bool:
-    """Its first member is; what may follow it is not looked at."""
+    """Whether the first gzip member is complete; further ones are not checked."""
     unpacking = zlib.decompressobj(wbits=31)
     try:
         for chunk in file.chunks():

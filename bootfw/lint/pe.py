@@ -16,7 +16,7 @@ _file_header = Struct("<4sHHIIIHH")
 _section = Struct("<8sIIII")
 _pair = Struct("<II")
 _PE32_PLUS = 0x20B
-_CERTIFICATES = 4  # the index of its data directory
+_CERTIFICATES = 4  # index of the certificate table in the data directories
 _SECOND_STAGE = re.compile(rb"\\\0(?:\\\0)?((?:[\w-]\0)+)\.\0e\0f\0i\0")
 
 
@@ -25,15 +25,15 @@ class Program:
     """What the headers say."""
 
     machine: str
-    """Of MACHINES, or the number in hexadecimal."""
+    """A name of MACHINES, or the number in hexadecimal."""
     signed: bool
-    """There is a table of certificates. Whose they are, and whether a firmware knows them, is not looked at."""
+    """It has a table of certificates. Whether firmware trusts them is not checked."""
     length: int
-    """How long the file has to be at least."""
+    """The least length of the file in bytes, by its headers."""
 
 
 def read_program(file: Served) -> Program | None:
-    """None: it is no Portable Executable."""
+    """Read the headers of *file*; None: it is no Portable Executable."""
     head = file.head
     if head[:2] != b"MZ":
         return None
@@ -57,7 +57,8 @@ def read_program(file: Served) -> Program | None:
 
 
 def second_stages(file: Served) -> list[str]:
-    """What a shim loads next, such as "grubx64.efi": its names are in it. Empty: the program is no shim.
+    """The files that a shim loads next, such as "grubx64.efi", read from the strings in it. Empty: the program is no
+    shim.
 
     A shim names its MokManager too (mmx64.efi), and others don't.
     """

@@ -1,4 +1,4 @@
-"""Boot programs: do they fit the machine that gets them, and does the file exist that they load next?"""
+"""Rules for boot programs: the architecture, the kind of program, and the files that they load next."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ _BIOS = re.compile(r"\.(0|kpxe|kkpxe|pxe)\Z|\A(pxelinux|lpxelinux)\.0|\Agrldr\Z"
 _EFI = re.compile(r"\.efi(\.signed)?\Z", re.IGNORECASE)
 
 LARGEST = 65535 * 512 - 1
-"""Bytes that fit into 65,535 blocks of 512, the last one not full."""
+"""Bytes: 65,535 TFTP blocks of 512, the last one not full."""
 
 _SYSLINUX = re.compile(rb"(?:PXELINUX|Syslinux) (\d+)\.\d+ ")
 _ELF = {b"\x7fELF\1": "32-bit", b"\x7fELF\2": "64-bit"}
@@ -44,7 +44,7 @@ _NEEDED = re.compile(rb"\0(lib\w+\.c32)(?=\0)")
 
 
 def check_program(tree: Tree, file: Served) -> Iterator[Finding]:
-    """A program's own headers against its name and directory."""
+    """Report a program whose headers contradict its name or directory."""
     program = read_program(file)
     if program is not None and file.size < program.length:
         yield cut_off(file, program.length)
@@ -78,14 +78,14 @@ def check_program(tree: Tree, file: Served) -> Iterator[Finding]:
 
 
 def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
-    """PXELINUX and SYSLINUX have their other half in ldlinux.*, of the same version."""
+    """Report a PXELINUX or SYSLINUX without its ldlinux.* of the same version, or with modules of another build."""
     if not (_EFI.search(file.name) or _BIOS.search(file.name)):
         return
     data = file.data(1 << 20)
     version = _SYSLINUX.search(data)
     if version is None:
         return
-    elf = int(version[1]) >= 5  # since then modules are ELF objects, and the core can do nothing without ldlinux
+    elf = int(version[1]) >= 5  # since this version modules are ELF objects, and the core needs ldlinux
     half = next((name for name in ("ldlinux.e64", "ldlinux.e32") if name.encode() in data), "ldlinux.c32")
     here = None
     for directory in tree.directories_of(file):
@@ -94,7 +94,7 @@ def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
         yield Finding(
             file.where,
             "ldlinux",
-            f"{half} is not beside it, and nothing is done without it",
+            f"{half} is not beside it, and it does nothing without it",
             f"put the {half} of SYSLINUX {version[0].split()[1].decode()} there",
         )
     modules = [here] if here and not here.is_made else []
@@ -117,7 +117,7 @@ def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
 
 
 def check_module(tree: Tree, file: Served) -> Iterator[Finding]:
-    """A module of SYSLINUX is linked against others."""
+    """Report a module of SYSLINUX whose libraries are not beside it."""
     if not file.name.lower().endswith(".c32") or file.head[:4] != b"\x7fELF" or not tree.complete:
         return
     for needed in sorted({name.decode() for name in _NEEDED.findall(file.data(4 << 20))}):
@@ -131,7 +131,7 @@ def check_module(tree: Tree, file: Served) -> Iterator[Finding]:
 
 
 def kind(file: Served) -> str:
-    """What a file is, in words."""
+    """What kind of file it is, for a message."""
     head = file.head
     known = {
         b"": "empty",
@@ -151,7 +151,7 @@ def kind(file: Served) -> str:
 
 
 def cut_off(file: Served, expected: int) -> Finding:
-    """A file that is shorter than it says itself."""
+    """The finding about a file that is shorter than its headers say."""
     return Finding(
         file.where,
         "cut-off",
@@ -169,31 +169,31 @@ def _second_stage(tree: Tree, file: Served, program: Program) -> Iterator[Findin
             yield Finding(
                 file.where,
                 "shim",
-                f"it is a shim, and what it loads next, {name}, is not beside it",
+                f"it is a shim, and {name}, which it loads next, is not beside it",
                 f"put the {name} of the same distribution there (Debian: grubnetx64.efi.signed under that name)",
             )
         second = read_program(found) if found is not None else None
         if found is None or second is None:
-            continue  # what is wrong with it is said of itself
+            continue  # missing, or no program: check_program() reports that file
         if second.machine != program.machine:
             yield Finding(
                 found.where,
                 "architecture",
-                f"it is a program for {_name(second.machine)}, and {file.where} that loads it one for "
+                f"it is a program for {_name(second.machine)}, and {file.where}, which loads it, is one for "
                 f"{_name(program.machine)}",
-                "put the one of the same architecture there",
+                "put the program of the same architecture there",
             )
         elif program.signed and not second.signed:
             yield Finding(
                 found.where,
                 "unsigned",
-                f"{file.where} loads it, and with Secure Boot on refuses it: it has no signature at all",
+                f"{file.where} loads it, and refuses it with Secure Boot on, because it has no signature",
                 "put one there that is signed with a key that this shim trusts, usually its own distribution's",
             )
 
 
 def _machine(file: Served) -> str:
-    """What the name says it is for; "" when it says nothing."""
+    """The machine that the name or directory stands for; "": neither names one."""
     if found := _BY_NAME.search(file.name):
         return found[1].lower()
     for suffix, machine in _BY_SUFFIX.items():

@@ -11,7 +11,7 @@ from bootfw.values import Finding
 
 _NESTED = 16  # as deep as PXELINUX includes, com32/elflink/ldlinux/readconfig.c MAX_INCLUDE_DEPTH
 _EXTENSIONS = ("", ".0", ".bin", ".bs", ".bss", ".c32", ".cbt", ".com", ".img")
-"""What is tried for a kernel in turn, where the name itself is not there."""
+"""Suffixes that PXELINUX tries in turn if a kernel's own name does not exist."""
 _KERNELS = ("kernel", "linux", "boot", "bss", "pxe", "com32", "config", "fdt")
 _DIRECTORY = "pxelinux.cfg"
 
@@ -27,19 +27,19 @@ def check_pxelinux(tree: Tree, file: Served) -> Iterator[Finding]:
 class _Label:
     line: int
     kernel: Served | None = None
-    """If it is loaded by Linux' boot protocol."""
+    """The kernel, if it is loaded by the boot protocol of Linux."""
     initrd: bool = False
     root: bool = False
-    """The root file system is named, which a kernel may mount by itself."""
+    """The command line has root=, which a kernel may mount without an initrd."""
 
 
 @define
 class _Reading:
     tree: Tree
     directory: str
-    """Names are relative to it: where PXELINUX is."""
+    """The directory of PXELINUX, which names are relative to."""
     path: list[str] = field(factory=list)
-    """Where modules are searched, too."""
+    """Further directories where PXELINUX looks for modules."""
     labels: dict[str, _Label] = field(factory=dict)
     default: tuple[Served, int, str] | None = None
     label: _Label | None = None
@@ -70,7 +70,7 @@ class _Reading:
         elif keyword == "path":
             self.path += [part for word in rest for part in word.split(":") if part]
         elif keyword == "include":
-            # One that is missing is passed over, and distributions count on it.
+            # PXELINUX ignores a missing include, and configurations of distributions rely on this.
             found = self._find(local(rest[0]))
             if found is not None and depth < _NESTED:
                 yield from self.read(found, depth + 1)

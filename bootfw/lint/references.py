@@ -1,4 +1,4 @@
-"""Files that other files name."""
+"""Findings about files that other files name."""
 
 import re
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ _FOREIGN = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
 def local(name: str) -> str:
-    """The path on our server that a URL or path stands for; "" where it can't be known, or is another's."""
+    """The path on our server that a URL or path stands for; "": it is on another server, or has a variable in it."""
     name = _OURS.sub("/", name, count=1)
     return "" if "$" in name or "{" in name or _FOREIGN.match(name) else name.partition("?")[0]
 
 
 def absent(tree: Tree, file: Served, line: int, name: str) -> Finding:
-    """What *file* names in *line* is not there."""
+    """The finding that *file* names, in *line*, a path that does not exist."""
     path = relative(name)
     other = tree.other_spelling(path, file.directory)
     if other:
@@ -30,7 +30,7 @@ def absent(tree: Tree, file: Served, line: int, name: str) -> Finding:
 
 
 def without_initrd(tree: Tree, file: Served, line: int, kernel: Served | None) -> Iterator[Finding]:
-    """A kernel that is loaded alone, while there is an initrd beside it."""
+    """The finding that a kernel is loaded without the initrd that is in its directory."""
     if kernel is None or not is_linux(kernel) or kernel.name.lower().startswith("mem"):
         return
     beside = [

@@ -1,4 +1,4 @@
-"""Boot files that resolvers name: whether they exist, and fit the clients that get them."""
+"""Rules for the boot files that resolvers name: they exist, and fit the clients that get them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -30,14 +30,14 @@ def check_resolvers(tree: Tree, resolvers: Sequence[tuple[str, IBootFileResolver
             continue
         for listed in resolver.boot_files():
             if listed.file.server is not None or listed.file.content is not None:
-                continue  # another server or the resolver itself has it
+                continue  # it is on another server, or the resolver generates it
             what = f"[[resolver]] {name}" + (f", {listed.place}" if listed.place else "")
             yield from _check(tree, what, listed.architecture.removesuffix("-http"), listed.file.name)
             yield from _check_configuration(tree, what, listed.file)
 
 
 def _check_configuration(tree: Tree, what: str, file: BootFile) -> Iterator[Finding]:
-    """The configuration file of PXELINUX (RFC 5071): below the prefix, else beside the program."""
+    """Report a missing configuration file of PXELINUX (RFC 5071): below the prefix, or else beside the program."""
     path = file.pathprefix + file.configfile
     if not file.configfile or not tree.complete or any(sign in path + file.name for sign in ("{", "$", "::", "://")):
         return

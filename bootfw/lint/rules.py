@@ -1,4 +1,4 @@
-"""All rules together."""
+"""All rules."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -31,7 +31,7 @@ def lint(
     user: User,
     backends: Sequence[tuple[str, IBackend]] = (),
 ) -> list[Finding]:
-    """All findings, each once, in the order of the files.
+    """Run all rules. Return the findings in the order of the files, each once.
 
     :param backends: (name, backend) of those that may check files of their own, as *resolvers* may.
     """

@@ -1,4 +1,4 @@
-"""The files that clients can get, and those that lie in directories of the operator's."""
+"""The files that clients can get, and the entries of the operator's boot directories."""
 
 import os
 import stat
@@ -16,7 +16,7 @@ from bootfw.readers import MemoryReader
 from bootfw.values import TransferRequest
 
 HEAD = 4096
-"""Bytes at the beginning of a file from which its kind is known."""
+"""Bytes at the beginning of a file that show its kind."""
 
 _CHUNK = 1 << 20
 
@@ -28,13 +28,13 @@ class Served:
     path: str
     """The path that a client requests."""
     where: str
-    """For the operator."""
+    """Where the file is, for messages."""
     _open: Callable[[], Any]
-    """Returns an IReader directly."""
+    """Open the file; returns an IReader, never a Deferred."""
     is_made: bool = False
-    """It is made for each client, so that its content is not known here."""
+    """The file is generated for each client, so its content is unknown."""
     damage: str = ""
-    """Why its first bytes can't be read; then nothing is known of it either."""
+    """Why the first bytes can't be read; no rule is applied to such a file."""
 
     @cached_property
     def size(self) -> int:
@@ -54,7 +54,7 @@ class Served:
             return bytes(reader.read(max(0, self.size - length), length))
 
     def chunks(self) -> Iterator[bytes]:
-        """All of it, bit by bit."""
+        """Yield the whole content in pieces."""
         with closing(self._open()) as reader:
             offset = 0
             while data := bytes(reader.read(offset, _CHUNK)):
@@ -62,37 +62,37 @@ class Served:
                 offset += len(data)
 
     def data(self, most: int = 64 << 20) -> bytes:
-        """All of it; at most *most* bytes."""
+        """The content, at most *most* bytes of it."""
         with closing(self._open()) as reader:
             return bytes(reader.read(0, most))
 
     @property
     def directory(self) -> str:
-        """The part before the name; "" at the top."""
+        """The path without the file name; "" at the top."""
         return self.path.rpartition("/")[0]
 
     @property
     def name(self) -> str:
-        """The part behind the directory."""
+        """The file name without its directory."""
         return self.path.rpartition("/")[2]
 
 
 @frozen
 class Entry:
-    """A name in a directory of the operator's."""
+    """A directory entry below a boot directory."""
 
     root: Path
     path: str
-    """Below the root, with ``/``."""
+    """Path relative to the root, with ``/``."""
     is_link: bool
     is_directory: bool
-    """Also a link to one."""
+    """It is a directory, or a link to one."""
     is_special: bool = False
-    """A FIFO, a socket or a device, or a link to one."""
+    """It is a FIFO, a socket or a device, or a link to one."""
 
     @property
     def where(self) -> Path:
-        """On this machine."""
+        """The path on this host."""
         return self.root / self.path
 
 
@@ -100,10 +100,10 @@ class Entry:
 class Tree:
     """All files that are served, as far as they can be known without clients.
 
-    :param backend: an IBackend that answers at once: all that clients are served from, without what is made for them.
-    :param roots: (directory, an IBackend of its files) of each directory that is looked through.
-    :param complete: what is not there is missing; False: something else may still make it.
-    :param makes: whether a path is one that is made for each client.
+    :param backend: an IBackend that answers directly: everything that is served, but for files generated for a client.
+    :param roots: (directory, an IBackend of its files) of each directory that is checked.
+    :param complete: a file that is not found is missing; False: an unknown plugin may generate it.
+    :param makes: whether the file at a path is generated for each client.
     """
 
     backend: Any
@@ -111,12 +111,12 @@ class Tree:
     complete: bool = True
     makes: Callable[[str], bool] = lambda path: False
     unlisted: list[tuple[Path, str]] = field(factory=list, init=False)
-    """Directories that could not be listed, and why; complete once ``entries`` are known."""
+    """(directory, reason) of those that can't be listed. Filled when ``entries`` is computed."""
     _known: dict[str, Served | None] = field(factory=dict, init=False)
 
     @cached_property
     def entries(self) -> Sequence[Entry]:
-        """Everything in the directories; links are not followed."""
+        """All entries below the directories; links are not followed."""
         return [entry for root, _ in self.roots for entry in _below(root, self.unlisted)]
 
     @cached_property
@@ -141,8 +141,11 @@ class Tree:
         return self._known[path]
 
     def nearest(self, path: str, directory: str) -> Served | None:
-        """*path* in the directory, or in one above it: a tree that has been moved further down still boots, because
-        the files of its loader are looked up beside the loader (boot/secondstage.py)."""
+        """The file at *path* in *directory*, or in one above it; None: there is none.
+
+        A tree that was moved into a subdirectory still boots, because the server looks for the files of a loader
+        beside the loader (boot/secondstage.py).
+        """
         parts = directory.split("/") if directory else []
         for depth in range(len(parts), -1, -1):
             found = self.find("/".join([*parts[:depth], path]))
@@ -157,7 +160,7 @@ class Tree:
         return next((entry.path for entry in self.entries if entry.path.casefold() in wanted), "")
 
     def directories_of(self, file: Served) -> Sequence[str]:
-        """Every directory that the file is in, by links too."""
+        """All directories that have the file, links to it included."""
         return self._names.get(_identity(file.where), [file.directory])
 
     @cached_property
@@ -174,7 +177,7 @@ class Tree:
 
 
 def _below(root: Path, unlisted: list[tuple[Path, str]]) -> Iterator[Entry]:
-    """Everything below *root*, each directory before what is in it."""
+    """All entries below *root*, each directory before its content."""
     waiting = [""]
     while waiting:
         directory = waiting.pop()
@@ -196,10 +199,10 @@ def _below(root: Path, unlisted: list[tuple[Path, str]]) -> Iterator[Entry]:
 
 
 def _mode(entry: "os.DirEntry[str]") -> int:
-    """Its type, or of a link the type of what it leads to; 0 where that can't be found out."""
+    """The file type, for a link that of its target; 0: unknown."""
     try:
         return entry.stat().st_mode
-    except OSError:  # a link that leads nowhere, or in a circle; a directory that may not be gone through
+    except OSError:  # a dangling link, a loop of links, or a directory that this user may not search
         return 0
 
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from bootfw.attempts.attempt import BootAttempt, StageKind
-from bootfw.attempts.story import stage_line
+from bootfw.attempts.attempttext import stage_line
 from bootfw.boot.flightrecorder import FlightRecorder, datagram_of
 from bootfw.wire.pcapng import Datagram, Segment, write_pcapng
 

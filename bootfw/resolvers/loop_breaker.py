@@ -47,7 +47,7 @@ TRAIL = 32
 
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
-Got = tuple[str, int]
+LoadedFile = tuple[str, int]
 """A file's path and its bytes: an edited script is another one, almost always."""
 
 
@@ -59,20 +59,20 @@ class _Machine:
     """Time of its last request or transfer."""
     requested: dict[str, tuple[int, int, int]] = field(factory=dict)
     """Kind of DHCP request -> its xid, and ``served`` and ``offered`` at that time."""
-    got: dict[Got, None] = field(factory=dict)
+    got: dict[LoadedFile, None] = field(factory=dict)
     """In this round, in order."""
     served: int = 0
     """Files that it has loaded from this server."""
     offered: int = 0
     """Answers that named a file of another server."""
-    trail: tuple[Got, ...] = ()
+    trail: tuple[LoadedFile, ...] = ()
     """Of the round before."""
     times: int = 0
     """Rounds in a row with that trail."""
     local_until: float = 0.0
     reason: str = ""
 
-    def note(self, got: Got) -> None:
+    def note(self, got: LoadedFile) -> None:
         """Add a file to this round."""
         if len(self.got) < TRAIL:
             self.got.setdefault(got)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from bootfw.stores.statefile import APPLICATION, VERSION, check, damaged, explained, sync_directory, transaction
+from bootfw.stores.statefile import APPLICATION, VERSION, as_state_errors, check, damaged, sync_directory, transaction
 
 LEASES = "leases.sqlite"
 """The name, in the state directory, of the file that had the leases."""
@@ -50,7 +50,7 @@ def import_old(db: Connection, old: Path) -> Path:
     :return: the new name of the old file.
     :raise StateError: it can't be read, is damaged, or another process uses it; it stays as it was.
     """
-    with explained(old):
+    with as_state_errors(old):
         db.execute("ATTACH ? AS old", (os.fspath(old),))
         try:
             (application,) = db.execute("PRAGMA old.application_id").fetchone()

@@ -126,7 +126,7 @@ class StateFile:
 
         The file gets its name when it is complete, so a file that is not complete is always a damaged one.
         """
-        with explained(path):
+        with as_state_errors(path):
             _make_directory(path.parent)
             fd, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             try:
@@ -149,13 +149,13 @@ class StateFile:
     @classmethod
     def open(cls, path: Path) -> "StateFile":
         """Open an existing file, check all of it for damage, and bring it to the newest schema version."""
-        with explained(path):
+        with as_state_errors(path):
             if not path.exists():  # SQLite would make one
                 raise StateError(f"{path}: there is no such file")
             # Transactions are begun by hand. The reactor's thread and the one that writes take turns.
             db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
-            with explained(path):
+            with as_state_errors(path):
                 # Before anything is read: then there is no shared memory, and no second process.
                 db.execute("PRAGMA locking_mode = EXCLUSIVE")
                 version = _version(path, db)
@@ -176,7 +176,7 @@ class StateFile:
 
     def leases(self) -> Iterator[Lease]:
         """All leases by address, those of IPv6 last. Nothing may be written while they are read."""
-        with explained(self.path):
+        with as_state_errors(self.path):
             for table, types in (("lease", _TYPES), ("lease6", (bytes, *_TYPES[1:]))):
                 for row in self.connection.execute(f"SELECT {_COLUMNS} FROM {table} ORDER BY address"):
                     number, client, mac, client_id, uuid, hostname, state, granted, expires, kind = row
@@ -195,7 +195,7 @@ class StateFile:
 
     def write_leases(self, rows: Sequence[Row]) -> None:
         """Keep leases; they are durable when it returns. Of several for one address the last counts."""
-        with explained(self.path):
+        with as_state_errors(self.path):
             for first in range(0, len(rows), MAX_ROWS):
                 batch = rows[first : first + MAX_ROWS]
                 ipv6 = [row for row in batch if type(row[0]) is bytes]
@@ -216,7 +216,7 @@ class StateFile:
 
     def reservations(self) -> Iterator[Reservation]:
         """All reservations, in the order in which they were given."""
-        with explained(self.path):
+        with as_state_errors(self.path):
             for row in self.connection.execute(f"SELECT {_RESERVATION} FROM reservation ORDER BY position"):
                 address, mac, client_id, uuid, circuit_id, hostname, options = row
                 try:
@@ -241,14 +241,14 @@ class StateFile:
             )
             for position, each in enumerate(reservations)
         ]
-        with explained(self.path), transaction(self.connection) as db:
+        with as_state_errors(self.path), transaction(self.connection) as db:
             db.execute("DELETE FROM reservation")
             db.executemany("INSERT INTO reservation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
         """The orders of one kind, by MAC."""
         found: dict[str, Mapping[str, object]] = {}
-        with explained(self.path):
+        with as_state_errors(self.path):
             statement = "SELECT mac, content FROM machine_order WHERE kind = ? ORDER BY mac"
             for mac, content in self.connection.execute(statement, (kind,)):
                 try:
@@ -261,14 +261,14 @@ class StateFile:
         """Keep orders of one kind, and remove those that are None; durable when it returns."""
         removed = [(kind, mac) for mac, order in orders.items() if order is None]
         kept = [(kind, mac, json.dumps(order)) for mac, order in orders.items() if order is not None]
-        with explained(self.path), transaction(self.connection) as db:
+        with as_state_errors(self.path), transaction(self.connection) as db:
             db.executemany("DELETE FROM machine_order WHERE kind = ? AND mac = ?", removed)
             db.executemany("INSERT OR REPLACE INTO machine_order VALUES (?, ?, ?)", kept)
 
     def write_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> None:
         """Keep boot attempts, and drop what is beyond the bounds; see IAttemptStore."""
         rows = [(each.id, each.client, each.verdict.value, each.began, _packed(each)) for each in attempts]
-        with explained(self.path), transaction(self.connection) as db:
+        with as_state_errors(self.path), transaction(self.connection) as db:
             db.executemany("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)", rows)
             db.execute("DELETE FROM attempt WHERE began < ?", (since,))
             db.execute(
@@ -284,7 +284,7 @@ class StateFile:
                 where.append(condition)
                 values.append(value)
         statement = f"SELECT content FROM attempt WHERE {' AND '.join(where)} ORDER BY began DESC LIMIT ?"
-        with explained(self.path):
+        with as_state_errors(self.path):
             try:
                 return [_unpacked(content) for (content,) in self.connection.execute(statement, (*values, limit))]
             except (ValueError, KeyError, TypeError, zlib.error) as error:
@@ -292,7 +292,7 @@ class StateFile:
 
     def close(self) -> None:
         """Close the file; what was written stays."""
-        with explained(self.path):
+        with as_state_errors(self.path):
             self.connection.close()
 
 
@@ -310,7 +310,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def as_state_errors(path: Path) -> Iterator[None]:
     """Turn errors of SQLite and of the system into StateErrors that tell an operator about *path*."""
     try:
         yield

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from bootfw.storm import messages
 from bootfw.storm.messages import Identity
-from bootfw.storm.offers import BootSource, Choice, boot_source, choose, server_of
+from bootfw.storm.offers import BootSource, OfferChoice, boot_source, choose, server_of
 from bootfw.storm.program import Boot, Program, Step
 from bootfw.table import STAY, Key, Machine, Table, check, goes, ignore, illegal
 from bootfw.wire import tftp
@@ -176,7 +176,7 @@ class SimulatedMachine(Machine):
     _waits: tuple[float, ...] = field(default=(), init=False)
     _dhcp_began: float = field(default=0.0, init=False)
     _offers: list[Message] = field(factory=list, init=False)
-    _choice: Choice | None = field(default=None, init=False)
+    _choice: OfferChoice | None = field(default=None, init=False)
     _base: str = field(default="", init=False)
     """URL of the latest file that came by HTTP."""
     _peer: tuple[str, int] | None = field(default=None, init=False)
@@ -472,7 +472,7 @@ def take_address(machine: SimulatedMachine, argument: Message, now: float) -> St
 
 
 @goes(State.SELECTING)
-def begin_anew(machine: SimulatedMachine, argument: Any, now: float) -> State:
+def restart_dhcp(machine: SimulatedMachine, argument: Any, now: float) -> State:
     """Begin again with DISCOVER: the server has refused the address."""
     machine.stages[-1].retries += 1
     machine._offers, machine._choice = [], None
@@ -658,7 +658,7 @@ TABLE: Table = {
         Input.TIMER: request_again,
         Input.OFFER: ignore,
         Input.ACK: take_address,
-        Input.NAK: begin_anew,
+        Input.NAK: restart_dhcp,
         Input.BOOT_REPLY: ignore,
         Input.OACK: ignore,
         Input.DATA: ignore,

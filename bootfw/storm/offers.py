@@ -26,7 +26,7 @@ class BootSource:
 
 
 @frozen
-class Choice:
+class OfferChoice:
     """The offers that a firmware goes on with."""
 
     lease: Message
@@ -37,7 +37,7 @@ class Choice:
     """Address; "": port 4011 is not needed."""
 
 
-def choose(program: Program, offers: Sequence[Message], proxy_awaited: bool = False) -> Choice | None:
+def choose(program: Program, offers: Sequence[Message], proxy_awaited: bool = False) -> OfferChoice | None:
     """The choice among *offers*, in the order in which they came.
 
     :param proxy_awaited: a program of selection "proxy-window" still waits for the offer of a proxy.
@@ -50,7 +50,7 @@ def choose(program: Program, offers: Sequence[Message], proxy_awaited: bool = Fa
     if program.vendor_class.startswith("HTTPClient"):
         return _choose_http(leases, proxies)
     if program.selection == "first":
-        return Choice(leases[0], boot_source(leases[0]))
+        return OfferChoice(leases[0], boot_source(leases[0]))
     if program.selection == "slot":
         return _choose_edk2(leases, proxies)
     return _choose_ipxe(leases, proxies, proxy_awaited)
@@ -75,47 +75,47 @@ def server_of(message: Message) -> str:
     return _server_identifier(message) or message.siaddr
 
 
-def _choose_http(leases: Sequence[Message], proxies: Sequence[Message]) -> Choice | None:
+def _choose_http(leases: Sequence[Message], proxies: Sequence[Message]) -> OfferChoice | None:
     """EDK2 takes the URI of an offer with "HTTPClient" only."""
     for offer in (*leases, *proxies):
         source = boot_source(offer) if _vendor_class(offer).startswith(_HTTP) else None
         if source is not None and "://" in source.file:
-            return Choice(offer if offer in leases else leases[0], source)
+            return OfferChoice(offer if offer in leases else leases[0], source)
     return None
 
 
-def _choose_edk2(leases: Sequence[Message], proxies: Sequence[Message]) -> Choice | None:
+def _choose_edk2(leases: Sequence[Message], proxies: Sequence[Message]) -> OfferChoice | None:
     """EDK2's ranks: an address with PXE options, an address beside a proxy's, a boot server, a plain boot file."""
     for offer in leases:
         if _is_for_pxe(offer):
-            return Choice(offer, boot_source(offer))
+            return OfferChoice(offer, boot_source(offer))
     plain = [offer for offer in leases if not _vendor_class(offer).startswith(_PXE)]
     for proxy in proxies:
         if plain and _is_for_pxe(proxy) and _uses_boot_file(proxy):
-            return Choice(plain[0], boot_source(proxy))
+            return OfferChoice(plain[0], boot_source(proxy))
     for offer in leases:
         if _vendor_class(offer).startswith(_PXE):
-            return Choice(offer, None, offer.siaddr if offer.siaddr != UNSPECIFIED else server_of(offer))
+            return OfferChoice(offer, None, offer.siaddr if offer.siaddr != UNSPECIFIED else server_of(offer))
     for proxy in proxies:
         if plain and _vendor_class(proxy).startswith(_PXE) and not _is_for_pxe(proxy):
-            return Choice(plain[0], None, server_of(proxy))
+            return OfferChoice(plain[0], None, server_of(proxy))
     for offer in plain:
         source = boot_source(offer)
         if source is not None:
-            return Choice(offer, source)
+            return OfferChoice(offer, source)
     return None
 
 
-def _choose_ipxe(leases: Sequence[Message], proxies: Sequence[Message], proxy_awaited: bool) -> Choice | None:
+def _choose_ipxe(leases: Sequence[Message], proxies: Sequence[Message], proxy_awaited: bool) -> OfferChoice | None:
     """iPXE takes any reply with option 60 "PXEClient" for a proxy's, also that of the server of its address."""
     lease = leases[0]
     found = next((offer for offer in (*leases, *proxies) if _vendor_class(offer).startswith(_PXE)), None)
     if found is None:
-        return None if proxy_awaited else Choice(lease, boot_source(lease))
+        return None if proxy_awaited else OfferChoice(lease, boot_source(lease))
     source = boot_source(found)
     if source is not None and found.siaddr != UNSPECIFIED:
-        return Choice(lease, source)
-    return Choice(lease, boot_source(lease), server_of(found))
+        return OfferChoice(lease, source)
+    return OfferChoice(lease, boot_source(lease), server_of(found))
 
 
 def _vendor_class(message: Message) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootfw.attempts.attempt import StageKind, Verdict
-from bootfw.attempts.story import stage_line
+from bootfw.attempts.attempttext import stage_line
 from bootfw.attempts.symptoms import SYMPTOMS, judge
 from bootfw.events import (
     AddressRefused,

@@ -1,4 +1,4 @@
-"""Address conflict detection: is an address in use already, before a client is offered it (RFC 2131 section 3.1)?
+"""Address conflict detection: probes an address before it is offered to a client (RFC 2131 section 3.1).
 
 ArpProbe probes on our own links, where no firewall drops the probe; IcmpProbe pings through routers.
 """
@@ -26,7 +26,7 @@ Done = Callable[[str | None], None]
 known, or with None when no host has replied within the timeout."""
 
 _BATCH = 64
-"""Datagrams that are read in one turn of the reactor."""
+"""Datagrams read in one turn of the reactor."""
 
 _SO_ATTACH_FILTER = 26
 _INSTRUCTION = struct.Struct("@HBBI")
@@ -39,7 +39,7 @@ _ARP_REQUEST, _ARP_REPLY = 1, 2
 _ARP = struct.Struct("!HHBBH6s4s6s4s")  # RFC 826 for Ethernet and IPv4
 _ARP_HEADER = (1, 0x0800, 6, 4)
 
-# Replies only (the operation stands at byte 6): every other broadcast of a large network would wake us.
+# Replies only (the operation is at byte 6): otherwise every ARP broadcast of a large network would wake us.
 _ARP_FILTER = ((0x28, 0, 0, 6), (0x15, 0, 1, _ARP_REPLY), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
 
 _ECHO = 8
@@ -63,10 +63,10 @@ class PendingProbes:
     """What the two kinds of probes share: the socket that replies arrive on, and one timer for all timeouts.
 
     :param reactor: IReactorFDSet and IReactorTime.
-    :param timeout: seconds that a reply is waited for.
+    :param timeout: seconds to wait for a reply.
     :param sock: a non-blocking socket; it is closed with this.
-    :param received: called with each datagram and its sender, as recvfrom() has it.
-    :param kind: what a probe by that socket is called in the log.
+    :param received: called with each datagram and its sender, as recvfrom() returns them.
+    :param kind: the name of such a probe in the log.
     """
 
     _log = Logger(namespace="bootfw")
@@ -88,10 +88,10 @@ class PendingProbes:
     ) -> None:
         """Probe *address*.
 
-        :param send: sends the probe. When it raises OSError no reply can come: *done* is called in the next turn.
+        :param send: sends the probe. If it raises OSError, *done* is called in the next turn with None.
         :param done: called once, never before this returns; not at all after close().
-        :param interface: replies on others don't count.
-        :param client: replies by this hardware address don't count.
+        :param interface: only replies on this one count.
+        :param client: replies of this hardware address don't count.
         """
         timeout = self._timeout
         try:
@@ -160,7 +160,7 @@ class ArpProbe:
     """Probes addresses on the links of this machine (RFC 5227 section 2.1.1).
 
     :param reactor: IReactorFDSet and IReactorTime.
-    :param timeout: seconds that a reply is waited for.
+    :param timeout: seconds to wait for a reply.
     :param proxy_found: see ProxyARP; replies by such equipment don't count.
     :raise OSError: this process may not (CAP_NET_RAW, AF_NETLINK), or this is not Linux.
     """
@@ -185,7 +185,7 @@ class ArpProbe:
 
         :param done: called once, never before this returns; not at all after close().
         :param server: our address there.
-        :param client: hardware address of the client that is to be offered the address, which may well use it already.
+        :param client: hardware address of the client that will be offered the address, and may use it already.
         """
 
         def send() -> None:
@@ -224,12 +224,12 @@ class ArpProbe:
 class IcmpProbe:
     """Probes addresses wherever packets are routed to, by ICMP echo (RFC 792): for clients behind relays.
 
-    Every probe is the same packet: the source address of a reply tells what it is about, and the packet holds a secret
-    that only hosts which got a probe can send back. A reply to an earlier probe of an address is as good as one to the
-    latest. It says that a host has the address, and not which host.
+    Every probe is the same packet: the source address of a reply shows which address it is about, and the packet has a
+    secret that only a host that got a probe can return. A reply to an earlier probe of an address counts like one to
+    the latest. A reply shows that a host has the address, but not which host.
 
     :param reactor: IReactorFDSet and IReactorTime.
-    :param timeout: seconds that a reply is waited for.
+    :param timeout: seconds to wait for a reply.
     :raise OSError: the kernel allows it neither by CAP_NET_RAW nor by net.ipv4.ping_group_range.
     """
 
@@ -253,13 +253,14 @@ class IcmpProbe:
         self._probes.close()
 
     def _received(self, packet: bytes, sender: Any) -> None:
-        # The kernel has checked that it is an echo reply, and its identifier.
+        # The kernel's filter lets only echo replies with our identifier through.
         if packet.endswith(self._cookie):
             self._probes.replied(sender[0])
 
 
 def _icmp_socket(identifier: int) -> socket.socket:
-    """A socket that receives replies to echoes of *identifier* only, or of another one that the kernel puts there."""
+    """A socket that receives only the replies to echo requests of *identifier*, or of the one that the kernel
+    chooses."""
     flags = socket.SOCK_NONBLOCK
     try:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | flags, socket.IPPROTO_ICMP)
@@ -290,7 +291,7 @@ def _echo(identifier: int, data: bytes) -> bytes:
 
 
 def attach_filter(sock: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
-    """Let only packets that a BPF program accepts through to *sock* (bpf(4)), so that no others wake us.
+    """Let only packets that a BPF program accepts through to *sock* (bpf(4)), so that other packets don't wake us.
 
     :param program: code, offset if true, offset if false, and operand of each instruction.
     :raise OSError: the kernel is not Linux, or has no filters; *sock* is closed then.

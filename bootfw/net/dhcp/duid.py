@@ -15,8 +15,8 @@ _LOCALLY_ADMINISTERED = 0x02
 def own_duid() -> bytes:
     """A DUID that stays the same without being stored: of the network card with the lowest index (DUID-LL).
 
-    A card with a globally unique address is preferred to virtual ones, whose addresses are new with each start of the
-    machine. If it changes anyway, each client's next renewal fails, and it rebinds with any server.
+    A card with a globally unique address is preferred to virtual ones, whose addresses change at each boot of the host.
+    If it changes anyway, each client's next renewal fails, and it rebinds with any server.
     """
     cards: list[tuple[int, int, bytes]] = []
     with closing(Netlink()) as kernel, suppress(OSError):

@@ -56,7 +56,7 @@ class IPv4:
         known = bool(interface) and self.socket is not None
         ours = interfaces.addresses(via.interface) if known else None
         if ours is not None and not ours:
-            # For a broadcast the kernel then names the address of another interface.
+            # Otherwise, for a broadcast, the kernel would report the address of another interface.
             local = ""
         several = ours if ours is not None and len(ours) > 1 and not self._server else ()
         return _place(interface, self._server or local, several)

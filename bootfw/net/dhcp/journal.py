@@ -13,7 +13,8 @@ from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Lease
 
 EVENT_INTERVAL = 0.5
-"""Seconds between two AddressesGranted events: a log line for each of thousands of leases would cost more than they."""
+"""Seconds between two AddressesGranted events: a log line for each of thousands of leases would cost more than the
+leases do."""
 
 
 class Batch:
@@ -26,10 +27,10 @@ class Batch:
         self.granted: list[Lease] = []
         self.waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.durable: bool | None = None
-        """None: the commit goes on; false: the store failed."""
+        """None: the commit is pending; True: the leases are durable; False: the store failed."""
 
     def then(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Call *call* when all of the batch is durable, at once if it is; never when the store has failed."""
+        """Call *call* when the whole batch is durable, at once if it is already; never if the store has failed."""
         if self.durable is None:
             self.waiting.append((call, arguments))
         elif self.durable:
@@ -66,7 +67,7 @@ class Journal:
         return batch
 
     def flush(self) -> None:
-        """Commit what was put since the last call."""
+        """Commit the leases that were put since the last call."""
         batch = self._batch
         if not batch.leases:
             return
@@ -77,7 +78,7 @@ class Journal:
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
 
     def forget(self) -> None:
-        """Commit what was put, and drop all calls that wait. Leaves no timer behind."""
+        """Commit the leases that were put, drop all pending calls, and cancel the timer."""
         self.flush()
         for batch in self._under_way:
             batch.waiting.clear()

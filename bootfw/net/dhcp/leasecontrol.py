@@ -23,12 +23,13 @@ from bootfw.records import (
 def server_for(
     reservation: Reservation, server: AddressServer, server6: AddressServer6 | None
 ) -> AddressServer | AddressServer6:
-    """The server of the reservation's address family; without DHCPv6 that of DHCPv4, which has no such subnet."""
+    """The server of the reservation's address family; without a DHCPv6 server that of DHCPv4, which then refuses the
+    address."""
     return server if reservation.family == 4 or server6 is None else server6
 
 
 class ChangesStore(Protocol):
-    """The store of the servers, as far as changes need it."""
+    """The methods of a store that changes by the operator need."""
 
     def commit(self, leases: Sequence[Lease]) -> "Deferred[None]":
         """See ILeaseStore."""
@@ -41,9 +42,9 @@ class LeaseControl:
     """Shows the leases and reservations of the address servers, and changes servers and store together.
 
     :param reactor: IReactorTime.
-    :param server6: the server of DHCPv6, if there is one.
+    :param server6: the DHCPv6 server, if there is one.
     :param by_wall: converts the times of a lease to the wall clock.
-    :param reservations: those of the store, which the servers have already. Reservations of the configuration are not
+    :param reservations: those of the store, which the servers know already. Reservations of the configuration are not
         among them, and can't be removed while the server runs.
     """
 
@@ -94,7 +95,8 @@ class LeaseControl:
         return done(self._store.commit(released), *(self._record(lease, now) for lease in released))
 
     def reservations(self, given: Mapping[str, Any]) -> Sequence[Record]:
-        """All reservations, each with its ``origin``: where it has to be removed."""
+        """All reservations, each with its ``origin``: the store, or the configuration file, where it has to be
+        removed."""
         return [
             {**reservation_record(each), "origin": "command" if each in self._reservations else "configuration"}
             for server in self._servers()
@@ -102,7 +104,7 @@ class LeaseControl:
         ]
 
     def reserve(self, given: Mapping[str, Any]) -> "Deferred[Any]":
-        """Add a reservation, from now on."""
+        """Add a reservation, valid at once."""
         try:
             reservation = reservation_of(given)
             server = self._server if reservation.family == 4 else self._server6

@@ -33,7 +33,7 @@ class Leasing:
     """The address servers of both versions of DHCP with the store of their leases.
 
     :param reactor: IReactorTime.
-    :param settings: of DHCPv4; without subnets no addresses are given.
+    :param settings: of DHCPv4; without subnets it assigns no addresses.
     :param dhcp6: of DHCPv6; in server mode its leases are in the same store.
     :raise StateError: see ILeaseStore.load().
     """
@@ -57,7 +57,7 @@ class Leasing:
             admit=RateLimit(settings.new_clients_per_second or math.inf).admit,
         )
         self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and gives6 else None
-        """The server of DHCPv6; None: it gives no addresses."""
+        """The DHCPv6 address server; None: DHCPv6 assigns no addresses."""
         self._store = store = WallTimeLeases(store, reactor.seconds, shift_of(reactor), self._leases)
         self.journal = Journal(store, publish, reactor)
         self._clock = reactor
@@ -88,7 +88,7 @@ class Leasing:
             self._start_probing(reactor, settings.probe_seconds)
 
     def close(self) -> "Deferred[Any]":
-        """Close the store: fires when all that was committed is durable."""
+        """Close the store. Fires when everything that was committed is durable."""
         if self._checking is not None:
             self._checking.cancel()
             self._checking = None
@@ -120,7 +120,7 @@ class Leasing:
     def proxy_found(self, interface: str, mac: str, addresses: Sequence[str]) -> None:
         """End the quarantine of those of *addresses* where the only reply to a probe was from *mac*.
 
-        The machine does proxy ARP, so that its replies are no proof that an address is in use.
+        The machine does proxy ARP, so its replies do not prove that an address is in use.
         """
         now = self._clock.seconds()
         for address in addresses:
@@ -165,7 +165,7 @@ def wanted_networks(
 
 
 def _by_wire(subnets: Sequence[AnySubnet]) -> Iterator[list[AnySubnet]]:
-    """The subnets that share a wire; one of them has to have an address of this host, unless one has a relay."""
+    """The subnets by link: this host needs an address in one subnet of each link, unless one of them has a relay."""
     wires: dict[str, list[AnySubnet]] = {}
     for subnet in subnets:
         wires.setdefault(subnet.wire, []).append(subnet)

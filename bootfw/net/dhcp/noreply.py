@@ -1,4 +1,4 @@
-"""Events for the messages that a server gives no address for, by either version of DHCP."""
+"""Events for messages of DHCPv4 and DHCPv6 that get no address."""
 
 from collections.abc import Callable
 
@@ -18,11 +18,11 @@ from bootfw.values import Address, BootRequest
 
 _REPEATED_AFTER = 60.0
 _SERVER_REPEATED_AFTER = 600.0
-"""Seconds."""
+"""Seconds until another DHCP server is reported again."""
 
 
 class NoReplyReports:
-    """Publishes an event for each message; for a reason that lies in the network, and not in the client, once a minute.
+    """Publishes an event for each message; for a reason in the network and not in the client, once a minute.
 
     :param malformed: counts the malformed messages.
     """
@@ -43,7 +43,7 @@ class NoReplyReports:
         now: float,
         request: BootRequest | None = None,
     ) -> None:
-        """Publish why there is no reply, or what the reply means.
+        """Publish why there is no reply, or no address in it.
 
         :param detail: see NoReply.
         :param client: its name in events.

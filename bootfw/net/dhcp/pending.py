@@ -1,4 +1,4 @@
-"""Boot requests that resolvers have not answered yet, by either version of DHCP."""
+"""Boot requests of DHCPv4 and DHCPv6 that resolvers have not answered yet."""
 
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, Generic, TypeVar
@@ -18,7 +18,7 @@ Adapted = TypeVar("Adapted", bound=Answer)
 class PendingResolutions(Generic[Adapted]):
     """Calls the resolver chain, once for all repetitions of a request.
 
-    :param adapt: a resolver's answer as the client can use it, or why it can't.
+    :param adapt: converts a resolver's answer to what the client can use, or returns why it can't use it.
     :param needless: architectures of clients that request a file whether or not they need one.
     """
 
@@ -39,11 +39,12 @@ class PendingResolutions(Generic[Adapted]):
         """Find the boot file for *request*.
 
         :param key: the same for the repetitions of one request.
-        :param done: called with the file, or with None and the reason; not at all for a repetition while the first
-            request is pending. The reason is "" when no resolver has a file for a client that needs none.
+        :param done: called with the file, or with None and the reason; not called for a repetition while the first
+        request
+            is pending. The reason is "" if no resolver has a file for a client that needs none.
         """
         if key in self._resolving:
-            return  # The reply to the first of these will follow.
+            return  # A repetition: the reply to the pending request will follow.
         try:
             found = self._chain.resolve(request, self._adapt)
         except BootRefused as refused:
@@ -62,7 +63,7 @@ class PendingResolutions(Generic[Adapted]):
         self._chain = chain
 
     def close(self) -> None:
-        """Cancel what is still being resolved; no callback is called for it."""
+        """Cancel the pending resolutions; their callbacks are not called."""
         resolving, self._resolving = self._resolving, {}
         for waiting in resolving.values():
             waiting.cancel()

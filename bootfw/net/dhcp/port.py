@@ -29,20 +29,20 @@ from bootfw.wire.dhcp6 import Relay
 
 @define(eq=False)
 class Place:
-    """Where requests arrive: an interface, and which of our addresses there counts."""
+    """Where requests arrive: an interface, and our address there."""
 
     interface: str
-    """Its name; "" when it is not known."""
+    """Name of the interface; "": unknown."""
     server: str
-    """The address of ours that clients should use; "" when there is none."""
+    """Our address that clients should use; "": there is none."""
     addresses: Sequence[Any] = ()
-    """Ours there, as bootfw.net.linux.interfaces has them. IPv4: only when there are several to choose from."""
+    """Our addresses on the interface. IPv4: empty unless there are several to choose from."""
     unicast: bool = False
     """The request was sent to a single address."""
     fixed: bool = False
     """IPv6: ``server`` is configured, or the request was sent to it."""
     arrival: Arrival | None = None
-    """IPv4: the same for AddressServer."""
+    """IPv4: this place as the address server takes it."""
 
 
 @define(eq=False)
@@ -55,7 +55,7 @@ class Query:
     via: Via | None
     place: Place
     relays: tuple[Relay, ...] = ()
-    """IPv6: those that it came by."""
+    """IPv6: the relays that forwarded it."""
     mac: str = ""
     """IPv6: the client's, see hardware_of()."""
     size: int = 0
@@ -66,15 +66,15 @@ class Family(Protocol):
     """What differs between IPv4 and IPv6."""
 
     settings: Any
-    """Those of its section."""
+    """The settings of its section."""
 
     @property
     def service(self) -> str:
-        """The DHCP port's name in events."""
+        """Name of the DHCP port in events."""
 
     @property
     def boot_service(self) -> str:
-        """The name of the boot server's port."""
+        """Name of the boot server port (4011) in events."""
 
     @property
     def needless(self) -> Collection[str]:
@@ -90,19 +90,19 @@ class Family(Protocol):
         """Leave no timer behind."""
 
     def place(self, via: Via | None, services: DHCPServices) -> Place:
-        """Where a datagram arrived."""
+        """The Place where a datagram arrived."""
 
     def parse(self, data: bytes, peer: Address, via: Via | None, place: Place, services: DHCPServices) -> Query:
         """The request in a datagram.
 
-        :raise WireError: it is none.
+        :raise WireError: it is not a request.
         """
 
     def client(self, query: Query) -> str:
         """The client's name in events: its MAC address, or the best substitute."""
 
     def key(self, query: Query) -> Hashable:
-        """The same for the repetitions of one request."""
+        """A key that is equal for all repetitions of one request."""
 
     def classify(
         self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False
@@ -114,7 +114,7 @@ class Family(Protocol):
         """
 
     def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Unsuitable:
-        """A resolver's answer as this client can use it, or why it can't."""
+        """Convert a resolver's answer to what this client can use, or return why it can't use it."""
 
     def no_address(self, place: Place) -> str:
         """Why replies there can't name a boot file, when ``place.server`` is ""."""
@@ -144,9 +144,10 @@ class DHCPPort(DatagramProtocol):
         )
         self._drains = False
         self._number = 0
-        """That of the port, for the recorder."""
+        """Number of the UDP port, for the flight recorder."""
         self._places: dict[Via | None, Place] = {}
-        """Of this batch: the names and addresses of interfaces may differ in the next."""
+        """Places by arrival, for the present batch only: names and addresses of interfaces may change before the
+        next."""
 
     def startProtocol(self) -> None:
         """See DatagramProtocol.
@@ -163,7 +164,7 @@ class DHCPPort(DatagramProtocol):
         self.family.start(transport, self.services)
 
     def use(self, chain: ResolverChain, settings: Any) -> None:
-        """Have *chain* decide what clients boot, for the requests that come from now on.
+        """Use *chain* for all later requests.
 
         :param settings: those of the family.
         """
@@ -172,11 +173,11 @@ class DHCPPort(DatagramProtocol):
         self._pending.use(chain)
 
     def drain(self) -> None:
-        """Drop requests from now on. Those that are being resolved get their answers."""
+        """Drop new requests. Pending ones are still answered."""
         self._drains = True
 
     def close(self) -> None:
-        """Drop the requests that are still being resolved, and leave no timer behind."""
+        """Drop the pending requests, and cancel all timers."""
         self._pending.close()
         self.malformed.stop()
         self.family.stop()
@@ -211,7 +212,7 @@ class DHCPPort(DatagramProtocol):
         self.flush()
 
     def handle(self, query: Query, now: float) -> None:
-        """Answer a request, or not.
+        """Answer or ignore a request.
 
         :raise WireError: it is malformed.
         """
@@ -227,7 +228,7 @@ class DHCPPort(DatagramProtocol):
 
         :param done: called with the file, or with None and the reason; not at all for a repetition while the first
             request is pending.
-        :param address: the client's from now on; "": not known.
+        :param address: the client's address after the reply; "": unknown.
         """
         if request.mac:
             self.services.clients.remember(request, address)
@@ -238,7 +239,7 @@ class DHCPPort(DatagramProtocol):
             done(None, self.family.no_address(query.place))
 
     def _write(self, data: bytes, to: Address, via: Via | None) -> None:
-        """IViaTransport.write_via for other transports: what can't be sent is lost."""
+        """IViaTransport.write_via for other transports: a datagram that can't be sent is dropped."""
         transport: Any = self.transport
         try:
             transport.write(data, to)

@@ -1,6 +1,7 @@
 """The proxy: names boot clients their file beside another DHCP server, and gives no addresses.
 
-It has two ports: DHCP, where clients broadcast, and the PXE boot server's (4011), where some come back to.
+It has two ports: the DHCP port, for the broadcasts of clients, and the PXE boot server port (4011), for the second
+request that some clients send.
 """
 
 from functools import partial
@@ -28,7 +29,7 @@ _REQUEST = bytes((MessageType.REQUEST,))
 class Proxy(DHCPPort):
     """Answers boot clients and ignores all others.
 
-    :param boot_server: it is the boot server's port.
+    :param boot_server: this is the boot server port.
     """
 
     def __init__(self, services: DHCPServices, family: Family, *, boot_server: bool = False) -> None:
@@ -48,7 +49,7 @@ class Proxy(DHCPPort):
         return query.place.server
 
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
-        """Send the reply that names *file*; what was sent, or why nothing was."""
+        """Send the reply that names *file*. Return the event that says what was sent, or why nothing was."""
         raise NotImplementedError
 
     def _resolved(self, query: Query, request: BootRequest, file: Answer | None, why: str) -> None:
@@ -89,7 +90,7 @@ class Proxy4(Proxy):
         """See Proxy."""
         message: Message = query.message
         persona = self.services.personas.named(request.persona)
-        # Only a client that has a file is sent to the boot server: it gives up its other ways to boot.
+        # Refer a client to the boot server only if there is a file: the client then tries no other way to boot.
         redirected = persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server and isinstance(file, BootFile)
         choice = None if redirected else file
         try:
@@ -127,7 +128,7 @@ class Proxy6(Proxy):
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
         if self.boot_server and query.message.first(Option6.SERVER_ID) != self.family.duid:
-            return  # for another server of the multicast group
+            return  # the client selected another server of the multicast group
         super().handle(query, now)
 
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
@@ -141,6 +142,6 @@ class Proxy6(Proxy):
         to = query.peer if self.boot_server else family.answer_address(query)
         self.send(data, to, query.via)
         if self.boot_server:
-            # All of them together must not be longer than one reply may be.
+            # All copies together must not exceed the limit for one reply: see docs/security.md.
             self._repeats.add(data, to, query.via, family.limit(query) // len(data) - 1)
         return OfferMade(self.seconds(), request, made.kind.name, file, to)

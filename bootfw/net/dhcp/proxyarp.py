@@ -4,7 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 MANY = 4
-"""Answers in a row by one hardware address, each for another address, with no probe unanswered in between."""
+"""Consecutive answers of one hardware address for different addresses, with no unanswered probe in between, that
+identify such equipment."""
 
 _REMEMBERED_SECONDS = 3600.0
 _MOST = 256
@@ -14,18 +15,19 @@ class ProxyARP:
     """Decides whether an ARP reply proves that an address is in use, or comes from such equipment.
 
     :param found: called once for each such device, with the interface, its hardware address, and the addresses that
-        were taken for its own before.
+        counted as in use before it was recognized.
     """
 
     def __init__(self, found: Callable[[str, str, tuple[str, ...]], None]) -> None:
         self._found = found
         self._runs: dict[str, tuple[bytes, dict[str, None]]] = {}
-        """Interface -> the hardware address that answered last, and for which addresses without a break."""
+        """Interface -> (the hardware address that answered last, the addresses that it answered for in a row)."""
         self._proxies: OrderedDict[tuple[str, bytes], float] = OrderedDict()
-        """When they answered last."""
+        """(interface, hardware address) of such equipment -> when it answered last."""
 
     def answered(self, interface: str, hardware: bytes, address: str, now: float) -> bool:
-        """A probe for *address* was answered by *hardware*: whether that proves that the address is in use."""
+        """Take an answer of *hardware* to a probe of *address*. Returns whether it proves that the address is in
+        use."""
         proxy = interface, hardware
         seen = self._proxies.get(proxy)
         if seen is not None and now < seen + _REMEMBERED_SECONDS:
@@ -47,5 +49,5 @@ class ProxyARP:
         return False
 
     def unanswered(self, interface: str) -> None:
-        """No machine answered a probe there."""
+        """Take a probe that timed out on the interface."""
         self._runs.pop(interface, None)

@@ -1,4 +1,4 @@
-"""The rate at which unknown clients are given addresses: a flood of invented ones must not empty the pools."""
+"""Limits the rate of new clients, so that a flood of invented clients does not use up the pools."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -10,12 +10,12 @@ from bootfw.wire.options import Option
 
 _AGENT = Option.RELAY_AGENT_INFORMATION
 _SOURCES = 4096
-"""That are remembered."""
+"""Sources that are remembered at most; the oldest one is dropped first."""
 
 
 SHARE = 4
-"""One in so many of a link's free addresses may be given in a second, if that is more than the configured rate: a hall
-of machines that is switched on is no flood, and the fewer are left, the slower it goes."""
+"""One in SHARE of the free addresses of a link may be leased in a second, if that is more than the configured rate. So
+a powered-on rack passes at once, and a flood gets slower the fewer addresses are left."""
 
 
 class RateLimit:
@@ -27,11 +27,12 @@ class RateLimit:
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
         self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
-        """Tokens, and the time of the last request, for each of our addresses, relays, and ports of switches (the
-        relay's option 82)."""
+        """(tokens, time of the last request) for each source: our address on a link, a relay, or the port of a switch
+        (the
+relay's option 82)."""
 
     def admit(self, message: Message, arrival: Arrival, now: float, free: int) -> bool:
-        """Whether one more client may be given an address; it is counted then.
+        """Whether one more client may get an address. If so, it is counted.
 
         :param free: free addresses of its network.
         """
@@ -39,7 +40,7 @@ class RateLimit:
         if most == inf:
             return True
         circuit = message.options.get(_AGENT, b"") if message.giaddr != UNSPECIFIED else b""
-        if not circuit:  # else it is a single port of a switch
+        if not circuit:  # a relay or link as a whole; otherwise a single port of a switch
             most = max(most, free / SHARE)
         return self._take((arrival.server, message.giaddr, circuit), most, now)
 

@@ -1,4 +1,4 @@
-"""Replies that are sent again, because the client may not have listened yet."""
+"""Repeats a reply, for a client that opens its port only after it has sent the request."""
 
 from collections import deque
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class Repeats:
             self._alarm.watch(_Reply(data, to, via, delays, self._clock.seconds() + delays.popleft()))
 
     def stop(self) -> None:
-        """Leave no timer behind."""
+        """Cancel the timer."""
         self._alarm.stop()
 
     def _repeat(self, reply: _Reply, now: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The DHCPv4 server's port: addresses and boot files in one conversation."""
+"""The port of the DHCPv4 server: addresses and boot files in one exchange."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,7 +6,7 @@ from socket import inet_aton, inet_ntoa
 
 from attrs import evolve
 
-from bootfw.boot.resolverchain import Answer as Choice
+from bootfw.boot.resolverchain import Answer as BootChoice
 from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
 from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.identity import is_firmware
@@ -31,7 +31,7 @@ _RAPID_COMMIT = Option.RAPID_COMMIT
 _PARAMETERS, _BOOTFILE_NAME = Option.PARAMETER_REQUEST_LIST, Option.BOOTFILE_NAME
 _NAK, _OFFER = MessageType.NAK, MessageType.OFFER
 _ENDS_BOOTS = (NoReplyReason.EXHAUSTED, NoReplyReason.OTHER_SERVER)
-"""Reasons that belong into the record of a boot."""
+"""Reasons that are recorded in the boot attempt of the client."""
 
 _IDENTIFYING = frozenset(
     (
@@ -41,7 +41,7 @@ _IDENTIFYING = frozenset(
         Option.IPXE_ENCAPSULATED,
     )
 )
-"""The options that classify() goes by."""
+"""The options that classify() reads."""
 
 
 class Server4(DHCPPort):
@@ -50,7 +50,7 @@ class Server4(DHCPPort):
     :param addresses: decides which client gets which address.
     :param journal: of the store of *addresses*.
     :param probe: detects conflicts on our own links; None: addresses are offered there without a check.
-    :param ping: the same for clients behind relays.
+    :param ping: detects conflicts behind relays; None: addresses are offered there without a check.
     """
 
     family: IPv4
@@ -72,7 +72,7 @@ class Server4(DHCPPort):
         self._probe = probe
         self._ping = ping
         self._probing: dict[str, Query] = {}
-        """Address -> the latest request of the client that waits for its probe."""
+        """Address -> the latest request of the client whose OFFER waits for the probe of that address."""
         self._no_reply = NoReplyReports(services.publish, self.malformed)
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Server4(DHCPPort):
             if self._starts_probe(result, query):
                 return
             if _RAPID_COMMIT in message.options:
-                # It can't be probed, so that it can be leased at once.
+                # A BOOTP reply can't wait for a probe.
                 self._addresses.probed(result.address, False, now)
                 self.handle(query, now)
                 return
@@ -158,7 +158,7 @@ class Server4(DHCPPort):
     # Boot files
 
     def _classified(self, query: Query, answer: Answer) -> BootRequest | None:
-        """The request for a boot file, by what the client says of its kind; None: it is none."""
+        """The request for a boot file; None: the client does not identify itself as one that boots."""
         options, services = query.message.options, self.services
         if _IDENTIFYING.isdisjoint(options) and not (
             services.chain.resolvers
@@ -172,7 +172,7 @@ class Server4(DHCPPort):
         return None if isinstance(found, NotOurs) else found
 
     def _boot_client(self, query: Query) -> BootRequest | None:
-        """What a client that gets no address requests, if it is one that boots."""
+        """The boot request of a client that gets no address; None: it does not boot."""
         if _IDENTIFYING.isdisjoint(query.message.options):
             return None
         try:
@@ -182,18 +182,18 @@ class Server4(DHCPPort):
         return None if isinstance(found, NotOurs) or found.may_be_system else found
 
     def _takes_offer(self, request: BootRequest, message: Message) -> bool:
-        """The client will use the address of an OFFER without a REQUEST."""
+        """Whether the client uses the address of an OFFER without a REQUEST."""
         return self.services.personas.named(request.persona).takes_offer and is_firmware(message)
 
     def _boots(self, request: BootRequest, message: Message, answer: Answer) -> bool:
         """Whether the resolvers choose a boot file for the client."""
         if not self.services.chain.resolvers:
             return False
-        # An installed system boots nothing when it renews, and keeps the file that is configured for it.
+        # An installed system that renews its lease boots nothing; it gets the boot file of the subnet's options.
         return not (request.may_be_system and (renews(message) or _BOOTFILE_NAME in answer.options))
 
     def _leased(self, offer: Answer, query: Query, now: float) -> Batch | None:
-        """Lease what is offered, in place of the REQUEST that the client never sends; None: it can't be."""
+        """Lease the offered address at once, since this client sends no REQUEST; None: that is not possible."""
         selects: dict[int, bytes] = {
             Option.MESSAGE_TYPE: bytes((MessageType.REQUEST,)),
             Option.REQUESTED_IP_ADDRESS: inet_aton(offer.address),
@@ -207,7 +207,7 @@ class Server4(DHCPPort):
     # Replies
 
     def _answer_boot_client(
-        self, answer: Answer, query: Query, batch: Batch | None, request: BootRequest, file: Choice | None, why: str
+        self, answer: Answer, query: Query, batch: Batch | None, request: BootRequest, file: BootChoice | None, why: str
     ) -> None:
         if file is None and why:
             self.publish(FileWithheld(self.seconds(), request, why))
@@ -219,7 +219,7 @@ class Server4(DHCPPort):
         query: Query,
         batch: Batch | None,
         request: BootRequest | None = None,
-        file: Choice | None = None,
+        file: BootChoice | None = None,
     ) -> None:
         message = query.message
         try:
@@ -244,7 +244,7 @@ class Server4(DHCPPort):
             self._send_answer(data, answer, query, request, file)
 
     def _send_answer(
-        self, data: bytes, answer: Answer, query: Query, request: BootRequest | None, file: Choice | None
+        self, data: bytes, answer: Answer, query: Query, request: BootRequest | None, file: BootChoice | None
     ) -> None:
         settings, message = self.family.settings, query.message
         to, lacks_arp = server_destination(

@@ -1,4 +1,4 @@
-"""The DHCPv6 server's port: addresses and boot files in one conversation."""
+"""The port of the DHCPv6 server: addresses and boot files in one exchange."""
 
 from functools import partial
 from ipaddress import IPv6Address
@@ -77,13 +77,13 @@ class Server6(DHCPPort):
         place, subnet = query.place, answer.subnet
         server = place.server
         if subnet is not None and not place.fixed:
-            # Of several networks on this link the client is in this one.
+            # With several networks on a link, use our address in the network of the client's lease.
             here = (each.address for each in place.addresses if IPv6Address(each.address) in subnet.network)
             server = next(here, server)
         found = self.family.classify(query, self.services, server, addresses=True)
         if isinstance(found, NotOurs):
             return None
-        # An installed system keeps the file that is configured for it.
+        # An installed system gets the boot file of the subnet's options.
         return None if found.may_be_system and Option.BOOTFILE_URL in map(code_of, answer.configured) else found
 
     def _answer_boot_client(
@@ -117,7 +117,7 @@ class Server6(DHCPPort):
             self.publish(OfferMade(self.seconds(), request, reply.kind.name, file, to, answer.address))
 
     def _report(self, reason: NoReplyReason, detail: str, query: Query, now: float) -> None:
-        """Publish what is behind an answer, or why there is none."""
+        """Publish the events of an answer, or the reason why there is none."""
         if reason is NoReplyReason.OTHER_SERVER:
             detail = f"DUID {detail}"
         elif reason is NoReplyReason.NO_SUBNET and detail == UNSPECIFIED:

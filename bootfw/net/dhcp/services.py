@@ -1,4 +1,4 @@
-"""What all DHCP ports of one server share."""
+"""The objects that all DHCP ports of one server share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,17 +29,17 @@ class DHCPServices:
     reactor: Any
     """An IReactorTime."""
     chain: ResolverChain
-    """Decides what a client boots."""
+    """The resolvers, which choose the boot file of a client."""
     publish: Callable[[Event], None]
     interfaces: Interfaces = field(factory=Interfaces)
     """Requests that arrive on other interfaces are dropped."""
     personas: Personas = field(factory=stock)
     """The kinds of clients; by default those that come with bootfw."""
     clients: Clients = field(factory=Clients)
-    """Remembers which client has which address, for the file servers."""
+    """Which client has which address; TFTP and HTTP look clients up in it."""
     own_urls: Callable[[str], tuple[str, str]] = _no_urls
-    """Called with an address of ours: the URLs of our HTTP and HTTPS servers for clients that reach us there."""
+    """Called with one of our addresses. Returns the URLs of our HTTP and HTTPS servers at that address."""
     hardware_address: Callable[[Address], str] = _unknown_hardware
     """The MAC address of a neighbour, from the kernel's table; "" when it has none. DHCPv6 only."""
     recorder: FlightRecorder | None = None
-    """Keeps the packets of each client; None: they are not kept."""
+    """Keeps the latest packets in memory, for recordings of failed boots; None: packets are not kept."""

@@ -1,4 +1,4 @@
-"""The times of leases: in the store by the wall clock, for people; in memory by a clock that is never set."""
+"""Times of leases: the store has them by the wall clock; in memory they are by a clock that is never set."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ CHECKED_EVERY = 60.0
 """Seconds between two checks whether the clock was set."""
 
 _STEP = 1.0
-"""Seconds by which the clock differs after it was set; less is drift."""
+"""Seconds. If the wall clock differs by more, it was set; a smaller difference is drift."""
 
 
 @implementer(ILeaseStore, IReservationStore)
@@ -26,8 +26,8 @@ class WallTimeLeases:
 
     :param store: an ILeaseStore; holds leases by the wall clock.
     :param now: the time in memory.
-    :param shift: by how much the wall clock was set since that time began; see shift_of().
-    :param every: all leases as they are in memory.
+    :param shift: seconds by which the wall clock was set since *now*'s clock began; see shift_of().
+    :param every: returns all leases as they are in memory.
     """
 
     _log = Logger(namespace="bootfw")
@@ -44,11 +44,11 @@ class WallTimeLeases:
         self._shift = shift
         self._every = every
         self._used = 0.0
-        """The shift that times in the store were converted by."""
+        """The shift that the times in the store were converted with."""
 
     def load(self) -> Iterable[Lease]:
-        """See ILeaseStore. A lease that was granted in the future was stored before the clock was set back: it counts
-        from now on."""
+        """See ILeaseStore. A lease granted in the future was stored before the clock was set back: its time starts
+        now."""
         now = self._now()
         return [_counting_from(now, lease) if lease.granted > now else lease for lease in self._store.load()]
 

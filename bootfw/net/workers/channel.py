@@ -1,4 +1,4 @@
-"""Messages between the processes of one server: pickled, each after its length. Both ends run the same code."""
+"""Messages between the processes of one server: pickled, with a length prefix. Both ends run the same code."""
 
 import os
 import pickle
@@ -93,7 +93,7 @@ class Outgoing(_Pipe):
         """See ITransport."""
         super().write(data)
         if self.connected:
-            # An error is left to the reactor, which will write again and get it too.
+            # Ignore an error here: the reactor writes again, gets the same error, and closes the pipe.
             self.doWrite()  # type: ignore[no-untyped-call]
 
     def writeSomeData(self, data: bytes) -> Any:

@@ -27,7 +27,7 @@ class SharedPort:
         first = self.sockets[0]
         address = IPv6Address if first.family == socket.AF_INET6 else IPv4Address
         where = first.getsockname()
-        where = where if where[1] else self.configured  # it is unbound until its interface exists
+        where = where if where[1] else self.configured  # the socket is unbound until its interface exists
         return address("UDP" if first.type == socket.SOCK_DGRAM else "TCP", *where)
 
     def stopListening(self) -> None:

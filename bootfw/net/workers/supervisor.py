@@ -36,7 +36,7 @@ OnMessage = Callable[[str, tuple[Any, ...]], bool]
 """Takes (kind, values) of a message. Returns False if it does not know the kind."""
 
 MAX_DEFAULT_WORKERS = 4
-"""Workers that are started on a machine with many processors, unless the configuration says how many."""
+"""The most workers that are started if the configuration does not set their number."""
 
 TERMINAL_SIGNALS = signal.SIGINT, signal.SIGHUP
 """A terminal sends these to all its processes. Workers ignore them: the main process ends its workers itself."""
@@ -59,19 +59,19 @@ class _Worker(ProcessProtocol):
     number: int
     states: WorkerStates = field(factory=WorkerStates, init=False)
     stopped: "Deferred[None]" = field(factory=Deferred, init=False)
-    """Fires when it was stopped and its process has ended."""
+    """Fires when the worker was stopped and its process has ended."""
     _channel: Channel = field(init=False)
     _process: Any = field(default=None, init=False)
     _loaded: object = field(default=None, init=False)
-    """The configuration that the process was started with."""
+    """The configuration that the present process was started with."""
     interim: InterimServer | None = field(default=None, init=False)
     """Serves the worker's sockets until its first process is ready."""
     _transfers: dict[Address, TransferBegun] = field(factory=dict, init=False)
-    """The transfers that have begun and not ended, by their clients."""
+    """Client -> its transfer, for transfers that have begun and not ended."""
     _positions: dict[Address, int] = field(factory=dict, init=False)
-    """Client -> the last block that it has acknowledged, of long transfers; as the process last reported."""
+    """Client -> the last acknowledged block of a long transfer, as the process last reported."""
     _line: bytes = field(default=b"", init=False)
-    """The beginning of a line that the process has written to its standard output or error."""
+    """An incomplete line of the standard output or error of the process."""
     _do: dict[Do, Callable[[], None]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -92,7 +92,7 @@ class _Worker(ProcessProtocol):
         return self.states.deadline
 
     def handle(self, event: Input, argument: Any = None) -> None:
-        """Take one input of the table, and do what follows from it."""
+        """Take one input of the table, and carry out the actions that it returns."""
         self.states.run(self._do, event, argument, self._workers.reactor.seconds())
         self._workers.watch(self)
 
@@ -118,12 +118,12 @@ class _Worker(ProcessProtocol):
         return self.stopped
 
     def send_packed(self, message: bytes) -> None:
-        """Send a message, unless the process does not serve: it gets all that is known when it begins to."""
+        """Send a message if the process serves. A later process gets the whole state when it begins to serve."""
         if self.states.state is State.SERVING:
             self._channel.send_packed(message)
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Publish what has happened in the process or in the interim server, and note which transfers it has."""
+        """Publish an event of the process or the interim server, and note which transfers are in flight."""
         for event in events:
             if type(event) is TransferEnded:
                 self._transfers.pop(event.report.request.peer, None)
@@ -133,7 +133,7 @@ class _Worker(ProcessProtocol):
                 self._transfers.pop(event.request.peer, None)
             self._workers.publish(event)
 
-    # What the process does.
+    # IProcessProtocol
 
     def connectionMade(self) -> None:
         """See ProcessProtocol."""
@@ -171,7 +171,7 @@ class _Worker(ProcessProtocol):
         else:
             self._workers.on_message(self, kind, values)
 
-    # What the table says.
+    # Actions of the table
 
     def _spawn(self) -> None:
         try:
@@ -215,7 +215,7 @@ class _Worker(ProcessProtocol):
         self._process.closeChildFD(_TO)
 
     def _kill(self) -> None:
-        # A process of its own may hold its pipes open after its end, and then processEnded() is not called yet.
+        # A child of the process may hold its pipes open after its end, which delays processEnded().
         with suppress(ProcessExitedAlready):
             self._process.signalProcess("KILL")
 
@@ -247,7 +247,7 @@ class Workers(Service):
     count: int
     _module: str
     configuration: object
-    """The one that the next process gets."""
+    """The configuration that the next process gets."""
     follow_interfaces: bool = field(default=True, init=False)
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     publish: Callable[[Event], None] = field(init=False)
@@ -257,9 +257,9 @@ class Workers(Service):
     _workers: list[_Worker] = field(factory=list, init=False)
     _ports: list[SharedPort] = field(factory=list, init=False)
     _closing: list[SharedPort] = field(factory=list, init=False)
-    """Ports of earlier processes that have not all ended."""
+    """Ports of earlier processes, some of which have not ended."""
     _interim_servers: list[InterimServer] = field(factory=list, init=False)
-    """Also those that have handed over: they may have transfers on ports of their own."""
+    """All interim servers. One that has handed over may still have transfers on ports of their own."""
     _alarm: "Alarm[_Worker]" = field(init=False)
     packet_queries: PacketQueries = field(init=False)
 
@@ -280,7 +280,7 @@ class Workers(Service):
         :param on_message: takes (kind, values) of what a worker has broadcast. The other workers get it too if this
             returns True.
         :param publish: takes the events of the workers, and those about them.
-        :param memory: returns the messages from which a new worker learns what the others know.
+        :param memory: returns the messages that bring a new worker to the state of the others.
         :param serve: serves a socket in this process, while its worker starts.
         """
         self._on_message, self.publish = on_message, publish
@@ -362,7 +362,7 @@ class Workers(Service):
             for worker in workers:
                 worker.send_packed(message)
 
-    # What a _Worker needs.
+    # Called by _Worker
 
     def watch(self, worker: _Worker) -> None:
         """Note that the deadline of *worker* may have changed."""
@@ -381,7 +381,7 @@ class Workers(Service):
         descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r"}
         descriptors |= {_FIRST_SOCKET + n: sock.fileno() for n, sock in enumerate(sockets)}
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        # Inherited by the process, which unblocks them when it ignores them.
+        # The process inherits the blocked signals, and unblocks them once it ignores them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
         try:
             return self.reactor.spawnProcess(

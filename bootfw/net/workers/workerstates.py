@@ -49,7 +49,7 @@ class State(Key):
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a worker."""
 
     START = "start"
     """The service starts."""
@@ -72,14 +72,14 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """The actions that the supervisor has to carry out."""
 
     SPAWN = "spawn"
     """Create the process; then SPAWN_FAILED if that fails."""
     CHECK = "check"
     """Look at the interim server's transfers; then BUSY or FREE."""
     DRAIN = "drain"
-    """Have the interim server accept no new transfers."""
+    """Make the interim server accept no new transfers."""
     BEGIN = "begin"
     """Stop the interim server, and send the process what it needs to serve and to continue transfers."""
     REPORT = "report"
@@ -203,7 +203,7 @@ def await_exit(worker: "WorkerStates", argument: Any, now: float) -> State:
 
 @goes(State.STOPPED)
 def stopped(worker: "WorkerStates", argument: Any, now: float) -> State:
-    """There is no process any more."""
+    """The process has ended, so the stop is complete."""
     worker.deadline = None
     worker.out.append(Do.STOPPED)
     return State.STOPPED
@@ -269,7 +269,7 @@ TABLE: Table = {
     State.OVERDUE: {
         Input.START: illegal,
         Input.SPAWN_FAILED: illegal,
-        # It was written before the process was killed.
+        # The message was written before the process was killed.
         Input.PREPARED: ignore,
         Input.BUSY: illegal,
         Input.FREE: illegal,
@@ -281,7 +281,7 @@ TABLE: Table = {
     State.DISCONNECTED: {
         Input.START: illegal,
         Input.SPAWN_FAILED: illegal,
-        # It was written to the other pipe before.
+        # The message was written to the other pipe before that pipe was closed.
         Input.PREPARED: ignore,
         Input.BUSY: illegal,
         Input.FREE: illegal,

@@ -1,19 +1,19 @@
-"""Life: every cell of its table has a test that is named after it."""
+"""AttemptStates: every cell of its table has a test that is named after it."""
 
 import pytest
 
-from bootfw.attempts import life
-from bootfw.attempts.life import Do, Input, Life, State
+from bootfw.attempts import attemptstates
+from bootfw.attempts.attemptstates import AttemptStates, Do, Input, State
 
 
 def takes(state: State, event: Input, after: State, *out: Do) -> None:
-    machine = Life(state)
+    machine = AttemptStates(state)
     machine.handle(event)
     assert (machine.state, machine.out) == (after, [*out])
 
 
 def test_it_is_provisional_at_first() -> None:
-    assert Life().state is State.PROVISIONAL
+    assert AttemptStates().state is State.PROVISIONAL
 
 
 # PROVISIONAL
@@ -120,7 +120,7 @@ def test_closed_ignores_everything(event: Input) -> None:
 def test_every_cell_has_a_test() -> None:
     cells = {
         f"test_{state.value}_{event.value}_"
-        for state, row in life.TABLE.items()
+        for state, row in attemptstates.TABLE.items()
         if state is not State.CLOSED
         for event in row
     }

@@ -1,4 +1,4 @@
-"""The life of a boot attempt as a table: not yet known to be a boot, running, with a verdict, closed."""
+"""The states of a boot attempt as a table: not yet known to be a boot, running, with a verdict, closed."""
 
 from enum import Enum
 from typing import Any, ClassVar
@@ -52,38 +52,38 @@ class Do(Enum):
 
 
 @goes(State.RUNNING)
-def begin(life: "Life", argument: Any, now: float) -> State:
+def begin(states: "AttemptStates", argument: Any, now: float) -> State:
     """It is a boot: publish it."""
-    life.out.append(Do.CHANGED)
+    states.out.append(Do.CHANGED)
     return State.RUNNING
 
 
 @goes(STAY)
-def extend(life: "Life", argument: Any, now: float) -> State:
+def extend(states: "AttemptStates", argument: Any, now: float) -> State:
     """Publish that there is more."""
-    life.out.append(Do.CHANGED)
-    state: State = life.state
+    states.out.append(Do.CHANGED)
+    state: State = states.state
     return state
 
 
 @goes(State.ENDED)
-def judge(life: "Life", argument: Any, now: float) -> State:
+def judge(states: "AttemptStates", argument: Any, now: float) -> State:
     """Find the verdict."""
-    life.out.append(Do.JUDGE)
+    states.out.append(Do.JUDGE)
     return State.ENDED
 
 
 @goes(State.CLOSED)
-def judge_last(life: "Life", argument: Any, now: float) -> State:
+def judge_last(states: "AttemptStates", argument: Any, now: float) -> State:
     """Find the verdict, and close it."""
-    life.out += [Do.JUDGE, Do.DROP]
+    states.out += [Do.JUDGE, Do.DROP]
     return State.CLOSED
 
 
 @goes(State.CLOSED)
-def drop(life: "Life", argument: Any, now: float) -> State:
+def drop(states: "AttemptStates", argument: Any, now: float) -> State:
     """Close it without a verdict, or with the one that it has."""
-    life.out.append(Do.DROP)
+    states.out.append(Do.DROP)
     return State.CLOSED
 
 
@@ -123,7 +123,7 @@ check(TABLE, State, Input)
 
 
 @define(eq=False)
-class Life(Machine):
+class AttemptStates(Machine):
     """Where an attempt stands."""
 
     table: ClassVar[Table] = TABLE
