@@ -71,6 +71,7 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_BOOTS_KEEP",
         "BOOTFW_BOOTS_DAYS",
         "BOOTFW_BOOTS_QUIET_SECONDS",
+        "BOOTFW_BOOTS_SILENT_SECONDS",
     ]
 
 
