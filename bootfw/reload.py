@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 from attrs import define, evolve, field
 from twisted.logger import Logger
 
@@ -17,7 +16,7 @@ from bootfw.build import Parts, load_parts, settle
 from bootfw.config.configuration import ConfigErrors, Configuration
 from bootfw.config.sections import SECTIONS, keys_of
 from bootfw.config.settings import Settings
-from bootfw.config.tables import Key
+from bootfw.config.tables import Key, same_values
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.control import ControlError
 from bootfw.net.workers.supervisor import Workers
@@ -116,9 +115,9 @@ def needing_restart(running: Parts, new: Parts, *, workers: bool = False) -> Ite
         old, wanted = _section(before, section), _section(after, section)
         for key in keys_of(section):
             fixed = _is_fixed(key) or (workers and (section, key.name) in _OF_WORKERS)
-            if fixed and not _equal(getattr(old, key.name), getattr(wanted, key.name)):
+            if fixed and not same_values(getattr(old, key.name), getattr(wanted, key.name)):
                 yield ConfigError(_RESTART, (section, *key.path))
-    if not _equal(before.settings.persona, after.settings.persona):
+    if not same_values(before.settings.persona, after.settings.persona):
         yield ConfigError(_RESTART, ("persona",))
     for name in _FIXED:
         if running.tables(name) != new.tables(name):
@@ -145,17 +144,6 @@ def with_fixed(running: Settings, new: Settings) -> Settings:
 
 def _is_fixed(key: Key) -> bool:
     return bool(key.metadata.get("restart"))
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two settings were made of the same values. Subnets and classes are compared by their fields: as objects,
-    each is equal to itself only."""
-    if isinstance(one, tuple | list):
-        return type(one) is type(other) and len(one) == len(other) and all(map(_equal, one, other))
-    if attrs.has(type(one)):
-        names = [each.name for each in attrs.fields(type(one)) if each.init]
-        return type(one) is type(other) and all(_equal(getattr(one, name), getattr(other, name)) for name in names)
-    return bool(one == other)
 
 
 def _section(configuration: Configuration, section: str) -> Any:

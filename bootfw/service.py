@@ -25,6 +25,7 @@ from bootfw.boot.generated import GeneratedFiles
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
+from bootfw.config.tables import same_values
 from bootfw.errors import StateError
 from bootfw.events import BackendProblem, DatagramsCounted, ListenerClosed
 from bootfw.interfaces import (
@@ -328,6 +329,8 @@ class BootService(MultiService):
         for _, recorder in self._recorders:
             recorder.backends = self._backends
         self._interfaces.serve(self._settings.interfaces)
+        if self._leasing is not None and _dhcp_differs(before.settings, self._settings):
+            self._leasing.use(self._settings.dhcp, self._settings.dhcp6)
         self._check_backends()
         close_unused = [*self._stores.replace(self._backends), *self._plugins.replace(prepared.configured.used)]
         under_way = self._under_way() if close_unused else set()
@@ -353,6 +356,12 @@ class BootService(MultiService):
         settings, protocol = self._settings, wanted.protocol
         if isinstance(protocol, DHCPPort):
             protocol.use(self._new_chain(), settings.dhcp if isinstance(protocol.family, IPv4) else settings.dhcp6)
+            if isinstance(protocol, Server4):
+                protocol.use_addresses(self._new_leasing().server)
+            elif isinstance(protocol, Server6):
+                server6 = self._new_leasing().server6
+                assert server6 is not None
+                protocol.use_addresses(server6)
         elif isinstance(protocol, TFTPProtocol) and settings.tftp.ports != before.tftp.ports:
             protocol.use_ports(self._transfer_ports(wanted.address))
 
@@ -384,7 +393,7 @@ class BootService(MultiService):
         opened: list[WantedSocket] = []
         try:
             wanted = self._wanted()
-            waits_again = (before.settings.dhcp, before.settings.dhcp6) != (new.settings.dhcp, new.settings.dhcp6)
+            waits_again = _dhcp_differs(before.settings, new.settings)
             rows = [row for row in wanted.values() if row.key not in present or (row.protocol is None and waits_again)]
             for row in rows:
                 closing = [*(key for key in present if key not in wanted), *(each.key for each in self._dropped)]
@@ -942,6 +951,10 @@ class _AddedSite:
     def protocol(self) -> Any:
         """Return the site."""
         return self.site
+
+
+def _dhcp_differs(one: Settings, other: Settings) -> bool:
+    return not (same_values(one.dhcp, other.dhcp) and same_values(one.dhcp6, other.dhcp6))
 
 
 def _overlap(one: SocketKey, other: SocketKey) -> bool:

@@ -653,10 +653,8 @@ vendor-class = "Mine"
     ("before", "after", "where"),
     [
         ("", "", []),
-        ("10.77.0.150", "10.77.0.151", ["dhcp.subnet"]),
-        ("10.77.0.9", "10.77.0.8", ["dhcp.subnet"]),
-        ('"phone"', '"Phone"', ["dhcp.class"]),
-        ("fd77::200", "fd77::201", ["dhcp6.subnet"]),
+        ("10.77.0.150", "10.77.0.151", []),
+        ('mode = "server"\n[[dhcp.sub', 'mode = "server"\nprobe-seconds = 0.3\n[[dhcp.sub', ["dhcp.probe-seconds"]),
         ('"Mine"', '"mine"', ["persona"]),
     ],
 )

@@ -189,32 +189,32 @@ class DHCPSettings:
     """UDP port of the PXE boot server."""
     answer_within_seconds: float = field(default=0.8, validator=within(0.05, 60, "seconds"), metadata={"toml": Seconds})
     """For all resolvers together, 50 ms to 60 s. iPXE sends a request to port 4011 only twice, one second apart."""
-    authoritative: bool = field(default=False, metadata=RESTART)
+    authoritative: bool = False
     """This is the only DHCP server here: a client that requests an address without a lease here gets it if it is free,
     or else a NAK at once. Otherwise such requests are ignored."""
-    identify_by: str = field(default="hardware", validator=one_of("hardware", "client-id"), metadata=RESTART)
+    identify_by: str = field(default="hardware", validator=one_of("hardware", "client-id"))
     """What identifies a client. `"hardware"`: the address of the network card, so that firmware, boot program and
     system get one address. `"client-id"`: option 61 where it is sent (RFC 2131), for several clients on one card."""
-    foreign_networks: bool = field(default=False, metadata=RESTART)
+    foreign_networks: bool = False
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not set this."""
     probe_seconds: float = field(default=0.2, validator=within(0, 5, "seconds"), metadata={"toml": Seconds, **RESTART})
     """Conflict detection: how long bootfw waits for a reply when it probes an address before it offers it to a new
     client, 0 to 5 s; by ARP on networks of this machine, by ping behind relays. 0: no probe. ROMs retry after 1 s."""
-    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"), metadata=RESTART)
+    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
     """Unknown clients that are given an address in a second, for each interface, and for each relay and circuit; on an
     interface or relay with more than four times as many free addresses a quarter of these. Those we know are always
     served. 0: any number."""
     subnets: tuple[Subnet, ...] = field(
         default=(),
         converter=_subnets,
-        metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet, **RESTART},
+        metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet},
     )
     """The subnets that addresses are given in, `[[dhcp.subnet]]`; see below."""
     classes: tuple[HostClass, ...] = field(
         default=(),
         converter=_classes,
-        metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass, **RESTART},
+        metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass},
     )
     """Options for kinds of clients, `[[dhcp.class]]`; see below. A later one wins over an earlier one."""
 
@@ -245,22 +245,22 @@ class DHCP6Settings:
     """UDP port of the clients, which replies are sent to."""
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
-    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"), metadata=RESTART)
+    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
     """Unknown clients that are given an address in a second, for each interface, and for each relay and port. Those we
     know are always served. 0: any number."""
-    foreign_networks: bool = field(default=False, metadata=RESTART)
+    foreign_networks: bool = False
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not set this."""
     subnets: tuple[Subnet6, ...] = field(
         default=(),
         converter=_subnets6,
-        metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6, **RESTART},
+        metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6},
     )
     """The subnets that addresses are given in, `[[dhcp6.subnet]]`; see below."""
     classes: tuple[HostClass6, ...] = field(
         default=(),
         converter=_classes6,
-        metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass6, **RESTART},
+        metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass6},
     )
     """Options for kinds of clients, `[[dhcp6.class]]`; see below. A later one wins over an earlier one."""
 

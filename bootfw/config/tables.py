@@ -262,3 +262,14 @@ def _reason(error: BaseException) -> str:
     """What a validator says, without the name of the field: the path has that."""
     text = str(error.args[0]) if error.args else type(error).__name__
     return text.split("' ", 1)[-1] if text.startswith("'") else text
+
+
+def same_values(one: Any, other: Any) -> bool:
+    """Whether two settings were made of the same values. Subnets and classes are compared by their fields: as objects,
+    each is equal to itself only."""
+    if isinstance(one, tuple | list):
+        return type(one) is type(other) and len(one) == len(other) and all(map(same_values, one, other))
+    if attrs.has(type(one)):
+        names = [each.name for each in attrs.fields(type(one)) if each.init]
+        return type(one) is type(other) and all(same_values(getattr(one, name), getattr(other, name)) for name in names)
+    return bool(one == other)

@@ -418,6 +418,14 @@ class LeaseBooks(Generic[S, C]):
         place[0].restore(lease)
         return True
 
+    def take_over(self, before: "LeaseBooks[S, C]", now: float) -> list[Lease]:
+        """Enter the leases of another server, and its own addresses.
+
+        :return: the leases of addresses that are in no subnet here.
+        """
+        self.own.update(before.own)
+        return [lease for lease in before.leases() if not self.restore(lease)]
+
     def release(self, address: str, now: float) -> tuple[Lease, ...]:
         """End the lease or the quarantine of *address*.
 

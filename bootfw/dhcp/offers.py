@@ -87,6 +87,17 @@ class Offers:
         binding.offered_until = now + OFFER_SECONDS
         self._book.enter(binding, now)
 
+    def offered(self, now: float) -> list[Binding[Subnet]]:
+        """What is offered now."""
+        return [binding for binding in self._offered.values() if binding.offered_until > now]
+
+    def take_over(self, binding: Binding[Subnet], before: Binding[Subnet]) -> None:
+        """Keep *binding* for the client that another server has offered it to as *before*."""
+        self._offered[before.offered_to] = binding
+        binding.offered_to, binding.offered_until = before.offered_to, before.offered_until
+        binding.probed = before.probed
+        self._book.enter(binding, 0.0)
+
     def withdraw(self, client: Client, now: float) -> None:
         """End the offer to *client*, which takes that of another server."""
         binding = self._offered.get(client.key)

@@ -108,6 +108,16 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
         binding.probed = True
         return ()
 
+    def take_over(self, before: LeaseBooks[Subnet, Offers], now: float) -> list[Lease]:
+        """See LeaseBooks. The offers are kept for their clients, where the address is still given."""
+        left = super().take_over(before, now)
+        for book in before.books:
+            for binding in book.choice.offered(now):
+                found = self.known(binding.address)
+                if found is not None:
+                    found[0].choice.take_over(found[1], binding)
+        return left
+
     def _place(
         self, message: Message, arrival: Arrival, agent: Mapping[int, bytes]
     ) -> tuple[LeaseBook[Subnet, Offers], Subnet] | None:

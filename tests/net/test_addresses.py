@@ -8,7 +8,7 @@ import firmware
 import pytest
 from attrs import define, evolve
 from dhcpports import server_port
-from leasing import pool
+from leasing import pool, subnet
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import capturedLogs
 from zope.interface import implementer
@@ -578,6 +578,17 @@ def test_an_address_is_probed_before_it_is_offered(lab: Lab, probe: Probe) -> No
     [ack] = lab.broadcast(selecting(firmware.IPXE_ROM, offer))
     assert ack.yiaddr == FIRST
     assert lab.store.commits[0][0].address == FIRST
+
+
+@on_our_port
+def test_a_client_whose_probe_is_pending_is_served_by_what_a_reload_brought(lab: Lab, probe: Probe) -> None:
+    assert lab.broadcast(firmware.BIOS_ROM.message()) == []
+    lab.protocol.use_addresses(AddressServer([subnet(pool=["10.77.0.150"])]))
+    probe.answer(FIRST)
+    assert lab.heard() == [], "the address that it gets now is probed too"
+    probe.answer("10.77.0.150")
+    [offer] = lab.heard()
+    assert offer.yiaddr == "10.77.0.150"
 
 
 @on_our_port

@@ -121,6 +121,26 @@ def test_reservations_of_both_families_are_those_of_their_server(host: MemoryHos
     assert len(logs) == 2
 
 
+def test_leases_of_both_families_stay_when_the_settings_change(host: MemoryHost, store: MemoryStore) -> None:
+    now = host.seconds()
+    kept = [
+        Lease(address, client, "", LeaseState.ACTIVE, now, now + 3600)
+        for address, client in (("10.77.0.105", b"h\1one"), ("fd77::105", b"one"), ("fd78::105", b"two"))
+    ]
+    store.commit(kept)
+    both = settings6(Subnet6(network="fd77::/64"), Subnet6(network="fd78::/64"))
+    made = Leasing(host, store, settings(), lambda event: None, both)
+    made.use(settings(subnet(lease_seconds=60)), settings6(Subnet6(network="fd77::/64")))
+    assert set(made._leases()) == set(kept), "a clock that is set stores all of them again"
+    assert [lease.address for lease in made.server.leases()] == ["10.77.0.105"]
+    assert [lease.address for lease in present(made.server6).leases()] == ["fd77::105"]
+    made.use(settings(), DHCP6Settings())
+    assert [made.server6] == [None]
+    made.use(settings(), both)
+    assert {lease.address for lease in present(made.server6).leases()} == {"fd77::105", "fd78::105"}
+    assert set(made._leases()) == set(kept)
+
+
 # Networks that are not ours
 
 ELSEWHERE = "203.0.113.0/24"  # RFC 5737: nobody has it

@@ -64,6 +64,20 @@ class LeaseControl:
         self._store = store
         self._reservations = list(reservations)
 
+    def use(self, server: AddressServer, server6: AddressServer6 | None) -> list[ValueError]:
+        """Show and change these servers from now on, and enter the reservations of the store.
+
+        :return: why some don't fit; they stay in the store.
+        """
+        self._server, self._server6 = server, server6
+        errors = []
+        for reservation in self._reservations:
+            try:
+                server_for(reservation, server, server6).reserve(reservation)
+            except ValueError as error:
+                errors.append(error)
+        return errors
+
     def operations(self) -> Mapping[str, Operation]:
         """For listen_control()."""
         return {

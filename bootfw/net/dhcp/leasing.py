@@ -1,7 +1,7 @@
 """The leases of a running server: loaded from the store, committed to it, and shown to the operator."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
@@ -48,16 +48,11 @@ class Leasing:
         publish: Callable[[Event], None],
         dhcp6: DHCP6Settings | None = None,
     ) -> None:
-        gives6 = dhcp6 is not None and dhcp6.mode == "server"
-        self.server = AddressServer(
-            settings.subnets,
-            classes=settings.classes,
-            authoritative=settings.authoritative,
-            by_client_id=settings.identify_by == "client-id",
-            admit=RateLimit(settings.new_clients_per_second or math.inf).admit,
-        )
-        self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and gives6 else None
+        self.server = _server4(settings)
+        self.server6 = server6 = _server6(dhcp6)
         """The DHCPv6 address server; None: DHCPv6 assigns no addresses."""
+        self._outside: dict[str, Lease] = {}
+        """Address -> the lease of one that is in no subnet, which a reload may bring back."""
         self._store = store = WallTimeLeases(store, reactor.seconds, shift_of(reactor), self._leases)
         self.journal = Journal(store, publish, reactor)
         self._clock = reactor
@@ -65,18 +60,15 @@ class Leasing:
         self.probe: ArpProbe | None = None
         self.ping: IcmpProbe | None = None
         try:
-            for lease in store.load():
-                self.server.restore(lease)
-                if server6 is not None:
-                    server6.restore(lease)
+            self._restore(store.load())
             kept = tuple(store.reservations())
             for reservation in kept:
                 try:
                     server_for(reservation, self.server, server6).reserve(reservation)
                 except ValueError as error:
                     self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
-            control = LeaseControl(reactor, self.server, store, kept, server6, store.by_wall)
-            self.operations: Mapping[str, Operation] = control.operations()
+            self._control = LeaseControl(reactor, self.server, store, kept, server6, store.by_wall)
+            self.operations: Mapping[str, Operation] = self._control.operations()
             """The operations of ``bootfw leases``."""
         except BaseException:
             store.close()
@@ -97,7 +89,30 @@ class Leasing:
                 probe.close()
         return maybeDeferred(self._store.close)
 
+    def use(self, settings: DHCPSettings, dhcp6: DHCP6Settings) -> None:
+        """Give addresses by other settings from now on.
+
+        Leases, offers and quarantines stay, and so do the reservations that were made while running. A lease of an
+        address that is in no subnet now is in the store until it ends, and counts again if its subnet comes back.
+        """
+        now = self._clock.seconds()
+        before, before6 = self.server, self.server6
+        self.server, self.server6 = _server4(settings), _server6(dhcp6)
+        left = [*self._outside.values(), *self.server.take_over(before, now)]
+        if before6 is not None:
+            left += before6.leases() if self.server6 is None else self.server6.take_over(before6, now)
+        self._outside = {}
+        self._restore(lease for lease in left if lease.expires > now)
+        for error in self._control.use(self.server, self.server6):
+            self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
+
+    def _restore(self, leases: Iterable[Lease]) -> None:
+        for lease in leases:
+            if not (self.server.restore(lease) or (self.server6 is not None and self.server6.restore(lease))):
+                self._outside[lease.address] = lease
+
     def _leases(self) -> Iterator[Lease]:
+        yield from self._outside.values()
         yield from self.server.leases()
         if self.server6 is not None:
             yield from self.server6.leases()
@@ -144,7 +159,19 @@ class Leasing:
             self._log.warn("addresses are not probed before they are offered: {where}", where="; ".join(barred))
 
 
-def _server6(settings: DHCP6Settings) -> AddressServer6:
+def _server4(settings: DHCPSettings) -> AddressServer:
+    return AddressServer(
+        settings.subnets,
+        classes=settings.classes,
+        authoritative=settings.authoritative,
+        by_client_id=settings.identify_by == "client-id",
+        admit=RateLimit(settings.new_clients_per_second or math.inf).admit,
+    )
+
+
+def _server6(settings: DHCP6Settings | None) -> AddressServer6 | None:
+    if settings is None or settings.mode != "server":
+        return None
     admission = RateLimit(settings.new_clients_per_second or math.inf)
     return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
 

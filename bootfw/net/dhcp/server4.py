@@ -75,6 +75,11 @@ class Server4(DHCPPort):
         """Address -> the latest request of the client whose OFFER waits for the probe of that address."""
         self._no_reply = NoReplyReports(services.publish, self.malformed)
 
+    def use_addresses(self, addresses: AddressServer) -> None:
+        """Have *addresses* decide from now on, also for requests whose address is being probed."""
+        self._addresses = addresses
+        self._reply_cache = ReplyCache(subnet for book in addresses.books for subnet in book.subnets)
+
     def close(self) -> None:
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
         super().close()

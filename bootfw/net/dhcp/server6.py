@@ -34,6 +34,10 @@ class Server6(DHCPPort):
         self._journal = journal
         self._no_reply = NoReplyReports(services.publish, self.malformed)
 
+    def use_addresses(self, addresses: AddressServer6) -> None:
+        """Have *addresses* decide from now on."""
+        self._addresses = addresses
+
     def close(self) -> None:
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
         super().close()

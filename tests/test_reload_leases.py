@@ -1,0 +1,230 @@
+"""A DHCP server whose subnets, pools, options and classes change while clients have leases."""
+
+from collections.abc import Iterator
+from socket import inet_aton
+from typing import Any
+
+import pytest
+from attrs import define, evolve, field
+from leasing import subnet
+from zope.interface import implementer
+
+from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
+from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.subnet import Host, Subnet
+from bootfw.events import Event, RequestIgnored
+from bootfw.interfaces import IBootObserver
+from bootfw.lease import LeaseState
+from bootfw.service import BootService
+from bootfw.stores.memory import MemoryStore
+from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType, pack, parse
+
+SERVER = "10.77.0.1"
+DISCOVER, REQUEST = 1, 3
+OFFER, ACK, NAK = MessageType.OFFER, MessageType.ACK, MessageType.NAK
+LEASE_TIME, NTP = 51, 42
+
+
+@implementer(IBootObserver)
+@define(eq=False)
+class Seen:
+    events: list[Event] = field(factory=list)
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+
+
+@define(eq=False)
+class Lab:
+    """A server, and the wire of its clients."""
+
+    network: MemoryNetwork
+    service: BootService
+    store: MemoryStore
+    seen: Seen
+
+    def reload(self, *subnets: Subnet, **others: Any) -> None:
+        settings = self.service.settings
+        dhcp = evolve(settings.dhcp, subnets=subnets, **others)
+        self.service.reload(evolve(settings, dhcp=dhcp), [], [], Fixed())
+
+    def client(self, number: int, **header: Any) -> "Client":
+        return Client(self, number, header)
+
+    def states(self) -> dict[str, LeaseState]:
+        return {lease.address: lease.state for lease in self.store.load()}
+
+
+@define(eq=False)
+class Client:
+    """One network interface of a system."""
+
+    lab: Lab
+    number: int
+    header: dict[str, Any]
+    address: str = ""
+
+    def says(
+        self, kind: int, options: dict[int, bytes] | None = None, to: str = "255.255.255.255", **header: Any
+    ) -> Any:
+        """The reply; None: there is none."""
+        host = self.lab.network.host(*([self.address] if self.address else []))
+        port = FakePeer(host, 67 if self.header else 68)
+        chaddr = b"\2\0" + self.number.to_bytes(4, "big")
+        fields = {"op": BOOTREQUEST, "xid": self.number, "chaddr": chaddr, "flags": 0x8000, **self.header, **header}
+        message = Message(**fields, options={53: bytes((kind,)), 55: bytes((1, 3, NTP)), **(options or {})})
+        port.send(pack(message, 548), (to, 67))
+        self.lab.network.advance(0.01)
+        replies = [parse(received.data) for received in port.take() if received.data[0] == 2]
+        port.close()
+        self.lab.network.hosts.remove(host)
+        return replies[0] if replies else None
+
+    def offered(self) -> str:
+        reply = self.says(DISCOVER)
+        assert reply.message_type is OFFER
+        address: str = reply.yiaddr
+        return address
+
+    def selects(self, address: str) -> Any:
+        return self.says(REQUEST, {50: inet_aton(address), 54: inet_aton(SERVER)})
+
+    def boots_by_relay(self) -> str:
+        address = self.offered()
+        assert self.selects(address).message_type is ACK
+        return address
+
+    def boots(self) -> str:
+        address = self.offered()
+        assert self.selects(address).message_type is ACK
+        self.address = address
+        return address
+
+    def renews(self) -> Any:
+        """The ACK or NAK."""
+        return self.says(REQUEST, to=SERVER, ciaddr=self.address, flags=0)
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    network, store, seen = MemoryNetwork(), MemoryStore(), Seen()
+    host = network.host(SERVER, rich=True)
+    settings = Settings(
+        tftp=TFTPSettings(listen=()),
+        dhcp=DHCPSettings(mode="server", subnets=(subnet(), other()), foreign_networks=True),
+    )
+    service = BootService(host, settings=settings, store=store, observers=[seen])
+    service.startService()
+    yield Lab(network, service, store, seen)
+    network.result_of(service.stopService())
+    assert network.leaks() == []
+
+
+def other(**changed: Any) -> Subnet:
+    """10.78.0.0/24 with a pool of one address."""
+    return Subnet(**{"network": "10.78.0.0/24", "pool": ["10.78.0.100"], "relays": ["10.78.0.1"], **changed})
+
+
+def test_a_client_renews_before_and_after_and_gets_the_new_options(lab: Lab) -> None:
+    client = lab.client(1)
+    address = client.boots()
+    before = client.renews()
+    port = lab.network.hosts[0].port_for(SERVER, 67)
+    lab.reload(subnet(lease_seconds=7200, options={"ntp-servers": "10.77.0.5"}), other())
+    assert lab.network.hosts[0].port_for(SERVER, 67) is port
+    after = client.renews()
+    assert (before.message_type, after.message_type, after.yiaddr) == (ACK, ACK, address)
+    assert (before.options[LEASE_TIME], after.options[LEASE_TIME]) == (
+        (3600).to_bytes(4, "big"),
+        (7200).to_bytes(4, "big"),
+    )
+    assert (before.options.get(NTP), after.options[NTP]) == (None, inet_aton("10.77.0.5"))
+    assert lab.client(2).boots() != address, "it is still leased"
+    [record] = [each for each in lab.service.operations()["leases"]({}) if each["address"] == address]
+    assert record["mac"] == "02:00:00:00:00:01"
+
+
+def test_a_class_and_a_reservation_are_applied(lab: Lab) -> None:
+    kind = HostClass(vendor_class="phone", options={"ntp-servers": "10.77.0.6"})
+    reserved = subnet(hosts=[Host(mac="02:00:00:00:00:03", address="10.77.0.9")])
+    lab.reload(reserved, other(), classes=(kind,))
+    assert lab.client(3).boots() == "10.77.0.9"
+    reply = lab.client(4).says(DISCOVER, {60: b"phone"})
+    assert reply.options[NTP] == inet_aton("10.77.0.6")
+
+
+def test_a_client_whose_address_is_in_no_pool_any_more_moves_when_it_renews(lab: Lab) -> None:
+    client = lab.client(1)
+    assert client.boots() == "10.77.0.100"
+    lab.reload(subnet(pool=["10.77.0.150-10.77.0.159"]), other())
+    assert client.renews().message_type is NAK
+    assert client.boots() == "10.77.0.150"
+    assert client.renews().message_type is ACK
+    assert lab.states() == {"10.77.0.100": LeaseState.RELEASED, "10.77.0.150": LeaseState.ACTIVE}
+
+
+def test_an_offer_is_kept_for_its_client(lab: Lab) -> None:
+    client, second = lab.client(1), lab.client(2)
+    address = client.offered()
+    lab.reload(subnet(lease_seconds=7200), other())
+    assert second.offered() != address
+    reply = client.selects(address)
+    assert (reply.message_type, reply.yiaddr) == (ACK, address)
+
+
+def test_an_offer_of_an_address_that_is_not_given_any_more_is_refused(lab: Lab) -> None:
+    client = lab.client(1)
+    address = client.offered()
+    lab.reload(subnet(pool=["10.77.0.150-10.77.0.159"]), other())
+    assert client.selects(address).message_type is NAK
+    assert client.boots() == "10.77.0.150"
+
+
+def test_a_lease_of_a_subnet_that_is_dropped_ends_by_its_time(lab: Lab) -> None:
+    """As with Kea: the server does not answer there, and the lease stays in the store."""
+    client = lab.client(1, giaddr="10.78.0.1")
+    client.address = "10.78.0.1"  # replies go to the relay
+    address = client.boots_by_relay()
+    lab.reload(subnet())
+    assert client.says(DISCOVER) is None
+    assert [event.mac for event in lab.seen.events if isinstance(event, RequestIgnored)] == ["02:00:00:00:00:01"]
+    assert lab.states() == {address: LeaseState.ACTIVE}
+
+
+def test_a_lease_counts_again_when_its_subnet_comes_back(lab: Lab) -> None:
+    client, second = lab.client(1, giaddr="10.78.0.1"), lab.client(2, giaddr="10.78.0.1")
+    client.address = second.address = "10.78.0.1"
+    address = client.boots_by_relay()
+    lab.reload(subnet())
+    lab.reload(subnet(lease_seconds=7200))
+    lab.reload(subnet(), other())
+    assert second.says(DISCOVER) is None, "the only address is leased"
+    reply = client.selects(address)
+    assert (reply.message_type, reply.yiaddr) == (ACK, address)
+
+
+def test_a_lease_that_has_ended_meanwhile_does_not_come_back(lab: Lab) -> None:
+    client, second = lab.client(1, giaddr="10.78.0.1"), lab.client(2, giaddr="10.78.0.1")
+    client.address = second.address = "10.78.0.1"
+    address = client.boots_by_relay()
+    lab.reload(subnet())
+    lab.network.advance(3601)
+    lab.reload(subnet(), other())
+    assert second.boots_by_relay() == address
+
+
+def test_a_reservation_that_was_made_while_running_stays(lab: Lab) -> None:
+    lab.network.result_of(lab.service.operations()["reserve"]({"address": "10.77.0.8", "mac": "02:00:00:00:00:05"}))
+    lab.reload(subnet(lease_seconds=7200), other())
+    assert lab.client(5).boots() == "10.77.0.8"
+    listed = {each["address"]: each["origin"] for each in lab.service.operations()["reservations"]({})}
+    assert listed == {"10.77.0.8": "command"}
+
+
+def test_the_counts_are_those_of_the_new_subnets(lab: Lab) -> None:
+    lab.client(1).boots()
+    lab.reload(subnet(pool=["10.77.0.100-10.77.0.101"]))
+    leases, free = lab.service.lease_counts()
+    assert (leases["10.77.0.0/24", "active"], free) == (1, {("10.77.0.0/24",): 1})
