@@ -3,6 +3,7 @@
 It serves files on the sockets that the main process has opened, and ends with the main process.
 """
 
+import os
 import signal
 import socket
 import sys
@@ -22,15 +23,15 @@ from bootfw.errors import BootfwError
 from bootfw.net.clock import monotonic
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.tftp.handover import AdoptedTransfer
-from bootfw.net.workers.channel import Channel, Incoming, Outgoing
-from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
+from bootfw.net.workers.channel import Channel, Incoming, IncomingSockets, Outgoing
+from bootfw.net.workers.supervisor import FIRST_SOCKET, TERMINAL_SIGNALS
 from bootfw.net.workers.worker import EventPipe, GivenSockets, PortKey
 from bootfw.reload import with_fixed
 from bootfw.service import BootService
 from bootfw.values import Address
 
-_FROM, _TO = 3, 4
-"""Descriptors: the pipe that this process reads, and the one that it writes."""
+_FROM, _TO, _SOCKETS = 3, 4, 5
+"""Descriptors: the pipe that this process reads, the one that it writes, and the connection that sockets come by."""
 
 
 POSITIONS_EVERY = 0.25
@@ -49,6 +50,7 @@ class Program:
     _count: int = field(init=False)
     """How many workers share the memory for cached files."""
     _service: BootService | None = field(default=None, init=False)
+    _given: GivenSockets | None = field(default=None, init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _timed: Any = field(default=None, init=False)
     """The reactor, with a monotonic clock."""
@@ -63,8 +65,17 @@ class Program:
         self.channel = Channel(self._received)
         self.channel.makeConnection(Outgoing(reactor, _TO, self._lost))  # type: ignore[no-untyped-call]
         Incoming(reactor, _FROM, self.channel.dataReceived, self._end)
+        IncomingSockets(reactor, _SOCKETS, self._replace_socket)
         reactor.run()
         return 0
+
+    def _replace_socket(self, number: int, descriptor: int) -> None:
+        """Serve another socket in place of that one: its interface was deleted and made again."""
+        if self._given is None:
+            os.dup2(descriptor, FIRST_SOCKET + number, inheritable=False)
+        else:
+            self._given.replace(number, descriptor)
+        os.close(descriptor)
 
     def _received(self, kind: str, values: tuple[Any, ...]) -> None:
         if kind == "prepare":
@@ -99,13 +110,14 @@ class Program:
         transport: Any = self.channel.transport
         transport.registerProducer(events, True)
         parts = self._parts
+        self._given = given = GivenSockets(timed, sockets)
         self._service = service = BootService(
             timed,
             settings=self._served(parts.settings),
             backends=parts.backends,
             watchdog=parts.watchdog[1],
             event_sink=events,
-            sockets=GivenSockets(timed, sockets),
+            sockets=given,
             broadcast=self.channel.send,
             recordings=state_directory(parts.settings.state_dir) / "recordings",
         )

@@ -289,6 +289,11 @@ class Bindings:
             return False
         if index == wanted.index:
             return True
+        if isinstance(wanted.port, SharedPort) and wanted.index:
+            if not wanted.port.reopen():
+                return False
+            wanted.index = index_of(wanted.interface)
+            return True
         sockets = wanted.sockets()
         _refuse_other_holders(sockets, wanted)
         for sock in sockets:

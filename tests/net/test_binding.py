@@ -506,8 +506,59 @@ def test_the_sockets_of_several_processes_wait_together(hosts: tuple[Host, Host]
     with hosts[0].inside():
         bindings.look()  # it sees both changes at once
     assert all(sock.getsockopt(socket.SOL_SOCKET, 25, 16).startswith(b"s9\0") for sock in wanted.sockets())
+    assert all(shares_of(hosts, wanted)), "each socket gets some of the clients"
     bindings.close()
     wanted.port.stopListening()
+
+
+def shares_of(hosts: tuple[Host, Host], wanted: WantedSocket) -> list[int]:
+    """How many of 64 clients each socket gets."""
+    with hosts[1].inside():
+        clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(64)]
+    for client in clients:
+        client.sendto(b"request", ("10.9.9.1", PORT))
+        client.close()
+    return [received(sock) for sock in wanted.sockets()]
+
+
+def received(sock: socket.socket) -> int:
+    count = 0
+    with suppress(BlockingIOError):
+        while sock.recv(100):
+            count += 1
+    return count
+
+
+def test_the_clients_are_spread_over_the_processes_again(hosts: tuple[Host, Host], watched: Watched) -> None:
+    """A bound socket that is bound to another interface leaves its SO_REUSEPORT group."""
+    wire(hosts)
+    bindings = Bindings(watched.reactor, lambda event: None, follow=True, opens_later=False)
+    with hosts[0].inside():
+        port = open_shared("tftp", "0.0.0.0", PORT, 2, "s9")
+        bindings.add(
+            WantedSocket(
+                *("tftp", ("0.0.0.0", PORT), "s9", False, lambda: port, False),
+                lambda: "" if index_of("s9") else "no interface s9",
+                lambda wanted: None,
+            )
+        )
+        bindings.start()
+    (wanted,) = bindings
+    descriptors = [sock.fileno() for sock in port.sockets]
+    sent_on: list[str] = []
+    port.on_reopened = lambda: sent_on.append("reopened")
+    for times in (1, 2):
+        hosts[0].ip("link", "delete", "s9")
+        watched.until(lambda: not bindings.ready)
+        wire(hosts)
+        watched.until(lambda: bindings.ready)
+        assert len(sent_on) == times
+        shares = shares_of(hosts, wanted)
+        assert sum(shares) == 64
+        assert all(shares)
+        assert [sock.fileno() for sock in port.sockets] == descriptors
+    bindings.close()
+    port.stopListening()
 
 
 def test_a_port_that_another_program_holds_ends_the_start(private_reactor: EPollReactor) -> None:

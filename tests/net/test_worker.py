@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve, field
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 
 from bootfw.backends.memory import MemoryBackend
@@ -21,7 +24,8 @@ from bootfw.events import (
     TransferRefused,
 )
 from bootfw.net.tftp.listener import TFTPProtocol
-from bootfw.net.workers.channel import Channel, packed
+from bootfw.net.udp.sockets import open_socket
+from bootfw.net.workers.channel import Channel, IncomingSockets, packed, send_socket, socket_connection
 from bootfw.net.workers.worker import MAX_QUEUED, EventPipe, GivenSockets
 from bootfw.service import BootService
 from bootfw.testing import MemoryNetwork, TFTPClient
@@ -204,3 +208,69 @@ class Nowhere:
 
     def flush(self) -> None:
         """See EventSink."""
+
+
+# Sockets in place of others
+
+
+@define(eq=False)
+class Taking(DatagramProtocol):
+    """Keeps what arrives."""
+
+    noisy = False
+    received: list[bytes] = field(factory=list)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.received.append(datagram)
+
+
+def test_a_worker_serves_a_socket_that_it_gets_in_place_of_another(
+    private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
+    """It comes by the connection for sockets, and the port goes on with it."""
+    first, second = (open_socket("127.0.0.1", 0)[0] for _ in range(2))
+    before, now = first.getsockname(), second.getsockname()
+    other = socket.socket()
+    given = GivenSockets(
+        private_reactor, {("http", ("0.0.0.0", 80), ""): other, ("tftp", ("127.0.0.1", 69), ""): first}
+    )
+    protocol = Taking()
+    port = given.listen("tftp", ("127.0.0.1", 69), protocol, "", None)
+    descriptor = port.fileno()
+
+    def taken(number: int, found: int) -> None:
+        given.replace(number, found)
+        os.close(found)
+
+    ours, theirs = socket_connection()
+    incoming = IncomingSockets(private_reactor, theirs.fileno(), taken)
+    theirs.detach()
+    send_socket(ours, 1, second)
+    second.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        turn_until(lambda: port.getHandle().getsockname() == now)
+        client.sendto(b"for the new one", now)
+        turn_until(lambda: protocol.received)
+        assert protocol.received == [b"for the new one"]
+        assert port.fileno() == descriptor
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+            again.bind(before)  # nobody has the old one any more
+        ours.close()
+        turn_until(lambda: incoming not in private_reactor.getReaders())
+    other.close()
+    stopped = port.stopListening()
+    turn_until(lambda: stopped.called)
+
+
+def test_a_socket_that_comes_before_the_port_is_served_later(
+    private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
+    first, second = (open_socket("127.0.0.1", 0)[0] for _ in range(2))
+    now = second.getsockname()
+    given = GivenSockets(private_reactor, {("tftp", ("127.0.0.1", 69), ""): first})
+    given.replace(0, second.fileno())
+    second.close()
+    port = given.listen("tftp", ("127.0.0.1", 69), Taking(), "", None)
+    assert port.getHandle().getsockname() == now
+    stopped = port.stopListening()
+    turn_until(lambda: stopped.called)

@@ -1,7 +1,9 @@
 """The main process's side of workers, with fake processes: when they get their sockets, and how they are replaced."""
 
 import errno
+import os
 import socket
+from functools import partial
 from typing import Any, NoReturn
 
 import pytest
@@ -14,8 +16,9 @@ from twisted.python.failure import Failure
 
 from bootfw.events import Event, WorkerLost
 from bootfw.net.tftp.handover import Handover
-from bootfw.net.workers.channel import Channel, packed
+from bootfw.net.workers.channel import Channel, packed, socket_connection
 from bootfw.net.workers.packetqueries import WAIT
+from bootfw.net.workers.sharedport import open_shared
 from bootfw.net.workers.supervisor import Workers
 from bootfw.values import Address
 from bootfw.wire.pcapng import Datagram
@@ -379,3 +382,28 @@ def test_a_stop_does_not_wait_for_packets(workers: Workers, serving: list[Proces
     serving[0].say("packets", 0, [PACKET])
     workers.stopService()
     assert found == [[PACKET]]
+
+
+def test_a_process_gets_the_sockets_that_were_opened_again(workers: Workers, serving: list[Process]) -> None:
+    port = open_shared("tftp", "127.0.0.1", 0, 2)
+    port.on_reopened = partial(workers._reopened, port)
+    workers._ports.append(port)
+    ours, theirs = socket_connection()
+    workers._workers[1].connection = ours
+    workers._workers[0]._close_connection()
+    inode = os.fstat(port.sockets[1].fileno()).st_ino
+    port.on_reopened()
+    message, descriptors, _, _ = socket.recv_fds(theirs, 4, 1)
+    assert message == bytes(4)
+    assert os.fstat(descriptors[0]).st_ino == inode
+    os.close(descriptors[0])
+    theirs.close()
+    port.on_reopened()  # that process has ended, which is no error
+    port.stopListening()
+
+
+def test_the_connection_for_sockets_ends_with_the_process(workers: Workers, reactor: Reactor) -> None:
+    first = workers._workers[0]
+    assert first.connection is not None
+    reactor.processes[0].end()
+    assert first.connection is None

@@ -1,12 +1,17 @@
-"""Messages between the processes of one server: pickled, with a length prefix. Both ends run the same code."""
+"""Messages between the processes of one server: pickled, with a length prefix. Both ends run the same code.
+
+Sockets go by a connection of their own, since a pipe does not carry descriptors.
+"""
 
 import os
 import pickle
+import socket
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import fdesc
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionDone
 from twisted.protocols.basic import Int32StringReceiver
 
 Received = Callable[[str, tuple[Any, ...]], None]
@@ -99,3 +104,45 @@ class Outgoing(_Pipe):
     def writeSomeData(self, data: bytes) -> Any:
         """See FileDescriptor."""
         return fdesc.writeToFD(self._descriptor, data)
+
+
+def send_socket(connection: socket.socket, number: int, sock: socket.socket) -> None:
+    """Send a socket by a connection of socket_connection().
+
+    :param number: which one of the other process it replaces.
+    :raise OSError: that process has ended.
+    """
+    socket.send_fds(connection, [number.to_bytes(4)], [sock.fileno()])
+
+
+def socket_connection() -> tuple[socket.socket, socket.socket]:
+    """Return two ends of a connection that carries sockets: (ours, that of the other process)."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+class IncomingSockets(_Pipe):
+    """The receiving end of a connection that carries sockets.
+
+    :param received: called with (number, descriptor) of each.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int, received: Callable[[int, int], None]) -> None:
+        super().__init__(reactor, descriptor, lambda: None)
+        self._connection = socket.socket(fileno=os.dup(descriptor))
+        self._received = received
+        self.startReading()  # type: ignore[no-untyped-call]
+
+    def doRead(self) -> Any:
+        """See IReadDescriptor."""
+        message, descriptors, _, _ = socket.recv_fds(self._connection, 4, 1)
+        if not descriptors:
+            return ConnectionDone()
+        self._received(int.from_bytes(message), descriptors[0])
+        return None
+
+    def connectionLost(self, reason: Any) -> None:
+        """See IFileDescriptor."""
+        super().connectionLost(reason)
+        self._connection.close()

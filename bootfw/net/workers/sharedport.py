@@ -1,9 +1,11 @@
 """A port that several processes share by SO_REUSEPORT."""
 
+import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
 
@@ -21,6 +23,27 @@ class SharedPort:
     sockets: list[socket.socket]
     device: str = ""
     """The interface that it is bound to; "": all of them."""
+    on_reopened: Callable[[], None] = field(default=lambda: None, init=False)
+    """Called when the sockets are other ones, with the same descriptors."""
+
+    def reopen(self) -> bool:
+        """Replace the sockets when their interface has been deleted and made again.
+
+        A bound socket leaves its SO_REUSEPORT group for good when it is bound to another interface, and one socket of
+        the port would get all that arrives.
+
+        :return: false: the interface is gone already.
+        :raise CannotListenError: see open_shared(); the old sockets stay.
+        """
+        port = self.getHost().port
+        opened = open_shared(self.service, self.configured[0], port, len(self.sockets), self.device)
+        with_port = all(sock.getsockname()[1] for sock in opened.sockets)
+        if with_port:
+            for old, new in zip(self.sockets, opened.sockets, strict=True):
+                os.dup2(new.fileno(), old.fileno(), inheritable=False)
+            self.on_reopened()
+        opened.stopListening()
+        return with_port
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """See IListeningPort."""

@@ -7,9 +7,11 @@ clients over them.
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import define, field
@@ -24,7 +26,7 @@ from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused, 
 from bootfw.net.alarm import Alarm
 from bootfw.net.listening import OwnSockets
 from bootfw.net.tftp.handover import AdoptedTransfer
-from bootfw.net.workers.channel import Channel, packed
+from bootfw.net.workers.channel import Channel, packed, send_socket, socket_connection
 from bootfw.net.workers.interim import InterimServer, Serve
 from bootfw.net.workers.packetqueries import PacketQueries
 from bootfw.net.workers.sharedport import SharedPort, open_shared
@@ -43,7 +45,10 @@ TERMINAL_SIGNALS = signal.SIGINT, signal.SIGHUP
 
 _TO, _FROM = 3, 4
 """Descriptors in the worker: the pipe that it reads, and the one that it writes."""
-_FIRST_SOCKET = 5
+_SOCKETS = 5
+"""The connection by which it gets sockets in place of those that it has."""
+FIRST_SOCKET = 6
+"""Those that it serves are numbered from here on."""
 
 
 def default_worker_count() -> int:
@@ -62,6 +67,8 @@ class _Worker(ProcessProtocol):
     """Fires when the worker was stopped and its process has ended."""
     _channel: Channel = field(init=False)
     _process: Any = field(default=None, init=False)
+    connection: socket.socket | None = field(default=None, init=False)
+    """Carries sockets to the process; None: there is none."""
     _loaded: object = field(default=None, init=False)
     """The configuration that the present process was started with."""
     interim: InterimServer | None = field(default=None, init=False)
@@ -156,8 +163,20 @@ class _Worker(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """See ProcessProtocol."""
+        self._close_connection()
         ended = isinstance(reason.value, ProcessDone)
         self.handle(Input.EXITED, "it ended by itself" if ended else reason.getErrorMessage().rstrip("."))
+
+    def send_socket(self, number: int, sock: socket.socket) -> None:
+        """Have the process serve *sock* in place of its socket with that number. One that starts later inherits it."""
+        if self.connection is not None:
+            with suppress(OSError):  # the process is about to end
+                send_socket(self.connection, number, sock)
+
+    def _close_connection(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
 
     def _received(self, kind: str, values: tuple[Any, ...]) -> None:
         if kind == "events":
@@ -177,6 +196,7 @@ class _Worker(ProcessProtocol):
         try:
             self._process = self._workers.spawn(self)
         except OSError as error:
+            self._close_connection()
             self.handle(Input.SPAWN_FAILED, f"it can't be started: {error.strerror or error}")
             return
         self._loaded = self._workers.configuration
@@ -294,8 +314,13 @@ class Workers(Service):
             return OwnSockets(self.reactor).listen(service, address, protocol, device, certificate)
         replaces = any((service, address, device) == (p.service, p.configured, p.device) for p in self._closing)
         opened = open_shared(service, *address, self.count, device, replaces=replaces)
+        opened.on_reopened = partial(self._reopened, opened)
         self._ports.append(opened)
         return opened
+
+    def _reopened(self, port: SharedPort) -> None:
+        for worker in self._workers:
+            worker.send_socket(self._ports.index(port), port.sockets[worker.number])
 
     # Processes
 
@@ -378,8 +403,9 @@ class Workers(Service):
         :raise OSError: the system has no room for it.
         """
         sockets = [port.sockets[worker.number] for port in self._ports]
-        descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r"}
-        descriptors |= {_FIRST_SOCKET + n: sock.fileno() for n, sock in enumerate(sockets)}
+        worker.connection, theirs = socket_connection()
+        descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r", _SOCKETS: theirs.fileno()}
+        descriptors |= {FIRST_SOCKET + n: sock.fileno() for n, sock in enumerate(sockets)}
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         # The process inherits the blocked signals, and unblocks them once it ignores them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
@@ -388,9 +414,10 @@ class Workers(Service):
                 worker, sys.executable, [sys.executable, "-m", self._module], env=environment, childFDs=descriptors
             )
         finally:
+            theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def memory(self) -> tuple[list[tuple[str, tuple[str, int], str, int]], list[tuple[str, tuple[Any, ...]]]]:
         """Return what a process needs to serve: (its ports and their descriptors, what the other workers know)."""
-        ports = [(p.service, p.configured, p.device, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
+        ports = [(p.service, p.configured, p.device, FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
         return ports, self._memory()

@@ -1,5 +1,6 @@
 """Connects the BootService of a worker to the main process: where its sockets come from and its events go."""
 
+import os
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -32,13 +33,30 @@ class GivenSockets:
 
     _reactor: Any
     _sockets: Mapping[PortKey, socket.socket]
+    """In the order of their numbers."""
+    _ports: dict[int, Any] = field(factory=dict, init=False)
+    """By descriptor."""
     follow_interfaces: bool = field(default=False, init=False)
 
     def listen(self, service: str, address: tuple[str, int], protocol: Any, device: str, certificate: Any) -> Any:
         """See SocketSource."""
-        return listen_on(
-            self._reactor, service, address, protocol, self._sockets[service, address, device], certificate
-        )
+        sock = self._sockets[service, address, device]
+        port = self._ports[sock.fileno()] = listen_on(self._reactor, service, address, protocol, sock, certificate)
+        return port
+
+    def replace(self, number: int, descriptor: int) -> None:
+        """Have the port of a socket serve another one. Its transfers go on.
+
+        :param number: of the socket.
+        """
+        old = list(self._sockets.values())[number].fileno()
+        port = self._ports.get(old)
+        reads = port is not None and port in self._reactor.getReaders()
+        if reads:
+            self._reactor.removeReader(port)
+        os.dup2(descriptor, old, inheritable=False)
+        if reads:
+            self._reactor.addReader(port)
 
 
 MAX_QUEUED = 20_000
