@@ -133,6 +133,8 @@ def test_it_answers_as_twisted_does(reader: Callable[[], Any], sent: list[bytes]
         [b"GET /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n13\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
         # The connection ends with the first response.
         [b"GET /b HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
+        [b"GET /b HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET /a HTTP/1.1\r\n\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
+        [b"GET /b HTTP/1.1\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
         [b"GET /b HTTP/1.0\r\n\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
         [b"\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
     ],
@@ -148,6 +150,7 @@ def test_it_takes_requests_only_where_one_begins(segments: list[bytes]) -> None:
         b"GET /a HTTP/1.1\r\n\r\n",
         b"GET /boot/vmlinuz-6.1 HTTP/1.1\r\nHost: 10.9.0.1:8069\r\nUser-Agent: iPXE\r\nConnection: keep-alive\r\n\r\n",
         b"HEAD /a.efi HTTP/1.1\r\nHost: 10.9.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n\r\n",
+        b"GET /preseed.cfg HTTP/1.1\r\nHost: 10.9.0.1\r\nUser-Agent: Wget\r\nConnection: close\r\n\r\n",
         b"GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\nRange: bytes=1-2\r\n\r\n",
     ],
 )
@@ -163,7 +166,7 @@ def test_what_boot_programs_send_takes_it(request_bytes: bytes) -> None:
         b"GET /a HTTP/1.1\r\nContent-Length: 1\r\n\r\n",
         b"GET /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"GET /a HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
-        b"GET /a HTTP/1.1\r\nConnection: close\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nConnection: close, TE\r\n\r\n",
         b"GET /a HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
         b"GET /a HTTP/1.1\r\nX: " + b"x" * 5000 + b"\r\n\r\n",
         b"GET /%41 HTTP/1.1\r\n\r\n",
@@ -210,6 +213,18 @@ def test_a_small_file_is_read_once_and_opened_for_every_request(tmp_path: Path, 
     (tmp_path / "b").write_bytes(b"two")
     (tmp_path / "b").replace(tmp_path / "a")
     assert [get(web), get(web), reads] == [b"two", b"two", [3, 3]]
+
+
+def test_a_file_that_has_just_been_written_is_read_every_time(tmp_path: Path) -> None:
+    # A second change in the same tick of the clock would leave its times as they are.
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    web = Web(file(str(path)))
+    assert get(web) == b"one"
+    status = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert get(web) == b"two"
 
 
 @pytest.mark.usefixtures("settled")

@@ -22,9 +22,10 @@ LARGEST = 4096
 _REQUEST = re.compile(
     rb"(GET|HEAD) (/[A-Za-z0-9/._~+=,@:-]*) HTTP/1\.1\r\n"
     # What says something about a body, a protocol or the connection is left to twisted.web.
-    rb"((?i:(?!content-length|transfer-encoding|expect|upgrade|connection:(?![ \t]*keep-alive\r))"
+    rb"((?i:(?!content-length|transfer-encoding|expect|upgrade|connection:(?![ \t]*(?:keep-alive|close)\r))"
     rb"[A-Za-z0-9-]+:[ \t]*[\x21-\x7e][\x20-\x7e]*\r\n)*)\r\n",
 )
+_CLOSING = re.compile(rb"^connection:[ \t]*(?:(close)|keep-alive)", re.IGNORECASE | re.MULTILINE)
 _CONDITIONAL = re.compile(rb"^(?:if-|range:)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -41,6 +42,8 @@ class PlainRequest:
     target: bytes
     _fields: bytes
     _over: Callable[[], None]
+    closes: bool
+    """The connection ends with the response."""
     _status: int = field(default=200, init=False)
     _headers: dict[bytes, bytes] = field(factory=dict, init=False)
     _length: int | None = field(default=None, init=False)
@@ -122,7 +125,7 @@ class PlainRequest:
         :param rest: all after the date: other headers, as end_of_head() gives them, and the body.
         """
         self._started = True
-        self._send(b"%b%b%b" % (_head(200), _date(int(time())), rest))
+        self._send(b"%b%b%b" % (_head(200, self.closes), _date(int(time())), rest))
 
     def end_of_head(self) -> bytes:
         """The end of the response's head, from the date on."""
@@ -134,7 +137,7 @@ class PlainRequest:
         if self._length is None and self._status not in NO_BODY_CODES and self.method != b"HEAD":
             self._chunked = True
             self._headers[b"Transfer-Encoding"] = b"chunked"
-        return _head(self._status) + _date(int(time())) + self.end_of_head()
+        return _head(self._status, self.closes) + _date(int(time())) + self.end_of_head()
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked and data else data
@@ -161,13 +164,15 @@ def parse(data: bytes, channel: Any, over: Callable[[], None]) -> PlainRequest |
     found = _REQUEST.fullmatch(data)
     if found is None:
         return None
-    return PlainRequest(channel, found[1], found[2], found[3], over)
+    closing = _CLOSING.search(found[3])
+    return PlainRequest(channel, found[1], found[2], found[3], over, closing is not None and closing[1] is not None)
 
 
 @lru_cache(64)
-def _head(status: int) -> bytes:
+def _head(status: int, closes: bool) -> bytes:
     """The beginning of a response, up to the date."""
-    return b"HTTP/1.1 %d %b\r\nServer: bootfw\r\nDate: " % (status, RESPONSES[status])
+    connection = b"Connection: close\r\n" if closes else b""
+    return b"HTTP/1.1 %d %b\r\n%bServer: bootfw\r\nDate: " % (status, RESPONSES[status], connection)
 
 
 @lru_cache(1)

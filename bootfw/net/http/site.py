@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import re
+import resource
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
@@ -41,6 +43,12 @@ GRACE = 1.0
 
 BACKLOG = 512
 """Connections that may wait to be accepted: a rack that is powered on connects at once."""
+
+MOST_CONNECTIONS = 8192
+"""Connections at once, and no more than half as many as the process may have files open."""
+
+SPARED = 5.0
+"""Seconds without a request for which a connection is never closed to make room for another one."""
 
 _REPORT_AGAIN = 60.0
 """Seconds until the same failure of the same client's TLS handshakes is reported again."""
@@ -176,6 +184,8 @@ class Connection(HTTPChannel):
             super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
         self._plain, self.deadline = plain, None
+        self.persistent = not plain.closes
+        self.factory.busy(self)
         name = plain.target.decode("ascii")
         transfer = TransferRequest(name, relative(name), self._peer, self._local, protocol=self._protocol)
         self.factory.files.render_plain(plain, transfer)
@@ -185,7 +195,9 @@ class Connection(HTTPChannel):
         self._plain = None
         self.factory.idle(self)
         held, self._held = self._held, b""
-        if held:
+        if not self.persistent:
+            self.loseConnection()  # type: ignore[no-untyped-call]
+        elif held:
             if not self._waitingForTransport:
                 self._networkProducer.resumeProducing()
             self.dataReceived(held)
@@ -208,6 +220,7 @@ class Connection(HTTPChannel):
     def allContentReceived(self) -> None:
         """A request is complete."""
         self.deadline = None
+        self.factory.busy(self)
         self._next_is_request_line = True
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
@@ -259,6 +272,7 @@ class BootSite(Site):
     :param clients: see BootResource.
     """
 
+    _log = Logger(namespace="bootfw")
     noisy = False
     protocol = Connection  # type: ignore[assignment]
 
@@ -274,6 +288,8 @@ class BootSite(Site):
         super().__init__(self.files, FileRequest, reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
         self._clock = reactor
         self._connections: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}
+        """Those that wait for a request; the one that waits longest comes first."""
         self._emptied: Deferred[None] | None = None
         self._publish = publish
         self._refusals = OncePer(_REPORT_AGAIN)
@@ -296,12 +312,21 @@ class BootSite(Site):
 
     def joined(self, connection: "Connection") -> None:
         """A client has connected."""
+        if len(self._connections) >= _most_connections() and not self._make_room():
+            transport: Any = connection.transport
+            transport.abortConnection()
         self._connections.add(connection)
         self.idle(connection)
 
     def idle(self, connection: "Connection") -> None:
         """Start the wait for the next request."""
+        self._idle.pop(connection, None)
+        self._idle[connection] = None
         self.wait(connection, self._clock.seconds() + STALLED_SECONDS)
+
+    def busy(self, connection: "Connection") -> None:
+        """Its request is complete, and is going to be answered."""
+        self._idle.pop(connection, None)
 
     def wait(self, connection: "Connection", until: float) -> None:
         """Have the alarm call ring() of the connection at *until*."""
@@ -317,10 +342,29 @@ class BootSite(Site):
             if self._refusals.due((peer[0], why), now):
                 self._publish(HandshakeFailed(now, peer, why))
         self._alarm.forget(connection)
+        self._idle.pop(connection, None)
         self._connections.discard(connection)
         if self._emptied is not None and not self._connections:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)
+
+    def _make_room(self) -> bool:
+        """Close the connection that has waited longest for a request. Returns False if none has waited for long."""
+        now = self._clock.seconds()
+        if self._refusals.due(("", "too many"), now):
+            self._log.warn(
+                "HTTP has {count} connections, the most that it keeps: "
+                "new ones take the place of those without a request for {spared:.0f} s",
+                count=len(self._connections),
+                spared=SPARED,
+            )
+        oldest = next(iter(self._idle), None)
+        if oldest is None or oldest.deadline is None or oldest.deadline > now + STALLED_SECONDS - SPARED:
+            return False
+        del self._idle[oldest]
+        transport: Any = oldest.transport
+        transport.abortConnection()
+        return True
 
     # Twisted's access log and its timer are not used: events say more.
 
@@ -329,6 +373,10 @@ class BootSite(Site):
 
     def stopFactory(self) -> None:
         """Close none."""
+
+
+def _most_connections() -> int:
+    return min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 def _ring(owner: Any, now: float) -> None:

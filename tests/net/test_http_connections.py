@@ -1,0 +1,140 @@
+"""Connections of HTTP are bounded in number, in time and in memory, whatever clients do with them."""
+
+import resource
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+
+from bootfw.net.http import site
+from bootfw.net.http.downloadstates import STALLED_SECONDS
+from bootfw.net.http.site import SPARED
+from net.webclient import Reader, Web, Wire
+
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def small() -> Reader:
+    return Reader(b"content", size=7)
+
+
+def answered(wire: Wire) -> bool:
+    """Whether a request is answered now."""
+    if wire.aborted or wire.gone:
+        return False
+    before = len(wire.value())
+    wire.protocol.dataReceived(GET)
+    return wire.value()[before:].endswith(b"content")
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than three connections."""
+    monkeypatch.setattr(site, "MOST_CONNECTIONS", 3)
+
+
+@pytest.mark.usefixtures("three")
+def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_longest() -> None:
+    web = Web(small)
+    first, second, third = wires = [web.connect() for _ in range(3)]
+    assert all(map(answered, wires))
+    web.clock.advance(1)
+    assert answered(first)
+    web.clock.advance(SPARED)
+    new = web.connect()
+    assert [wire.aborted for wire in (first, second, third, new)] == [False, True, False, False]
+    web.clock.advance(0)
+    assert [answered(wire) for wire in (first, third, new)] == [True, True, True]
+
+
+@pytest.mark.usefixtures("three")
+def test_connections_that_were_used_a_moment_ago_are_spared() -> None:
+    web = Web(small)
+    wires = [web.connect() for _ in range(3)]
+    web.clock.advance(SPARED - 0.1)
+    assert all(map(answered, wires))
+    web.clock.advance(SPARED - 0.1)
+    new = web.connect()
+    assert (new.aborted, [wire.aborted for wire in wires]) == (True, [False] * 3)
+
+
+@pytest.mark.usefixtures("three")
+def test_downloads_are_never_cut_to_make_room() -> None:
+    opening: list[Deferred[Any]] = []
+
+    def later() -> Any:
+        opening.append(Deferred())
+        return opening[-1]
+
+    web = Web(later)
+    wires = [web.connect() for _ in range(3)]
+    for wire in wires:
+        wire.protocol.dataReceived(GET)
+    web.clock.advance(STALLED_SECONDS / 2)
+    assert web.connect().aborted
+    for each in opening:
+        each.callback(small())
+    assert [wire.value().endswith(b"content") for wire in wires] == [True] * 3
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("request_bytes", [GET, b"GET /%61 HTTP/1.1\r\n\r\n"], ids=["fast path", "twisted.web"])
+def test_the_place_of_a_connection_that_has_ended_is_free(request_bytes: bytes) -> None:
+    web = Web(small)
+    wires = [web.connect() for _ in range(3)]
+    for wire in wires:
+        wire.protocol.dataReceived(request_bytes)
+    wires[1].lose(Exception("gone"))
+    assert answered(web.connect())
+
+
+@pytest.mark.usefixtures("three")
+def test_a_flood_of_connections_is_logged_once_a_minute() -> None:
+    web = Web(small)
+    with capturedLogs() as logs:
+        for _ in range(100):
+            web.connect()
+            web.clock.advance(0.01)
+    assert len([event for event in logs if "connections" in event.get("log_format", "")]) == 1
+
+
+def test_no_more_than_half_of_the_open_files_are_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (8, 8))
+    web = Web(small)
+    wires = [web.connect() for _ in range(6)]
+    assert [wire.aborted for wire in wires] == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize("piece", [b"x", b"X-Header: y\r\n"])
+def test_a_request_that_comes_slowly_is_not_waited_for(piece: bytes) -> None:
+    web = Web(small)
+    wire = web.connect()
+    wire.protocol.dataReceived(b"GET /a HTTP/1.1\r\n")
+    for _ in range(int(STALLED_SECONDS) - 1):
+        web.clock.advance(1)
+        wire.protocol.dataReceived(piece)
+    assert not wire.disconnecting
+    web.clock.advance(1.1)
+    assert wire.disconnecting
+
+
+def test_headers_without_end_are_refused_before_they_fill_memory() -> None:
+    web = Web(small)
+    wire = web.connect()
+    sent = 0
+    while not wire.disconnecting:
+        wire.protocol.dataReceived(b"X: " + b"y" * 997)
+        sent += 1000
+        assert sent < 100_000
+    assert not wire.value().startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_asks_and_never_reads_fills_no_memory() -> None:
+    web = Web(lambda: Reader(bytes(60_000), size=60_000))
+    wire = web.connect()
+    wire.takes_all = False
+    for _ in range(20):
+        if wire.producerState == "producing":
+            wire.protocol.dataReceived(GET)
+    assert wire.held < 200_000
