@@ -8,17 +8,21 @@ from pathlib import Path
 import pytest
 
 from .clientfailures import CLIENT_FAILURES
+from .firmwarefailures import FIRMWARE_FAILURES
 from .lab import Lab
 from .seeding import MAC, Scene, Seeded
 
 pytestmark = pytest.mark.interop
+
+PATIENCE = 400
+"""Seconds for a verdict: EDK2 tries one way to boot after the other. It costs time only when a test fails."""
 
 
 def check(failure: Seeded, lab: Lab, directory: Path) -> None:
     scene = Scene(lab, directory)
     try:
         machine = failure.seed(scene) or MAC
-        attempt = scene.ended(machine)
+        attempt = scene.ended(machine, PATIENCE)
         listed = [each for each in scene.listed() if each.client == machine]
     finally:
         scene.close()
@@ -36,4 +40,10 @@ def check(failure: Seeded, lab: Lab, directory: Path) -> None:
     ],
 )
 def test_a_client_program_that_fails(lab: Lab, tmp_path: Path, failure: Seeded) -> None:
+    check(failure, lab, tmp_path)
+
+
+@pytest.mark.firmware
+@pytest.mark.parametrize("failure", FIRMWARE_FAILURES, ids=lambda failure: failure.name)
+def test_real_firmware_that_fails(lab: Lab, tmp_path: Path, failure: Seeded) -> None:
     check(failure, lab, tmp_path)
