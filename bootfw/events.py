@@ -304,6 +304,18 @@ class OtherServerSeen(Event):
 
 
 @frozen
+class OtherBootServerSeen(Event):
+    """A reply of another server to a client was about booting: which of the servers it boots from is chance."""
+
+    server: str
+    interface: str
+    mac: str
+    """Of the client."""
+    file: str
+    """The boot file that it names; "": it sends the client to its port 4011."""
+
+
+@frozen
 class LeasesNotKept(Event):
     """The store failed: these clients are not answered."""
 

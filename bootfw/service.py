@@ -13,7 +13,7 @@ from attrs import define, evolve, frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorFDSet
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
@@ -47,6 +47,7 @@ from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
 from bootfw.net.dhcp.leasing import Leasing, wanted_networks
+from bootfw.net.dhcp.otherservers import OtherBootServers
 from bootfw.net.dhcp.port import DHCPPort
 from bootfw.net.dhcp.proxy import Proxy4, Proxy6
 from bootfw.net.dhcp.server4 import Server4
@@ -806,7 +807,10 @@ class BootService(MultiService):
         ]
 
     def _proxy4(self, *, boot_server: bool = False) -> Proxy4:
-        return Proxy4(self._dhcp_services(), IPv4(self._settings.dhcp), boot_server=boot_server)
+        made = Proxy4(self._dhcp_services(), IPv4(self._settings.dhcp), boot_server=boot_server)
+        if not boot_server:
+            made.others = self._other_boot_servers()
+        return made
 
     def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
         return Proxy6(self._dhcp_services(), IPv6(own_duid(), self._settings.dhcp6), boot_server=boot_server)
@@ -814,9 +818,23 @@ class BootService(MultiService):
     def _server4(self) -> Server4:
         leasing = self._new_leasing()
         family = IPv4(self._settings.dhcp)
-        return Server4(
+        made = Server4(
             self._dhcp_services(), family, leasing.server, leasing.journal, probe=leasing.probe, ping=leasing.ping
         )
+        made.others = self._other_boot_servers()
+        return made
+
+    def _other_boot_servers(self) -> OtherBootServers | None:
+        """What looks for other boot servers; None: this process may not."""
+        settings = self._settings.dhcp
+        if not IReactorFDSet.providedBy(self._reactor):
+            return None
+        try:
+            return OtherBootServers(
+                self._reactor, self._publisher.publish, self._interfaces, settings.server_port, settings.client_port
+            )
+        except OSError:  # without CAP_NET_RAW; "bootfw doctor --probe-network" finds them, too
+            return None
 
     def _server6(self) -> Server6:
         leasing = self._new_leasing()

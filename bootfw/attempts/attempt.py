@@ -59,6 +59,8 @@ class StageKind(enum.Enum):
     """Our NAK: the client may not have the address that it requested: "address"."""
     OTHER_SERVER = "other-server"
     """The client accepted the offer of another DHCP server: "server"."""
+    OTHER_BOOT_SERVER = "other-boot-server"
+    """Another server answered the client, with a boot file or as a PXE boot server: "server", "file"."""
     TRANSFER = "transfer"
     """A file that the client loads: "protocol", "file", "peer", "outcome" (name of a :class:`bootfw.values.Outcome`
     in lower case; absent while it runs), "bytes", "size", "seconds", "blksize", "windowsize", "blocks" (the last

@@ -99,6 +99,11 @@ def _refused(data: Mapping[str, Any]) -> str:
     return text
 
 
+def _other_boot_server(data: Mapping[str, Any]) -> str:
+    wants = f"load {_quoted(data['file'])}" if data["file"] else "request its port 4011"
+    return f"{data['server']} answers as well: {wants}"
+
+
 def _quoted(name: str) -> str:
     return f'"{name}"'
 
@@ -117,6 +122,7 @@ _LINES: Mapping[StageKind, Any] = {
     StageKind.ADDRESS_DECLINED: lambda data: f"declined {data['address']}: another host uses it",
     StageKind.ADDRESS_REFUSED: lambda data: f"NAK: it can't have {data['address']}",
     StageKind.OTHER_SERVER: lambda data: f"accepted the offer of another DHCP server, {data['server']}",
+    StageKind.OTHER_BOOT_SERVER: _other_boot_server,
     StageKind.TRANSFER: _transfer("get"),
     StageKind.UPLOAD: _transfer("put"),
     StageKind.REFUSED: _refused,

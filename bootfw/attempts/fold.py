@@ -28,6 +28,7 @@ from bootfw.events import (
     LoopBroken,
     OfferMade,
     OfferWithheld,
+    OtherBootServerSeen,
     OtherServerSeen,
     PluginFailed,
     PoolExhausted,
@@ -221,6 +222,7 @@ class Attempts:
             AddressTaken: self._declined,
             PoolExhausted: self._exhausted,
             OtherServerSeen: self._other_server,
+            OtherBootServerSeen: self._other_boot_server,
             LeasesNotKept: self._not_kept,
             PluginFailed: self._plugin_failed,
             LoopBroken: self._loop_broken,
@@ -462,6 +464,10 @@ class Attempts:
 
     def _other_server(self, event: OtherServerSeen) -> None:
         self._about(event.mac, event.at, StageKind.OTHER_SERVER, {"server": event.server})
+
+    def _other_boot_server(self, event: OtherBootServerSeen) -> None:
+        data = {"server": event.server, "file": event.file}
+        self._about(event.mac, event.at, StageKind.OTHER_BOOT_SERVER, data)
 
     def _not_kept(self, event: LeasesNotKept) -> None:
         for mac in event.macs:

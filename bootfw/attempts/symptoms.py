@@ -292,6 +292,11 @@ def _no_request(facts: Facts) -> Found:
     return offers[-1] if offers[-1].data.get("address") or _insists(facts) else None
 
 
+def _other_boot_server(facts: Facts) -> Found:
+    stages = facts.all(StageKind.OTHER_BOOT_SERVER)
+    return stages[-1] if stages and (_no_4011(facts) or _no_file_request(facts)) else None
+
+
 def _no_file_request(facts: Facts) -> Found:
     return None if facts.begun or facts.elsewhere else facts.named
 
@@ -339,8 +344,8 @@ def _why(facts: Facts, stage: Stage) -> dict[str, Any]:
 
 
 def _other(facts: Facts, stage: Stage) -> dict[str, Any]:
-    servers = [each.data["server"] for each in facts.all(StageKind.OTHER_SERVER)]
-    return {"others": f"; another DHCP server, {servers[-1]}, is there" if servers else ""}
+    servers = [each.data["server"] for each in facts.all(StageKind.OTHER_SERVER, StageKind.OTHER_BOOT_SERVER)]
+    return {"others": f"; another server, {servers[-1]}, is there" if servers else ""}
 
 
 def program(architecture: str) -> str:
@@ -586,6 +591,13 @@ SYMPTOMS: Sequence[Symptom] = (
         "relay, firewall), and whether a DHCP server gives it an address",
         _MAAS_BADS,
         fill=_other,
+    ),
+    Symptom(
+        "other-boot-server",
+        _other_boot_server,
+        "requested nothing here after another boot server, {server}, had answered it",
+        "stop that boot server, or have each of the two answer its own machines only",
+        _MAAS_BADS,
     ),
     Symptom(
         "boot-server-not-requested",

@@ -40,6 +40,7 @@ from bootfw.events import (
     NextBootTaken,
     OfferMade,
     OfferWithheld,
+    OtherBootServerSeen,
     OtherServerSeen,
     PluginBlocked,
     PluginFailed,
@@ -410,6 +411,11 @@ _LINES: dict[type[Event], _Line] = {
     ),
     PoolExhausted: _line(_error, "dhcp {network} has no free address for {mac}: enlarge its pool"),
     ClientsLimited: _line(_warn, "dhcp {network}: too many new clients at once, some have to wait"),
+    OtherBootServerSeen: _line(
+        _warn,
+        "dhcp another boot server, {server}, is on {interface}: it names {what} for {mac}",
+        what=lambda event: f"the boot file {event.file!r}" if event.file else "its port 4011",
+    ),
     OtherServerSeen: _line(
         _warn,
         "dhcp another DHCP server, {server}, is on {interface}: {mac} accepts its offer",

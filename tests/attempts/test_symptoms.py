@@ -20,6 +20,7 @@ from bootfw.events import (
     LoopBroken,
     OfferMade,
     OfferWithheld,
+    OtherBootServerSeen,
     OtherServerSeen,
     PluginFailed,
     PoolExhausted,
@@ -106,6 +107,36 @@ def test_another_server_assigns_the_address() -> None:
     machine.is_offered("boot.efi", ADDRESS)
     machine.add(OtherServerSeen(machine.now, "10.77.0.9", "eth0", MAC))
     fails(machine, "other-server", "10.77.0.9")
+
+
+def test_another_boot_server_answers() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered(None)
+    machine.add(OtherBootServerSeen(machine.now, "10.77.0.4", "eth0", MAC, "other.efi"))
+    fails(machine, "other-boot-server", "10.77.0.4")
+    assert stage_line(machine.ended[-1].stages[-1]) == '10.77.0.4 answers as well: load "other.efi"'
+
+
+def test_another_boot_server_answers_and_ours_is_used() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.add(OtherBootServerSeen(machine.now, "10.77.0.4", "eth0", MAC, ""))
+    machine.is_offered("boot.efi", ADDRESS)
+    machine.loads("boot.efi")
+    boots(machine)
+    lines = [stage_line(stage) for stage in machine.ended[-1].stages]
+    assert "10.77.0.4 answers as well: request its port 4011" in lines
+
+
+def test_another_boot_server_of_a_machine_that_no_offer_reaches() -> None:
+    machine = Machine()
+    for gap in (4, 8, 16, 32):
+        machine.asks()
+        machine.add(OtherBootServerSeen(machine.now, "10.77.0.4", "eth0", MAC, ""))
+        machine.is_offered(None)
+        machine.wait(gap)
+    fails(machine, "offer-not-accepted", "10.77.0.4")
 
 
 def test_the_pool_is_exhausted() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from .dhcpservers import dnsmasq
+from .firmware.servers import start_dnsmasq
 from .lab import need
 from .rawdhcp import Heard, RawClients, Sent, message, option
 from .seeding import ADDRESSES, IMPATIENT, MAC, PROXY, SECONDS, SERVER, Scene, Seeded
@@ -180,6 +181,16 @@ def _second_server(scene: Scene) -> None:
     scene.runs("busybox", "udhcpc", *words)
 
 
+def _second_proxy(scene: Scene) -> None:
+    scene.serves("pxelinux.0")
+    scene.starts(PROXY, scene.names(x86_bios="pxelinux.0"))
+    second = scene.lab.host("second", "10.77.0.4/24")
+    service = "--pxe-service=x86PC,boot,other"
+    start_dnsmasq(scene.lab, second, "--dhcp-range=10.77.0.0,proxy", service).wait_until_bound(67)
+    with _raw(scene) as client:
+        _send(client, _RAW, 1)
+
+
 def _refused_address(scene: Scene) -> None:
     scene.serves("pxelinux.0")
     scene.starts(
@@ -335,6 +346,7 @@ CLIENT_FAILURES = (
     Seeded("unknown issuer", lambda scene: _tls(scene, 30, trusted=False), "failed", "tls-refused", ("unknown ca",)),
     Seeded("exhausted pool", _exhausted_pool, "failed", "pool-exhausted"),
     Seeded("second server", _second_server, "failed", "other-server", ("10.77.0.3",)),
+    Seeded("second proxy", _second_proxy, "failed", "other-boot-server", ("10.77.0.4",)),
     Seeded("refused address", _refused_address, "failed", "address-refused", ("10.99.0.5",)),
     Seeded("declined address", _declined_address, "failed", "address-declined"),
     Seeded("resolver that raises", _resolver_that_raises, "failed", "resolver-failed"),

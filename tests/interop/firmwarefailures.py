@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from .dhcpservers import dnsmasq
-from .firmware.servers import start_address_server, start_router
+from .firmware.servers import start_address_server, start_dnsmasq, start_router
 from .lab import Program, need
 from .machines.bios import start_bios_machine
 from .machines.uboot import start_uboot_board
@@ -98,7 +98,7 @@ def _cable_pulled(scene: Scene) -> str:
 def _dead_link_after_the_offer(scene: Scene) -> str:
     scene.serves("boot.ipxe", "#!ipxe")
     scene.starts(ADDRESSES, scene.names(ipxe="boot.ipxe"), silent=_IPXE)
-    scene.drops("udp dport 67 numgen inc mod 65536 >= 1")
+    scene.drops(f'oifname "{scene.server.name}" udp dport 67 numgen inc mod 65536 >= 1')
     return _boot_a_pc(scene)
 
 
@@ -134,7 +134,25 @@ def _port_4011_closed(scene: Scene) -> str:
     start_address_server(scene.lab)
     scene.starts(PROXY, scene.names(x86_64_uefi="snponly.efi"), silent=_EDK2)
     scene.drops("udp dport 4011")
-    start_uefi_machine(scene.lab, cards=_uefi_card())
+    console = start_uefi_machine(scene.lab, cards=_uefi_card())
+    # By HTTP it would boot.
+    console.wait_for("Start HTTP Boot", SECONDS)
+    console.stop()
+    return MACHINE
+
+
+def _second_proxy(scene: Scene) -> str:
+    """Its answers win, since ours are dropped: which of the two the firmware takes is chance otherwise."""
+    _copy(scene, "/usr/lib/ipxe/snponly.efi")
+    start_address_server(scene.lab)
+    second = scene.lab.host("second", "10.77.0.4/24")
+    service = "--pxe-service=X86-64_EFI,boot,other.efi"
+    start_dnsmasq(scene.lab, second, "--dhcp-range=10.77.0.0,proxy", service).wait_until_bound(67, 4011)
+    scene.starts(PROXY, scene.names(x86_64_uefi="snponly.efi"), silent=_EDK2)
+    scene.drops("ip saddr 10.77.0.1 udp sport 67")
+    console = start_uefi_machine(scene.lab, cards=_uefi_card())
+    console.wait_for("Start HTTP Boot", SECONDS)
+    console.stop()
     return MACHINE
 
 
@@ -192,6 +210,7 @@ FIRMWARE_FAILURES = (
     Seeded("exhausted pool", _exhausted_pool, "failed", "pool-exhausted", ("10.77.0.0/24",)),
     Seeded("hung callout", _hung_callout, "failed", "resolver-unavailable", ("callout",)),
     Seeded("port 4011 closed", _port_4011_closed, "failed", "boot-server-not-requested"),
+    Seeded("second proxy", _second_proxy, "failed", "other-boot-server", ("10.77.0.4",)),
     Seeded("wrong architecture", _wrong_architecture, "failed", "wrong-architecture", ("arm64-uefi", "x86_64-uefi")),
     Seeded("not signed", _not_signed, "failed", "boot-program-rejected"),
     Seeded("unknown issuer", _unknown_issuer, "failed", "tls-refused"),

@@ -20,6 +20,7 @@ from bootfw.dhcp.classify import NotOurs
 from bootfw.errors import WireError
 from bootfw.events import RequestClassified
 from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.dhcp.otherservers import OtherBootServers
 from bootfw.net.dhcp.pending import PendingResolutions
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.malformedcounter import MalformedCounter
@@ -142,6 +143,8 @@ class DHCPPort(DatagramProtocol):
         self._pending: PendingResolutions[Any] = PendingResolutions(
             services.chain, partial(family.adapt, services=services), needless=family.needless
         )
+        self.others: OtherBootServers | None = None
+        """Looks for other boot servers, and is closed with the port."""
         self._drains = False
         self._number = 0
         """Number of the UDP port, for the flight recorder."""
@@ -178,6 +181,9 @@ class DHCPPort(DatagramProtocol):
 
     def close(self) -> None:
         """Drop the pending requests, and cancel all timers."""
+        if self.others is not None:
+            self.others.close()
+            self.others = None
         self._pending.close()
         self.malformed.stop()
         self.family.stop()

@@ -75,6 +75,7 @@ const KINDS = {
   "pool-exhausted": (s) => ["dhcp", "broken", "No address is free", s.data.network],
   "address-declined": (s) => ["dhcp", "broken", "Address declined", `another host uses ${s.data.address}`],
   "other-server": (s) => ["dhcp", "aside", "Another DHCP server", `the client accepted the offer of ${s.data.server}`],
+  "other-boot-server": (s) => ["dhcp", "aside", "Another boot server", list(`${s.data.server} answers as well`, s.data.file && `boot file ${quoted(s.data.file)}`)],
   transfer: (s) => [s.data.protocol === "tftp" ? "tftp" : "http", lookOf(s), s.data.file, transferred(s)],
   upload: (s) => [s.data.protocol === "tftp" ? "tftp" : "http", lookOf(s), `Upload of ${s.data.file}`, transferred(s)],
   refused: (s) => [

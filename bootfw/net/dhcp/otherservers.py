@@ -1,0 +1,150 @@
+"""Other boot servers on our networks, by the replies that they broadcast: two of them, and chance decides what boots.
+
+A client without an address can only be reached by broadcast, so every OFFER of a PXE proxy is seen by all hosts of the
+network. The ports of a client belong to the DHCP client of this host, so a packet socket is used: with a filter that
+passes DHCP replies of others and nothing else.
+"""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
+
+from bootfw.errors import WireError
+from bootfw.events import Event, OtherBootServerSeen
+from bootfw.net.dhcp.conflict import attach_filter
+from bootfw.net.linux.interfaces import Interfaces, own_addresses
+from bootfw.values import Via
+from bootfw.wire.dhcp4 import BOOTREPLY, Message, parse
+from bootfw.wire.options import Option, text
+
+_BATCH = 16
+"""Packets that are read in one turn of the reactor."""
+
+_FORGET_OWN = 10.0
+"""Seconds that the addresses of this host are kept."""
+
+_ETH_P_IP = 0x0800
+_UDP_HEADER = 8
+_PACKET_TYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE, <linux/filter.h>
+_PACKET_OUTGOING = 4
+_DROP = 14
+
+
+def _filter(server_port: int, client_port: int) -> list[tuple[int, int, int, int]]:
+    """BPF: UDP from *server_port* to *client_port*, not fragmented, not sent by us, with a BOOTREPLY in it."""
+    program = [
+        (0x30, 0, 0, _PACKET_TYPE),
+        (0x15, _DROP - 2, 0, _PACKET_OUTGOING),
+        (0x30, 0, 0, 9),  # the protocol
+        (0x15, 0, _DROP - 4, socket.IPPROTO_UDP),
+        (0x28, 0, 0, 6),  # the offset of the fragment
+        (0x45, _DROP - 6, 0, 0x1FFF),
+        (0xB1, 0, 0, 0),  # the length of the IP header
+        (0x48, 0, 0, 0),
+        (0x15, 0, _DROP - 9, server_port),
+        (0x48, 0, 0, 2),
+        (0x15, 0, _DROP - 11, client_port),
+        (0x50, 0, 0, _UDP_HEADER),
+        (0x15, 0, _DROP - 13, BOOTREPLY),
+        (0x06, 0, 0, 0xFFFF),
+        (0x06, 0, 0, 0),
+    ]
+    assert len(program) == _DROP + 1
+    return program
+
+
+@implementer(IReadDescriptor)
+class OtherBootServers:
+    """Publishes an OtherBootServerSeen for each reply of another server that is about booting.
+
+    :param reactor: IReactorFDSet and IReactorTime.
+    :param interfaces: those that are served.
+    :raise OSError: this process may not (CAP_NET_RAW), or this is not Linux.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        publish: Callable[[Event], None],
+        interfaces: Interfaces,
+        server_port: int = 67,
+        client_port: int = 68,
+    ) -> None:
+        if not hasattr(socket, "AF_PACKET"):
+            raise OSError("there are no packet sockets")
+        self._reactor = reactor
+        self._publish = publish
+        self._interfaces = interfaces
+        self._own: frozenset[str] = frozenset()
+        self._own_until = float("-inf")
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_IP))
+        attach_filter(self._socket, _filter(server_port, client_port))
+        reactor.addReader(self)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self.fileno() >= 0:
+            self._reactor.removeReader(self)
+            self._socket.close()
+
+    # IReadDescriptor
+
+    def fileno(self) -> int:
+        """See IFileDescriptor."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """See ILoggingContext."""
+        return "other boot servers"
+
+    def connectionLost(self, reason: Any) -> None:
+        """See IFileDescriptor: the reactor gives up the descriptor."""
+        self.close()
+
+    def doRead(self) -> None:
+        """See IReadDescriptor."""
+        for _ in range(_BATCH):
+            try:
+                packet, sender = self._socket.recvfrom(65535)
+            except OSError:  # there are no more, or an interface is down
+                return
+            self._received(packet, sender[0])
+
+    def _received(self, packet: bytes, interface: str) -> None:
+        try:
+            message = parse(packet[4 * (packet[0] & 15) + _UDP_HEADER :])
+        except (WireError, IndexError):
+            return
+        file = _boot_file(message)
+        raw = message.options.get(Option.SERVER_IDENTIFIER, b"")
+        server = socket.inet_ntoa(raw if len(raw) == 4 else packet[12:16])
+        if file is None or server in self._own_addresses() or not self._serves(interface):
+            return
+        # The DISCOVER that it answers may wait on its own socket still, and comes first.
+        event = OtherBootServerSeen(self._reactor.seconds(), server, interface, message.mac, file)
+        self._reactor.callLater(0, self._publish, event)
+
+    def _serves(self, interface: str) -> bool:
+        try:
+            return self._interfaces.serves(Via("", socket.if_nametoindex(interface), ""))
+        except OSError:
+            return False  # it is gone
+
+    def _own_addresses(self) -> frozenset[str]:
+        now = self._reactor.seconds()
+        if now >= self._own_until:
+            self._own, self._own_until = own_addresses(socket.AF_INET) or frozenset(), now + _FORGET_OWN
+        return self._own
+
+
+def _boot_file(message: Message) -> str | None:
+    """The boot file that a reply names, "" where it sends the client to port 4011; None: it is not about booting."""
+    name = message.options.get(Option.BOOTFILE_NAME, b"") or message.file
+    if name:
+        return text(name)
+    vendor_class = message.options.get(Option.VENDOR_CLASS_IDENTIFIER, b"")
+    return "" if vendor_class.startswith((b"PXEClient", b"HTTPClient")) else None
