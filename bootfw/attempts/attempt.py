@@ -19,7 +19,7 @@ class Verdict(enum.Enum):
     UP = "up"
     """The installed system has requested the phone-home URL."""
     NOTHING_TO_BOOT = "nothing to boot"
-    """By configuration: the client was given no boot file, or boots its own disk by it."""
+    """The configuration gives the client no boot file, or has it boot its own disk."""
     ELSEWHERE = "sent to another server"
     """The boot file is on a server that is not ours, so what happened there is not known."""
     FAILED = "failed"
@@ -96,14 +96,14 @@ class Stage:
     data: Mapping[str, Any] = field(factory=dict)
     """JSON values, with the keys that the kind names."""
     count: int = 1
-    """How often it happened; above 1 the client has repeated itself."""
+    """How often it happened; more than 1: the client repeated its request."""
     until: float = 0.0
     """When it happened last, or a transfer ended; seconds since the epoch."""
 
 
 @frozen
 class Cause:
-    """Why an attempt failed, or booted nothing: a row of the table of symptoms (bootfw/attempts/symptoms.py)."""
+    """Why an attempt failed, or booted nothing: the result of one symptom of bootfw/attempts/symptoms.py."""
 
     key: str
     """Such as "boot-server-not-requested"; it stays the same from release to release."""
@@ -137,7 +137,7 @@ class BootAttempt:
     """Where its requests arrived."""
     stages: tuple[Stage, ...] = ()
     omitted: int = 0
-    """Stages that were left out because there were too many; they were between the first and the last ones."""
+    """Number of stages that were left out, between the first and the last ones, because there were too many."""
     files: tuple[str, ...] = ()
     """Paths that were transferred completely, each once, in order."""
     bytes: int = 0
@@ -152,7 +152,7 @@ class BootAttempt:
 
     @property
     def client(self) -> str:
-        """What to call the machine: its MAC, else its UUID, else an address."""
+        """The name of the machine: its MAC, or else its UUID, or else an address."""
         return self.mac or self.uuid or (self.addresses[0] if self.addresses else "")
 
     @property

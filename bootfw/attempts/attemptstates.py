@@ -16,7 +16,7 @@ class State(Key):
     RUNNING = "running"
     """A machine boots."""
     ENDED = "ended"
-    """There is a verdict, which gets better when the machine goes on."""
+    """There is a verdict. It improves if the machine continues its boot."""
     CLOSED = "closed"
     """Nothing more is added to it."""
 
@@ -27,7 +27,7 @@ class Input(Key):
     SEEN = "seen"
     """The client did something that fits what it is doing already."""
     BOOTS = "boots"
-    """The client did what only a machine that boots does, and which can change the verdict."""
+    """The client did something that only a booting machine does, and that can change the verdict."""
     SILENT = "silent"
     """The client has done nothing for as long as its firmware waits at most."""
     UP = "up"
@@ -35,7 +35,7 @@ class Input(Key):
     REPLACED = "replaced"
     """The client starts again from its firmware."""
     FORGOTTEN = "forgotten"
-    """It is too old, there are too many, or events about it were lost."""
+    """The attempt is too old, there are too many attempts, or events about it were lost."""
     STOPPED = "stopped"
     """The service stops."""
 
@@ -44,7 +44,7 @@ class Do(Enum):
     """What is to be done."""
 
     CHANGED = "changed"
-    """Publish that there is more."""
+    """Publish that the attempt has changed."""
     JUDGE = "judge"
     """Find the verdict, and publish it."""
     DROP = "drop"
@@ -60,7 +60,7 @@ def begin(states: "AttemptStates", argument: Any, now: float) -> State:
 
 @goes(STAY)
 def extend(states: "AttemptStates", argument: Any, now: float) -> State:
-    """Publish that there is more."""
+    """Publish that the attempt has changed."""
     states.out.append(Do.CHANGED)
     state: State = states.state
     return state
@@ -104,7 +104,7 @@ TABLE: Table = {
         Input.UP: judge,
         Input.REPLACED: judge_last,
         Input.FORGOTTEN: drop,
-        # The next start of the service knows nothing of it, and what came so far says nothing about how it ends.
+        # A later start of the service can't continue this attempt, and its events so far do not show how it ends.
         Input.STOPPED: drop,
     },
     State.ENDED: {

@@ -1,4 +1,4 @@
-"""What a file is for, by its name: boot programs, what a loader loads last, and what it can do without."""
+"""What a file is for, by its name: boot programs, payloads (what a loader loads last), and optional files."""
 
 import re
 from functools import lru_cache
@@ -31,17 +31,17 @@ def last_part(path: str) -> str:
 
 @lru_cache(1024)
 def is_payload(path: str) -> bool:
-    """A kernel, its RAM disk or an image: with it a loader's work is done."""
+    """Whether it is a kernel, a RAM disk or an image: the last files that a loader loads."""
     return _PAYLOAD.fullmatch(last_part(path)) is not None
 
 
 @lru_cache(1024)
 def is_program(path: str) -> bool:
-    """A boot program, which does not end a boot: it loads something else."""
+    """Whether it is a boot program, which loads further files."""
     return _PROGRAM.fullmatch(last_part(path)) is not None
 
 
 @lru_cache(1024)
 def is_optional(path: str) -> bool:
-    """Loaders request it in every boot, and go on when it is missing."""
+    """Whether loaders request it in every boot, and continue if it is missing."""
     return _OPTIONAL.fullmatch(last_part(path)) is not None or _CONFIG_DIRECTORY.fullmatch(path) is not None

@@ -1,1 +1,1 @@
-"""What TFTP, HTTP and DHCP share: the resolver chain, the backends as one, generated files, clients."""
+"""Shared by TFTP, HTTP and DHCP: the resolver chain, the backends as one, generated files, clients."""

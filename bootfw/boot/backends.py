@@ -32,7 +32,7 @@ from bootfw.values import Address, Client, TransferRequest
 _Candidate = tuple[int, str]
 """(position of a backend, path to look up in it)."""
 _NOT_FOUND: dict[str, type[TransferError]] = {"open": FileMissing, "create": AccessViolation}
-"""What is raised when no backend has the file. For an upload "File not found" would be wrong."""
+"""The error if no backend has the file. For an upload "File not found" would be wrong."""
 _NOT_CACHED = object()
 _Cache = dict[str, IShareableReader | None]
 """Path -> a reader that can be shared, or None: the backend does not have it."""
@@ -44,7 +44,7 @@ class _Search:
 
     method: str
     candidates: Iterator[_Candidate]
-    """Not tried yet."""
+    """Backends and paths that were not tried yet."""
     path: str
     request: TransferRequest
     detail: str = ""

@@ -1,4 +1,4 @@
-"""What the files themselves say about a boot that failed: names like a missing one, and what a boot program is for.
+"""Evidence in the files about a failed boot: names similar to a missing one, and the architecture of a boot program.
 
 Everything here reads directories and may block, so it is called in a thread, once for a failed boot.
 """
@@ -16,13 +16,13 @@ from bootfw.interfaces import IDirectoryBackend, IListableBackend
 from bootfw.wire.executable import machine_of
 
 NAMES = 2000
-"""Names that are compared at most, of each backend."""
+"""Most names of each backend that are compared."""
 
 NEAREST = 3
-"""Names that are given at most."""
+"""Most names in a result."""
 
 _ALIKE = 0.6
-"""As difflib measures it: 1 is the same."""
+"""Least similarity of a name, as difflib measures it; 1: equal."""
 
 _HEAD = 4096
 
@@ -46,7 +46,7 @@ def nearest_names(backends: Sequence[tuple[str, Any]], path: str) -> list[str]:
 
 
 def program_machine(backends: Sequence[tuple[str, Any]], path: str) -> str | None:
-    """What the boot program at *path* runs on; see machine_of(). None: its bytes are not at hand."""
+    """What the boot program at *path* runs on; see machine_of(). None: the program can't be read here."""
     for _, backend in backends:
         if provides(backend, IDirectoryBackend):
             root = Path(backend.root)
@@ -62,7 +62,7 @@ def _names(backend: Any, directory: str) -> Iterator[str]:
     with suppress(OSError, ValueError):
         if provides(backend, IDirectoryBackend):
             root = Path(backend.root)
-            # The wanted directory first: it may be one of many.
+            # The requested directory first, since the number of names is limited.
             for top in dict.fromkeys((root / directory, root)):
                 if top.resolve().is_relative_to(root.resolve()):
                     yield from _walk(root, top)

@@ -58,7 +58,7 @@ def _datagrams_of(data: bytes, size: int, segment: int) -> Iterable[tuple[bytes,
 
 
 class FlightRecorder:
-    """Keeps references to packets; which client they are of is found out only when a boot has failed.
+    """Keeps references to packets; their clients are determined only when a boot has failed.
 
     A client is its hardware address (chaddr) by DHCPv4, in packets of both directions, and its IP address by DHCPv6 and
     TFTP.

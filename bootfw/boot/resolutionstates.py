@@ -24,11 +24,11 @@ class State(Key):
     REFUSED = "refused"
     """``outcome`` is a BootRefused."""
     CANCELLED = "cancelled"
-    """The result is not wanted any more."""
+    """The caller no longer needs the result."""
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a resolution."""
 
     WAIT = "wait"
     """The resolver has returned a Deferred."""
@@ -45,7 +45,7 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """The actions of the resolution."""
 
     CALL = "call"
     """Call the resolver at position ``number``; then WAIT, FOUND, PASSED or REFUSED."""
@@ -185,11 +185,11 @@ class ResolutionStates(Machine):
     count: int
     """Number of resolvers."""
     ends: float
-    """When the client has to be answered, in seconds of the clock."""
+    """When the client's reply is due, in seconds of the clock."""
     number: int
     """Position of the resolver that is called or waited for."""
     objection: str
-    """Why the first answer that can't be used can't be; "": there was none."""
+    """Why the first unusable answer can't be used; "": there was none."""
     state: State = field(default=State.CALLING)
     deadline: float | None = field(default=None, init=False)
     """When to give TICK, in seconds of the clock; None: never."""

@@ -102,7 +102,7 @@ class ResolverChain:
         for pending in list(self._pending):
             pending.handle(Input.CANCEL)
 
-    # The rest is for _PendingResolution.
+    # Called by _PendingResolution
 
     def call(self, number: int, request: BootRequest, fit: Fit, began: float) -> "Verdict | _Call":
         """Call the resolver at position *number*.
@@ -149,7 +149,7 @@ class ResolverChain:
             fitted = fit(result, request)
             if isinstance(fitted, BootFile) and fitted.content is not None:
                 self.generated.keep(fitted.name, fitted.content)
-        except Exception as error:  # the answer has values of other types than BootFile declares
+        except Exception as error:  # the answer's fields have other types than BootFile declares
             self.report_failure(number, request, error)
             return None
         return fitted
@@ -199,7 +199,7 @@ class _PendingResolution:
     _fit: Fit
     _states: ResolutionStates
     _call: _Call | None
-    """What is waited for; None: the result is there, or the call was withdrawn."""
+    """The pending call; None: its result has arrived, or it was withdrawn."""
     result: "Deferred[Answer | None]" = field(init=False)
     """Fires with the outcome. Cancelling it cancels the resolution."""
     _timer: IDelayedCall | None = field(default=None, init=False)
@@ -275,7 +275,7 @@ class _PendingResolution:
             self.result.callback(states.outcome)
 
     def _set_timer(self) -> None:
-        """Have one delayed call if there is a deadline, and none otherwise."""
+        """Schedule the delayed call for the deadline, or cancel it if there is none."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

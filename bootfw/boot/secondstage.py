@@ -63,10 +63,10 @@ class BootProgram:
         # Relative to the root, or to the top of a tree that is in a subdirectory here.
         for depth in range(len(parts), 0, -1):
             yield "/".join([*parts[:depth], path])
-        # With the directory twice.
+        # The directory appears twice in the path.
         if directory and path.startswith(f"{directory}/{directory}/"):
             yield path[len(directory) + 1 :]
-        # In a directory that is somewhere else here, or does not exist.
+        # The directory is elsewhere on this server, or does not exist.
         if own:
             requested = path.split("/")
             for start in range(1, len(requested)):

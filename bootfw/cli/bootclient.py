@@ -53,14 +53,14 @@ class BootClient:
     relay: str = ""
     """The address of the relay that forwards its messages; "": there is none."""
     broadcast: bool = field(default=True)
-    """Ask for replies by broadcast."""
+    """Set the broadcast flag, so that replies are broadcast."""
 
     def discover(self, xid: int, secs: int = 0) -> Message:
         """Its first message."""
         return self._message(MessageType.DISCOVER, xid, {}, secs=secs)
 
     def request(self, xid: int, address: str, server: str) -> Message:
-        """It takes the *address* that *server* has offered."""
+        """The REQUEST for the *address* that *server* has offered."""
         more: dict[int, bytes] = {
             Option.REQUESTED_IP_ADDRESS: inet_aton(address),
             Option.SERVER_IDENTIFIER: inet_aton(server),
@@ -68,7 +68,7 @@ class BootClient:
         return self._message(MessageType.REQUEST, xid, more)
 
     def boot_server_request(self, xid: int, address: str, item: bytes = b"") -> Message:
-        """What it sends to port 4011 of a boot server.
+        """Its request to port 4011 of a boot server.
 
         :param address: its own.
         :param item: option 43 with the item of a boot menu.
@@ -77,7 +77,7 @@ class BootClient:
         return self._message(MessageType.REQUEST, xid, more, ciaddr=address, flags=0)
 
     def release(self, xid: int, address: str, server: str) -> Message:
-        """It gives its lease back."""
+        """The RELEASE of its lease."""
         return Message(
             op=BOOTREQUEST,
             xid=xid,
@@ -160,7 +160,7 @@ class BootClient:
 
     @property
     def link_local(self) -> str:
-        """The address that its MAC gives it on an IPv6 link (RFC 4291, appendix A)."""
+        """Its link-local IPv6 address, computed from the MAC (RFC 4291, appendix A)."""
         first, *rest = self.mac
         interface = bytes((first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]))
         return str(IPv6Address(b"\xfe\x80" + bytes(6) + interface))
@@ -182,11 +182,11 @@ def boot_client(
     http: bool = False,
     relay: str = "",
 ) -> BootClient:
-    """A machine of that architecture, with the options that its firmware usually sends.
+    """A client of that architecture, with the options that such firmware sends.
 
     :param architecture: a name of bootfw.wire.iana, or "unknown": it is not sent.
-    :param vendor_class: in place of the usual one.
-    :param user_class: in place of the usual one.
+    :param vendor_class: replaces the usual one.
+    :param user_class: replaces the usual one.
     :param ipxe: it runs iPXE.
     :param http: it is UEFI firmware that boots by HTTP.
     :raise ValueError: there is no such architecture.

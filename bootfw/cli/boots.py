@@ -31,7 +31,7 @@ NONE_FOUND = 1
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _AGE = re.compile(r"(\d+) ?(s|m|h|d)")
 _POLL = 0.5
-"""Seconds between two looks at what has changed."""
+"""Seconds between two queries for changed boots."""
 
 _COLOURS = {
     Verdict.BOOTED: "32",
@@ -193,7 +193,7 @@ def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
 
 
 def _news(server: RunningServer) -> Iterator[Record]:
-    """The records of boots as they begin and end: those whose verdict is another than before."""
+    """Yield the record of each boot whose verdict has changed, for ever."""
     after, known = -1, dict[str, str]()
     while True:
         for record in server.call("boots", after=after):

@@ -15,7 +15,7 @@ Examples:
   bootfw completion zsh  > /usr/local/share/zsh/site-functions/_bootfw
   bootfw completion fish > ~/.config/fish/completions/bootfw.fish
 
-A new shell has it then. Print it anew after an update of bootfw.
+A new shell uses it. Print it again after an update of bootfw.
 """
 
 
@@ -44,7 +44,7 @@ def _print(shell: str, whole: argparse.ArgumentParser) -> None:
 
 
 def parsers(whole: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command by what is typed for it, such as "bootfw leases show"; the first is *whole*."""
+    """Command, such as "bootfw leases show" -> its parser; the first is *whole*."""
     return dict(_parsers(whole))
 
 

@@ -28,7 +28,8 @@ BROADCAST = "255.255.255.255"
 SERVER_PORT, CLIENT_PORT, BOOT_SERVER_PORT = 67, 68, 4011
 
 _SENT_AT = (0.0, 1.0, 3.0, 7.0)
-"""Seconds: when a packet is sent, as long as there is no reply. Firmware sends four times too, but waits longer."""
+"""Seconds after which a packet is sent again while there is no reply. Firmware sends four times too, but waits
+longer."""
 
 _LARGEST = 65536
 
@@ -51,7 +52,7 @@ class Offer:
 
     @property
     def address(self) -> str:
-        """What the client is offered; "": no address."""
+        """The offered address; "": none."""
         return "" if self.message.yiaddr == UNSPECIFIED else self.message.yiaddr
 
     @property
@@ -61,7 +62,7 @@ class Offer:
 
     @property
     def next_server(self) -> str:
-        """Where the file is fetched from: siaddr, option 66 if it is an address, or the server."""
+        """The server of the boot file: siaddr, option 66 if it is an address, or else the DHCP server."""
         if self.message.siaddr != UNSPECIFIED:
             return self.message.siaddr
         named = text(self.message.options.get(Option.TFTP_SERVER_NAME, b"").rstrip(b"\0"))
@@ -92,7 +93,7 @@ Build = Callable[[int], Message]
 
 
 class Link(Protocol):
-    """The way to the servers."""
+    """How messages get to the DHCP servers."""
 
     @property
     def where(self) -> str:
@@ -104,17 +105,17 @@ class Link(Protocol):
 
     @property
     def unprivileged_relay(self) -> bool:
-        """The relay's port is not 67, so that the server has to know RFC 8357."""
+        """Whether the relay's port is not 67, so that the server has to support RFC 8357."""
 
     def ask(self, build: Build, seconds: float) -> list[Offer]:
-        """Send, and send again while there is no reply.
+        """Send a message, and retransmit it while there is no reply.
 
-        :param seconds: how long further replies are waited for after the first.
+        :param seconds: how long to wait for further replies after the first.
         :return: every reply to this client; empty: none came in time.
         """
 
     def send(self, message: Message, server: str) -> None:
-        """Send to one server, and wait for nothing."""
+        """Send a message to one server; expects no reply."""
 
 
 @define
@@ -161,7 +162,7 @@ class Broadcasts:
         if error.errno in (errno.EACCES, errno.EPERM):
             return (
                 f"a client on {self.interface} needs UDP port {CLIENT_PORT}, which takes root or "
-                "CAP_NET_BIND_SERVICE; without them name the server, and bootfw asks it as a relay would"
+                "CAP_NET_BIND_SERVICE; without them give SERVER, which is then queried as by a relay"
             )
         if error.errno == errno.EADDRINUSE:
             holder = who_holds(CLIENT_PORT, socket.AF_INET) or "another program"
@@ -190,7 +191,7 @@ class Relayed:
             try:
                 sock.bind((self.relay, SERVER_PORT))
             except OSError:
-                self._port = 0  # the kernel's choice, which the server learns of by RFC 8357
+                self._port = 0  # a port of the kernel's choice; RFC 8357 tells the server to reply to it
         self.unprivileged_relay = not self._port
 
     @property
@@ -215,10 +216,10 @@ class Relayed:
 
 
 def _relay_for(server: str) -> tuple[str, str]:
-    """The address of ours that the relay has, and the one to send to.
+    """(our address to use as the relay's, the address to send to).
 
-    A server refuses a relay that has the server's own address, or a loopback one. So for a server on this host the
-    relay has another address of ours, or the packet goes to the loopback address.
+    A server refuses a relay that has the server's own address, or a loopback one. So for a server on
+    this host the relay uses another address of this host, or the packet goes to the loopback address.
     """
     ours = own_address(server)
     if not ours.startswith("127.") and ours != server:

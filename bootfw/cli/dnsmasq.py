@@ -20,10 +20,10 @@ _LINE6 = re.compile(
 )
 
 _NOT_KEPT = ("duid ", "agent-info ", "vendorclass ")
-"""The server's own DUID, and what dnsmasq keeps for DHCPLEASEQUERY."""
+"""Prefixes of lines that are no leases: the server's own DUID, and data for DHCPLEASEQUERY."""
 
 _EARLIEST = 10 * 365 * 86400.0
-"""An end before 1980 is none: without a clock of its own dnsmasq writes how many seconds a lease is for."""
+"""An end before 1980 is a duration: without a real-time clock dnsmasq writes the seconds that a lease lasts."""
 
 
 def is_dnsmasq(text: str) -> bool:
@@ -37,7 +37,7 @@ def is_dnsmasq(text: str) -> bool:
 def read_dnsmasq(text: str, now: float, identify: Identify) -> ImportedLeases:
     """The leases of both families.
 
-    It has no times of granting: *now* is taken.
+    The file does not have the time when a lease was granted; *now* is used.
     """
     found = _Leases(now, identify)
     for number, line in enumerate(text.split("\n"), 1):
@@ -51,7 +51,7 @@ def read_dnsmasq(text: str, now: float, identify: Identify) -> ImportedLeases:
 
 
 class _Leases:
-    """The result of the lines so far."""
+    """The leases of the lines so far."""
 
     def __init__(self, now: float, identify: Identify) -> None:
         self._now = now

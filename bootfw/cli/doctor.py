@@ -115,19 +115,19 @@ def _checks(source: str | None, probe_network: bool) -> Iterator[Check]:
 
 
 def _status(configuration: Any) -> tuple[Record | None, Check]:
-    """What the running server tells; None: none runs, or it does not tell."""
+    """The status of the running server; None: no server runs, or it has no status."""
     state = state_of(configuration)
     try:
         server = running(state)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}"
-        return None, Check("server", WARNING, f"the running server can't be asked: {reason}", "run this as its user")
+        return None, Check("server", WARNING, f"the running server can't be queried: {reason}", "run this as its user")
     if server is None:
         return None, Check("server", OK, f"no server runs with the state directory {state}")
     try:
         (record,) = server.call("status")
     except (CommandError, ValueError) as error:
-        return None, Check("server", WARNING, f"the running server does not tell its status: {error}", "restart it")
+        return None, Check("server", WARNING, f"the running server does not return its status: {error}", "restart it")
     if record["ready"]:
         return record, Check("server", OK, f"a server runs, pid {record['pid']}, and is ready")
     return record, Check(

@@ -1,4 +1,4 @@
-"""The ports of a configuration without sockets: they get packets from a caller, and their replies are kept.
+"""The ports of a configuration without sockets: a caller passes packets in, and replies are collected.
 
 Everything else is real: classification, personas, resolvers, the address server, backends and the encoding of replies.
 """
@@ -77,10 +77,10 @@ class Exchange:
     """The kind of message."""
     port: int
     request: BootRequest | None = None
-    """What it was classified as; None: it is no boot client."""
+    """The boot request in it; None: the client does not boot."""
     resolvers: list[ResolverOutcome] = field(factory=list)
     offer: OfferMade | None = None
-    """The reply that names a boot file, or leads to one."""
+    """The event of the reply that names a boot file, or refers the client to port 4011."""
     why: str = ""
     """Why no boot file is named."""
     reply: bytes = b""
@@ -95,12 +95,12 @@ class Exchange:
 
 
 class _ObservedChain(ResolverChain):
-    """Keeps what each resolver did."""
+    """Records what each resolver did."""
 
     outcomes: list[ResolverOutcome]
 
     def begin(self) -> list[ResolverOutcome]:
-        """Another request comes."""
+        """Start the record of another request."""
         self.outcomes = [ResolverOutcome(name) for name, _ in self.resolvers]
         return self.outcomes
 
@@ -144,7 +144,7 @@ class DryRun:
         self.reactor = reactor
         self.settings = evolve(
             settings,
-            # There is no wire to probe, and this host need not be in the client's network.
+            # No conflict detection: this host need not be in the client's network.
             dhcp=evolve(settings.dhcp, probe_seconds=0, foreign_networks=True),
             dhcp6=evolve(settings.dhcp6, foreign_networks=True),
         )

@@ -64,7 +64,7 @@ def add_explain(commands: Any) -> None:
     """Add the command to those of the parser."""
     command = commands.add_parser(
         "explain",
-        help="show what a client would be answered, and why",
+        help="show which reply a client would get, and why",
         description=ABOUT,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -24,18 +24,18 @@ _SAMPLE = 4096
 
 
 class FetchError(Exception):
-    """The file did not come; the message says what happened, in a sentence without a full stop."""
+    """The file can't be fetched. The message says why, in a sentence without a full stop."""
 
 
 @define
 class Fetched:
-    """A file that has come."""
+    """A file that was fetched."""
 
     size: int = 0
     """Bytes."""
     seconds: float = 0.0
     retries: int = 0
-    """Packets that were sent again because there was no answer."""
+    """Number of retransmitted packets."""
     announced: int | None = None
     """The size that the server announced; None: it did not."""
     options: tuple[tuple[str, str], ...] = ()
@@ -45,10 +45,10 @@ class Fetched:
     status: int = 0
     """HTTP: the status code."""
     notes: list[str] = field(factory=list)
-    """What is not as it should be, though the file has come."""
+    """Faults that did not prevent the transfer, a sentence each."""
 
     def take(self, data: bytes) -> None:
-        """More of the file has come."""
+        """Add the next bytes of the file."""
         self.size += len(data)
         if len(self.begin) < _SAMPLE:
             self.begin += data[: _SAMPLE - len(self.begin)]
@@ -67,7 +67,7 @@ def fetch_tftp(
 
     :param options: of the request.
     :param whole: false: the transfer is given up after the first block, as a size probe of firmware is.
-    :raise FetchError: it did not come.
+    :raise FetchError: the file can't be fetched.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
@@ -206,7 +206,7 @@ def fetch_http(url: str, *, whole: bool = True, timeout: float = 10.0) -> Fetche
     """Fetch a file by HTTP or HTTPS.
 
     :param whole: false: only the beginning.
-    :raise FetchError: it did not come.
+    :raise FetchError: the file can't be fetched.
     """
     fetched, began = Fetched(), time.monotonic()
     try:

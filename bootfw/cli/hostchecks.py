@@ -1,4 +1,4 @@
-"""What of this host keeps a boot server from working, or may do so: each check returns what it has found.
+"""Checks of this host: what keeps a boot server from working, or may do so. Each returns a list of results.
 
 Nothing is changed. Ports are bound for a moment to see whether they can be had; rules of a firewall are only read.
 """
@@ -36,10 +36,10 @@ from bootfw.tftp.path import relative
 OK, WARNING, PROBLEM, SKIPPED = "ok", "warning", "problem", "skipped"
 
 _ETHERNET_MTU = 1500
-"""Bytes of IP packet that firmware takes for granted."""
+"""Bytes of an IP packet that firmware expects to arrive."""
 
 _LEAST_FREE = 64 << 20
-"""Bytes of disk."""
+"""Bytes of free disk space below which there is a warning."""
 
 _CAPABILITIES = {
     10: ("CAP_NET_BIND_SERVICE", "to bind ports below 1024"),
@@ -57,7 +57,7 @@ class Check:
     result: str
     """OK, WARNING, PROBLEM or SKIPPED."""
     text: str
-    """What is the case, in a sentence without a full stop."""
+    """What was found, in a sentence without a full stop."""
     remedy: str = ""
     """What to do about it."""
 

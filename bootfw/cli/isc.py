@@ -1,7 +1,8 @@
 """The lease files of ISC dhcpd and OpenBSD's: a journal of declarations, of which the last of each address counts
 (dhcpd.leases(5)).
 
-What can't be taken over is named with its line. Where a crash or an editor has damaged a declaration, the others count.
+Entries that can't be imported are reported with their lines. Where a crash or an editor has damaged a declaration, the
+others count.
 """
 
 import re
@@ -77,7 +78,7 @@ class _Import:
     """Declaration, or "" -> lines, and what is left out there."""
 
     def leave_out(self, line: int, what: str, of: str = "") -> None:
-        """Note it. What belongs to a declaration counts no more when there is a later one."""
+        """Note what is left out. A note about a declaration is dropped when a later one replaces the declaration."""
         self.left_out.setdefault(of, []).append((line, what))
 
     def add(self, block: Block) -> None:
@@ -125,7 +126,7 @@ class _Import:
             self.hosts[f"lease {address}"] = Reservation(address, mac=_mac_or_nothing(lease), client_id=lease.client_id)
 
     def _lease_of(self, address: str, statements: Mapping[str, Statement]) -> Lease | str | None:
-        """None: no client has it; a text: why its client can't be kept."""
+        """The lease of an address; None: no client has it; a string: why its client can't be imported."""
         state = _state(statements)
         if state == "abandoned":
             # dhcpd keeps an abandoned address out of use for ever.

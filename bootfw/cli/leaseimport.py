@@ -17,7 +17,7 @@ from bootfw.wire.options6 import duid_hardware
 
 @frozen
 class ImportedLeases:
-    """Leases and reservations, and what was left out of them."""
+    """The leases and reservations of a file, and what was left out."""
 
     leases: Mapping[str, Lease] = field(factory=dict)
     """By address."""

@@ -31,7 +31,7 @@ FOUND = 1
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 ABOUT = """
-Reads the boot directories, those of the configuration or those that are named, and reports what will not boot and why.
+Reads the boot directories of the configuration, or those on the command line, and reports what will not boot and why.
 It changes nothing and needs no server. Exit codes: 0 nothing found, 1 something found, 2 it could not be done.
 """
 
@@ -46,7 +46,7 @@ def add_lint(commands: Any) -> None:
     """Add the command to those of the parser."""
     command = commands.add_parser(
         "lint",
-        help="say what in the boot directory will not boot",
+        help="check the boot directory for files that will not boot",
         description=ABOUT,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -92,7 +92,7 @@ def _trees(directories: Sequence[Path], parts: Parts | None, unsure: list[str]) 
     if directories:
         for directory in directories:
             os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
-        # As if each were the boot directory of a server that has no configuration.
+        # Treat each directory as the boot directory of a server without a configuration.
         return [_tree([("directory", DirectoryBackend(each)), *_INSTALLED], True) for each in directories]
     assert parts is not None
     static, listable = [], []

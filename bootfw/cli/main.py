@@ -27,7 +27,7 @@ from bootfw.errors import BootfwError
 from bootfw.terminal import escape_unencodable, printable
 
 WRONG = 1
-"""Exit code: it could not be done."""
+"""Exit code: the command failed."""
 
 INTERRUPTED = 128 + 2
 """Exit code: the operator has interrupted it, as shells have it for SIGINT."""
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = (str(error),)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # of "bootfw leases | head"
+    except BrokenPipeError:  # the reader of the pipe has gone, as in "bootfw leases | head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A network boot, step by step, as firmware does it: from the first DISCOVER to the boot file."""
+"""Acts as firmware that boots, step by step: from the first DISCOVER to the boot file."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ class Step:
 
 
 class Stopped(Exception):
-    """The boot does not go on; the message is the conclusion, a sentence without a full stop."""
+    """The boot stops here. The message says why, in a sentence without a full stop."""
 
 
 class Servers(Protocol):
@@ -82,13 +82,13 @@ class Servers(Protocol):
     def tftp(self, host: str, name: str, options: Sequence[tuple[str, str]]) -> Fetched:
         """A file by TFTP.
 
-        :raise FetchError: it did not come.
+        :raise FetchError: the file can't be fetched.
         """
 
     def http(self, url: str) -> Fetched:
         """A file by HTTP.
 
-        :raise FetchError: it did not come.
+        :raise FetchError: the file can't be fetched.
         """
 
 
@@ -213,7 +213,7 @@ class NetBoot:
         )
 
     def _judge(self, offers: Sequence[Offer]) -> None:
-        """Warn of what makes boots fail now and then."""
+        """Report a warning for offers that make some boots fail."""
         giving = [each.server for each in offers if each.address]
         naming = {each.server: each.file for each in offers if each.file}
         if len(set(giving)) > 1:
@@ -228,7 +228,7 @@ class NetBoot:
                 "the boot server answers, and no DHCP server offers an address: a client without one can't go on",
             )
         if not giving:
-            text = "this server gives no address (proxyDHCP); the client's DHCP server, which has to, was not asked"
+            text = "this server gives no address (proxyDHCP); the client's own DHCP server was not queried"
             self._step("address", WARNING, text)
 
     def _take_lease(self, offer: Offer) -> None:

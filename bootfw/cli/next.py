@@ -32,7 +32,7 @@ from bootfw.values import Client, TransferRequest
 _EXAMPLES = """
 Examples:
   bootfw next 52:54:00:12:34:56 debian/install.ipxe   install it at its next boot, and not again
-  bootfw next                                         the orders, and the machines that are kept from a loop
+  bootfw next                                         the one-time boots, and the machines that are kept from a loop
   bootfw next --clear 52:54:00:12:34:56               cancel that
   bootfw next --forgive 52:54:00:12:34:56             it was no loop: let it boot from here again
 """
@@ -43,7 +43,7 @@ def add_next(commands: Any) -> None:
     parser = commands.add_parser(
         "next",
         help="have a machine boot something else, once",
-        description="Orders a one-time boot; without arguments, lists the orders and the machines kept from a loop.",
+        description="Sets a one-time boot; without arguments, lists them and the machines kept from a loop.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,7 +57,7 @@ def add_next(commands: Any) -> None:
         metavar="FILE",
         help="as a resolver would name it: a path, or a URL; what ends in .ipxe, and a URL, is for iPXE",
     )
-    parser.add_argument("--clear", metavar="MAC", default="", help="cancel the order for this machine")
+    parser.add_argument("--clear", metavar="MAC", default="", help="cancel the one-time boot of this machine")
     parser.add_argument(
         "--forgive",
         metavar="MAC",
@@ -173,18 +173,18 @@ def _looping(server: RunningServer) -> Sequence[dict[str, Any]] | None:
 
 
 def _shown(record: Record, now: float) -> dict[str, Any]:
-    """With a time of the clock in place of the seconds from now on."""
+    """The record with a wall-clock time instead of the seconds that are left."""
     return {**{key: value for key, value in record.items() if key != "seconds"}, "until": now + record["seconds"]}
 
 
 def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
-    """Whether no backend of ours has *file*. What can't be known without a server and its client is not missing."""
+    """Whether no backend of ours has *file*. A file that is generated for a client counts as existing."""
     name = re.sub(r"^\{https?\}/", "", file)
     if is_url(name) or "{" in name:
         return False
     path = relative(name)
     request = TransferRequest(filename=name, path=path, peer=("", 0), client=Client(mac=mac))
-    # Whatever else is wrong with the configuration or a plugin is for "bootfw run --check" to say.
+    # Other errors of the configuration are reported by "bootfw run --check".
     try:
         backends = assemble(configuration, None).backends
         for _, backend in backends:
@@ -202,7 +202,7 @@ def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
 
 
 def _needs_resolver(configuration: Configuration) -> None:
-    """Refuse an order that no resolver would ever look at.
+    """Refuse a one-time boot that no resolver of the configuration would use.
 
     :raise CommandError: the configuration has resolvers, and none that looks at it.
     """

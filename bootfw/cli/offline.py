@@ -1,4 +1,4 @@
-"""The leases and orders of a server that does not run, in its store."""
+"""The leases and one-time boots in the store of a server that does not run."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,10 +90,10 @@ class OfflineLeases:
             done(self._store.save_reservations([*stored, reservation]))
 
     def unreserve(self, who: str) -> Record:
-        """Take one back.
+        """Remove one.
 
-        :return: the one that it was.
-        :raise CommandError: there is none, or it is of the configuration.
+        :return: the removed reservation.
+        :raise CommandError: there is none, or the configuration file has it.
         """
         with self._loaded():
             stored = list(self._store.reservations())
@@ -193,14 +193,14 @@ class OfflineOrders:
             return [asdict(order) for order in orders.values()]
 
     def order(self, mac: str, file: str) -> Record:
-        """Have a machine boot *file* next, in place of what was ordered before."""
+        """Set the file that a machine boots next, replacing an earlier one."""
         order = Order(mac, file, time.time())
         with self._loaded():
             done(save_next_boot(self._store, order))
         return asdict(order)
 
     def cancel(self, mac: str) -> Record | None:
-        """Take an order back.
+        """Cancel a one-time boot.
 
         :return: the one that it was; None: there is none.
         """
@@ -219,7 +219,7 @@ class OfflineOrders:
 
 
 def done(answer: "Deferred[Any]") -> None:
-    """Raise what a call of a store without a reactor has failed with."""
+    """Raise the failure of a call of a store without a reactor, if it failed."""
     failures: list[Failure] = []
     answer.addErrback(failures.append)
     assert answer.called, "a store for use without a reactor must not answer later"

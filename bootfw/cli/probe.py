@@ -27,9 +27,9 @@ ABOUT = """
 Acts as a machine that boots: it sends a DISCOVER, shows every offer, requests the boot file at port 4011 where the
 firmware would, and fetches it. It works with any DHCP and TFTP server, from any host, and needs no configuration.
 
-With --interface it broadcasts as a client does, which needs UDP port 68 (root or CAP_NET_BIND_SERVICE). With SERVER
-it asks that server by unicast, as a relay would, and needs no permission. No address is taken, unless --lease is
-given; then it is given back at once.
+With --interface it broadcasts as a client does, which needs UDP port 68 (root or CAP_NET_BIND_SERVICE). With SERVER it
+queries that server by unicast, as a relay would, and needs no permission. It takes no lease, unless --lease is given;
+then it releases the lease at once.
 """
 
 EPILOG = """
@@ -63,9 +63,7 @@ def add_probe(commands: Any) -> None:
     )
     command.add_argument("--arch", default="", metavar="ARCHITECTURE", help='another than usual, such as "arm64-uefi"')
     command.add_argument("--mac", default="", help=f"act as this machine (default: {DEFAULT_MAC})")
-    command.add_argument(
-        "--lease", action="store_true", help="take the address that is offered, and give it back at once"
-    )
+    command.add_argument("--lease", action="store_true", help="take the offered lease, and release it at once")
     command.add_argument("--first-block", action="store_true", help="fetch only the beginning of the boot file")
     command.add_argument("--port", type=int, default=SERVER_PORT, help="of the DHCP server (default: %(default)s)")
     command.add_argument(

@@ -29,11 +29,11 @@ class RunningServer:
         self._connect().close()
 
     def leases(self, selection: Selection) -> Iterable[Record]:
-        """The records of those that are meant."""
+        """The records of the leases that match."""
         return self.call("leases", **attrs.asdict(selection))
 
     def release(self, address: str) -> None:
-        """Take the lease off an address.
+        """End the lease of an address.
 
         :raise CommandError: it has none.
         """
@@ -51,10 +51,10 @@ class RunningServer:
         list(self.call("reserve", **reservation_record(reservation)))
 
     def unreserve(self, who: str) -> Record:
-        """Take one back.
+        """Remove one.
 
-        :return: the one that it was.
-        :raise CommandError: there is none, or it is of the configuration.
+        :return: the removed reservation.
+        :raise CommandError: there is none, or the configuration file has it.
         """
         (record,) = self.call("unreserve", who=who)
         return record
@@ -64,12 +64,12 @@ class RunningServer:
         return list(self.call("next"))
 
     def order(self, mac: str, file: str) -> Record:
-        """Have a machine boot *file* next, in place of what was ordered before."""
+        """Set the file that a machine boots next, replacing an earlier one."""
         (record,) = self.call("order", mac=mac, file=file)
         return record
 
     def cancel(self, mac: str) -> Record | None:
-        """Take an order back.
+        """Cancel a one-time boot.
 
         :return: the one that it was; None: there is none.
         """

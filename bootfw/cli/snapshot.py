@@ -1,4 +1,4 @@
-"""What a server has stored about its clients, read into memory: a command can work with it and changes nothing."""
+"""The stored state of a server, read into memory, so that a command can use it without changing the state."""
 
 import os
 import time
@@ -24,15 +24,15 @@ from bootfw.stores.memory import MemoryStore
 
 @define
 class Snapshot:
-    """Leases, reservations and orders, as they were at one time."""
+    """Leases, reservations and one-time boots at one moment."""
 
     store: MemoryStore = field(factory=MemoryStore)
     notes: list[str] = field(factory=list)
-    """What could not be read, a sentence each."""
+    """What could not be read; one sentence each."""
 
 
 def snapshot(configuration: Configuration) -> Snapshot:
-    """Read what the running server has, or what is stored while none runs."""
+    """Read the state of the running server, or the stored state if none runs."""
     taken = Snapshot()
     state = state_of(configuration)
     try:

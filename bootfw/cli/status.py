@@ -33,9 +33,9 @@ EPILOG = """
 Examples:
   bootfw status                              the server with the default state directory
   bootfw status -c /etc/bootfw.toml --json   the server of that configuration, for a monitoring system
-  bootfw status --watch                      how it goes on
+  bootfw status --watch                      the status again each second
 
-Exit codes: 0 the server is ready, 1 it runs and is not ready, 2 it can't be asked, 3 no server runs.
+Exit codes: 0 the server is ready, 1 it runs and is not ready, 2 it can't be queried, 3 no server runs.
 """
 
 

@@ -1,4 +1,4 @@
-"""``bootfw storm``: simulated machines boot from a server, in numbers, and how that went."""
+"""``bootfw storm``: boots many simulated machines from a server, and prints a summary."""
 
 import argparse
 import json
@@ -33,15 +33,15 @@ def add_storm(commands: Any) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "storm",
-        help="boot simulated machines from a server, in numbers",
-        description="Boot simulated machines, with the timers of real firmware, and see how that goes.",
+        help="boot many simulated machines from a server",
+        description="Boots simulated machines with the timers of real firmware, and prints how many booted and when.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "scenario", nargs="?", type=Path, metavar="SCENARIO", help="a TOML file; without it, see --boot"
     )
-    parser.add_argument("--list", action="store_true", help="list the boots that are known, and end")
+    parser.add_argument("--list", action="store_true", help="list the built-in boots")
     parser.add_argument("-n", "--machines", type=int, metavar="N", help="how many machines")
     parser.add_argument("-b", "--boot", action="append", default=[], metavar="NAME[=SHARE]", help="what they boot")
     parser.add_argument("--arrival", choices=("at-once", "poisson", "racks"), help="when they are switched on")
@@ -65,7 +65,7 @@ def add_storm(commands: Any) -> None:
 
 
 _NUMBERS = {
-    "seconds": "give up so long after the last machine was switched on",
+    "seconds": "seconds after the last machine was switched on until the storm ends",
     "rate": "with --arrival poisson: machines a second",
     "rack": "with --arrival racks: machines in a rack",
     "rack-seconds": "with --arrival racks: seconds between racks",
@@ -172,7 +172,7 @@ def _has_udp_port(pid: int, port: int) -> bool:
 
 
 class _Progress:
-    """Shows on a terminal how far the storm is."""
+    """Shows the progress of the storm on a terminal."""
 
     def __init__(self, machines: int) -> None:
         self._machines = machines

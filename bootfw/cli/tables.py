@@ -50,7 +50,7 @@ _STYLES = {
 
 
 def watch(show: Callable[[], str], seconds: float = 1.0, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Show what *show* returns, again and again, until the operator interrupts or *show* raises."""
+    """Print the result of *show* every *seconds*, until the operator interrupts or *show* raises."""
     if not is_rich():
         while True:
             sys.stdout.write(f"{_CLEAR if sys.stdout.isatty() else ''}{show()}\n")

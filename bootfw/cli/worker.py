@@ -38,7 +38,7 @@ POSITIONS_EVERY = 0.25
 """Seconds. In this time no transfer sends 65,536 blocks, after which the block numbers of TFTP repeat."""
 
 COUNTED_EVERY = 1.0
-"""Seconds between two reports of what has gone through the ports."""
+"""Seconds between two reports of the counters of the UDP ports."""
 
 
 @define(eq=False)
@@ -135,7 +135,7 @@ class Program:
         return evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp)
 
     def _reload(self, configuration: Configuration) -> None:
-        """Use another configuration from now on. The main process has checked it."""
+        """Use another configuration for later requests. The main process has checked it."""
         if self._service is None:
             return
         try:
@@ -148,7 +148,8 @@ class Program:
         self._parts = parts
 
     def _send_positions(self, before: list[tuple[Address, int]]) -> None:
-        """Report how far the transfers are. A successor of this process sees block numbers only, and these repeat."""
+        """Report the positions of long transfers. The next process of this worker sees only block numbers, which
+        repeat."""
         if self._service is None:
             return
         positions = self._service.positions()
@@ -180,7 +181,7 @@ class Program:
 
 @implementer(ILogObserver)
 def _complain(event: LogEvent) -> None:
-    """Print warnings and errors only; all else is reported by events."""
+    """Print warnings and errors; everything else is reported by events."""
     if event["log_level"] >= LogLevel.warn:
         sys.stderr.write(eventAsText(event, includeTimestamp=False, includeSystem=False) + "\n")
         sys.stderr.flush()

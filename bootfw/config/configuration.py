@@ -38,7 +38,7 @@ class PluginChoice:
     use: str
     options: Mapping[str, Any]
     place: KeyPath
-    """Of its table: ``("resolver", 1)``."""
+    """The path of its table, such as ``("resolver", 1)``."""
 
 
 @frozen
@@ -47,7 +47,7 @@ class Configuration:
 
     settings: Settings
     plugins: Mapping[str, tuple[PluginChoice, ...]]
-    """Section, such as "resolver" -> the plugins that it names; a section that is missing gets the defaults."""
+    """Section, such as "resolver" -> its plugins; a missing section gets the defaults."""
     directory: Path
     """Relative paths are relative to it."""
     source: Path | None
@@ -55,7 +55,7 @@ class Configuration:
     origins: Mapping[KeyPath, str]
     """Path of a key -> the environment variable that set it."""
     given: frozenset[KeyPath]
-    """The keys of settings that were given, such as ``("tftp", "listen")``."""
+    """Paths of the settings that the file or the environment sets, such as ``("tftp", "listen")``."""
 
     def where(self, error: ConfigError) -> str:
         """One line: the error with its file or variable, and its place."""
@@ -148,7 +148,7 @@ def _personas(tables: Any, errors: list[ConfigError]) -> tuple[Rule, ...]:
 
 
 def _with_absolute_paths(http: HTTPSettings, directory: Path) -> HTTPSettings:
-    """With paths that do not depend on the working directory."""
+    """*http* with absolute paths, which do not depend on the working directory."""
     paths = {"certificate": http.certificate, "key": http.key}
     return evolve(http, **{name: str(directory / path) for name, path in paths.items() if path})
 

@@ -1,4 +1,4 @@
-"""The defaults where the configuration says nothing: serve what is installed, and disturb no other server."""
+"""The defaults for missing sections: serve what is installed, and disturb no other server."""
 
 import errno
 import socket
@@ -51,7 +51,7 @@ BOOT_PROGRAMS: Mapping[str, Sequence[str]] = {
 HTTP_LISTEN: Sequence[ListenAddress] = (("0.0.0.0", 8069), ("::", 8069))
 
 HIGH = 10000
-"""Added to a port below 1024 that may not be bound."""
+"""Added to a port below 1024 that this process may not bind."""
 
 
 def backends() -> DefaultPlugins:
@@ -66,10 +66,11 @@ def backends() -> DefaultPlugins:
 
 
 def resolvers(backends: Sequence[tuple[str, IBackend]]) -> DefaultPlugins:
-    """What is ordered for the next boot, and by architecture, for those that *backends* have a program for.
+    """One-time boots, then a boot file by architecture, for each that *backends* have a program for.
 
-    iPXE is sent to its script by HTTP, and by TFTP where it has no HTTP or we have none: what does not fit a client is
-    left to the next resolver. What the script names relative to itself comes the same way.
+    iPXE is sent to its script by HTTP, and by TFTP where it has no HTTP or we have none: an answer that a client can't
+    use is left to the next resolver. The files that the script names relative to itself are loaded by the same
+    protocol.
     """
     listable = [backend for _, backend in backends if provides(backend, IListableBackend)]
     files = {}
@@ -83,7 +84,7 @@ def resolvers(backends: Sequence[tuple[str, IBackend]]) -> DefaultPlugins:
 
 
 def example(backends: Sequence[tuple[str, IBackend]]) -> str | None:
-    """The name of a file that can be fetched, for showing how."""
+    """The name of a file that exists, for the example command of the start; None: there is none."""
     listable = [backend for _, backend in backends if provides(backend, IListableBackend)]
     programs = (name for names in BOOT_PROGRAMS.values() for name in names)
     found = (name for name in programs if any(backend.has(name) for backend in listable))
@@ -134,7 +135,7 @@ def _fault(address: ListenAddress, kind: int = socket.SOCK_DGRAM) -> int:
     try:
         with socket.socket(family, kind) as probe:
             if kind == socket.SOCK_STREAM:
-                # Connections of our last run (TIME_WAIT) do not matter; a program that listens does.
+                # SO_REUSEADDR ignores connections of our last run (TIME_WAIT), but not a program that listens.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

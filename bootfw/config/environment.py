@@ -21,7 +21,7 @@ _LINK = re.compile(
     r"(?P<service>\w+?)_(?:(?P<host>SERVICE_HOST)|SERVICE_PORT(?:_\w+)?|(?P<url>PORT|PORT_\d+_(?:TCP|UDP|SCTP))"
     r"|PORT_\d+_(?:TCP|UDP|SCTP)_(?:(?P<protocol>PROTO)|(?P<address>ADDR)|PORT)|(?P<name>NAME)|(?P<env>ENV_\w+))"
 )
-"""What Kubernetes sets in each container for each service of the namespace, and Docker for each link."""
+"""The value of a variable that Kubernetes sets for each service of the namespace, and Docker for each link."""
 
 
 def variables() -> dict[str, tuple[str, Key]]:
@@ -106,7 +106,7 @@ def _plugin_path(name: str, settings: Iterable[str]) -> KeyPath:
     patterns = [f"{PREFIX}{kind.upper()}_0_USE" for kind in PLUGIN_LISTS] + [
         f"{PREFIX}{kind.upper()}_USE" for kind in PLUGIN_TABLES
     ]
-    # Without the prefix, which would make every name like every other.
+    # Compare names without the prefix, which would make all of them similar.
     keys = [known.removeprefix(PREFIX) for known in (*settings, *patterns)]
     like = nearest(name.removeprefix(PREFIX), keys).replace('"', f'"{PREFIX}', 1)
     raise ConfigError(f"unknown variable{like}")

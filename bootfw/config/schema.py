@@ -1,4 +1,4 @@
-"""What a TOML value may be, taken from Python annotations, and how that is said when it is something else."""
+"""Checks TOML values against Python annotations, and describes what is expected, in the operator's words."""
 
 import datetime
 import types
@@ -37,7 +37,7 @@ RENAMED: Mapping[str, str] = {
     "octets": "bytes",
     "unpack-octets": "unpack-size",
 }
-"""Old name of a key -> what it is called now. Values of the old ones are right under the new ones."""
+"""Old name of a key -> its new name. A value of the old key is right for the new one."""
 
 
 def unknown_keys(table: Mapping[str, Any], known: Sequence[str], path: KeyPath = ()) -> Iterator[ConfigError]:
@@ -108,7 +108,7 @@ def _no_member(value: Any, members: Sequence[Any], path: KeyPath) -> Iterator[Co
     complaints = [list(mismatches(value, member, path)) for member in members]
     if not all(complaints):
         return
-    # A complaint from deeper inside belongs to the member that was meant.
+    # An error from deeper inside belongs to the member of the union that fits best.
     deeper = [found for found in complaints if any(error.path != path for error in found)]
     if deeper:
         yield from deeper[0]

@@ -94,14 +94,14 @@ def within(low: float, high: float, unit: str) -> Callable[[Any, Any, Any], None
     """A validator for numbers from *low* to *high*, both included."""
 
     def check(instance: Any, attribute: Any, value: float) -> None:
-        if not low <= value <= high:  # NaN is not
+        if not low <= value <= high:  # NaN fails this comparison
             raise ValueError(f"must be from {low} to {high} {unit}, not {value}")
 
     return check
 
 
 def one_of(*allowed: str) -> Callable[[Any, Any, Any], None]:
-    """A validator for words."""
+    """A validator that accepts one of *words*."""
 
     def check(instance: Any, attribute: Any, value: str) -> None:
         if value not in allowed:
@@ -203,7 +203,7 @@ class DHCPSettings:
     client, 0 to 5 s; by ARP on networks of this machine, by ping behind relays. 0: no probe. ROMs retry after 1 s."""
     new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
     """Unknown clients that are given an address in a second, for each interface, and for each relay and circuit; on an
-    interface or relay with more than four times as many free addresses a quarter of these. Those we know are always
+    interface or relay with more than four times as many free addresses a quarter of these. Known clients are always
     served. 0: any number."""
     subnets: tuple[Subnet, ...] = field(
         default=(),
@@ -342,19 +342,19 @@ class WebSettings:
     """Names by which browsers reach it, such as `["boot.example.org"]`, beside addresses, `localhost` and the name of
     this host. Requests for other names are refused, which keeps strangers' pages from reading it (DNS rebinding)."""
     token: str = field(default="", validator=_check_token, repr=False)
-    """Whoever has it may order a next boot, cancel it, and release a lease. At least 16 characters. Empty: nothing can
+    """Whoever has it may set and cancel one-time boots, and release leases. At least 16 characters. Empty: nothing can
     be changed over the web."""
 
 
 @frozen
 class LogSettings:
-    """``[log]``: what `bootfw run` and twistd write. `--syslog` and `--logger` of twistd go their own ways."""
+    """``[log]``: the log of `bootfw run` and twistd. It has no effect with `--syslog` or `--logger` of twistd."""
 
     format: str = field(default="auto", validator=one_of("auto", "text", "json", "journal"), metadata=RESTART)
     """`"text"`: lines for people. `"json"`: one object a line. `"journal"`: fields for journald, such as `BOOTFW_MAC`.
     `"auto"`: `"journal"` where systemd has connected the standard output to the journal, else `"text"`."""
     level: str = field(default="info", validator=one_of("debug", "info", "warn", "error"), metadata=RESTART)
-    """What is less important is left out."""
+    """The lowest level that is logged."""
 
 
 @frozen
@@ -387,7 +387,7 @@ class BootsSettings:
 
 @frozen
 class Settings:
-    """Everything but the plugins."""
+    """All settings of the configuration, without the plugins."""
 
     interfaces: tuple[str, ...] = field(default=(), converter=interface_names, metadata={"toml": list[str]})
     """Names of the interfaces whose clients are served. Empty: all of them. One that does not exist yet is served as
@@ -397,7 +397,7 @@ class Settings:
     others, but counts as ready without them, such as `["wlan0", "10.0.0.1", "10.77.0.0/24"]`."""
     state_dir: str = field(default="", metadata=RESTART)
     """Where bootfw keeps what must outlive it. Empty: `/var/lib/bootfw` for root, and `bootfw` in the user's state
-    directory (`$XDG_STATE_HOME`, `~/.local/state`) for anybody else."""
+    directory (`$XDG_STATE_HOME`, `~/.local/state`) for other users."""
     user: str = field(default="", metadata=RESTART)
     """The account that the server runs as once its ports are bound, when it is started as root: it keeps the
     capabilities to bind ports below 1024 and to send ARP probes, and no other. `state-dir` is given to this account.
@@ -434,5 +434,5 @@ class Settings:
 
     @property
     def answers_dhcp(self) -> bool:
-        """Of either family."""
+        """Whether DHCP or DHCPv6 is on."""
         return self.dhcp.mode != "off" or self.dhcp6.mode != "off"

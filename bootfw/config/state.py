@@ -7,8 +7,8 @@ from pathlib import Path
 def state_directory(configured: str = "") -> Path:
     """Where it is; it need not be there yet.
 
-    :param configured: ``state-dir`` of the configuration; "": /var/lib/bootfw for root, and for anybody else what the
-        XDG Base Directory Specification calls the user's state.
+    :param configured: ``state-dir`` of the configuration; "": /var/lib/bootfw for root, for other users the state
+    directory of the XDG Base Directory Specification.
     """
     if configured:
         return Path(configured)

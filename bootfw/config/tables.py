@@ -107,7 +107,7 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
             if key.required and not any(f'"{key.path[-1]}"' in guess for guess in guessed):
                 wrong[key.name] = [ConfigError(f'"{key.path[-1]}" is missing', key.path[:-1])]
             continue
-        except TypeError:  # what is no table on the way to the key is an error already
+        except TypeError:  # a value on the path that is not a table has been reported already
             continue
         try:
             given[key.name] = _read(key, value)
@@ -133,7 +133,7 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
 def _unknown(
     table: Mapping[str, Any], paths: Iterable[tuple[str, ...]], where: tuple[str, ...] = ()
 ) -> list[ConfigError]:
-    """Errors for unknown keys, here and in inner tables, and for values that should be a table."""
+    """The errors for unknown keys, in inner tables too, and for values that should be a table."""
     paths = list(paths)
     known = list(dict.fromkeys(path[0] for path in paths))
     errors = list(unknown_keys(table, known, where))
@@ -235,7 +235,7 @@ def _parameters(call: Any) -> Iterator[Key]:
         return
     try:
         hints = typing.get_type_hints(code)
-    except NameError:  # a name that is only imported for type checkers
+    except NameError:  # the annotation is a name that is imported for type checkers only
         hints = {}
     fields = {a.alias: a for a in attrs.fields(call)} if isinstance(call, type) and attrs.has(call) else {}
     for parameter in inspect.signature(call).parameters.values():
@@ -251,7 +251,7 @@ def _parameters(call: Any) -> Iterator[Key]:
 
 
 def _default_of(attribute: Any) -> Any:
-    """Of a field. One that is made of the other fields is None here."""
+    """The default of a field; None if it is computed from the other fields."""
     default = attribute.default
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         return None if default.takes_self else default.factory()
@@ -259,7 +259,7 @@ def _default_of(attribute: Any) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """What a validator says, without the name of the field: the path has that."""
+    """The message of a validator without the name of the field, which the path has."""
     text = str(error.args[0]) if error.args else type(error).__name__
     return text.split("' ", 1)[-1] if text.startswith("'") else text
 

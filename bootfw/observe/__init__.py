@@ -1,1 +1,1 @@
-"""What is done with events: the log, metrics, traces and webhooks."""
+"""Consumers of events: the log, metrics, traces and webhooks."""

@@ -25,10 +25,10 @@ from bootfw.values import Address, Client
 from bootfw.wire.executable import runs_on
 
 TICK = 1.0
-"""Seconds between two looks at what has changed or ended, while something boots."""
+"""Seconds between two checks for attempts that have changed or ended, while a machine boots."""
 
 RECENT = 1000
-"""Attempts with a verdict that are kept in memory, for when the store fails."""
+"""Attempts with a verdict that are kept in memory, in case the store fails."""
 
 LISTED = 100
 """Attempts that a list has if no limit is given."""
@@ -43,7 +43,7 @@ _FIRMWARE = ("uefi", "bios")
 class BootRecorder:
     """An observer that joins events into boot attempts.
 
-    :param reactor: IReactorTime. With threads, files are looked at in one of them.
+    :param reactor: IReactorTime. If it has threads, files are read in one of them.
     :param store: an IAttemptStore. When it fails, the latest attempts are kept in memory, and the service goes on.
     :param backends: (name, backend): where names like a missing one are looked for.
     :param wall_clock: seconds since the epoch.
@@ -63,10 +63,10 @@ class BootRecorder:
     _unsaved: list[BootAttempt] = field(factory=list, init=False)
     _recent: "OrderedDict[str, BootAttempt]" = field(factory=OrderedDict, init=False)
     _numbers: "OrderedDict[str, tuple[int, BootAttempt]]" = field(factory=OrderedDict, init=False)
-    """By id: (number of its latest change, the attempt), for those who follow; the latest change last."""
+    """Id -> (number of its latest change, the attempt), for "bootfw boots --follow"; the latest change last."""
     _number: int = field(default=0, init=False)
     _examined: set[str] = field(factory=set, init=False)
-    """Ids of attempts whose files are being looked at, or have been."""
+    """Ids of attempts whose files are being examined, or were."""
     _failing: bool = field(default=False, init=False)
     """The store has failed, and the log says so."""
     _started: bool = field(default=False, init=False)
@@ -164,12 +164,12 @@ class BootRecorder:
         if len(self._numbers) > RECENT:
             self._numbers.popitem(last=False)
 
-    # What the files say.
+    # Files
 
     def _examine(self, attempt: BootAttempt) -> bool:
-        """Look at the files before the verdict is published, where they may tell more; false: there is nothing to see.
+        """Examine the files of the attempt if they may show the cause; returns False if there is nothing to examine.
 
-        Then it comes once more, with what was found.
+        Otherwise the verdict is published later, with the result.
         """
         find = None
         if attempt.id not in self._examined and self._started:
@@ -198,7 +198,7 @@ class BootRecorder:
         _in_thread(self._reactor, look).addBoth(found)
         return True
 
-    # The store.
+    # The store
 
     def _save(self) -> None:
         attempts, self._unsaved = self._unsaved, []
@@ -221,7 +221,7 @@ class BootRecorder:
                 reason=failure.getErrorMessage(),
             )
 
-    # What the operator can ask.
+    # Operations of the control socket
 
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """See IOperable."""
@@ -284,7 +284,7 @@ class BootRecorder:
 
 
 def _question(attempt: BootAttempt) -> tuple[StageKind, str, str] | None:
-    """What to look for in the files: (stage that the result belongs to, path, architecture of the client)."""
+    """What to examine: (stage that the result belongs to, path, architecture of the client); None: nothing."""
     if attempt.cause is not None and attempt.cause.key == "missing-file":
         for stage in reversed(attempt.stages):
             if stage.kind is StageKind.REFUSED and f'"{stage.data["file"]}"' in attempt.cause.sentence:

@@ -9,7 +9,7 @@ from bootfw.values import Address, Client
 REMEMBERED_SECONDS = 60.0
 
 CLIENTS = 10_000
-"""How many addresses are remembered."""
+"""Most addresses in the cache."""
 
 
 @define(eq=False)

@@ -1,4 +1,4 @@
-"""What the events add up to: counters, histograms and gauges, as cheap for an event as they can be.
+"""Counters, histograms and gauges of events. An event costs as little as possible.
 
 They are read when a monitoring system fetches them; see bootfw.observe.metrics. Label values come from bounded sets:
 the configuration, protocols, personas and the table of symptoms, never from what a client sends.
@@ -26,7 +26,7 @@ SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 TRANSFER_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 _MOST_RUNNING = 50_000
-"""Transfers that are counted as running: one whose end was dropped from a full queue would stay."""
+"""Most transfers that are counted as running. If a full queue drops the end of one, it would stay for ever."""
 
 
 @frozen(eq=False)
@@ -105,7 +105,7 @@ COUNTERS = (
     *(LEASES_NOT_STORED, TRANSFERS, BYTES, RETRANSMISSIONS, REFUSED, BOOTS, FAILURES, DATAGRAMS, MALFORMED),
     *(HANDSHAKES_FAILED, EVENTS_DROPPED, WORKERS_LOST, PLUGIN_FAILURES, INTERNAL_ERRORS),
 )
-"""Their names get ``_total`` behind them."""
+"""The counters; Prometheus adds ``_total`` to their names."""
 
 TRANSFER_TIME = Family("bootfw_transfer_seconds", "How long transfers took.", ("protocol", "direction"))
 RESOLVER_TIME = Family(

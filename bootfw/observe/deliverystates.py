@@ -26,17 +26,17 @@ class State(Key):
     RETRYING = "retrying"
     """The request failed; the same batch is sent again at the deadline."""
     FINISHING = "finishing"
-    """The service stops: what is there is sent, without retries."""
+    """The service stops: the queued events are sent, without retries."""
     ENDED = "ended"
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a webhook."""
 
     EVENT = "event"
     """Events have been queued."""
     TICK = "tick"
-    """The deadline is over."""
+    """The deadline has passed."""
     DELIVERED = "delivered"
     """The server has taken the batch. The argument is the number of events that are queued behind it."""
     FAILED = "failed"
@@ -48,7 +48,7 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """The actions of the webhook."""
 
     SEND = "send"
     """Send the first batch; then DELIVERED, FAILED or REFUSED."""
@@ -109,7 +109,7 @@ def give_up(delivery: "DeliveryStates", argument: Any, now: float) -> State:
 
 @goes(State.FINISHING)
 def send_last(delivery: "DeliveryStates", argument: Any, now: float) -> State:
-    """Send what is there, at once."""
+    """Send the queued events at once."""
     delivery.deadline = None
     delivery.out.append(Do.SEND)
     return State.FINISHING
@@ -129,7 +129,7 @@ def finish(delivery: "DeliveryStates", argument: Any, now: float) -> State:
 
 @goes(State.ENDED)
 def end_without(delivery: "DeliveryStates", argument: Any, now: float) -> State:
-    """Drop what is there: the server does not take it now."""
+    """Drop all events: the server does not accept them now."""
     delivery.out.append(Do.DROP_ALL)
     return end(delivery, argument, now)
 
@@ -144,7 +144,7 @@ def end(delivery: "DeliveryStates", argument: Any, now: float) -> State:
 
 @goes(STAY)
 def queue(delivery: "DeliveryStates", argument: Any, now: float) -> Any:
-    """It waits for its turn."""
+    """Leave the event in the queue."""
     return delivery.state
 
 
@@ -219,4 +219,4 @@ class DeliveryStates(Machine):
     deadline: float | None = field(default=None, init=False)
     """When TICK is due, in seconds of the reactor's clock; None: never."""
     failures: int = field(default=0, init=False)
-    """Of the batch."""
+    """How often the present batch has failed."""

@@ -1,7 +1,8 @@
 """The log: one event for each boot stage and each finished or refused transfer, never one for a packet.
 
-Each has the text and the fields of bootfw.observe.record, so that JSON and journald logs can be searched by them. One
-that has the key ``log_more`` is followed by another of the same delivery at once: a writer may hold it back until then.
+Each has the text and the fields of bootfw.observe.record, so that JSON and journald logs can be searched by them. An
+event with the key ``log_more`` is followed at once by another one of the same delivery, so a writer may buffer it until
+then.
 """
 
 from collections import Counter, OrderedDict
@@ -63,13 +64,13 @@ from bootfw.plugins import boot_plugin
 from bootfw.values import Address, BootMenu, BootRequest, Client, Outcome, TransferReport, TransferRequest
 
 REMEMBERED = 1000
-"""Facts of each kind that are remembered, so that they are logged once: repeated ones must not fill the log."""
+"""Most facts of each kind that are remembered, so that a repeated fact is logged once."""
 
 GRANTED_SINGLY = 4
-"""Up to this many leases of one batch have a line each; when a rack comes up, a batch has one line."""
+"""Most leases of a batch that have a line each. A larger batch, as of a rack that is powered on, has one line."""
 
 WORTH_SAYING = 0.1
-"""Seconds of waiting for a backend."""
+"""Seconds of waiting for a backend from which a line mentions them."""
 
 _LEVELS = {
     Outcome.COMPLETE: LogLevel.info,
@@ -92,7 +93,7 @@ class LogObserver:
     """The record of a transfer has the client's MAC, ``mac``. Costs a lookup for each client and minute."""
     _client_macs: ClientMACs | None = field(default=None, init=False)
     _known: dict[type[Event], "OrderedDict[Hashable, Hashable]"] = field(factory=dict, init=False)
-    """By the kind of the event: what was logged latest; see _Line.fact."""
+    """Kind of event -> the state of each fact that was logged last; see _Line.fact."""
 
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
         """See IClientAware."""

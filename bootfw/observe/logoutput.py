@@ -103,7 +103,7 @@ class LinesLog:
 
     @property
     def shows_fields(self) -> bool:
-        """More than the text is shown of an event."""
+        """Whether the output has the fields of an event, not only its text."""
         return self._as_line is as_json
 
     def __call__(self, event: LogEvent) -> None:

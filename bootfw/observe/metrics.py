@@ -22,13 +22,13 @@ from bootfw.observe.counts import COUNTERS, HISTOGRAMS, REACTOR_LAG, Counts
 PACKAGE = "prometheus_client"
 
 CONNECTIONS = 16
-"""At once on a port of the metrics alone; more are closed."""
+"""Most connections at a time on a port of the metrics alone; further ones are closed."""
 
 _IDLE = 30
-"""Seconds that a connection may be without a complete request."""
+"""Seconds until a connection without a complete request is closed."""
 
 _TURN = 1.0
-"""Seconds between two looks at how late the reactor is."""
+"""Seconds between two measurements of the reactor's delay."""
 
 
 def add_metrics(reactor: Any, boot: Any, settings: MetricsSettings) -> "MetricsResource | None":
@@ -48,7 +48,7 @@ def add_metrics(reactor: Any, boot: Any, settings: MetricsSettings) -> "MetricsR
 
 
 class Pulse(Service):
-    """Once a second: measures how late the reactor is, and has the UDP ports report what they have counted.
+    """Measures the delay of the reactor once a second, and publishes the counters of the UDP ports.
 
     :param reactor: IReactorTime.
     """
@@ -84,7 +84,7 @@ class Pulse(Service):
 
 @define(eq=False)
 class Collector:
-    """A collector of prometheus_client: makes its metric families of what was counted and of what is."""
+    """A collector of prometheus_client: yields metric families of the counts and of the present state."""
 
     _boot: Any
     _counts: Counts

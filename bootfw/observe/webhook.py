@@ -82,12 +82,13 @@ def _kinds(names: Sequence[str]) -> frozenset[type[Event]]:
 class Webhook:
     """Sends events to a web server: `POST` with `{"events": [...]}`, each as the JSON log has it.
 
-    A batch that fails is sent again up to five times, later and later; then it is dropped. What the server refuses with
-    a status of 400 to 499 is dropped at once, but for 408, 425 and 429. The server never waits for it.
+    A batch that fails is sent again up to five times, later and later; then it is dropped. A batch that the receiver
+    refuses with a status of 400 to 499 is dropped at once, but for 408, 425 and 429. bootfw never waits for the
+    receiver.
     """
 
     url: str = field(converter=_url)
-    """Where they go, `http://` or `https://`."""
+    """The URL, `http://` or `https://`."""
     kinds: frozenset[type[Event]] = field(converter=_kinds, default=DEFAULT, alias="events")
     """Names of the classes of `bootfw.events` that are sent."""
     secret: str = field(default="", repr=False)
@@ -105,14 +106,14 @@ class Webhook:
     _queue: deque[dict[str, Any]] = field(factory=deque, init=False, repr=False)
     """The batch that is being sent comes first."""
     _batch: int = field(default=0, init=False)
-    """How many events it has."""
+    """Number of events in the batch that is being sent."""
     _states: DeliveryStates = field(init=False, repr=False)
     _do: dict[Any, Callable[[], None]] = field(init=False, repr=False)
     _alarm: Any = field(init=False, repr=False)
     _agent: Any = field(default=None, init=False, repr=False)
     _finished: "Deferred[None] | None" = field(default=None, init=False, repr=False)
     _unsaid: int = field(default=0, init=False)
-    """Dropped events that the log has not reported."""
+    """Number of dropped events that the log has not reported."""
     _reports: OncePer = field(factory=lambda: OncePer(REPORTED_AGAIN), init=False, repr=False)
     _reason: str = field(default="", init=False)
     """Why the latest request failed."""

@@ -1,4 +1,4 @@
-"""The ``by-client`` resolver: a boot file for this one machine, or for those behind one relay."""
+"""The ``by-client`` resolver: a boot file for one machine, or for all machines behind one relay."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, unk
 def _circuit_id(value: str) -> bytes:
     if not value:
         raise ValueError("must not be empty")
-    return Reservation(circuit_id=value).circuit_id  # spelled as there
+    return Reservation(circuit_id=value).circuit_id  # the keys of the table
 
 
 _CONDITIONS: Mapping[str, Callable[[str], Any]] = {
@@ -83,12 +83,12 @@ def _clients(entries: Sequence[Mapping[str, Any]]) -> tuple[_Client, ...]:
 @implementer(ISelectiveResolver, IListableResolver)
 @frozen
 class ByClient:
-    """A boot file for this one machine, or for those behind one relay."""
+    """A boot file for one machine, or for all machines behind one relay."""
 
     clients: list[dict[str, str | int]]
-    """Tables with `file` and what a client has to be: `mac`, `uuid` (as dmidecode shows it), `relay` (its address),
-    `circuit-id` (text, or `0x` and hexadecimal digits), `persona`. All that an entry says must hold; the first such
-    entry counts. It may have `server`, and for PXELINUX `configfile`, `pathprefix` and `reboot-seconds` as well."""
+    """Tables with `file` and the conditions: `mac`, `uuid` (as dmidecode shows it), `relay` (its address),
+    `circuit-id` (text, or `0x` and hexadecimal digits), `persona`. All conditions of an entry must hold; the first
+    entry that matches counts. It may have `server`, and for PXELINUX `configfile`, `pathprefix`, `reboot-seconds`."""
     _read: tuple[_Client, ...] = field(init=False, repr=False)
 
     @_read.default

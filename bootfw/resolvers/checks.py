@@ -10,7 +10,7 @@ from bootfw.api import BootFile, ConfigError, ErrorCollector, check_placeholders
 def file_name(value: str) -> str:
     """A name for a client to load.
 
-    :raise ValueError: it can't be one.
+    :raise ValueError: it can't be a file name.
     :raise ConfigError: it holds an unknown placeholder.
     """
     if not value or "\0" in value:

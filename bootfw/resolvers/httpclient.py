@@ -18,7 +18,8 @@ class ResponseTooLong(ValueError):
 
 
 class HTTPClient:
-    """Sends GET requests. Each has a connection of its own: a kept one may have been closed by the server meanwhile.
+    """Sends GET requests. Each request has its own connection, since the server may have closed a persistent one
+    meanwhile.
 
     :param reactor: IReactorTime and IReactorTCP.
     :param seconds: timeout of a request, redirects included.

@@ -37,7 +37,7 @@ from bootfw.resolvers.scripts import is_url, local_boot
 from bootfw.stores.memory import MemoryStore
 
 LOOPS = "loop"
-"""The kind of these orders in the store: a machine boots its own disk until a time."""
+"""The kind of orders in the store that keep a machine from a loop: it boots its own disk until a time."""
 
 MACHINES = 65536
 """Machines that are remembered at most; the one whose last request is the oldest is dropped first."""
@@ -48,7 +48,7 @@ TRAIL = 32
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
 LoadedFile = tuple[str, int]
-"""A file's path and its bytes: an edited script is another one, almost always."""
+"""(path, size in bytes) of a file. An edited script almost always has another size."""
 
 
 @define(eq=False)
@@ -60,13 +60,13 @@ class _Machine:
     requested: dict[str, tuple[int, int, int]] = field(factory=dict)
     """Kind of DHCP request -> its xid, and ``served`` and ``offered`` at that time."""
     got: dict[LoadedFile, None] = field(factory=dict)
-    """In this round, in order."""
+    """The files that it loaded in this round, in order."""
     served: int = 0
-    """Files that it has loaded from this server."""
+    """Number of files that it has loaded from this server."""
     offered: int = 0
-    """Answers that named a file of another server."""
+    """Number of replies that named a file of another server."""
     trail: tuple[LoadedFile, ...] = ()
-    """Of the round before."""
+    """The files of the previous round."""
     times: int = 0
     """Rounds in a row with that trail."""
     local_until: float = 0.0
@@ -99,7 +99,7 @@ class LoopBreaker:
     _client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]), init=False, repr=False)
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False, repr=False)
     _machines: dict[str, _Machine] = field(factory=dict, init=False, repr=False)
-    """By MAC; the latest last."""
+    """MAC -> machine; the one with the latest request is last."""
 
     @classmethod
     def configured(
@@ -137,7 +137,7 @@ class LoopBreaker:
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
         if not request.mac:
-            return None  # by DHCPv6 it may not be known, and machines can't be told apart
+            return None  # by DHCPv6 the MAC may be unknown, and then machines can't be distinguished
         if request.may_be_system:
             return None  # an installed system that renews its address is no loop
         now = self._reactor.seconds()
@@ -201,7 +201,7 @@ class LoopBreaker:
         machine.seen = max(machine.seen, report.ended)
         if report.outcome in _SERVED:
             machine.served += 1
-            # Without its last ACK a transfer has fewer bytes than the same one with it.
+            # Use the size of the file: without its last ACK, the same transfer counts fewer bytes.
             size = report.agreed.tsize
             machine.note((report.request.path, report.bytes_transferred if size is None else size))
 

@@ -1,4 +1,4 @@
-"""The ``next-boot`` resolver: a machine boots once what ``bootfw next`` has ordered for it."""
+"""The ``next-boot`` resolver: one-time boots, which ``bootfw next`` sets."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ from bootfw.resolvers.scripts import is_url, requested_path, script, script_path
 from bootfw.stores.memory import MemoryStore
 
 ORDERS = "next-boot"
-"""The kind of these orders in the store."""
+"""The kind of orders in the store that are one-time boots."""
 
 FOLDER = "next"
 """The directory of the scripts that lead iPXE to its file. Each has the machine's MAC in its name, so a request for it
@@ -52,7 +52,7 @@ _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
 @frozen
 class Order:
-    """What a machine boots next."""
+    """The one-time boot of a machine."""
 
     mac: str
     file: str
@@ -63,7 +63,7 @@ class Order:
 @implementer(ISelectiveResolver, IClientAware, IStartable, IBootObserver, IOperable)
 @define(eq=False)
 class NextBoot:
-    """What `bootfw next` has ordered for a machine: it gets that file once, and then those of the other resolvers.
+    """Gives a machine the file that `bootfw next` has set, once; then the other resolvers decide again.
 
     An order is used up when the machine has got the file, not when it was offered; it survives restarts.
     """
@@ -75,8 +75,8 @@ class NextBoot:
     _orders: dict[str, Order] = field(factory=dict, init=False)
     """By MAC."""
     _offered: dict[str, dict[str, bool]] = field(factory=dict, init=False)
-    """Path -> the machines that were offered it and have not got it, in the order in which they came, each with whether
-    it may be an installed system, which does not load it."""
+    """Path -> machines that were offered it and have not loaded it, the first one first. Each with whether it may be an
+    installed system, which does not load the file."""
 
     @classmethod
     def configured(cls, context: PluginContext) -> "NextBoot":
@@ -199,21 +199,21 @@ def load_next_boots(store: IOrderStore) -> dict[str, Order]:
 
 
 def save_next_boot(store: IOrderStore, order: Order) -> "Deferred[None]":
-    """Keep a one-time boot in place of an earlier one of that machine."""
+    """Store a one-time boot, replacing an earlier one of that machine."""
     return store.save_orders(ORDERS, {order.mac: {"file": order.file, "ordered": order.ordered}})
 
 
 def _answer(name: str, request: BootRequest) -> BootFile | None:
-    """The BootFile for *name*, or None: this client can't load it, but what it becomes after this stage can."""
+    """The BootFile for *name*; None: this client can't load it, but its next boot stage can."""
     if request.ipxe:
-        # A script of its own shows that this machine has it, wherever its file comes from.
+        # The request for the machine's own script shows that this machine boots, whichever server has its file.
         there = name if is_url(name) else f"/{requested_path(name)}"
         return script(FOLDER, f"#!ipxe\nchain --autofree --replace {there}\n", request)
     if requested_path(name).lower().endswith(".ipxe"):
         return None
     if not is_url(name):
         return BootFile(name)
-    # What other servers give to firmware is never seen here.
+    # Files that other servers send to firmware are not seen here.
     own = [url for url in (request.http_url, request.https_url) if url]
     return BootFile(name) if request.http and any(name.startswith(f"{url}/") for url in own) else None
 

@@ -8,7 +8,8 @@ from bootfw.api import IPXE_LOCAL_BOOT, BootFile, BootRefused, BootRequest, ipxe
 def script(folder: str, text: str, request: BootRequest) -> BootFile:
     """*text* as a file for this machine alone.
 
-    It comes by HTTP where the machine can, for what the script names relative to itself comes the same way.
+    It is loaded by HTTP if the machine can, since files that the script names relative to itself are loaded by the same
+    protocol.
     """
     path = script_path(folder, request.mac)
     name = f"{request.http_url}/{path}" if request.http_url and ipxe_can_load("http", request) else path
@@ -16,7 +17,7 @@ def script(folder: str, text: str, request: BootRequest) -> BootFile:
 
 
 def script_path(folder: str, mac: str) -> str:
-    """The path that it is served under."""
+    """The path of a machine's script in *folder*."""
     return f"{folder}/{mac.replace(':', '-')}.ipxe"
 
 
@@ -34,7 +35,7 @@ def local_boot(request: BootRequest, reason: str) -> BootFile:
 
 
 def shown(text: str) -> str:
-    """*text* as an argument of ``echo``, on one line, with nothing that iPXE takes for its own."""
+    """*text* as an argument of ``echo``, on one line, without characters that iPXE would interpret."""
     words = text.replace("${", "$ {").split()
     return " ".join(word for word in words if word not in ("&&", "||"))
 

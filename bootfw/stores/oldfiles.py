@@ -44,7 +44,7 @@ def import_old(db: Connection, old: Path) -> Path:
     """Import an old file in one transaction, and rename it.
 
     A process that is killed between the two imports the file once more at its next start. That changes nothing: of two
-    leases for an address the later one counts, and what is there already is left out.
+    leases for an address the later one counts, and other entries that exist are skipped.
 
     :param db: the connection of the open state file.
     :return: the new name of the old file.

@@ -33,7 +33,7 @@ FILE = "bootfw.sqlite"
 
 _ATTEMPTS = "attempts"
 _LEASES = "leases"
-"""Users of the file: those of attempts, and that load() and close() stand for; the others are the kinds of orders."""
+"""Users of the open file, besides the kinds of orders: the attempts, and the leases (from load() to close())."""
 
 
 @frozen(eq=False)
@@ -71,9 +71,9 @@ class SqliteStore:
     """Files of earlier versions, which are imported when the state file is opened."""
     _file: StateFile | None = field(default=None, init=False)
     _users: set[str] = field(factory=set, init=False, repr=False)
-    """Who has loaded and not closed. The file is opened for the first and closed after the last."""
+    """The users that have loaded and not closed. The file is opened for the first one and closed after the last."""
     _queue: "SimpleQueue[_Write] | None" = field(default=None, init=False, repr=False)
-    """To the thread; None: there is no thread."""
+    """The queue of the thread; None: there is no thread."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
 
     @classmethod
@@ -131,7 +131,7 @@ class SqliteStore:
                 self._users.discard(kind)
         if not late:
             return self._write(write)
-        # It came after close_orders(), and the process may end at any moment.
+        # The call came after close_orders(), and the process may end at any moment.
         file, self._file = self._file, None
         assert file is not None
         fault = _fault(_write_batch, file, [write])
@@ -168,7 +168,7 @@ class SqliteStore:
         return self._write(write)
 
     def _open(self, user: str) -> StateFile:
-        """The open file, for one more user."""
+        """Open the file for one more user; returns it."""
         assert user not in self._users or self._file is None, "it is loaded already"
         self._users.add(user)
         if self._file is None:
@@ -196,7 +196,7 @@ class SqliteStore:
         if self._file is None:
             return succeed(None)
         if self._users:
-            return self._write(_Write())  # fires after all that was put before it
+            return self._write(_Write())  # fires after all earlier writes
         if self._queue is None:
             file, self._file = self._file, None
             return _answered(Deferred(), _fault(file.close))
@@ -262,7 +262,7 @@ def _write_batch(file: StateFile, batch: Sequence[_Write]) -> None:
 def _fault(do: Callable[..., None], *arguments: Any) -> Exception | None:
     try:
         do(*arguments)
-    except Exception as error:  # whatever it is, it has to reach the Deferreds
+    except Exception as error:  # any exception has to reach the Deferreds
         return error
     return None
 

@@ -156,7 +156,8 @@ class StateFile:
             db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             with as_state_errors(path):
-                # Before anything is read: then there is no shared memory, and no second process.
+                # Set before the first read, so that SQLite uses no shared memory and no second process can open the
+                # file.
                 db.execute("PRAGMA locking_mode = EXCLUSIVE")
                 version = _version(path, db)
                 (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -194,7 +195,7 @@ class StateFile:
         return damaged(self.path, f"the lease numbered {shown} is invalid")
 
     def write_leases(self, rows: Sequence[Row]) -> None:
-        """Keep leases; they are durable when it returns. Of several for one address the last counts."""
+        """Store leases; they are durable when it returns. Of several for one address the last counts."""
         with as_state_errors(self.path):
             for first in range(0, len(rows), MAX_ROWS):
                 batch = rows[first : first + MAX_ROWS]
@@ -227,7 +228,7 @@ class StateFile:
                     raise damaged(self.path, f"the reservation of {address or mac} is invalid") from error
 
     def replace_reservations(self, reservations: Sequence[Reservation]) -> None:
-        """Keep these and no others; durable when it returns."""
+        """Store these in place of all others; durable when it returns."""
         rows = [
             (
                 position,
@@ -258,7 +259,7 @@ class StateFile:
         return found
 
     def write_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> None:
-        """Keep orders of one kind, and remove those that are None; durable when it returns."""
+        """Store orders of one kind, and remove those that are None; durable when it returns."""
         removed = [(kind, mac) for mac, order in orders.items() if order is None]
         kept = [(kind, mac, json.dumps(order)) for mac, order in orders.items() if order is not None]
         with as_state_errors(self.path), transaction(self.connection) as db:
@@ -266,7 +267,7 @@ class StateFile:
             db.executemany("INSERT OR REPLACE INTO machine_order VALUES (?, ?, ?)", kept)
 
     def write_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> None:
-        """Keep boot attempts, and drop what is beyond the bounds; see IAttemptStore."""
+        """Store boot attempts, and drop those beyond the bounds; see IAttemptStore."""
         rows = [(each.id, each.client, each.verdict.value, each.began, _packed(each)) for each in attempts]
         with as_state_errors(self.path), transaction(self.connection) as db:
             db.executemany("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)", rows)
@@ -311,11 +312,11 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def as_state_errors(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the system into StateErrors that tell an operator about *path*."""
+    """Turn errors of SQLite and of the system into StateErrors whose message names *path*, for the operator."""
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the first line names the error; the others are details
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StateError(f"{path}: another process uses it; is bootfw running already?") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

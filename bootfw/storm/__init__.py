@@ -1,1 +1,1 @@
-"""A load simulator: machines that boot as real firmware does, in numbers, against any boot server."""
+"""A load simulator: many machines that boot as real firmware does, against any boot server."""

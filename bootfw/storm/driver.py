@@ -31,12 +31,12 @@ _KINDS = {MessageType.OFFER: Input.OFFER, MessageType.ACK: Input.ACK, MessageTyp
 _DATA = b"\0\3"
 
 PROGRESS_SECONDS = 0.25
-"""How often the driver says how far it is."""
+"""Seconds between two reports of progress."""
 
 
 @frozen
 class Outcome:
-    """What became of one machine."""
+    """The result of one machine."""
 
     number: int
     boot: str
@@ -58,24 +58,24 @@ class Outcome:
 
 @frozen
 class Effort:
-    """What a storm took of the driver itself: whether it was the limit."""
+    """The load of the simulator itself, which shows whether it was the limit."""
 
     processor_share: float
     """Of one processor, in its busiest second."""
     lag: float
-    """Seconds that the latest hundredth of timers was late, at least."""
+    """Seconds of delay of the slowest 1 % of the timers, at least."""
     dropped: int
     """Packets that came faster than it received them."""
 
     @property
     def limited(self) -> bool:
-        """Whether the figures are the driver's and not the server's."""
+        """Whether the simulator was the limit, so that the figures do not measure the server."""
         return self.processor_share > 0.95 or self.lag > 0.1 or self.dropped > 0
 
 
 @frozen
 class Progress:
-    """How many machines are where."""
+    """The number of machines in each stage."""
 
     waiting: int
     """Not yet switched on."""
@@ -94,11 +94,11 @@ class _Slot:
     link: Link
     arrival: float
     due: float | None = None
-    """When its timer in the queue is over."""
+    """When its timer in the queue is due."""
     ended: float | None = None
     connection: Connection | None = None
     generation: int = 0
-    """Of its connections: what an earlier one had scheduled is void."""
+    """Number of its connection; calls scheduled for an earlier one are ignored."""
 
 
 class _Refuse(Protocol):
@@ -202,7 +202,7 @@ class Driver:
         self._epoll.close()
 
     def progress(self) -> Progress:
-        """Where the machines are now."""
+        """The number of machines in each stage now."""
         counts: dict[str, int] = {}
         booted = failed = 0
         for slot in self._slots:
@@ -248,7 +248,7 @@ class Driver:
         self._handle(slot, Input.TIMER)
 
     def _schedule(self, slot: _Slot) -> None:
-        """Put the machine's deadline into the queue, unless an earlier entry will look at it anyway."""
+        """Queue the machine's deadline, unless an earlier entry in the queue will check it."""
         deadline = slot.machine.deadline
         if deadline is not None and (slot.due is None or deadline < slot.due):
             slot.due = deadline
@@ -295,7 +295,7 @@ class Driver:
             self._allowed.add(address)
 
     def _through(self, slot: _Slot, deliver: Callable[[], None]) -> None:
-        """Have a packet cross the machine's link."""
+        """Send a packet over the machine's link, which may lose, delay or duplicate it."""
         if self._perfect:
             deliver()
             return

@@ -20,16 +20,16 @@ STOP_SECONDS = 10.0
 
 @frozen
 class Lab:
-    """Names and addresses of what open_lab() has made."""
+    """Names and addresses of the lab that open_lab() has made."""
 
     server: str
     """The namespace of servers."""
     machines: str
-    """That of the machines."""
+    """The namespace of the machines."""
     interface: str
-    """Of the machines."""
+    """The interface of the machines."""
     address: str
-    """Of the server."""
+    """The address of the server."""
     network: IPv4Network
 
     def enter_machines(self) -> None:

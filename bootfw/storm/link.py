@@ -1,4 +1,5 @@
-"""A link between a simulated machine and its servers: what happens to each packet on it. Pure, and seeded."""
+"""The link between a simulated machine and its servers: loss, delay, duplication and order of packets. Pure, and
+seeded."""
 
 import random
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ HELD_BACK = 0.02
 
 @define
 class Link:
-    """Decides about one packet after the other."""
+    """Decides what happens to each packet, in turn."""
 
     quality: LinkQuality
     seed: int

@@ -42,7 +42,7 @@ class State(Key):
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a machine."""
 
     POWER_ON = "power on"
     TIMER = "timer"
@@ -148,7 +148,7 @@ class SimulatedMachine(Machine):
     """
 
     table: ClassVar[Table] = {}
-    """TABLE, which stands below the transitions."""
+    """TABLE, which is defined below the transitions."""
 
     who: Identity
     boot: Boot
@@ -163,16 +163,16 @@ class SimulatedMachine(Machine):
     failure: str = field(default="", init=False)
     """Why it has failed, in words; "": it has not."""
     xid: int = field(default=0, init=False)
-    """Of the DHCP transaction under way."""
+    """Transaction id of the present DHCP exchange."""
     port: int = field(default=0, init=False)
-    """Which of its ports the transfer under way uses."""
+    """Which of its ports the present transfer uses."""
     _random: random.Random = field(init=False)
     _step: int = field(default=-1, init=False)
     _name: int = field(default=0, init=False)
-    """Which file of the step is loaded."""
+    """Index of the file of the step that is being loaded."""
     _sendings: int = field(default=0, init=False)
     _packet: Any = field(default=None, init=False)
-    """What is sent again when nothing comes."""
+    """The packet to retransmit if there is no answer."""
     _waits: tuple[float, ...] = field(default=(), init=False)
     _dhcp_began: float = field(default=0.0, init=False)
     _offers: list[Message] = field(factory=list, init=False)
@@ -270,11 +270,11 @@ class SimulatedMachine(Machine):
         return State.SELECTING
 
     def discover(self, now: float) -> bytes:
-        """A DISCOVER of this moment."""
+        """Send a DISCOVER with the present ``secs``."""
         return messages.discover(self.program, self.who, self.xid, round(now - self._dhcp_began))
 
     def choose(self, now: float) -> State | None:
-        """Go on with the offers that are there. Returns None if they do not do."""
+        """Choose among the offers so far and continue. Returns None if none of them will do."""
         awaited = now - self._dhcp_began < self.program.proxy_window
         choice = choose(self.program, self._offers, awaited)
         if choice is None:
@@ -473,7 +473,7 @@ def take_address(machine: SimulatedMachine, argument: Message, now: float) -> St
 
 @goes(State.SELECTING)
 def restart_dhcp(machine: SimulatedMachine, argument: Any, now: float) -> State:
-    """Begin again with DISCOVER: the server has refused the address."""
+    """Send a new DISCOVER: the server has refused the address."""
     machine.stages[-1].retries += 1
     machine._offers, machine._choice = [], None
     machine.send(Broadcast(machine.discover(now)), machine.program.discover, now)
@@ -623,7 +623,7 @@ def go_on(machine: SimulatedMachine, argument: Any, now: float) -> State:
     return machine.next_step(now)
 
 
-# What a server sends late, or unasked, is ignored. What only the driver brings about is illegal where it can't.
+# Late and unrequested packets of a server are ignored. Inputs of the driver are illegal where they can't occur.
 TABLE: Table = {
     State.OFF: {
         Input.POWER_ON: begin,

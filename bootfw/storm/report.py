@@ -1,4 +1,4 @@
-"""What a storm was like: a table for people, JSON, and a picture."""
+"""The summary of a storm: a table for people, JSON, and a picture."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ class StageSummary:
     boot: str
     stage: str
     machines: int
-    """That began it."""
+    """Machines that began the stage."""
     completed: int
     retries: int
     """Packets sent again, by all of them."""
@@ -41,14 +41,14 @@ class Summary:
     booted: int
     failed: int
     unfinished: int
-    """Neither, when the storm ended."""
+    """Machines that had neither booted nor failed when the storm ended."""
     seconds: float
     """From the first machine's power-on until the last one was over."""
     boot_percentiles: tuple[float, ...]
     """PERCENTILES of the whole boots that were completed."""
     longest: float
     failures: Mapping[str, int]
-    """Reason -> machines."""
+    """Reason -> number of machines."""
     stages: tuple[StageSummary, ...]
     efforts: tuple[Effort, ...]
     """Of each process of the simulator."""
@@ -60,7 +60,7 @@ class Summary:
 
 
 def summarize(outcomes: Sequence[Outcome], efforts: Sequence[Effort]) -> Summary:
-    """Sum up what became of the machines."""
+    """Summarize the results of the machines."""
     booted = [outcome for outcome in outcomes if outcome.booted]
     failed = [outcome for outcome in outcomes if outcome.failure]
     times = sorted(outcome.ended - outcome.began for outcome in booted if outcome.ended is not None)

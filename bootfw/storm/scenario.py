@@ -39,7 +39,7 @@ class Storm:
     seconds: float = field(default=120.0, validator=gt(0))
     """After the last machine was switched on, until the storm ends though some have neither booted nor failed."""
     seed: int = 1
-    """Of all that is random."""
+    """Seed of everything random."""
     arrival: Pattern = "at-once"
     """"at-once": all at the same moment. "poisson": independent of each other, *rate* a second. "racks": *rack*
     machines at once, the next ones after *rack-seconds*."""
@@ -138,7 +138,7 @@ def _each(key: str, kind: type, document: Mapping[str, Any], collector: ErrorCol
 
 
 def _by_name(key: str, kind: type, documents: Iterable[Mapping[str, Any]], collector: ErrorCollector) -> dict[str, Any]:
-    """The later one of a name wins."""
+    """Objects by name; of two with the same name the later wins."""
     return {each.name: each for document in documents for each in _each(key, kind, document, collector)}
 
 

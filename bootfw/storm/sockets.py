@@ -1,4 +1,4 @@
-"""What the driver of simulated machines sends by and receives from: raw frames for DHCP, UDP for TFTP, TCP for HTTP.
+"""The sockets of the simulator: raw frames for DHCP, UDP for TFTP, TCP for HTTP.
 
 Every machine has an address of its own, which is made a local one of this network namespace when the machine gets it.
 """
@@ -27,7 +27,7 @@ _ETH_P_IP, _PACKET_OUTGOING = 0x0800, 4
 _SO_ATTACH_FILTER, _SOL_PACKET, _PACKET_STATISTICS, _IP_PKTINFO = 26, 263, 6, 8
 _IP_BIND_ADDRESS_NO_PORT = 24
 _ROOM = 8 << 20
-"""Bytes of receive buffer: what comes while the driver is busy with other machines."""
+"""Bytes of the receive buffer, for packets that arrive while the driver is busy."""
 
 # A classic BPF program that takes UDP in IPv4 to port 68 or 4011 (tcpdump's "udp dst port 68 or 4011" for IPv4).
 _FILTER = [
@@ -110,7 +110,7 @@ class FrameSocket:
         try:
             self._socket.send(frames.pack(frame))
         except BlockingIOError:
-            return  # lost, as a full queue loses packets
+            return  # the frame is lost, as in a full queue
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise

@@ -1,4 +1,4 @@
-"""Who may change something over the web: whoever has the token, from our own page or from no page at all."""
+"""Decides which requests may change something: those with the token that do not come from another site's page."""
 
 import hmac
 from typing import Any
@@ -14,8 +14,8 @@ _REPORT_AGAIN = 60.0
 class Access:
     """Checks the requests that change something.
 
-    A browser adds no Authorization header by itself, so a page of a stranger can't make one send a valid request
-    (CSRF); that the body has to be JSON, and the origin ours, stops it before.
+    A browser adds no Authorization header by itself, so a foreign page can't make it send a valid request (CSRF).
+    Requests whose body is not JSON, or whose Origin is not ours, are refused before that.
 
     :param token: "": nothing may be changed.
     """
@@ -37,7 +37,7 @@ class Access:
         return bool(self._token)
 
     def refuses(self, request: Any) -> tuple[int, str] | None:
-        """Return (status, reason) for a request that may change nothing; None: it may."""
+        """Return (status, reason) if the request is refused; None: it may change something."""
         if not self._token:
             return 403, "these pages are read-only: [web] token is not set"
         origin = request.getHeader(b"origin")

@@ -1,4 +1,4 @@
-"""What the pages show of the events: transfers that run, throughput, and which boots have changed."""
+"""What the pages show of the events: transfers in flight, throughput, and the boots that have changed."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ from bootfw.web.sockets import Sockets
 from bootfw.web.throughput import Throughput
 
 _MOST_RUNNING = 50_000
-"""Transfers that are counted as running: one whose end was dropped from a full queue would stay."""
+"""Most transfers that are counted as running. If a full queue drops the end of one, it would stay for ever."""
 
 
 @implementer(IBatchObserver)
@@ -35,14 +35,14 @@ class Activity:
         self.sockets = sockets
         self.throughput = Throughput()
         self.ended = 0
-        """Transfers that have ended, in all."""
+        """Number of transfers that have ended since the start."""
         self._boot_changed = boot_changed
         self._status_changed = status_changed
         self._running: dict[tuple[str, Address], None] = {}
 
     @property
     def running(self) -> int:
-        """Transfers that have begun and not ended."""
+        """Number of transfers that have begun and not ended."""
         return len(self._running)
 
     def observe(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""The JSON API: docs/web-api.md has each path. What is read and ordered is what the control socket offers."""
+"""The JSON API: docs/web-api.md has each path. It offers operations of the control socket."""
 
 import json
 import os
@@ -23,10 +23,10 @@ from bootfw.web.replies import Page, as_json, refusal
 from bootfw.web.throughput import SECONDS
 
 LIMIT = 1000
-"""Records in a response, unless the request has a limit."""
+"""Most records in a response, unless the request sets a limit."""
 
 _TIMES = {"since", "before"}
-"""Parameters that are seconds since the epoch."""
+"""Names of parameters in seconds since the epoch."""
 
 _AT_ONCE = 100
 """Records that are written in one turn of the reactor: about a millisecond of work."""
@@ -61,7 +61,7 @@ def throughput_record(activity: Activity, now: float) -> dict[str, Any]:
 
 
 class Reading(Page):
-    """A path that returns what a function does."""
+    """A path whose response is the result of a function."""
 
     def __init__(self, read: Callable[[], Any]) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class Listing(Page):
     :param reactor: IReactorTime.
     :param operation: its name on the control socket.
     :param filters: parameters of the query that are passed on.
-    :param path: the parameter that the last part of the path is, if there is one.
-    :param limited: the operation has a limit itself, and is given one more than is shown.
+    :param path: the parameter that the last part of the path gives, if there is one.
+    :param limited: the operation takes a limit itself; it gets one more than is shown, to see whether there are more.
     """
 
     def __init__(
@@ -129,9 +129,9 @@ class Listing(Page):
 
 
 class Action(Page):
-    """A path where POST orders something, and returns the records of what has changed.
+    """A path where POST changes something; the response has the changed records.
 
-    :param keys: what the JSON object of the body has, all of them texts.
+    :param keys: the required keys of the JSON object in the body; all values are strings.
     """
 
     methods = "POST"
@@ -254,7 +254,7 @@ class _Sending:
             self._request.write(self._before + json.dumps(record, separators=(",", ":")).encode())
             self._before = b",\n"
         if not last:
-            if not self._paused:  # by one of these writes
+            if not self._paused:  # one of these writes has closed the connection
                 self.resumeProducing()
             return
         start = b"" if self._before == b",\n" else self._before

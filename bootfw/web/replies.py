@@ -17,7 +17,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-"""The Content-Security-Policy: nothing from elsewhere, no inline script or style, in no frame."""
+"""The Content-Security-Policy: nothing from other hosts, no inline script or style, and no frame around the page."""
 
 _HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -30,7 +30,7 @@ _HEADERS = {
 
 
 def set_headers(request: Any) -> None:
-    """Set what every response has. There is no CORS header: pages of other origins can't read any."""
+    """Set the headers of every response. There is no CORS header, so pages of other origins can't read a response."""
     for name, value in _HEADERS.items():
         request.setHeader(name.encode(), value.encode())
 
@@ -53,7 +53,7 @@ class Page(Resource):
 
     def render(self, request: Any) -> Any:
         """See IResource."""
-        request.setHeader(b"Server", b"bootfw")  # twisted.web has set its own
+        request.setHeader(b"Server", b"bootfw")  # replace the type that twisted.web has set
         method = "GET" if request.method == b"HEAD" else request.method.decode("ascii", "replace")
         if method not in self.methods:
             request.setHeader(b"Allow", self.methods.encode())
@@ -65,10 +65,10 @@ class Page(Resource):
         raise NotImplementedError
 
     def post(self, request: Any) -> Any:
-        """As get(), for POST."""
+        """Take a POST; see get()."""
         raise NotImplementedError
 
 
 def refusal(request: Any, status: int, reason: str) -> bytes:
-    """Return the body of an error response: what was wrong, and what would be right."""
+    """Return the body of an error response. *reason* says what was wrong, and what would be right."""
     return as_json(request, {"error": reason}, status)

@@ -1,4 +1,4 @@
-"""The site of the pages: who may connect, and for which name."""
+"""The web site of the pages: limits on connections and requests, and the host names that it accepts."""
 
 import io
 import ipaddress
@@ -25,13 +25,13 @@ from bootfw.web.sockets import Sockets
 from bootfw.web.streams import Streams
 
 CONNECTIONS = 64
-"""At once; more are closed. A browser opens up to six, a probe one."""
+"""Most connections at a time; further ones are closed. A browser opens up to six, a probe one."""
 
 LONGEST_BODY = 4096
 """Bytes in the body of a request."""
 
 _IDLE = 30.0
-"""Seconds that a connection may be without a complete request."""
+"""Seconds until a connection without a complete request is closed."""
 
 
 class Connection(HTTPChannel):
@@ -64,12 +64,12 @@ class WebRequest(Request):
             super().handleContentChunk(data)  # type: ignore[no-untyped-call]
 
     def process(self) -> None:
-        """Refuse what the site does not take; find the resource of the rest."""
+        """Refuse requests for unknown hosts or with a long body; find the resource of the others."""
         set_headers(self)
         names = self.requestHeaders.getRawHeaders(b"host", [])
         site: WebSite = self.channel.site  # type: ignore[attr-defined]
         if not all(site.serves(name) for name in names):
-            self._refuse(421, "this site is not known by that name; [web] hosts would have to have it")
+            self._refuse(421, "this site does not have that name; add it to [web] hosts")
         elif self._length > LONGEST_BODY:
             self._refuse(413, f"the body has more than {LONGEST_BODY} bytes")
         else:
@@ -88,7 +88,7 @@ class _Folder(Resource):
         return _Missing()
 
     def render(self, request: Any) -> bytes:
-        """Show what is below."""
+        """Respond that there is nothing at the path itself."""
         return as_json(request, {"paths": sorted(name.decode() for name in self.children)})
 
 
@@ -117,7 +117,7 @@ class WebSite(Site):
         self._emptied: Deferred[None] | None = None
         streams = Streams(reactor, lambda: [("status", status()), ("throughput", throughput())])
         self.activity = activity = Activity(Sockets(boot), streams.boot_changed, streams.status_changed)
-        """What it has seen of the events."""
+        """The state of transfers and boots, from the events."""
         boot.add_observer(activity, "web")
         self._access = access = Access(reactor, token)
         began = reactor.seconds()
@@ -162,7 +162,8 @@ class WebSite(Site):
     def serves(self, header: bytes) -> bool:
         """Whether the Host header of a request may be *header*.
 
-        A page of a stranger whose name leads to our address (DNS rebinding) sends its own name. An address is no name.
+        A foreign page whose host name resolves to our address (DNS rebinding) sends that name, so only configured names
+        are accepted. Addresses always are.
         """
         host = _without_port(header.decode("ascii", "replace").lower()).rstrip(".")
         return host in self._names or _is_address(host)
@@ -185,9 +186,9 @@ class WebSite(Site):
             emptied.callback(None)
 
     def close(self) -> "Deferred[None]":
-        """Reset every connection: nothing here is worth waiting for.
+        """Reset every connection; no response has to be completed.
 
-        :return: fires when there is none any more.
+        :return: fires when all connections are closed.
         """
         for connection in list(self._connections):
             transport: Any = connection.transport
@@ -222,7 +223,7 @@ def _names(hosts: Iterable[str]) -> set[str]:
 
 
 def _wall_clock(reactor: Any) -> float:
-    """Seconds since the epoch; the clock of a reactor does not follow when the wall clock is set."""
+    """Seconds since the epoch. The clock of a reactor does not notice when the wall clock is set."""
     now: float = reactor.seconds() + shift_of(reactor)()
     return now
 

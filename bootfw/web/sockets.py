@@ -16,11 +16,11 @@ class Sockets:
         self._boot = boot
 
     def observe(self, event: Event) -> bool:
-        """Take an event. Returns whether it was about sockets."""
+        """Take an event. Returns whether the state of a socket or the readiness has changed."""
         return type(event) in _ABOUT_SOCKETS
 
     def readiness(self) -> dict[str, Any]:
-        """``ready``, and ``waiting``: what keeps the service from that."""
+        """``ready``, and ``waiting``: the sockets that keep the service from being ready."""
         if not self._boot.running:
             return {"ready": False, "waiting": [{"reason": "the service is not running"}]}
         waiting = [

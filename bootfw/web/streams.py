@@ -1,7 +1,7 @@
-"""``/api/events``: what happens, as server-sent events (WHATWG HTML, section 9.2).
+"""``/api/events``: changes, as server-sent events (WHATWG HTML, section 9.2).
 
 Each has a name and JSON: "boot", the short record of a boot that has begun or changed; "status", as ``/api/status``;
-"throughput", once a second; "resync": events were dropped for this client, which has to load again what it shows.
+"throughput", once a second; "resync": events were dropped for this client, which has to load what it shows again.
 """
 
 import json
@@ -17,18 +17,18 @@ from bootfw.attempts.record import attempt_record
 from bootfw.web.replies import Page, refusal
 
 STREAMS = 16
-"""Clients at once; more are refused."""
+"""Most clients at a time; further ones are refused."""
 
 BATCHED = 0.25
-"""Seconds: changes of the same boot within this time are sent as one."""
+"""Seconds in which changes of the same boot are collected into one event."""
 
 STALLED = 60.0
-"""Seconds after which a client that takes nothing is disconnected."""
+"""Seconds until a client that reads nothing is disconnected."""
 
 
 @implementer(IPushProducer)
 class _Stream:
-    """One client. While it takes nothing, events are dropped."""
+    """One client. While it reads nothing, its events are dropped."""
 
     def __init__(self, request: Any, seconds: Callable[[], float]) -> None:
         self._request = request
@@ -61,10 +61,10 @@ class _Stream:
 
 
 class Streams(Page):
-    """The clients that follow, and what is sent to all of them. Without any, nothing is done.
+    """The clients of the stream, and the events for all of them. Without clients it does nothing.
 
     :param reactor: IReactorTime.
-    :param tick: returns (name, value) of what is sent each second.
+    :param tick: returns (name, value) of the events that are sent each second.
     """
 
     def __init__(self, reactor: Any, tick: Callable[[], list[tuple[str, Any]]]) -> None:
@@ -73,9 +73,9 @@ class Streams(Page):
         self._tick = tick
         self._streams: set[_Stream] = set()
         self._changed: dict[str, BootAttempt] = {}
-        """By id: boots that have changed since the last message."""
+        """Id -> boot, for boots that have changed since the last event."""
         self._status = False
-        """The status has changed."""
+        """The status has changed since the last event."""
         self._flushing: Any = None
         self._ticking: Any = None
 

@@ -20,7 +20,7 @@ class Throughput:
     def __init__(self) -> None:
         self._bytes: deque[float] = deque([0.0] * SECONDS, SECONDS)
         self._latest = 0
-        """The second that the last count is for."""
+        """The second of the last count, on the reactor's clock."""
 
     def add(self, report: TransferReport) -> None:
         """Count a transfer."""

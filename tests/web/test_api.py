@@ -290,7 +290,7 @@ def test_an_order(pages: Pages) -> None:
         ({"Origin": "https://127.0.0.1:8067"}, 403, "a page of another site"),
         ({"Content_Type": "text/plain"}, 415, "must be JSON"),
         ({"Content_Type": None}, 415, "must be JSON"),
-        ({"Host": "evil.example"}, 421, "not known by that name"),
+        ({"Host": "evil.example"}, 421, "does not have that name"),
     ],
 )
 def test_orders_of_others_are_refused(pages: Pages, headers: dict[str, str | None], status: int, reason: str) -> None:
