@@ -246,8 +246,8 @@ class DHCP6Settings:
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
     new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
-    """Unknown clients that are given an address in a second, for each interface, and for each relay and port. Those we
-    know are always served. 0: any number."""
+    """Unknown clients that are given an address in a second, for each interface, and for each relay and port. Known
+    clients are always served. 0: any number."""
     foreign_networks: bool = False
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not set this."""
