@@ -82,6 +82,8 @@ from bootfw.plugins import PluginContext, configure, load
 from bootfw.servicestates import Do, Input, ServiceLife, State
 from bootfw.values import Address, SocketStatus
 
+_WEB = ("http", "https")
+
 _RETIRED_CHECKED_EVERY = 1.0
 """Seconds between two looks whether plugins and sockets that a reload has put out of use can be closed."""
 
@@ -182,6 +184,9 @@ class BootService(MultiService):
         self._frame_cache = FrameCache(self._settings.tftp.cache_size)
         self._adopted_transfers = AdoptedTransfers(reactor, self._publisher.publish)
         self._urls = WebURLs()
+        self._share_url = self._sharing("url")
+        self._unbound: set[tuple[str, ListenAddress]] = set()
+        """Sockets of HTTP and HTTPS that are open here, and whose address the main process waits for."""
         self._layers = self._layered()
         self._give_lookup([*observing, *self._resolvers])
         self._file_servers: WeakSet[TFTPProtocol | BootSite] = WeakSet()
@@ -222,6 +227,7 @@ class BootService(MultiService):
             "boot-program": self._second_stage.on_message,
             "generated": self._generated.on_message,
             "packets-of": self._send_packets,
+            "url": self._url_changed,
         }
 
     def _layered(self) -> LayeredBackend:
@@ -557,7 +563,9 @@ class BootService(MultiService):
         """See Workers.join()."""
         known: list[tuple[str, tuple[Any, ...]]] = [("client", (client,)) for client in self._clients.all()]
         known += [("boot-program", pair) for pair in self._second_stage.all()]
-        return known + [("generated", pair) for pair in self._generated.all()]
+        known += [("generated", pair) for pair in self._generated.all()]
+        waiting = [each for each in self._bindings if each.state is not SocketState.BOUND]
+        return known + [("url", (each.service, each.where, False)) for each in waiting if each.service in _WEB]
 
     def report_datagrams(self) -> None:
         """Publish what has gone through the UDP ports since the last call; call it once a second."""
@@ -732,9 +740,22 @@ class BootService(MultiService):
         )
 
     def _note_url(self, wanted: WantedSocket) -> None:
-        if wanted.service in ("http", "https"):
-            note = self._urls.listening if wanted.state is SocketState.BOUND else self._urls.lost
-            note(wanted.service, (wanted.where[0], wanted.where[1]))
+        if wanted.service in _WEB:
+            where = wanted.where[0], wanted.where[1]
+            bound = wanted.state is SocketState.BOUND and (wanted.service, where) not in self._unbound
+            note = self._urls.listening if bound else self._urls.lost
+            note(wanted.service, where)
+            if self._sockets.follow_interfaces:
+                self._share_url(wanted.service, where, bound)
+
+    def _url_changed(self, service: str, where: ListenAddress, bound: bool) -> None:
+        """Take from the main process whether clients can reach a socket of HTTP or HTTPS that this process has."""
+        if bound:
+            self._unbound.discard((service, where))
+            self._urls.listening(service, where)
+        else:
+            self._unbound.add((service, where))
+            self._urls.lost(service, where)
 
     def _wanted(self) -> dict[SocketKey, "_Wanted"]:
         """Every socket, network and interface that the settings want."""

@@ -24,7 +24,7 @@ from twisted.internet.task import Clock
 from zope.interface import directlyProvides, implementer
 
 from bootfw.backends.memory import MemoryBackend
-from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, WebSettings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.errors import ConfigError
 from bootfw.events import Event, ListenerFailed, ReadinessChanged, SocketChanged
@@ -38,6 +38,7 @@ from bootfw.readers import MemoryReader
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.values import TransferRequest
+from bootfw.web.site import add_web
 
 from .namespaces import Host
 
@@ -424,6 +425,56 @@ def test_a_url_is_offered_while_its_address_exists(hosts: tuple[Host, Host], wat
             hosts[0].ip("addr", "add" if present else "del", "10.9.9.1/24", "dev", "s9")
             watched.until(lambda: service.ready is present)  # noqa: B023
         assert offered() == (b"(http://10.9.9.1:8069)" if present else b"()")
+
+
+def test_worker_processes_are_told_which_urls_can_be_reached(hosts: tuple[Host, Host], watched: Watched) -> None:
+    sent: list[tuple[Any, ...]] = []
+    wire(hosts, address=False)
+    with hosts[0].inside():
+        settings = QUIET(tftp=TFTPSettings(listen=()), http=HTTPSettings(listen=["10.9.9.1:8069", "0.0.0.0:8070"]))
+        service = watched.service = BootService(
+            watched.reactor, settings=settings, broadcast=lambda *message: sent.append(message)
+        )
+        service.startService()
+    waiting = ("url", "http", ("10.9.9.1", 8069), False)
+    assert sent == [waiting, ("url", "http", ("0.0.0.0", 8070), True)]
+    assert service._memory() == [("url", waiting[1:])], "what a new process has to know"
+    hosts[0].ip("addr", "add", "10.9.9.1/24", "dev", "s9")
+    watched.until(lambda: service.ready)
+    assert sent[2:] == [("url", "http", ("10.9.9.1", 8069), True)]
+    assert service._memory() == []
+
+
+def test_the_web_page_is_served_on_an_address_that_arrives_late(hosts: tuple[Host, Host], watched: Watched) -> None:
+    wire(hosts, address=False)
+    with hosts[0].inside():
+        service = watched.service = BootService(
+            watched.reactor, settings=QUIET(tftp=TFTPSettings(listen=())), observers=[watched.observer]
+        )
+        add_web(watched.reactor, service, WebSettings(listen=["10.9.9.1:8067"]))
+        service.startService()
+    assert watched.states() == ["waiting"]
+    assert not service.ready
+    hosts[0].ip("addr", "add", "10.9.9.1/24", "dev", "s9")
+    assert watched.until(lambda: service.ready) < 1
+    with hosts[1].inside():
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex(("10.9.9.1", 8067))
+    with client:
+        received: list[bytes] = []
+        watched.until(lambda: client.connect_ex(("10.9.9.1", 8067)) == errno.EISCONN)
+        client.send(b"GET /healthz HTTP/1.1\r\nHost: 10.9.9.1:8067\r\n\r\n")
+
+        def answered() -> bool:
+            with suppress(BlockingIOError):
+                received.append(client.recv(1000))
+            return bool(received)
+
+        watched.until(answered)
+    assert received[0].startswith(b"HTTP/1.1 200 ")
+    hosts[0].ip("addr", "del", "10.9.9.1/24", "dev", "s9")
+    watched.until(lambda: watched.states() == ["waiting"])
 
 
 def test_an_interface_that_is_deleted_and_made_again_is_served(hosts: tuple[Host, Host], watched: Watched) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from attrs import define, evolve, field
 from turning import TurnUntil
+from twisted.internet.address import IPv4Address
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 
 from bootfw.backends.memory import MemoryBackend
-from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.events import (
     BackendProblem,
     Event,
@@ -274,3 +275,54 @@ def test_a_socket_that_comes_before_the_port_is_served_later(
     assert port.getHandle().getsockname() == now
     stopped = port.stopListening()
     turn_until(lambda: stopped.called)
+
+
+# URLs
+
+
+def test_a_worker_offers_no_url_whose_socket_is_waited_for() -> None:
+    """It has every socket from its start; the main process knows which of them clients can reach."""
+    sent: list[tuple[Any, ...]] = []
+    network = MemoryNetwork()
+    service = BootService(
+        network.host("10.0.0.1", rich=True),
+        settings=Settings(
+            dhcp=DHCPSettings(mode="off"), tftp=TFTPSettings(listen=()), http=HTTPSettings(listen=("10.0.0.1:80",))
+        ),
+        event_sink=Nowhere(),
+        sockets=Elsewhere(),
+        broadcast=lambda *message: sent.append(message),
+    )
+    service.startService()
+    where = ("10.0.0.1", 80)
+    assert service._urls.of("10.0.0.1")[0] == "http://10.0.0.1"
+    for bound in (False, False, True, True, False):
+        assert service.on_message("url", ("http", where, bound))
+        assert service._urls.of("10.0.0.1")[0] == ("http://10.0.0.1" if bound else "")
+    assert sent == [], "it is the main process that says so"
+    network.result_of(service.stopService())
+
+
+@define(eq=False)
+class Elsewhere:
+    """A SocketSource of a worker: another process looks after the sockets."""
+
+    follow_interfaces: bool = False
+
+    def listen(self, service: str, address: tuple[str, int], protocol: Any, device: str, certificate: Any) -> Any:
+        """See SocketSource."""
+        return Elsewhere.Port(*address)
+
+    @define
+    class Port:
+        """An IListeningPort."""
+
+        host: str
+        port: int
+
+        def getHost(self) -> IPv4Address:
+            """See IListeningPort."""
+            return IPv4Address("TCP", self.host, self.port)
+
+        def stopListening(self) -> None:
+            """See IListeningPort."""

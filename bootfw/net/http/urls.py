@@ -25,8 +25,10 @@ class WebURLs:
 
     def listening(self, scheme: str, address: ListenAddress) -> None:
         """*scheme*, "http" or "https", is served at *address*."""
-        self._listening.setdefault(scheme, []).append(address)
-        self._urls.clear()
+        known = self._listening.setdefault(scheme, [])
+        if address not in known:
+            known.append(address)
+            self._urls.clear()
 
     def lost(self, scheme: str, address: ListenAddress) -> None:
         """*scheme* is not served at *address*, or no longer: this host does not have it now."""
