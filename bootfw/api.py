@@ -1,6 +1,6 @@
 """Everything that a plugin or an embedder imports.
 
-What stands in ``__all__`` is kept: a name goes only with a changelog entry of type "plugin-api".
+The names in ``__all__`` are stable: one is removed only with a changelog entry of type "plugin-api".
 """
 
 from typing import TYPE_CHECKING, Any

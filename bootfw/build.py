@@ -26,7 +26,7 @@ from bootfw.net.workers.supervisor import Workers, default_worker_count
 from bootfw.service import BootService, Named
 
 WORKER_MODULE = "bootfw.cli.worker"
-"""The program of a worker. By its name, because it is imported by another process only."""
+"""The module of a worker's program. Only its name, since another process imports it."""
 
 
 @frozen
@@ -117,12 +117,13 @@ def load_parts(
 def assemble(
     configuration: Configuration, reactor: Any, orders: IOrderStore | None = None, running: Parts | None = None
 ) -> Parts:
-    """Everything a service is made of: every plugin loaded, configured and verified.
+    """Load, configure and verify every plugin, and return the parts of a service.
 
     What the configuration leaves out comes from :mod:`bootfw.config.defaults`.
 
     :param orders: where resolvers keep orders for machines; None: in the configured store.
-    :param running: what runs already. A plugin whose table has not changed is taken from it, in place of a new one.
+    :param running: the parts of the running service, at a reload. A plugin whose table has not changed is taken from
+    it, in place of a new one.
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
     errors: list[ConfigError] = []
@@ -162,7 +163,7 @@ def _assembled(
 
     backends = made("backend", defaults.backends)
     resolvers = made("resolver", lambda: defaults.resolvers(backends))
-    if configuration.source is not None and http_is_valid:  # else what is served is found out at the start
+    if configuration.source is not None and http_is_valid:  # otherwise the ports are tried at the start
         for choice in configuration.plugins.get("resolver", ()):
             errors += _not_served(choice.options, choice.place, configuration.settings.http)
     watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
@@ -248,7 +249,7 @@ def build(configuration: Configuration, reactor: Any) -> BootService:
 
 
 def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
-    """The settings that work on this host, found by trying the ports; and notes: service -> what to say about it."""
+    """(settings that work on this host, found by trying the ports; service -> a note for the operator)."""
     return defaults.bindable_settings(
         configuration.settings, configuration.given, fall_back=configuration.source is None
     )

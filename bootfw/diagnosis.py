@@ -1,4 +1,4 @@
-"""What is wrong with a plugin, in one line for its author: where its code failed, what its class lacks."""
+"""Describes a fault of a plugin in one line for its author: where the code failed, or what the class lacks."""
 
 import os
 import traceback
@@ -49,7 +49,7 @@ def _is_standard(path: str) -> bool:
 
 
 def cannot_import(error: BaseException, reference: str) -> str:
-    """Why a plugin's module can't be imported, and what helps.
+    """Why a plugin's module can't be imported, and the remedy.
 
     :param reference: ``package.module:attribute``.
     """

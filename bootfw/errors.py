@@ -1,4 +1,4 @@
-"""One error tree. What is raised inside bootfw or by a plugin on purpose derives from BootfwError."""
+"""The exceptions of bootfw and its plugins. All that are raised on purpose derive from BootfwError."""
 
 import datetime
 import difflib
@@ -12,7 +12,7 @@ class BootfwError(Exception):
 
 
 class WireError(BootfwError):
-    """A datagram that is not what the protocol says; the only exception a parser raises."""
+    """A malformed datagram; the only exception that a parser raises."""
 
 
 class ConfigError(BootfwError):
@@ -60,7 +60,7 @@ class ConfigErrorGroup(ConfigError):
 
 
 class ErrorCollector:
-    """Runs checks that don't depend on each other, and raises together what is wrong."""
+    """Runs independent checks, and raises all their errors together."""
 
     def __init__(self) -> None:
         self.errors: list[ConfigError] = []

@@ -1,4 +1,4 @@
-"""What happened, as values: everything that an IBootObserver receives.
+"""The events that an IBootObserver receives, as values.
 
 Events are about stages and transfers, never about single packets. ``at`` is seconds on the reactor's clock.
 """
@@ -21,7 +21,7 @@ from bootfw.values import (
 
 @frozen
 class Event:
-    """The common part."""
+    """The base of all events."""
 
     at: float
 
@@ -171,7 +171,8 @@ class ResolverUnavailable(Event):
 
 @frozen
 class PluginFailed(Event):
-    """A plugin raised what it should not; the service went on. ``traceback`` is for the log only."""
+    """A plugin raised an exception that its interface does not allow; the service continued. ``traceback`` is for the
+    log only."""
 
     plugin: str
     doing: str
@@ -182,7 +183,7 @@ class PluginFailed(Event):
 
 @frozen
 class InternalError(Event):
-    """A bug of bootfw ended what ``doing`` names; the service went on. ``traceback`` is for the log only."""
+    """A bug of bootfw ended what ``doing`` names; the service continued. ``traceback`` is for the log only."""
 
     doing: str
     traceback: str
@@ -190,7 +191,8 @@ class InternalError(Event):
 
 @frozen
 class PluginBlocked(Event):
-    """A call of a plugin took long, and nothing was answered meanwhile; at most one event a minute for each plugin."""
+    """A call of a plugin blocked the reactor, so that nothing was answered meanwhile; at most one event a minute for
+    each plugin."""
 
     plugin: str
     doing: str
@@ -327,11 +329,11 @@ class LeasesNotKept(Event):
 
 @frozen
 class NextBootTaken(Event):
-    """A machine has loaded the file that was ordered for its next boot; that order is used up."""
+    """A machine has loaded the file of its one-time boot, which is used up."""
 
     mac: str
     file: str
-    """As it was ordered."""
+    """The file as given to ``bootfw next``."""
 
 
 @frozen
@@ -390,7 +392,7 @@ class SystemUp(Event):
 
     peer: Address
     mac: str
-    """As it gave it; "": it is the machine at *peer*."""
+    """The MAC in the request; "": it is the machine at *peer*."""
     protocol: str
 
 

@@ -1,9 +1,9 @@
 """The contracts between bootfw and its plugins. No code.
 
-Where a method may answer later, it returns the value, or an awaitable of it: a Deferred, or the coroutine of an
-``async def``. All calls come from the reactor thread; none may block it.
+A method that "may answer later" returns the value, or an awaitable of it: a Deferred, or the coroutine of an ``async
+def``. All calls come from the reactor thread; none may block it.
 
-What only some plugins can do is an interface of its own that extends the basic one: IFileReader extends IReader. It is
+An optional ability is an interface of its own that extends the basic one: IFileReader extends IReader. It is
 declared with ``@implementer`` and verified. Such an interface makes a statement about methods of the interface that it
 extends, its tagged value ``describes``: the bytes behind ``fileno()`` are those that ``read`` returns. So a subclass
 that overrides one of these methods does not inherit the ability, and declares it again if it still holds: see
@@ -52,7 +52,7 @@ class IReader(Interface):
     def read(offset: int, length: int) -> bytes | Awaitable[bytes]:
         """Up to *length* bytes from *offset* on; may answer later.
 
-        Reads are by offset because a retransmission needs the same place again. Fewer bytes than requested mean the end
+        Reads are by offset because a retransmission reads the same bytes again. Fewer bytes than requested mean the end
         of the file. At most one read is outstanding; there is none after close(). Returning bytes directly is the fast
         path.
 
@@ -150,7 +150,7 @@ class IWriter(Interface):
 
 
 class IBackend(Interface):
-    """A source of files. Several are tried in the order of the configuration."""
+    """A source of files. Backends are tried in the order of the configuration."""
 
     def open(path: str, request: TransferRequest) -> IReader | Awaitable[IReader]:
         """A reader of *path*; may answer later.
@@ -258,7 +258,7 @@ class ILintable(Interface):
 
 
 class IBootFileResolver(Interface):
-    """Decides what a client loads. Several are called in the order of the configuration."""
+    """Decides what a client loads. Resolvers are called in the order of the configuration."""
 
     def resolve(request: BootRequest) -> BootFile | BootMenu | Awaitable[BootFile | BootMenu | None] | None:
         """What the client boots, or None: the next resolver is called; may answer later.
@@ -300,7 +300,7 @@ class IListableResolver(IBootFileResolver):
 
 
 class IStartable(Interface):
-    """A resolver, a backend or an observer that does something when the service starts and stops.
+    """A resolver, a backend or an observer that is called when the service starts and stops.
 
     (A resolver may be an IBootObserver as well: it then gets the events, as if it were configured as an observer.)
     """
@@ -392,7 +392,7 @@ class IWatchdogPolicy(Interface):
 
 
 class IReservationStore(Interface):
-    """Where reservations outlive the process: those that are made while the server runs, not the configuration's."""
+    """Stores reservations durably: those that are made while the server runs, not those of the configuration."""
 
     def reservations() -> "Iterable[Reservation]":
         """The last argument of save_reservations(). May block; called after load()."""
@@ -402,7 +402,7 @@ class IReservationStore(Interface):
 
 
 class ILeaseStore(Interface):
-    """Where leases outlive the process. A server has one, and one process uses it at a time.
+    """Stores leases durably. A server has one lease store, and one process uses it at a time.
 
     A store provides IReservationStore too, and may be an IOrderStore and an IOfflineStore.
     """
@@ -424,7 +424,7 @@ class ILeaseStore(Interface):
         durable together. They take effect in the order of the calls: a later lease of an address replaces an earlier
         one, also within one call.
 
-        :raise StateError: the Deferred fails with it. These leases may have been kept or not; the store is usable.
+        :raise StateError: the Deferred fails with it. These leases may or may not be stored; the store stays usable.
         """
 
     def close() -> "Deferred[None]":
@@ -446,7 +446,7 @@ class IOfflineStore(ILeaseStore):
 
 
 class IOrderStore(Interface):
-    """Where orders outlive the process: what a machine boots next, or that it boots its own disk for a while.
+    """Stores orders durably: the file that a machine boots next, or that it boots its own disk for a while.
 
     An order is a mapping of JSON values, stored by the MAC of its machine. There are several kinds of orders, and each
     kind has one user, such as the resolver ``next-boot``.
@@ -475,7 +475,7 @@ class IOrderStore(Interface):
 
 
 class IAttemptStore(Interface):
-    """Where boot attempts outlive the process, bounded in number and age. No boot waits for it."""
+    """Stores boot attempts durably, bounded in number and age. No boot waits for it."""
 
     def save_attempts(attempts: "Sequence[BootAttempt]", keep: int, since: float) -> "Deferred[None]":
         """Keep *attempts* in place of earlier ones with the same id. The Deferred fires with None when they are stored.
@@ -507,7 +507,7 @@ class IAttemptStore(Interface):
 
 
 class IBootObserver(Interface):
-    """Gets the events."""
+    """Receives the events."""
 
     def observe(event: "Event") -> None:
         """One of the values of bootfw.events. Called in a later reactor turn, in order; must not block.
@@ -540,7 +540,8 @@ class IBatchObserver(IBootObserver):
 
 
 class IBootPlugin(Interface):
-    """What a plugin name in the configuration leads to: a factory. Usually made by ``bootfw.api.boot_plugin``."""
+    """A factory of plugin objects, which a name in the configuration refers to. Usually made by
+    ``bootfw.api.boot_plugin``."""
 
     provides: InterfaceClass = Attribute("The interface that configure()'s result provides, such as IBackend.")
     summary: str = Attribute("One line for --list-plugins.")
@@ -566,7 +567,8 @@ class IViaTransport(Interface):
     """A datagram transport that can choose source address and interface of a reply, such as bootfw's own port."""
 
     def write_via(data: bytes | memoryview, peer: Address, via: Via | None, segment: int = 0) -> None:
-        """Send from ``via.local`` on ``via.interface`` to *peer*. What the network does not take is lost, not raised.
+        """Send from ``via.local`` on ``via.interface`` to *peer*. A datagram that the kernel refuses is dropped; no
+        exception is raised.
 
         :param data: with *segment* > 0 a run of datagrams of that many bytes each; the last may be shorter.
         :param via: None: the kernel chooses.

@@ -1,4 +1,4 @@
-"""Leases and reservations: who has which address, as values."""
+"""Leases and reservations of addresses, as values."""
 
 import enum
 import re
@@ -19,7 +19,7 @@ _PAIRS = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2})+", re.IGNORECASE)
 
 
 class LeaseState(enum.Enum):
-    """What became of an address. An ACTIVE lease whose time is over has expired: there is no state for that."""
+    """The state of an address. An ACTIVE lease whose time is over has expired; there is no state for that."""
 
     ACTIVE = "active"
     DECLINED = "declined"
@@ -166,7 +166,7 @@ def mac_texts(values: Iterable[str]) -> tuple[str, ...]:
 
 @frozen
 class Reservation:
-    """An address, a name or options for one client. Any one of what it is known by is enough.
+    """An address, a name or options for one client. The client is recognized by any one of the given identifiers.
 
     That of an IPv6 address is for a client of DHCPv6, whose DUID is ``client_id``; its options are those of DHCPv6.
     """
@@ -195,7 +195,7 @@ class Reservation:
 
     @property
     def macs(self) -> tuple[str, ...]:
-        """All of its hardware addresses."""
+        """All hardware addresses of the machine."""
         return (self.mac, *self.other_macs) if self.mac else self.other_macs
 
     @property

@@ -1,4 +1,4 @@
-"""Plugins: how a class becomes one, and how the configuration's names lead to them.
+"""Makes plugins of classes, and loads the plugins that the configuration names.
 
 A name is an entry point in the group of its kind, or ``package.module:attribute``. Nothing is imported that the
 configuration does not name.
@@ -57,15 +57,15 @@ _COMPANIONS: Mapping[Any, tuple[Any, ...]] = {ILeaseStore: (IReservationStore,)}
 
 @frozen
 class PluginContext:
-    """What a plugin may know about its surroundings."""
+    """The environment of a plugin: reactor and directories."""
 
     reactor: Any
     directory: Path
     """Relative paths in the configuration are relative to it: where the configuration file is."""
     state_directory: Path = field(factory=state_directory)
-    """Where to keep what must outlive the process; made when it is needed."""
+    """Directory for state that outlives the process; created when it is needed."""
     orders: IOrderStore | None = None
-    """Where resolvers keep orders for machines; None: they last as long as the process."""
+    """The store for orders of resolvers; None: orders are lost when the process ends."""
 
 
 @frozen

@@ -79,11 +79,11 @@ class FileReader:
     changed: float = field(init=False)
     _modified_ns: int = field(init=False)
     identity: FileVersion | None = field(init=False)
-    """None: the file changed so recently that another change might leave its times as they are."""
+    """None: the file changed so recently that a further change could leave its times unchanged."""
     _samples: list[tuple[int, int, int]] = field(factory=list, init=False)
     """(offset, length, CRC) of reads."""
     _stride: int = field(default=1, init=False)
-    """One of this many reads becomes a sample."""
+    """One of so many reads is sampled."""
     _until_sample: int = field(default=1, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -146,7 +146,7 @@ class FileReader:
         return data
 
     def close(self) -> None:
-        """See IReader. The last user closes the descriptor. One call too many raises OSError."""
+        """See IReader. The last user closes the descriptor. A further call raises OSError."""
         self._users -= 1
         if self._users > 0:
             return

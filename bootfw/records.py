@@ -108,12 +108,12 @@ def clashing(reservation: Reservation, others: Iterable[Reservation]) -> str:
     for other in others:
         for mac in reservation.macs:
             if mac in other.macs:
-                return f"mac {mac} is reserved already; take that back first"
+                return f"mac {mac} is reserved already; remove that reservation first"
         for kind in ("address", "client_id", "uuid", "circuit_id"):
             value = getattr(reservation, kind)
             if value and value == getattr(other, kind):
                 shown = f"0x{value.hex()}" if isinstance(value, bytes) else value
-                return f"{kind.replace('_', '-')} {shown} is reserved already; take that back first"
+                return f"{kind.replace('_', '-')} {shown} is reserved already; remove that reservation first"
     return ""
 
 
@@ -169,7 +169,7 @@ class Selection:
         _names(self.who)
 
     def leases(self, leases: Iterable[Lease], now: float) -> Iterator[Lease]:
-        """Those of *leases* that match; *now* in seconds since the epoch."""
+        """The leases that match; *now* in seconds since the epoch."""
         names = _names(self.who)
         first, last = self._bounds()
         for lease in leases:

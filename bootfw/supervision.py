@@ -1,4 +1,4 @@
-"""Tells a service manager such as systemd how a BootService is: ready, what it waits for, alive, stopping."""
+"""Reports the state of a BootService to a service manager such as systemd: ready, waiting, alive, stopping."""
 
 from collections.abc import MutableMapping
 from typing import Any

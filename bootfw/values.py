@@ -11,10 +11,10 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 
 @frozen(cache_hash=True)
 class Via:
-    """How a datagram reached us, so that its answer leaves the same way (IP_PKTINFO)."""
+    """How a datagram arrived, so that the reply leaves the same way (IP_PKTINFO)."""
 
     local: str
-    """Our address on that wire, to be the source of the answer; "" when not known."""
+    """Our address on that link, to be the source of the reply; "": unknown."""
     interface: int
     """Index of the interface it arrived on; 0 when not known."""
     destination: str
@@ -36,7 +36,7 @@ class Client:
     """The machine at an address, as far as DHCP has seen it: see :attr:`TransferRequest.client`."""
 
     address: str = ""
-    """IPv4 or IPv6, that it has now."""
+    """Its present IPv4 or IPv6 address."""
     mac: str = ""
     """Lower-case with colons; "" when not known."""
     uuid: str | None = None
@@ -44,7 +44,7 @@ class Client:
     architecture: str = "unknown"
     """Of wire/iana.py, such as "x86_64-uefi"."""
     persona: str = ""
-    """Of its latest request for a boot file; "" when there was none."""
+    """The persona of its latest request for a boot file; "": there was none."""
     vendor_class: str = ""
     ipxe: bool = False
     """Its latest DHCP request was from iPXE."""
@@ -145,7 +145,7 @@ class TransferReport:
 
 @frozen
 class BootRequest:
-    """A client that wants to boot, as classification understood its DHCP packet."""
+    """A request of a client that boots, as classified from its DHCP packet."""
 
     mac: str
     """Hardware address, lower-case with colons; "" when it is not known, which by DHCPv6 may be."""
@@ -202,11 +202,11 @@ class OfferStyle(enum.Enum):
     """The OFFER names a boot server only; the client sends a request to its port 4011. A server that assigns
     the address names the file all the same."""
     NONE = "none"
-    """None: the client fails when a second server answers."""
+    """No reply: the client fails if a second server answers."""
 
 
 class Option43(enum.Enum):
-    """What goes with a boot file as option 43, beside option 60 "PXEClient"."""
+    """The content of option 43 in a reply with a boot file, beside option 60 "PXEClient"."""
 
     NONE = "none"
     """Nothing."""
@@ -239,13 +239,13 @@ class TFTPQuirks:
     instead: Mapping[str, tuple[str, ...]] = field(factory=dict, hash=False)
     """Pattern -> paths to try in place of a file that is missing; ``{name}`` is its last part, ``{path}`` all of it."""
     ignore_case: bool = False
-    """A file that differs in upper and lower case will do."""
+    """Serve a file whose name differs only in upper and lower case."""
     cut_names: bool = False
     """A missing name is tried up to its first byte that is no text, and without the byte before that."""
     oack_once: bool = False
     """A second OACK makes it give up: the OACK is sent again for its repeated request, and by the timer once, late."""
     persona: str = field(default="", eq=False)
-    """Whose treatment it is, for the operator."""
+    """Name of the persona, for the operator."""
 
 
 @frozen
@@ -301,7 +301,7 @@ class ListedBootFile:
 
 
 MENU_BYTES = 255
-"""Bytes of a whole menu at most: it has to be one option."""
+"""Most bytes of a menu, which has to fit into one option."""
 
 
 @frozen
@@ -335,7 +335,7 @@ class BootMenu:
     prompt: str = ""
     """Shown before the menu opens."""
     timeout_seconds: int = 10
-    """How long. 0: the first item is taken at once; 255: the menu opens and waits."""
+    """How long the prompt is shown. 0: the first item is taken at once; 255: the menu opens and waits."""
 
     def __attrs_post_init__(self) -> None:
         if not self.items:

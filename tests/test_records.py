@@ -138,7 +138,7 @@ def test_who_a_reservation_is_for(who: str) -> None:
     ],
 )
 def test_what_clashes(new: Reservation, kind: str) -> None:
-    assert clashing(new, [KEPT]) == f"{kind} is reserved already; take that back first"
+    assert clashing(new, [KEPT]) == f"{kind} is reserved already; remove that reservation first"
 
 
 def test_what_does_not_clash() -> None:

@@ -16,10 +16,10 @@ from zope.interface import implementer
 from bootfw.api import ICacheableReader, IWriter, TransferError, provides
 
 THREADS = 4
-"""Threads for one file system at most."""
+"""Most threads for one file system."""
 
 PENDING = 1000
-"""Calls that wait for a thread at most, for each file system."""
+"""Most calls that wait for a thread, for each file system."""
 
 AHEAD = 64 * 1024
 """Bytes of a read-ahead: a call of a thread for each block of a transfer would cost more than the block."""
@@ -53,10 +53,10 @@ class Threads:
     ) -> "Deferred[Any]":
         """Call *work* in a thread. The Deferred fires in the reactor's thread; a call that is pending can be cancelled.
 
-        :param place: calls of the same place wait for each other when there are many.
+        :param place: identifies the file system; only calls for the same one wait for each other.
         :param unwanted: called in a thread too, with the result of a call that was cancelled while it ran.
-        :param must_run: however many are pending.
-        :raise TransferError: too many are.
+        :param must_run: queue the call however many are pending.
+        :raise TransferError: too many calls are pending.
         """
         call = _Call(work, unwanted)
         call.result = Deferred(lambda _: self._cancel(place, call))
@@ -121,9 +121,9 @@ class DetachedReader:
     changed: float | None = field(init=False)
     etag: str | None = field(init=False)
     _lock: Any = field(factory=threading.Lock, init=False)
-    """Held while the file is used: close() must wait for the end of a read()."""
+    """Held while the file is used, so that close() waits for the end of a read()."""
     _begin: int = field(default=0, init=False)
-    """Where _data begins in the file."""
+    """Offset of _data in the file."""
     _data: bytes = field(default=b"", init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -67,11 +67,11 @@ class DirectoryBackend:
     _mounts: MountTable = field(factory=MountTable)
     _probe: MountProbe = field(factory=MountProbe, init=False)
     _hung: bool = field(default=False, init=False)
-    """A warning has been logged that the file system does not answer."""
+    """The log has a warning that the file system does not answer."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _threads: Threads | None = field(init=False)
     _full: bytes = field(init=False)
-    """The root as full paths on this host begin with it, without the first slash."""
+    """The root as an absolute path, without the first slash: a client may request files by their full path."""
 
     def __attrs_post_init__(self) -> None:
         self._threads = Threads(self._reactor) if self._reactor is not None else None
@@ -133,7 +133,7 @@ class DirectoryBackend:
         return creating.addCallback(DetachedWriter, self._threads, place)
 
     def _place(self, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
-        """Where the file system is mounted that opening this has to wait for; None: it need not wait."""
+        """The mount point of the file system that opening *name* may have to wait for; None: it can't hang."""
         return None if self._threads is None else self._mounts.on_the_way_to(self.root, name, ignore_case)
 
     def _open(self, name: bytes, ignore_case: bool) -> FileReader:
@@ -154,7 +154,7 @@ class DirectoryBackend:
             finally:
                 os.close(root)
             try:
-                # Checked before it is opened: opening a device has effects, and opening a FIFO blocks.
+                # Check the type before opening: opening a device has effects, and opening a FIFO blocks.
                 status = os.fstat(found)
                 if not stat.S_ISREG(status.st_mode):
                     kind = special_kind(status.st_mode)

@@ -24,7 +24,7 @@ from bootfw.backends.detached import DetachedReader, Threads
 from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.paths import lexical
 
-# Where they are by the packages' own file lists: Debian 12 (ipxe, pxelinux, syslinux-common, syslinux-efi,
+# Paths from the file lists of the packages: Debian 12 (ipxe, pxelinux, syslinux-common, syslinux-efi,
 # grub-efi-*-bin, grub-efi-*-signed, shim-signed, shim-helpers-*), Fedora 43 (ipxe.spec, syslinux.spec; shim and GRUB
 # are in the EFI system partition only), Arch (ipxe, syslinux; its GRUB has no ready-made image).
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
@@ -74,7 +74,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
         "/boot/efi/EFI/fedora/grubaa64.efi",
     ),
 }
-"""Name that clients request -> where it may be; the first that exists is served."""
+"""Name that clients request -> paths on this host; the first that exists is served."""
 
 ALIASES: Mapping[str, str] = {
     # shim loads "grub<arch>.efi" from its own directory. Debian's file of that name can't boot from the network.
@@ -140,14 +140,14 @@ class DistributionBackend:
         return opening.addCallback(DetachedReader, self._threads, mount)
 
     def _mount(self, name: str) -> bytes | None:
-        """Where the file system is mounted that opening *name* has to wait for; None: it need not wait."""
+        """The mount point of the file system that opening *name* may have to wait for; None: it can't hang."""
         if not self._mounts.hanging():
             return None
         mounts = (self._mounts.on_the_way_to(self._below(place)) for place in _places(name))
         return next(filter(None, mounts), None)
 
     def _first(self, name: str) -> FileReader:
-        """The first that exists."""
+        """The first path of *name* that exists."""
         for place in _places(name):
             try:
                 with as_transfer_errors():
@@ -165,7 +165,7 @@ class DistributionBackend:
         return sorted(self.available())
 
     def available(self) -> dict[str, str]:
-        """What is installed: name -> path."""
+        """Name -> path, of the programs that are installed."""
         names = [*PROGRAMS, *ALIASES]
         for prefix, suffix, directories in MODULES:
             for directory in directories:

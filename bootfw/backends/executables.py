@@ -24,7 +24,7 @@ _EFI_APPLICATION = 10
 """Subsystem in the optional header of a PE file. Other values are drivers and programs for Windows."""
 
 _HEAD = 4096
-"""Bytes in which a program says what it is."""
+"""Bytes at the beginning of a program that identify it."""
 
 _GZIP = b"\x1f\x8b\x08"
 
@@ -34,16 +34,16 @@ _SECTOR = 2048
 
 @frozen
 class Executable:
-    """What starts a file: "" where it can't be started that way."""
+    """What can start a file; "": it can't be started that way."""
 
     bios: str = ""
     """Processor, "i386" or "x86_64", that a BIOS (or what comes after it) starts it on."""
     efi: str = ""
     """Processor of the firmware that starts it: one of PE_MACHINES; "any" when it does not say."""
     linux: bool = False
-    """It is a Linux kernel, or what looks like one to a boot loader."""
+    """It has the header of a Linux kernel."""
     version: str = ""
-    """Of a Linux kernel, as it says itself."""
+    """The version string of a Linux kernel."""
 
     @property
     def starts(self) -> bool:
@@ -52,7 +52,7 @@ class Executable:
 
 
 def read_executable(file: BinaryIO) -> Executable:
-    """What *file*, of a kernel or an EFI program, is; a default Executable: neither.
+    """Examine *file*; a default Executable: it is neither a kernel nor an EFI program.
 
     :raise OSError: it can't be read.
     """
@@ -82,15 +82,15 @@ def read_disk(file: BinaryIO) -> Executable:
     record = file.read(512)
     if record[510:512] == b"\x55\xaa":
         types = {record[446 + 16 * number + 4] for number in range(4)}
-        # A boot record whose first bytes are nothing starts nothing.
+        # A boot record that begins with zeros has no boot code.
         bios = bios or (any(record[:3]) and not _only_protective(types))
         efi = efi or bool(types & {0xEE, 0xEF}) or _is_fat(record)
-    # What starts by BIOS too is for PCs, and those have 64-bit UEFI.
+    # A disk that a BIOS can start too is for PCs, which have 64-bit UEFI.
     return Executable("i386" if bios else "", ("x86_64" if bios else "any") if efi else "")
 
 
 def _unpacked(head: bytes) -> bytes:
-    """The beginning of what is compressed by gzip, as kernels for arm64 and riscv64 are (Image.gz)."""
+    """The beginning of the content, unpacked if it is gzip, as kernels for arm64 and riscv64 are (Image.gz)."""
     try:
         return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
     except zlib.error:
@@ -136,10 +136,10 @@ def _el_torito(file: BinaryIO) -> tuple[bool, bool]:
 
 
 def _only_protective(types: set[int]) -> bool:
-    """The partitions are those of GPT: the boot record is there to protect them."""
+    """Whether the partition table is the protective MBR of a GPT."""
     return types <= {0, 0xEE} and 0xEE in types
 
 
 def _is_fat(record: bytes) -> bool:
-    """The image is one FAT file system, in which UEFI finds its program."""
+    """Whether the image is one FAT file system, in which UEFI finds its program."""
     return record[54:57] == b"FAT" or record[82:85] == b"FAT"

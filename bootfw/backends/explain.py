@@ -1,4 +1,4 @@
-"""Explains to the operator why a file that exists is not served. Nothing of it is sent to the client."""
+"""Explains, in the log only, why a file that exists is not served."""
 
 import os
 import stat
@@ -16,7 +16,7 @@ _KINDS = (
 def explain_link(root: Path, name: bytes) -> str:
     """The symbolic link that keeps *name* from being found below *root*, and what is wrong with it; "": there is none.
 
-    The kernel follows no link meanwhile: only real directories are read.
+    Links are resolved here one by one, so the kernel follows none of them.
     """
     top = os.path.realpath(os.fsencode(root))
     pending = name.split(b"/")[::-1]

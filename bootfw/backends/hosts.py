@@ -1,4 +1,4 @@
-"""The host files: what the site configures for a machine, in one TOML or YAML file for each."""
+"""The host files: the site's values for each machine, in one TOML or YAML file."""
 
 import os
 import re
@@ -53,7 +53,7 @@ class _Read:
     data: Mapping[str, Any] = field(factory=dict)
     error: str = ""
     suspects: frozenset[str] = frozenset()
-    """What looks like a MAC or UUID in a file that can't be read: those hosts had better not be taken for unknown."""
+    """Strings that look like a MAC or UUID in a file with a mistake: these hosts must not be treated as unknown."""
 
 
 @define(eq=False)
@@ -112,7 +112,7 @@ class Hosts:
         return _merged(merged, {**host, "name": name})
 
     def _refresh(self) -> None:
-        """Look at every file, read those that are new or another one."""
+        """Check every file, and read those that are new or have changed."""
         now = self._seconds() if self._seconds is not None else None
         if now is not None and self._looked is not None and 0 <= now - self._looked < 1:
             return

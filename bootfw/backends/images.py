@@ -13,13 +13,13 @@ from bootfw.backends.distribution import ALIASES, PROGRAMS
 from bootfw.backends.executables import Executable, read_disk, read_executable
 
 ENTRIES = 20_000
-"""Directory entries of one scan at most; images behind them are left out of the menu."""
+"""Most directory entries of one scan; images beyond them are left out of the menu."""
 
 DEPTH = 6
 """Levels of directories below the root that are scanned."""
 
 IMAGES = 200
-"""Entries of a menu at most: more can't be used as one."""
+"""Most entries of a menu: nobody can use a longer one."""
 
 _NAMED_KERNEL = re.compile(r"^(vmlinu[xz]|bzimage|[bz]?image|linux|kernel|memtest.*?)([-._].*)?$|\.efi$", re.IGNORECASE)
 """Names of kernels and EFI programs. A file with another name is one when its content leaves no doubt."""
@@ -34,7 +34,7 @@ _SEPARATORS = re.compile(r"[-._]+")
 
 _DISKS = (".iso", ".img")
 
-# Boot loaders find a menu, not a system: to offer them here would begin again.
+# Boot loaders load a menu, not a system: an entry for one would lead back to this menu.
 _LOADERS = frozenset(
     name.casefold() for name in (*PROGRAMS, *ALIASES, "bootx64.efi", "bootia32.efi", "bootaa64.efi", "bootarm.efi")
 ) | {"snponly-i386.efi", "fbx64.efi", "fbaa64.efi", "grub.efi", "core.efi", "grubia32.efi"}
@@ -64,11 +64,11 @@ class Image:
     initrd: str = ""
     """Path of the initial RAM disk; "": there is none."""
     arguments: str = ""
-    """Of the kernel."""
+    """Arguments of the kernel."""
 
     @property
     def directory(self) -> str:
-        """Where it is; "" for the root."""
+        """The directory of the image; "": the root."""
         return self.path.rpartition("/")[0]
 
     def runs_on(self, platform: str, cpu: str) -> bool:
@@ -87,10 +87,10 @@ class Kernels:
     _known: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
     """Device, inode, time of the last change and size -> what the file is."""
     _seen: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
-    """Those of the scan that runs."""
+    """The keys that the present scan has found."""
 
     def read(self, path: Path, status: os.stat_result) -> Executable:
-        """What *path* is; a default Executable: no kernel for sure."""
+        """Examine *path*; a default Executable: it is not certainly a kernel."""
         key = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
         found = self._known.get(key)
         if found is None:
@@ -101,7 +101,7 @@ class Kernels:
         return found
 
     def end(self) -> None:
-        """The scan is over: drop the files that it has not seen."""
+        """End the scan: drop cached files that it has not found."""
         self._known, self._seen = self._seen, {}
 
 
@@ -111,7 +111,7 @@ class _Scan:
 
     entries: int = 0
     seen: set[str] = field(factory=set)
-    """Paths: of several roots the first has a file, as the backends have it."""
+    """Paths that were found. Of several roots the first one that has a path counts, as with backends."""
     files: set[tuple[int, int]] = field(factory=set)
     """Device and inode: a link beside its file is the same thing to boot."""
     kernels: "Kernels" = field(factory=lambda: Kernels())
@@ -190,9 +190,9 @@ class _Scan:
 def scan(
     roots: Iterable[Path], kernels: Kernels | None = None, hangs: Callable[[Path], bool] = lambda directory: False
 ) -> tuple[Image, ...]:
-    """What there is to boot below *roots*, by directory and label. Reads the first bytes of each file.
+    """Find the images below *roots*, sorted by directory and label. Reads the first bytes of each file.
 
-    :param kernels: keeps what files are for the next look.
+    :param kernels: caches the kinds of files for the next scan.
     :param hangs: whether a path is to be left out, because its file system does not answer.
     """
     scanning = _Scan(kernels=kernels or Kernels(), hangs=hangs)
@@ -215,7 +215,8 @@ def _found(scanning: _Scan, roots: Iterable[Path]) -> tuple[Image, ...]:
 
 
 def paired(kernels: Iterable[str], ramdisks: Iterable[str]) -> dict[str, str]:
-    """Kernel -> the initial RAM disk with its version; what is alone in a directory needs none in its name."""
+    """Kernel -> the initial RAM disk of the same version. A single pair in a directory needs no version in its
+    names."""
     by_version: dict[str, str] = {}
     for name in sorted(ramdisks):
         by_version.setdefault(_version(_RAMDISK_WORDS, name), name)
@@ -231,7 +232,7 @@ def _is_ramdisk(name: str) -> bool:
 
 
 def _version(words: Sequence["re.Pattern[str]"], name: str) -> str:
-    """What is in *name* beside its kind: "6-1-0-18-amd64" of "initrd.img-6.1.0-18-amd64"."""
+    """The part of *name* that is its version: "6-1-0-18-amd64" of "initrd.img-6.1.0-18-amd64"."""
     name = _PACKED.sub("", name)
     for word in words:
         rest, count = word.subn("", name, count=1)
@@ -258,7 +259,7 @@ def _read(path: Path, read: Callable[[BinaryIO], Executable]) -> Executable:
 
 
 def _arguments(directory: Path, kernel: str, names: Mapping[str, os.stat_result]) -> str:
-    """What stands in ``KERNEL.cmdline``, or in ``cmdline`` for all kernels of a directory."""
+    """The content of ``KERNEL.cmdline``, or of ``cmdline`` for all kernels of a directory."""
     for name in (f"{kernel}.cmdline", "cmdline"):
         if name in names:
             try:

@@ -81,7 +81,7 @@ class _MemoryWriter:
         self._data[offset : offset + len(data)] = data
 
     def finish(self) -> None:
-        # Another upload of the same name may have been quicker.
+        # Another upload of the same name may have finished first.
         if self._name in self._files:
             raise FileAlreadyExists()
         self._files[self._name] = bytes(self._data)

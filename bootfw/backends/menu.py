@@ -86,7 +86,7 @@ class MenuBackend:
     _contents: MenuContents | None = field(default=None, init=False)
     _scanned_at: float = field(default=0.0, init=False)
     _waiting: "list[Deferred[MenuContents]] | None" = field(default=None, init=False)
-    """They wait for the scan that runs; None: none runs."""
+    """Deferreds that wait for the present scan; None: no scan runs."""
     _menus: dict[tuple[str, ...], bytes] = field(factory=dict, init=False)
     """Rendered from ``_contents``."""
 
@@ -170,7 +170,7 @@ class MenuBackend:
         raise FileMissing()
 
     def _ipxe(self, contents: MenuContents, request: TransferRequest) -> IReader:
-        # What came by HTTP may have come by a proxy or by NAT: keep to that way.
+        # A request by HTTP may have come through a proxy or NAT, so its files are loaded by HTTP too.
         base = request.http_url if request.protocol == "tftp" else ""
         by_http = bool(base) or request.protocol != "tftp"
         variables = partial(contents.for_ipxe, base, by_http, self.default)
@@ -227,7 +227,8 @@ class MenuBackend:
             return waiter
         self._waiting = [waiter]
         assert self._threads is not None
-        # Not in the reactor's pool: a directory that hangs would block one of its threads, and the reactor's stop.
+        # Not in the reactor's thread pool: a directory that hangs would block a thread there, and the stop of the
+        # reactor.
         self._threads.call("menu", self._scan).addBoth(self._scanned)
         return waiter
 

@@ -26,7 +26,7 @@ MACHINES: Sequence[tuple[str, str, str, str]] = (
 """(platform, cpu, what iPXE calls it: ${buildarch}, what GRUB does: $grub_cpu)."""
 
 WIDTH = 66
-"""Of a line: 80 columns, less the frames of the menus, and what iPXE says of its timeout."""
+"""Columns of a line: 80, less the frames of the menus and the timeout that iPXE shows."""
 
 MEMDISK_MAX = 512_000_000
 """Bytes of a disk image that memdisk loads into memory."""

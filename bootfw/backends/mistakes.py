@@ -1,4 +1,4 @@
-"""What is wrong with a template. The log has the details; the client gets one short message."""
+"""Errors of templates: the log gets the details, and the client one short message."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ _MESSAGE = "This file could not be made; the log of the server says why"
 
 
 def mistake(detail: str) -> TransferError:
-    """The error for a file that can't be made."""
+    """The error for a file that can't be generated."""
     return TransferError(_MESSAGE, detail)
 
 

@@ -30,11 +30,11 @@ class Identifiers:
     """Lower-case."""
     address: str = ""
     name: str = ""
-    """Of a host file."""
+    """The name of a host file."""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All of them as host files spell them, the most specific first."""
+        """All identifiers, spelled as in host files, the most specific first."""
         swapped = str(uuid.UUID(bytes_le=uuid.UUID(self.uuid).bytes)) if is_uuid(self.uuid) else ""
         # PXELINUX prints the bytes of the UUID in the order of the wire, which is not that of its text form.
         return tuple(key for key in (self.name, self.mac, self.uuid, swapped, self.address) if key)
@@ -50,7 +50,7 @@ def searched(path: str) -> Identifiers:
 
 
 def mac_address(text: str) -> str:
-    """Lower-case with colons, whatever separates the bytes; "" when it is none."""
+    """A MAC address in lower-case with colons; the bytes may have any separator. "": *text* is none."""
     if not re.fullmatch(MAC, text):
         return ""
     digits = re.sub("[-:]", "", text).lower()
@@ -58,13 +58,14 @@ def mac_address(text: str) -> str:
 
 
 def is_uuid(text: str) -> bool:
-    """As SMBIOS writes it, in any case."""
+    """Whether *text* is a UUID as SMBIOS writes it, in upper or lower case."""
     return re.fullmatch(UUID, text) is not None
 
 
 @frozen
 class Pattern:
-    """Paths in which ``*`` stands for anything but ``/``, and a word of PLACEHOLDERS in braces for what it says.
+    """Paths in which ``*`` stands for anything but ``/``, and a word of PLACEHOLDERS in braces for its regular
+    expression.
 
     :raise ValueError: the text is no pattern.
     """

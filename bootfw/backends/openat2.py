@@ -42,7 +42,7 @@ def resolve(root: int, path: bytes) -> int:
     try:
         return openat2(root, path)
     except OSError as error:
-        # EPERM is never openat2's own word on O_PATH: it is a seccomp filter that does not know the call.
+        # openat2 with O_PATH never returns EPERM itself: a seccomp filter does that does not know the call.
         if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EAGAIN):
             raise
     return walk(root, path)

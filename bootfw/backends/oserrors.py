@@ -46,6 +46,7 @@ _context = _TransferErrors()
 def as_transfer_errors() -> _TransferErrors:
     """A context manager that turns an OSError about the request into a TransferError.
 
-    One object without state serves all: requests for missing files are frequent, and contextlib's cost more.
+    One object without state serves all: requests for missing files are frequent, and contextlib's context managers cost
+    more.
     """
     return _context

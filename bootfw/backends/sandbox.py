@@ -19,10 +19,10 @@ LARGEST = 1_048_576
 """Bytes of a rendered file, and size of a value: characters of text, items of a list, bits of a number."""
 
 MOST_MADE = 32 * LARGEST
-"""Size of all values together that operators, macros, blocks and ``join`` make in one rendering."""
+"""Total size of the values that operators, macros, blocks and ``join`` create in one rendering."""
 
-# Padding and formatting take a width, and a template may read that out of a path. Random values would make the second
-# request for a file differ from the first.
+# Padding and formatting take a width, which a template could take from a path. With random values the second
+# request for a file would get another content than the first.
 _LEFT_OUT_FILTERS = ("batch", "center", "format", "indent", "random", "slice")
 _LEFT_OUT_METHODS = frozenset(
     ("center", "encode", "expandtabs", "format", "format_map", "ljust", "rjust", "to_bytes", "zfill")
@@ -71,10 +71,10 @@ class _Undefined(StrictUndefined):
 
 
 class _Spent(threading.local):
-    """What the rendering in this thread may still use."""
+    """The limits that are left for the rendering in this thread."""
 
     until = float("inf")
-    """When its processor time is up, on the clock of the thread."""
+    """When the processor time is used up, on the clock of the thread."""
     left = MOST_MADE
 
 

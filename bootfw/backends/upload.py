@@ -34,7 +34,7 @@ class Upload:
     """Directories to be made below it."""
     _name: bytes
     _temporary: bytes
-    """Its name in _directory meanwhile; b"": it has none."""
+    """Temporary name in _directory; b"": it has none."""
     _reactor: Any
     _finishing: bool = field(default=False, init=False)
     _cancelled: bool = field(default=False, init=False)
@@ -81,7 +81,7 @@ class Upload:
     def cancel(self) -> None:
         """See IWriter."""
         self._cancelled = True
-        # finish() cleans up behind itself; its thread may be using the descriptors at this moment.
+        # finish() cleans up by itself; its thread may be using the descriptors now.
         if not self._finishing:
             self._forget()
 
@@ -107,7 +107,7 @@ class Upload:
     def _store(self) -> None:
         os.fsync(self._file)
         way = [os.dup(self._directory)]
-        made: list[tuple[Callable[..., None], bytes, int]] = []  # how to take back each new name
+        made: list[tuple[Callable[..., None], bytes, int]] = []  # undoes each new name
         try:
             for part in self._missing:
                 with suppress(FileExistsError):

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 # Owners looked at in one wake-up; the rest wait for the next turn of the reactor, so that sockets get theirs.
 _PER_WAKE_UP = 256
 
-# Entries without an owner that are tolerated before the heap is swept, beside one for each living owner.
+# Dead entries that are tolerated before the heap is swept, in addition to one for each owner.
 _DEAD_TOLERATED = 64
 
 
@@ -22,14 +22,14 @@ class Watched(Protocol):
 
     @property
     def deadline(self) -> float | None:
-        """When to ring, in seconds of the Alarm's clock; None: not now."""
+        """When to ring, in seconds of the Alarm's clock; None: there is no deadline."""
 
 
 Owner = TypeVar("Owner", bound=Watched)
 
 
 class _Entry(Generic[Owner]):
-    """An owner's entry in the heap. Without an owner it is dead, and is dropped when it comes up."""
+    """An owner's entry in the heap. An entry without an owner is dead, and is dropped at the top of the heap."""
 
     __slots__ = ("owner", "when")
 

@@ -91,7 +91,7 @@ class WantedSocket:
 
     @property
     def is_anywhere(self) -> bool:
-        """Whether nothing can come and go that it depends on."""
+        """Whether it depends on no interface or address that can appear and disappear."""
         return self.address[0] in _ANY and not self.device
 
     @property
@@ -208,7 +208,7 @@ class Bindings:
         """What an operator can see."""
         return tuple(each.status() for each in self._wanted)
 
-    # What comes and goes
+    # Interfaces and addresses that appear and disappear
 
     def _subscribe(self, wanted: WantedSocket) -> None:
         if not self._follow or wanted.is_anywhere or self._changes is not None:
@@ -241,7 +241,7 @@ class Bindings:
         self._handle(wanted, Input.TICK)
         self.check_ready()
 
-    # What the table says
+    # Actions of the table
 
     def _handle(self, wanted: WantedSocket, event: Input, argument: Any = None) -> None:
         before = wanted.state

@@ -28,7 +28,7 @@ class State(Key):
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a wanted socket."""
 
     ABSENT = "absent"
     """Its interface or its address does not exist. The argument says what is missing, and what exists."""
@@ -49,7 +49,7 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """The actions of Bindings."""
 
     BIND = "bind"
     """Bind it; then OPENED, HELD, FAILED or ABSENT."""
@@ -100,7 +100,7 @@ def still_absent(binding: "BindingStates", argument: Any, now: float) -> State:
 
 @goes(State.CLOSED)
 def close(binding: "BindingStates", argument: Any, now: float) -> State:
-    """It is wanted no more."""
+    """The socket is no longer wanted."""
     binding.reason, binding.deadline = "", None
     return State.CLOSED
 
@@ -117,7 +117,7 @@ TABLE: Table = {
         Input.CLOSE: close,
     },
     State.BINDING: {
-        # It went while it was being bound.
+        # The interface or address disappeared while the socket was being bound.
         Input.ABSENT: wait,
         Input.PRESENT: illegal,
         Input.RECREATED: illegal,

@@ -18,10 +18,10 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 _TFD_NONBLOCK = os.O_NONBLOCK
 _TFD_CLOEXEC = os.O_CLOEXEC
-_SHORTEST = 1e-9  # a timer of 0 is one that is switched off
+_SHORTEST = 1e-9  # timerfd_settime(2) disarms a timer that is set to 0
 
 _DEAD_TOLERATED = 64
-"""Cancelled calls that are kept before they are swept, beside one for each that is pending."""
+"""Cancelled calls that are tolerated before the queue is swept, in addition to one for each pending call."""
 
 
 class _Setting(ctypes.Structure):
@@ -43,14 +43,15 @@ _TIMERFD = _functions()
 
 
 def monotonic(reactor: Any) -> Any:
-    """*reactor* with a clock that is never set. One whose time is its own already, such as a fake, is given back."""
+    """*reactor* with a clock that is never set. A reactor with a clock of its own, such as a fake, is returned as it
+    is."""
     if isinstance(reactor, ReactorBase) and IReactorFDSet.providedBy(reactor) and _TIMERFD is not None:
         return MonotonicReactor(reactor)
     return reactor
 
 
 def shift_of(reactor: Any) -> Callable[[], float]:
-    """By how many seconds the wall clock has been set since *reactor*'s time began; always 0 for a fake."""
+    """Seconds by which the wall clock was set since *reactor*'s clock began; always 0 for a fake."""
     return reactor.shift if isinstance(reactor, MonotonicReactor) else lambda: 0.0
 
 
@@ -143,7 +144,8 @@ class MonotonicReactor:
             self._timer.close()
 
     def _run(self) -> None:
-        """Make the calls that are due, but for those that are scheduled meanwhile: other descriptors come first."""
+        """Run the calls that are due. Calls that these schedule wait for the next turn, so that descriptors are read
+        first."""
         queue, now = self._queue, self.seconds()
         self._running = True
         try:

@@ -21,10 +21,10 @@ class State(Key):
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a connection."""
 
     LINE = "line"
-    """The client has sent a line. The argument is it."""
+    """The client has sent a line, which is the argument."""
     TOO_LONG = "too long"
     """The client has sent a line that is longer than any request."""
     RECORDS = "records"
@@ -40,7 +40,7 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """The actions of the connection."""
 
     CALL = "call"
     """Call the operation that ``request`` names; then RECORDS or REFUSED."""

@@ -19,7 +19,7 @@ _DHCP = ("dhcp", "boot-server", "dhcp6", "boot-server6")
 _SERVICES = ("tftp", *_DHCP, *_STREAM)
 
 _UNNAMED = ("unknown", "bootfw.socket")
-"""Names of a socket that has been given none: it is for the service that wants its type and address."""
+"""Default names of sockets. Such a socket is for the service that wants its type and address."""
 
 _FIRST = 3
 _SO_BINDTODEVICE = 25
@@ -29,7 +29,7 @@ _UNMATCHED = "matches no wanted socket"
 
 @define(eq=False)
 class InheritedSocket:
-    """One of them."""
+    """One inherited socket."""
 
     descriptor: int
     name: str
@@ -52,7 +52,7 @@ class InheritedSocket:
         return self.name == service or self.name in _UNNAMED
 
     def difference(self, service: str, address: ListenAddress, device: str) -> str:
-        """Why it is not the wanted socket; "": it is."""
+        """How it differs from the wanted socket; "": it does not."""
         stream = service in _STREAM
         family, where = resolve(*address)
         if self.sock.type != (socket.SOCK_STREAM if stream else socket.SOCK_DGRAM):

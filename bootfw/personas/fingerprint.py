@@ -5,16 +5,16 @@ from collections.abc import Iterable
 from attrs import frozen
 
 OTHERS = "..."
-"""At the beginning: other options may be there as well."""
+"""As the first word of a set: further options are allowed."""
 
 
 @frozen
 class RequestedOptions:
-    """Options of a request: names in lower case, in their order, each with the value that it has to have, if any."""
+    """A set of options in order: lower-case names, each with its required value, if any."""
 
     options: tuple[tuple[str, str | None], ...]
     others: bool
-    """Other options may be there too, and the order does not matter."""
+    """Further options are allowed, in any order."""
 
     def fits(self, options: tuple[tuple[str, str], ...], *, in_order: bool) -> bool:
         """Whether the request has these options.
@@ -49,12 +49,12 @@ class Fingerprint:
     def fits(self, options: tuple[tuple[str, str], ...], *, in_order: bool) -> bool:
         """Whether *options* are one of the sets.
 
-        :param in_order: they have to stand in that order, too.
+        :param in_order: the order has to be the same.
         """
         return any(each.fits(options, in_order=in_order) for each in self.sets)
 
     def lists(self, options: tuple[tuple[str, str], ...]) -> bool:
-        """Whether one of the sets is *options* in just this order."""
+        """Whether one of the sets is *options* in this very order."""
         return any(not each.others and each.fits(options, in_order=True) for each in self.sets)
 
     @property

@@ -27,7 +27,7 @@ _OF_DHCP = (
     "tftp_server_options",
     "takes_offer",
 )
-"""Fields that have no meaning without an offer."""
+"""Fields that have no effect without an offer."""
 
 
 def _ouis(values: Iterable[str]) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ def _at_least(least: int, most: int) -> Any:
 
 def _named(instance: Any, attribute: Any, value: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", value):
-        raise ValueError(f'must be a word of small letters, digits and dashes, not "{value}"')
+        raise ValueError(f'must be a word of lowercase letters, digits and dashes, not "{value}"')
 
 
 @frozen(kw_only=True)
@@ -122,8 +122,8 @@ class Rule:
     """Its name in the log and for resolvers. A rule with the name of a built-in one replaces it; others are tried
     before the built-in ones, in this order."""
     like: str = ""
-    """Another persona's name, or that of the built-in one that this replaces: keys that are left out here are as
-    there, conditions too."""
+    """The name of another persona, or of the built-in one that this replaces. Keys that are left out here are copied
+    from it, conditions too."""
 
     # Conditions, by DHCP.
     vendor_class: str = ""
@@ -139,9 +139,9 @@ class Rule:
     boot_file_requested: bool | None = None
     """It requests option 66 or 67 (in option 55; by DHCPv6 59), or speaks BOOTP; or it does neither. With `true` it may
     be an installed system: `loop-breaker` does not count it, and no resolver chooses a file for it when it renews its
-    lease, or when option 67 (59) is configured for it. Left out: no matter."""
+    lease, or when option 67 (59) is configured for it. Left out: not checked."""
     ipxe: bool | None = None
-    """It is iPXE, or is not. Left out: no matter."""
+    """The client is iPXE, or is not. Left out: not checked."""
     dhcp_version: int | None = field(default=None, validator=_at_least(4, 6))
     """The version of DHCP that it uses, 4 or 6. Left out: either."""
 
@@ -209,7 +209,7 @@ class Rule:
 
     def __attrs_post_init__(self) -> None:
         if self.like:
-            return  # The fields that are not given are not known yet; see over().
+            return  # Checks of the whole rule are in check(), since over() fills in fields first.
         self.check()
 
     def check(self) -> None:
@@ -263,7 +263,7 @@ class Rule:
         """
         given = {**self.given(), "like": self.like}
         if "offer" in given and given["offer"] is not base.offer:
-            # These belong to the offer of *base*.
+            # These fields belong to the offer of *base*.
             given = {"reason": "", "option_43": None} | given
         merged = attrs.evolve(base, **given)
         merged.check()
@@ -271,7 +271,7 @@ class Rule:
 
     @property
     def files(self) -> "re.Pattern[str] | None":
-        """The pattern that the name of the file has to match; None: any name does."""
+        """The pattern that the file name has to match; None: any name matches."""
         return re.compile("|".join(map(translate, self.tftp_files))) if self.tftp_files else None
 
     @property

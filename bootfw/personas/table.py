@@ -15,7 +15,7 @@ from bootfw.personas.rule import Rule
 from bootfw.values import Address, Client, Persona, TFTPQuirks, TransferRequest
 
 _CACHED = 256
-"""Combinations of TFTP options that are kept. There are about a dozen, unless a client invents some."""
+"""Most combinations of TFTP options in the cache. Real clients send about a dozen."""
 
 Options = tuple[tuple[str, str], ...]
 
@@ -31,7 +31,7 @@ class _Candidates:
     """The rules that requests with certain TFTP options can match."""
 
     rules: tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...] = ()
-    """The rules that have more conditions than the options, in order, each with the files that it is for."""
+    """The rules with further conditions than the options, in order, each with the files that it is for."""
     names: Name | None = None
     """A name that does not match this matches none of *rules*; None: a rule is for files of any name."""
     otherwise: TFTPQuirks | None = None
@@ -49,11 +49,11 @@ class Personas:
     """Exceptions from these."""
     _of_dhcp: tuple[tuple[Rule, Persona], ...] = field(init=False, repr=False, eq=False)
     _plain: tuple[frozenset[int], ...] = field(init=False, repr=False, eq=False)
-    """What a client has to request for each rule that can hold without an option that identifies boot clients."""
+    """The options that a client has to request, for each rule that needs no option that identifies boot clients."""
     _named: Mapping[str, Persona] = field(init=False, repr=False, eq=False)
     _of_tftp: tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...] = field(init=False, repr=False, eq=False)
     _by_options: dict[Options, _Candidates] = field(factory=dict, init=False, repr=False, eq=False)
-    """TFTP options as the client sent them -> the rules that they leave. A cache."""
+    """TFTP options as the client sent them -> the rules that they match. A cache."""
 
     @_of_dhcp.default
     def _dhcp_rules(self) -> tuple[tuple[Rule, Persona], ...]:
@@ -157,8 +157,8 @@ class Personas:
         return candidates.otherwise
 
     def _candidates(self, options: Options) -> _Candidates:
-        # The order counts only where a rule lists just this one: GRUB and a Raspberry Pi send the same in two orders.
-        # A rule for some machines or files lists it for these alone.
+        # The order counts only if a rule lists this very order: GRUB and a Raspberry Pi send the same options in two
+        # orders. # A rule for some machines or files claims the order for these only.
         in_order = any(
             rule.tftp_options is not None and rule.tftp_options.lists(options)
             for rule, name, _ in self._of_tftp

@@ -1,4 +1,4 @@
-"""What happens to a datagram on its way."""
+"""Links of a MemoryNetwork: loss, duplication, delay and order of datagrams."""
 
 from collections.abc import Callable, Iterable
 from random import Random
@@ -8,8 +8,8 @@ from attrs import define, field
 from bootfw.values import Address
 
 Link = Callable[[bytes, Address, Address], Iterable[float]]
-"""Called with (data, source, destination) for each datagram; says after how many seconds each copy of it arrives.
-No number: it is lost; two: it is duplicated."""
+"""Called with (data, source, destination) for each datagram; returns the seconds after which each copy of it arrives.
+An empty result: it is lost; two numbers: it is duplicated."""
 
 
 @define(eq=False)

@@ -96,7 +96,7 @@ class MemoryNetwork:
         return results[0]
 
     def leaks(self) -> list[str]:
-        """What is still there, one sentence for each open port and each pending call, but not datagrams on their way.
+        """One sentence for each open port and each pending call; datagrams in flight are not listed.
 
         After a clean stop (and an ``advance(0)``) it is empty.
         """
@@ -252,7 +252,7 @@ class MemoryHost:
         return address in self.addresses or address in ("127.0.0.1", "::1", "0.0.0.0", "::")
 
     def source(self, destination: str) -> str:
-        """The address that a datagram to *destination* leaves from when its port is bound to none."""
+        """The source address of a datagram to *destination* from a port that is bound to no address."""
         if destination in self.addresses or destination in ("127.0.0.1", "::1"):
             return destination
         ipv6 = is_ipv6(destination)
@@ -263,7 +263,8 @@ class MemoryHost:
         self.network.transmit(self, data, source, destination)
 
     def port_for(self, address: str, port: int) -> MemoryPort | None:
-        """Who gets what is sent to *address*: as in Linux a broadcast reaches ports without an address of their own."""
+        """The port that receives a datagram to *address*. As in Linux, a broadcast reaches ports that are bound to no
+        address."""
         ipv6 = is_ipv6(address)
         found = [known for known in self.ports if known.port == port and known.ipv6 == ipv6]
         exact = next((known for known in found if known.interface == address), None)

@@ -1,4 +1,5 @@
-"""A TFTP client for tests: written from the RFCs and apart from bootfw's own sessions, so that it can judge them."""
+"""A TFTP client for tests: written from the RFCs and independent of bootfw's own sessions, so that it can check
+them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +15,7 @@ from bootfw.wire import tftp
 
 
 class TransferFailed(Exception):
-    """The transfer of a TFTPClient came to nothing.
+    """A transfer of a TFTPClient has failed.
 
     :param code: of the ERROR that the server sent; None: the client gave up or did not understand.
     """

@@ -17,14 +17,14 @@ class Flight:
 
     Three fields follow from the others then, so the fast path need not write them: ``acked`` is ``sent`` less a window,
     ``heard_at`` is ``sent_at``, ``deadline`` is ``sent_at`` plus ``wait``. It is opened only where that is so already.
-    The session reads them as fields, because whatever reaches its table closes the flight first; everybody else reads
-    the properties of the session, which are right at any time.
+    The session reads them as fields, because every input of its table closes the flight first; other code reads the
+    properties of the session, which are always right.
     """
 
     heard_at: float
     """When the latest DATA or ACK of the peer came; at first, when the session began."""
     sent_at: float
-    """When the latest datagrams left that want an answer."""
+    """When the latest datagrams that need an answer were sent."""
     wait: float = 0.0
     """How long to wait for that answer."""
     deadline: float | None = None
@@ -44,7 +44,7 @@ class Flight:
 
     @property
     def derivable(self) -> bool:
-        """The three fields follow from the others, so the flight may be opened."""
+        """Whether the three fields follow from the others, so that the flight may be opened."""
         return (
             self.sent - self.acked == self.windowsize
             and self.heard_at == self.sent_at
@@ -52,7 +52,7 @@ class Flight:
         )
 
     def close(self) -> None:
-        """The fast path may advance it no more."""
+        """Keep the fast path from advancing it."""
         if self.limit != CLOSED:
             self.limit = CLOSED
             self.acked = self.sent - self.windowsize

@@ -19,7 +19,8 @@ class NetasciiReading:
     """
 
     _places: dict[int, tuple[int, bytes]] = field(factory=lambda: {0: (0, b"")}, init=False)
-    """Offset on the wire -> (offset in the file, what the block before has left of a pair). The latest two."""
+    """Offset on the wire -> (offset in the file, the second half of a pair that the previous block has cut). The latest
+    two offsets."""
     _asked: tuple[int, int] = field(default=(0, 0), init=False)
 
     def need(self, offset: int, length: int) -> tuple[int, int]:
@@ -56,7 +57,7 @@ class NetasciiWriting:
     _offset: int = field(default=0, init=False)
     """In the file."""
     _cr: bytes = field(default=b"", init=False)
-    """A CR that ended the block before: what it means is in the next one."""
+    """The previous block ended in a CR, whose meaning depends on the next byte."""
 
     def feed(self, payload: bytes, final: bool) -> tuple[int, bytes]:
         """(offset, data) to write in the file for the next block on the wire; data may be empty."""

@@ -1,4 +1,4 @@
-"""How far a ReadSession is, so that a session in another process can go on with the transfer."""
+"""The position of a ReadSession, from which a session in another process can continue the transfer."""
 
 from math import inf
 
@@ -11,7 +11,7 @@ from bootfw.tftp.readstates import State
 
 @frozen
 class Position:
-    """What of a ReadSession has to outlive it. Times are in seconds, blocks are absolute numbers."""
+    """The state of a ReadSession that another process needs. Times are in seconds, blocks are absolute numbers."""
 
     state: State
     acked: int
@@ -56,7 +56,7 @@ class Continuing(Proving):
     _paused_at: int
 
     def position(self, now: float) -> Position:
-        """What another session needs to go on. It has not ended."""
+        """The state that another session needs to continue this one, which must not have ended."""
         self.flight.close()
         shortest = self._timer.shortest
         return Position(
@@ -107,7 +107,7 @@ class Continuing(Proving):
             self.flight.deadline = now + position.remaining
             self._enter(position.state)
 
-    # What ReadSession adds.
+    # Defined by ReadSession.
 
     def _set_size(self, size: int) -> None:
         raise NotImplementedError

@@ -233,7 +233,8 @@ class ReadSession(Continuing):
             return State.AWAITING_ACK
         self._burst_end = blocks.last
         self._proof.sent(blocks.count, length)
-        # A peer sends an ACK by itself at the end, and after a window, which a repeated one need not be for it.
+        # At the end of the file, and after a window, the peer sends an ACK anyway; a retransmitted window need not end
+        # at one.
         if repeated > 0 or (blocks.count < self.agreed.windowsize and blocks.last != self._last_block):
             self._send_marker()
         return State.PROVING
@@ -249,7 +250,7 @@ class ReadSession(Continuing):
             return self._give_up()
         if self.agreed.windowsize == 1 and not self._may_resend(now):
             self._paused_at = self.flight.acked
-            # What comes now comes by the client's timer, and is no round trip.
+            # The next ACK is triggered by the client's timer, so it does not measure a round trip.
             self._sent_once_from = self.flight.sent + 1
             self.flight.deadline = now + wait
             return self.state

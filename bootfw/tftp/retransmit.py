@@ -1,4 +1,4 @@
-"""The retransmission timer of a session: counts attempts, asks the watchdog for waits, measures round trips.
+"""The retransmission timer of a session: counts attempts, gets waits from the watchdog, measures round trips.
 
 It holds no delayed call: the session publishes a deadline, and the adapter's Alarm calls back.
 """
@@ -12,7 +12,7 @@ from attrs import define, field
 from bootfw.tftp.flight import Flight
 
 SHORTEST_GRACE = 0.002
-"""Seconds: below that, timers and schedulers are not to be relied on."""
+"""Seconds. Timers and schedulers are not more precise than this."""
 
 
 class WatchdogFailed(Exception):
@@ -83,7 +83,7 @@ class RetransmitTimer:
             raise WatchdogFailed from error
 
     def progressed(self, seconds: float | None) -> float:
-        """Take an answer of the peer; returns the wait after what is sent next.
+        """Take an answer of the peer; returns the wait after the next transmission.
 
         :param seconds: the round trip; None when the answer can't be matched to one sending (Karn's rule, RFC 6298
             section 3).

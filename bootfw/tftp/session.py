@@ -30,9 +30,9 @@ class Session(Generic[_State]):
 
     state: _State = field(init=False)
     out: list[Any] = field(factory=list, init=False)
-    """To be sent, in order. The adapter clears it."""
+    """Datagrams and Blocks to send, in order. The adapter clears it."""
     outcome: Outcome | None = field(default=None, init=False)
-    """How it ended, once it has."""
+    """How the transfer ended; None: it has not."""
     detail: str = field(default="", init=False)
     """A sentence for the operator, or ""."""
     retransmitted: int = field(default=0, init=False)
@@ -41,7 +41,7 @@ class Session(Generic[_State]):
     _row: Any = field(init=False)
     """The state's row of the table."""
     flight: Flight = field(init=False)
-    """What is in flight. Its times, positions and deadline are stored there and nowhere else."""
+    """The blocks in flight. Their times, positions and the deadline are stored only there."""
     _timer: RetransmitTimer = field(init=False)
 
     @classmethod

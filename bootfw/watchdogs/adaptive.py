@@ -7,20 +7,20 @@ from bootfw.api import Agreed, ConfigError, ILearningWatchdog, IWatchdog, IWatch
 from bootfw.watchdogs.schedule import above
 
 GROWTH = 1.5
-"""From one attempt to the next, once a round trip is known; RFC 6298 doubles. A window of 16 blocks arrives whole with
-a chance of 44 % where 5 % are lost, and clients are silent about a gap that they have reported once. Doubling, the
-mean wait would have no bound."""
+"""Factor from one wait to the next, once a round trip is known; RFC 6298 doubles. At 5 % loss a window of 16 blocks
+arrives whole in 44 % of the cases, and clients report a gap only once: with doubling the mean wait would have no
+bound."""
 
 QUICK = 5
-"""Sendings that follow each other in the order of round trips. Where 5 % of all datagrams are lost each way, as many in
-vain are seen once in a hundred thousand blocks."""
+"""Number of transmissions with waits in the order of a round trip. At 5 % loss in each direction, so many are lost in a
+row once in a hundred thousand blocks."""
 
 PAUSE = 0.12
-"""Seconds, from the third sending on. When an ACK got lost, busybox is silent about the block that it has already; it
-repeats that ACK after 100 ms in which nothing has come, so whatever we send sooner puts it off."""
+"""Least wait in seconds, from the third transmission on. If an ACK was lost, busybox ignores the block that it already
+has, and repeats the ACK when it has received nothing for 100 ms; a datagram sent sooner restarts that time."""
 
 SILENCE = 6.0
-"""The same for atftp and U-Boot, which wait 5 s: the wait after the quick sendings."""
+"""The same for atftp and U-Boot, which wait 5 s: the least wait after QUICK transmissions."""
 
 
 @implementer(ILearningWatchdog)
@@ -34,7 +34,7 @@ class AdaptiveWatchdog:
     _rttvar: float = field(default=0.0, init=False)
     _attempt: int = field(default=1, init=False)
     _unsure: bool = field(default=False, init=False)
-    """The progress before could not be measured."""
+    """The previous round trip could not be measured."""
     unremarkable_from: float = field(default=0.0, init=False)
     unremarkable: float = field(default=0.0, init=False)
 
@@ -52,9 +52,9 @@ class AdaptiveWatchdog:
     def progressed(self, seconds: float | None) -> None:
         """See IAdaptiveWatchdog."""
         if seconds is None:
-            # Karn: what was needed to get through is kept until a round trip can be measured again (RFC 6298
-            # section 5, 5.5 and 5.7). But not the first time: most often something was lost, and nothing has become
-            # slower. With windows on a bad wire hardly any answer is sure, and each would wait for all losses before.
+            # Karn: the wait that led to an answer is kept until a round trip can be measured again (RFC 6298 section 5,
+            # 5.5 and 5.7). But not the first time: usually a datagram was lost, and the network has not become slower.
+            # With windows on a lossy link few answers can be measured: each wait would grow with all earlier losses.
             if self._unsure:
                 self._rto = self._grown(min(self._attempt, 3))
             self._unsure = True
@@ -76,11 +76,12 @@ class AdaptiveWatchdog:
         least = policy.min_seconds
         self._rto = min(max(self._srtt + 4 * self._rttvar, least), policy.max_seconds)
         if self._rto == least:
-            # There is no use in knowing better that half of the shortest wait is enough.
+            # A round trip below half of the shortest wait changes nothing.
             self.unremarkable_from, self.unremarkable = 0.0, least / 2
         else:
-            # What is in this range would change the wait by less than half. To look at each of a thousand transfers'
-            # round trips would make these longer: by more work for each packet.
+            # A round trip in this range would change the wait by less than half. Processing each round trip of a
+            # thousand
+            # transfers would itself make the round trips longer.
             self.unremarkable_from, self.unremarkable = self._srtt / 2, (self._srtt + self._rto) / 2
 
     def _backed_off(self, attempt: int) -> float:
@@ -90,7 +91,7 @@ class AdaptiveWatchdog:
         return max(self._grown(attempt), min(pause, self._policy.max_seconds))
 
     def _grown(self, attempt: int) -> float:
-        """Longer for each attempt after the first."""
+        """The wait for *attempt*: longer for each attempt after the first."""
         growth = 2.0 if self._srtt is None else GROWTH
         # 2.0 ** 1024 would overflow; the maximum is reached long before.
         return min(self._rto * growth ** min(attempt - 1, 64), max(self._policy.max_seconds, self._rto))
@@ -109,9 +110,9 @@ class Adaptive:
     """The wait while no round trip is known (RFC 6298 section 2)."""
     min_seconds: float = field(default=0.02, validator=above(0))
     """RFC 6298 has 1 s, for the internet and for TCP's delayed ACKs. TFTP has none, and on the wire that machines boot
-    from a round trip takes less than 1 ms. A lock-step transfer stands still for one such wait with each lost packet:
-    at 2 % loss a kernel of 14 MB takes minutes with 1 s and seconds with 0.02 s. A client that really is slower is
-    measured to be, and one needless block is all it gets."""
+    from a round trip takes less than 1 ms. Each lost packet stops a lock-step transfer for one such wait: at 2 %
+    loss a kernel of 14 MB takes minutes with 1 s and seconds with 0.02 s. If a client is slower, the measured round
+    trip shows it after one needless block."""
     max_seconds: float = field(default=8.0, validator=above(0))
     """The longest wait that losses lead to."""
     patience_seconds: float = field(default=60.0, validator=above(0))

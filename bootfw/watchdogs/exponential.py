@@ -7,7 +7,7 @@ from bootfw.api import Agreed, ConfigError, IWatchdogPolicy, boot_plugin
 from bootfw.watchdogs.schedule import Schedule, above, repeated
 
 MAX_SENDINGS = 1000
-"""More for one block is a mistake in the configuration."""
+"""Most transmissions of one block; more are a mistake in the configuration."""
 
 
 @implementer(IWatchdogPolicy)

@@ -21,7 +21,7 @@ def _waits(policy: Any, attribute: Any, value: list[float]) -> None:
 class Fixed:
     """Waits the seconds of a list: after the first sending, after the second and so on.
 
-    A client that requests a timeout gets that many waits of it.
+    For a client that requests a timeout, each of these waits has that length.
     """
 
     seconds: list[float] = field(factory=lambda: [1.0, 3.0, 7.0], validator=_waits)

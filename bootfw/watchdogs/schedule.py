@@ -1,4 +1,4 @@
-"""A watchdog whose waits are known beforehand: what the non-adaptive policies make."""
+"""A watchdog with a list of waits, which the non-adaptive policies use."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -38,7 +38,7 @@ def above(least: float, *, inclusive: bool = False) -> Callable[[Any, Any, float
 
 
 def check(value: float, least: float, inclusive: bool, *path: str | int) -> None:
-    """Refuse what is no finite number above *least*.
+    """Check that *value* is a finite number above *least*.
 
     :raise ConfigError: with *path*, whose names are spelled as the configuration does.
     """

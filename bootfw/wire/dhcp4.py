@@ -54,7 +54,7 @@ REPLY_RATIO = 3
 """Bytes of reply for each byte of the request, at most. Its source and its relay may be forged, and option 57 too."""
 
 MINIMUM_SIZE = 300
-"""Bytes of a BOOTP message (RFC 951): relays and old ROMs drop what is shorter, and no reply has to be."""
+"""Least bytes of a message, those of BOOTP (RFC 951): relays and old ROMs drop shorter ones."""
 _HEADERS = 28  # IPv4 and UDP, without IP options.
 _COOKIE = b"\x63\x82\x53\x63"  # RFC 2131 section 3
 _FRAME = struct.Struct("!4BIHH4s4s4s4s16s64s128s4s")
@@ -199,7 +199,7 @@ def _read_options(data: bytes, file: bytes, sname: bytes) -> tuple[dict[int, byt
             _scan(file, 0, found)
         if overloaded & _OVERLOADED_SNAME:
             _scan(sname, 0, found)
-        found.pop(_OVERLOAD, None)  # inside sname and file it has no meaning
+        found.pop(_OVERLOAD, None)  # option 52 inside sname or file has no meaning
     kind = found.get(_MESSAGE_TYPE)
     if kind is not None and kind not in _MESSAGE_TYPES:
         found[_MESSAGE_TYPE] = kind = kind[:1]
@@ -270,7 +270,7 @@ def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
 
 
 _dotted = lru_cache(256)(inet_ntoa)
-"""Most fields hold no address, or that of a relay."""
+"""An address field as text. Cached: most fields hold no address, or that of a relay."""
 
 
 @lru_cache(256)

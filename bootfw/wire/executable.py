@@ -1,4 +1,4 @@
-"""What a boot program runs on, by its first bytes: a Portable Executable for UEFI, or a program for BIOS."""
+"""The architecture of a boot program, by its first bytes: a Portable Executable for UEFI, or a program for BIOS."""
 
 from collections.abc import Mapping
 from struct import Struct, error
@@ -32,7 +32,7 @@ _ARCHITECTURES: Mapping[str, str] = {
 """That name -> the one of wire/iana.py."""
 
 NO_EFI = "no UEFI program"
-"""What machine_of() says of files that UEFI can't run."""
+"""The result of machine_of() for files that UEFI can't run."""
 
 _offset = Struct("<I")
 _signature = Struct("<4sH")

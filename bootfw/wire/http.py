@@ -1,4 +1,4 @@
-"""What an HTTP request says about a file: its target, preconditions and ranges (RFC 9110 sections 13 and 14)."""
+"""The target, preconditions and ranges of an HTTP request for a file (RFC 9110 sections 13 and 14)."""
 
 import calendar
 import re
@@ -21,8 +21,8 @@ _ENCODED = re.compile(rb"[ \x80-\xff]")
 def encode_target(line: bytes) -> bytes:
     """A request line with the spaces and non-ASCII bytes of its target percent-encoded.
 
-    Boot programs write a file name into it as they have it: GRUB's and U-Boot's HTTP clients encode nothing. The target
-    is what stands between the first space and the last one.
+    Boot programs write file names into it unencoded, as GRUB's and U-Boot's HTTP clients do. The target is the part
+    between the first space and the last one.
     """
     method, first, rest = line.partition(b" ")
     target, last, version = rest.rpartition(b" ")
@@ -40,7 +40,7 @@ def names_directory(filename: str) -> bool:
 
 @frozen
 class Validators:
-    """What identifies one version of a file (RFC 9110 section 8.8)."""
+    """The validators of one version of a file (RFC 9110 section 8.8)."""
 
     etag: str = ""
     """A strong entity tag with its quotes; "" when there is none."""
@@ -66,7 +66,7 @@ def requested_range(header: Header, validators: Validators, size: int) -> range 
         return None
     first, last = wanted.groups()
     if not first:
-        # The last bytes. A file that is shorter than that is sent as a whole, and so is an empty one.
+        # A suffix range: the last bytes. A shorter file, even an empty one, is sent as a whole.
         count = int(last) if last else None
         return None if count is None else range(0) if count == 0 else range(max(0, size - count), size) or None
     if last and int(last) < int(first):
@@ -80,7 +80,7 @@ def http_date(seconds: int) -> str:
 
 
 def _is_another(header: Header, validators: Validators) -> bool:
-    """The client resumes a file that has changed since (sections 13.1.1 and 13.1.4)."""
+    """Whether the client resumes a file that has changed since (sections 13.1.1 and 13.1.4)."""
     match = header("If-Match")
     if match is not None:
         return not _names(match, validators.etag, weak=False)
@@ -89,7 +89,7 @@ def _is_another(header: Header, validators: Validators) -> bool:
 
 
 def _is_known(header: Header, validators: Validators) -> bool:
-    """The client has the file already (sections 13.1.2 and 13.1.3)."""
+    """Whether the client already has this version (sections 13.1.2 and 13.1.3)."""
     match = header("If-None-Match")
     if match is not None:
         return _names(match, validators.etag, weak=True)

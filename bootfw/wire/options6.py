@@ -1,7 +1,7 @@
 """DHCPv6 option codes, and the bytes of the options that matter to network boot.
 
-A reader takes the bytes of one option, without code and length, and raises WireError and nothing else. A function
-whose name ends in ``_bytes`` is the other way round and raises ValueError: what we send is our own doing.
+A reader takes the bytes of one option, without code and length, and raises WireError and nothing else. A function whose
+name ends in ``_bytes`` encodes, and raises ValueError: what we send is our own mistake.
 """
 
 import enum

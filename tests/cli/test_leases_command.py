@@ -301,8 +301,11 @@ def test_reserve_and_unreserve_of_ipv6(place: Stopped | Running) -> None:
             ["reserve", "fd77::x", "--mac", MAC],
             'must be an address, such as "10.77.0.10" or "fd77::10", not "fd77::x"',
         ),
-        (["reserve", "10.0.0.5", "--uuid", UUID], "address 10.0.0.5 is reserved already; take that back first"),
-        (["reserve", "10.0.0.7", "--mac", MAC], f"mac {MAC} is reserved already; take that back first"),
+        (
+            ["reserve", "10.0.0.5", "--uuid", UUID],
+            "address 10.0.0.5 is reserved already; remove that reservation first",
+        ),
+        (["reserve", "10.0.0.7", "--mac", MAC], f"mac {MAC} is reserved already; remove that reservation first"),
         (["reserve", "10.0.0.7"], "needs at least one of mac, client-id, uuid, circuit-id"),
         (["reserve", "10.0.1.7", "--uuid", UUID], "10.0.1.7 is of no subnet"),
         (["reserve", "10.0.0.7", "--mac", "x"], 'must be a MAC address, such as "52:54:00:12:34:56", not "x"'),
@@ -408,7 +411,7 @@ def test_import_of_reservations(stopped: Stopped, tmp_path: Path) -> None:
     assert stopped.run("import", "dhcpd.leases") == (
         3,
         "0 leases and 1 reservations are taken over\n",
-        "left out: the reservation of 10.0.0.5: address 10.0.0.5 is reserved already; take that back first\n"
+        "left out: the reservation of 10.0.0.5: address 10.0.0.5 is reserved already; remove that reservation first\n"
         "left out: the reservation of 10.0.1.7: 10.0.1.7 is of no subnet\n",
     )
     assert stopped.kept()[1] == [ADDED, Reservation(mac="52:54:00:00:00:06")]

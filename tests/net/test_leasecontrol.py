@@ -141,8 +141,8 @@ def test_a_reservation_counts_at_once_and_is_kept(place: Place) -> None:
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"address": "10.0.0.5", "mac": MAC}, "address 10.0.0.5 is reserved already; take that back first"),
-        ({"address": "10.0.0.6", "mac": OTHER}, f"mac {OTHER} is reserved already; take that back first"),
+        ({"address": "10.0.0.5", "mac": MAC}, "address 10.0.0.5 is reserved already; remove that reservation first"),
+        ({"address": "10.0.0.6", "mac": OTHER}, f"mac {OTHER} is reserved already; remove that reservation first"),
         ({"address": "10.0.1.6", "mac": MAC}, "10.0.1.6 is of no subnet"),
         ({"address": "10.0.0.6"}, "needs at least one of mac, client-id, uuid, circuit-id"),
         ({"address": "10.0.0", "mac": MAC}, 'must be an IPv4 address, such as "10.77.0.10", not "10.0.0"'),

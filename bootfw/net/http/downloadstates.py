@@ -29,7 +29,7 @@ class State(Key):
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a download."""
 
     OPENED = "opened"
     """The file is open, and the response begins."""
@@ -50,7 +50,7 @@ class Input(Key):
     TICK = "tick"
     """No progress for STALLED_SECONDS."""
     CANCEL = "cancel"
-    """We end it. The argument is why."""
+    """Our side ends the download. The argument is the reason."""
     LOST = "lost"
     """The client has closed the connection. The argument is the detail."""
 
@@ -120,7 +120,7 @@ def pause(download: "DownloadStates", argument: Any, now: float) -> State:
 
 @goes(State.ENDED)
 def complete(download: "DownloadStates", argument: Any, now: float) -> State:
-    """All is sent."""
+    """The response is complete."""
     return _ends(download, Do.FINISH, Outcome.COMPLETE, argument)
 
 
@@ -235,7 +235,7 @@ TABLE: Table = {
         Input.READ: illegal,
         Input.FAILED: ignore,
         Input.COMPLETE: illegal,
-        # The transport does not know yet.
+        # The transport has not noticed yet that the response is complete.
         Input.PAUSE: ignore,
         Input.RESUME: ignore,
         Input.TICK: illegal,

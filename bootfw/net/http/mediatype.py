@@ -19,7 +19,7 @@ HEAD = 0x8006
 """The bytes that by_content() looks at: the volume descriptor of an ISO 9660 image is the last of them."""
 
 REMEMBERED = 1024
-"""Files whose type was found by their content."""
+"""Most files whose type, found by their content, is cached."""
 
 _BY_NAME = {
     ".efi": EFI,
@@ -65,7 +65,7 @@ def by_content(head: bytes) -> bytes:
 
 
 def _is_efi_application(head: bytes) -> bool:
-    """A Portable Executable for UEFI, such as a boot loader or a Linux kernel with an EFI stub."""
+    """Whether it is a Portable Executable for UEFI, such as a boot loader or a Linux kernel with an EFI stub."""
     if head[:2] != b"MZ" or len(head) < 64:
         return False
     (start,) = unpack_from("<I", head, 0x3C)
@@ -76,7 +76,8 @@ def _is_efi_application(head: bytes) -> bool:
 
 
 def _is_disk(head: bytes) -> bool:
-    """The boot sector belongs to a disk that UEFI can start: a GPT, an EFI system partition, or one FAT file system."""
+    """Whether the boot sector is that of a disk that UEFI can start: a GPT, an EFI system partition, or one FAT file
+    system."""
     partition_types = {head[446 + 16 * number + 4] for number in range(4)}
     return (
         head[512:520] == b"EFI PART"

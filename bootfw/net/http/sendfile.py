@@ -48,7 +48,7 @@ class FileSender:
         """
         sock, begin, end = self._transport.getHandle().fileno(), offset, min(stop, offset + MOST)
         if self._remember is not None:
-            with suppress(OSError):  # sendfile(2) will find out as well
+            with suppress(OSError):  # sendfile(2) reports the same error
                 self._remember(offset, os.pread(self._fd, _SAMPLE, self._start + offset))
         leave = self._seconds() + TURN
         while offset < end:

@@ -1,4 +1,4 @@
-"""Which interfaces are served and what they are called, and which addresses this host has."""
+"""The served interfaces, by index, and the addresses of this host."""
 
 import errno
 import socket
@@ -16,7 +16,7 @@ _TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # fla
 
 @frozen
 class IPv4Address:
-    """One of our own."""
+    """An IPv4 address of this host."""
 
     address: str
     mask: int
@@ -32,7 +32,7 @@ def _number(address: str) -> int:
 
 @frozen
 class IPv6Address:
-    """One of our own that others can reach: not link-local, not deprecated, and not tentative."""
+    """An IPv6 address of this host that other hosts can reach: not link-local, deprecated or tentative."""
 
     address: str
     prefix: int
@@ -69,7 +69,7 @@ def index_of(name: str) -> int:
 
 
 _LISTED = 12
-"""Names or addresses in a message; a host of containers has hundreds."""
+"""Most names or addresses in a message; a host with containers has hundreds."""
 
 
 def missing_interfaces(names: Iterable[str]) -> dict[str, str]:
@@ -201,7 +201,7 @@ class Interfaces:
         self._reported.clear()
 
     def serves(self, via: Via | None) -> bool:
-        """Whether a datagram that came this way is to be answered; one whose interface is not known is."""
+        """Whether to answer a datagram that arrived there. One whose interface is unknown is answered."""
         if not self._names or via is None or not via.interface:
             return True
         name = self.name(via.interface)
@@ -221,7 +221,7 @@ class Interfaces:
         return (index for name, index in present.items() if not self._names or name in self._names)
 
     def name(self, index: int) -> str:
-        """The name the interface has now; "" when it is gone. Never kept: names change, indexes are used again."""
+        """The present name of the interface; "": it is gone. Not cached: names change, and indexes are reused."""
         if not index:
             return ""
         try:

@@ -1,4 +1,4 @@
-"""Which programs have a port: sockets from the kernel, their programs from /proc."""
+"""Finds the programs that have a port: the sockets from the kernel, their programs from /proc."""
 
 import contextlib
 import os

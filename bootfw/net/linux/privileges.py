@@ -1,4 +1,4 @@
-"""What a process that was started as root keeps when it becomes another user: capabilities(7)."""
+"""Drops root: becomes another user, and keeps a few capabilities(7)."""
 
 import ctypes
 import os

@@ -63,12 +63,12 @@ class Flow(mmsg.Prepared):
         self._segmented = windowsize <= SEGMENTS and self.stride * windowsize <= LARGEST_RUN
         """A whole window can leave as one message."""
         self.chunk: Chunk | None = None
-        """Holding it keeps the memory alive that ``base`` points into."""
+        """The chunk to send from. The reference keeps the memory alive that ``frame_base`` points into."""
         self.frame_base = 0
         """Where frame 1 would be if the chunk began there: frame n + 1 is at ``frame_base + n * stride``."""
 
     def use(self, chunk: Chunk | None) -> None:
-        """Send from *piece* from now on. The fast path stays closed until open()."""
+        """Send from *chunk* from now on. The fast path stays closed until open()."""
         self.flight.close()
         self.chunk = chunk
         if chunk is not None:

@@ -71,7 +71,7 @@ class TFTPProtocol(DatagramProtocol):
     :param listen: opens a port for each transfer; None: every reply leaves from this port.
     :param mtu: the MTU in bytes of the interface a Via names, None when unknown.
     :param interfaces: requests that come by others are ignored.
-    :param images: what is kept of files that have been read; None: nothing.
+    :param images: the frame cache; None: files are not cached.
     :param personas: whose quirks apply; None: those that come with bootfw.
     :param clients: finds the client at an address, for backends and personas; None: a client is its address.
     :param randbelow: random numbers that a peer can't guess.
@@ -279,7 +279,7 @@ class TFTPProtocol(DatagramProtocol):
                 keep((now, False, raw, len(raw), 0, peer, via, number))
             keep((now, True, reply, len(reply), 0, peer, via, number))
 
-    # Adopted transfers.
+    # Adopted transfers
 
     def positions(self) -> list[tuple[Address, int]]:
         """(peer, the block that it has acknowledged) of the transfers whose numbers on the wire will come again."""

@@ -22,7 +22,7 @@ class State(Key):
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a listener."""
 
     START = "start"
     """Its port is open."""
@@ -35,7 +35,7 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """The actions of the listener."""
 
     END_TRANSFERS = "end transfers"
     """End every transfer, with an ERROR to each client."""

@@ -147,7 +147,7 @@ class ReadTransfer(Transfer):
         return heard or self._context.frame_cache.contains(self._reader, self._agreed.blksize, block)
 
     def _load(self, block: int) -> Chunk | None:
-        """Hold the piece with *block* in the place of the one before."""
+        """Hold the chunk with *block* in place of the previous one."""
         frame_cache, seconds = self._context.frame_cache, self._context.reactor.seconds
         began = seconds()
         try:

@@ -46,7 +46,7 @@ def keep_nothing(packet: KeptPacket) -> None:
 
 
 def send_nothing(data: bytes, peer: Address, via: Via | None, segment: int) -> None:
-    """Send as a port that is not open does."""
+    """The send function of a closed port: drops the datagram."""
 
 
 @define(eq=False)
@@ -173,7 +173,7 @@ class Transfer:
     def use_port(self, port: Any, send: Send, *, unguessable: bool) -> None:
         """Send and receive on the transfer's own port from now on.
 
-        :param secret: the kernel has chosen its number; those of a range can be guessed.
+        :param unguessable: the kernel has chosen its number; those of a range can be guessed.
         """
         self.port, self._own_send, self.port_is_unguessable = port, send, unguessable
         if self.recorded:
@@ -190,7 +190,7 @@ class Transfer:
         session = self.session
         if session is None:
             return True
-        # A client that has sent nothing but its request may repeat it for as long as it likes.
+        # A client that has sent only its request may repeat it at any time.
         if session.last_heard > self._started_at and now - session.last_heard >= RESTART_SILENCE:
             return False
         self._handle(session.Input.REQUESTED, None, now)
@@ -246,9 +246,9 @@ class Transfer:
         failed: Callable[[BaseException, float], None],
         discard: Callable[[Any], None] | None = None,
     ) -> None:
-        """Have *came* or *failed* called with the answer and the time.
+        """Call *on_result* or *failed* with the result of *answer* and the time.
 
-        :param unwanted: called with an answer that comes too late; None: such an answer needs no care.
+        :param discard: called with a result that comes too late; None: such a result needs no cleanup.
         """
         self._pending = answer
         self._on_backend_timeout = failed
@@ -404,7 +404,7 @@ class Transfer:
             if session.deadline is None:
                 self.finish()
                 return
-        # The alarm finds out by itself that a deadline has moved later, which is what the fast path does to it.
+        # The alarm notices by itself that a deadline has moved later, as the fast path moves it.
         self._context.alarm.watch(self)
 
     def _report(self) -> None:

@@ -10,17 +10,17 @@ from bootfw.values import Outcome
 
 
 class State(Key):
-    """How far a transfer is."""
+    """The phase of a transfer."""
 
     RUNNING = "running"
     REPORTED = "reported"
-    """Its end is published. It is there to send its last packet again."""
+    """Its end is published; it remains to repeat its last packet."""
     FINISHED = "finished"
-    """It holds nothing any more."""
+    """All its resources are released."""
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a transfer."""
 
     OUTCOME = "outcome"
     """Its session has ended, well or not. The argument is (Outcome, a sentence for the operator or "")."""
@@ -29,7 +29,7 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """The actions of the transfer."""
 
     REPORT = "report"
     """Publish the TransferEnded: see ``outcome``, ``detail`` and ``ended``."""
@@ -81,7 +81,7 @@ class TransferStates(Machine):
 
     state: State = field(default=State.RUNNING)
     outcome: Outcome = field(default=Outcome.FAILED, init=False)
-    """What is reported; and the next two."""
+    """The outcome that is reported; the next two are reported with it."""
     detail: str = field(default="", init=False)
     ended: float = field(default=0.0, init=False)
     """When the session ended, in seconds of the clock."""

@@ -1,1 +1,1 @@
-"""Sockets, datagrams and what travels beside them: what the port of :mod:`bootfw.net.udp.port` is made of."""
+"""A UDP port of our own: batches of datagrams, packet info and segmentation. It knows no protocol."""

@@ -1,4 +1,4 @@
-"""What travels beside a datagram: socket addresses and packet info (ip(7), ipv6(7)), bytes to values and back."""
+"""Socket addresses and packet info (ip(7), ipv6(7)): bytes to values and back."""
 
 import socket
 import struct
@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 
 class Cache(dict[Key, Value]):
-    """A dictionary that makes what it misses, and starts afresh when it has grown to 4096 entries."""
+    """A dictionary that computes missing entries, and is emptied when it has 4096."""
 
     def __init__(self, make: Callable[[Key], Value]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Cache(dict[Key, Value]):
 
 
 class Destination(NamedTuple):
-    """Where a datagram goes."""
+    """The destination of a datagram, in the forms that the system calls need."""
 
     address: Address
     """For sendto: numeric and complete."""

@@ -22,7 +22,7 @@ class State(Key):
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a port."""
 
     BOUND = "bound"
     """startListening() has bound the socket."""
@@ -37,7 +37,7 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """The actions of the port."""
 
     READ = "read"
     """Have the reactor watch the socket."""
@@ -71,7 +71,7 @@ def stop(port: "PortStates", argument: Any, now: float) -> State:
 
 @goes(State.CLOSED)
 def abandon(port: "PortStates", argument: Any, now: float) -> State:
-    """Close without a word to the protocol."""
+    """Close without calling the protocol, which does not have the port."""
     port.out.append(Do.ABANDON)
     return State.CLOSED
 

@@ -1,4 +1,4 @@
-"""Stream ports of Twisted without its own log lines: what listens where, and what was closed, is reported by events."""
+"""Stream ports of Twisted without Twisted's log lines about starts and ends, which our events report."""
 
 from collections.abc import Callable
 from typing import Any

@@ -25,14 +25,14 @@ _UNSIGNED_SHORT = struct.Struct("@H")
 Ancillary = list[tuple[int, int, bytes]]
 """Control messages as socket.sendmsg() takes them."""
 Controls = tuple[Ancillary, bytes]
-"""The same, and packed as an Outbox takes them."""
+"""(control messages for sendmsg(), the same packed for an Outbox)."""
 
 _NOTHING: Controls = ([], b"")
 
 
 @define
 class Counters:
-    """What has gone through a port since it was made, in datagrams unless stated otherwise."""
+    """Counters of a port since it was created, in datagrams unless stated otherwise."""
 
     received: int = 0
     batches: int = 0
