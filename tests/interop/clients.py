@@ -9,8 +9,11 @@ from attrs import frozen
 
 from bootfw.values import Address
 
-FILES = {"empty": 0, "one-block": 512, "1MB": 1_000_000, "34MB": 34_000_000}
-"""What they fetch: name and bytes. 34 MB are more than 65,535 blocks of 512: the block number rolls over."""
+ROLLS_OVER = "34MB"
+"""The file of more than 65,535 blocks of 512 bytes: the block number rolls over."""
+
+FILES = {"empty": 0, "one-block": 512, "1MB": 1_000_000, ROLLS_OVER: 34_000_000}
+"""What they fetch: name and bytes."""
 
 TEXT = "text"
 """The file to fetch in netascii."""

@@ -15,7 +15,7 @@ from .lab import need
 pytestmark = pytest.mark.interop
 
 LIBRARY = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
-SECONDS = 10
+SECONDS = 60
 
 
 @pytest.fixture

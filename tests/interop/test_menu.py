@@ -167,6 +167,7 @@ def grub(root: Path, platform: str, marker: str, of: str = "") -> str:
     return image
 
 
+@pytest.mark.firmware  # its menu: ..._goes_on_to_the_local_disk; GRUB with Linux: uefi-grub-linux
 def test_grub_on_a_bios_boots_the_default_entry(lab: Lab, root: Path, marker: str) -> None:
     image = grub(root, "i386-pc", marker)
     serve(lab, root, {"x86-bios": image}, menu(root, timeout_seconds=2, default=KERNEL))
