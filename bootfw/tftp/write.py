@@ -120,8 +120,9 @@ class WriteSession(Session[State]):
     def _received(self, argument: tuple[int, bytes], now: float) -> State:
         """Store the next block. A later one shows a gap: ACK the last block before it, once.
 
-        With windowsize 1 a repeated block gets its ACK again. With larger windows it is ignored: the client takes a
-        second ACK for a loss.
+        With windowsize 1 a repeated block gets its ACK again, unless it comes sooner than a client's timer can be: curl
+        sends its block again for a second ACK, so that each would cause the next one (Sorcerer's Apprentice, RFC 1123
+        section 4.2.3.1). With larger windows it is ignored: the client takes a second ACK for a loss.
         """
         self.flight.heard_at = now
         number, payload = argument
@@ -132,7 +133,7 @@ class WriteSession(Session[State]):
             return self._take(payload, now)
         if block > self.stored:
             self._report_missing(self.stored + 1, now)
-        elif self.agreed.windowsize == 1:
+        elif self.agreed.windowsize == 1 and now - self.flight.sent_at >= self.flight.wait / 2:
             self._acknowledge(now)
         return self.state
 

@@ -232,10 +232,24 @@ def test_case_11_roll_over_while_receiving_with_each_block_repeated() -> None:
         payload = content[8 * block - 8 : 8 * block]
         assert writing.data(block % 65536, payload)[-1] == Ack(block % 65536)
         if block < 66_001:
-            assert writing.data(block % 65536, payload) == [Ack(block % 65536)]
+            assert writing.data(block % 65536, payload, at=writing.now + 0.5) == [Ack(block % 65536)]
             assert writing.data((block - 1) % 65536, payload) == []
     assert writing.content == content
     assert writing.session.stored == 66_001
+
+
+def test_case_06_a_client_that_answers_every_ack_is_not_sent_each_ack_twice_from_then_on() -> None:
+    """As curl does: DATA for an ACK that is repeated."""
+    writing = Writing(Agreed(8))
+    writing.take()
+    writing.data(1, b"12345678")
+    acks = writing.tick()
+    assert acks == [Ack(1)]
+    acks.append(Ack(1))
+    for block in range(2, 20):
+        acks = [ack for _ in acks for ack in writing.data(block, b"12345678", at=writing.now + 0.001)]
+        assert acks == [Ack(block)]
+    assert writing.session.retransmitted == 1
 
 
 def at_block(block: int, windowsize: int) -> Reading:

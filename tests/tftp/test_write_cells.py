@@ -196,12 +196,18 @@ def test_receiving_data_beyond_the_window_is_ignored() -> None:
 
 def test_receiving_data_repeated_gets_its_ack_again() -> None:
     writing = receiving(blocks=2)
-    assert writing.data(2, BLOCK[2]) == [Ack(2)]
+    assert writing.data(2, BLOCK[2], at=0.5) == [Ack(2)]
     assert writing.session.deadline == 1.0
     assert writing.session.retransmitted == 1
     assert writing.content == CONTENT[:16]
     writing.data(3, BLOCK[3])
     assert writing.watchdog.samples[-1] is None, "the ACK was sent twice"
+
+
+def test_receiving_data_repeated_sooner_than_by_a_timer_is_ignored() -> None:
+    writing = receiving(blocks=2)
+    assert [writing.data(2, BLOCK[2], at=seconds) for seconds in (0.0, 0.49)] == [[], []]
+    assert (writing.session.deadline, writing.session.retransmitted) == (1.0, 0)
 
 
 def test_receiving_data_older_than_the_last_is_ignored() -> None:
