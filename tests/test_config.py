@@ -307,7 +307,7 @@ def test_a_mistake_is_named_with_its_place_and_what_would_be_right(wrong: Any, t
     assert wrong(text) == [f"bootfw.toml: {message}"]
 
 
-def test_all_mistakes_are_said_at_once(wrong: Any) -> None:
+def test_all_mistakes_are_reported_at_once(wrong: Any) -> None:
     assert wrong('[tftp]\nwritable = 1\nports = ""\n[dhcp]\nmode = 1\n[[backend]]\n[watchdog]\n[x]') == [
         f"bootfw.toml: x: unknown key; known: {SECTIONS}",
         'bootfw.toml: tftp.ports: must be "single", "ephemeral" or a range such as "30000-30999", not ""',
@@ -327,7 +327,7 @@ def test_all_mistakes_are_said_at_once(wrong: Any) -> None:
         ("a = 1\na = 2", "bootfw.toml:2:6: Cannot overwrite a value"),
     ],
 )
-def test_broken_toml_is_said_with_line_and_column(wrong: Any, text: str, line: str) -> None:
+def test_broken_toml_is_reported_with_line_and_column(wrong: Any, text: str, line: str) -> None:
     assert wrong(text) == [line]
 
 

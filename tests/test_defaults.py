@@ -151,7 +151,7 @@ def test_ports_that_can_be_had_stay(faults: Any) -> None:
     assert defaults.bindable_settings(Settings(), (), True) == (WITH_HTTP, {})
 
 
-def test_low_ports_that_are_not_allowed_are_replaced_and_that_is_said(faults: Any) -> None:
+def test_low_ports_that_are_not_allowed_are_replaced_with_a_note(faults: Any) -> None:
     faults |= DENIED
     settings, notes = defaults.bindable_settings(Settings(), (), True)
     assert settings.tftp.listen == (("0.0.0.0", 10069), ("::", 10069))
@@ -167,7 +167,7 @@ def test_only_without_a_file(faults: Any) -> None:
     assert defaults.bindable_settings(Settings(), (), False) == (Settings(), {})
 
 
-def test_only_where_nobody_asked_for_them(faults: Any) -> None:
+def test_only_where_they_were_not_configured(faults: Any) -> None:
     faults |= DENIED
     given = {("tftp", "listen"), ("dhcp", "ports"), ("http", "listen"), ("dhcp6", "mode")}
     assert defaults.bindable_settings(Settings(), given, True) == (Settings(), {})
@@ -187,7 +187,7 @@ def test_without_ipv6_it_is_left_out(faults: Any, fault: int, fall_back: bool) -
     assert notes == {}
 
 
-def test_ipv6_that_was_asked_for_is_kept(faults: Any) -> None:
+def test_configured_ipv6_is_kept(faults: Any) -> None:
     faults["::", 69] = errno.EAFNOSUPPORT
     assert defaults.bindable_settings(Settings(), {("tftp", "listen")}, True)[0] == WITH_HTTP
 
@@ -200,7 +200,7 @@ def test_http_is_served_where_its_port_is_free(faults: Any, fault: int) -> None:
     assert notes == {}
 
 
-def test_a_tcp_port_is_free_unless_somebody_listens() -> None:
+def test_a_tcp_port_is_free_unless_a_program_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
         assert defaults._fault(address, socket.SOCK_STREAM) == errno.EADDRINUSE

@@ -254,7 +254,7 @@ def test_ports_of_a_range_are_taken_in_turn() -> None:
     embedded.stop()
 
 
-def test_observers_are_told_in_order_and_before_the_end() -> None:
+def test_observers_get_events_in_order_and_before_the_end() -> None:
     embedded = Embedded()
     embedded.service.startService()
     embedded.peer().ask("file")
@@ -289,7 +289,7 @@ def test_interfaces_that_are_served(private_reactor: EPollReactor, interfaces: t
     assert private_reactor.getDelayedCalls() == []
 
 
-def test_client_is_told_why(rich: bool, ports: tuple[int, int] | str) -> None:
+def test_client_gets_the_reason(rich: bool, ports: tuple[int, int] | str) -> None:
     embedded = Embedded(rich, ports)
     embedded.service.startService()
     with pytest.raises(TransferFailed, match="ERROR 1: File not found"):

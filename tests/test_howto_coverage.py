@@ -57,7 +57,7 @@ EXECUTED = {
         ("console", "test_next_boot"),
         ("", "test_next_boot"),
         ("toml", "test_next_boot"),
-        ("", "test_a_chain_that_leads_to_itself_is_broken_and_told_of"),
+        ("", "test_a_chain_loop_is_broken_and_reported"),
     ],
     "personas.md": [
         ("", "test_readme_without_a_configuration"),

@@ -82,7 +82,7 @@ def test_the_persona_of_a_special_treatment_is_named(written: Written) -> None:
     assert found[0][1].endswith(", blksize 512, treated as u-boot-tftp")
 
 
-def test_those_who_are_treated_otherwise_share_no_line_with_others(written: Written) -> None:
+def test_refusals_by_quirks_share_no_line_with_others(written: Written) -> None:
     observer, found = written
     grub = [evolve(refused(port), persona="grub") for port in (2, 3)]
     observer.observe_many([refused(1), *grub, refused(4)])
@@ -191,7 +191,7 @@ def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written:
     assert len(found) == log.REMEMBERED + 2
 
 
-def test_those_who_are_refused_the_same_share_a_line(written: Written) -> None:
+def test_equal_refusals_share_a_line(written: Written) -> None:
     observer, found = written
     observer.observe_many([refused(1), refused(2, "/b"), refused(3), refused(4)])
     assert [text for _, text in found] == [

@@ -174,7 +174,7 @@ def test_all_wrong_options_are_named_together() -> None:
     assert [error.path for error in caught.value.each][-1] == ("even",)
 
 
-def test_all_validators_are_asked() -> None:
+def test_all_validators_run() -> None:
     assert fails({"text": "", "attempts": 0, "sizes": [1, 2, 3], "zzz": 1}).splitlines() == [
         f"zzz: unknown key; known: {KNOWN}",
         "attempts: must not be zero",

@@ -28,7 +28,7 @@ def test_both_read_what_a_slice_is(data: bytes, offset: int, length: int) -> Non
         from_memory.close()
 
 
-def test_file_is_closed_once_and_never_somebody_else_s() -> None:
+def test_file_is_closed_once_and_never_another_one() -> None:
     reader = FileReader(os.memfd_create("test"))
     reader.close()
     other = os.memfd_create("other")  # has the same number now

@@ -109,7 +109,7 @@ def test_a_network_has_its_first_and_last_address(network: str, inside: list[str
     assert [lease.address for lease in Selection(network=network).leases(leases, 0.0)] == inside
 
 
-def test_nobody_is_known_by_nothing() -> None:
+def test_no_client_is_known_without_an_identifier() -> None:
     """A lease without a MAC is not that of everybody who has none."""
     bare = Lease("10.0.0.1", b"", "", LeaseState.DECLINED, 0.0, 1.0)
     assert list(Selection(who="0x").leases([bare], 0.0)) == []
@@ -123,7 +123,7 @@ KEPT = Reservation("10.0.0.5", mac="52:54:00:12:34:56", client_id=b"\1a", uuid=U
 @pytest.mark.parametrize(
     "who", ["10.0.0.5", "5254.0012.3456", "0x0161", "0x6530", "00000000000000000000000000000001", "pc", "PC"]
 )
-def test_who_a_reservation_is_for(who: str) -> None:
+def test_the_client_of_a_reservation(who: str) -> None:
     assert reserved_for(who, [Reservation("10.0.0.6", mac="52:54:00:00:00:01"), KEPT]) is KEPT
 
 

@@ -104,7 +104,7 @@ def test_changes_are_published_once_for_all_that_was_added() -> None:
     assert not machine.fold.idle
 
 
-def test_there_is_nothing_to_do_when_nobody_boots() -> None:
+def test_there_is_nothing_to_do_while_no_machine_boots() -> None:
     machine = Machine()
     assert machine.fold.idle
     booted(machine)
@@ -306,7 +306,7 @@ def test_a_machine_that_came_without_dhcp() -> None:
 # Systems that run.
 
 
-def test_a_system_that_asks_for_an_address_is_no_boot() -> None:
+def test_a_system_that_requests_an_address_is_no_boot() -> None:
     machine = Machine(SYSTEM)
     machine.gets_address()
     machine.add(RequestIgnored(machine.now, MAC, "not a client that boots"))

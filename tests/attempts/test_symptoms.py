@@ -287,7 +287,7 @@ def test_the_boot_program_is_missing() -> None:
     fails(machine, "missing-file", "boot.efi")
 
 
-def test_the_nearest_names_are_said() -> None:
+def test_the_nearest_names_are_shown() -> None:
     machine = started()
     machine.misses("vmlinuz-6.1")
     machine.wait(60)

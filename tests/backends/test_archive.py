@@ -309,7 +309,7 @@ def test_opened_when_the_first_file_is_requested(tmp_path: Path) -> None:
         ("descriptor.iso", bytes(32768) + b"\1CD001\1" + bytes(5000)),
     ],
 )
-def test_what_can_not_be_read_is_said_once_and_its_files_are_missing(
+def test_an_unreadable_archive_is_logged_once_and_its_files_are_missing(
     tmp_path: Path, errors: list[str], name: str, data: bytes
 ) -> None:
     (tmp_path / name).write_bytes(data)

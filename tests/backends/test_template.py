@@ -197,7 +197,7 @@ def test_what_a_client_says_can_not_become_a_line_of_a_script(root: Path) -> Non
     assert not set(text) & set("\"'`$\\{}\r;&|<>%\x1b")
 
 
-def test_nor_can_the_name_that_it_asks_for(root: Path) -> None:
+def test_nor_can_the_requested_name(root: Path) -> None:
     made_by = backend(root, {"s.j2": "{{ path }}"}, files={"x/*": "s.j2"})
     assert made(made_by, "x/a\nboot ${b}") == "x/a_boot __b_"
 

@@ -264,7 +264,7 @@ def test_what_was_wrong_before_counts_no_more() -> None:
     assert read(entry(1).replace("13:00:00", "soon") + entry(1)) == ([1], [], [])
 
 
-def test_what_is_damaged_leaves_what_was_said_before() -> None:
+def test_a_damaged_declaration_leaves_the_earlier_one() -> None:
     addresses, _, left_out = read(entry(1) + entry(1, ' uid "x;\n') + entry(2))
     assert addresses == [1, 2]
     assert left_out == ["line 7: lease 10.0.0.1 is not taken over: line 12 can't be read: uid \"x;"]
@@ -616,7 +616,7 @@ def test_dnsmasq_damaged() -> None:
     )
 
 
-def test_clients_are_told_apart_as_the_server_does() -> None:
+def test_clients_are_distinguished_as_by_the_server() -> None:
     found = read_dnsmasq(DNSMASQ, NOW, identity(by_client_id=True))
     assert found.leases["10.0.0.10"].client == b"i\1RT\0\x124V"
     assert found.leases["10.0.0.11"].client == b"h\1RT\0\0\0\1"

@@ -457,7 +457,7 @@ def test_import_from_standard_input(stopped: Stopped, monkeypatch: pytest.Monkey
     assert (leases["10.0.0.20"].client, leases["10.0.0.20"].expires) == (EXPIRED.client, NEVER)
 
 
-def test_clients_are_told_apart_as_the_configuration_says(stopped: Stopped, tmp_path: Path) -> None:
+def test_clients_are_distinguished_as_configured(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG.replace("[dhcp]\n", '[dhcp]\nidentify-by = "client-id"\n'))
     (tmp_path / "dnsmasq.leases").write_text(f"99999999999 {OTHER} 10.0.0.20 * 01:02\n")
     assert stopped.run("import", "dnsmasq.leases")[0] == 0
@@ -578,7 +578,7 @@ def test_reading_a_default_directory_without_a_server_says_which(
     assert capsys.readouterr().err == ""
 
 
-def test_a_change_for_the_next_start_is_said_to_be_one(
+def test_a_change_for_the_next_start_is_reported_as_one(
     stopped: Stopped, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(["leases", "-c", "bootfw.toml", "release", "10.0.0.100"]) == 0

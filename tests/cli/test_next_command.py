@@ -129,7 +129,7 @@ def test_misuse(run: Callable[..., tuple[int, str, str]], arguments: list[str]) 
     assert ended.value.code == 2
 
 
-def test_where_no_resolver_would_ask_for_it_nothing_can_be_ordered(
+def test_without_a_resolver_for_it_nothing_can_be_ordered(
     run: Callable[..., tuple[int, str, str]], kept: State, tmp_path: Path
 ) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG.replace('"next-boot"', '"static"\nfile = "x"'))
@@ -141,7 +141,7 @@ def test_where_no_resolver_would_ask_for_it_nothing_can_be_ordered(
     assert not kept.path.exists()
 
 
-def test_the_defaults_ask_for_it(
+def test_the_defaults_enable_it(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: State
 ) -> None:
     (tmp_path / "bootfw.toml").write_text('[bootfw]\nstate-dir = "state"\n')
@@ -149,7 +149,7 @@ def test_the_defaults_ask_for_it(
     assert list(kept.read()) == [MAC]
 
 
-def test_a_damaged_file_is_told_of(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
+def test_a_damaged_file_is_reported(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
     kept.path.parent.mkdir()
     kept.path.write_bytes(b"x" * 1000)
     code, _, err = run()
@@ -298,7 +298,7 @@ def server(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Running]:
     private_reactor.iterate(0)
 
 
-def test_who_is_kept_from_a_loop_is_shown(
+def test_machines_that_are_kept_from_a_loop_are_shown(
     run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside
 ) -> None:
     code, out, err = alongside(run)

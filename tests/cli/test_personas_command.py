@@ -35,7 +35,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "as usual" in next(line for line in lines if line.startswith("shim "))
 
 
-def test_those_of_a_configuration_stand_where_they_are_asked(capsys: pytest.CaptureFixture[str], config: str) -> None:
+def test_personas_of_a_configuration_are_tried_in_their_order(capsys: pytest.CaptureFixture[str], config: str) -> None:
     lines = shown(capsys, "-c", config).splitlines()
 
     assert lines[1].startswith("old-rom*")

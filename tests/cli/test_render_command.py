@@ -66,7 +66,7 @@ def test_a_broken_host_file(capfdbinary: pytest.CaptureFixture[bytes], tmp_path:
     assert f"{tmp_path}/hosts/db1.toml:2: " in err
 
 
-def test_what_nobody_has(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_a_file_that_no_backend_has(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert render(capfdbinary, "no\x1b[2J") == (3, "", 'bootfw: no backend has "no\\x1b[2J" for this client\n')
 
 

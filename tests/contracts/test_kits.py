@@ -192,7 +192,7 @@ def test_backend_kit(broken: type[MemoryBackend], found: set[str]) -> None:
     assert bool(found) == bool(failed), failed
 
 
-def test_backend_kit_asks_for_the_interface() -> None:
+def test_backend_kit_requires_the_interface() -> None:
     class NoBackend:
         pass
 
@@ -495,7 +495,7 @@ def test_writable_backend_kit(broken: type[MemoryBackend], found: set[str]) -> N
     assert bool(found) == bool(failed), failed
 
 
-def test_writable_backend_kit_asks_for_the_interface() -> None:
+def test_writable_backend_kit_requires_the_interface() -> None:
     @implementer(IBackend)
     class ReadOnly:
         open = None

@@ -110,7 +110,7 @@ def test_what_is_not_in_the_menu_can_t_be_picked(item: int) -> None:
     )
 
 
-def test_a_rom_that_asks_the_boot_server_of_itself_has_picked_nothing() -> None:
+def test_a_rom_that_requests_without_a_menu_has_picked_nothing() -> None:
     found = fit(firmware.asks_boot_server(firmware.BIOS_ROM), boot_server=True)[1]
 
     assert found == Unsuitable("its request to the boot server names no item of the menu")

@@ -99,7 +99,7 @@ def test_by_dhcpv6_known_clients_only() -> None:
     assert known.answer(LINUX.message()).reason is NoReplyReason.UNKNOWN_CLIENT
 
 
-def test_by_dhcpv6_a_client_that_is_known_no_longer_is_told_to_stop_when_it_renews() -> None:
+def test_by_dhcpv6_an_unknown_client_loses_its_address_when_it_renews() -> None:
     known = Server(subnet6(known_clients_only=True))
     reservation = Reservation("fd77::77", mac=MAC)
     known.server.reserve(reservation)
@@ -178,11 +178,11 @@ def test_cards_are_a_list_and_no_card_is_of_two_hosts(kind: type[Host] | type[Ho
 # T1 and T2
 
 
-def test_times_of_renewal_are_left_to_clients_that_are_told_none() -> None:
+def test_times_of_renewal_are_left_to_clients_without_configured_ones() -> None:
     assert {58, 59}.isdisjoint(of_type(Answer, Machine(1, server()).discovers()).options)
 
 
-def test_times_of_renewal_are_told_with_the_lease_and_to_firmware_where_they_fit() -> None:
+def test_times_of_renewal_are_sent_with_the_lease_and_to_firmware_where_they_fit() -> None:
     dhcp = server(subnet(renew_seconds=900, rebind_seconds=1800))
     system, rom = (
         of_type(Answer, Machine(1, dhcp).discovers()).options,
@@ -253,7 +253,7 @@ def test_the_reply_to_a_rapid_commit_keeps_its_mark_in_whatever_room() -> None:
         assert reply.options[80] == b""
 
 
-def test_without_being_asked_or_allowed_nothing_is_committed_rapidly() -> None:
+def test_without_request_or_permission_nothing_is_committed_rapidly() -> None:
     allowed, usual = server(subnet(rapid_commit=True)), server()
     for machine in (Machine(1, allowed), rapid(1, usual)):
         machine.server.probed(of_type(Answer, machine.discovers()).address, False, BEGIN)

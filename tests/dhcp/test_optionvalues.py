@@ -179,9 +179,7 @@ def test_any_table_becomes_bytes_or_is_refused(table: dict[Any, Any]) -> None:
         ({"1": {"text": "x" * 256}}, (), "sub-option 1 of 256 bytes"),
     ],
 )
-def test_what_is_wrong_inside_of_suboptions_is_said_with_its_place(
-    value: Any, path: tuple[str | int, ...], complaint: str
-) -> None:
+def test_errors_inside_of_suboptions_have_their_path(value: Any, path: tuple[str | int, ...], complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values({"vendor-specific": value})
 

@@ -140,7 +140,7 @@ def test_bytes_of_vendor_options_go_by_their_enterprise() -> None:
         ({"9": {"1": {"text": "x" * 65535}}}, ("9",), "must not be longer than 65535 bytes"),
     ],
 )
-def test_what_is_wrong_inside_of_vendor_options_is_said_with_its_place(
+def test_errors_inside_of_vendor_options_have_their_path(
     value: Any, path: tuple[str | int, ...], complaint: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -55,7 +55,7 @@ def test_addresses_come_in_the_order_of_the_pool() -> None:
     ]
 
 
-def test_nobody_gets_a_router_an_excluded_address_or_one_that_is_no_hosts() -> None:
+def test_no_client_gets_a_router_an_excluded_or_an_invalid_address() -> None:
     changed: dict[str, Any] = {
         "pool": ["10.77.0.0/29", "10.77.0.254-10.77.0.255"],
         "router": "10.77.0.1",
@@ -101,7 +101,7 @@ def test_the_address_that_expired_first_is_taken_first() -> None:
     assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[n] for n in (2, 1, 3, 0)]
 
 
-def test_who_comes_back_after_its_lease_expired_keeps_its_place_behind_the_others() -> None:
+def test_a_client_that_returns_after_expiry_keeps_its_place_behind_the_others() -> None:
     dhcp = server(pool(2))
     first, second = Machine(1, dhcp), Machine(2, dhcp).after(1)
     held = [first.boots(), second.boots()]

@@ -186,7 +186,7 @@ def test_the_boot_item_is_repeated_byte_by_byte() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x47", b"\x47\x02\0\0\xff", b"garbage"])
-def test_malformed_vendor_options_ask_for_no_boot_item(raw: bytes) -> None:
+def test_malformed_vendor_options_request_no_boot_item(raw: bytes) -> None:
     message = firmware.asks_boot_server(firmware.OVMF)
     message = evolve(message, options={**message.options, 43: raw})
 

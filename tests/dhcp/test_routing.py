@@ -38,7 +38,7 @@ def test_a_relay_that_chose_its_port_gets_the_reply_there() -> None:
     assert destination(message, ("10.1.0.254", 40067)) == ("10.1.0.254", 40067)
 
 
-def test_malformed_relay_information_asks_for_no_port() -> None:
+def test_malformed_relay_information_sets_no_port() -> None:
     message = firmware.OVMF.changed({82: bytes((19, 5))}).message(giaddr="10.1.0.254")
 
     assert destination(message, ("10.1.0.254", 40067)) == ("10.1.0.254", 67)
@@ -64,7 +64,7 @@ def test_without_a_source_ciaddr_has_to_do() -> None:
     assert destination(message, ("0.0.0.0", 4011), boot_server=True) == ("10.0.0.9", 4011)
 
 
-def test_without_any_address_everybody_hears_it() -> None:
+def test_without_any_address_the_reply_is_broadcast() -> None:
     message = firmware.asks_boot_server(firmware.OVMF, ciaddr="0.0.0.0")
 
     assert destination(message, ("0.0.0.0", 4011), boot_server=True) == (BROADCAST, 68)

@@ -117,7 +117,7 @@ def test_request_gets_what_was_advertised_as_a_lease(server: Server) -> None:
     assert (lease.client_id, lease.kind) == (LINUX.options[1], "system")
 
 
-def test_only_what_is_asked_for_is_told(server: Server) -> None:
+def test_only_requested_options_are_sent(server: Server) -> None:
     answer = server.answer(LINUX.changed({6: uint16s_bytes([24])}).message())
     assert answer.configured.keys() == {Option.DOMAIN_LIST}
     answer = server.answer(LINUX.changed({6: None}).message())
@@ -193,7 +193,7 @@ def test_of_an_association_the_first_address_is_the_new_one(server: Server) -> N
     assert [(each.address, each.valid) for each in named] == [(address, LEASE), ("fd77::9", 0)]
 
 
-def test_a_request_from_another_link_is_told_so(server: Server) -> None:
+def test_a_request_from_another_link_is_refused_with_the_reason(server: Server) -> None:
     answer = server.answer(LINUX.message(MessageType.REQUEST, OURS, ia=wants("fd99::1")))
     assert status_in(association(answer).options) == Status.NOT_ON_LINK
     assert answer.commit == ()
@@ -208,7 +208,7 @@ def test_what_is_for_another_server_or_none(server: Server, kind: MessageType) -
 
 
 @pytest.mark.parametrize("kind", [MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND])
-def test_what_is_for_anybody_names_nobody(server: Server, kind: MessageType) -> None:
+def test_a_generic_file_has_no_identifiers(server: Server, kind: MessageType) -> None:
     assert server.handle(LINUX.message(kind, OURS)).reason is NoReplyReason.MALFORMED
 
 
@@ -217,12 +217,12 @@ def test_what_servers_send_is_not_answered(server: Server, kind: MessageType) ->
     assert server.handle(LINUX.message(kind)).reason is NoReplyReason.NOT_FOR_SERVER
 
 
-def test_who_does_not_say_who_it_is_gets_no_address(server: Server) -> None:
+def test_an_anonymous_client_gets_no_address(server: Server) -> None:
     assert server.handle(LINUX.changed({1: None}).message()).reason is NoReplyReason.MALFORMED
 
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE])
-def test_who_sends_to_our_address_is_told_to_use_the_group(server: Server, kind: MessageType) -> None:
+def test_a_unicast_client_is_told_to_use_the_group(server: Server, kind: MessageType) -> None:
     answer = server.answer(LINUX.message(kind, OURS), unicast=True)
     assert status_in(answer.options) == Status.USE_MULTICAST
     relayed = server.answer(LINUX.message(kind, OURS), unicast=True, relays=(Relay(0, "fd77::9", "fe80::9"),))
@@ -282,7 +282,7 @@ def test_release_frees_the_address_and_it_is_remembered(server: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", [MessageType.RELEASE, MessageType.DECLINE])
-def test_nobody_gives_back_what_others_have(server: Server, kind: MessageType) -> None:
+def test_no_client_releases_what_others_have(server: Server, kind: MessageType) -> None:
     address = server.gets(LINUX)
     answer = server.answer(OVMF_OWN.message(kind, OURS, ia=wants(address)))
     assert answer.commit == ()

@@ -104,14 +104,14 @@ def test_a_reserved_address_is_its_clients(known_by: dict[str, Any], options: di
     assert address(Machine(2, dhcp).selects("10.77.0.20"), NAK) == ""
 
 
-def test_a_circuit_id_without_a_relay_is_nobodys() -> None:
+def test_a_circuit_id_without_a_relay_is_ignored() -> None:
     """RFC 3046 section 2.1: the client has put it there."""
     dhcp = server(subnet(hosts=[Host(address="10.77.0.20", circuit_id="port 7")]))
 
     assert Machine(1, dhcp, circuit(b"port 7")).boots() == "10.77.0.100"
 
 
-def test_a_reserved_address_of_the_pool_is_given_to_nobody_else() -> None:
+def test_a_reserved_address_of_the_pool_is_given_to_no_other_client() -> None:
     reserved = Host(address="10.77.0.100", mac="02:00:00:00:00:01")
     dhcp = server(subnet(pool=["10.77.0.100-10.77.0.101"], hosts=[reserved]))
 
@@ -141,7 +141,7 @@ def test_a_client_moves_to_what_is_reserved_for_it_when_it_renews() -> None:
     assert address(Machine(2, dhcp).after(9).discovers(held), OFFER) == held
 
 
-def test_a_client_keeps_its_address_while_somebody_uses_the_reserved_one() -> None:
+def test_a_client_keeps_its_address_while_another_host_uses_the_reserved_one() -> None:
     dhcp = server()
     machine, squatter = Machine(1, dhcp), Machine(2, dhcp)
     taken, held = squatter.boots(), machine.boots()
@@ -153,7 +153,7 @@ def test_a_client_keeps_its_address_while_somebody_uses_the_reserved_one() -> No
     assert address(machine.after(1800 + LEASE).discovers(), OFFER) == taken
 
 
-def test_an_address_that_was_reserved_since_it_expired_is_given_to_nobody_else() -> None:
+def test_an_address_reserved_after_it_expired_is_given_to_no_other_client() -> None:
     dhcp = server(pool(1))
     held = Machine(1, dhcp).boots()
     stranger = Machine(2, dhcp).after(LEASE + 1)
@@ -224,7 +224,7 @@ def test_reserving_what_is_of_no_subnet_is_refused() -> None:
         ({"client_id": "0xabc"}, "hexadecimal"),
     ],
 )
-def test_a_reservation_for_nobody_or_nonsense_is_refused(fields: dict[str, Any], complaint: str) -> None:
+def test_a_reservation_without_a_valid_client_is_refused(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Reservation(**fields)
 
@@ -238,7 +238,7 @@ def test_bootp_gets_what_is_reserved_and_nothing_else() -> None:
     assert of_type(NoReply, machine.says(None)).reason is NoReplyReason.UNRESERVED
 
 
-def test_host_options_and_names_are_told_to_their_client() -> None:
+def test_host_options_and_names_are_sent_to_their_client() -> None:
     host = Host(mac="02:00:00:00:00:01", hostname="node1", options={"interface-mtu": 1400, "router": "10.77.0.2"})
     dhcp = server(subnet(hosts=[host]))
 
@@ -274,7 +274,7 @@ def test_strangers_can_be_kept_waiting_while_others_are_served() -> None:
     assert address(Machine(9, dhcp).discovers(), OFFER)
 
 
-def test_who_has_lost_its_address_to_another_is_a_stranger_again() -> None:
+def test_a_client_that_lost_its_address_is_a_stranger_again() -> None:
     asked: list[str] = []
 
     def admit(message: Message, *_: object) -> bool:
@@ -291,7 +291,7 @@ def test_who_has_lost_its_address_to_another_is_a_stranger_again() -> None:
     assert asked == [first.mac, second.mac, first.mac]
 
 
-def test_who_has_declined_is_a_stranger_again() -> None:
+def test_a_client_that_declined_is_a_stranger_again() -> None:
     """So that nobody gets through the pool faster than strangers do."""
     asked: list[int] = []
 
@@ -308,7 +308,7 @@ def test_who_has_declined_is_a_stranger_again() -> None:
     assert asked == [1, 1]
 
 
-def test_admission_is_told_who_asks_from_where() -> None:
+def test_admission_gets_the_source_of_the_request() -> None:
     asked: list[tuple[Any, ...]] = []
 
     def admit(*facts: Any) -> bool:

@@ -127,7 +127,7 @@ def test_a_client_of_a_shared_network_keeps_its_address_of_either_subnet() -> No
     assert address(machine.restarts_with("10.78.0.101")) == "10.78.0.101"
 
 
-def test_our_own_address_is_given_to_nobody() -> None:
+def test_our_own_address_is_given_to_no_client() -> None:
     dhcp = server(subnet(pool=["10.77.0.1-10.77.0.3"], router=()))
 
     assert Machine(1, dhcp).boots() == "10.77.0.2"
@@ -138,7 +138,7 @@ def test_our_own_address_is_given_to_nobody() -> None:
 # Options
 
 
-def test_classes_are_told_their_options() -> None:
+def test_classes_get_their_options() -> None:
     classes = [
         HostClass(vendor_class="PXEClient", options={"tftp-server-name": "a", "interface-mtu": 1400}),
         HostClass(vendor_class="PXEClient", user_class="iPXE", options={"tftp-server-name": "b"}),
@@ -156,12 +156,12 @@ def test_classes_are_told_their_options() -> None:
     assert told({77: b"\3lab"}) == (None, b"\5\xdc", b"\7")
 
 
-def test_a_class_of_nobody_is_refused() -> None:
+def test_a_class_without_conditions_is_refused() -> None:
     with pytest.raises(ValueError, match="vendor-class, user-class"):
         HostClass(options={"interface-mtu": 1400})
 
 
-def test_what_one_client_is_told_changes_nothing_for_the_next() -> None:
+def test_the_reply_to_one_client_changes_nothing_for_the_next() -> None:
     host = Host(mac="02:00:00:00:00:01", options={"router": "10.77.0.9"})
     dhcp = server(subnet(hosts=[host]))
     Machine(1, dhcp).discovers()

@@ -56,7 +56,7 @@ def test_discover_with_another_xid_gets_the_same_offer(machine: Machine) -> None
     assert address(machine.says(1, xid=77), OFFER) == offered
 
 
-def test_an_offer_that_nobody_took_goes_to_others_in_the_end(other: Machine) -> None:
+def test_an_unused_offer_goes_to_other_clients_in_the_end(other: Machine) -> None:
     dhcp = server(pool(1))
     first, second = Machine(1, dhcp), Machine(2, dhcp)
     offered = address(first.discovers(), OFFER)
@@ -79,7 +79,7 @@ def test_discover_with_a_cut_wish_is_one_without(machine: Machine) -> None:
     assert address(machine.says(1, {50: b"\x0a\x4d\0"}), OFFER) == "10.77.0.100"
 
 
-def test_discover_of_who_has_a_lease_is_offered_that(machine: Machine, other: Machine) -> None:
+def test_discover_of_a_client_with_a_lease_is_offered_that(machine: Machine, other: Machine) -> None:
     held = machine.boots()
     other.boots()
 
@@ -90,7 +90,7 @@ def test_discover_of_who_has_a_lease_is_offered_that(machine: Machine, other: Ma
     assert not offer.new
 
 
-def test_discover_of_who_had_a_lease_is_offered_that_again(machine: Machine, other: Machine) -> None:
+def test_discover_of_a_former_client_is_offered_its_old_lease(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     assert address(other.after(LEASE + 1).discovers(), OFFER) != held
@@ -118,7 +118,7 @@ def test_an_address_is_probed_until_that_is_done(machine: Machine) -> None:
     assert not of_type(Answer, machine.after(1).discovers()).probe
 
 
-def test_who_may_be_using_its_address_is_not_probed_at_it(machine: Machine) -> None:
+def test_an_address_that_its_client_may_be_using_is_not_probed(machine: Machine) -> None:
     machine.boots()
 
     assert not of_type(Answer, machine.after(60).discovers()).probe
@@ -202,7 +202,7 @@ def test_selecting_by_another_address_of_ours_is_selecting_us(machine: Machine) 
     assert address(machine.selects(offered, chosen="10.77.0.2")) == offered
 
 
-def test_selecting_an_address_of_somebody_else_gets_a_nak(machine: Machine, other: Machine) -> None:
+def test_selecting_another_clients_address_gets_a_nak(machine: Machine, other: Machine) -> None:
     held = other.boots()
 
     nak = machine.selects(held)
@@ -213,7 +213,7 @@ def test_selecting_an_address_of_somebody_else_gets_a_nak(machine: Machine, othe
     assert nak.commit == ()
 
 
-def test_selecting_an_address_offered_to_somebody_else_gets_a_nak(machine: Machine, other: Machine) -> None:
+def test_selecting_an_address_offered_to_another_client_gets_a_nak(machine: Machine, other: Machine) -> None:
     offered = address(other.discovers(), OFFER)
 
     assert address(machine.selects(offered), NAK) == ""
@@ -265,13 +265,13 @@ def test_selecting_with_a_former_address_in_ciaddr_is_selecting(machine: Machine
     assert machine.server.lease(former) is None
 
 
-def test_who_renews_and_names_another_address_renews(machine: Machine) -> None:
+def test_a_renewal_that_names_another_address_renews(machine: Machine) -> None:
     held = machine.boots()
 
     assert address(machine.after(60).says(3, {50: inet_aton("10.77.0.107")}, ciaddr=held)) == held
 
 
-def test_who_renews_may_name_the_server(machine: Machine) -> None:
+def test_a_renewal_may_name_the_server(machine: Machine) -> None:
     held = machine.boots()
 
     assert address(machine.after(60).says(3, {54: inet_aton(SERVER)}, ciaddr=held)) == held
@@ -310,13 +310,13 @@ def test_init_reboot_from_another_network_gets_a_nak(machine: Machine) -> None:
     assert nak.message == "192.168.1.5 is not of this network"
 
 
-def test_init_reboot_with_an_address_of_somebody_else_gets_a_nak(machine: Machine, other: Machine) -> None:
+def test_init_reboot_with_another_clients_address_gets_a_nak(machine: Machine, other: Machine) -> None:
     held = other.boots()
 
     assert address(machine.restarts_with(held), NAK) == ""
 
 
-def test_init_reboot_of_who_has_another_address_gets_a_nak(machine: Machine) -> None:
+def test_init_reboot_of_a_client_with_another_address_gets_a_nak(machine: Machine) -> None:
     held = machine.boots()
 
     assert of_type(Answer, machine.restarts_with("10.77.0.107")).message == f"it has {held}"
@@ -361,7 +361,7 @@ def test_renewing_lengthens_the_lease(machine: Machine) -> None:
     assert ack.commit[0].expires == BEGIN + LEASE / 2 + LEASE
 
 
-def test_renewing_what_is_somebody_elses_by_now_gets_a_nak() -> None:
+def test_renewing_an_address_that_another_client_has_gets_a_nak() -> None:
     dhcp = server(pool(1))
     first, second = Machine(1, dhcp), Machine(2, dhcp, now=BEGIN + LEASE + 1)
     held = first.boots()
@@ -520,7 +520,7 @@ def test_a_resting_address_is_offered_to_one_client_at_a_time() -> None:
     assert silent(Machine(3, dhcp).after(3602).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_nobody_declines_the_addresses_of_others(machine: Machine, other: Machine) -> None:
+def test_no_client_declines_the_addresses_of_others(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     assert silent(other.declines(held)) is UNKNOWN
@@ -550,7 +550,7 @@ def test_a_released_address_is_remembered_and_may_go_to_others() -> None:
     assert silent(third.after(11).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_nobody_releases_the_addresses_of_others(machine: Machine, other: Machine) -> None:
+def test_no_client_releases_the_addresses_of_others(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     assert silent(other.releases(held)) is UNKNOWN
@@ -565,7 +565,7 @@ def test_a_repeated_release_changes_nothing(machine: Machine) -> None:
     assert silent(machine.releases(held)) is UNKNOWN
 
 
-def test_inform_is_told_everything_but_an_address(machine: Machine) -> None:
+def test_inform_gets_everything_but_an_address(machine: Machine) -> None:
     ack = machine.informs("10.77.0.9")
 
     assert address(ack) == ""
@@ -644,7 +644,7 @@ def test_replies_are_not_answered(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("kind", [1, 3, None])
-def test_who_can_not_be_told_from_others_is_not_answered(machine: Machine, kind: int | None) -> None:
+def test_a_client_without_an_identity_is_not_answered(machine: Machine, kind: int | None) -> None:
     assert silent(machine.says(kind, chaddr=b"", hlen=0, htype=32)) is NoReplyReason.MALFORMED
     assert silent(machine.says(kind, chaddr=bytes(6))) is NoReplyReason.MALFORMED
 

@@ -151,7 +151,7 @@ def test_the_port_of_a_transfer_is_the_one_configured(station: Host, port_per_tr
 
 
 @pytest.mark.parametrize("address", [SERVER, SECOND_ADDRESS, SERVER_IPV6, SECOND_ADDRESS_IPV6])
-def test_the_answer_leaves_from_the_address_that_was_asked(station: Host, single_port: int, address: str) -> None:
+def test_the_reply_leaves_from_the_requested_address(station: Host, single_port: int, address: str) -> None:
     with station.udp_socket("::" if ":" in address else "") as client:
         # A connected socket hears nobody else.
         client.connect((address, single_port))
@@ -161,7 +161,7 @@ def test_the_answer_leaves_from_the_address_that_was_asked(station: Host, single
 
 
 @pytest.mark.parametrize("address", [SECOND_ADDRESS, SECOND_ADDRESS_IPV6])
-def test_a_port_per_transfer_keeps_the_address_that_was_asked(
+def test_a_port_per_transfer_keeps_the_requested_address(
     station: Host, port_per_transfer: tuple[str, int], address: str
 ) -> None:
     _, port = port_per_transfer

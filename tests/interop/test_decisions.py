@@ -93,7 +93,7 @@ def test_a_machine_installs_once_and_then_boots_as_always(site: Site) -> None:
     assert marker not in second.output
 
 
-def test_a_chain_that_leads_to_itself_is_broken_and_told_of(site: Site) -> None:
+def test_a_chain_loop_is_broken_and_reported(site: Site) -> None:
     (site.root / "boot.ipxe").write_text("#!ipxe\necho once more\nautoboot\n")
     machine = site.machine()
     machine.wait_until(lambda: "No bootable device" in machine.output, SECONDS, "the machine tries its own disk")

@@ -69,7 +69,7 @@ def test_dhcpcd_has_its_address_with_the_first_answer(lab: Lab, server: Host, tm
     bootfw.wait_for("dhcp leases 10.77.0.", 30)
 
 
-def test_an_address_that_somebody_uses_is_not_offered(lab: Lab, server: Host) -> None:
+def test_an_address_in_use_is_not_offered(lab: Lab, server: Host) -> None:
     need("busybox")
     bootfw = start(server, lab)
     lab.host("squatter", "10.77.0.100/24")
@@ -135,9 +135,7 @@ FAR = """
     [("", "10.78.0.101"), ("probe-seconds = 0", "10.78.0.100")],
     ids=["probed", "not probed"],
 )
-def test_an_address_that_somebody_uses_behind_a_relay(
-    lab: Lab, server: Host, relay: Host, dhcp: str, given: str
-) -> None:
+def test_an_address_in_use_behind_a_relay(lab: Lab, server: Host, relay: Host, dhcp: str, given: str) -> None:
     need("busybox")
     bootfw = start(server, lab, FAR, dhcp=dhcp)
     squatter = lab.host("squatter", "10.78.0.100/24", segment="far")
@@ -150,7 +148,7 @@ def test_an_address_that_somebody_uses_behind_a_relay(
 
 
 @pytest.mark.firmware  # as bios-ipxe
-def test_a_pxe_rom_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path) -> None:
+def test_a_pxe_rom_boots_from_this_server_alone(lab: Lab, server: Host, tmp_path: Path) -> None:
     marker = f"marker-{secrets.token_hex(8)}"
     (tmp_path / "boot.ipxe").write_text(f"#!ipxe\necho {marker}\n")
     bootfw = start(
@@ -173,7 +171,7 @@ def test_a_pxe_rom_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path
 
 
 @pytest.mark.firmware  # as test_menu.test_uefi_boots_the_default_entry_by_ipxe
-def test_uefi_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path) -> None:
+def test_uefi_boots_from_this_server_alone(lab: Lab, server: Host, tmp_path: Path) -> None:
     """EDK2 takes the file of the server's offer, and iPXE, which that is, its script."""
     program = Path("/usr/lib/ipxe/snponly.efi")
     need(str(program))

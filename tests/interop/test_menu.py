@@ -107,7 +107,7 @@ def test_without_a_configuration_there_is_a_menu_of_the_boot_directory(lab: Lab,
     assert marker in console.output
 
 
-def test_the_local_disk_is_next_when_nobody_chooses(lab: Lab, root: Path) -> None:
+def test_the_local_disk_is_next_without_a_choice(lab: Lab, root: Path) -> None:
     serve(lab, root, {"ipxe": "boot.ipxe"}, menu(root, timeout_seconds=2))
     console = start_bios_machine(lab, "e1000")
     console.wait_for("vmlinuz (6", SECONDS)
@@ -232,14 +232,14 @@ def test_autoexec_breaks_the_loop_of_a_server_that_knows_one_file(lab: Lab, root
 CARD = Card("e1000", mac="52:54:00:aa:00:01")
 
 
-def test_a_script_is_made_for_the_machine_that_asks(lab: Lab, root: Path, tmp_path: Path, marker: str) -> None:
+def test_a_script_is_generated_for_the_requesting_machine(lab: Lab, root: Path, tmp_path: Path, marker: str) -> None:
     script = f"#!ipxe\necho {{{{ host.name }}}} {{{{ host.role }}}} {{{{ client.architecture }}}} {marker}\n"
     serve(lab, root, {"ipxe": "boot.ipxe"}, template(tmp_path, {"boot.ipxe.j2": script}))
     console = start_bios_machine(lab, cards=(CARD,))
     console.wait_for(f"web1 web x86-bios {marker}", SECONDS)
 
 
-def test_a_mistake_in_a_template_is_told_to_the_operator(lab: Lab, root: Path, tmp_path: Path) -> None:
+def test_a_mistake_in_a_template_is_reported_to_the_operator(lab: Lab, root: Path, tmp_path: Path) -> None:
     server = serve(lab, root, {"ipxe": "boot.ipxe"}, template(tmp_path, {"boot.ipxe.j2": "#!ipxe\n\n{{ nope }}\n"}))
     start_bios_machine(lab, cards=(CARD,))
     server.wait_for("boot.ipxe.j2:3: 'nope' is undefined", SECONDS)

@@ -95,7 +95,7 @@ def test_the_rom_shows_the_menu_and_loads_what_is_picked(lab: Lab, root: Path, m
     assert "not of the menu" not in console.output
 
 
-def test_the_first_item_is_loaded_when_nobody_picks(lab: Lab, root: Path, marker: str) -> None:
+def test_the_first_item_is_loaded_without_a_choice(lab: Lab, root: Path, marker: str) -> None:
     (root / "first.ipxe").write_text(f"#!ipxe\necho {marker}\n")
     start(lab, PROXY, root, menu(1))
     console = start_bios_machine(lab, "e1000")

@@ -64,7 +64,7 @@ def said(server: Program, text: str) -> None:
     server.wait_until(lambda: text in server.output, 10, f"{text!r} in the log")
 
 
-def test_grub_asks_where_it_was_built_for(lab: Lab, root: Path, marker: str) -> None:
+def test_grub_requests_files_from_its_built_in_directory(lab: Lab, root: Path, marker: str) -> None:
     """Debian's has the prefix /grub, whatever directory it comes from. Secure Boot is on, with Microsoft's keys."""
     (root / "debian/grub.cfg").write_text(f"echo {marker}\nhalt\n")
     server = start(lab, root, "debian/shimx64.efi")

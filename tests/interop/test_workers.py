@@ -137,7 +137,7 @@ def test_where_transfers_have_ports_of_their_own(lab: Lab, server: Host, station
     wait_until(lambda: transfers(service) == 6, 10, "a line for each")
 
 
-def test_when_it_is_stopped_the_clients_are_told_and_nobody_is_left(
+def test_a_stop_sends_errors_to_the_clients_and_leaves_no_process(
     lab: Lab, server: Host, station: Host, root: Path
 ) -> None:
     service = start_bootfw(server, lab.directory, configuration(root), 69)

@@ -214,7 +214,7 @@ def test_slof_says_what_it_is_in_its_request_only_and_boots_from_the_ack(lab: La
     assert (ack.yiaddr, ack.siaddr, ack.file) == (FIRST, SERVER, b"grub.elf")
 
 
-def test_who_boots_by_http_is_told_a_url_as_an_http_client(lab: Lab) -> None:
+def test_an_http_boot_client_gets_a_url_and_option_60(lab: Lab) -> None:
     for reply in lab.boots(firmware.OVMF_HTTP):
         assert reply.options[60] == b"HTTPClient"
         assert reply.options[67].rstrip(b"\0") == b"http://10.77.0.1/snponly.efi"
@@ -227,7 +227,7 @@ def test_rom_ipxe_and_system_keep_one_address(lab: Lab) -> None:
     assert len(lab.said(AddressesGranted)) == 1
 
 
-def test_who_renews_is_answered_where_it_is(lab: Lab) -> None:
+def test_a_renewal_is_answered_at_the_clients_address(lab: Lab) -> None:
     lab.boots(firmware.DHCLIENT)
     here = FakePeer(lab.network.host(FIRST), 68)
     options = {**firmware.DHCLIENT.options, 53: REQUEST}
@@ -248,7 +248,7 @@ def test_a_former_address_in_ciaddr_does_not_keep_the_answers_away(lab: Lab, for
     assert (ack.message_type, ack.yiaddr) == (MessageType.ACK, FIRST)
 
 
-def test_who_asks_for_the_rest_only_gets_that(lab: Lab) -> None:
+def test_an_inform_gets_options_and_no_address(lab: Lab) -> None:
     here = FakePeer(lab.network.host("10.77.0.9"), 68)
     here.send(pack(firmware.DHCLIENT.message(ciaddr="10.77.0.9", options={53: INFORM})), (SERVER, 67))
 
@@ -285,7 +285,7 @@ def test_an_address_that_is_given_back_is_stored_as_that(lab: Lab) -> None:
     assert [(event.address, event.mac) for event in lab.said(AddressReleased)] == [(FIRST, firmware.MAC_TEXT)]
 
 
-def test_an_address_that_somebody_else_uses_is_given_to_nobody(lab: Lab) -> None:
+def test_an_address_in_use_is_given_to_no_client(lab: Lab) -> None:
     lab.boots(firmware.DHCLIENT)
     lab.broadcast(firmware.DHCLIENT.message(options={53: DECLINE, 50: inet_aton(FIRST), 54: inet_aton(SERVER)}))
     offer, _ = lab.boots(firmware.DHCLIENT)
@@ -361,7 +361,7 @@ def test_a_configured_boot_file_is_sent_as_before(lab: Lab) -> None:
     assert lab.resolver.asked == []
 
 
-def test_a_system_that_requests_a_boot_file_does_not_hide_what_its_firmware_said(lab: Lab) -> None:
+def test_a_system_that_requests_a_boot_file_does_not_hide_its_firmware(lab: Lab) -> None:
     lab.boots(firmware.OVMF)
     lab.boots(PLAIN)
 
@@ -484,7 +484,7 @@ def test_no_ack_leaves_before_file_and_lease_are_there_whichever_is_later(lab: L
         assert (ack.message_type, ack.file) == (MessageType.ACK, b"late.efi")
 
 
-def test_a_store_that_fails_costs_the_ack_and_is_said(lab: Lab) -> None:
+def test_a_failing_store_costs_the_ack_and_is_reported(lab: Lab) -> None:
     lab.store.answer = lambda: fail(StateError("the disk is full"))
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
     assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
@@ -517,7 +517,7 @@ def test_what_arrives_together_is_committed_together(lab: Lab, rich: bool) -> No
     assert sum(len(event.leases) for event in lab.said(AddressesGranted)) == 2
 
 
-def test_nobody_hears_of_leases_that_become_durable_after_the_close(lab: Lab) -> None:
+def test_no_reply_is_sent_for_leases_that_become_durable_after_the_close(lab: Lab) -> None:
     durable: Deferred[None] = Deferred()
     lab.store.answer = lambda: durable
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
@@ -620,7 +620,7 @@ def test_an_offer_that_counts_as_a_lease_is_probed_before(lab: Lab, probe: Probe
 
 
 @on_our_port
-def test_when_every_address_is_in_use_that_is_said(lab: Lab, probe: Probe) -> None:
+def test_a_pool_whose_addresses_are_all_in_use_is_reported(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message())
     for address in (FIRST, "10.77.0.101"):
         probe.answer(address, "02:00:00:00:00:66")
@@ -639,7 +639,7 @@ def test_a_client_that_repeats_itself_meanwhile_is_answered_once_and_by_its_late
 
 
 @on_our_port
-def test_a_probe_holds_up_nobody_else(lab: Lab, probe: Probe) -> None:
+def test_a_probe_delays_no_other_client(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message(chaddr=b"\2\0\0\0\0\1"))
     lab.broadcast(firmware.IPXE_ROM.message(chaddr=b"\2\0\0\0\0\2"))
     probe.answer("10.77.0.101")
@@ -649,7 +649,7 @@ def test_a_probe_holds_up_nobody_else(lab: Lab, probe: Probe) -> None:
 
 
 @on_our_port
-def test_who_has_its_address_already_is_not_kept_waiting(lab: Lab, probe: Probe) -> None:
+def test_a_client_that_has_its_address_does_not_wait(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message())
     probe.answer(FIRST)
     [offer] = lab.heard()
@@ -672,7 +672,7 @@ def ping(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Ping:
     return ping
 
 
-def test_an_address_behind_a_relay_is_asked_for_by_ping(lab: Lab, ping: Ping, relay: FakePeer) -> None:
+def test_an_address_behind_a_relay_is_probed_by_ping(lab: Lab, ping: Ping, relay: FakePeer) -> None:
     relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
     assert lab.heard(relay) == []
     ping.answer(FIRST)
@@ -694,13 +694,13 @@ def test_an_address_behind_a_relay_that_answers_is_never_offered(lab: Lab, ping:
 
 
 @on_our_port
-def test_a_relays_clients_are_not_asked_for_on_our_wire(lab: Lab, probe: Probe, relay: FakePeer) -> None:
+def test_addresses_behind_a_relay_are_not_probed_on_our_link(lab: Lab, probe: Probe, relay: FakePeer) -> None:
     relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
     assert len(lab.heard(relay)) == 1
 
 
 @on_our_port
-def test_clients_on_our_wire_are_not_asked_for_by_ping(lab: Lab, ping: Ping) -> None:
+def test_addresses_on_our_link_are_not_probed_by_ping(lab: Lab, ping: Ping) -> None:
     assert len(lab.broadcast(firmware.OVMF.message())) == 1
 
 
@@ -715,7 +715,7 @@ def test_a_probe_that_ends_after_the_close_does_nothing(lab: Lab, probe: Probe) 
 # What the operator hears
 
 
-def test_a_flood_of_grants_is_told_twice_a_second_and_nothing_is_left_untold(lab: Lab) -> None:
+def test_a_flood_of_grants_is_reported_twice_a_second_and_completely(lab: Lab) -> None:
     lab.protocol._addresses = AddressServer([pool(100)])
 
     def boot(number: int) -> None:
@@ -753,7 +753,7 @@ def test_a_resolver_that_refuses_costs_the_file_and_not_the_address(lab: Lab) ->
     assert lab.said(FileWithheld)[0].reason == "not on Sundays"
 
 
-def test_without_resolvers_nothing_is_said_of_files(lab: Lab) -> None:
+def test_without_resolvers_no_event_is_about_files(lab: Lab) -> None:
     lab.protocol.services.chain.resolvers = ()
     lab.boots(firmware.OVMF)
 
@@ -780,13 +780,13 @@ def test_another_server_is_named_for_each_machine_that_boots_from_it(lab: Lab) -
     assert [event.mac[-1] for event in lab.said(OtherServerSeen)] == ["1", "2"]
 
 
-def test_an_empty_pool_is_said_once_a_minute(lab: Lab) -> None:
+def test_an_empty_pool_is_reported_once_a_minute(lab: Lab) -> None:
     for number in range(5):
         lab.broadcast(firmware.DHCLIENT.message(chaddr=bytes((2, 0, 0, 0, 0, number))))
     assert [event.network for event in lab.said(PoolExhausted)] == ["10.77.0.0/24"]
 
 
-def test_who_is_on_a_wire_without_a_subnet_is_left_alone(lab: Lab) -> None:
+def test_a_client_on_a_link_without_a_subnet_is_ignored(lab: Lab) -> None:
     lab.protocol._addresses = AddressServer([])
     assert lab.broadcast(firmware.DHCLIENT.message()) == []
 

@@ -123,7 +123,7 @@ def test_a_system_gets_an_address(lab: ServerLab) -> None:
     assert lab.of(AddressesGranted)[0].leases == (lease,)
 
 
-def test_nobody_hears_of_a_lease_that_is_not_kept_yet(lab: ServerLab) -> None:
+def test_no_client_gets_a_lease_before_it_is_stored(lab: ServerLab) -> None:
     lab.store.slow = True
     assert lab.heard(LINUX.message(MessageType.REQUEST, OURS)) == []
     lab.store.waiting[0].callback(None)
@@ -131,7 +131,7 @@ def test_nobody_hears_of_a_lease_that_is_not_kept_yet(lab: ServerLab) -> None:
     assert reply.kind is MessageType.REPLY
 
 
-def test_nobody_hears_of_a_lease_that_can_not_be_kept(lab: ServerLab) -> None:
+def test_no_client_gets_a_lease_that_can_not_be_stored(lab: ServerLab) -> None:
     lab.store.slow = True
     lab.heard(LINUX.message(MessageType.REQUEST, OURS))
     lab.store.waiting[0].errback(StateError("the disk is full"))
@@ -193,7 +193,7 @@ def test_ipxe_uses_one_transaction_for_both(lab: ServerLab) -> None:
     assert reply.first(Option.BOOTFILE_URL) == f"http://[fd77::1]:8069/{MAC}.ipxe".encode()
 
 
-def test_configured_options_are_told_and_do_not_get_into_the_way_of_the_file() -> None:
+def test_configured_options_are_sent_beside_the_boot_file() -> None:
     lab = ServerLab(configured={"bootfile-url": "tftp://[fd77::9]/other", "sol-max-rt": 60, "bootfile-param": ["x"]})
     wants_all: dict[int, bytes | None] = {6: None}
     offer = lab.only(OVMF.changed(wants_all).message())
@@ -227,7 +227,7 @@ def test_without_a_file_it_gets_its_address_all_the_same(lab: ServerLab) -> None
     assert "no resolver has a file for it" in lab.of(FileWithheld)[0].reason
 
 
-def test_the_operator_hears_of_what_is_given_back(lab: ServerLab) -> None:
+def test_released_addresses_are_reported(lab: ServerLab) -> None:
     address = address_of(lab.only(LINUX.message(MessageType.REQUEST, OURS)))
     lab.only(LINUX.message(MessageType.RELEASE, OURS, ia=wants(address)))
     assert [(each.address, each.mac) for each in lab.of(AddressReleased)] == [(address, MAC)]
@@ -236,7 +236,7 @@ def test_the_operator_hears_of_what_is_given_back(lab: ServerLab) -> None:
     assert [(each.address, each.declined) for each in lab.of(AddressTaken)] == [(address, True)]
 
 
-def test_the_operator_hears_of_another_server_once(lab: ServerLab) -> None:
+def test_another_server_is_reported_once(lab: ServerLab) -> None:
     for _ in range(3):
         assert lab.heard(LINUX.message(MessageType.REQUEST, (Option.SERVER_ID, b"\0\2"))) == []
     (seen,) = lab.of(OtherServerSeen)
@@ -277,7 +277,7 @@ def test_a_change_of_address_counts_from_the_next_batch() -> None:
         assert reply.first(Option.BOOTFILE_URL) == f"tftp://[{address}]/efi/snponly.efi".encode()
 
 
-def test_the_operator_hears_of_what_is_wrong(lab: ServerLab) -> None:
+def test_mistakes_are_reported_to_the_operator(lab: ServerLab) -> None:
     assert lab.heard(LINUX.message(MessageType.RENEW)) == []
     assert lab.of(DatagramsMalformed)[0].reason == "RENEW without a server identifier"
     full = ServerLab(pool=())
@@ -292,6 +292,6 @@ def test_the_operator_hears_of_what_is_wrong(lab: ServerLab) -> None:
     assert "no subnet is configured for its link" in elsewhere.of(RequestIgnored)[0].reason
 
 
-def test_an_address_is_offered_to_the_address_that_asked(lab: ServerLab) -> None:
+def test_an_offer_goes_to_the_address_of_the_request(lab: ServerLab) -> None:
     ((_, _, to),) = lab.heard(LINUX.message())
     assert to == (LINK_LOCAL, 546, 0, 2)

@@ -73,7 +73,7 @@ def test_nothing_is_left_when_the_last_one_has_rung_early(clock: Clock) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_a_deadline_that_moved_later_is_kept_without_being_told_twice(clock: Clock) -> None:
+def test_a_deadline_that_moved_later_is_met_without_another_watch(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
@@ -117,7 +117,7 @@ def test_whoever_is_rung_for_may_have_a_later_deadline(clock: Clock) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_a_later_deadline_that_watch_was_told_of_as_well_rings_once(clock: Clock) -> None:
+def test_a_later_deadline_that_was_watched_again_rings_once(clock: Clock) -> None:
     def found(owner: Owner, now: float) -> float | None:
         owner.deadline = 2.0 if now < 2 else None
         alarm.watch(owner)

@@ -110,7 +110,7 @@ def test_a_message_comes_through_and_the_end_after_it(reactor: Reactor, ends: tu
     outgoing.write(b"nobody is there")
 
 
-def test_nobody_reads_any_more(reactor: Reactor, ends: tuple[int, int]) -> None:
+def test_the_reader_has_gone(reactor: Reactor, ends: tuple[int, int]) -> None:
     """The reactor is left to find that out."""
     outgoing = Outgoing(reactor, ends[1], lambda: None)
     os.close(ends[0])

@@ -44,13 +44,13 @@ def test_a_machine_is_known_by_the_address_it_gets_with_the_answer() -> None:
     )
 
 
-def test_a_machine_is_known_by_the_address_it_asks_with() -> None:
+def test_a_machine_is_identified_by_its_source_address() -> None:
     clients = Clients()
     clients.remember(evolve(FIRMWARE, stage="boot-server", client_address="10.77.0.100"))
     assert clients.lookup(PEER).mac == MAC
 
 
-def test_no_address_is_nobodys() -> None:
+def test_an_empty_address_has_no_client() -> None:
     clients = Clients()
     clients.remember(FIRMWARE)
     assert clients.lookup(("0.0.0.0", 68)) == Client("0.0.0.0")
@@ -70,7 +70,7 @@ def test_the_kernel_is_believed_before_an_older_packet() -> None:
     assert clients.lookup(PEER) == Client("10.77.0.100", other)
 
 
-def test_behind_a_router_it_is_what_dhcp_told() -> None:
+def test_behind_a_router_it_is_known_from_dhcp() -> None:
     clients = Clients(lambda peer: "")
     clients.remember(FIRMWARE, "10.77.0.100")
     assert clients.lookup(PEER).mac == MAC
@@ -91,7 +91,7 @@ def test_a_later_stage_that_tells_less_takes_nothing_away() -> None:
     assert (known.uuid, known.architecture, known.persona, known.ipxe) == (UUID, "x86_64-uefi", "ipxe", True)
 
 
-def test_who_was_never_seen_is_an_address() -> None:
+def test_an_unknown_client_is_an_address() -> None:
     assert Clients().lookup(("fd77::9", 2070, 0, 0)) == Client("fd77::9")
 
 
@@ -118,7 +118,7 @@ def test_the_latest_are_remembered(asked: list[tuple[int, int]]) -> None:
         module.MACHINES = before
 
 
-def test_what_one_has_heard_another_can_be_told() -> None:
+def test_what_one_process_has_learned_can_be_sent_to_another() -> None:
     """All of it at once, or each as it comes."""
     told: list[Client] = []
     clients = Clients(broadcast=told.append)

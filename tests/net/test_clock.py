@@ -174,7 +174,7 @@ def test_cancelled_calls_take_no_room(reactor: MonotonicReactor) -> None:
     assert len(reactor._queue) < 100
 
 
-def test_only_who_holds_the_timer_leaves_it_among_the_descriptors(
+def test_only_a_hold_keeps_the_timer_among_the_descriptors(
     reactor: MonotonicReactor, private_reactor: EPollReactor
 ) -> None:
     before = set(private_reactor.getReaders())

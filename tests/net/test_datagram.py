@@ -81,7 +81,7 @@ def listening(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[
     assert ports_of(private_reactor) == []
 
 
-def test_provides_what_twisted_and_bootfw_ask_of_a_port(listening: Callable[..., DatagramPort]) -> None:
+def test_provides_what_twisted_and_bootfw_need_of_a_port(listening: Callable[..., DatagramPort]) -> None:
     port = listening(Echo())
     for interface in (IReadDescriptor, IListeningPort, IUDPTransport, ISystemHandle, IViaTransport):
         assert verifyObject(interface, port)
@@ -428,7 +428,7 @@ def test_sending_to_what_is_no_address_of_the_family_is_the_callers_mistake(
 
 
 @pytest.mark.parametrize("address", LOOPBACKS)
-def test_a_connected_port_hears_its_peer_only(
+def test_a_connected_port_receives_from_its_peer_only(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], address: str
 ) -> None:
     protocol = Echo()
@@ -514,7 +514,9 @@ def test_a_peer_that_is_gone_is_nothing_to_a_port_for_all(
     assert protocol.refusals == 0
 
 
-def test_a_taken_port_says_who_has_it(listening: Callable[..., DatagramPort], private_reactor: EPollReactor) -> None:
+def test_the_error_of_a_taken_port_names_its_program(
+    listening: Callable[..., DatagramPort], private_reactor: EPollReactor
+) -> None:
     port = listening(Echo())
     with pytest.raises(CannotListenError) as caught:
         listen(private_reactor, Echo(), *at(port))
@@ -599,7 +601,7 @@ def test_what_is_sent_after_the_end_is_a_lost_datagram(private_reactor: EPollRea
     assert port.counters.sent == 0
 
 
-def test_last_words_can_be_said_while_stopping(
+def test_datagrams_can_be_sent_while_stopping(
     private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     client = peer()

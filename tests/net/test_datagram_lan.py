@@ -87,7 +87,7 @@ def nothing_comes(sock: socket.socket) -> bool:
 
 @pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "10.9.0.2"), ("::", "fd00:9::2")])
 @pytest.mark.parametrize("count", [1, 5])
-def test_the_answer_leaves_from_the_secondary_address_that_was_asked(
+def test_the_reply_leaves_from_the_requested_secondary_address(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     index: Callable[[str], int],
@@ -108,7 +108,7 @@ def test_the_answer_leaves_from_the_secondary_address_that_was_asked(
 
 
 @pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "10.9.0.2"), ("::", "fd00:9::2")])
-def test_a_window_leaves_from_the_address_that_was_asked(
+def test_a_window_leaves_from_the_requested_address(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     turn_until: TurnUntil,
@@ -147,7 +147,7 @@ def test_blocks_larger_than_the_mtu_are_fragmented(
     assert port.counters.send_errors == 0
 
 
-def test_a_broadcast_is_told_from_a_unicast_and_answered_on_its_wire(
+def test_a_broadcast_is_distinguished_from_a_unicast_and_answered_on_its_link(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     index: Callable[[str], int],
@@ -171,7 +171,7 @@ def test_a_broadcast_is_told_from_a_unicast_and_answered_on_its_wire(
         assert nothing_comes(socks[other])
 
 
-def test_a_broadcast_of_one_network_is_told_too(
+def test_a_broadcast_of_one_network_is_recognized_too(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     index: Callable[[str], int],
@@ -184,7 +184,7 @@ def test_a_broadcast_of_one_network_is_told_too(
     assert protocol.received[0][2] == Via("10.9.1.1", index("s1"), "10.9.1.255")
 
 
-def test_an_ipv6_group_is_told_and_answered_on_its_wire(
+def test_an_ipv6_group_is_recognized_and_answered_on_its_link(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     index: Callable[[str], int],
@@ -205,7 +205,7 @@ def test_an_ipv6_group_is_told_and_answered_on_its_wire(
 
 @pytest.mark.parametrize("make", [Batches, Echo])
 @pytest.mark.parametrize("wire", [0, 1])
-def test_link_local_peers_are_told_apart_by_their_scope(
+def test_link_local_peers_are_distinguished_by_their_scope(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     hosts: tuple[Host, Host],
@@ -228,7 +228,7 @@ def test_link_local_peers_are_told_apart_by_their_scope(
     assert nothing_comes(socks[1 - wire])
 
 
-def test_an_answer_takes_the_route_to_the_peer_not_the_wire_it_was_asked_by(
+def test_a_reply_takes_the_route_to_the_peer_not_the_link_of_the_request(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     index: Callable[[str], int],

@@ -81,7 +81,7 @@ def test_the_same_interface_is_taken_once_and_the_holder_is_named(opened: Callab
         assert str(caught.value.socketError).endswith(holder)
 
 
-def test_who_has_the_port_on_all_interfaces_is_in_the_way(opened: Callable[..., socket.socket]) -> None:
+def test_a_program_with_the_port_on_all_interfaces_is_in_the_way(opened: Callable[..., socket.socket]) -> None:
     opened()
     with pytest.raises(CannotListenError) as caught:
         opened("s0")
@@ -108,7 +108,7 @@ def test_holders_are_found_without_sock_diag(
         assert who_holds(PORT, socket.AF_INET).endswith(f"(pid {os.getpid()})")
 
 
-def test_what_the_kernel_does_not_allow_is_said(
+def test_what_the_kernel_does_not_allow_is_reported(
     opened: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Refusing(socket.socket):

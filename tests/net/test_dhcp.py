@@ -165,7 +165,7 @@ def test_uefi_boots_by_the_detour(lab: Lab) -> None:
     assert [event.request.stage for event in lab.said(RequestClassified)] == ["discover", "boot-server"]
 
 
-def test_ipxe_asks_the_boot_server_from_port_68(lab: Lab) -> None:
+def test_ipxe_sends_to_the_boot_server_from_port_68(lab: Lab) -> None:
     machine = boot_client(lab, 68)
     machine.send(pack(firmware.ipxe_asks_for_boot_item(), 1472), (SERVER, 4011))
 
@@ -205,7 +205,7 @@ def test_a_relayed_client_is_answered_through_its_relay(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("rich", [True], ids=["our port"])
-def test_a_reply_leaves_from_the_address_that_was_asked(lab: Lab) -> None:
+def test_a_reply_leaves_from_the_requested_address(lab: Lab) -> None:
     machine = boot_client(lab, 4011)
     machine.send(pack(firmware.asks_boot_server(firmware.OVMF), 1472), ("10.0.0.2", 4011))
     lab.network.advance(0.01)
@@ -253,7 +253,7 @@ def test_the_request_to_the_dhcp_server_is_passed_over_in_silence(lab: Lab) -> N
     assert lab.events == []
 
 
-def test_malformed_datagrams_are_counted_and_told_of_once_a_second(lab: Lab) -> None:
+def test_malformed_datagrams_are_counted_and_reported_once_a_second(lab: Lab) -> None:
     for data in (b"", b"x" * 100, firmware.OVMF.datagram()[:235], b"\2" + firmware.OVMF.datagram()[1:]):
         assert lab.broadcast(data) == []
     lab.network.advance(1)
@@ -462,7 +462,7 @@ def test_a_client_that_repeats_itself_is_answered_once(lab: Lab) -> None:
     assert len(lab.said(OfferMade)) == 1
 
 
-def test_after_that_it_may_ask_again(lab: Lab) -> None:
+def test_afterwards_it_may_request_again(lab: Lab) -> None:
     first: Deferred[Any] = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: first
     lab.broadcast(firmware.BIOS_ROM.message())

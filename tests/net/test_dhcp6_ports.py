@@ -60,14 +60,14 @@ def test_ipxe_without_an_address_is_left_to_the_other_server(lab: Lab) -> None:
     assert "from no proxy" in ignored.reason
 
 
-def test_ipxe_that_has_an_address_by_itself_is_told_its_file(lab: Lab) -> None:
+def test_ipxe_with_an_address_of_its_own_gets_its_file(lab: Lab) -> None:
     answer = lab.only(IPXE.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert answer.kind is MessageType.REPLY
     assert answer.first(Option.BOOTFILE_URL) == f"http://[fd77::1]:8069/{MAC}.ipxe".encode()
     assert answer.first(Option.VENDOR_CLASS) is None
 
 
-def test_who_does_not_say_who_it_is_gets_an_answer_all_the_same(lab: Lab) -> None:
+def test_an_anonymous_client_gets_a_reply_all_the_same(lab: Lab) -> None:
     message = IPXE.changed({1: None}).message(MessageType.INFORMATION_REQUEST, ia=None)
     ((answer, _, _),) = lab.heard(message)
     assert answer.first(Option.CLIENT_ID) is None
@@ -86,7 +86,7 @@ def test_systems_are_left_alone(lab: Lab) -> None:
     assert [event.mac for event in lab.of(RequestIgnored)] == [MAC, MAC]
 
 
-def test_the_boot_server_answers_where_it_was_asked(lab: Lab) -> None:
+def test_the_boot_server_answers_on_the_requested_port(lab: Lab) -> None:
     lab = Lab(boot_server6_port)
     peer = ("fd77::100", 4011, 0, 0)
     message = OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None)
@@ -129,7 +129,7 @@ def test_a_proxy_repeats_nothing_on_its_dhcp_port(lab: Lab) -> None:
     assert lab.repeated() == []
 
 
-def test_the_boot_server_leaves_alone_who_asks_another_one(lab: Lab) -> None:
+def test_the_boot_server_ignores_requests_to_another_one(lab: Lab) -> None:
     lab = Lab(boot_server6_port)
     assert lab.heard(OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, b"other"), ia=None)) == []
     assert lab.events == []

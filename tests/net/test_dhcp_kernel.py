@@ -103,7 +103,7 @@ def gathered(sock: socket.socket, replies: Replies) -> Replies:
 
 
 @pytest.mark.parametrize(("interface", "address"), [("c0", "10.9.0.1"), ("c1", "10.9.1.1")])
-def test_each_wire_hears_of_the_address_that_it_can_reach(
+def test_each_link_gets_the_address_that_it_can_reach(
     proxy: StartProxy,
     client: Callable[..., socket.socket],
     run_until: Callable[[Callable[..., Any]], None],
@@ -126,7 +126,7 @@ def test_each_wire_hears_of_the_address_that_it_can_reach(
     assert made.request.interface == interface.replace("c", "s")
 
 
-def test_the_boot_server_answers_from_the_address_that_was_asked(
+def test_the_boot_server_answers_from_the_requested_address(
     proxy: StartProxy, client: Callable[..., socket.socket], run_until: Callable[[Callable[..., Any]], None]
 ) -> None:
     proxy(boot_server_port, 4011)

@@ -83,7 +83,7 @@ def test_numbers_wrap(opened: Opened) -> None:
     assert bytes(chunk.view[at + 12 : at + 16]) == b"\0\3\0\1"
 
 
-def test_it_is_read_once_for_all_who_read_the_same(opened: Opened) -> None:
+def test_a_chunk_is_read_once_for_all_readers(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     one, other = opened(bytes(5000)), opened(bytes(5000), "other")
     again = FileReader(os.dup(one.fileno()))
@@ -155,7 +155,7 @@ def overwrite(reader: FileReader, content: bytes) -> None:
     os.utime(reader.fileno(), (1, 1))
 
 
-def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(opened: Opened) -> None:
+def test_an_overwritten_file_has_no_frames_for_readers_that_opened_it_before(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     size = 2 * 512 * last_in_chunk(512, 1)
     before, other = opened(bytes(size)), opened(bytes(1000), "other")
@@ -170,7 +170,7 @@ def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(open
     assert not cache.contains(before, 512, 1)
 
 
-def test_the_last_frames_are_not_given_to_who_may_have_read_others_before(opened: Opened) -> None:
+def test_the_last_frames_are_not_sent_to_readers_of_an_older_version(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     reader = opened(bytes(1000))
     assert cache.chunk(reader, 512, 1) is cache.chunk(reader, 512, 1)

@@ -24,7 +24,7 @@ def content(generated: GeneratedFiles, path: str) -> bytes | None:
         ("next/100%25.ipxe", "next/100%25.ipxe"),
     ],
 )
-def test_a_file_has_the_path_that_a_client_asks_for(name: str, path: str) -> None:
+def test_a_file_has_the_path_that_a_client_requests(name: str, path: str) -> None:
     generated = GeneratedFiles()
     generated.keep(name, b"#!ipxe")
     assert content(generated, path) == b"#!ipxe"

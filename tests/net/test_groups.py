@@ -65,7 +65,7 @@ def test_it_joins_on_those_that_are_served(hosts: tuple[Host, Host], sock: socke
     assert not joined(server, "s0")
 
 
-def test_it_hears_what_is_sent_to_the_group(hosts: tuple[Host, Host], sock: socket.socket) -> None:
+def test_it_receives_what_is_sent_to_the_group(hosts: tuple[Host, Host], sock: socket.socket) -> None:
     server, client = hosts
     with server.inside():
         Groups(Clock(), sock, [GROUP], Interfaces()).start()

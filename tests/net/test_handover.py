@@ -114,7 +114,7 @@ def test_the_position_tells_which_of_the_blocks_with_that_number_it_is(position:
     assert found.block((position + ahead) & 0xFFFF) == position + ahead
 
 
-def test_a_client_that_begins_anew(direct: Direct) -> None:
+def test_a_client_that_restarts(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.request(False, "file", "octet")) == [tftp.data(1, CONTENT[:512])]
     assert ends(direct) == [(Outcome.FAILED, "the client began anew")]
@@ -171,7 +171,7 @@ def test_a_file_of_another_size(direct: Direct) -> None:
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
 
 
-def test_a_file_of_which_nobody_knows_when_it_changed() -> None:
+def test_a_file_whose_time_of_change_is_unknown() -> None:
     direct = Direct(MemoryBackend({"file": CONTENT}))
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
@@ -205,7 +205,7 @@ def test_other_clients_are_strangers_still(direct: Direct) -> None:
     assert direct.protocol.transfers == 0
 
 
-def test_positions_are_told_when_numbers_come_again(direct: Direct, tmp_path: Path) -> None:
+def test_positions_are_reported_when_numbers_repeat(direct: Direct, tmp_path: Path) -> None:
     with (tmp_path / "file").open("r+b") as file:
         file.truncate(1000 * 300_000)
     direct.protocol.take_over([adopted(direct, position=65536 * 3)])

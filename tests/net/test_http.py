@@ -46,7 +46,7 @@ def test_a_file_is_sent_as_a_whole() -> None:
     assert reader.closed == 1
 
 
-def test_what_observers_are_told() -> None:
+def test_the_events_that_observers_get() -> None:
     web = Web(Reader(THOUSAND, size=1000))
     web.get(target="/boot/vmlinuz?x=1")
     asked = TransferRequest("/boot/vmlinuz", "boot/vmlinuz", ("10.9.0.9", 4000), "10.9.0.1", protocol="http")
@@ -249,7 +249,7 @@ def test_a_backend_may_answer_in_any_way(
     assert reader.closed == 1
 
 
-def test_a_slow_backend_holds_nobody_else_up() -> None:
+def test_a_slow_backend_delays_no_other_client() -> None:
     opening: Deferred[Reader] = Deferred()
     reading: Deferred[bytes] = Deferred()
     reader = Reader(THOUSAND, lambda data: reading, 1000)
@@ -514,7 +514,7 @@ class _Unsized:
         self.closed += 1
 
 
-def test_what_is_for_the_operator_is_not_told_to_the_client() -> None:
+def test_details_for_the_operator_are_not_sent_to_the_client() -> None:
     web = Web(TransferError("It could not be made", "boot.j2:3: /secret"))
     response = web.get()
     assert (response.status, response.body) == (500, b"It could not be made\n")
@@ -525,7 +525,7 @@ def test_what_is_for_the_operator_is_not_told_to_the_client() -> None:
 @pytest.mark.parametrize(
     "answer", [ZeroDivisionError("/secret"), "no reader", _Unsized(), Dated(b"/secret", size=7, modified="today")]
 )
-def test_a_bug_of_a_backend_is_told_to_the_log_only(answer: ZeroDivisionError | str | _Unsized | Dated) -> None:
+def test_a_bug_of_a_backend_is_reported_in_the_log_only(answer: ZeroDivisionError | str | _Unsized | Dated) -> None:
     web = Web(answer)
     response = web.get()
     assert (response.status, response.body) == (500, b"Internal error\n")
@@ -644,7 +644,7 @@ def _kept_in(answers: list[tuple[Deferred[bytes], bytes]]) -> Callable[[bytes], 
     return answer
 
 
-def test_an_answer_that_comes_while_the_transport_is_full_is_sent_and_no_more_is_asked() -> None:
+def test_a_read_that_ends_while_the_transport_is_full_is_sent_and_is_the_last() -> None:
     answers: list[tuple[Deferred[bytes], bytes]] = []
     reader = Reader(bytes(10 * CHUNK), _kept_in(answers), 10 * CHUNK)
     wire = Web(reader).ask()
@@ -936,7 +936,7 @@ def test_close_does_not_wait_for_a_client_that_takes_nothing() -> None:
     assert closed.called
 
 
-def test_close_with_nobody_there() -> None:
+def test_close_without_connections() -> None:
     web = Web(FileMissing())
     assert web.site.close().called
     assert web.clock.getDelayedCalls() == []

@@ -130,7 +130,7 @@ def test_headers_without_end_are_refused_before_they_fill_memory() -> None:
     assert not wire.value().startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_asks_and_never_reads_fills_no_memory() -> None:
+def test_a_client_that_never_reads_fills_no_memory() -> None:
     web = Web(lambda: Reader(bytes(60_000), size=60_000))
     wire = web.connect()
     wire.takes_all = False

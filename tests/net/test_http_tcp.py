@@ -254,7 +254,7 @@ def test_curl_goes_on_where_it_was_interrupted(
 
 
 @pytest.mark.interop
-def test_curl_asks_for_the_head(files: tuple[Path, str, Observer], curl: Curl, turn_until: TurnUntil) -> None:
+def test_curl_requests_the_head(files: tuple[Path, str, Observer], curl: Curl, turn_until: TurnUntil) -> None:
     root, url, observer = files
     (root / "a.efi").write_bytes(b"0123456789")
     code, output = curl("-f", "-I", f"{url}/a.efi")
@@ -290,7 +290,7 @@ def test_curl_fetches_the_end_of_a_file_beyond_4_gib(files: tuple[Path, str, Obs
 
 
 @pytest.mark.interop
-def test_curl_is_not_told_that_a_file_that_shrinks_is_whole(
+def test_curl_gets_no_complete_response_for_a_file_that_shrinks(
     serve: Callable[..., Any], curl: Curl, turn_until: TurnUntil
 ) -> None:
     service, observer = serve(Backend(Reader(bytes(100_000), size=200_000)))

@@ -204,7 +204,7 @@ def test_a_renewed_certificate_is_used_without_a_restart(
     assert service._urls.names == ("renewed.example", "127.0.0.1")
 
 
-def test_a_new_certificate_is_found_by_who_serves_nobody(
+def test_a_new_certificate_is_found_without_connections(
     web_service: WebService, settings: HTTPSettings, authority: Authority, tmp_path: Path
 ) -> None:
     """As in the process that answers DHCP, when workers serve the files."""
@@ -457,7 +457,7 @@ def test_https_needs_a_certificate(tmp_path: Path) -> None:
     )
 
 
-def test_without_pyopenssl_it_is_said_what_to_install(
+def test_without_pyopenssl_the_error_names_the_package(
     settings: HTTPSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "bootfw.net.http.certificate", raising=False)

@@ -177,7 +177,7 @@ def test_a_transfer_on_a_port_of_its_own_is_brought_to_its_end(directory: Direct
     assert server.ends() == [Outcome.COMPLETE]
 
 
-def test_when_the_service_stops_its_clients_are_told(directory: DirectoryBackend) -> None:
+def test_when_the_service_stops_its_clients_get_errors(directory: DirectoryBackend) -> None:
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)

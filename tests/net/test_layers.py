@@ -79,7 +79,7 @@ def test_first_that_has_it_wins_and_answers_at_once() -> None:
 
 
 @pytest.mark.parametrize("backends", [(), (Backend(FileMissing()), Backend(FileMissing()))])
-def test_nobody_has_it(backends: tuple[Backend, ...]) -> None:
+def test_no_backend_has_it(backends: tuple[Backend, ...]) -> None:
     with pytest.raises(FileMissing):
         layers(*backends).open("path", REQUEST)
 
@@ -115,7 +115,7 @@ def test_late_answer_of_a_coroutine() -> None:
     assert result_of(layers(Backend(missing), Backend(found)).open("path", REQUEST)) is READER
 
 
-def test_nobody_has_it_later() -> None:
+def test_no_backend_has_it_later() -> None:
     slow: Deferred[MemoryReader] = Deferred()
     answer = layers(Backend(FileMissing()), Backend(lambda: slow)).open("path", REQUEST)
     slow.errback(FileMissing())
@@ -134,7 +134,7 @@ def test_late_error_stops_the_search() -> None:
     assert last.asked == []
 
 
-def test_cancelling_reaches_the_backend_that_is_asked() -> None:
+def test_cancelling_reaches_the_pending_backend() -> None:
     cancelled: list[Deferred[MemoryReader]] = []
     slow: Deferred[MemoryReader] = Deferred()
     second: Deferred[MemoryReader] = Deferred(cancelled.append)
@@ -154,7 +154,7 @@ def test_uploads_go_to_the_first_writable_backend_that_takes_them() -> None:
 
 
 @pytest.mark.parametrize("backends", [(), (Backend("never"),), (Writable(FileMissing()),)])
-def test_nobody_takes_the_upload(backends: tuple[Backend | Writable, ...]) -> None:
+def test_no_backend_takes_the_upload(backends: tuple[Backend | Writable, ...]) -> None:
     with pytest.raises(AccessViolation):
         layers(*backends).create("path", REQUEST)
 
@@ -240,7 +240,7 @@ def test_what_can_be_shared_is_opened_once_and_stays_open_for_the_others() -> No
     assert reader.users == 0
 
 
-def test_one_that_can_not_be_closed_keeps_nobody_from_being_closed() -> None:
+def test_a_reader_that_can_not_be_closed_does_not_keep_others_open() -> None:
     class Broken(Sharing):
         def close(self) -> None:
             super().close()
@@ -261,7 +261,7 @@ def test_one_that_can_not_be_closed_keeps_nobody_from_being_closed() -> None:
     assert [reader.users for reader in given] == [1, 1, 1]
 
 
-def test_who_may_see_something_else_does_not_share() -> None:
+def test_backends_that_depend_on_the_client_do_not_share() -> None:
     last = Backend(Sharing)
     layered = layers(Alike(FileMissing()), last)
     layered.begin_batch()
@@ -273,7 +273,7 @@ def test_who_may_see_something_else_does_not_share() -> None:
     assert alike.open("a", asking()) is reader
 
 
-def test_a_backend_that_looks_at_who_asks_is_asked_each_time() -> None:
+def test_a_backend_that_depends_on_the_client_is_called_each_time() -> None:
     first, looks, last = Alike(FileMissing()), Backend(FileMissing()), Alike(Sharing)
     layered = layers(first, looks, last)
     layered.begin_batch()
@@ -281,7 +281,7 @@ def test_a_backend_that_looks_at_who_asks_is_asked_each_time() -> None:
     assert [len(backend.asked) for backend in (first, looks, last)] == [1, 2, 1]
 
 
-def test_a_backend_that_looks_at_who_asks_is_asked_though_those_behind_it_have_nothing() -> None:
+def test_a_backend_that_depends_on_the_client_is_called_though_later_ones_have_nothing() -> None:
     looks, last = Backend(FileMissing()), Alike(FileMissing())
     layered = layers(looks, last)
     layered.begin_batch()

@@ -86,7 +86,7 @@ def test_leases_are_selected(place: Place, selection: dict[str, str], addresses:
     assert {record["address"] for record in place.ask("leases", **selection)} == addresses
 
 
-def test_a_lease_as_it_is_told(place: Place) -> None:
+def test_the_record_of_a_lease(place: Place) -> None:
     assert place.ask("leases", who="10.0.0.10") == [
         {
             "address": "10.0.0.10",
@@ -108,7 +108,7 @@ def test_a_selection_that_is_none(place: Place, given: dict[str, str | int]) -> 
     assert refused(place, "leases", **given)
 
 
-def test_leases_are_told_as_they_were_when_asked(place: Place) -> None:
+def test_leases_are_listed_as_of_the_request(place: Place) -> None:
     answer = place.control.leases({})
     place.ask("release", address="10.0.0.10")
     assert {record["address"]: record["state"] for record in answer}["10.0.0.10"] == "active"

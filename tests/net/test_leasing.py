@@ -52,9 +52,7 @@ def test_what_the_store_knows_the_server_knows(host: MemoryHost, store: MemorySt
     assert clients.address(Machine(2, server).discovers(), clients.OFFER) == "10.77.0.7"
 
 
-def test_a_reservation_that_fits_no_subnet_any_more_is_passed_over_and_said(
-    host: MemoryHost, store: MemoryStore
-) -> None:
+def test_a_reservation_outside_all_subnets_is_skipped_and_logged(host: MemoryHost, store: MemoryStore) -> None:
     store.save_reservations([Reservation("192.168.1.7", mac="02:00:00:00:00:02")])
     with capturedLogs() as logs:
         Leasing(host, store, settings(), lambda event: None)
@@ -169,7 +167,7 @@ def test_a_network_where_we_have_no_address_is_waited_for() -> None:
     ],
     ids=["told so", "relays", "shared", "ours"],
 )
-def test_a_pool_where_we_have_none_but_are_told_so(told: DHCPSettings) -> None:
+def test_a_foreign_pool_is_allowed_by_the_setting(told: DHCPSettings) -> None:
     assert not any(awaited(told).values())
 
 
@@ -192,7 +190,7 @@ def barred(way: str) -> Callable[..., None]:
     ],
     ids=["no ARP", "no ping", "neither"],
 )
-def test_where_nothing_is_probed_is_said_once(
+def test_networks_without_probes_are_logged_once(
     private_reactor: EPollReactor,
     store: MemoryStore,
     monkeypatch: pytest.MonkeyPatch,
@@ -270,11 +268,11 @@ def test_a_network_of_ipv6_where_we_have_no_address_is_waited_for(addressed: Non
     ],
     ids=["told so", "relays", "ours", "proxy"],
 )
-def test_a_pool_of_ipv6_where_we_have_none_but_are_told_so(told: DHCP6Settings, addressed: None) -> None:
+def test_a_foreign_pool_of_ipv6_is_allowed_by_the_setting(told: DHCP6Settings, addressed: None) -> None:
     assert not any(awaited(DHCPSettings(), told).values())
 
 
-def test_what_is_told_of_one_family_does_not_hold_for_the_other(addressed: None) -> None:
+def test_a_setting_of_one_family_does_not_hold_for_the_other(addressed: None) -> None:
     here = settings(Subnet(network=HERE), foreign_networks=True)
     assert list(awaited(here, settings6(Subnet6(network=ELSEWHERE6)))) == [ELSEWHERE6]
     there = settings6(Subnet6(network=ELSEWHERE6), foreign_networks=True)

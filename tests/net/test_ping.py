@@ -108,7 +108,7 @@ def test_where_there_is_no_way_nothing_is_waited_for(
     assert private_reactor.seconds() < began + SECONDS
 
 
-def test_an_address_can_be_asked_for_again(ping: IcmpProbe, turn_until: TurnUntil) -> None:
+def test_an_address_can_be_probed_again(ping: IcmpProbe, turn_until: TurnUntil) -> None:
     for _ in range(2):
         results: list[str | None] = []
         ping.start(FAR, results.append)

@@ -131,7 +131,7 @@ def attendants(reactor: EPollReactor, *resolvers: Resolver) -> PluginLifecycle:
     return PluginLifecycle(reactor, [("r", resolver) for resolver in resolvers], lambda event: None)
 
 
-def test_the_operator_asks_it_from_the_beginning_to_the_end(
+def test_the_operator_can_query_it_from_the_start_to_the_stop(
     private_reactor: EPollReactor,
     tmp_path: Path,
     asked: Asked,
@@ -172,12 +172,12 @@ def test_the_operations_of_replaced_plugins_are_replaced(
     lifecycle.close()
 
 
-def test_there_is_no_socket_where_nothing_can_be_asked(private_reactor: EPollReactor, tmp_path: Path) -> None:
+def test_there_is_no_socket_without_operations(private_reactor: EPollReactor, tmp_path: Path) -> None:
     attendants(private_reactor).listen(tmp_path / "state" / "control.sock")
     assert not (tmp_path / "state").exists()
 
 
-def test_what_the_address_server_answers_is_asked_at_the_same_place(
+def test_operations_of_the_address_server_are_on_the_same_socket(
     private_reactor: EPollReactor,
     tmp_path: Path,
     asked: Asked,

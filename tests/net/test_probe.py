@@ -39,7 +39,7 @@ def has(results: list[str | None], number: int) -> Callable[[], bool]:
     return lambda: len(results) == number
 
 
-def test_who_uses_an_address_is_named_at_once(
+def test_the_user_of_an_address_is_named_at_once(
     hosts: Hosts, probe: ArpProbe, private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> None:
     results: list[str | None] = []
@@ -101,7 +101,7 @@ def test_close_drops_pending_probes(probe: ArpProbe, private_reactor: EPollReact
     assert results == []
 
 
-def test_a_datagram_reaches_who_answers_no_arp(hosts: Hosts) -> None:
+def test_a_datagram_reaches_a_client_that_answers_no_arp(hosts: Hosts) -> None:
     server, client = hosts
     hardware = bytes.fromhex(mac(client, "c0").replace(":", ""))
     with client.inside():

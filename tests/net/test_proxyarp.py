@@ -36,7 +36,7 @@ def test_many_replies_for_one_address_are_no_proxy_arp() -> None:
     assert wire.found == []
 
 
-def test_another_machine_or_an_unanswered_probe_begins_anew() -> None:
+def test_another_machine_or_an_unanswered_probe_restarts_the_count() -> None:
     wire = Wire()
     assert all(wire.answers(ROUTER, *numbered(3)))
     assert all(wire.answers(HOST, "10.77.0.200"))

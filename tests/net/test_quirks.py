@@ -158,7 +158,7 @@ def test_the_end_of_the_options_takes_no_letter_with_it(serve: Serve) -> None:
     assert served.peer().ask("vmlinuz1\udcff") == [MISSING]
 
 
-def test_a_backend_that_answers_later_is_asked_again(serve: Serve) -> None:
+def test_a_backend_with_a_deferred_is_called_again(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"b": b"x"}, {"open": pending}), personas=personas(instead={"a": ["none", "b"]}))
     peer = served.peer()
@@ -186,7 +186,7 @@ def test_others_find_no_difference(serve: Serve) -> None:
     assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
 
 
-def test_a_machine_that_dhcp_told_of(start: Serve) -> None:
+def test_a_machine_known_from_dhcp(start: Serve) -> None:
     clients = Clients()
     served = start(
         {"file": numbered(600)},
@@ -246,7 +246,7 @@ def test_u_boot_is_not_waited_for_by_a_policy_that_keeps_to_timeouts_if_dhcp_kno
     assert oack == tftp.OptionAck((("timeout", "1"), ("blksize", "1468")))
 
 
-def test_grub_is_content_with_empty_lists_and_others_want_to_hear_that_there_is_nothing(serve: Serve) -> None:
+def test_grub_gets_empty_lists_and_other_clients_an_error(serve: Serve) -> None:
     served = serve({"grub/grub.cfg": b"menu"}, personas=stock())
 
     grub: dict[str, Any] = {"blksize": 1024, "tsize": 0}

@@ -56,7 +56,7 @@ def test_calling_found_delivers_the_answer() -> None:
     assert resolution.outcome is FILE
 
 
-def test_calling_passed_asks_the_next() -> None:
+def test_calling_passed_calls_the_next() -> None:
     resolution = resolving(State.CALLING, 1)
     takes(resolution, Input.PASSED, State.CALLING, Do.CALL, argument="")
     assert (resolution.number, resolution.objection) == (2, "")
@@ -104,7 +104,7 @@ def test_waiting_found_delivers_the_answer() -> None:
     assert resolution.outcome is FILE
 
 
-def test_waiting_passed_asks_the_next() -> None:
+def test_waiting_passed_calls_the_next() -> None:
     resolution = resolving(State.WAITING)
     takes(resolution, Input.PASSED, State.CALLING, Do.CALL, argument="it does not fit")
     assert (resolution.number, resolution.objection) == (1, "it does not fit")
@@ -118,7 +118,7 @@ def test_waiting_refused_delivers_the_refusal() -> None:
     takes(resolving(State.WAITING), Input.REFUSED, State.REFUSED, Do.FINISH, argument=REFUSAL)
 
 
-def test_waiting_tick_asks_the_next() -> None:
+def test_waiting_tick_calls_the_next() -> None:
     resolution = resolving(State.WAITING)
     takes(resolution, Input.TICK, State.CALLING, Do.REPORT_LATE, Do.WITHDRAW, Do.CALL)
     assert resolution.number == 1
@@ -199,7 +199,7 @@ def test_cancelled_found_comes_too_late() -> None:
     takes(resolving(State.CANCELLED), Input.FOUND, State.CANCELLED, argument=FILE)
 
 
-def test_cancelled_passed_asks_nobody() -> None:
+def test_cancelled_passed_calls_no_resolver() -> None:
     takes(resolving(State.CANCELLED), Input.PASSED, State.CANCELLED, argument="")
 
 

@@ -90,7 +90,7 @@ def raising(error: Exception) -> Callable[[], None]:
 # Answers at once
 
 
-def test_the_first_answer_counts_and_later_resolvers_are_not_asked(chain: Chain) -> None:
+def test_the_first_answer_counts_and_later_resolvers_are_not_called(chain: Chain) -> None:
     first, second, third = Scripted(None), Scripted(FILE), Scripted(OTHER)
 
     assert chain.ask(first, second, third) == FILE
@@ -99,7 +99,7 @@ def test_the_first_answer_counts_and_later_resolvers_are_not_asked(chain: Chain)
     assert [(event.resolver, event.answer) for event in chain.said(ResolverAnswered)] == [("r0", None), ("r1", FILE)]
 
 
-def test_nobody_has_one(chain: Chain) -> None:
+def test_no_resolver_has_one(chain: Chain) -> None:
     assert chain.ask(Scripted(None), Scripted(None)) is None
 
 
@@ -128,7 +128,7 @@ def test_an_answer_that_only_looks_late_is_given_at_once(chain: Chain, answer: C
     assert chain.ask(Scripted(None), Scripted(answer)) == FILE
 
 
-def test_a_late_none_asks_the_next(chain: Chain) -> None:
+def test_a_late_none_calls_the_next(chain: Chain) -> None:
     waiting: Deferred[BootFile | None] = Deferred()
     last = Scripted(FILE)
     chain.ask(Scripted(waiting), last)
@@ -180,7 +180,7 @@ def test_a_coroutine_that_waits(chain: Chain) -> None:
 # Too late
 
 
-def test_who_is_late_is_cancelled_and_passed_over(chain: Chain) -> None:
+def test_a_late_resolver_is_cancelled_and_passed_over(chain: Chain) -> None:
     cancelled: list[Deferred[None]] = []
     waiting: Deferred[None] = Deferred(cancelled.append)
     chain.ask(Scripted(waiting), Scripted(None), Scripted(FILE), seconds=0.9)
@@ -253,7 +253,7 @@ def test_a_resolver_that_answers_when_it_is_cancelled_is_late_all_the_same(chain
     assert chain.results == [FILE]
 
 
-def test_a_late_failure_is_nobodys_business(chain: Chain) -> None:
+def test_a_failure_after_the_deadline_is_ignored(chain: Chain) -> None:
     late = Unhurried()
     chain.ask(Scripted(late), seconds=0.8)
     chain.clock.advance(0.8)
@@ -264,7 +264,7 @@ def test_a_late_failure_is_nobodys_business(chain: Chain) -> None:
     assert chain.said(PluginFailed) == []
 
 
-def test_a_canceller_that_raises_is_told_of(chain: Chain) -> None:
+def test_a_canceller_that_raises_is_reported(chain: Chain) -> None:
     def canceller(_: Deferred[Any]) -> None:
         raise ZeroDivisionError
 
@@ -287,7 +287,7 @@ def test_a_canceller_that_raises_is_told_of(chain: Chain) -> None:
         (lambda: succeed(False), "TypeError: the answer is a bool"),
     ],
 )
-def test_a_resolver_that_fails_is_told_of_and_the_next_is_asked(
+def test_a_failing_resolver_is_reported_and_the_next_is_called(
     chain: Chain, answer: str | Callable[..., Any], traceback: str
 ) -> None:
     assert chain.ask(Scripted(answer), Scripted(FILE)) == FILE
@@ -298,7 +298,7 @@ def test_a_resolver_that_fails_is_told_of_and_the_next_is_asked(
     assert traceback in event.traceback
 
 
-def test_a_late_failure_within_time_is_told_of(chain: Chain) -> None:
+def test_a_late_failure_within_time_is_reported(chain: Chain) -> None:
     waiting: Deferred[BootFile] = Deferred()
     chain.ask(Scripted(waiting), Scripted(FILE))
 
@@ -315,7 +315,7 @@ def no_ones(file: BootFile, request: BootRequest) -> Unsuitable | BootFile:
     return Unsuitable("no ones here") if file == FILE else file
 
 
-def test_an_answer_that_does_not_fit_asks_the_next(chain: Chain) -> None:
+def test_an_answer_that_does_not_fit_calls_the_next(chain: Chain) -> None:
     assert chain.ask(Scripted(FILE), Scripted(OTHER), fit=no_ones) == OTHER
     assert [event.answer for event in chain.said(ResolverAnswered)] == [FILE, OTHER]
 
@@ -357,7 +357,7 @@ def test_cancelling_leaves_nothing(chain: Chain) -> None:
     present(chain.chain).cancel_all()
 
 
-def test_the_one_who_asked_may_cancel(chain: Chain) -> None:
+def test_the_caller_may_cancel(chain: Chain) -> None:
     last = Scripted(FILE)
     found = chain.ask(Scripted(Deferred), last)
 
@@ -466,7 +466,7 @@ def test_many_that_answer_at_once_after_one_that_did_not(chain: Chain) -> None:
     assert chain.results == [FILE]
 
 
-def test_who_is_late_is_reported_by_its_own_name_and_so_is_its_canceller(chain: Chain) -> None:
+def test_a_late_resolver_and_its_canceller_are_reported_by_its_own_name(chain: Chain) -> None:
     def canceller(_: Deferred[Any]) -> None:
         raise ZeroDivisionError
 
@@ -480,7 +480,7 @@ def test_who_is_late_is_reported_by_its_own_name_and_so_is_its_canceller(chain: 
 # Files that come with the answer
 
 
-def test_a_file_that_comes_with_the_answer_is_kept_under_the_name_that_the_client_is_told(chain: Chain) -> None:
+def test_a_file_in_an_answer_is_served_under_the_name_in_the_reply(chain: Chain) -> None:
     def named(file: BootFile, request: BootRequest) -> BootFile:
         return evolve(file, name="told")
 

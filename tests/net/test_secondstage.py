@@ -113,7 +113,7 @@ def test_optional_files_are_found_beside_the_shim() -> None:
     assert clients.get("grubx64.efi") == "debian/grubx64.efi"
 
 
-def test_a_shim_of_any_name_is_known_by_what_it_asks_for() -> None:
+def test_a_shim_of_any_name_is_known_by_its_requests() -> None:
     clients = Clients(("a/boot.efi", "a/grubaa64.efi"))
     clients.get("a/boot.efi")
     assert clients.get("a/?USB") == ""
@@ -137,7 +137,7 @@ def test_the_architecture_of_the_shim_is_that_of_its_grub() -> None:
     assert clients.get("a/?USB") == "a/grubaa64.efi"
 
 
-def test_a_file_at_the_asked_path_wins() -> None:
+def test_a_file_at_the_requested_path_wins() -> None:
     clients = Clients((*DEBIAN, "grubx64.efi", "grub/grub.cfg"))
     clients.get("debian/shimx64.efi")
     assert clients.get("grubx64.efi") == "grubx64.efi"
@@ -279,7 +279,7 @@ def together(*files: str) -> tuple[Clients, Counting]:
     return clients, backend
 
 
-def test_no_place_is_looked_at_twice_for_those_who_ask_together() -> None:
+def test_no_path_is_tried_twice_for_requests_of_one_batch() -> None:
     clients, backend = together("bios/pxelinux.0", "efi64/syslinux.efi", "bios/ldlinux.c32", "efi64/ldlinux.c32")
     for client in "ab":
         clients.get("bios/pxelinux.0", client)
@@ -300,7 +300,7 @@ def test_no_place_is_looked_at_twice_for_those_who_ask_together() -> None:
     ]
 
 
-def test_one_loading_makes_a_loader_for_each_who_shares_it() -> None:
+def test_one_load_makes_a_loader_for_each_sharing_client() -> None:
     clients, backend = together("bios/pxelinux.0", "bios/ldlinux.c32")
     clients.backend.begin_batch()
     for client in "ab":

@@ -113,7 +113,7 @@ def test_one_datagram_is_no_window(sockets: list[socket.socket]) -> None:
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL])
-def test_a_device_that_can_t_segment_is_not_asked_again(sockets: list[socket.socket], error: int) -> None:
+def test_a_device_that_can_t_segment_is_not_tried_again(sockets: list[socket.socket], error: int) -> None:
     odd = OddSocket(sockets[0], error)
     sender = sender_on(odd)
     blocks, data = window(5, 1000, 1)
@@ -163,7 +163,7 @@ def test_a_datagram_that_is_lost_is_counted(sockets: list[socket.socket], error:
     assert sender.counters.sent == 0
 
 
-def test_a_kernel_without_segmentation_is_never_asked(sockets: list[socket.socket]) -> None:
+def test_a_kernel_without_segmentation_is_never_tried(sockets: list[socket.socket]) -> None:
     odd = OddSocket(sockets[0], knows_segments=False)
     sender = sender_on(odd)
     blocks, data = window(5, 1000, 1)

@@ -64,7 +64,7 @@ def _all_of(sock: socket.socket) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("service", ["tftp", "http"])
 @pytest.mark.parametrize("flag", [None, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
-def test_a_port_of_somebody_else_is_never_shared(
+def test_a_port_of_another_program_is_never_shared(
     opened: Callable[..., SharedPort], service: str, flag: int | None
 ) -> None:
     kind = socket.SOCK_DGRAM if service == "tftp" else socket.SOCK_STREAM

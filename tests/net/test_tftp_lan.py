@@ -82,7 +82,7 @@ def ask(
     ("address", "interface"),
     [("10.9.0.1", "c0"), ("10.9.0.2", "c0"), ("fd00:9::2", "c0"), ("fe80::1", "c0"), ("fe80::1", "c1")],
 )
-def test_reply_comes_from_the_address_that_was_asked(
+def test_reply_comes_from_the_requested_address(
     ask: Callable[[str, str], tuple[bytes, str]], address: str, interface: str
 ) -> None:
     """A link-local address is one of several interfaces, and a port of its own is bound on the right one."""

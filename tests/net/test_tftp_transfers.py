@@ -162,7 +162,7 @@ def test_a_block_is_read_again_for_a_retransmission(serve: Serve) -> None:
 
 
 @pytest.mark.every_port
-def test_what_happened_is_told_exactly(serve: Serve, wire: Wire) -> None:
+def test_events_of_a_transfer_are_exact(serve: Serve, wire: Wire) -> None:
     served = serve({"boot/x.efi": numbered(100)})
     peer = served.peer()
     peer.download("/boot\\x.efi", blksize=64, tsize=0, Nonsense="1")

@@ -60,7 +60,7 @@ def test_the_standard_port_of_https() -> None:
     assert urls(("https", "::", 443), server="fd77::1") == ("", "https://[fd77::1]")
 
 
-def test_a_new_certificate_is_looked_for_before_its_name_is_told() -> None:
+def test_a_new_certificate_is_loaded_before_its_name_is_used() -> None:
     made = WebURLs()
     made.renew = lambda: made.certified(["renewed.example"])
     made.listening("http", ("0.0.0.0", 80))
@@ -70,7 +70,7 @@ def test_a_new_certificate_is_looked_for_before_its_name_is_told() -> None:
     assert made.of("10.77.0.1")[1] == "https://renewed.example"
 
 
-def test_what_changes_is_told_at_once() -> None:
+def test_changes_are_reported_at_once() -> None:
     made = WebURLs()
     assert made.of("10.77.0.1") == ("", "")
     made.listening("https", ("0.0.0.0", 443))

@@ -87,7 +87,7 @@ def test_events_of_one_turn_go_together(clock: Clock, pipe: Pipe, sink: EventPip
     assert len(pipe.received) == 2
 
 
-def test_that_a_transfer_begins_is_told_before_anything_else_happens(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
+def test_the_begin_of_a_transfer_is_reported_before_its_reply(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
     """Its client is answered next; should this process end then, the one that follows must know of it."""
     sink.publish(ENDED)
     sink.publish(BEGUN)
@@ -96,7 +96,7 @@ def test_that_a_transfer_begins_is_told_before_anything_else_happens(clock: Cloc
     assert len(pipe.received) == 1
 
 
-def test_a_client_is_answered_when_its_transfer_has_been_told(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
+def test_a_client_is_answered_after_its_transfer_was_reported(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
     """One that has an answer asks no more for the file, only for what follows. Who takes over must understand that."""
     told_before_answers = []
 

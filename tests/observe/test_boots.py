@@ -144,7 +144,7 @@ def test_nothing_runs_when_nothing_boots() -> None:
     assert recording.clock.getDelayedCalls() == []
 
 
-def test_a_stop_leaves_no_timer_and_a_start_begins_anew() -> None:
+def test_a_stop_leaves_no_timer_and_a_start_begins_again() -> None:
     recording = Recording()
     recording.machine().asks()
     recording.recorder.close()
@@ -284,7 +284,7 @@ def test_a_machine_that_shows_no_mac_is_found_by_its_address() -> None:
         ("boot", {}, "which machine"),
     ],
 )
-def test_what_is_asked_wrongly(operation: str, given: Mapping[str, Any], reason: str) -> None:
+def test_wrong_requests(operation: str, given: Mapping[str, Any], reason: str) -> None:
     with pytest.raises(ControlError, match=reason):
         Recording().recorder.operations()[operation](given)
 

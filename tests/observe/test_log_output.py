@@ -298,7 +298,7 @@ def test_what_is_too_large_for_a_datagram_is_sent_as_a_sealed_file(journald: Jou
     assert len(journald.read()["MESSAGE"]) > 1_000_000
 
 
-def test_a_journal_that_does_not_read_loses_entries_and_is_told_how_many(journald: Journald) -> None:
+def test_a_journal_that_does_not_read_loses_entries_and_gets_their_number(journald: Journald) -> None:
     log = JournalLog(sock := JournalSocket(journald.path))
     (event,) = log_events(OFFER)
     sent = 0

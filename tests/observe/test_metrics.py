@@ -186,7 +186,7 @@ def test_a_counter_without_labels_begins_with_zero() -> None:
     assert not any(name.startswith("bootfw_transfers_total") for name in found)
 
 
-def test_openmetrics_for_who_prefers_it() -> None:
+def test_openmetrics_for_clients_that_prefer_it() -> None:
     clock, _, site = served(*EVENTS)
     response = request(clock, site, "application/openmetrics-text; version=1.0.0")
     assert response.headers["Content-Type"].startswith("application/openmetrics-text")

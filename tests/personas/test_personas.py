@@ -339,7 +339,7 @@ def test_a_machine_by_its_mac() -> None:
     assert personas.quirks(*asks("blksize=1456", client=Client())) is None
 
 
-def test_a_machine_by_the_port_that_it_asks_from() -> None:
+def test_a_machine_by_its_source_port() -> None:
     personas = own({"name": "x", "tftp-ports": [2001, 2002], "oack-once": True})
 
     assert personas.quirks(*asks("blksize=1456", port=2002)) == TFTPQuirks(oack_once=True)

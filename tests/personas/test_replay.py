@@ -79,7 +79,7 @@ def test_a_pi_3_boots_by_the_offer_alone(start: StartLab, server: bool) -> None:
     assert lab.outcomes == ["STOPPED_BY_PEER", "COMPLETE", "COMPLETE", "COMPLETE"]
 
 
-def test_a_pi_3_asks_five_times_and_gets_the_same_address(start: StartLab) -> None:
+def test_a_pi_3_requests_five_times_and_gets_the_same_address(start: StartLab) -> None:
     lab = start(server=True)
 
     offers = []
@@ -162,7 +162,7 @@ def test_windows_writes_paths_in_its_own_way(start: StartLab, windows: Directory
 # BIOS ROMs: the syslinux list, February 2008; bugs.uclibc.org 6146; netboot.xyz issue 1198
 
 
-def test_a_rom_asks_for_the_size_first(start: StartLab) -> None:
+def test_a_rom_requests_the_size_first(start: StartLab) -> None:
     """3Com and Intel: RRQ with tsize, ERROR, RRQ with blksize 1456, twice since the first answer took long."""
     lab = start({"pxelinux.0": numbered(26_460)})
 
@@ -184,7 +184,7 @@ def test_a_rom_reads_on_behind_the_name(start: StartLab, name: bytes) -> None:
     assert lab.file(text, ("tsize", "0")).heard == [tftp.OptionAck((("tsize", "600"),))]
 
 
-def test_a_rom_that_can_t_do_the_block_size_that_it_asks_for(start: StartLab) -> None:
+def test_a_rom_that_can_t_do_the_block_size_that_it_requests(start: StartLab) -> None:
     """dnsmasq has --tftp-no-blocksize for such; here they are those of one maker, and nobody else is slowed down."""
     rom = Rule(name="old-rom", oui=("00:a0:c9",), refuse_options=["blksize"])
     lab = start({"pxelinux.0": numbered(2000)}, server=True, own=(rom,))
@@ -208,7 +208,7 @@ def test_a_proxy_leaves_network_gear_alone(start: StartLab, client: firmware.Cli
 
 
 @pytest.mark.parametrize("client", firmware.NETWORK_GEAR, ids=lambda client: client.name)
-def test_network_gear_is_told_its_server_in_each_way_and_no_boot_program(
+def test_network_gear_gets_its_server_in_every_option_and_no_boot_program(
     start: StartLab, client: firmware.Client
 ) -> None:
     lab = start({"network-confg": b"hostname switch\n"}, server=True)
@@ -222,7 +222,7 @@ def test_network_gear_is_told_its_server_in_each_way_and_no_boot_program(
     assert lab.file("network-confg").rest(512) == b"hostname switch\n"
 
 
-def test_network_gear_that_nobody_has_a_configuration_for_gets_its_address_and_no_word(
+def test_unconfigured_network_gear_gets_its_address_and_no_log_line(
     start: StartLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("replaylab.FILES", {"unknown": "undionly.kpxe", "x86-bios": "pxelinux.0"})

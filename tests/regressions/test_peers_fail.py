@@ -290,7 +290,7 @@ def test_malformed_request_does_not_end_a_transfer(serve: Serve) -> None:
 
 
 @pytest.mark.every_port
-def test_slow_file_is_not_asked_for_twice(serve: Serve) -> None:
+def test_slow_file_is_not_opened_twice(serve: Serve) -> None:
     """The client repeats its request while the backend is still looking for the file."""
     pending = Pending()
     ways = iter([pending])
@@ -338,7 +338,7 @@ def test_burst_of_three_hundred_requests(private_reactor: EPollReactor, options:
 @pytest.mark.every_port
 @pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
 @pytest.mark.usefixtures("proven_peers")
-def test_reply_leaves_from_the_address_that_was_asked_on_a_wildcard_socket(
+def test_reply_leaves_from_the_requested_address_on_a_wildcard_socket(
     serve: Serve, wire: MemoryWire | SocketWire
 ) -> None:
     served = serve({"file": FILE})

@@ -134,7 +134,7 @@ def test_d8_last_ack_of_an_upload_is_sent_once(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("number", [8, 9])
-def test_d9_stranger_is_told_and_the_peer_is_not(start: Serve, number: int) -> None:
+def test_d9_stranger_gets_an_error_and_the_peer_does_not(start: Serve, number: int) -> None:
     """From another host with the same port, and from another port of the same host."""
     served = start({"file": numbered(1000)}, ports="ephemeral")
     peer = served.peer()
@@ -164,7 +164,7 @@ def test_d9_stranger_to_the_single_port_is_ignored(start: Serve, number: int) ->
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
-def test_d10_reply_leaves_from_the_address_that_was_asked(serve: Serve, wire: MemoryWire | SocketWire) -> None:
+def test_d10_reply_leaves_from_the_requested_address(serve: Serve, wire: MemoryWire | SocketWire) -> None:
     served = serve({"file": numbered(1000)})
     served.address = (wire.address(2), served.address[1])
     peer = served.peer()

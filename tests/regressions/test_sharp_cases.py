@@ -348,7 +348,7 @@ def test_case_20_capitals(serve: Serve) -> None:
     assert peer.download("file", "NetASCII") == FILE[:64].replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
 
 
-def test_case_21_the_oack_holds_what_was_asked_for(serve: Serve) -> None:
+def test_case_21_the_oack_holds_the_requested_options(serve: Serve) -> None:
     served = serve({"file": FILE})
     assert served.peer().ask("file", blksize=100) == [tftp.OptionAck((("blksize", "100"),))]
     assert served.peer().ask("file", windowsize=2) == [tftp.OptionAck((("windowsize", "2"),))]

@@ -99,7 +99,7 @@ def test_a_script_is_taken_as_it_is() -> None:
         (b'{"ipxe-script": "shell"}', 'must be a string that begins with "#!ipxe"'),
     ],
 )
-def test_what_is_wrong_is_said(body: bytes, said: str) -> None:
+def test_mistakes_are_reported(body: bytes, said: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 the message is what matters
         boot_answer(body, API)
     assert said in str(caught.value)

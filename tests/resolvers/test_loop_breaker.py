@@ -80,7 +80,7 @@ def whole_boot(machine: Machine, *files: str, stays: float = POST) -> bytes | No
 # Loops
 
 
-def test_ipxe_that_asks_for_its_script_again_and_again(site: Guarded) -> None:
+def test_ipxe_that_requests_its_script_again_and_again(site: Guarded) -> None:
     """A chain loop: no firmware between, a second each."""
     machine = Machine(site)
     assert machine.boots(BIOS_ROM) == b"iPXE"
@@ -217,7 +217,7 @@ def test_size_probes_are_no_files(site: Guarded) -> None:
     assert site.said(LoopBroken) == []
 
 
-def test_progress_begins_the_count_anew(site: Guarded) -> None:
+def test_progress_restarts_the_count(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(4):
         whole_boot(machine, "vmlinuz")

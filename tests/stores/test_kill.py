@@ -66,7 +66,7 @@ def kept(path: Path) -> dict[str, Lease]:
     return found
 
 
-def test_no_address_is_given_twice_and_no_lease_that_a_client_was_told_of_is_lost(
+def test_no_address_is_given_twice_and_no_acknowledged_lease_is_lost(
     processes: ForkServerContext, tmp_path: Path
 ) -> None:
     chance = random.Random(8)

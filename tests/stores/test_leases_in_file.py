@@ -89,7 +89,7 @@ def test_each_write_is_synced(path: Path) -> None:
     file.close()
 
 
-def test_nobody_else_opens_it_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_process_opens_it_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statefile, "LOCK_TIMEOUT", 0)
     file = StateFile.open(path)
     assert refused(path) == "another process uses it; is bootfw running already?"

@@ -201,7 +201,7 @@ def test_an_old_version_that_still_runs_is_not_robbed(state: Path, monkeypatch: 
     assert content(configured(state)) == EVERYTHING
 
 
-def test_without_old_files_nothing_is_said(tmp_path: Path) -> None:
+def test_without_old_files_nothing_is_logged(tmp_path: Path) -> None:
     with capturedLogs() as logs:
         assert content(configured(tmp_path)) == ({}, [], {})
     assert logs == []

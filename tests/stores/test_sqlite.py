@@ -47,9 +47,7 @@ def test_what_waits_becomes_durable_together(store: sqlite.SqliteStore, reactor:
     closed(store, reactor)
 
 
-def test_those_who_wait_hear_of_a_fault_and_the_next_is_as_good_as_any(
-    store: sqlite.SqliteStore, reactor: Callbacks
-) -> None:
+def test_pending_writes_get_a_fault_and_the_next_write_works(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     failed: list[Failure] = []
@@ -101,7 +99,7 @@ def test_it_raises_where_it_is_misused(store: sqlite.SqliteStore, reactor: Callb
     closed(store, reactor)
 
 
-def test_what_comes_too_late_is_told_so(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_a_late_call_gets_an_error(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     closed(store, reactor)
     faults: list[Failure] = []
     store.commit(LEASES).addErrback(faults.append)

@@ -252,7 +252,7 @@ def test_requesting_nak_begins_again() -> None:
 # BOOT_SERVER
 
 
-def test_boot_server_timer_asks_again_then_gives_up() -> None:
+def test_boot_server_timer_retries_then_gives_up() -> None:
     machine = machine_in(State.BOOT_SERVER)
     machine.handle(Input.TIMER, None, 1.0)
     (out,) = machine.out

@@ -89,7 +89,7 @@ def test_ipxe_takes_the_file_of_a_proxy_at_once() -> None:
     assert (choice.source, choice.lease) == (BootSource("p.efi", "10.0.0.2"), PLAIN_FILE)
 
 
-def test_ipxe_asks_port_4011_of_a_proxy_without_a_file() -> None:
+def test_ipxe_requests_from_port_4011_of_a_proxy_without_a_file() -> None:
     choice = choose(IPXE, [PLAIN_FILE, PROXY_BINL])
     assert choice is not None
     assert (choice.source, choice.boot_server) == (BootSource("plain.efi", "10.0.0.1"), "10.0.0.2")

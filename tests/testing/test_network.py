@@ -88,7 +88,7 @@ def test_link_decides_how_often_and_when() -> None:
     assert (network.sent, network.delivered, network.lost) == (2, 2, 1)
 
 
-def test_nobody_listening_is_silence() -> None:
+def test_without_a_listener_a_datagram_is_lost() -> None:
     network, one, _ = pair()
     one.send(b"x", ("10.0.0.2", 9))
     one.send(b"x", ("10.9.9.9", 9))
@@ -188,7 +188,7 @@ def test_ephemeral_ports_differ() -> None:
     assert ports == [32768, 32770, 32771]
 
 
-def test_connected_port_hears_its_peer_only() -> None:
+def test_connected_port_receives_from_its_peer_only() -> None:
     network, one, two = pair()
     stranger = FakePeer(network.host("10.0.0.3"))
     one._port.connect(*two.address)

@@ -109,7 +109,7 @@ def test_block_numbers_wrap() -> None:
     assert played.network.result_of(played.client.download("file"), 600).data == data
 
 
-def test_lost_datagrams_are_asked_for_again() -> None:
+def test_lost_datagrams_are_requested_again() -> None:
     data = bytes(5000)
     played = Played(blocks(data, 512))
     count = iter(range(1000))
@@ -160,7 +160,7 @@ def test_pauses_are_deaf_and_silent() -> None:
     assert [at for at, _ in played.asked] == pytest.approx([0.001, 4.783, 44.785, 44.787])
 
 
-def test_only_the_address_that_was_asked_is_heard() -> None:
+def test_only_the_requested_address_counts() -> None:
     played = Played(lambda packet: [])
     other = FakePeer(played.network.host("10.0.0.2"), 69)
     done = played.client.download("file")

@@ -165,7 +165,7 @@ def test_case_09_one_late_block_costs_one_window_and_no_more(client: type[Firmwa
     assert reading.session.retransmitted < windowsize
 
 
-def test_case_09_block_lost_twice_is_told_again_by_edk2() -> None:
+def test_case_09_block_lost_twice_is_reported_again_by_edk2() -> None:
     agreed = Agreed(8, 8, acknowledged=OACK)
     lost: list[bytes] = []
 
@@ -377,7 +377,7 @@ def test_case_20_capitals() -> None:
     assert wire.option_ack(agreed.acknowledged) == b"\0\6BLKSIZE\x00600\0"
 
 
-def test_case_21_only_what_was_asked() -> None:
+def test_case_21_only_requested_options() -> None:
     agreed = negotiate([("blksize", "600")], write=False, mode=Mode.OCTET, size=20, limits=Limits(1468, 64))
     reading = Reading(numbered(20), agreed)
     assert reading.take() == [OptionAck((("blksize", "600"),))]
@@ -440,7 +440,7 @@ def test_grub_is_helped_over_each_loss_though_it_has_no_timer() -> None:
     assert reading.session.outcome is Outcome.COMPLETE
 
 
-def test_waits_are_asked_for_in_order() -> None:
+def test_waits_are_computed_in_order() -> None:
     asked: list[int] = []
 
     class Noting(Waits):

@@ -16,7 +16,7 @@ def agree(
     return negotiate(options, write=write, mode=mode, size=size, limits=LIMITS)
 
 
-def test_nothing_asked_nothing_answered() -> None:
+def test_no_requested_options_give_no_oack() -> None:
     assert agree() == Agreed()
 
 
@@ -51,7 +51,7 @@ def test_nothing_asked_nothing_answered() -> None:
         ((("blksize", "1428"),), Agreed(1428, acknowledged=(("blksize", "1428"),))),
     ],
 )
-def test_what_real_clients_ask(options: tuple[tuple[str, str], ...], agreed: Agreed) -> None:
+def test_the_requests_of_real_clients(options: tuple[tuple[str, str], ...], agreed: Agreed) -> None:
     assert agree(*options) == agreed
 
 

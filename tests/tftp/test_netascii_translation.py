@@ -76,7 +76,7 @@ def test_reading_elsewhere_is_our_mistake() -> None:
         reading.need(0, 8)
 
 
-def test_a_shorter_last_block_can_be_asked_for_again() -> None:
+def test_a_shorter_last_block_can_be_read_again() -> None:
     reading = NetasciiReading()
     reading.need(0, 8)
     assert reading.feed(b"a\n") == b"a\r\n"

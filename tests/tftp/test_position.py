@@ -45,7 +45,7 @@ def test_nothing_is_sent_before_the_timer_is_due() -> None:
     assert now.ack(2) == [block(3)]
 
 
-def test_the_wait_does_not_begin_anew() -> None:
+def test_the_wait_does_not_restart() -> None:
     """It is 6 s where a packet got lost several times in a row."""
     before = reading()
     before.ack(1, at=0.1)

@@ -272,7 +272,7 @@ GUESSES: dict[str, Callable[[int, int, Random], int]] = {
 @pytest.mark.parametrize("guess", GUESSES)
 @pytest.mark.parametrize("windowsize", [2, 4, 8, 16, 64])
 @pytest.mark.parametrize("apart", [0.0001, 0.01, 0.7])
-def test_who_guesses_gets_little_more_than_without_windows(guess: str, windowsize: int, apart: float) -> None:
+def test_a_guessing_peer_gets_little_more_than_without_windows(guess: str, windowsize: int, apart: float) -> None:
     """That is one block for each ACK, and whatever the timer may repeat."""
     blocks = acks = 0
     for seed in range(20):
@@ -322,7 +322,7 @@ def test_a_link_that_loses_and_reorders_makes_no_storm(client: type[Firmware], w
         assert firmware.content == CONTENT
 
 
-def test_an_ack_of_what_was_not_sent_begins_the_proof_anew() -> None:
+def test_an_ack_of_an_unsent_block_restarts_the_proof() -> None:
     mine = reading(4)
     mine.ack(0, at=0.01)
     mine.ack(1, at=0.02)
@@ -377,7 +377,7 @@ def test_a_window_that_the_ratio_allows_is_sent_whole() -> None:
     assert [packet.block for packet in mine.ack(0, at=0.01) if isinstance(packet, Data)] == [1, 2, 3, 4]
 
 
-def test_who_was_wrong_is_sent_single_blocks_for_longer_each_time() -> None:
+def test_a_wrong_peer_is_sent_single_blocks_for_longer_each_time() -> None:
     below: list[int] = []
     proof = Proof(64, 1412, 0, lambda most: below.append(most) or most - 1)  # type: ignore[func-returns-value]
     waits = []

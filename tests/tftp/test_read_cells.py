@@ -461,7 +461,7 @@ def test_awaiting_ack_ack_within_the_window_goes_back_for_a_peer_that_does_not_r
     assert [packet.block for packet in reading.ack(3) if isinstance(packet, Data)] == [4, 5, 6, 7]
 
 
-def test_fetching_ack_while_the_new_end_is_read_begins_anew() -> None:
+def test_fetching_ack_while_the_new_end_is_read_fetches_again() -> None:
     reading = echoing()
     reading.lazy = True
     reading.ack(3)
@@ -566,7 +566,7 @@ def test_awaiting_ack_tick_sends_the_window_again_and_then_gives_up() -> None:
     assert reading.session.detail == "no ACK after block 0"
 
 
-def test_awaiting_ack_tick_begins_anew_after_progress() -> None:
+def test_awaiting_ack_tick_restarts_after_progress() -> None:
     reading = awaiting()
     reading.tick()
     reading.ack(1)

@@ -87,7 +87,7 @@ def test_negotiating_data_of_another_number_is_ignored(number: int) -> None:
     assert writing.session.state is State.NEGOTIATING
 
 
-def test_negotiating_data_behind_a_lost_block_1_asks_for_it_once() -> None:
+def test_negotiating_data_behind_a_lost_block_1_requests_it_once() -> None:
     writing = negotiating(windowsize=4)
     assert [writing.data(number, BLOCK[2]) for number in (3, 2, 4)] == [[Ack(0)], [], []]
     assert writing.session.state is State.RECEIVING
@@ -328,7 +328,7 @@ def test_storing_data_beyond_the_window_is_not_kept() -> None:
     assert writing.session.state is State.RECEIVING
 
 
-def test_storing_data_behind_a_gap_is_told_when_all_is_stored() -> None:
+def test_storing_data_behind_a_gap_is_reported_when_all_is_stored() -> None:
     writing = storing(windowsize=8)
     assert [writing.data(number, BLOCK[2]) for number in (2, 4, 5)] == [[], [], []]
     assert writing.store() == []
@@ -336,7 +336,7 @@ def test_storing_data_behind_a_gap_is_told_when_all_is_stored() -> None:
     assert writing.data(4, BLOCK[2]) == [], "it has been told"
 
 
-def test_storing_data_that_came_too_early_is_asked_for_when_all_is_stored() -> None:
+def test_storing_data_that_came_too_early_is_requested_when_all_is_stored() -> None:
     writing = storing(windowsize=8)
     assert [writing.data(number, BLOCK[2]) for number in (3, 2)] == [[], []]
     assert writing.store() == []

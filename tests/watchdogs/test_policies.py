@@ -44,7 +44,7 @@ def test_it_is_a_policy(name: str) -> None:
         verifyObject(IWatchdog, policy.begin(agreed))
 
 
-def test_fixed_is_1_3_7_when_nothing_is_said() -> None:
+def test_fixed_is_1_3_7_by_default() -> None:
     assert waits(made("fixed")) == [1, 3, 7]
 
 
@@ -61,11 +61,11 @@ def test_hpa_is_six_times_a_second() -> None:
     assert waits(made("hpa"), Agreed(timeout=5)) == [5] * 6
 
 
-def test_exponential_when_nothing_is_said() -> None:
+def test_exponential_by_default() -> None:
     assert waits(made("exponential")) == [1, 2, 4, 8, 8, 8, 8, 8, 8, 5]
 
 
-def test_exponential_gives_up_exactly_when_told() -> None:
+def test_exponential_gives_up_exactly_at_the_configured_time() -> None:
     assert waits(made("exponential", first_seconds=0.5, factor=3, max_seconds=4, give_up_after_seconds=10)) == [
         0.5,
         1.5,
@@ -110,7 +110,7 @@ def test_adaptive_learns_by_rfc_6298() -> None:
     assert adaptive(0.2, 0.4).wait(1) == pytest.approx(0.225 + 4 * 0.125)
 
 
-def test_adaptive_need_not_be_told_of_what_changes_little() -> None:
+def test_adaptive_ignores_round_trips_that_change_little() -> None:
     at_the_floor = adaptive(0.0002, 0.0003)
     assert (at_the_floor.unremarkable_from, at_the_floor.unremarkable) == (0, 0.01)
     slow = adaptive(0.2)
@@ -120,7 +120,7 @@ def test_adaptive_need_not_be_told_of_what_changes_little() -> None:
 
 
 @given(st.lists(st.floats(0.0001, 4.0), min_size=1, max_size=30), st.data())
-def test_adaptive_without_what_it_need_not_be_told_waits_not_much_otherwise(samples: list[float], data: Any) -> None:
+def test_adaptive_waits_hardly_differ_without_ignored_round_trips(samples: list[float], data: Any) -> None:
     watchdog = adaptive(*samples)
     before = watchdog.wait(1)
     watchdog.progressed(data.draw(st.floats(watchdog.unremarkable_from, watchdog.unremarkable)))

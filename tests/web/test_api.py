@@ -370,7 +370,7 @@ def test_the_status_and_the_throughput_are_sent_each_second(pages: Pages) -> Non
     assert [name for name, _ in events(wire)] == ["status", "throughput"] * 2
 
 
-def test_a_client_that_was_too_slow_is_told_to_load_again(pages: Pages) -> None:
+def test_a_client_that_was_too_slow_has_to_load_again(pages: Pages) -> None:
     wire = pages.send("GET", "/api/events")
     assert wire.producer is not None
     wire.producer.pauseProducing()

@@ -45,7 +45,7 @@ def test_a_message_is_its_bytes() -> None:
     assert parse(SOLICIT_DATA) == (SOLICIT, ())
 
 
-def test_relays_are_told_the_last_one_first() -> None:
+def test_relays_are_returned_with_the_last_one_first() -> None:
     relays = (Relay(1, "::", "fe80::2", ((18, b"far"),)), Relay(0, "fd77::1", "fe80::3", ((37, b"\0\0\0\x09id"),)))
     data = pack(SOLICIT, relays, MessageType.RELAY_FORWARD)
 

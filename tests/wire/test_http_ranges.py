@@ -140,7 +140,7 @@ def test_a_range_is_what_a_slice_is(size: int, first: int, last: int) -> None:
 
 
 @given(st.datetimes(datetime.datetime(1970, 1, 1), datetime.datetime(2200, 1, 1)))
-def test_a_date_that_was_told_is_understood(moment: datetime.datetime) -> None:
+def test_a_date_that_was_sent_is_understood(moment: datetime.datetime) -> None:
     seconds = int(moment.replace(tzinfo=datetime.UTC).timestamp())
     told = http_date(seconds)
     assert failed_precondition(asked(If_Modified_Since=told), Validators("", seconds)) == 304

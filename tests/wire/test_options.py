@@ -164,7 +164,7 @@ def test_uuid_round_trip(value: uuid.UUID) -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=255), max_size=5))
-def test_well_formed_user_classes_are_told_apart(classes: list[bytes]) -> None:
+def test_well_formed_user_classes_are_separated(classes: list[bytes]) -> None:
     raw = b"".join(bytes((len(one),)) + one for one in classes)
 
     assert options.user_classes(raw) == tuple(classes)
