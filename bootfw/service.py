@@ -505,8 +505,8 @@ class BootService(MultiService):
             self._retiring.cancel()
             self._retiring = None
 
-    def _sharing(self, kind: str) -> Callable[..., None]:
-        return (lambda *values: None) if self._broadcast is None else partial(self._broadcast, kind)
+    def _sharing(self, kind: str) -> Callable[..., None] | None:
+        return None if self._broadcast is None else partial(self._broadcast, kind)
 
     def add_workers(self, workers: Workers) -> None:
         """Have *workers* serve the files. They start and stop with this service, and share what it learns."""

@@ -137,7 +137,7 @@ class DirectoryBackend:
         return None if self._threads is None else self._mounts.on_the_way_to(self.root, name, ignore_case)
 
     def _open(self, name: bytes, ignore_case: bool) -> FileReader:
-        with as_transfer_errors():
+        with as_transfer_errors:
             root = os.open(self.root, _DIRECTORY)
             try:
                 found = self._find(root, name, ignore_case)
@@ -170,7 +170,7 @@ class DirectoryBackend:
         return os.fsdecode(os.path.join(os.fsencode(self.root), name))
 
     def _create(self, name: bytes, request: Any, reactor: Any) -> Upload:
-        with as_transfer_errors():
+        with as_transfer_errors:
             root = os.open(self.root, _DIRECTORY)
             try:
                 return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), reactor)

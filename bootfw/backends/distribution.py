@@ -150,7 +150,7 @@ class DistributionBackend:
         """The first path of *name* that exists."""
         for place in _places(name):
             try:
-                with as_transfer_errors():
+                with as_transfer_errors:
                     return self._opened(place)
             except FileMissing:
                 continue

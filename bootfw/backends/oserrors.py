@@ -40,13 +40,8 @@ def _detail(error: OSError) -> str:
     return f"{os.fsdecode(error.filename)}: {error.strerror} for uid {os.geteuid()}"
 
 
-_context = _TransferErrors()
+as_transfer_errors = _TransferErrors()
+"""Turns an OSError about the request into a TransferError, as a context manager.
 
-
-def as_transfer_errors() -> _TransferErrors:
-    """A context manager that turns an OSError about the request into a TransferError.
-
-    One object without state serves all: requests for missing files are frequent, and contextlib's context managers cost
-    more.
-    """
-    return _context
+It has no state, so it is one object for all: requests for missing files are frequent, and contextlib's cost more.
+"""

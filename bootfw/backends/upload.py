@@ -66,7 +66,7 @@ class Upload:
     def write(self, offset: int, data: bytes) -> None:
         """See IWriter."""
         left = memoryview(data)
-        with as_transfer_errors():
+        with as_transfer_errors:
             while left:
                 written = os.pwrite(self._file, left, offset)
                 left, offset = left[written:], offset + written
@@ -97,7 +97,7 @@ class Upload:
 
     def _finish(self) -> None:
         try:
-            with as_transfer_errors():
+            with as_transfer_errors:
                 self._store()
         except BaseException:
             self._forget()

@@ -20,13 +20,13 @@ class Clients:
 
     :param hardware_address: returns the MAC of a peer on a directly connected network, lower-case with colons, or ""
         if it is not known. None: it is never known.
-    :param broadcast: sends a client to the on_message() of the other processes of this server.
+    :param broadcast: sends a client to the on_message() of the other processes of this server; None: there are none.
     """
 
     def __init__(
         self,
         hardware_address: Callable[[Address], str] | None = None,
-        broadcast: Callable[[Client], None] = lambda client: None,
+        broadcast: Callable[[Client], None] | None = None,
     ) -> None:
         self._hardware_address = hardware_address
         self._broadcast = broadcast
@@ -60,7 +60,8 @@ class Clients:
             if client.architecture == "unknown":
                 client = evolve(client, architecture=before.architecture)
         self.on_message(client)
-        self._broadcast(client)
+        if self._broadcast is not None:
+            self._broadcast(client)
 
     def on_message(self, client: Client) -> None:
         """Store a client that this process or another one has learned of. Without an address it keeps its old one."""

@@ -24,12 +24,10 @@ class GeneratedFiles:
     """Stores the content that resolvers returned with a boot file. A new file replaces one of the same name.
 
     :param limit: bytes of all files together.
-    :param broadcast: sends a file to the on_message() of the other processes of this server.
+    :param broadcast: sends a file to the on_message() of the other processes of this server; None: there are none.
     """
 
-    def __init__(
-        self, limit: int = MAX_SIZE, broadcast: Callable[[str, bytes], None] = lambda name, content: None
-    ) -> None:
+    def __init__(self, limit: int = MAX_SIZE, broadcast: Callable[[str, bytes], None] | None = None) -> None:
         self._limit = limit
         self._broadcast = broadcast
         self._files: OrderedDict[str, bytes] = OrderedDict()
@@ -48,7 +46,8 @@ class GeneratedFiles:
         if _cost(path, content) > self._limit:
             raise ValueError(f'the content of "{name}" has {len(content)} bytes; there is room for {self._limit}')
         self.on_message(path, content)
-        self._broadcast(path, content)
+        if self._broadcast is not None:
+            self._broadcast(path, content)
 
     def on_message(self, path: str, content: bytes) -> None:
         """Store a file that this process or another one has generated."""

@@ -112,7 +112,8 @@ class ResolverChain:
         name, resolver = self.resolvers[number]
         try:
             answer: Any = resolver.resolve(request)
-            deferred = as_deferred(answer)
+            # Most return the file itself.
+            deferred = None if type(answer) is BootFile else as_deferred(answer)
         except Exception as error:
             answer, deferred = Failure(error), None
         now = self.reactor.seconds()

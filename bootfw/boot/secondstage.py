@@ -82,11 +82,12 @@ class SecondStageFinder:
     """Remembers the last boot program of each client, by the client's address.
 
     :param seconds: the clock.
-    :param broadcast: sends (client, program) to the on_message() of the other processes of this server.
+    :param broadcast: sends (client, program) to the on_message() of the other processes of this server; None: there are
+        none.
     """
 
     seconds: Callable[[], float]
-    broadcast: Callable[[str, BootProgram], None] = lambda client, program: None
+    broadcast: Callable[[str, BootProgram], None] | None = None
     _known: "OrderedDict[str, BootProgram]" = field(factory=OrderedDict, init=False)
 
     def __len__(self) -> int:
@@ -113,7 +114,8 @@ class SecondStageFinder:
         # Only a shim requests these files, so it is one whatever its own file is called.
         if not program.shim and path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
             program.shim = True
-            self.broadcast(client, program)
+            if self.broadcast is not None:
+                self.broadcast(client, program)
         return program
 
     def remember(self, client: str, path: str, backend: int) -> None:
@@ -126,7 +128,8 @@ class SecondStageFinder:
         now = self.seconds()
         program = BootProgram(path, backend, _SHIM.search(path) is not None, now, now)
         self.on_message(client, program)
-        self.broadcast(client, program)
+        if self.broadcast is not None:
+            self.broadcast(client, program)
 
     def on_message(self, client: str, program: BootProgram) -> None:
         """Store a program that a client has loaded from this process or from another one."""

@@ -70,8 +70,8 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
     :param is_ipxe_program: whether a file of that name is iPXE itself.
     """
     try:
-        name = expand(file.name, request)
-        # Most files have neither of these, which are for PXELINUX.
+        # Most names have no placeholder, and most files have no name but one: the others are for PXELINUX.
+        name = expand(file.name, request) if "{" in file.name else file.name
         configfile = file.configfile and expand(file.configfile, request)
         pathprefix = file.pathprefix and expand(file.pathprefix, request)
     except BootRefused as refused:
@@ -79,7 +79,7 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
     for what, value in (("configfile", configfile), ("pathprefix", pathprefix)):
         if value and (len(text_bytes(value)) > NAME_MAX or "\0" in value):
             return Unsuitable(f"its {what} has a NUL, or more than {NAME_MAX} bytes")
-    size = len(text_bytes(name))
+    size = len(name) if name.isascii() else len(text_bytes(name))
     if not size or size > NAME_MAX or "\0" in name:
         return Unsuitable(f"the name of the boot file has {size} bytes or a NUL; there is room for 1 to {NAME_MAX}")
     if file.server is not None and not _is_address(file.server, request.family):

@@ -70,6 +70,7 @@ def classify(
     server: str = "",
     own_urls: tuple[str, str] = ("", ""),
     interface: str = "",
+    mac: str | None = None,
 ) -> BootRequest | NotOurs:
     """What *message* requests of a proxy, or of a server.
 
@@ -80,6 +81,7 @@ def classify(
         don't work with a proxy.
     :param server: our address on the link that it arrived on.
     :param own_urls: of our HTTP and HTTPS servers as this client reaches them; see BootRequest.
+    :param mac: the client's; None: it is not known yet.
     :raise WireError: it is no request at all, or its relay address can't be that of a relay.
     """
     if message.op != BOOTREQUEST:
@@ -96,10 +98,15 @@ def classify(
         return NotOurs("BOOTP, which knows no proxy")
     elif kind is not dhcp4.MessageType.DISCOVER:
         return NotOurs("")
-    options, giaddr, mac = message.options, message.giaddr, message.mac
+    options, giaddr = message.options, message.giaddr
+    if mac is None:
+        mac = message.mac
     agent: Mapping[int, bytes] = {}
     if giaddr != dhcp4.UNSPECIFIED:
-        _check_relay(giaddr, server)
+        first = int(giaddr.partition(".")[0])
+        # A reply to these would go to ourselves (also loopback) or to everybody (multicast and above).
+        if giaddr == server or first == 127 or first >= 224:
+            raise WireError(f"{giaddr} can't be a relay")
         # Only a relay can be trusted with this option (RFC 3046 section 2.1).
         agent = relay_agent(options.get(Option.RELAY_AGENT_INFORMATION, b""))
     traits = _traits4(
@@ -257,13 +264,6 @@ def _not_booted(persona: Persona | None, vendor_class: str, clients: str, option
 
 
 # DHCPv4
-
-
-def _check_relay(giaddr: str, server: str) -> None:
-    first = int(giaddr.partition(".")[0])
-    # A reply to these would go to ourselves (also loopback) or to everybody (multicast and above).
-    if giaddr == server or first == 127 or first >= 224:
-        raise WireError(f"{giaddr} can't be a relay")
 
 
 def _boot_item(raw: bytes) -> int | None:

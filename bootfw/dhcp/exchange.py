@@ -26,9 +26,9 @@ _ACTIVE = LeaseState.ACTIVE
 
 Result = Answer | NoReply
 
-Admit = Callable[[Message, Arrival, float, int], bool]
-"""Whether an unknown client is given an address: called with the time in seconds, and with how many addresses of the
-network are free, about."""
+Admit = Callable[[Message, Arrival, float, Callable[[], int]], bool]
+"""Whether an unknown client is given an address: called with the time in seconds, and with what counts the addresses of
+the network that are free, about."""
 
 
 @define(eq=False)
@@ -55,31 +55,23 @@ class Exchange:
     subnet: Subnet
     override: str
     """The server identifier (option 54) that the relay wants; "" when it is our address."""
+    reservation: Reservation | None
+    """The client's."""
 
     def discover(self) -> Result:
         """INIT: an offer, which is kept for the client for a while."""
-        offers = self.book.choice
-        reservation = offers.reservation(self.client)
-        binding = self._address(reservation, self._requested())
+        binding = self._address(self._requested())
         if isinstance(binding, NoReply):
             return binding
-        offers.offer(binding, self.client, self.now)
-        doubtful = self._doubts(binding, reservation)
-        if binding.subnet.rapid_commit and _RAPID_COMMIT in self.message.options and not doubtful:
-            answer = self._acked(binding, reservation)
+        self.book.choice.offer(binding, self.client, self.now)
+        subnet, has_lease = binding.subnet, self._has(binding)
+        doubtful = self._doubts(binding, has_lease)
+        if subnet.rapid_commit and _RAPID_COMMIT in self.message.options and not doubtful:
+            answer = self._acked(binding)
             answer.options = {**answer.options, _RAPID_COMMIT: b""}
             return answer
-        server = self._server(binding.subnet)
-        return Answer(
-            _OFFER,
-            server,
-            self.override or server,
-            binding.address,
-            self._options(self._subnet_options(binding.subnet), reservation),
-            new=not self._has(binding),
-            probe=doubtful,
-            reservation=reservation,
-        )
+        configured = subnet.firmware_options if is_firmware(self.message) else subnet.system_options
+        return self._answer(_OFFER, subnet, configured, binding.address, (), not has_lease, doubtful)
 
     def request(self) -> Result:
         """SELECTING, INIT-REBOOT, RENEWING or REBINDING: distinguished as RFC 2131 section 4.3.2 has it."""
@@ -96,7 +88,7 @@ class Exchange:
             wanted = number_of(message.ciaddr)
         if wanted is None:
             # It can only mean what we have for it: the option may be broken.
-            due = self.book.preferred(self.client, self.book.choice.reservation(self.client), None, self.now)
+            due = self.book.preferred(self.client, self.reservation, None, self.now)
             if due is None:
                 return NoReply(NoReplyReason.MALFORMED, "a REQUEST that names no address")
             wanted = due.number
@@ -124,37 +116,34 @@ class Exchange:
 
     def inform(self) -> Result:
         """Everything but an address (RFC 2131 section 4.3.5)."""
-        reservation = self.book.choice.reservation(self.client)
-        options = self._options(self.subnet.reply_options, reservation)
-        server = self._server(self.subnet)
-        return Answer(_ACK, server, self.override or server, options=options, reservation=reservation)
+        return self._answer(_ACK, self.subnet, self.subnet.reply_options)
 
     def bootp(self) -> Result:
         """BOOTP: an address for ever (RFC 1534 section 2), and no state but that."""
-        reservation = self.book.choice.reservation(self.client)
+        reservation = self.reservation
         if not self.subnet.bootp and not (reservation and reservation.address):
             return NoReply(NoReplyReason.UNRESERVED)
-        binding = self._address(reservation, None)
+        binding = self._address(None)
         if isinstance(binding, NoReply):
             return binding
         if not self.subnet.bootp and reservation and binding.address != reservation.address:
             return NoReply(NoReplyReason.UNRESERVED, f"{reservation.address} is in use")
         new = not self._has(binding)
         commit = self.book.grant(binding, self._lease(binding, NEVER, "bootp"))
-        options = self._options(binding.subnet.reply_options, reservation)
-        server = self._server(binding.subnet)
-        return Answer(None, server, "", binding.address, options, commit, new, reservation=reservation)
+        return self._answer(None, binding.subnet, binding.subnet.reply_options, binding.address, commit, new)
 
     # Decisions
 
-    def _address(self, reservation: Reservation | None, wanted: int | None) -> Binding[Subnet] | NoReply:
-        book, client, now = self.book, self.client, self.now
+    def _address(self, wanted: int | None) -> Binding[Subnet] | NoReply:
+        book, client, reservation, now = self.book, self.client, self.reservation, self.now
         if reservation is None and not book.serves_unknown:
             return NoReply(NoReplyReason.UNKNOWN_CLIENT, book.name)
         known = reservation is not None or book.choice.knows(client)
-        if not known and not self.rules.admit(self.message, self.arrival, now, book.free()):
+        if not known and not self.rules.admit(self.message, self.arrival, now, book.free):
             return NoReply(NoReplyReason.LIMITED, book.name)
-        found = book.choose(client, reservation, wanted, self.subnet, now)
+        # A client that is not known and requests no address has none that it should have rather than others.
+        found = book.preferred(client, reservation, wanted, now) if known or wanted is not None else None
+        found = found or book.any_free(client, reservation, self.subnet, now)
         return found or NoReply(NoReplyReason.EXHAUSTED, book.name)
 
     def _judged(self, wanted: int, ours: bool) -> Result:
@@ -162,10 +151,9 @@ class Exchange:
 
         :param ours: the client takes us for the server that gave it the address.
         """
-        book, client, now = self.book, self.client, self.now
+        book, client, reservation, now = self.book, self.client, self.reservation, self.now
         key = client.key
         binding = book.find(wanted)
-        reservation = book.choice.reservation(client)
         authority = ours or self.rules.authoritative
         if binding is None:
             address = text_of(wanted, 4)
@@ -191,16 +179,16 @@ class Exchange:
             if not authority:
                 return NoReply(NoReplyReason.UNKNOWN, address)
             known = reservation is not None or book.choice.knows(client)
-            if not known and not self.rules.admit(self.message, self.arrival, now, book.free()):
+            if not known and not self.rules.admit(self.message, self.arrival, now, book.free):
                 return NoReply(NoReplyReason.LIMITED, book.name)
-        return self._acked(binding, reservation)
+        return self._acked(binding)
 
     def _should_move(self, binding: Binding[Subnet], reservation: Reservation) -> bool:
         """The address that is reserved for the client is another one than *binding*, and is free."""
         reserved = self.book.reserved.get(reservation.address)
         return reserved is not None and reserved is not binding and reserved.free_for(self.client.key, self.now)
 
-    def _acked(self, binding: Binding[Subnet], reservation: Reservation | None) -> Answer:
+    def _acked(self, binding: Binding[Subnet]) -> Answer:
         now, subnet = self.now, binding.subnet
         if is_firmware(self.message):
             kind, expires, configured = "firmware", now + subnet.firmware_lease_seconds, subnet.firmware_options
@@ -212,24 +200,32 @@ class Exchange:
             # The lease of the system goes on while its machine restarts.
             kind, expires = lease.kind, lease.expires
         commit = self.book.grant(binding, self._lease(binding, expires, kind))
-        options = self._options(configured, reservation)
-        server = self._server(subnet)
-        return Answer(
-            _ACK,
-            server,
-            self.override or server,
-            binding.address,
-            options,
-            commit,
-            new,
-            reservation=reservation,
-        )
+        return self._answer(_ACK, subnet, configured, binding.address, commit, new)
 
     def _nak(self, why: str) -> Answer:
         server = self._server(self.subnet)
         return Answer(MessageType.NAK, server, self.override or server, message=why)
 
     # Parts
+
+    def _answer(
+        self,
+        kind: MessageType | None,
+        subnet: Subnet,
+        configured: Mapping[int, bytes],
+        address: str = "",
+        commit: tuple[Lease, ...] = (),
+        new: bool = False,
+        probe: bool = False,
+    ) -> Answer:
+        """The answer to a client of *subnet*, with the options that are *configured* there, and those of classes and of
+        its reservation."""
+        arrival, reservation = self.arrival, self.reservation
+        server = self._server(subnet) if arrival.addresses else arrival.server
+        if self.rules.classes or reservation is not None:
+            configured = self._overridden(configured)
+        identifier = "" if kind is None else self.override or server
+        return Answer(kind, server, identifier, address, configured, commit, new, probe, reservation)
 
     def _server(self, subnet: Subnet) -> str:
         """Our address for the client: of several on its wire the one that is in its subnet."""
@@ -255,10 +251,9 @@ class Exchange:
             client_id, uuid, hostname, kind,
         )  # fmt: skip
 
-    def _options(self, configured: Mapping[int, bytes], reservation: Reservation | None) -> Mapping[int, bytes]:
+    def _overridden(self, configured: Mapping[int, bytes]) -> Mapping[int, bytes]:
         """*configured*, overridden by the options of classes, and these by those of the reservation."""
-        if not self.rules.classes and reservation is None:
-            return configured
+        reservation = self.reservation
         options = dict(configured)
         for host_class in self.rules.classes:
             if host_class.has(self.message):
@@ -268,9 +263,6 @@ class Exchange:
                 options[Option.HOST_NAME] = codec.text_bytes(reservation.hostname)
             options.update(reservation.options)
         return options
-
-    def _subnet_options(self, subnet: Subnet) -> Mapping[int, bytes]:
-        return subnet.firmware_options if is_firmware(self.message) else subnet.system_options
 
     def _has(self, binding: Binding[Subnet]) -> bool:
         """The address is leased to the client, or was and is not leased to another since."""
@@ -282,7 +274,7 @@ class Exchange:
         lease = binding.lease
         return lease is not None and self._has(binding) and lease.expires > self.now
 
-    def _doubts(self, binding: Binding[Subnet], reservation: Reservation | None) -> bool:
+    def _doubts(self, binding: Binding[Subnet], has_lease: bool) -> bool:
         """Whether to probe the address before it is offered (conflict detection).
 
         On our wire the reply to a probe shows whose it is. Behind a relay it does not, and the client itself may reply:
@@ -291,12 +283,17 @@ class Exchange:
         last, or is reserved for it, would take that address away from it, with what depends on it: a root by NFS or
         iSCSI. So behind a relay only addresses that are new to the client are probed; ISC dhcpd does the same with
         reserved ones.
+
+        :param has_lease: of _has().
         """
-        if binding.probed or self._uses(binding) or self.book.choice.passes_on(binding, self.client, reservation):
+        lease, reservation = binding.lease, self.reservation
+        if binding.probed or (has_lease and lease is not None and lease.expires > self.now):
+            return False
+        if reservation is not None and self.book.choice.passes_on(binding, self.client, reservation):
             return False
         if self.message.giaddr == UNSPECIFIED:
             return True
-        return not self._has(binding) and (reservation is None or reservation.address != binding.address)
+        return not has_lease and (reservation is None or reservation.address != binding.address)
 
     def _requested(self) -> int | None:
         """Option 50. One that is sent twice has eight bytes (RFC 3396), and means its first address."""

@@ -200,18 +200,22 @@ class LeaseBook(Generic[S, C]):
         now: float,
         besides: Collection[int] = (),
     ) -> Binding[S] | None:
-        """The address for *client*; None: there is none left. See preferred().
+        """The address for *client*; None: there is none left. See preferred() and any_free()."""
+        return self.preferred(client, reservation, wanted, now, besides) or self.any_free(
+            client, reservation, subnet, now, besides
+        )
+
+    def any_free(
+        self, client: Any, reservation: Reservation | None, subnet: S, now: float, besides: Collection[int] = ()
+    ) -> Binding[S] | None:
+        """The address for *client*, for which any will do; None: there is none left.
 
         An address in quarantine is chosen before a client gets none.
 
         :param subnet: where the client is.
         """
         known = reservation is not None
-        return (
-            self.preferred(client, reservation, wanted, now, besides)
-            or self.choice.next(client, known, subnet, now, besides)
-            or self._quarantined(known, now, besides)
-        )
+        return self.choice.next(client, known, subnet, now, besides) or self._quarantined(known, now, besides)
 
     def free(self) -> int:
         """How many addresses of the pools are free; one whose lease has just expired may not be counted."""

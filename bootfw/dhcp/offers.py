@@ -25,8 +25,6 @@ class Offers:
     def reservation(self, client: Client) -> Reservation | None:
         """What is reserved for *client*, by what identifies it: first its hardware address."""
         hosts = self._book.hosts
-        if not hosts:
-            return None
         return (
             hosts.get(("mac", client.mac))
             or hosts.get(("client-id", client.client_id))

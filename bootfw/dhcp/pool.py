@@ -134,8 +134,23 @@ class Pool(Generic[S]):
         return self.unleased(besides) or self.longest_free(now, besides)
 
     def unleased(self, besides: Collection[int] = ()) -> Binding[S] | None:
-        """An address that was never leased."""
-        return (self._unleased and self._first(self._unleased, besides)) or self._unknown(besides)
+        """An address that was never leased. Its Binding may be a new one, which is not entered in the lease book."""
+        found = self._first(self._unleased, besides) if self._unleased else None
+        if found is not None:
+            return found
+        bindings = self._bindings
+        while (number := self._next) is not None:
+            if number not in bindings:
+                address = inet_ntop(self._family, number.to_bytes(self._length, "big"))
+                if address not in self._own:
+                    binding = Binding(number, address, self.subnet, self)
+                    if number not in besides:
+                        return binding
+                    # It may be left over in the end, so it goes first among those for the next client.
+                    bindings[number] = binding
+                    self._line_up(binding, 0.0)
+            self._next = next(self._numbers, None)
+        return None
 
     def longest_free(self, now: float, besides: Collection[int] = ()) -> Binding[S] | None:
         """The address whose lease ended first, if one has ended."""
@@ -183,20 +198,4 @@ class Pool(Generic[S]):
                 index += 1
             else:
                 return binding
-        return None
-
-    def _unknown(self, besides: Collection[int]) -> Binding[S] | None:
-        """A new Binding for the first address that the lease book does not know. It is not entered in the book."""
-        bindings = self._bindings
-        while (number := self._next) is not None:
-            if number not in bindings:
-                address = inet_ntop(self._family, number.to_bytes(self._length, "big"))
-                if address not in self._own:
-                    binding = Binding(number, address, self.subnet, self)
-                    if number not in besides:
-                        return binding
-                    # It may be left over in the end, so it goes first among those for the next client.
-                    bindings[number] = binding
-                    self._line_up(binding, 0.0)
-            self._next = next(self._numbers, None)
         return None

@@ -14,6 +14,9 @@ from bootfw.wire.pxe import BootServers, DiscoveryControl, MenuItem, MenuPrompt,
 # In a reply to firmware these speak of booting. What an operator has for other devices there stops ROMs for minutes.
 _OF_BOOTING = frozenset((Option.VENDOR_SPECIFIC, Option.VENDOR_CLASS_IDENTIFIER, Option.BOOTFILE_NAME))
 
+# An attribute of an enum costs as much as three look-ups in a dictionary, and these run for every reply.
+_CLIENT_ID, _RELAY_AGENT = Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION
+
 _NO_PERSONA = Persona("", OfferStyle.FILE)
 
 # iPXE then takes our file at once; else it waits two seconds for a proxy (src/net/udp/dhcp.c).
@@ -55,12 +58,11 @@ def proxy_reply(
             options[Option.VENDOR_SPECIFIC] = vendor_options
     if file is not None:
         options |= _file_options(file, server, persona)
-        options[Option.BOOTFILE_NAME] = name + b"\0"  # see _boot_options()
-    options |= _echoed(message)
-    fit(options, message, reply_size(message) if size is None else size)
+        options[Option.BOOTFILE_NAME] = name + b"\0"  # see server_reply()
     return _reply(
         message,
         options,
+        size,
         # A client without an address can only be reached by broadcast; a relay uses this flag too.
         flags=message.flags | (BROADCAST_FLAG if offer else 0),
         ciaddr=UNSPECIFIED if offer else message.ciaddr,
@@ -91,32 +93,39 @@ def server_reply(
     if answer.kind is not None:
         options[Option.MESSAGE_TYPE] = bytes((answer.kind,))
         options[Option.SERVER_IDENTIFIER] = codec.address_bytes(answer.identifier)
-    options |= _echoed(message)
     if answer.kind is MessageType.NAK:
         options[Option.MESSAGE] = codec.text_bytes(answer.message)
-        fit(options, message, reply_size(message) if size is None else size)
         # Else a relay sends it to an address that the client does not have (RFC 2131 section 4.3.2).
-        return _reply(message, options, flags=message.flags | BROADCAST_FLAG)
+        return _reply(message, options, size, flags=message.flags | BROADCAST_FLAG)
     configured: Mapping[int, bytes] = answer.options
     file, name = choice if isinstance(choice, BootFile) else None, b""
     if request is not None:
         if request.uuid is not None:
             options[Option.CLIENT_MACHINE_IDENTIFIER] = message.options[Option.CLIENT_MACHINE_IDENTIFIER]
-        if choice is not None and not request.may_be_system:
+        if choice is not None and not request.may_be_system and not _OF_BOOTING.isdisjoint(configured):
             configured = {code: value for code, value in configured.items() if code not in _OF_BOOTING}
         if isinstance(choice, BootMenu):
             options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
             options[Option.VENDOR_SPECIFIC] = _menu(choice, answer.server)
         if file is not None:
             name = codec.text_bytes(file.name)
-            options |= _boot_options(request, name, persona)
+            # The NUL is for old ROMs, and for EDK2, which would write it over the byte that follows the option.
+            options[Option.BOOTFILE_NAME] = name + b"\0"
+            # Without option 60 every firmware takes the file of a reply that has an address; with it, but without option
+            # 43, EDK2 sends a request to port 4011 instead (UefiPxeBcDxe/PxeBcDhcp4.c). HTTP boot wants it.
+            if request.http:
+                options[Option.VENDOR_CLASS_IDENTIFIER] = b"HTTPClient"
+            elif vendor_options := _OPTION_43[persona.option_43]:
+                options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
+                options[Option.VENDOR_SPECIFIC] = vendor_options
             options |= _file_options(file, answer.server, persona)
         if request.ipxe and choice is not None and not request.http:
             options[Option.IPXE_ENCAPSULATED] = _NO_PROXY
-    fit(options, message, reply_size(message) if size is None else size, configured)
     return _reply(
         message,
         options,
+        size,
+        configured,
         flags=message.flags,
         ciaddr=UNSPECIFIED if answer.kind is MessageType.OFFER else message.ciaddr,
         yiaddr=answer.address or UNSPECIFIED,
@@ -132,6 +141,8 @@ def server_reply(
 def _reply(
     message: Message,
     options: dict[int, bytes],
+    size: int | None,
+    configured: Mapping[int, bytes] | None = None,
     *,
     flags: int,
     ciaddr: str = UNSPECIFIED,
@@ -139,6 +150,13 @@ def _reply(
     siaddr: str = UNSPECIFIED,
     name: bytes = b"",
 ) -> Message:
+    """The reply with *options*, with what it repeats of its request, and with those that are *configured* and fit."""
+    requested = message.options
+    if _CLIENT_ID in requested:  # RFC 6842
+        options[_CLIENT_ID] = requested[_CLIENT_ID]
+    if _RELAY_AGENT in requested and message.giaddr != UNSPECIFIED:  # RFC 3046 section 2.2
+        options[_RELAY_AGENT] = requested[_RELAY_AGENT]
+    fit(options, message, reply_size(message) if size is None else size, configured)
     return Message(
         op=BOOTREPLY,
         htype=message.htype,
@@ -154,15 +172,6 @@ def _reply(
         file=name if len(name) <= FILE_MAX else b"",
         options=options,
     )
-
-
-def _echoed(message: Message) -> dict[int, bytes]:
-    """What a reply repeats of its request: option 61 (RFC 6842), and of a relay option 82 (RFC 3046 section 2.2)."""
-    options: dict[int, bytes] = {}
-    for code in (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION):
-        if code in message.options and (code != Option.RELAY_AGENT_INFORMATION or message.giaddr != UNSPECIFIED):
-            options[code] = message.options[code]
-    return options
 
 
 def _file_options(file: BootFile, server: str, persona: Persona) -> dict[int, bytes]:
@@ -184,24 +193,6 @@ def _file_options(file: BootFile, server: str, persona: Persona) -> dict[int, by
         options[Option.PXELINUX_PATH_PREFIX] = codec.text_bytes(file.pathprefix)
     if file.reboot_seconds is not None:
         options[Option.PXELINUX_REBOOT_TIME] = codec.uint32_bytes(file.reboot_seconds)
-    return options
-
-
-def _boot_options(request: BootRequest, name: bytes, persona: Persona) -> dict[int, bytes]:
-    """What makes a client that has its address from us load *name*.
-
-    Without option 60 every firmware takes the file of a reply that has an address; with it, but without option 43,
-    EDK2 sends a request to port 4011 instead (UefiPxeBcDxe/PxeBcDhcp4.c). HTTP boot wants it.
-    """
-    # The NUL is for old ROMs, and for EDK2, which would write it over the byte that follows the option.
-    options: dict[int, bytes] = {Option.BOOTFILE_NAME: name + b"\0"}
-    if request.http:
-        options[Option.VENDOR_CLASS_IDENTIFIER] = b"HTTPClient"
-        return options
-    vendor_options = _OPTION_43[persona.option_43]
-    if vendor_options:
-        options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
-        options[Option.VENDOR_SPECIFIC] = vendor_options
     return options
 
 

@@ -1,6 +1,7 @@
 """The DHCPv4 server without its sockets and its store: which client gets which address."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
 from bootfw.dhcp.exchange import Admit, Exchange, Result, Rules
@@ -29,7 +30,7 @@ _IDENTIFIER_OVERRIDE, _LINK_SELECTION = RelaySuboption.SERVER_IDENTIFIER_OVERRID
 _NO_AGENT: Mapping[int, bytes] = {}
 
 
-def _admit_all(message: Message, arrival: Arrival, now: float, free: int) -> bool:
+def _admit_all(message: Message, arrival: Arrival, now: float, free: Callable[[], int]) -> bool:
     return True
 
 
@@ -64,6 +65,7 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
         self._rules = Rules(authoritative, tuple(classes), admit, self.own)
         self._here: dict[tuple[str, tuple[str, ...]], tuple[LeaseBook[Subnet, Offers], Subnet] | None] = {}
         """Where clients are, by the address of ours that a message came to and those that it may have come to."""
+        self._place_of_relay = lru_cache(1024)(self.place_of)
         for reservation in reservations:
             self.reserve(reservation)
         for lease in leases:
@@ -77,7 +79,9 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
         answer = _ANSWERS.get(message.options.get(_MESSAGE_TYPE))
         if message.op != BOOTREQUEST or answer is None:
             return NoReply(NoReplyReason.NOT_FOR_SERVER)
-        agent = _agent(message) if message.giaddr != UNSPECIFIED else _NO_AGENT
+        # Without a relay the client may have written option 82 (RFC 3046 section 2.1).
+        raw = message.options.get(_AGENT) if message.giaddr != UNSPECIFIED else None
+        agent = _NO_AGENT if raw is None else codec.relay_agent(raw)
         client = identify(message, agent, self._by_client_id)
         if client is None:
             return NoReply(NoReplyReason.MALFORMED, "neither a hardware address nor a client identifier")
@@ -89,7 +93,9 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
             self.own.update(arrival.addresses)
         override = agent.get(_IDENTIFIER_OVERRIDE, b"") if agent else b""  # RFC 5107
         identifier = codec.address(override) if len(override) == 4 else ""
-        return answer(Exchange(self._rules, message, arrival, now, client, *place, identifier))
+        book, subnet = place
+        reservation = book.choice.reservation(client) if book.hosts else None
+        return answer(Exchange(self._rules, message, arrival, now, client, book, subnet, identifier, reservation))
 
     def probed(self, address: str, in_use: bool, now: float) -> tuple[Lease, ...]:
         """Take the result of conflict detection for an address whose answer had ``probe`` set.
@@ -127,7 +133,7 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
             link = agent.get(_LINK_SELECTION, b"")  # RFC 3527
             if len(link) == 4:
                 relay = codec.address(link)
-            return self.relays.get(relay) or self.place_of(relay)
+            return self.relays.get(relay) or self._place_of_relay(relay)
         if arrival.unicast and message.ciaddr != UNSPECIFIED:
             # It renews through routers, which tell nothing: its address does (RFC 2131 section 4.3.2).
             place = self.place_of(message.ciaddr)
@@ -139,9 +145,3 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
             found = filter(None, map(self.place_of, (arrival.server, *arrival.addresses)))
             here = self._here[ours] = next(found, None)
         return here
-
-
-def _agent(message: Message) -> Mapping[int, bytes]:
-    """Option 82; empty without a relay, since the client may have written it (RFC 3046 section 2.1)."""
-    raw = message.options.get(_AGENT)
-    return _NO_AGENT if raw is None else codec.relay_agent(raw)

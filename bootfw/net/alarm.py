@@ -28,14 +28,10 @@ class Watched(Protocol):
 Owner = TypeVar("Owner", bound=Watched)
 
 
-class _Entry(Generic[Owner]):
-    """An owner's entry in the heap. An entry without an owner is dead, and is dropped at the top of the heap."""
-
-    __slots__ = ("owner", "when")
-
-    def __init__(self, when: float, owner: Owner) -> None:
-        self.when = when
-        self.owner: Owner | None = owner
+_Entry = list[Any]
+"""[time, serial number, owner] in the heap. The number is unique, so owners are never compared. With None in the place
+of its owner it is dead, and is dropped at the top of the heap."""
+_WHEN, _NUMBER, _OWNER = 0, 1, 2
 
 
 class Alarm(Generic[Owner]):
@@ -51,9 +47,8 @@ class Alarm(Generic[Owner]):
     def __init__(self, clock: Any, ring: Callable[[Owner, float], float | None]) -> None:
         self._clock = clock
         self._ring = ring
-        self._heap: list[tuple[float, int, _Entry[Owner]]] = []
-        """(time, serial number, entry). The number is unique, so entries are never compared."""
-        self._entries: dict[Owner, _Entry[Owner]] = {}
+        self._heap: list[_Entry] = []
+        self._entries: dict[Owner, _Entry] = {}
         self._order = 0
         self._call: Any = None
         self._call_at = 0.0
@@ -66,10 +61,14 @@ class Alarm(Generic[Owner]):
             return
         entry = self._entries.get(owner)
         if entry is not None:
-            if entry.when <= deadline:
+            if entry[_WHEN] <= deadline:
                 return
-            entry.owner = None
-        self._push(owner, deadline)
+            entry[_OWNER] = None
+        self._order += 1
+        self._entries[owner] = entry = [deadline, self._order, owner]
+        heappush(self._heap, entry)
+        if len(self._heap) > 2 * len(self._entries) + _DEAD_TOLERATED:
+            self._sweep()
         if not self._ringing:
             self._arm()
 
@@ -78,7 +77,7 @@ class Alarm(Generic[Owner]):
         entry = self._entries.pop(owner, None)
         if entry is None:
             return
-        entry.owner = None
+        entry[_OWNER] = None
         if not self._entries:
             self.stop()
         elif len(self._heap) > 2 * len(self._entries) + _DEAD_TOLERATED:
@@ -92,15 +91,8 @@ class Alarm(Generic[Owner]):
             self._call.cancel()
             self._call = None
 
-    def _push(self, owner: Owner, when: float) -> None:
-        entry = self._entries[owner] = _Entry(when, owner)
-        self._order += 1
-        heappush(self._heap, (when, self._order, entry))
-        if len(self._heap) > 2 * len(self._entries) + _DEAD_TOLERATED:
-            self._sweep()
-
     def _sweep(self) -> None:
-        self._heap = [place for place in self._heap if place[2].owner is not None]
+        self._heap = [entry for entry in self._heap if entry[_OWNER] is not None]
         heapify(self._heap)
 
     def _arm(self) -> None:
@@ -108,7 +100,7 @@ class Alarm(Generic[Owner]):
         if not self._entries:
             self._heap.clear()
             return
-        when = self._heap[0][0]
+        when = self._heap[0][_WHEN]
         if self._call is not None and self._call_at <= when:
             return
         delay = max(0.0, when - self._clock.seconds())
@@ -124,15 +116,15 @@ class Alarm(Generic[Owner]):
         now = self._clock.seconds()
         try:
             for _ in range(_PER_WAKE_UP):
-                if not self._heap or self._heap[0][0] > now:
+                if not self._heap or self._heap[0][_WHEN] > now:
                     break
-                self._take(heappop(self._heap)[2], now)
+                self._take(heappop(self._heap), now)
         finally:
             self._ringing = False
             self._arm()
 
-    def _take(self, entry: _Entry[Owner], now: float) -> None:
-        owner = entry.owner
+    def _take(self, entry: _Entry, now: float) -> None:
+        owner: Owner | None = entry[_OWNER]
         if owner is None:
             return
         again = owner.deadline
@@ -142,9 +134,9 @@ class Alarm(Generic[Owner]):
             if again is None or owner in self._entries:
                 return
             self._entries[owner] = entry
-        entry.when = again
         self._order += 1
-        heappush(self._heap, (again, self._order, entry))
+        entry[_WHEN], entry[_NUMBER] = again, self._order
+        heappush(self._heap, entry)
 
     def _rung(self, owner: Owner, now: float) -> float | None:
         try:

@@ -50,7 +50,8 @@ class Personas:
     _of_dhcp: tuple[tuple[Rule, Persona], ...] = field(init=False, repr=False, eq=False)
     _plain: tuple[frozenset[int], ...] = field(init=False, repr=False, eq=False)
     """The options that a client has to request, for each rule that needs no option that identifies boot clients."""
-    _named: Mapping[str, Persona] = field(init=False, repr=False, eq=False)
+    by_name: Mapping[str, Persona] = field(init=False, repr=False, eq=False)
+    """The personas of DHCP clients."""
     _of_tftp: tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...] = field(init=False, repr=False, eq=False)
     _by_options: dict[Options, _Candidates] = field(factory=dict, init=False, repr=False, eq=False)
     """TFTP options as the client sent them -> the rules that they match. A cache."""
@@ -69,7 +70,7 @@ class Personas:
             for one in ([{code} for code in _BOOT_FILE_OPTIONS[4]] if rule.boot_file_requested else [frozenset[int]()])
         )
 
-    @_named.default
+    @by_name.default
     def _by_name(self) -> Mapping[str, Persona]:
         return {persona.name: persona for _, persona in self._of_dhcp}
 
@@ -123,10 +124,6 @@ class Personas:
         Most clients have none, and this is much quicker than match().
         """
         return bootp or any(map(frozenset(requested).issuperset, self._plain))
-
-    def named(self, name: str) -> Persona:
-        """The persona called *name*."""
-        return self._named[name]
 
     def quirks(
         self, request: TransferRequest, client_at: Callable[[Address], Client] | None = None

@@ -33,16 +33,11 @@ class StaticResolver:
     """For PXELINUX: the prefix of every path, with its slash (option 210)."""
     reboot_seconds: int | None = field(default=None, converter=seconds)
     """For PXELINUX: after how long without a kernel it restarts (option 211)."""
+    _boot_file: BootFile = field(init=False, repr=False, eq=False)
+    """All of these."""
 
-    def boot_files(self) -> list[ListedBootFile]:
-        """See IListableResolver."""
-        return [ListedBootFile(self._boot_file())]
-
-    def resolve(self, request: BootRequest) -> BootFile | None:
-        """See IBootFileResolver."""
-        return None if request.architecture == NETWORK_GEAR else self._boot_file()
-
-    def _boot_file(self) -> BootFile:
+    @_boot_file.default
+    def _answer(self) -> BootFile:
         return BootFile(
             self.file,
             self.server,
@@ -50,6 +45,14 @@ class StaticResolver:
             pathprefix=self.pathprefix,
             reboot_seconds=self.reboot_seconds,
         )
+
+    def boot_files(self) -> list[ListedBootFile]:
+        """See IListableResolver."""
+        return [ListedBootFile(self._boot_file)]
+
+    def resolve(self, request: BootRequest) -> BootFile | None:
+        """See IBootFileResolver."""
+        return None if request.architecture == NETWORK_GEAR else self._boot_file
 
 
 plugin = boot_plugin(IBootFileResolver, StaticResolver)

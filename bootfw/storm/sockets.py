@@ -155,8 +155,8 @@ class DatagramSocket:
     def receive(self) -> Iterator[tuple[str, tuple[str, int], bytes]]:
         """Yield (the machine's address, the sender, data) of what has come."""
         count = self._inbox.take(self._socket.fileno())
-        for slot in range(count):
-            data, peer, local = self._inbox.datagram(slot, self._peers, self._locals, UNKNOWN_VIA.destination)
+        unknown = UNKNOWN_VIA.destination
+        for data, peer, local in self._inbox.datagrams(range(count), self._peers, self._locals, unknown):
             yield local, (str(peer[0]), int(peer[1])), data
 
     def send(self, address: str, peer: tuple[str, int], data: bytes) -> None:

@@ -29,7 +29,7 @@ class AdaptiveWatchdog:
     """The retransmission timer of RFC 6298, in seconds."""
 
     _policy: "Adaptive"
-    _rto: float = field(init=False)
+    _rto: float
     _srtt: float | None = field(default=None, init=False)
     _rttvar: float = field(default=0.0, init=False)
     _attempt: int = field(default=1, init=False)
@@ -37,9 +37,6 @@ class AdaptiveWatchdog:
     """The previous round trip could not be measured."""
     unremarkable_from: float = field(default=0.0, init=False)
     unremarkable: float = field(default=0.0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._rto = self._policy.first_seconds
 
     def wait(self, attempt: int) -> float | None:
         """See IWatchdog."""
@@ -127,7 +124,7 @@ class Adaptive:
 
     def begin(self, agreed: Agreed) -> IWatchdog:
         """See IWatchdogPolicy."""
-        return AdaptiveWatchdog(self)
+        return AdaptiveWatchdog(self, self.first_seconds)
 
 
 plugin = boot_plugin(IWatchdogPolicy, Adaptive)

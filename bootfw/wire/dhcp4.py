@@ -163,11 +163,14 @@ def parse(data: bytes) -> Message:
         raise WireError(f"hlen {hlen}: a hardware address has {len(chaddr)} bytes at most")
     options: dict[int, bytes] = {}
     if cookie == _COOKIE:
-        options, overloaded = _read_options(data, file, sname)
-        if overloaded & _OVERLOADED_FILE:
-            file = b""
-        if overloaded & _OVERLOADED_SNAME:
-            sname = b""
+        _scan(data, _FRAME.size, options)
+        if _OVERLOAD in options:
+            file, sname = _scan_overloaded(options, file, sname)
+        kind = options.get(_MESSAGE_TYPE)
+        if kind is not None and kind not in _MESSAGE_TYPES:
+            options[_MESSAGE_TYPE] = kind = kind[:1]
+            if kind not in _MESSAGE_TYPES:
+                raise WireError(f"option 53 is {kind.hex() or 'empty'}, which is no message type")
     return Message(
         op=op,
         htype=htype,
@@ -188,24 +191,17 @@ def parse(data: bytes) -> Message:
     )
 
 
-def _read_options(data: bytes, file: bytes, sname: bytes) -> tuple[dict[int, bytes], int]:
-    """Every option, and the value of option 52: 0 when it is not there."""
-    found: dict[int, bytes] = {}
-    _scan(data, _FRAME.size, found)
-    overloaded = 0
-    if _OVERLOAD in found:
-        overloaded = _OVERLOADS.get(found.pop(_OVERLOAD)[:1], 0)
-        if overloaded & _OVERLOADED_FILE:  # file before sname: RFC 3396 section 5
-            _scan(file, 0, found)
-        if overloaded & _OVERLOADED_SNAME:
-            _scan(sname, 0, found)
-        found.pop(_OVERLOAD, None)  # option 52 inside sname or file has no meaning
-    kind = found.get(_MESSAGE_TYPE)
-    if kind is not None and kind not in _MESSAGE_TYPES:
-        found[_MESSAGE_TYPE] = kind = kind[:1]
-        if kind not in _MESSAGE_TYPES:
-            raise WireError(f"option 53 is {kind.hex() or 'empty'}, which is no message type")
-    return found, overloaded
+def _scan_overloaded(options: dict[int, bytes], file: bytes, sname: bytes) -> tuple[bytes, bytes]:
+    """Add what option 52 says is in the other fields. Returns *file* and *sname*, empty where they hold options."""
+    overloaded = _OVERLOADS.get(options.pop(_OVERLOAD)[:1], 0)
+    if overloaded & _OVERLOADED_FILE:  # file before sname: RFC 3396 section 5
+        _scan(file, 0, options)
+        file = b""
+    if overloaded & _OVERLOADED_SNAME:
+        _scan(sname, 0, options)
+        sname = b""
+    options.pop(_OVERLOAD, None)  # option 52 inside sname or file has no meaning
+    return file, sname
 
 
 def _scan(area: bytes, at: int, found: dict[int, bytes]) -> None:
@@ -251,7 +247,9 @@ def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
             message.secs,
             message.flags,
             _packed(message.ciaddr),
-            _packed(message.yiaddr),
+            inet_pton(
+                AF_INET, message.yiaddr
+            ),  # each client has another, which would drive the others out of the cache
             _packed(message.siaddr),
             _packed(message.giaddr),
             message.chaddr,

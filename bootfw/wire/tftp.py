@@ -120,7 +120,7 @@ def parse(data: bytes) -> Packet:
     if opcode == Opcode.ACK:
         # Bytes may follow: with "msftwindow" Windows sends five (wireshark, packet-tftp.c).
         return Ack(number)
-    return Error(number, _text(data[4:].partition(b"\0")[0]))
+    return Error(number, data[4:].partition(b"\0")[0].decode("utf-8", "surrogateescape"))
 
 
 def _parse_request(write: bool, body: bytes) -> Request:
@@ -129,26 +129,26 @@ def _parse_request(write: bool, body: bytes) -> Request:
     if len(fields) < 2:
         raise WireError("request without a mode")
     filename, mode, *rest = fields
-    return Request(write, _text(filename), _text(mode.lower()), _parse_options(rest))
+    return Request(write, filename, mode.lower(), _parse_options(rest))
 
 
-def _split(body: bytes) -> list[bytes]:
-    fields = body.split(b"\0")
+def _split(body: bytes) -> list[str]:
+    fields = body.decode("utf-8", "surrogateescape").split("\0")
     # The last NUL ends a field and begins none. Where it is missing, the field ends with the datagram.
     if not fields[-1]:
         fields.pop()
     return fields
 
 
-def _parse_options(fields: list[bytes]) -> Options:
-    seen: set[bytes] = set()
+def _parse_options(fields: list[str]) -> Options:
+    seen: set[str] = set()
     options: list[tuple[str, str]] = []
     # zip() drops a last name without value. Nameless options are padding behind the request.
     for name, value in zip(fields[::2], fields[1::2], strict=False):
         key = name.lower()
         if name and key not in seen:
             seen.add(key)
-            options.append((_text(name), _text(value)))
+            options.append((name, value))
     return tuple(options)
 
 
@@ -184,7 +184,3 @@ def _fields(texts: list[str]) -> bytes:
     if any("\0" in text for text in texts):
         raise ValueError("NUL within a field")
     return b"".join(text.encode("utf-8", "surrogateescape") + b"\0" for text in texts)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

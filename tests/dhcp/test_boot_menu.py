@@ -43,13 +43,13 @@ def fit(
 ) -> tuple[BootRequest, BootMenu | BootFile | Unsuitable]:
     request = classify(message, PERSONAS.match, boot_server=boot_server, addresses=not boot_server, server="10.77.0.9")
     assert isinstance(request, BootRequest)
-    return request, adapt_menu(menu, request, PERSONAS.named(request.persona), PERSONAS.is_ipxe_program)
+    return request, adapt_menu(menu, request, PERSONAS.by_name[request.persona], PERSONAS.is_ipxe_program)
 
 
 def offered(message: Message) -> Message:
     request, menu = fit(message)
     assert isinstance(menu, BootMenu)
-    return over_the_wire(message, proxy_reply(message, request, menu, PERSONAS.named(request.persona)))
+    return over_the_wire(message, proxy_reply(message, request, menu, PERSONAS.by_name[request.persona]))
 
 
 def assigned(message: Message) -> Message:
@@ -59,7 +59,7 @@ def assigned(message: Message) -> Message:
     )
     assert isinstance(answer, Answer)
     return over_the_wire(
-        message, server_reply(message, answer, request, of_type(BootMenu, menu), PERSONAS.named(request.persona))
+        message, server_reply(message, answer, request, of_type(BootMenu, menu), PERSONAS.by_name[request.persona])
     )
 
 
@@ -86,7 +86,7 @@ def test_the_boot_server_names_the_file_of_the_picked_item() -> None:
     message = picks(0x8001)
     request, file = fit(message, boot_server=True)
     ack = over_the_wire(
-        message, proxy_reply(message, request, of_type(BootFile, file), PERSONAS.named(request.persona))
+        message, proxy_reply(message, request, of_type(BootFile, file), PERSONAS.by_name[request.persona])
     )
 
     assert (ack.file, ack.options[67], ack.options[210]) == (b"pxelinux.0", b"pxelinux.0\0", b"debian/")
@@ -100,7 +100,7 @@ def test_an_item_may_be_served_by_another() -> None:
 
     assert isinstance(file, BootFile)
     assert (file.name, file.server) == (f"{firmware.UUID}/boot.0", "10.77.0.7")
-    assert proxy_reply(picks(0x8002), request, file, PERSONAS.named("pxe-bios")).siaddr == "10.77.0.7"
+    assert proxy_reply(picks(0x8002), request, file, PERSONAS.by_name["pxe-bios"]).siaddr == "10.77.0.7"
 
 
 @pytest.mark.parametrize("item", [0, 0x8000, 0x8003, 1])
@@ -180,13 +180,13 @@ def test_a_proxy_and_a_server_send_the_options_of_pxelinux() -> None:
     menu = BootMenu((BootMenuItem("x", FILE),))
     message = picks(0x8000)
     request, file = fit(message, boot_server=True, menu=menu)
-    answers = [proxy_reply(message, request, of_type(BootFile, file), PERSONAS.named("pxe-bios"))]
+    answers = [proxy_reply(message, request, of_type(BootFile, file), PERSONAS.by_name["pxe-bios"])]
     message = firmware.BIOS_ROM.message()
     answer = AddressServer([Subnet(network="10.77.0.0/24", pool=["10.77.0.100"])]).handle(
         message, Arrival("10.77.0.9"), 1000.0
     )
     answers.append(
-        server_reply(message, of_type(Answer, answer), request, of_type(BootFile, file), PERSONAS.named("pxe-bios"))
+        server_reply(message, of_type(Answer, answer), request, of_type(BootFile, file), PERSONAS.by_name["pxe-bios"])
     )
 
     for each in answers:
@@ -199,7 +199,9 @@ def test_options_of_pxelinux_that_are_not_set_are_not_sent() -> None:
 
     assert (
         not {208, 209, 210, 211}
-        & proxy_reply(message, of_type(BootRequest, request), BootFile("x"), PERSONAS.named("pxe-bios")).options.keys()
+        & proxy_reply(
+            message, of_type(BootRequest, request), BootFile("x"), PERSONAS.by_name["pxe-bios"]
+        ).options.keys()
     )
 
 

@@ -67,7 +67,7 @@ def test_every_answer_is_sound(
     if isinstance(file, Unsuitable):
         return
     for told in (file, None):
-        answer = proxy_reply(message, request, told, PERSONAS.named(request.persona))
+        answer = proxy_reply(message, request, told, PERSONAS.by_name[request.persona])
         size = reply_size(message)
         data = pack(answer, 65536)
         if len(data) > size:

@@ -25,7 +25,7 @@ def answered(message: Message, file: BootFile | None = FILE, boot_server: bool =
     """The reply after a trip over the wire; scapy has seen the same fields."""
     request = classify(message, PERSONAS.match, boot_server=boot_server, server="10.0.0.1")
     assert isinstance(request, BootRequest)
-    answer = proxy_reply(message, request, file, PERSONAS.named(request.persona))
+    answer = proxy_reply(message, request, file, PERSONAS.by_name[request.persona])
     data = pack(answer, reply_size(message))
     assert parse(data) == answer
     seen_by_scapy(data, answer)
@@ -213,6 +213,6 @@ def test_an_offer_repeats_no_boot_item() -> None:
 def test_each_style_of_the_stock_personas_has_been_tried() -> None:
     clients = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, firmware.RASPBERRY_PI_3, firmware.RASPBERRY_PI_4]
     tried = {of_type(BootRequest, classify(c.message(), PERSONAS.match, addresses=True)).persona for c in clients}
-    ways = {(PERSONAS.named(name).offer, PERSONAS.named(name).option_43) for name in tried}
+    ways = {(PERSONAS.by_name[name].offer, PERSONAS.by_name[name].option_43) for name in tried}
 
     assert ways == {(rule.offer, rule.option_43) for rule in PERSONAS.rules if rule.offer is not None}

@@ -1,5 +1,6 @@
 """Who is the same client, and what is reserved for it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import firmware
@@ -7,7 +8,7 @@ import pytest
 from leasing import BEGIN, HERE, LEASE, NAK, OFFER, Machine, address, pool, server, subnet
 from narrowing import of_type, present
 
-from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
 from bootfw.dhcp.identity import identify, is_firmware
 from bootfw.dhcp.subnet import Host
 from bootfw.lease import Lease, LeaseState, Reservation
@@ -311,16 +312,14 @@ def test_a_client_that_declined_is_a_stranger_again() -> None:
 def test_admission_gets_the_source_of_the_request() -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def admit(*facts: Any) -> bool:
-        asked.append(facts)
+    def admit(message: Message, arrival: Arrival, now: float, free: Callable[[], int]) -> bool:
+        asked.append((message.mac, arrival, now, free()))
         return True
 
     dhcp = server(admit=admit)
     Machine(1, dhcp).boots()
 
-    ((message, arrival, now, free),) = asked
-
-    assert (message.mac, arrival, now, free) == ("02:00:00:00:00:01", HERE, BEGIN, 10)
+    assert asked == [("02:00:00:00:00:01", HERE, BEGIN, 10)]
 
 
 # Leases from before

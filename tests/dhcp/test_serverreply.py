@@ -36,7 +36,7 @@ def replied(
     assert isinstance(answer, Answer), answer
     found = classify(message, PERSONAS.match, addresses=True, server=SERVER)
     if isinstance(found, BootRequest):
-        reply = server_reply(message, answer, found, file, PERSONAS.named(found.persona))
+        reply = server_reply(message, answer, found, file, PERSONAS.by_name[found.persona])
     else:
         reply = server_reply(message, answer)
     data = pack(reply, reply_size(message))

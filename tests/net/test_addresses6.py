@@ -248,6 +248,9 @@ class Addressed(Interfaces):
 
     here: tuple[str, ...] = ()
 
+    def generation(self) -> None:
+        """They change without notice."""
+
     def addresses6(self, index: int) -> tuple[IPv6Address, ...]:
         return tuple(IPv6Address(address, 64, index) for address in self.here)
 

@@ -1,6 +1,7 @@
 """The limit on unknown clients."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -16,8 +17,8 @@ ELSEWHERE = Arrival("10.78.0.1")
 HUNDRED = pool(100)
 
 
-def asked(machine: Machine) -> tuple[Message, Arrival, float, int]:
-    return machine.message(1), machine.arrival, machine.now, 0
+def asked(machine: Machine) -> tuple[Message, Arrival, float, Callable[[], int]]:
+    return machine.message(1), machine.arrival, machine.now, lambda: 0
 
 
 def test_what_is_saved_up_in_a_second_may_come_at_once_and_no_more() -> None:
@@ -62,7 +63,7 @@ def test_without_a_relay_option_82_is_the_clients_own_invention() -> None:
 def flooded(free: int, giaddr: str = "0.0.0.0", agent: dict[int, bytes] | None = None) -> int:
     """How many of a thousand that come at once are admitted at a rate of 5."""
     admission, client = RateLimit(5), Machine(1, server(), agent or {}, giaddr=giaddr)
-    return sum(admission.admit(client.message(1), client.arrival, client.now, free) for _ in range(1000))
+    return sum(admission.admit(client.message(1), client.arrival, client.now, lambda: free) for _ in range(1000))
 
 
 @pytest.mark.parametrize(("free", "admitted"), [(0, 5), (20, 5), (24, 6), (400, 100), (4000, 1000)])
@@ -103,7 +104,7 @@ def test_places_that_are_long_gone_are_forgotten() -> None:
     admission = RateLimit(1)
     for number in range(5000):
         admission.admit(
-            Machine(number, server(), giaddr=f"10.77.{number // 250}.{number % 250}").message(1), HERE, BEGIN, 0
+            Machine(number, server(), giaddr=f"10.77.{number // 250}.{number % 250}").message(1), HERE, BEGIN, lambda: 0
         )
     assert len(admission._left) == 4096
 

@@ -261,4 +261,4 @@ def test_an_inbox_without_packet_info_says_unknown(sockets: list[socket.socket])
         sockets[0].sendto(b"x", sockets[1].getsockname())
         infos: Cache[bytes, str] = Cache(lambda info: IPV4.read_info(info).local)
         assert inbox.take(sockets[1].fileno()) == 1
-        assert inbox.datagram(0, peers, infos, "unknown") == (b"x", "peer", expected)
+        assert inbox.datagrams([0], peers, infos, "unknown") == [(b"x", "peer", expected)]

@@ -292,7 +292,7 @@ def test_a_request_for_a_boot_file_goes_with_other_conditions() -> None:
     assert personas.match(requested=b"\x0c\x43", mac="04:00:00:00:00:01") is None
     assert present(personas.match(requested=b"\x0c")).name == "others"
     assert [personas.may_be_plain(codes) for codes in (b"\x0c", b"\x43", b"\x0c\x42")] == [True, False, True]
-    assert (personas.named("board").may_be_system, personas.named("others").may_be_system) == (True, False)
+    assert (personas.by_name["board"].may_be_system, personas.by_name["others"].may_be_system) == (True, False)
 
 
 def test_of_ours_only_the_boot_rom_of_pi_3_takes_an_offer_for_a_lease() -> None:

@@ -134,7 +134,7 @@ class ArchiveBackend:
         return None if self._threads is None else self._mounts.on_the_way_to(self.file)
 
     def _version(self) -> Version:
-        with as_transfer_errors():
+        with as_transfer_errors:
             return version_of(os.stat(self.file))
 
     def _open(self, version: Version, inside: str, place: bytes | None) -> Any:
@@ -268,7 +268,7 @@ def _outcome(work: Callable[[], Any]) -> Any:
 
 def _value(outcome: Any) -> Any:
     if isinstance(outcome, Exception):
-        with as_transfer_errors():
+        with as_transfer_errors:
             raise outcome
     return outcome
 

@@ -1,6 +1,5 @@
 """DHCPv4 on a DHCPPort: datagrams, addresses, and boot requests."""
 
-from collections.abc import Hashable
 from typing import Any
 
 from twisted.internet.interfaces import ISystemHandle
@@ -63,16 +62,13 @@ class IPv4:
 
     def parse(self, data: bytes, peer: Address, via: Via | None, place: Place, services: DHCPServices) -> Query:
         """See Family."""
-        return Query(parse(data), peer, via, place)
+        message = parse(data)
+        hardware = message.chaddr
+        return Query(message, peer, via, place, (hardware, message.xid), (), hardware.hex(":"))
 
     def client(self, query: Query) -> str:
         """See Family."""
-        mac: str = query.message.mac
-        return mac
-
-    def key(self, query: Query) -> Hashable:
-        """See Family."""
-        return query.message.chaddr, query.message.xid
+        return query.mac
 
     def classify(
         self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False
@@ -86,13 +82,14 @@ class IPv4:
             server=server,
             own_urls=services.own_urls(server),
             interface=query.place.interface,
+            mac=query.mac,
         )
 
     def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Unsuitable:
         """See Family."""
         personas = services.personas
         if isinstance(answer, BootMenu):
-            return adapt_menu(answer, request, personas.named(request.persona), personas.is_ipxe_program)
+            return adapt_menu(answer, request, personas.by_name[request.persona], personas.is_ipxe_program)
         return adapt(answer, request, personas.is_ipxe_program)
 
     def no_address(self, place: Place) -> str:

@@ -1,6 +1,5 @@
 """DHCPv6 on a DHCPPort: datagrams, multicast groups, addresses, and boot requests."""
 
-from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
@@ -73,16 +72,12 @@ class IPv6:
             raise WireError("a server's answer to a relay")
         message, relays = parse(data)
         mac = hardware_of(message, relays, peer[0], partial(services.hardware_address, peer))
-        return Query(message, peer, via, place, relays, mac, len(data))
+        key = message.first(Option.CLIENT_ID), message.kind, message.xid
+        return Query(message, peer, via, place, key, relays, mac, len(data))
 
     def client(self, query: Query) -> str:
         """See Family."""
         return query.mac or (query.relays[-1].peer if query.relays else query.peer[0])
-
-    def key(self, query: Query) -> Hashable:
-        """See Family."""
-        message = query.message
-        return message.first(Option.CLIENT_ID), message.kind, message.xid
 
     def classify(
         self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False

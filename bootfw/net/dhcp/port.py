@@ -27,6 +27,9 @@ from bootfw.net.malformedcounter import MalformedCounter
 from bootfw.values import Address, BootRequest, Via
 from bootfw.wire.dhcp6 import Relay
 
+_PLACES = 256
+"""Places that are kept, at most: ways by which requests come."""
+
 
 @define(eq=False)
 class Place:
@@ -55,10 +58,12 @@ class Query:
     peer: Address
     via: Via | None
     place: Place
+    key: Hashable
+    """The same for the repetitions of one request."""
     relays: tuple[Relay, ...] = ()
     """IPv6: the relays that forwarded it."""
     mac: str = ""
-    """IPv6: the client's, see hardware_of()."""
+    """The client's; for IPv6 see hardware_of()."""
     size: int = 0
     """Bytes of the datagram."""
 
@@ -101,9 +106,6 @@ class Family(Protocol):
 
     def client(self, query: Query) -> str:
         """The client's name in events: its MAC address, or the best substitute."""
-
-    def key(self, query: Query) -> Hashable:
-        """A key that is equal for all repetitions of one request."""
 
     def classify(
         self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False
@@ -149,8 +151,11 @@ class DHCPPort(DatagramProtocol):
         self._number = 0
         """Number of the UDP port, for the flight recorder."""
         self._places: dict[Via | None, Place] = {}
-        """Places by arrival, for the present batch only: names and addresses of interfaces may change before the
-        next."""
+        """Places by arrival, as long as no interface and no address changes."""
+        self._generation: int | None = None
+        """That of the interfaces when ``_places`` was emptied last."""
+        self.after_batch: Callable[[], None] | None = None
+        """Called after each batch."""
 
     def startProtocol(self) -> None:
         """See DatagramProtocol.
@@ -196,9 +201,12 @@ class DHCPPort(DatagramProtocol):
         """See IBatchReceiver."""
         places, services, family = self._places, self.services, self.family
         interfaces, parse, handle = services.interfaces, family.parse, self.handle
-        places.clear()
         if self._drains:
             return
+        generation = interfaces.generation() if batch[0][2] is not None else None
+        if generation is None or generation != self._generation or len(places) >= _PLACES:
+            places.clear()
+            self._generation = generation
         now = self.seconds()
         keep = None if services.recorder is None else services.recorder.keep
         for data, peer, via in batch:
@@ -215,7 +223,8 @@ class DHCPPort(DatagramProtocol):
                 self.malformed.count(str(error), peer, now)
             except Exception:
                 self.log.failure("Failed on a datagram from {peer}; the others are not affected.", peer=peer)
-        self.flush()
+        if self.after_batch is not None:
+            self.after_batch()
 
     def handle(self, query: Query, now: float) -> None:
         """Answer or ignore a request.
@@ -223,9 +232,6 @@ class DHCPPort(DatagramProtocol):
         :raise WireError: it is malformed.
         """
         raise NotImplementedError
-
-    def flush(self) -> None:
-        """Called after each batch."""
 
     def resolve(
         self, query: Query, request: BootRequest, now: float, done: Callable[[Any, str], None], address: str = ""
@@ -240,7 +246,7 @@ class DHCPPort(DatagramProtocol):
             self.services.clients.remember(request, address)
         self.publish(RequestClassified(now, request))
         if request.server:
-            self._pending.resolve(self.family.key(query), request, done)
+            self._pending.resolve(query.key, request, done)
         else:
             done(None, self.family.no_address(query.place))
 

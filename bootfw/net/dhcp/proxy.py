@@ -38,14 +38,15 @@ class Proxy(DHCPPort):
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
-        request = self.family.classify(query, self.services, self.server_for(query), boot_server=self.boot_server)
+        server = self.server_for(query) if query.place.addresses else query.place.server
+        request = self.family.classify(query, self.services, server, boot_server=self.boot_server)
         if not isinstance(request, NotOurs):
             self.resolve(query, request, now, partial(self._resolved, query, request))
         elif request.reason:
             self.publish(RequestIgnored(now, self.family.client(query), request.reason))
 
     def server_for(self, query: Query) -> str:
-        """Our address for the sender of *query*; "" when there is none."""
+        """Our address for the sender of *query*, where there are several to choose from."""
         return query.place.server
 
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
@@ -74,8 +75,6 @@ class Proxy4(Proxy):
         client had or requests, otherwise that of the last client there.
         """
         place, message = query.place, query.message
-        if not place.addresses:
-            return place.server
         kind, wanted = message.options.get(Option.MESSAGE_TYPE), message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
         for known in (message.ciaddr, inet_ntoa(wanted) if len(wanted) == 4 else UNSPECIFIED):
             for ours in place.addresses if known != UNSPECIFIED else ():
@@ -89,7 +88,7 @@ class Proxy4(Proxy):
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
         """See Proxy."""
         message: Message = query.message
-        persona = self.services.personas.named(request.persona)
+        persona = self.services.personas.by_name[request.persona]
         # Refer a client to the boot server only if there is a file: the client then tries no other way to boot.
         redirected = persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server and isinstance(file, BootFile)
         choice = None if redirected else file

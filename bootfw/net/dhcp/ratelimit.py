@@ -1,7 +1,7 @@
 """Limits the rate of new clients, so that a flood of invented clients does not use up the pools."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from math import inf
 
 from bootfw.dhcp.answer import Arrival
@@ -31,17 +31,17 @@ class RateLimit:
         (the
 relay's option 82)."""
 
-    def admit(self, message: Message, arrival: Arrival, now: float, free: int) -> bool:
+    def admit(self, message: Message, arrival: Arrival, now: float, free: Callable[[], int]) -> bool:
         """Whether one more client may get an address. If so, it is counted.
 
-        :param free: free addresses of its network.
+        :param free: counts the free addresses of its network.
         """
         most = self._per_second
         if most == inf:
             return True
         circuit = message.options.get(_AGENT, b"") if message.giaddr != UNSPECIFIED else b""
         if not circuit:  # a relay or link as a whole; otherwise a single port of a switch
-            most = max(most, free / SHARE)
+            most = max(most, free() / SHARE)
         return self._take((arrival.server, message.giaddr, circuit), most, now)
 
     def admit6(self, wire: Hashable, now: float) -> bool:

@@ -68,6 +68,7 @@ class Server4(DHCPPort):
         super().__init__(services, family, family.service)
         self._addresses = addresses
         self._journal = journal
+        self.after_batch = journal.flush
         self._reply_cache = ReplyCache(subnet for book in addresses.books for subnet in book.subnets)
         self._probe = probe
         self._ping = ping
@@ -86,13 +87,9 @@ class Server4(DHCPPort):
         self._probing.clear()
         self._journal.forget()
 
-    def flush(self) -> None:
-        """See DHCPPort."""
-        self._journal.flush()
-
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
-        message, place = query.message, query.place
+        message, place, personas = query.message, query.place, self.services.personas
         if not place.server:
             reason = f"interface {place.interface or '(unknown)'} has no IPv4 address to answer from"
             self.publish(RequestIgnored(now, message.mac, reason))
@@ -118,11 +115,14 @@ class Server4(DHCPPort):
             self.publish(AddressRefused(now, _requested_address(message), message.mac))
         request = None if result.kind is _NAK else self._classified(query, result)
         if request is not None:
-            if result.kind is _OFFER and self._takes_offer(request, message):
+            if result.kind is _OFFER and personas.by_name[request.persona].takes_offer and is_firmware(message):
+                # The client uses the address without a REQUEST.
                 batch = self._leased(result, query, now)
-            if self._boots(request, message, result):
-                done = partial(self._answer_boot_client, result, query, batch, request)
-                self.resolve(query, request, now, done, result.address)
+            # An installed system that renews its lease boots nothing; it gets the boot file of the subnet's options.
+            if self.services.chain.resolvers and not (
+                request.may_be_system and (renews(message) or _BOOTFILE_NAME in result.options)
+            ):
+                self.resolve(query, request, now, partial(self._answer, result, query, batch, request), result.address)
                 return
         self._answer(result, query, batch)
 
@@ -130,22 +130,21 @@ class Server4(DHCPPort):
 
     def _starts_probe(self, answer: Answer, query: Query) -> bool:
         """Whether the OFFER has to wait until its address is probed."""
-        address, probe = answer.address, self._probe_for(query, answer.server)
-        if probe is None:
+        address, message, interface = answer.address, query.message, query.place.interface
+        probe: Callable[[str, Done], None]
+        if message.giaddr != UNSPECIFIED:
+            if self._ping is None:
+                return False
+            probe = self._ping.start
+        elif self._probe is None or not interface:
             return False
+        else:
+            probe = partial(self._probe.start, interface=interface, server=answer.server, client=message.chaddr)
         pending = address in self._probing
         self._probing[address] = query
         if not pending:
             probe(address, partial(self._probed, address))
         return True
-
-    def _probe_for(self, query: Query, server: str) -> Callable[[str, Done], None] | None:
-        message, interface = query.message, query.place.interface
-        if message.giaddr != UNSPECIFIED:
-            return None if self._ping is None else self._ping.start
-        if self._probe is None or not interface:
-            return None
-        return partial(self._probe.start, interface=interface, server=server, client=message.chaddr)
 
     def _probed(self, address: str, user: str | None) -> None:
         query = self._probing.pop(address, None)
@@ -186,17 +185,6 @@ class Server4(DHCPPort):
             return None
         return None if isinstance(found, NotOurs) or found.may_be_system else found
 
-    def _takes_offer(self, request: BootRequest, message: Message) -> bool:
-        """Whether the client uses the address of an OFFER without a REQUEST."""
-        return self.services.personas.named(request.persona).takes_offer and is_firmware(message)
-
-    def _boots(self, request: BootRequest, message: Message, answer: Answer) -> bool:
-        """Whether the resolvers choose a boot file for the client."""
-        if not self.services.chain.resolvers:
-            return False
-        # An installed system that renews its lease boots nothing; it gets the boot file of the subnet's options.
-        return not (request.may_be_system and (renews(message) or _BOOTFILE_NAME in answer.options))
-
     def _leased(self, offer: Answer, query: Query, now: float) -> Batch | None:
         """Lease the offered address at once, since this client sends no REQUEST; None: that is not possible."""
         selects: dict[int, bytes] = {
@@ -211,13 +199,6 @@ class Server4(DHCPPort):
 
     # Replies
 
-    def _answer_boot_client(
-        self, answer: Answer, query: Query, batch: Batch | None, request: BootRequest, file: BootChoice | None, why: str
-    ) -> None:
-        if file is None and why:
-            self.publish(FileWithheld(self.seconds(), request, why))
-        self._answer(answer, query, batch, request, file)
-
     def _answer(
         self,
         answer: Answer,
@@ -225,8 +206,16 @@ class Server4(DHCPPort):
         batch: Batch | None,
         request: BootRequest | None = None,
         file: BootChoice | None = None,
+        why: str = "",
     ) -> None:
+        """Reply.
+
+        :param request: what the client boots; None: nothing.
+        :param file: None: there is none for it, and *why* says the reason; "" is none to report.
+        """
         message = query.message
+        if why and file is None and request is not None:
+            self.publish(FileWithheld(self.seconds(), request, why))
         try:
             data = self._reply_cache.reply(message, answer) if request is None else None
             if data is None:
@@ -234,14 +223,14 @@ class Server4(DHCPPort):
                 if request is None:
                     made = server_reply(message, answer, size=size)
                 else:
-                    persona = self.services.personas.named(request.persona)
+                    persona = self.services.personas.by_name[request.persona]
                     made = server_reply(message, answer, request, file, persona, size)
                 data = pack(made, size)
         except ValueError as error:
             if request is None or file is None:
                 self.publish(RequestIgnored(self.seconds(), message.mac, f"no answer can be sent: {error}"))
             else:
-                self._answer_boot_client(answer, query, batch, request, None, f"the reply can't name it: {error}")
+                self._answer(answer, query, batch, request, None, f"the reply can't name it: {error}")
             return
         if batch is not None:
             batch.then(self._send_answer, data, answer, query, request, file)

@@ -32,6 +32,7 @@ class Server6(DHCPPort):
         super().__init__(services, family, family.service)
         self._addresses = addresses
         self._journal = journal
+        self.after_batch = journal.flush
         self._no_reply = NoReplyReports(services.publish, self.malformed)
 
     def use_addresses(self, addresses: AddressServer6) -> None:
@@ -42,10 +43,6 @@ class Server6(DHCPPort):
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
         super().close()
         self._journal.forget()
-
-    def flush(self) -> None:
-        """See DHCPPort."""
-        self._journal.flush()
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""

@@ -220,6 +220,13 @@ class Interfaces:
             present = {name: index_of(name) for name in self._names if index_of(name)}
         return (index for name, index in present.items() if not self._names or name in self._names)
 
+    def generation(self) -> int | None:
+        """A number that is another one after each change of an interface or address; None when that can't be known."""
+        try:
+            return self._kernel.refresh()
+        except OSError:
+            return None
+
     def name(self, index: int) -> str:
         """The present name of the interface; "": it is gone. Not cached: names change, and indexes are reused."""
         if not index:

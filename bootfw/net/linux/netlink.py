@@ -212,6 +212,7 @@ class Netlink:
         self._socket: NetlinkSocket | None = None
         self._refusal: OSError | None = None
         self._may_write = True
+        self._generation = 0
         self._links: Mapping[int, Link] | None = None
         self._addresses: Sequence[LinkAddress] | None = None
 
@@ -220,15 +221,28 @@ class Netlink:
         if self._socket is not None:
             self._socket.close()
         self._socket = self._links = self._addresses = None
+        self._generation += 1
+
+    def refresh(self) -> int:
+        """Drop the tables if one has changed.
+
+        :return: a number that is another one after each change.
+        :raise OSError: this process may not use netlink.
+        """
+        sock = self._socket or self._opened()
+        if sock.notified():
+            self._links = self._addresses = None
+            self._generation += 1
+        return self._generation
 
     def links(self) -> Mapping[int, Link]:
         """The interfaces by index; the same object until something changes.
 
         :raise OSError: this process may not use netlink.
         """
-        sock = self._current()
+        self.refresh()
         if self._links is None:
-            found = map(_link, sock.dump(_RTM_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
+            found = map(_link, self._opened().dump(_RTM_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
             self._links = {link.index: link for link in found}
         return self._links
 
@@ -237,9 +251,9 @@ class Netlink:
 
         :raise OSError: this process may not use netlink.
         """
-        sock = self._current()
+        self.refresh()
         if self._addresses is None:
-            found = map(_address, sock.dump(_RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
+            found = map(_address, self._opened().dump(_RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
             self._addresses = tuple(each for each in found if each.family in (socket.AF_INET, socket.AF_INET6))
         return self._addresses
 
@@ -311,13 +325,6 @@ class Netlink:
                     self._refusal = error
                 raise
         return self._socket
-
-    def _current(self) -> NetlinkSocket:
-        """The socket, after tables that have changed were dropped."""
-        sock = self._socket or self._opened()
-        if sock.notified():
-            self._links = self._addresses = None
-        return sock
 
     def _route(self, family: int, packed: bytes) -> int:
         """Index of the interface on whose link the address is; 0: there is no route, or a router is in between."""

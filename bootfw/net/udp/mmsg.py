@@ -179,23 +179,26 @@ class Inbox:
         raw = self._words[: count * _LARGEST_SLOT // 4 : _LARGEST_SLOT // 4].tobytes()
         return zip(range(count), keys, lengths, _LENGTHS[count].unpack(raw), strict=True)
 
-    def datagram(
-        self, i: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
-    ) -> tuple[bytes, Peer, Info]:
-        """Return the data, source and packet info of slot *i*.
+    def datagrams(
+        self, slots: Iterable[int], peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
+    ) -> list[tuple[bytes, Peer, Info]]:
+        """Return the data, source and packet info of each of *slots*.
 
         :param peers: maps a raw source sockaddr to what is returned as the source.
         :param infos: maps the payload of the control message; a datagram without one gets *unknown*.
         """
-        messages = self._messages
-        start = _NAME * i
-        peer = peers[bytes(messages.names[start : start + self._name_length])]
-        info = unknown
-        if messages.sizes[_SIZES * i + _CONTROL_LENGTH]:
-            start = _CONTROL * i
-            info = infos[bytes(messages.controls[start + _INFO : start + self._info_end])]
-        start = _LARGEST_SLOT * i
-        return bytes(messages.data[start : start + messages.ints[_INTS * i + _LENGTH]]), peer, info
+        messages, found = self._messages, []
+        for slot in slots:
+            start = _NAME * slot
+            peer = peers[bytes(messages.names[start : start + self._name_length])]
+            info = unknown
+            if messages.sizes[_SIZES * slot + _CONTROL_LENGTH]:
+                start = _CONTROL * slot
+                info = infos[bytes(messages.controls[start + _INFO : start + self._info_end])]
+            start = _LARGEST_SLOT * slot
+            data = bytes(messages.data[start : start + messages.ints[_INTS * slot + _LENGTH]])
+            found.append((data, peer, info))
+        return found
 
 
 def source_key(raw: bytes) -> bytes | int:

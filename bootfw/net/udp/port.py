@@ -290,7 +290,7 @@ class DatagramPort:
         try:
             left = range(count) if self.first_look is None else self.first_look.first_look(inbox, count)
             if left:
-                self._deliver([inbox.datagram(slot, self._peers, self._vias, UNKNOWN_VIA) for slot in left])
+                self._deliver(inbox.datagrams(left, self._peers, self._vias, UNKNOWN_VIA))
         finally:
             if count > 1:
                 self.sender.release()

@@ -98,7 +98,10 @@ class Sender:
 
     def send(self, data: Any, peer: Address, via: Via | None, segment: int = 0) -> None:
         """See IViaTransport.write_via."""
-        destination, controls = self.route(peer, via)
+        destination = self._destinations[peer]  # route(), inlined: this runs for each datagram
+        controls = _NOTHING
+        if via is not None:
+            controls = (self._wires if destination.needs_interface else self._sources)[via]
         if 0 < segment < len(data):
             self.send_run(memoryview(data), destination, controls, segment)
         elif self.collecting:
