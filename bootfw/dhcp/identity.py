@@ -70,7 +70,7 @@ def identify(message: dhcp4.Message, agent: Mapping[int, bytes], by_client_id: b
     else:
         return None
     machine = options.get(_MACHINE_ID, b"")
-    return Client(key, message.mac, client_id, machine, agent.get(_CIRCUIT_ID, b"") if agent else b"")
+    return Client(key, chaddr.hex(":"), client_id, machine, agent.get(_CIRCUIT_ID, b"") if agent else b"")
 
 
 def is_firmware(message: dhcp4.Message) -> bool:

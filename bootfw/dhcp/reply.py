@@ -111,8 +111,8 @@ def server_reply(
             name = codec.text_bytes(file.name)
             # The NUL is for old ROMs, and for EDK2, which would write it over the byte that follows the option.
             options[Option.BOOTFILE_NAME] = name + b"\0"
-            # Without option 60 every firmware takes the file of a reply that has an address; with it, but without option
-            # 43, EDK2 sends a request to port 4011 instead (UefiPxeBcDxe/PxeBcDhcp4.c). HTTP boot wants it.
+            # Without option 60 every firmware takes the file of a reply that has an address; with it, but without
+            # option 43, EDK2 sends a request to port 4011 instead (UefiPxeBcDxe/PxeBcDhcp4.c). HTTP boot wants it.
             if request.http:
                 options[Option.VENDOR_CLASS_IDENTIFIER] = b"HTTPClient"
             elif vendor_options := _OPTION_43[persona.option_43]:
