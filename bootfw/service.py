@@ -745,7 +745,7 @@ class BootService(MultiService):
             bound = wanted.state is SocketState.BOUND and (wanted.service, where) not in self._unbound
             note = self._urls.listening if bound else self._urls.lost
             note(wanted.service, where)
-            if self._sockets.follow_interfaces:
+            if self._sockets.follow_interfaces and self._share_url is not None:
                 self._share_url(wanted.service, where, bound)
 
     def _url_changed(self, service: str, where: ListenAddress, bound: bool) -> None:
