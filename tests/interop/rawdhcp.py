@@ -15,7 +15,7 @@ RELAY = "10.77.0.250"
 """The address of the host that the frames come from."""
 
 _COOKIE = b"\x63\x82\x53\x63"
-_QUIET_SECONDS = 1.0
+_QUIET_SECONDS = 3.0
 _HEADER = struct.Struct("!4BIHH4s4s4s4s")
 
 

@@ -179,7 +179,7 @@ def test_https(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     server = start(host, served, tmp_path, configuration, 67, 69, 4011)
     fetch = ("curl", "--silent", "--output", tmp_path / "got", "https://10.77.0.1:8443/snponly.efi")
     assert host.run(*fetch, seconds=30).exit_code == 60, "it does not trust the issuer"
-    server.wait_for(re.sub(r"https [\d.:]+ ", "", blocks("http.md", "")[1]).strip(), 10)
+    server.wait_for(re.sub(r"https [\d.:]+ ", "", blocks("http.md", "")[1]).strip(), 30)
     assert host.run(*fetch, "--cacert", tmp_path / "ca.pem", seconds=30).exit_code == 0
     assert (tmp_path / "got").read_bytes() == (served.root / "snponly.efi").read_bytes()
 
@@ -210,7 +210,7 @@ def test_http(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     server = start(host, served, tmp_path, blocks("http.md", "toml")[0], 67, 69, 4011)
     start_bios_machine(lab, "e1000").wait_for(served.marker, SECONDS)
     for name in ("boot.ipxe", "vmlinuz", "initrd.img"):
-        server.wait_for(f"got '/{name}': complete", 10)
+        server.wait_for(f"got '/{name}': complete", 30)
     assert "\ntftp 10." not in server.output
 
 
@@ -252,7 +252,7 @@ def test_next_boot(lab: Lab, host: Host, served: Served, tmp_path: Path, configu
     assert [re.sub(moment, "WHEN", line) for line in shown] == [re.sub(moment, "WHEN", line) for line in table]
     start_bios_machine(lab, cards=(Card("e1000", mac=MAC),)).wait_for(served.marker, SECONDS)
     said = next(block for block in blocks("next-boot.md", "") if "one-time boot" in block and "entry removed" in block)
-    server.wait_for(" ".join(said.split()), 10)
+    server.wait_for(" ".join(said.split()), 30)
     again = start_bios_machine(lab, cards=(Card("e1000", mac=MAC),))
     again.wait_for("what it always boots", SECONDS)
     assert served.marker not in again.output
@@ -282,7 +282,7 @@ def test_readme_configuration(lab: Lab, host: Host, served: Served, tmp_path: Pa
     served.ipxe_script("boot.ipxe")
     server = start(host, served, tmp_path, blocks("README.md", "toml")[0], 67, 69, 4011)
     start_bios_machine(lab, "e1000").wait_for(served.marker, SECONDS)
-    server.wait_for("boot.ipxe': complete", 10)
+    server.wait_for("boot.ipxe': complete", 30)
 
 
 def test_readme_program(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_readme_program(lab: Lab, host: Host, served: Served, tmp_path: Path) ->
     server = run(host, served, tmp_path, *BOOTFW[:-1], "-y", "boot.py")
     server.wait_until_bound(67, 69, 4011)
     start_bios_machine(lab, cards=(Card("e1000", mac=MAC),)).wait_for(served.marker, SECONDS)
-    server.wait_for(f"{MAC}.ipxe': complete", 10)
+    server.wait_for(f"{MAC}.ipxe': complete", 30)
 
 
 def test_secure_boot(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_secure_boot(lab: Lab, host: Host, served: Served, tmp_path: Path) -> No
     (served.root / "debian/grub.cfg").write_text(menu)
     server = start(host, served, tmp_path, blocks("secure-boot.md", "toml")[0], 67, 69)
     start_uefi_machine(lab, "x86_64-secure").wait_for(served.marker, SECONDS)
-    server.wait_for(re.sub(r"^tftp \S+ ", "", log).strip(), 10)
+    server.wait_for(re.sub(r"^tftp \S+ ", "", log).strip(), 30)
 
 
 def test_personas(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_personas(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     (served.root / "preseed/default.cfg").write_text(served.marker)
     server = start(host, served, tmp_path, "".join(personas), 67, 69, 4011)
     start_bios_machine(lab, cards=(Card("e1000", mac="00:a0:c9:12:34:56"),)).wait_for(served.marker, SECONDS)
-    server.wait_for("treated as old-rom", 10)
+    server.wait_for("treated as old-rom", 30)
     mac = "94:18:82:12:34:56"
     start_uefi_machine(lab, cards=(Card("virtio-net-pci", "romfile=", mac=mac),)).wait_for(served.marker, SECONDS)
     assert f"{mac} (one-offer, x86_64-uefi, on eth0)" in server.output
@@ -335,7 +335,7 @@ def test_personas(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
         client.sendto(b"\0\4\0\0", address)
         assert client.recv(1500)[4:].decode() == served.marker
         client.sendto(b"\0\4\0\1", address)
-    server.wait_for("treated as installer", 10)
+    server.wait_for("treated as installer", 30)
 
 
 UDHCPC = """#!/bin/sh
@@ -380,7 +380,7 @@ def test_ipv6_with_addresses(lab: Lab, host: Host, served: Served, tmp_path: Pat
     host.ip("address", "add", "fd77::1/64", "dev", "eth0", "nodad")
     router = lab.host("router", "fd77::2/64")
     shown = ("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
-    wait_until(lambda: "tentative" not in router.run(*shown, seconds=10).output, 10, "the router has an address")
+    wait_until(lambda: "tentative" not in router.run(*shown, seconds=10).output, 30, "the router has an address")
     advertise = Path(__file__).with_name("advertise.py")
     router.start(sys.executable, advertise, "eth0", "fd77::", "MO", name="router")
     served.ipxe_script("boot.ipxe")
@@ -432,7 +432,7 @@ def test_leases(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     )
     listing, importing = blocks("leases.md", "console")
     place = run(host, served, tmp_path, "sleep", "600")
-    place.wait_until(lambda: Path(f"/proc/{place.pid}/comm").read_text() == "sleep\n", 10, "the directories are there")
+    place.wait_until(lambda: Path(f"/proc/{place.pid}/comm").read_text() == "sleep\n", 30, "the directories are there")
     variable = Path(f"/proc/{place.pid}/root/var/lib")
     for name, text in {
         "dhcp/dhcpd.leases": "".join((DHCPD, *leases, *hosts)),

@@ -267,7 +267,7 @@ def answers(port: int, case: Case, count: int) -> list[tuple[int, bytes, str]]:
     """Status, body and Content-Range of each response: of *count*, or of all until the connection is closed."""
     methods = re.findall(rb"^([A-Za-z]+) [^\n]*HTTP/\S+", case.sent, re.MULTILINE)
     found: list[tuple[int, bytes, str]] = []
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(case.sent)
         stream = connection.makefile("rb")
         while (case.closes or len(found) < count) and (line := stream.readline()):

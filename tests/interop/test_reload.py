@@ -178,7 +178,7 @@ def test_a_reload_during_200_transfers_loses_none(workers: int, tmp_path: Path) 
         done = busy.reload()
         assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
         busy.gets_new_file()
-        with urlopen(f"http://127.0.0.1:{busy.http}/file", timeout=10) as answer:
+        with urlopen(f"http://127.0.0.1:{busy.http}/file", timeout=30) as answer:
             assert answer.read() == NEW
         for download in downloads:
             download.acknowledge()
@@ -227,7 +227,7 @@ def test_ports_are_opened_and_closed_by_a_reload_and_transfers_go_on(tmp_path: P
         assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
         assert fetch(("127.0.0.1", busy.tftp), "file") == NEW
         assert fetch(("127.0.0.1", more[1]), "file") == NEW
-        with urlopen(f"http://127.0.0.1:{moved}/file", timeout=10) as answer:
+        with urlopen(f"http://127.0.0.1:{moved}/file", timeout=30) as answer:
             assert answer.read() == NEW
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", busy.http))

@@ -28,7 +28,7 @@ PAGES = "http://10.77.0.1:8067"
 
 def read(host: Host, path: str) -> Any:
     """What the API returns to *host*."""
-    return json.loads(host.run("curl", "--silent", "--fail", f"{PAGES}{path}", seconds=10).output)
+    return json.loads(host.run("curl", "--silent", "--fail", f"{PAGES}{path}", seconds=30).output)
 
 
 def test_a_boot_is_shown(lab: Lab, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_boot_is_shown(lab: Lab, tmp_path: Path) -> None:
     assert read(client, "/readyz") == {"ready": True, "waiting": []}
     assert {row["service"] for row in read(client, "/api/status")["sockets"]} >= {"dhcp", "tftp", "http", "web"}
     assert probe(client, "10.77.0.1", "--mac", MAC)["boots"]
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not (found := read(client, f"/api/machines/{MAC}")["records"]):
         assert time.monotonic() < until, "the boot is not there"
         time.sleep(0.2)

@@ -19,7 +19,7 @@ from .namespaces import Host
 CLIENT, UNUSED, NO_WAY = "10.9.0.9", "10.9.0.77", "192.0.2.9"
 FAR = "10.99.0.5"
 """Behind the client, which is the router to it."""
-SECONDS = 0.3
+SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,14 @@ Found = list[tuple[str, str, tuple[str, ...]]]
 SERVER, CLIENT, UNUSED = "10.9.0.1", "10.9.0.9", "10.9.0.77"
 STRANGER = b"\2\0\0\0\0\1"
 
+SECONDS = 1.0
+
 
 @pytest.fixture
 def probe(hosts: Hosts, private_reactor: EPollReactor) -> Iterator[ArpProbe]:
     server, _ = hosts
     with server.inside():
-        made = ArpProbe(private_reactor, 0.3)
+        made = ArpProbe(private_reactor, SECONDS)
     yield made
     made.close()
 
@@ -49,7 +51,7 @@ def test_the_user_of_an_address_is_named_at_once(
     turn_until(lambda: results)
 
     assert results == [mac(hosts[1], "c0")]
-    assert private_reactor.seconds() < began + 0.3
+    assert private_reactor.seconds() < began + SECONDS
 
 
 def test_an_address_is_free_when_no_reply_comes_before_the_timeout(
@@ -62,7 +64,7 @@ def test_an_address_is_free_when_no_reply_comes_before_the_timeout(
     turn_until(lambda: len(results) == 2)
 
     assert results == [None, None]
-    assert 0.29 <= private_reactor.seconds() - began < 0.6
+    assert SECONDS - 0.01 <= private_reactor.seconds() - began < 2 * SECONDS
 
 
 def test_the_client_itself_may_use_it(hosts: Hosts, probe: ArpProbe, turn_until: TurnUntil) -> None:

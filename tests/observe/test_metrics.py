@@ -362,7 +362,7 @@ def test_a_server_and_its_workers_are_counted_together(tmp_path: Path, workers: 
         server.until("bootfw serves")
 
         def page(port: int) -> dict[str, float]:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
                 return samples(response.read().decode())
 
         def received() -> float:

@@ -356,7 +356,7 @@ def test_it_is_used_up_in_a_thread_and_close_waits_for_it(kept: State, private_r
         made.observe(ended(mac))
         assert made.resolve(evolve(BIOS, mac=mac)) is None
     closed = made.close()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while not closed.called:
         assert time.monotonic() < end
         private_reactor.iterate(0.01)
