@@ -219,7 +219,7 @@ def running(name: str, work: Path) -> Iterator[int]:
 
 
 def is_bound() -> bool:
-    """Whether somebody in the server's namespace has port 67."""
+    """Whether a program in the server's namespace has port 67."""
     told = subprocess.run(
         ["ip", "netns", "exec", f"{NAME}-server", "cat", "/proc/net/udp"], capture_output=True, text=True
     )

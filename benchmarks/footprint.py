@@ -77,7 +77,7 @@ def running(work: Path, workers: int) -> Server:
 
 
 def share_of_a_core(server: Server) -> float:
-    """CPU time over wall time, while nobody asks anything."""
+    """CPU time over wall time, while there are no requests."""
     time.sleep(2)
     before = server.cpu_seconds()
     time.sleep(IDLE_SECONDS)

@@ -25,7 +25,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 class _Account:
-    """The kernel's account of a process and its children, those included that have ended and that nobody waited for.
+    """The kernel's account of a process and its children, including children that have ended and were not waited for.
 
     It needs root and a control group, of either version; without, there is none.
     """

@@ -186,7 +186,7 @@ def show(name: str, figures: dict[str, list[Any]]) -> None:
 
 
 def certify(path: Path) -> None:
-    """Write a certificate for nobody, with its key."""
+    """Write a certificate without names, with its key."""
     words = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=benchmark", "-batch")
     command = ["openssl", *words, "-keyout", path.with_suffix(".key"), "-out", path.with_suffix(".crt")]
     subprocess.run([str(word) for word in command], check=True, capture_output=True)

@@ -28,9 +28,9 @@ class ByRack:
     async def resolve(self, request: BootRequest) -> BootFile | None:
         """Asked for every boot client; there is a deadline, since its firmware is waiting."""
         if not request.mac.startswith(self.prefix):
-            return None  # not mine: the next resolver is asked
+            return None  # not mine: the next resolver is called
         if self.locked:
-            raise BootRefused("the rack is locked")  # nobody else is asked either
+            raise BootRefused("the rack is locked")  # no later resolver is called
         return BootFile(self.file)
 
 

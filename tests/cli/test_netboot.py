@@ -223,7 +223,7 @@ def test_it_is_given_back_too_when_the_answer_is_lost() -> None:
 
 
 def test_by_a_relay_the_server_may_be_a_proxy() -> None:
-    """The DHCP server that gives the address was not asked, so its absence stops nothing."""
+    """The DHCP server that gives the address was not queried, so its absence stops nothing."""
     acked = offer(PROXY, "", "a.efi", MessageType.ACK)
     servers = FakeServers({"a.efi": EFI}, {PROXY: [acked]})
     link = FakeLink([[proxy_offer()]], relay="10.0.0.99", unprivileged_relay=True)

@@ -343,7 +343,7 @@ def test_an_order_for_a_running_server(
 
 
 def test_what_a_server_refuses(server: Running, alongside: Alongside, tmp_path: Path) -> None:
-    """A command of another version may ask for it."""
+    """A command of another version may request it."""
     with pytest.raises(CommandError, match="unknown placeholder"):
         alongside(RunningServer(tmp_path / "state" / "control.sock").order, MAC, "{nope}")
 

@@ -1,4 +1,4 @@
-"""Real DHCPv6 clients of operating systems, and how each is told to give its address back. See ``dhcpclients.py``."""
+"""Real DHCPv6 clients of operating systems, and how each releases its address. See ``dhcpclients.py``."""
 
 import signal
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Real DHCP clients of operating systems, and how each is told to give its address back.
+"""Real DHCP clients of operating systems, and how each releases its address.
 
 They change nothing on this machine: each runs in a mount namespace of its own where it would write to the system's
 directories.
@@ -60,7 +60,7 @@ def _script(directory: Path, text: str = _SCRIPT) -> Path:
 
 
 def dhclient(host: Host, directory: Path, script: str = _SCRIPT, *family: str) -> Program:
-    """*script* does what it is told. *family*: ``-6``, or nothing."""
+    """*script* configures the interface. *family*: ``-6``, or nothing."""
     need("dhclient")
     leases = directory / "leases"
     leases.touch()

@@ -131,7 +131,7 @@ class Program:
         self._process.send_signal(number)
 
     def stop(self, seconds: float = 10) -> int:
-        """Ask it to end, insist after *seconds*; its exit code."""
+        """Send SIGTERM, and SIGKILL after *seconds*; returns the exit code."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         if self._process.stdin is not None:

@@ -1,4 +1,4 @@
-"""A machine boots out of an ISO image that nobody has unpacked."""
+"""A machine boots out of an ISO image without unpacking it."""
 
 import secrets
 import shutil

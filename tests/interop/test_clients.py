@@ -153,7 +153,7 @@ def test_the_port_of_a_transfer_is_the_one_configured(station: Host, port_per_tr
 @pytest.mark.parametrize("address", [SERVER, SECOND_ADDRESS, SERVER_IPV6, SECOND_ADDRESS_IPV6])
 def test_the_reply_leaves_from_the_requested_address(station: Host, single_port: int, address: str) -> None:
     with station.udp_socket("::" if ":" in address else "") as client:
-        # A connected socket hears nobody else.
+        # A connected socket receives from its peer only.
         client.connect((address, single_port))
         client.send(b"\0\1empty\0octet\0")
         assert client.recv(600) == b"\0\3\0\1"

@@ -1,4 +1,4 @@
-"""Real firmware is told what to boot once, and is kept from a loop, by ``twistd bootfw`` and the ``bootfw`` command."""
+"""Real firmware gets a one-time boot, and is kept from a boot loop, by ``twistd bootfw`` and the ``bootfw`` command."""
 
 import json
 import secrets

@@ -376,7 +376,7 @@ def test_ipv6_beside_a_dhcpv6_server(lab: Lab, host: Host, served: Served, tmp_p
 
 
 def test_ipv6_with_addresses(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
-    """The machine of the page gets the address that is kept for it, and boots to the end."""
+    """The machine of the page gets its reserved address, and boots to the end."""
     host.ip("address", "add", "fd77::1/64", "dev", "eth0", "nodad")
     router = lab.host("router", "fd77::2/64")
     shown = ("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")

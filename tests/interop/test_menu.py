@@ -46,7 +46,7 @@ def boot_directory(scratch: Path, marker: str, architecture: str = "amd64", cons
 
 
 def serve(lab: Lab, root: Path, files: dict[str, str], *backends: str) -> Program:
-    """bootfw gives addresses and boot files; *backends* are asked in between the directory and the distribution."""
+    """bootfw gives addresses and boot files; *backends* come between the directory and the distribution."""
     choices = "\n".join(f'"{name}" = "{file}"' for name, file in files.items())
     configuration = f"""
         [bootfw]
@@ -222,7 +222,7 @@ def test_grub_of_uefi_goes_on_to_the_local_disk(
 
 
 def test_autoexec_breaks_the_loop_of_a_server_that_knows_one_file(lab: Lab, root: Path, marker: str) -> None:
-    """As if the script were what DHCP names: iPXE of Debian 12 does not ask for it by itself yet."""
+    """As if the script were what DHCP names: iPXE of Debian 12 does not request it by itself yet."""
     (root / "boot.ipxe").write_text(f"#!ipxe\necho {marker}\n")
     serve(lab, root, {"ipxe": "autoexec.ipxe"}, menu(root))
     console = start_bios_machine(lab, "e1000")
@@ -258,7 +258,7 @@ def test_pxelinux_gets_its_own_configuration_at_the_first_name(
 
 
 def test_ipxe_boots_a_cd_over_http(lab: Lab, root: Path) -> None:
-    """The CD has iPXE on it, which asks for the menu once more."""
+    """The CD has iPXE on it, which requests the menu once more."""
     need("/usr/lib/ipxe/ipxe.iso")
     shutil.copy("/usr/lib/ipxe/ipxe.iso", root / "again.iso")
     server = serve(lab, root, {"ipxe": "{http}/boot.ipxe"}, menu(root, timeout_seconds=2, default="again.iso"))

@@ -1,4 +1,4 @@
-"""Real shim and GRUB, signed by Debian, in a directory of their own: what they ask for elsewhere is found there.
+"""Real shim and GRUB, signed by Debian, in a directory of their own: files that they request elsewhere are found there.
 
 What shows it is a marker on the machine's serial console that is in GRUB's configuration and nowhere else.
 """
@@ -96,7 +96,7 @@ def test_by_http(lab: Lab, root: Path, marker: str) -> None:
 
 
 def test_a_tree_of_grub_that_lies_further_down(lab: Lab, tmp_path: Path, marker: str) -> None:
-    """GRUB has /boot/grub built in, and asks there for its modules, its lists and its configuration."""
+    """GRUB has /boot/grub built in, and requests its modules, lists and configuration there."""
     need("grub-mknetdir")
     need("/usr/lib/grub/x86_64-efi/moddep.lst")
     tree = tmp_path / "served/site/grub"
@@ -111,7 +111,7 @@ def test_a_tree_of_grub_that_lies_further_down(lab: Lab, tmp_path: Path, marker:
 
 
 def test_shim_does_not_know_its_directory(lab: Lab, root: Path, marker: str) -> None:
-    """Where a DHCP server tells the file in option 67 only (rhboot/shim #710): shim reads the header's field."""
+    """A DHCP server that names the file in option 67 only (rhboot/shim #710): shim reads the header's field."""
     need("dnsmasq")
     (root / "debian/grub").mkdir()
     (root / "debian/grub/grub.cfg").write_text(f"echo {marker}\nhalt\n")

@@ -1,4 +1,5 @@
-"""Several processes serve the files: clients are spread over them, one that dies is replaced, and nobody notices."""
+"""Several processes serve the files: clients are spread over them, one that dies is replaced, and its clients do not
+notice."""
 
 import contextlib
 import json

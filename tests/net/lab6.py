@@ -1,4 +1,4 @@
-"""A DHCPv6 protocol without a network, and what clients hear of it."""
+"""A DHCPv6 protocol without a network, and the replies that clients get."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

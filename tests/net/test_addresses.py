@@ -101,7 +101,7 @@ class Lab:
     client: FakePeer
 
     def broadcast(self, *messages: Message | bytes) -> list[Message]:
-        """What the client hears, on port 68, after it has sent *messages* at once."""
+        """The replies that the client gets on port 68 after it has sent *messages* at once."""
         for message in messages:
             self.client.send(message if isinstance(message, bytes) else pack(message, 1472), (BROADCAST, 67))
         return self.heard()
@@ -532,7 +532,7 @@ def test_no_reply_is_sent_for_leases_that_become_durable_after_the_close(lab: La
 
 
 class Asked:
-    """What it is asked stays open until the test answers."""
+    """Calls stay pending until the test answers."""
 
     def __init__(self) -> None:
         self.asked: dict[str, Done] = {}
@@ -712,7 +712,7 @@ def test_a_probe_that_ends_after_the_close_does_nothing(lab: Lab, probe: Probe) 
     assert lab.heard() == []
 
 
-# What the operator hears
+# Events for the operator
 
 
 def test_a_flood_of_grants_is_reported_twice_a_second_and_completely(lab: Lab) -> None:

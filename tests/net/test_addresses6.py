@@ -1,4 +1,5 @@
-"""The DHCPv6 server's port: nothing is answered before its lease is kept, and boot clients get both at once."""
+"""The DHCPv6 server's port: no reply is sent before its lease is stored, and boot clients get address and file in one
+reply."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -52,7 +53,7 @@ OURS = (Option.SERVER_ID, DUID)
 
 @implementer(ILeaseStore)
 class Store:
-    """A lease store that takes its time, if told."""
+    """A lease store whose commits wait for the test, if *slow*."""
 
     def __init__(self) -> None:
         self.slow = False

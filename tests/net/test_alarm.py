@@ -34,7 +34,7 @@ class CountingClock(Clock):
 
 
 class Rung:
-    """Records who was rung for, and when; then does what the test wants."""
+    """Records the owner and time of each ring; then calls the test's function."""
 
     def __init__(self, then: Callable[[Owner, float], float | None] = lambda owner, now: None) -> None:
         self.calls: list[tuple[Owner, float]] = []

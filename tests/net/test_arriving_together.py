@@ -27,7 +27,7 @@ MISSING = tftp.error(1, "File not found")
 
 @implementer_only(IUniformBackend)
 class Counted(DirectoryBackend):
-    """Notes what it is asked for."""
+    """Records the requested paths."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

@@ -185,7 +185,7 @@ class SlowWriter:
 @implementer(IWritableBackend)
 @define(eq=False)
 class Opens:
-    """Gives everybody what it was made with."""
+    """Returns the same result to every caller."""
 
     file: Any = None
 

@@ -1,4 +1,4 @@
-"""Who is behind an address, from what DHCP has told and what the kernel knows."""
+"""Lookup of the client at an address, from DHCP and from the kernel."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -97,7 +97,8 @@ def test_an_unknown_client_is_an_address() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40))
 def test_the_latest_are_remembered(asked: list[tuple[int, int]]) -> None:
-    """Against a model: the address is its latest machine's; of either only so many are kept, the latest."""
+    """Against a model: an address belongs to its latest machine, and only the latest addresses and machines are
+    stored."""
     machines, addresses = list[str](), dict[str, str]()
     before, module.MACHINES = module.MACHINES, 5
     try:

@@ -1,4 +1,4 @@
-"""The control socket: requests and responses, and who can open it."""
+"""The control socket: requests, responses and permissions."""
 
 import errno
 import json

@@ -383,7 +383,7 @@ def test_a_batch_receiver_that_raises_keeps_its_port_and_its_answers(
 def test_what_cannot_be_sent_is_counted_and_the_rest_is_sent(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], batched: bool
 ) -> None:
-    """Port 0 is nobody's (EINVAL); 70,000 bytes are no datagram (EMSGSIZE)."""
+    """Port 0 is no destination (EINVAL); 70,000 bytes are no datagram (EMSGSIZE)."""
 
     def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(b"to nobody", (peer[0], 0), via)

@@ -44,7 +44,7 @@ def serve(
 
 @pytest.fixture
 def client(hosts: tuple[Host, Host]) -> Iterator[Callable[..., socket.socket]]:
-    """Makes a socket of the client: bound to an interface, and connected when it is told to whom."""
+    """Makes a socket of the client: bound to an interface, and connected if there is a *peer*."""
     _, host = hosts
     with contextlib.ExitStack() as made:
 
@@ -190,7 +190,7 @@ def test_an_ipv6_group_is_recognized_and_answered_on_its_link(
     index: Callable[[str], int],
     turn_until: TurnUntil,
 ) -> None:
-    """DHCPv6 is asked on a group; the answer leaves from an address that the kernel chooses on that wire."""
+    """A DHCPv6 request arrives on a group; the reply leaves from an address that the kernel chooses on that link."""
     protocol = Batches()
     serve(protocol, "::")
     sock = client("c1", family=socket.AF_INET6)
@@ -233,7 +233,7 @@ def test_a_reply_takes_the_route_to_the_peer_not_the_link_of_the_request(
     client: Callable[..., socket.socket],
     index: Callable[[str], int],
 ) -> None:
-    """Asymmetric routing: asked on one wire, from the other network."""
+    """Asymmetric routing: the request arrives on one link, from the other network."""
     port = serve(Echo(), "0.0.0.0")
     sock = client("c0")
     port.write_via(b"x", ("10.9.0.9", CLIENT_PORT), Via("10.9.1.1", index("s1"), "10.9.1.1"))

@@ -61,7 +61,7 @@ class Lab:
         return (f"http://{server}:8069" if self.serves_http else "", "")
 
     def broadcast(self, message: Message | bytes) -> list[Message]:
-        """What the client hears, on port 68, after it has sent *message*."""
+        """The replies that the client gets on port 68 after it has sent *message*."""
         data = message if isinstance(message, bytes) else pack(message, 1472)
         self.client.send(data, (BROADCAST, 67))
         return self.heard()
@@ -69,7 +69,7 @@ class Lab:
     def heard(self, peer: FakePeer | None = None, source: int = 67) -> list[Message]:
         self.network.advance(0.01)
         taken = (peer or self.client).take()
-        # The client hears its own broadcasts, too.
+        # The client receives its own broadcasts, too.
         replies = [received for received in taken if received.data[0] == 2]
         assert all(received.peer == (SERVER, source) for received in replies)
         return [parse(received.data) for received in replies]

@@ -206,7 +206,8 @@ def test_a_proxy_names_its_address_in_the_clients_network(
     run_until: Callable[[Callable[..., Any]], None],
     second: str,
 ) -> None:
-    """A proxy can't know that network, unless the client asks for what it had, or others have taken addresses of it."""
+    """A proxy can't know that network, unless the client requests its former address, or other clients have addresses
+    of it."""
     events, here = proxy(), client("c0")
 
     assert offered_by(events, here, run_until).siaddr == "10.9.0.1"

@@ -129,7 +129,7 @@ class Server:
                 self.heard[number] = 0
 
     def seen(self) -> Seen:
-        """All that can be told apart from outside, and when each transfer will do something by itself."""
+        """All state that is visible from outside, and the deadline of each transfer."""
         ports = {client.getsockname(): number for number, client in enumerate(self.clients)}
         deadlines = {ports[peer]: transfer.deadline for peer, transfer in self.protocol._transfers.items()}
         reports = [
@@ -234,7 +234,7 @@ def test_with_and_without_are_the_same(
             evicted = evicted or change == "evicted"
             changed = changed or change == "overwritten"
             if changed and (evicted or capacity < FRAMES_OF_ALL):
-                # Frames that nobody holds are read again, from the new file, and the fast path holds more of them.
+                # Frames without a holder are read again, from the new file, and the fast path holds more of them.
                 break
             if change == "overwritten":
                 # Frames are of the file as it was; without them there is an error. So those two are compared only.

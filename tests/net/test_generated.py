@@ -1,4 +1,4 @@
-"""Files that resolvers have generated, and that clients get by the names that they were told."""
+"""Files that resolvers have generated, served under the names in the replies."""
 
 import pytest
 from narrowing import of_type, present

@@ -73,7 +73,7 @@ def test_the_ack_of_the_last_block(direct: Direct) -> None:
 
 
 def test_a_window(direct: Direct) -> None:
-    """Its client has to prove anew that our packets reach it: the ACK that revives a transfer may be a forged one."""
+    """Its client has to prove again that our packets reach it: the ACK that revives a transfer may be a forged one."""
     direct.protocol.take_over([adopted(direct, windowsize=3)])
     block, marker = direct.say(tftp.ack(1))
     assert block == data(2)
@@ -145,7 +145,7 @@ def test_a_server_that_stops(direct: Direct) -> None:
 
 @pytest.mark.parametrize("changed", [{"write": True}, {"mode": Mode.NETASCII}])
 def test_what_can_not_be_gone_on_with(direct: Direct, changed: dict[str, Any]) -> None:
-    """Nobody knows what of an upload was stored, or where in a translated file a block begins."""
+    """The new process does not know what of an upload was stored, or where in a translated file a block begins."""
     begun = TransferBegun(direct.clock.seconds(), evolve(REQUEST, **changed), AGREED)
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])
     assert ends(direct) == [(Outcome.FAILED, "its worker ended")]
@@ -186,7 +186,7 @@ def test_a_file_that_has_gone(direct: Direct, tmp_path: Path) -> None:
 
 
 def test_a_file_that_stands_in_the_place_of_another(direct: Direct, tmp_path: Path) -> None:
-    """GRUB's, which asks for its menu in the wrong directory."""
+    """The request of GRUB for its menu, in the wrong directory."""
     (tmp_path / "grub").mkdir()
     (tmp_path / "file").rename(tmp_path / "grub/grub.cfg")
     asked = evolve(REQUEST, filename="/grub.cfg", path="grub.cfg", options=(("blksize", "1024"), ("tsize", "0")))

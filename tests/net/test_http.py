@@ -1,4 +1,4 @@
-"""Files by HTTP: what is asked and what is answered. Time is a Clock's."""
+"""Files by HTTP: requests and responses. Time is a Clock's."""
 
 import errno
 import struct

@@ -272,7 +272,7 @@ def test_symbolic_links_like_certbot_s(
     assert names[-1] == ("renewed.example",)
 
 
-# What clients refuse, and what is said of it
+# Certificates that clients refuse, and their messages
 
 
 def test_an_expired_certificate_is_a_warning(settings: HTTPSettings, authority: Authority, tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_a_client_that_says_nothing_is_gone_when_the_service_stops(
             assert sock.recv(10_000) == b""
 
 
-# What is said at the start
+# Messages at the start
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Sockets that were opened before the process began: what is taken, and what is said about the others."""
+"""Sockets that were opened before the process began: which are used, and the errors about the others."""
 
 import os
 import socket

@@ -126,7 +126,7 @@ def test_so_does_one_with_a_window(directory: DirectoryBackend, windowsize: str)
 
 
 def test_what_is_made_for_the_client_is_waited_for() -> None:
-    """Another process would make it anew, and perhaps otherwise."""
+    """Another process would generate it again, perhaps with another content."""
     server = Server(MemoryBackend({"file": CONTENT}))
     download = server.client().download("file")
     server.network.advance(0.02)

@@ -1,4 +1,4 @@
-"""What an operator asks of the running server changes the server and its store together."""
+"""Changes by the operator change the running server and its store together."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ ADDED = Reservation("10.0.0.6", mac=MAC)
 
 
 class Place:
-    """A server with leases, its store and what may be asked of them."""
+    """A server with leases, its store and its operations."""
 
     def __init__(self, *added: Reservation) -> None:
         clock = Clock()

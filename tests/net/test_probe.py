@@ -1,4 +1,4 @@
-"""ARP on a real wire: is an address in use, and how does a datagram reach who does not know its own."""
+"""ARP on a real link: probes for addresses in use, and datagrams to a client that does not know its address yet."""
 
 import socket
 import subprocess
@@ -137,7 +137,7 @@ def arp_answers(host: Host, address: str) -> None:
 
 @pytest.fixture
 def proxy(hosts: Hosts) -> Iterator[list[str]]:
-    """The client's end answers for ten addresses that it has in truth; nothing tells that from proxy ARP."""
+    """The client's end answers for ten addresses that it really has, which can't be distinguished from proxy ARP."""
     addresses = [f"10.9.0.{number}" for number in range(100, 110)]
     for address in addresses:
         arp_answers(hosts[1], address)

@@ -368,7 +368,7 @@ def test_the_caller_may_cancel(chain: Chain) -> None:
 
 
 def test_an_end_that_brings_about_another_one(chain: Chain) -> None:
-    """What is told of the first cancellation answers the second request."""
+    """The result of the first cancellation must not answer the second request."""
     waiting: list[Deferred[BootFile]] = [Deferred(), Deferred()]
     answers = iter(waiting)
     made = ResolverChain(chain.clock, [("r0", Scripted(lambda: next(answers)))], chain.events.append, 0.8)
@@ -457,7 +457,7 @@ def test_a_canceller_may_end_everything(chain: Chain) -> None:
 
 
 def test_many_that_answer_at_once_after_one_that_did_not(chain: Chain) -> None:
-    """They are asked in a loop, not by a call within a call."""
+    """Resolvers are called in a loop, not recursively."""
     first: Deferred[None] = Deferred()
     chain.ask(Scripted(first), *[Scripted(None) for _ in range(2000)], Scripted(FILE))
 

@@ -1,4 +1,4 @@
-"""The second stage: what a client asks for in the wrong place is found beside the boot program that it got."""
+"""The second stage: files that a client requests in the wrong directory are found beside its boot program."""
 
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from bootfw.values import TransferRequest
 
 
 class Clients:
-    """Several backends, and those who ask them."""
+    """Several backends, and their clients."""
 
     def __init__(self, *backends: Iterable[str]) -> None:
         self.clock = Clock()
@@ -260,7 +260,7 @@ class Shared(MemoryReader):
 
 @implementer_only(IUniformBackend)
 class Counting(MemoryBackend):
-    """Its readers can be shared; notes what it is asked for."""
+    """Its readers can be shared; records the requested paths."""
 
     def __init__(self, files: Iterable[str]) -> None:
         super().__init__({path: path for path in files})

@@ -85,7 +85,7 @@ def serve(web_service: WebService) -> Serve:
 
 @contextlib.contextmanager
 def connected(service: BootService, **headers: Any) -> Iterator[socket.socket]:
-    """A client that has asked for /a, and reads when the test does."""
+    """A client that has requested /a, and reads when the test does."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
         sock.connect(where(service))

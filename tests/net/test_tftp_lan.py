@@ -27,8 +27,8 @@ PORT = 10069
 def ask(
     request: pytest.FixtureRequest, hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> Iterator[Callable[[str, str], tuple[bytes, str]]]:
-    """Asks a server that listens on every address for a file, from the client's end of a wire; gives the answer and
-    where it came from."""
+    """Requests a file of a server that listens on every address, from the client's end of a link. Returns the reply and
+    its source."""
     server, client = hosts
     protocols: list[TFTPProtocol] = []
     ports: list[DatagramPort] = []

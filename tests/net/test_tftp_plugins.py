@@ -1,4 +1,5 @@
-"""Plugins that answer later, too late, never or with an exception: the service goes on, and nothing is left behind."""
+"""Plugins that answer later, too late, never or with an exception: the service continues, and no resource is left
+open."""
 
 import errno
 from collections.abc import Callable
@@ -519,7 +520,7 @@ def test_window_that_queues_behind_one_slow_write(serve: Serve, window: int) -> 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_end_while_opening_what_cannot_be_cancelled(serve: Serve, write: bool, ending: str) -> None:
-    """As of deferToThread: the file comes all the same, when nobody wants it any more, and is given back."""
+    """As with deferToThread: the file comes although its transfer has ended, and is closed."""
     pending = Pending(cancellable=False)
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
     peer = served.peer()
@@ -535,7 +536,7 @@ def test_end_while_opening_what_cannot_be_cancelled(serve: Serve, write: bool, e
 
 @pytest.mark.parametrize("call", ["open", "read"])
 def test_backend_that_never_answers(serve: Serve, call: str) -> None:
-    """The client is told after a minute, and nothing stays."""
+    """The client gets an ERROR after a minute, and no resource is left open."""
     pending = Pending()
     served = serve(Files({"file": b"x"}, {call: pending}))
     peer = served.peer()

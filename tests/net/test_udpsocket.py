@@ -1,4 +1,4 @@
-"""Opening sockets, and who has them."""
+"""Opening sockets, and the owners of their ports."""
 
 import errno
 import os

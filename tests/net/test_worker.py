@@ -97,7 +97,8 @@ def test_the_begin_of_a_transfer_is_reported_before_its_reply(clock: Clock, pipe
 
 
 def test_a_client_is_answered_after_its_transfer_was_reported(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
-    """One that has an answer asks no more for the file, only for what follows. Who takes over must understand that."""
+    """A client that has a reply does not request the file again, only the next blocks. The next worker must know the
+    transfer."""
     told_before_answers = []
 
     class Transport:

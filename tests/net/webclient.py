@@ -1,4 +1,4 @@
-"""A BootSite on a Clock, with clients that are byte strings; and backends that do as they are told."""
+"""A BootSite on a Clock, with clients that are byte strings; and backends that the test controls."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -41,7 +41,7 @@ class Reader:
 @implementer(ICacheableReader)
 @define(eq=False)
 class Dated(Reader):
-    """Tells when the file was changed."""
+    """A reader with a time of change."""
 
     modified: object = 784111777.25
     changed: object = None
@@ -51,7 +51,7 @@ class Dated(Reader):
 @implementer(ICacheableReader)
 @define(eq=False)
 class Tagged(Reader):
-    """Tells an etag."""
+    """A reader with an etag."""
 
     modified: object = None
     changed: object = None

@@ -116,7 +116,7 @@ def start_router(lab: Lab) -> None:
 
 
 def start_address_server(lab: Lab) -> None:
-    """Somebody else's DHCP server: it gives out plain addresses, and no boot files."""
+    """Another DHCP server: it assigns addresses, and names no boot files."""
     host = lab.host("dhcp", "10.77.0.3/24")
     start_dnsmasq(lab, host, "--dhcp-range=10.77.0.100,10.77.0.200,1h").wait_until_bound(67)
 
