@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from attrs import evolve
-from boots import IPXE_ROM, Machine
+from boots import IPXE_ROM, MAC, Machine
 
 from bootfw.attempts.attempt import BootAttempt, StageKind
+from bootfw.events import OtherBootServerSeen
 from bootfw.values import Outcome
 
 
@@ -32,6 +33,8 @@ def _second_server() -> BootAttempt:
     machine = Machine()
     machine.asks()
     machine.is_offered(None)
+    machine.wait(0.25)
+    machine.add(OtherBootServerSeen(machine.now, "10.77.0.4", "eth0", MAC, "pxelinux.0"))
     return _ended(machine)
 
 
@@ -68,7 +71,7 @@ def cases() -> Mapping[str, BootAttempt]:
     """Heading of the page -> the boot that it shows."""
     return {
         "A loader requests a file that is missing": _missing_kernel(),
-        "A second DHCP server answers": _second_server(),
+        "A second boot server answers": _second_server(),
         "A smaller MTU on the way": _small_mtu(),
         "iPXE is given iPXE": _chain_to_itself(),
         "A boot program for another architecture": _wrong_architecture(),
