@@ -90,7 +90,8 @@ class Facts:
             if stage.kind is not StageKind.REFUSED or stage.data.get("upload"):
                 continue
             file = stage.data["file"]
-            if not is_optional(file) and (not self.has_payload or is_payload(file)):
+            needed = not is_optional(file) or file in self.named_files
+            if needed and (not self.has_payload or is_payload(file)):
                 return stage
         return None
 
@@ -118,6 +119,13 @@ class Facts:
         """The last of our messages that named a boot file."""
         kinds = (StageKind.OFFER, StageKind.ACK, StageKind.BOOT_SERVER_REPLY)
         return next((stage for stage in reversed(self.all(*kinds)) if stage.data.get("file")), None)
+
+    @cached_property
+    def named_files(self) -> set[str]:
+        """The paths of the boot files that our messages named."""
+        kinds = (StageKind.OFFER, StageKind.ACK, StageKind.BOOT_SERVER_REPLY)
+        names = [stage.data.get("file", "") for stage in self.all(*kinds)]
+        return {name.partition("://")[2].partition("/")[2] or name.lstrip("/") for name in names}
 
     @cached_property
     def elsewhere(self) -> str:
@@ -216,12 +224,17 @@ def _wrong_architecture(facts: Facts) -> Found:
 
 
 def _rejected(facts: Facts) -> Found:
-    """Firmware that has loaded its boot program, and then goes on with its next way to boot."""
-    if not facts.loaded or not is_program(facts.loaded[-1].data["file"]) or len(facts.attempt.files) > 1:
+    """Firmware that has loaded its boot program by TFTP, and then goes on with its next way to boot, HTTP.
+
+    By that it may load the same program again, and no more runs it then.
+    """
+    if not facts.loaded or not is_program(facts.loaded[0].data["file"]) or len(facts.attempt.files) > 1:
         return None
-    if not any(stage.kind is StageKind.DISCOVER and stage.data["stack"] == "http" for stage in facts.tail):
+    first = facts.loaded[0]
+    later = [stage for stage in facts.all(StageKind.DISCOVER) if stage.at > first.until]
+    if first.data["protocol"] != "tftp" or {stage.data["stack"] for stage in later} != {"http"}:
         return None
-    return facts.loaded[-1] if facts.loaded[-1].data["protocol"] == "tftp" else None
+    return first
 
 
 def _without_next_file(facts: Facts) -> Found:

@@ -441,6 +441,44 @@ def test_the_firmware_does_not_run_the_boot_program() -> None:
     fails(machine, "boot-program-rejected", "boot.efi")
 
 
+def test_the_firmware_does_not_run_the_boot_program_by_http_either() -> None:
+    machine = started()
+    machine.wait(0.1)
+    machine.request = evolve(UEFI, http=True, vendor_class="HTTPClient", xid=9, options={55: b"\1\2\4"})
+    machine.gets_address("http://10.77.0.1/boot.efi")
+    machine.loads("boot.efi", protocol="http")
+    fails(machine, "boot-program-rejected", "boot.efi")
+
+
+def test_the_firmware_runs_another_program_by_http() -> None:
+    machine = started()
+    machine.wait(0.1)
+    machine.request = evolve(UEFI, http=True, vendor_class="HTTPClient", xid=9, options={55: b"\1\2\4"})
+    machine.gets_address("http://10.77.0.1/signed.efi")
+    machine.loads("signed.efi", protocol="http")
+    boots(machine)
+
+
+def test_a_program_that_ran_and_returned_to_the_firmware() -> None:
+    machine = started()
+    machine.wait(0.1)
+    machine.request = IPXE
+    machine.asks()
+    machine.is_offered("boot.efi", ADDRESS)
+    machine.request = evolve(UEFI, http=True, vendor_class="HTTPClient", xid=9, options={55: b"\1\2\4"})
+    machine.gets_address("http://10.77.0.1/boot.efi")
+    machine.loads("boot.efi", protocol="http")
+    boots(machine)
+
+
+@pytest.mark.parametrize("named", ["boot.scr.uimg", "/boot.scr.uimg", "http://10.77.0.1/boot.scr.uimg"])
+def test_a_missing_file_that_is_optional_elsewhere_but_was_named_here(named: str) -> None:
+    machine = Machine()
+    machine.gets_address(named)
+    machine.misses("boot.scr.uimg")
+    fails(machine, "missing-file", "boot.scr.uimg")
+
+
 def test_ipxe_that_loads_ipxe() -> None:
     machine = Machine(IPXE_ROM)
     for xid in range(5):

@@ -210,4 +210,4 @@ class Seeded:
     words: tuple[str, ...] = ()
     """What the sentence has to contain."""
     slow: bool = False
-    """It waits for timeouts of its client, so only ``make firmware`` has it."""
+    """It waits for timeouts of its client, or real firmware shows the same: only ``make firmware`` has it."""

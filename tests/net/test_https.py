@@ -320,6 +320,32 @@ def test_a_client_that_does_not_trust_us(
     assert event.reason.startswith("it does not trust the issuer of the certificate (")
 
 
+def _leave(address: tuple[str, int], hello: bool) -> None:
+    """Close the connection after the ClientHello, or before it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    with socket.create_connection(address, timeout=30) as sock:
+        if hello:
+            sock.sendall(outgoing.read())
+            assert sock.recv(1)
+
+
+def test_a_client_that_leaves_in_the_handshake(
+    web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings
+) -> None:
+    """EDK2 does so with a certificate that it does not trust."""
+    service, observer = web_service(Backend(), settings)
+    protocol = next(iter(service._bindings)).protocol
+    alongside(_leave, where(service), False)
+    turn_until(lambda: not protocol._connections)
+    assert said(observer, HandshakeFailed) == []
+    alongside(_leave, where(service), True)
+    turn_until(lambda: said(observer, HandshakeFailed))
+    assert said(observer, HandshakeFailed)[0].reason.startswith("it closed the connection during the handshake")
+
+
 def test_a_client_with_nothing_newer_than_tls_1_1(
     web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings, authority: Authority
 ) -> None:

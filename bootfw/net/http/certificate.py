@@ -158,11 +158,20 @@ _REFUSALS = {
 }
 
 
-def refusal(error: BaseException) -> str:
+_CLOSED = (
+    "it closed the connection during the handshake; does it trust the issuer of the certificate, and is the "
+    "certificate for the name or address in the URL?"
+)
+"""EDK2 sends no alert."""
+
+
+def refusal(error: BaseException, transport: Any) -> str:
     """Why a TLS handshake failed, for the operator; "" when the connection ended for another reason."""
     entries = error.args[0] if isinstance(error, SSL.Error) and error.args else None
     if not entries or not isinstance(entries, list):
-        return ""
+        connection = transport.getHandle()
+        begun = connection is not None and connection.client_random() is not None
+        return _CLOSED if begun and connection.get_peer_finished() is None else ""
     reason = str(entries[-1][-1])
     meaning = next((text for words, text in _REFUSALS.items() if words in reason), "")
     return f"{meaning} ({reason})" if meaning else reason

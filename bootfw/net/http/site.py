@@ -293,8 +293,9 @@ class BootSite(Site):
         self._emptied: Deferred[None] | None = None
         self._publish = publish
         self._refusals = OncePer(_REPORT_AGAIN)
-        self.explain: Callable[[BaseException], str] = lambda reason: ""
-        """Gives the failure of a TLS handshake from the reason of connectionLost(); "" where it was none."""
+        self.explain: Callable[[BaseException, Any], str] = lambda reason, transport: ""
+        """Gives the failure of a TLS handshake from the reason of connectionLost() and the transport; "" where it was
+        none."""
 
     def close(self) -> "Deferred[None]":
         """Reset connections with a download, close the others.
@@ -335,9 +336,9 @@ class BootSite(Site):
 
     def left(self, connection: "Connection", reason: BaseException) -> None:
         """A connection is gone."""
-        why = self.explain(reason)
+        transport: Any = connection.transport
+        why = self.explain(reason, transport)
         if why:
-            transport: Any = connection.transport
             peer, now = _address(transport.getPeer()), self._clock.seconds()
             if self._refusals.due((peer[0], why), now):
                 self._publish(HandshakeFailed(now, peer, why))
