@@ -9,6 +9,7 @@ from attrs import evolve, field, frozen
 from twisted.internet.interfaces import IReactorProcess
 
 from bootfw import plugins
+from bootfw.ability import provides
 from bootfw.config import defaults
 from bootfw.config.configuration import Configuration, PluginChoice, read_config
 from bootfw.config.schema import KeyPath
@@ -16,7 +17,7 @@ from bootfw.config.settings import HTTPSettings, Settings
 from bootfw.config.state import state_directory
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import ConfigError, PluginError
-from bootfw.interfaces import IAttemptStore, IOrderStore
+from bootfw.interfaces import IAttemptStore, IListableResolver, IOrderStore
 from bootfw.net.clock import monotonic
 from bootfw.net.control import SOCKET
 from bootfw.net.http.tls import tls
@@ -312,3 +313,15 @@ def _not_served(value: Any, place: KeyPath, http: HTTPSettings) -> Iterator[Conf
 
 def _default(choices: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[PluginChoice, ...]:
     return tuple(PluginChoice(use, options, ("default", index)) for index, (use, options) in enumerate(choices))
+
+
+def files_by_tftp(parts: Parts) -> Iterator[tuple[str, str]]:
+    """The boot files that clients are to load from this server by TFTP: (resolver, name), the first one of each."""
+    if not parts.settings.answers_dhcp:
+        return
+    for name, resolver in parts.resolvers:
+        for listed in resolver.boot_files() if provides(resolver, IListableResolver) else ():
+            file = listed.file.name
+            if "://" not in file and not file.startswith(("{http}", "{https}")) and not listed.file.server:
+                yield name, file
+                break

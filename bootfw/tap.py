@@ -21,7 +21,7 @@ from twisted.python import usage
 
 from bootfw import __version__
 from bootfw.bootchain import ends_at_ipxe
-from bootfw.build import Parts, load_parts, settle
+from bootfw.build import Parts, files_by_tftp, load_parts, settle
 from bootfw.config import defaults
 from bootfw.config.configuration import ConfigErrors, Configuration
 from bootfw.config.settings import HTTPSettings, Settings
@@ -296,11 +296,20 @@ class Daemon(MultiService):
         if self._was_root and os.geteuid() != 0:
             restrict_capabilities()
         super().startService()  # type: ignore[no-untyped-call]
+        reactor.callWhenRunning(reactor.callLater, 0, _end_once)
         rows = self._boot.summary()
         table = aligned([(r.service, at(r.address), self._note(r)) for r in rows])
         self.log.info("bootfw serves\n{table}", table=table)
         if not self._parts.resolvers and self._parts.settings.dhcp.mode == "proxy":
             self.log.warn("no resolver is named and no boot program is found, so there is no DHCP: add a [[resolver]]")
+        if not self._parts.settings.tftp.listen:
+            for name, file in files_by_tftp(self._parts):
+                self.log.warn(
+                    'TFTP is off (listen of [tftp] is empty), and resolver {name} names "{file}" for TFTP from this '
+                    "server: clients will not get it. Name it as a URL, or with the server that has it",
+                    name=name,
+                    file=file,
+                )
         for row in rows:
             if row.service == "tftp":
                 self.log.info("try it: {command}", command=_fetching(row.address, self._parts))
@@ -312,6 +321,23 @@ class Daemon(MultiService):
         if row.service == "web":
             return f"http://{at(_reached(row.address))}/"
         return row.note or self._notes.get(row.service, "")
+
+
+def _end_once() -> None:
+    """Have the reactor take SIGTERM and SIGINT once. It stops at the first one, and a second one that it gets before it
+    has stopped would raise."""
+    taken: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        handler = signal.getsignal(number)
+        if not callable(handler):
+            continue
+
+        def once(number: int, frame: Any, handler: Any = handler) -> None:
+            if not taken:
+                taken.append(number)
+                handler(number, frame)
+
+        signal.signal(number, once)
 
 
 def _assembled(options: Options, reactor: Any) -> tuple[Configuration, Parts]:

@@ -287,3 +287,16 @@ def test_all_processes_can_be_ended_at_once(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGTERM)
         server.rest()
     assert "Traceback" not in server.text
+
+
+def test_two_signals_that_come_together_end_the_server_once(tmp_path: Path) -> None:
+    """Both in one turn of the reactor, since the process is stopped while they are sent."""
+    setup = Setup(tmp_path)
+    with bootfw(setup.path) as server:
+        server.until("what next")
+        assert setup.fetches()  # the reactor turns
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            server.send(number)
+        server.rest()
+    assert "Traceback" not in server.text
+    assert "ReactorNotRunning" not in server.text

@@ -63,7 +63,7 @@ def source_of(root: Path, into: Path) -> Path:
     for path in parts:
         into.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, into)
-    for package in ("bootfw", "twisted", "systemd", "bootfw_http_mirror"):
+    for package in ("bootfw", "twisted", "systemd", "man", "bootfw_http_mirror"):
         if (root / package).is_dir():
             shutil.copytree(root / package, into / package, ignore=unwanted)
     return into
@@ -150,8 +150,9 @@ def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel: Path) -> Non
     names = zipfile.ZipFile(wheel).namelist()
     release = "-".join(wheel.name.split("-")[:2])
     packed = {name for name in names if not name.startswith((f"{release}.dist-info/", f"{release}.data/"))}
-    units = {name.partition(".data/data/")[2] for name in names if name.startswith(f"{release}.data/")}
-    assert units == {f"lib/systemd/system/bootfw.{kind}" for kind in ("service", "socket")}
+    data = {name.partition(".data/data/")[2] for name in names if name.startswith(f"{release}.data/")}
+    units = {f"lib/systemd/system/bootfw.{kind}" for kind in ("service", "socket")}
+    assert data == units | {"share/man/man1/bootfw.1"}
     ours = {
         str(path.relative_to(ROOT))
         for path in [*(ROOT / "bootfw").rglob("*"), ROOT / "twisted" / "plugins" / "bootfw_plugin.py"]
@@ -212,6 +213,11 @@ def test_the_mirror_imports_the_public_names_only() -> None:
     imported = {words[1] for words in lines if words[:1] in (["from"], ["import"])}
     ours = {name for name in imported if name.split(".")[0] == "bootfw"}
     assert ours == {"bootfw.api"}
+
+
+def test_the_manual_page_is_installed_where_man_looks_below_a_prefix(installed: Environment) -> None:
+    page = installed.bin.parent / "share" / "man" / "man1" / "bootfw.1"
+    assert page.read_text().startswith(".TH BOOTFW 1 ")
 
 
 def test_the_units_are_installed_where_systemd_looks_below_a_prefix(installed: Environment) -> None:

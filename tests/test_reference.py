@@ -5,15 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from bootfw.cli.main import parser
+from bootfw.cli.manpage import manpage
 from bootfw.config.reference import reference, toml
 from bootfw.config.sections import SECTIONS, keys_of
 from bootfw.config.tables import Key, fields_of
 
+MANUAL = Path(__file__).parent.parent / "man" / "bootfw.1"
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
 
 def test_the_page_is_what_the_code_says() -> None:
     assert PAGE.read_text() == reference(), "run: python -m bootfw.config.reference > docs/configuration.md"
+
+
+def test_the_manual_page_is_what_the_parser_says() -> None:
+    assert MANUAL.read_text() == "\n".join(manpage(parser())) + "\n", "run: bootfw manpage > man/bootfw.1"
 
 
 def test_every_key_is_explained() -> None:

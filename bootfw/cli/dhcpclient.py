@@ -11,9 +11,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from ipaddress import ip_address
 from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from bootfw.cli.failure import CommandError
 from bootfw.cli.ownaddress import own_address
@@ -184,9 +185,11 @@ class Relayed:
     relay: str = field(init=False)
     unprivileged_relay: bool = field(init=False)
     _port: int = field(init=False, default=SERVER_PORT)
+    _to: str = field(init=False)
+    """Where its packets go: the server, or a loopback address of this host."""
 
     def __attrs_post_init__(self) -> None:
-        self.relay, self.server = _relay_for(self.server)
+        self.relay, self._to = _relay_for(self.server)
         with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
             try:
                 sock.bind((self.relay, SERVER_PORT))
@@ -202,17 +205,43 @@ class Relayed:
     def ask(self, build: Build, seconds: float) -> list[Offer]:
         """See Link."""
         with closing(self._socket()) as sock:
-            return _collected(sock, (self.server, self.server_port), build, seconds)
+            to = self._to, self.server_port
+            if self._to == self.server:
+                return _collected(sock, to, build, seconds)
+            offers = _collected(sock, to, lambda secs: _renamed(build(secs), self.server, self._to), seconds)
+            return [evolve(each, message=_renamed(each.message, self._to, self.server)) for each in offers]
 
     def send(self, message: Message, server: str) -> None:
         """See Link."""
         with closing(self._socket()) as sock:
-            sock.sendto(pack(message, 1472), (self.server, self.server_port))
+            sock.sendto(pack(_renamed(message, self.server, self._to), 1472), (self._to, self.server_port))
 
     def _socket(self) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind((self.relay, self._port))
         return sock
+
+
+_NAMING = frozenset((Option.SERVER_IDENTIFIER, Option.TFTP_SERVER_NAME, Option.BOOTFILE_NAME, Option.VENDOR_SPECIFIC))
+"""Options in which a server names itself."""
+
+
+def _renamed(message: Message, old: str, new: str) -> Message:
+    """*message* as a server at the address *new* would send or take it. It names itself by the address that it is sent
+    to, and on a loopback address that is not what its clients see."""
+    if old == new:
+        return message
+    pairs = (ip_address(old).packed, ip_address(new).packed), (old.encode(), new.encode())
+
+    def renamed(value: bytes) -> bytes:
+        for before, after in pairs:
+            value = value.replace(before, after)
+        return value
+
+    options = {code: renamed(value) for code, value in message.options.items() if code in _NAMING}
+    file = message.file.rstrip(b"\0").replace(*pairs[1])
+    siaddr = new if message.siaddr == old else message.siaddr
+    return evolve(message, siaddr=siaddr, file=file, options={**message.options, **options})
 
 
 def _relay_for(server: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from bootfw.cli.hostchecks import (
     check_network,
     check_permissions,
     check_ports,
+    check_security_modules,
     wanted_ports,
 )
 from bootfw.cli.statedir import running, state_of
@@ -40,8 +41,8 @@ MISUSED = 2
 
 ABOUT = """
 Checks what a server needs: its configuration, ports and who has them, interfaces, permissions, boot files, MTU,
-reverse path filter, firewall, clock and disk; and the sockets of a server that runs. It changes nothing. Run it as
-the user that runs the server.
+reverse path filter, firewall, SELinux, AppArmor, clock and disk; and the sockets of a server that runs. It changes
+nothing. Run it as the user that runs the server.
 """
 
 EPILOG = """
@@ -108,6 +109,7 @@ def _checks(source: str | None, probe_network: bool) -> Iterator[Check]:
     yield from check_loaders(parts)
     yield from check_firewall(host, wanted)
     yield from check_host(host, state)
+    yield from check_security_modules(host, parts)
     if probe_network:
         yield from check_network(settings)
     else:

@@ -3,6 +3,7 @@
 Nothing is changed. Ports are bound for a moment to see whether they can be had; rules of a firewall are only read.
 """
 
+import ctypes
 import errno
 import os
 import re
@@ -20,7 +21,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from bootfw.ability import provides
-from bootfw.build import Parts
+from bootfw.build import Parts, files_by_tftp
 from bootfw.cli.bootclient import DEFAULT_MAC, boot_client
 from bootfw.cli.dhcpclient import Broadcasts, Offer, interfaces, offers_of, random_xid
 from bootfw.config import defaults
@@ -67,6 +68,7 @@ class Host:
     """This host, as the checks see it."""
 
     proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
     now: Callable[[], float] = time.time
     command: Callable[[Sequence[str]], str | None] = field(default=lambda command: _output(command))
     """Runs a program; returns its output, or None: there is no such program, or it fails."""
@@ -74,6 +76,27 @@ class Host:
     addresses: Callable[[], Sequence[LinkAddress]] = field(default=lambda: _addresses())
     fault: Callable[[str, tuple[str, int]], int] = field(default=lambda kind, address: _fault(kind, address))
     """The error number of binding a port, "udp" or "tcp"; 0: it can be had."""
+
+    label: Callable[[Path], str] = field(default=lambda path: _label(path))
+    """The SELinux context of a file; "": it has none."""
+    clock_is_synchronized: Callable[[], bool | None] = field(default=lambda: _clock_is_synchronized())
+    """Whether the kernel's clock is synchronized; None: that can't be read."""
+
+    def enforces_selinux(self) -> bool:
+        """Whether SELinux forbids what its policy does not allow."""
+        return self._text(self.sys / "fs" / "selinux" / "enforce") == "1"
+
+    def apparmor_profile(self) -> str:
+        """The profile that confines this process; "": none does."""
+        found = self._text(self.proc / "self" / "attr" / "apparmor" / "current")
+        found = found or self._text(self.proc / "self" / "attr" / "current")
+        return found.partition(" (enforce)")[0] if found.endswith(" (enforce)") else ""
+
+    def _text(self, path: Path) -> str:
+        try:
+            return path.read_text().strip("\0\n ")
+        except OSError:
+            return ""
 
     def setting(self, name: str) -> str:
         """The value of a sysctl, "" when it can't be read."""
@@ -248,6 +271,13 @@ def _check_capabilities(host: Host, settings: Settings) -> Iterator[Check]:
 
 def check_loaders(parts: Parts) -> Iterator[Check]:
     """Are the boot files there that the resolvers name?"""
+    for name, file in files_by_tftp(parts) if not parts.settings.tftp.listen else ():
+        yield Check(
+            "loaders",
+            PROBLEM,
+            f"TFTP is off, and resolver {name} names {file} for TFTP from this server",
+            "name it as a URL, or with the server that has it, or set listen in [tftp]",
+        )
     for kind, plugins in (("backend", parts.backends), ("resolver", parts.resolvers)):
         for name, plugin in plugins:
             problem = plugin.problem() if ISelfChecking.providedBy(plugin) else ""
@@ -294,7 +324,7 @@ def check_host(host: Host, state: Path) -> Iterator[Check]:
             "timedatectl set-ntp true",
         )
     else:
-        yield Check("clock", OK, f"the clock says {time.strftime('%Y-%m-%d %H:%M', time.gmtime(host.now()))} UTC")
+        yield _clock(host)
     existing = next(each for each in (state, *state.parents) if each.exists())
     free = shutil.disk_usage(existing).free
     text = f"{existing} has {free >> 20} MiB free"
@@ -302,6 +332,50 @@ def check_host(host: Host, state: Path) -> Iterator[Check]:
         yield Check("disk", PROBLEM, f"{text}: leases can't be stored when it is full", "make room")
     else:
         yield Check("disk", OK, text)
+
+
+def _clock(host: Host) -> Check:
+    says = f"the clock says {time.strftime('%Y-%m-%d %H:%M', time.gmtime(host.now()))} UTC"
+    synchronized = host.clock_is_synchronized()
+    if synchronized is None:
+        return Check("clock", OK, f"{says}; whether it is synchronized is not known here")
+    if synchronized:
+        return Check("clock", OK, f"{says}, and is synchronized")
+    return Check(
+        "clock",
+        WARNING,
+        f"{says}, and nothing synchronizes it: times in the log drift, and certificates may count as expired",
+        "timedatectl set-ntp true, or start chronyd",
+    )
+
+
+def check_security_modules(host: Host, parts: Parts) -> Iterator[Check]:
+    """Hints at SELinux and AppArmor, which may forbid what file permissions allow."""
+    roots = [Path(backend.root) for _, backend in parts.backends if provides(backend, IDirectoryBackend)]
+    if host.enforces_selinux():
+        unlabeled = [root for root in roots if root.is_dir() and not _SERVED_TYPE.search(host.label(root))]
+        for root in unlabeled:
+            yield Check(
+                "selinux",
+                WARNING,
+                f"SELinux is enforcing, and a confined service may not read {root}, whose label is "
+                f"{host.label(root) or 'not known'}",
+                f"semanage fcontext -a -t tftpdir_t '{root}(/.*)?' and restorecon -R {root}; "
+                "ausearch -m avc -ts recent shows what was denied",
+            )
+        if not unlabeled:
+            yield Check("selinux", OK, "SELinux is enforcing, and the boot files have a label that services may read")
+    profile = host.apparmor_profile()
+    if profile:
+        yield Check(
+            "apparmor",
+            WARNING,
+            f"AppArmor confines this program by the profile {profile}: it may forbid files and sockets",
+            "aa-status shows the profile, journalctl -k --grep apparmor what was denied",
+        )
+
+
+_SERVED_TYPE = re.compile(r":(tftpdir(_rw)?|public_content(_rw)?|httpd_sys_content)_t:")
 
 
 # The firewall
@@ -474,3 +548,25 @@ def _fault(kind: str, address: tuple[str, int]) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     return 0
+
+
+def _label(path: Path) -> str:
+    try:
+        return os.getxattr(path, "security.selinux").rstrip(b"\0").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+_TIMEX_BYTES = 208
+"""At least as many as struct timex (linux/timex.h) has on any machine."""
+_TIME_ERROR = 5
+"""What adjtimex(2) returns while the clock is not synchronized."""
+
+
+def _clock_is_synchronized() -> bool | None:
+    """Read the state of the kernel's clock, which every NTP client sets."""
+    adjtimex = getattr(ctypes.CDLL(None, use_errno=True), "adjtimex", None)
+    if adjtimex is None:
+        return None
+    state: int = adjtimex(ctypes.create_string_buffer(2 * _TIMEX_BYTES))  # all zero: it only reads
+    return None if state < 0 else state != _TIME_ERROR

@@ -24,6 +24,7 @@ from bootfw.cli.hostchecks import (
     check_loaders,
     check_permissions,
     check_ports,
+    check_security_modules,
     judge_offers,
     wanted_ports,
 )
@@ -249,12 +250,77 @@ def test_a_firewall_that_can_not_be_read() -> None:
     assert results(check_firewall(Host(command=lambda command: None), [])) == [("firewall", SKIPPED)]
 
 
+@pytest.mark.parametrize(
+    ("synchronized", "result", "words"),
+    [(True, OK, "and is synchronized"), (False, WARNING, "nothing synchronizes it"), (None, OK, "is not known")],
+)
+def test_whether_the_clock_is_synchronized(tmp_path: Path, synchronized: bool | None, result: str, words: str) -> None:
+    clock, _ = check_host(Host(clock_is_synchronized=lambda: synchronized), tmp_path)
+    assert clock.result == result
+    assert words in clock.text
+
+
+def test_the_kernel_says_whether_its_clock_is_synchronized() -> None:
+    """By adjtimex(2), as timedatectl does."""
+    assert Host().clock_is_synchronized() in (True, False)
+
+
+def host_with(tmp_path: Path, *, enforce: str = "", profile: str = "", label: str = "") -> Host:
+    for path, content in (("sys/fs/selinux/enforce", enforce), ("proc/self/attr/current", profile)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    return Host(proc=tmp_path / "proc", sys=tmp_path / "sys", label=lambda path: label)
+
+
+def test_selinux_is_hinted_at_where_it_enforces_and_the_boot_files_have_no_label_for_services(
+    tmp_path: Path, parts: Parts
+) -> None:
+    for enforce, label, expected in (
+        ("1", "unconfined_u:object_r:user_home_t:s0", [("selinux", WARNING)]),
+        ("1", "", [("selinux", WARNING)]),
+        ("1", "system_u:object_r:tftpdir_t:s0", [("selinux", OK)]),
+        ("1", "system_u:object_r:tftpdir_rw_t:s0", [("selinux", OK)]),
+        ("0", "unconfined_u:object_r:user_home_t:s0", []),
+        ("", "", []),
+    ):
+        checks = check_security_modules(host_with(tmp_path, enforce=enforce, label=label), parts)
+        assert results(checks) == expected, (enforce, label)
+
+
+def test_apparmor_is_hinted_at_where_it_confines_this_program(tmp_path: Path, parts: Parts) -> None:
+    (check,) = check_security_modules(host_with(tmp_path, profile="bootfw (enforce)\n"), parts)
+    assert (check.name, check.result) == ("apparmor", WARNING)
+    assert "profile bootfw:" in check.text
+    for profile in ("unconfined\n", "bootfw (complain)\n", ""):
+        assert results(check_security_modules(host_with(tmp_path, profile=profile), parts)) == []
+
+
+@pytest.mark.parametrize(
+    ("listen", "mode", "boot", "found"),
+    [
+        ("", "proxy", 'file = "boot.efi"', True),
+        ('"0.0.0.0:69"', "proxy", 'file = "boot.efi"', False),
+        ("", "off", 'file = "boot.efi"', False),
+        ("", "proxy", 'file = "http://10.0.0.1/boot.efi"', False),
+        ("", "proxy", 'file = "boot.efi"\nserver = "10.0.0.1"', False),
+    ],
+)
+def test_a_boot_file_for_tftp_while_tftp_is_off(here: Path, listen: str, mode: str, boot: str, found: bool) -> None:
+    text = CONFIG.replace('"127.0.0.1:{port}"', listen).replace('mode = "off"', f'mode = "{mode}"')
+    parts = configured(here, f'{text}\n[[resolver]]\nuse = "static"\n{boot}\n')
+    texts = [check.text for check in check_loaders(parts) if check.result == PROBLEM and "TFTP is off" in check.text]
+    assert texts == (["TFTP is off, and resolver static names boot.efi for TFTP from this server"] if found else [])
+
+
 def test_clock_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert results(check_host(Host(), tmp_path / "state")) == [("clock", OK), ("disk", OK)]
+    assert results(check_host(Host(clock_is_synchronized=lambda: True), tmp_path / "state")) == [
+        ("clock", OK),
+        ("disk", OK),
+    ]
     assert results(check_host(Host(now=lambda: 0.0), tmp_path)) == [("clock", PROBLEM), ("disk", OK)]
     full = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: full)
-    assert results(check_host(Host(), tmp_path)) == [("clock", OK), ("disk", PROBLEM)]
+    assert results(check_host(Host(clock_is_synchronized=lambda: True), tmp_path)) == [("clock", OK), ("disk", PROBLEM)]
 
 
 def offer(server: str, address: str = "0.0.0.0", file: bytes = b"") -> Offer:

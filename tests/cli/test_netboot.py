@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from socket import inet_aton
 
+import pytest
 from attrs import define, evolve, field
 
+from bootfw.cli import dhcpclient
 from bootfw.cli.bootclient import boot_client
-from bootfw.cli.dhcpclient import Build, Offer
+from bootfw.cli.dhcpclient import Build, Offer, _renamed
 from bootfw.cli.fetch import Fetched, FetchError
 from bootfw.cli.netboot import PROFILES, NetBoot, Step
 from bootfw.wire import pxe
@@ -241,3 +243,42 @@ def test_lost_packets_are_a_warning() -> None:
     _, steps = boot("uefi", [offer(DHCP, "10.0.0.50", "a.efi")], servers)
     told = [step.text for step in steps if step.result == "warning"]
     assert told == ["the server announced 9 bytes and sent 8", "packets are lost on the way"]
+
+
+def test_a_server_on_this_host_is_named_by_the_address_that_its_clients_use() -> None:
+    """Its packets go to a loopback address, after which the server names itself."""
+    offered = Message(
+        op=BOOTREPLY,
+        xid=1,
+        chaddr=bytes(6),
+        siaddr="127.0.0.1",
+        file=b"http://127.0.0.1:8069/boot.efi",
+        options={54: b"\x7f\0\0\1", 67: b"http://127.0.0.1/boot.efi\0", 1: b"\x7f\0\0\1"},
+    )
+    seen = _renamed(offered, "127.0.0.1", "10.77.0.1")
+    assert (seen.siaddr, seen.file) == ("10.77.0.1", b"http://10.77.0.1:8069/boot.efi")
+    assert seen.options == {54: b"\x0a\x4d\0\1", 67: b"http://10.77.0.1/boot.efi\0", 1: b"\x7f\0\0\1"}
+    asked = _renamed(
+        Message(op=BOOTREPLY, xid=1, chaddr=bytes(6), options={54: b"\x0a\x4d\0\1", 50: b"\x0a\x4d\0\x64"}),
+        "10.77.0.1",
+        "127.0.0.1",
+    )
+    assert asked.options == {54: b"\x7f\0\0\1", 50: b"\x0a\x4d\0\x64"}
+    assert _renamed(offered, "10.77.0.1", "10.77.0.1") is offered
+
+
+@pytest.mark.parametrize(
+    ("server", "own", "others", "expected"),
+    [
+        ("10.77.0.1", "10.77.0.9", (), ("10.77.0.9", "10.77.0.1")),
+        ("10.77.0.1", "10.77.0.1", ("10.77.0.1", "10.78.0.1"), ("10.78.0.1", "10.77.0.1")),
+        ("10.77.0.1", "10.77.0.1", ("10.77.0.1",), ("10.77.0.1", "127.0.0.1")),
+        ("127.0.0.1", "127.0.0.1", ("10.77.0.1",), ("10.77.0.1", "127.0.0.1")),
+    ],
+)
+def test_the_relay_and_where_its_packets_go(
+    server: str, own: str, others: tuple[str, ...], expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dhcpclient, "own_address", lambda server: own)
+    monkeypatch.setattr(dhcpclient, "own_addresses", lambda family: frozenset({"127.0.0.1", *others}))
+    assert dhcpclient._relay_for(server) == expected
