@@ -5,11 +5,12 @@ the keys whose fields have the metadata ``restart``, and a few more, need a rest
 refused as a whole, and the server goes on as before.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks
 from twisted.logger import Logger
 
 from bootfw.build import Parts, load_parts, settle
@@ -26,14 +27,6 @@ _FIXED = ("observer", "store")
 """The sections of plugins that can't change while the server runs."""
 
 _RESTART = "was changed, which needs a restart"
-
-_OF_WORKERS = (
-    ("bootfw", "interfaces"),
-    ("tftp", "listen"),
-    ("http", "listen"),
-    ("http", "https_listen"),
-)
-"""What can't change while other processes serve the files: these have their sockets from their start on."""
 
 
 @define(eq=False)
@@ -57,65 +50,82 @@ class Reload:
     applied: Callable[[Settings], None] = field(default=lambda settings: None, init=False)
     """Called with the new settings when they are in use."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+    _lock: DeferredLock = field(factory=DeferredLock, init=False)
 
-    def run(self) -> Sequence[str]:
-        """Reload. The result is logged.
+    def run(self) -> "Deferred[Sequence[str]]":
+        """Reload, after those that were begun before. The result is logged.
 
         :return: a line for each error; with any, nothing was changed. Empty: the new configuration is in use.
         """
+        return self._lock.run(self._run)
+
+    @inlineCallbacks
+    def _run(self) -> "Generator[Deferred[Any], Any, Sequence[str]]":
         self.before()
         try:
-            self._apply()
+            yield self._apply()
         except ConfigErrors as error:
             for line in error.lines:
                 self._log.error("not reloaded: {reason}", reason=line)
             return error.lines
+        except Exception:
+            self._log.failure("The configuration can't be reloaded.")
+            return ("it failed in the server; its log has more",)
         finally:
             self.after()
         self._log.info("reloaded the configuration{source}", source=f" {self._path}" if self._path else "")
         return ()
 
-    def operation(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        """See Operation: no record.
+    def operation(self, given: Mapping[str, Any]) -> "Deferred[Sequence[Mapping[str, Any]]]":
+        """See Operation: no record. It fails with a ControlError, a line for each error."""
 
-        :raise ControlError: the configuration was not applied; a line for each error.
-        """
-        errors = self.run()
-        if errors:
-            raise ControlError("\n".join(errors))
-        return ()
+        def ended(errors: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+            if errors:
+                raise ControlError("\n".join(errors))
+            return ()
 
-    def _apply(self) -> None:
+        return self.run().addCallback(ended)
+
+    @inlineCallbacks
+    def _apply(self) -> "Generator[Deferred[Any], Any, None]":
         """:raise ConfigErrors: nothing was changed."""
         running, boot = self._parts, self._boot
         parts = load_parts(self._path, self._environ, self._reactor, running)
-        workers = [child for child in boot if isinstance(child, Workers)]
-        parts.configuration.refuse(needing_restart(running, parts, workers=bool(workers)))
+        parts.configuration.refuse(needing_restart(running, parts))
         settings = running.settings
         if parts.configuration.source is not None:  # else what a start finds out about this host is not asked again
             settings = with_fixed(running.settings, settle(parts.configuration)[0])
         sites = {"web": settings.web.listen, "metrics": settings.metrics.listen}
+        workers = next((child for child in boot if isinstance(child, Workers)), None)
+        if workers is not None:
+            missing = yield workers.ready()
+            if missing:
+                raise ConfigErrors(missing)
+        known = [] if workers is None else workers.ports
         try:
-            boot.reload(settings, parts.backends, parts.resolvers, parts.watchdog[1], sites)
+            prepared = boot.prepare(settings, parts.backends, parts.resolvers, parts.watchdog[1], sites)
+            if workers is not None:
+                errors = yield workers.check(evolve(parts.configuration, settings=settings), known)
+                if errors:
+                    boot.abandon(prepared)
+                    yield workers.abandon()
+                    raise ConfigErrors(errors)
+            boot.commit(prepared)
         except StateError as error:
             raise ConfigErrors([str(error)]) from error
-        for child in workers:
-            child.reload(evolve(parts.configuration, settings=settings))
+        if workers is not None:
+            workers.use()
         self._parts = evolve(parts, settings=settings)
         self.applied(settings)
 
 
-def needing_restart(running: Parts, new: Parts, *, workers: bool = False) -> Iterator[ConfigError]:
-    """An error for each difference that can't be applied while the server runs.
-
-    :param workers: other processes serve the files.
-    """
+def needing_restart(running: Parts, new: Parts) -> Iterator[ConfigError]:
+    """An error for each difference that can't be applied while the server runs."""
     before, after = running.configuration, new.configuration
     for section in SECTIONS:
         old, wanted = _section(before, section), _section(after, section)
         for key in keys_of(section):
-            fixed = _is_fixed(key) or (workers and (section, key.name) in _OF_WORKERS)
-            if fixed and not same_values(getattr(old, key.name), getattr(wanted, key.name)):
+            if _is_fixed(key) and not same_values(getattr(old, key.name), getattr(wanted, key.name)):
                 yield ConfigError(_RESTART, (section, *key.path))
     if not same_values(before.settings.persona, after.settings.persona):
         yield ConfigError(_RESTART, ("persona",))

@@ -8,12 +8,16 @@ import firmware
 import pytest
 from attrs import define, evolve, field
 from booting import SERVER, Machine, Site
+from net.webclient import Wire, parse, request
 from tftpserver import Files, numbered
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
+from bootfw.backends.memory import MemoryBackend
 from bootfw.build import load_parts
-from bootfw.config.settings import Settings, TFTPSettings
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.errors import StateError
 from bootfw.events import BackendProblem, Event, ListenerClosed, ResolverAnswered
 from bootfw.interfaces import (
@@ -29,6 +33,7 @@ from bootfw.net.control import ControlError
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.reload import Reload, needing_restart, with_fixed
 from bootfw.service import DROPPED_CLOSE_WITHIN, BootService
+from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile
 from bootfw.watchdogs.fixed import Fixed
@@ -203,6 +208,57 @@ def test_a_service_that_was_reloaded_starts_again_as_it_was(site: Site) -> None:
     assert Machine(site).gets("file") == b"new"
     site.stop()
     assert new.life == ["started", "closed"] * 2
+
+
+@define(eq=False)
+class Served:
+    """A SocketSource that opens nothing, and keeps the protocols."""
+
+    follow_interfaces: bool = False
+    protocols: dict[str, Any] = field(factory=dict)
+
+    def listen(self, service: str, address: Any, protocol: Any, device: str, certificate: Any) -> Any:
+        self.protocols[service] = protocol
+        return MemoryNetwork().host(SERVER).listenUDP(69, DatagramProtocol())
+
+
+def get(site: Any, clock: Any) -> bytes:
+    """What a client of HTTP gets for /file."""
+    protocol = site.buildProtocol(IPv4Address("TCP", "10.9.0.9", 4000))
+    wire = Wire(clock, protocol)
+    protocol.makeConnection(wire)
+    protocol.dataReceived(request("GET", "/file"))
+    response, _ = parse(wire.value())
+    return response.body
+
+
+def test_http_serves_the_new_files() -> None:
+    sockets, host = Served(), MemoryNetwork().host(SERVER)
+    settings = Settings(
+        tftp=TFTPSettings(listen=()), http=HTTPSettings(listen=[(SERVER, 8069)]), dhcp=DHCPSettings(mode="off")
+    )
+    service = BootService(host, settings=settings, backends=[Files({"file": b"old"})], sockets=sockets)
+    service.startService()
+    site = sockets.protocols["http"]
+    assert get(site, host) == b"old"
+    service.reload(settings, [Files({"file": b"new"})], [], FIXED)
+    assert get(site, host) == b"new"
+    service.stopService()
+
+
+def test_the_record_of_a_boot_that_failed_names_the_files_of_the_new_backends() -> None:
+    network = MemoryNetwork()
+    host = network.host(SERVER)
+    settings = Settings(dhcp=DHCPSettings(mode="off"))
+    service = BootService(host, settings=settings, attempts=MemoryStore(), backends=[MemoryBackend({})])
+    service.startService()
+    service.reload(settings, [MemoryBackend({"vmlinuz": b"kernel"})], [], FIXED)
+    client = FakePeer(network.host("10.0.0.8", name="client"))
+    client.send(b"\0\1vmlinux\0octet\0", (SERVER, 69))
+    network.advance(120)
+    [record] = network.result_of(service.operations()["boot"]({"machine": "10.0.0.8"}))
+    assert "vmlinuz" in str(record)
+    network.result_of(service.stopService())
 
 
 # Sockets
@@ -428,6 +484,10 @@ class Running:
     reload: Reload
     calls: list[str]
 
+    def reloads(self) -> Any:
+        """The errors."""
+        return self.network.result_of(self.reload.run())
+
     def gets(self, name: str) -> bytes:
         client = FakePeer(self.network.host(f"10.0.0.{len(self.network.hosts) + 1}"))
         client.send(b"\0\1" + name.encode() + b"\0octet\0", (SERVER, 69))
@@ -462,7 +522,7 @@ def running(tmp_path: Path) -> Any:
 def test_a_changed_file_is_applied_and_equal_tables_keep_their_plugins(running: Running) -> None:
     before = dict(enumerate(running.reload._parts.backends))
     running.change(("hello", "changed"), ("1400", "1300"))
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     assert running.calls == ["before", "after"]
     assert running.gets("motd") == b"changed"
     assert running.service.settings.tftp.max_blksize == 1300
@@ -473,7 +533,7 @@ def test_a_changed_file_is_applied_and_equal_tables_keep_their_plugins(running: 
 
 def test_equal_tables_are_plugins_of_their_own_after_it_too(running: Running) -> None:
     running.change(("hello", "other"), ("motd", "other"))
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     one, other = (plugin for _, plugin in running.reload._parts.backends)
     assert one is not other
 
@@ -482,14 +542,14 @@ def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Runnin
     running.change(
         ("hello", "changed"), ("1400", "1"), ('use = "memory"\nfiles = { "other"', 'use = "none"\nfiles = { "other"')
     )
-    lines = running.reload.run()
+    lines = running.reloads()
     assert len(lines) == 2
     assert lines[0].startswith(f"{running.path}: tftp.max-blksize: must be ")
     assert lines[1].startswith(f"{running.path}: backend[1].use: ")
     assert running.gets("motd") == b"hello"
     assert running.calls == ["before", "after"]
     running.change(("hello", "right"))
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     assert running.gets("motd") == b"right"
 
 
@@ -508,15 +568,15 @@ def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Runnin
 )
 def test_what_needs_a_restart_is_refused_as_a_whole(running: Running, before: str, after: str, where: str) -> None:
     running.change((before, after), ("hello", "changed"))
-    assert running.reload.run() == (f"{running.path}: {where}: was changed, which needs a restart",)
+    assert running.reloads() == (f"{running.path}: {where}: was changed, which needs a restart",)
     assert running.gets("motd") == b"hello"
 
 
 def test_the_control_operation_answers_with_the_errors(running: Running) -> None:
-    assert list(running.reload.operation({})) == []
+    assert running.network.result_of(running.reload.operation({})) == ()
     running.path.unlink()
     with pytest.raises(ControlError, match=r"bootfw\.toml: can't be read: No such file or directory"):
-        running.reload.operation({})
+        running.network.result_of(running.reload.operation({}))
 
 
 RESOLVER = '[[resolver]]\nuse = "by-architecture"\nfiles = { x86-bios = "motd" }\n'
@@ -529,7 +589,7 @@ def listens(running: Running) -> list[tuple[str, str, int]]:
 
 def test_the_proxy_is_switched_on_and_off(running: Running) -> None:
     running.change(*TO_PROXY)
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     assert listens(running) == [
         ("tftp", "0.0.0.0", 69),
         ("dhcp", "0.0.0.0", 67),
@@ -538,7 +598,7 @@ def test_the_proxy_is_switched_on_and_off(running: Running) -> None:
     site = Site([], network=running.network)
     assert Machine(site, address="10.0.0.77").asks(firmware.BIOS_ROM) == "motd"
     running.change()
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     assert listens(running) == [("tftp", "0.0.0.0", 69)]
     assert Machine(site, address="10.0.0.78").asks(firmware.BIOS_ROM) is None
     assert running.network.hosts[0].port_for(SERVER, 67) is None
@@ -549,14 +609,14 @@ def test_a_port_that_another_program_has_changes_nothing(running: Running) -> No
     before = running.network.hosts[0].port_for(SERVER, 69)
     running.change(('"0.0.0.0:69"', '"0.0.0.0:69", "0.0.0.0:71", "0.0.0.0:70"'), ("hello", "changed"))
     reason = "tftp on 0.0.0.0:70 can't be opened: [Errno 98] Address already in use"
-    assert running.reload.run() == (reason,)
+    assert running.reloads() == (reason,)
     assert running.gets("motd") == b"hello"
     assert listens(running) == [("tftp", "0.0.0.0", 69)]
     assert running.network.hosts[0].port_for(SERVER, 71) is None, "it was opened before that one"
     assert running.network.hosts[0].port_for(SERVER, 69) is before
     other.close()
     running.network.advance(0)
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     assert [port for _, _, port in listens(running)] == [69, 71, 70]
     assert running.network.hosts[0].port_for(SERVER, 69) is before
     assert running.gets("motd") == b"changed"
@@ -564,17 +624,17 @@ def test_a_port_that_another_program_has_changes_nothing(running: Running) -> No
 
 def test_an_address_that_overlaps_one_which_is_dropped_is_refused(running: Running) -> None:
     running.change(("0.0.0.0:69", f"{SERVER}:69"))
-    assert running.reload.run() == (
+    assert running.reloads() == (
         f"tftp on {SERVER}:69 can't be opened while tftp on 0.0.0.0:69 is open, which ends with its transfers: "
         "reload without both first, or restart",
     )
     assert running.gets("motd") == b"hello"
     running.change(('"0.0.0.0:69"', ""))
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     assert listens(running) == []
     running.change(("0.0.0.0:69", f"{SERVER}:69"))
     running.network.advance(60)
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     assert listens(running) == [("tftp", SERVER, 69)]
     assert running.gets("motd") == b"hello"
 
@@ -609,7 +669,7 @@ def test_a_new_plugin_has_the_orders_and_the_state_directory_of_the_running_serv
     running.reload._parts = evolve(before, settings=evolve(before.settings, state_dir=f"{state}-of-user"))
     plugin = f'[[backend]]\nuse = "{__name__}:surroundings"\nlabel = "new"\n[web]'
     running.change(("[web]", plugin))
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     (_, made) = running.reload._parts.backends[0]
     assert isinstance(made, Surroundings)
     assert made.context is not None
@@ -617,7 +677,7 @@ def test_a_new_plugin_has_the_orders_and_the_state_directory_of_the_running_serv
     assert made.context.orders is before.orders
     assert running.reload._parts.orders is before.orders
     running.change()
-    assert running.reload.run() == ()
+    assert running.reloads() == ()
     assert running.reload._parts.orders is before.orders
 
 

@@ -52,7 +52,7 @@ def _reload(options: argparse.Namespace) -> int:
         sys.stderr.write(f"bootfw: no server runs with the state directory {printable(str(state))}\n")
         return NOT_RUNNING
     try:
-        list(server.call("reload"))
+        server.reload()
     except CommandError as error:
         for line in str(error).split("\n"):
             sys.stderr.write(f"bootfw: {printable(line)}\n")

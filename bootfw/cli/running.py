@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from bootfw.records import Record, Selection, reservation_record
 _ANSWER_TIMEOUT = 30.0
 """Seconds between two lines of an answer."""
 
+_RELOAD_TIMEOUT = 240.0
+"""Seconds for a reload, in which workers may have to start and then to load the configuration."""
+
 
 class RunningServer:
     """Sends requests to the server behind a control socket.
@@ -26,7 +29,7 @@ class RunningServer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connect().close()
+        self._connect(_ANSWER_TIMEOUT).close()
 
     def leases(self, selection: Selection) -> Iterable[Record]:
         """The records of the leases that match."""
@@ -82,9 +85,16 @@ class RunningServer:
         """
         raise CommandError("bootfw is running: stop it, take the leases over, and start it again")
 
-    def _connect(self) -> socket.socket:
+    def reload(self) -> None:
+        """Have it load its configuration, which takes its workers longer than other answers.
+
+        :raise CommandError: nothing has changed, a line for each error; or it does not answer.
+        """
+        list(self._call("reload", {}, _RELOAD_TIMEOUT))
+
+    def _connect(self, timeout: float) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(_ANSWER_TIMEOUT)
+        connection.settimeout(timeout)
         try:
             connection.connect(os.fspath(self._path))
         except OSError as error:
@@ -97,8 +107,11 @@ class RunningServer:
 
         :raise CommandError: it refuses, or does not answer to the end.
         """
+        return self._call(name, given, _ANSWER_TIMEOUT)
+
+    def _call(self, name: str, given: Mapping[str, Any], timeout: float) -> Iterator[Record]:
         try:
-            with self._connect() as connection, connection.makefile("rwb") as lines:
+            with self._connect(timeout) as connection, connection.makefile("rwb") as lines:
                 lines.write(json.dumps({"do": name, "with": given}).encode() + b"\n")
                 lines.flush()
                 for line in lines:
@@ -109,7 +122,7 @@ class RunningServer:
                         return
                     yield answer["record"]
         except TimeoutError:
-            raise CommandError(f"bootfw has not answered for {_ANSWER_TIMEOUT:.0f} seconds") from None
+            raise CommandError(f"bootfw has not answered for {timeout:.0f} seconds") from None
         except ConnectionError:
             pass
         raise CommandError("bootfw ended in the middle of its answer")

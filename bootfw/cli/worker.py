@@ -23,11 +23,11 @@ from bootfw.errors import BootfwError
 from bootfw.net.clock import monotonic
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.tftp.handover import AdoptedTransfer
-from bootfw.net.workers.channel import Channel, Incoming, IncomingSockets, Outgoing
-from bootfw.net.workers.supervisor import FIRST_SOCKET, TERMINAL_SIGNALS
+from bootfw.net.workers.channel import Channel, Incoming, Outgoing, received_sockets
+from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
 from bootfw.net.workers.worker import EventPipe, GivenSockets, PortKey
 from bootfw.reload import with_fixed
-from bootfw.service import BootService
+from bootfw.service import BootService, Prepared
 from bootfw.values import Address
 
 _FROM, _TO, _SOCKETS = 3, 4, 5
@@ -50,7 +50,11 @@ class Program:
     _count: int = field(init=False)
     """How many workers share the memory for cached files."""
     _service: BootService | None = field(default=None, init=False)
-    _given: GivenSockets | None = field(default=None, init=False)
+    _given: GivenSockets = field(init=False)
+    _handed: socket.socket = field(init=False)
+    """Where sockets come from."""
+    _checked: tuple[Parts, Prepared | None] | None = field(default=None, init=False)
+    """What another configuration makes, until it is used or abandoned."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _timed: Any = field(default=None, init=False)
     """The reactor, with a monotonic clock."""
@@ -64,26 +68,27 @@ class Program:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
         self.channel = Channel(self._received)
         self.channel.makeConnection(Outgoing(reactor, _TO, self._lost))  # type: ignore[no-untyped-call]
+        self._handed = socket.socket(fileno=_SOCKETS)
+        self._handed.setblocking(False)
+        os.set_inheritable(_SOCKETS, False)
         Incoming(reactor, _FROM, self.channel.dataReceived, self._end)
-        IncomingSockets(reactor, _SOCKETS, self._replace_socket)
         reactor.run()
         return 0
-
-    def _replace_socket(self, number: int, descriptor: int) -> None:
-        """Serve another socket in place of that one: its interface was deleted and made again."""
-        if self._given is None:
-            os.dup2(descriptor, FIRST_SOCKET + number, inheritable=False)
-        else:
-            self._given.replace(number, descriptor)
-        os.close(descriptor)
 
     def _received(self, kind: str, values: tuple[Any, ...]) -> None:
         if kind == "prepare":
             self._prepare(*values)
         elif kind == "begin":
             self._begin(*values)
-        elif kind == "reload":
-            self._reload(*values)
+        elif kind == "check":
+            self._check(*values)
+        elif kind == "use":
+            self._use()
+        elif kind == "abandon":
+            self._abandon()
+        elif kind == "reopened":
+            [key], [sock] = values, received_sockets(self._handed, 1)
+            self._given.replace(key, sock)
         elif self._service is not None:
             self._service.on_message(kind, values)
 
@@ -96,33 +101,32 @@ class Program:
 
     def _begin(
         self,
-        listening: Sequence[tuple[str, tuple[str, int], str, int]],
+        listening: Sequence[PortKey],
         memory: Sequence[tuple[str, tuple[Any, ...]]],
         adopted: Sequence[AdoptedTransfer],
         stored: Sequence[tuple[Address, int]],
     ) -> None:
-        sockets: dict[PortKey, socket.socket] = {}
-        for name, place, device, descriptor in listening:
-            sockets[name, place, device] = sock = socket.socket(fileno=descriptor)
-            sock.setblocking(False)
         timed = self._timed
         events = EventPipe(timed, self.channel)
         transport: Any = self.channel.transport
         transport.registerProducer(events, True)
         parts = self._parts
-        self._given = given = GivenSockets(timed, sockets)
+        self._given = GivenSockets(
+            timed, dict(zip(listening, received_sockets(self._handed, len(listening)), strict=True))
+        )
         self._service = service = BootService(
             timed,
             settings=self._served(parts.settings),
             backends=parts.backends,
             watchdog=parts.watchdog[1],
             event_sink=events,
-            sockets=given,
+            sockets=self._given,
             broadcast=self.channel.send,
             recordings=state_directory(parts.settings.state_dir) / "recordings",
         )
         service.privilegedStartService()
         service.startService()
+        self._given.close_unused()
         for kind, values in memory:
             service.on_message(kind, values)
         service.take_over(adopted, stored)
@@ -134,18 +138,42 @@ class Program:
         tftp = evolve(settings.tftp, cache_size=settings.tftp.cache_size // self._count)
         return evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp)
 
-    def _reload(self, configuration: Configuration) -> None:
-        """Use another configuration for later requests. The main process has checked it."""
-        if self._service is None:
-            return
+    def _check(self, configuration: Configuration, listening: Sequence[PortKey]) -> None:
+        """Load another configuration, and report why it can't be used; see Workers.check()."""
+        errors: list[str] = []
         try:
-            parts = assemble(configuration, self._timed, running=self._parts)
-            settings = with_fixed(self._service.settings, self._served(parts.settings))
-            self._service.reload(settings, parts.backends, (), parts.watchdog[1])
-        except BootfwError as error:
-            self._log.error("not reloaded: {reason}", reason=error)
+            sockets = received_sockets(self._handed, len(listening))
+            parts, prepared = assemble(configuration, self._timed, running=self._parts), None
+            if self._service is not None:
+                self._given.add(zip(listening, sockets, strict=True))
+                settings = with_fixed(self._service.settings, self._served(parts.settings))
+                prepared = self._service.prepare(settings, parts.backends, (), parts.watchdog[1])
+            self._checked = parts, prepared
+        except (BootfwError, OSError) as error:
+            errors = str(error).split("\n")
+        except Exception as error:
+            self._log.failure("The configuration can't be loaded.")
+            errors = [f"{type(error).__name__}: {error}"]
+        self.channel.send("checked", errors)
+
+    def _use(self) -> None:
+        """Use what was loaded, from now on. Without that this process ends, and the next one loads it."""
+        checked, self._checked = self._checked, None
+        if checked is None:
+            self._end()
             return
-        self._parts = parts
+        self._parts, prepared = checked
+        if self._service is not None and prepared is not None:
+            self._service.commit(prepared)
+            self._given.close_unused()
+
+    def _abandon(self) -> None:
+        checked, self._checked = self._checked, None
+        if checked is not None and checked[1] is not None and self._service is not None:
+            self._service.abandon(checked[1])
+        if self._service is not None:
+            self._given.close_unused()
+        self.channel.send("checked", [])
 
     def _send_positions(self, before: list[tuple[Address, int]]) -> None:
         """Report the positions of long transfers. The next process of this worker sees only block numbers, which

@@ -74,7 +74,7 @@ class Busy:
     def reload(self) -> "subprocess.CompletedProcess[str]":
         command = [str(BOOTFW), "reload", "-c", "bootfw.toml"]
         return subprocess.run(
-            command, cwd=self.directory, env=clean(), capture_output=True, text=True, check=False, timeout=30
+            command, cwd=self.directory, env=clean(), capture_output=True, text=True, check=False, timeout=240
         )
 
     def gets_new_file(self) -> None:
@@ -159,6 +159,20 @@ def sockets_of(pid: int) -> set[str]:
     return {str(each.readlink()) for each in listed.iterdir() if str(each.readlink()).startswith("socket:")}
 
 
+def becomes_free(port: int) -> None:
+    """Wait until no process has the UDP port."""
+    end = time.monotonic() + 60
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            else:
+                return
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_reload_during_200_transfers_loses_none(workers: int, tmp_path: Path) -> None:
     busy = Busy(tmp_path, workers)
@@ -204,9 +218,10 @@ def test_a_hangup_reloads_and_a_worker_that_is_started_later_has_the_new_file(wo
         busy.gets_new_file()
 
 
-def test_ports_are_opened_and_closed_by_a_reload_and_transfers_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ports_are_opened_and_closed_by_a_reload_and_transfers_go_on(workers: int, tmp_path: Path) -> None:
     """On the port that stays, and on the one that is dropped."""
-    busy, more = Busy(tmp_path, 1), [free_port(), free_port()]
+    busy, more = Busy(tmp_path, workers), [free_port(), free_port()]
     busy.serve_from("old", more[0])
     with running(busy) as server, ExitStack() as opened:
         bound = sockets_of(server.pid)
@@ -241,7 +256,7 @@ def test_ports_are_opened_and_closed_by_a_reload_and_transfers_go_on(tmp_path: P
         for download in downloads:
             download.acknowledge()
         server.until(*(f"no longer listens on 127.0.0.1:{port}" for port in (more[0], busy.http)))
-        assert len(bound & sockets_of(server.pid)) == len(bound) - 2, "the others are the same"
+        assert len(bound & sockets_of(server.pid)) == len(bound) - 2 * workers, "the others are the same"
 
 
 def test_a_port_of_another_program_is_refused_with_its_name(tmp_path: Path) -> None:
@@ -259,6 +274,62 @@ def test_a_port_of_another_program_is_refused_with_its_name(tmp_path: Path) -> N
         assert busy.reload().returncode == 0
         assert fetch(("127.0.0.1", port), "file") == NEW
         server.until("reloaded the configuration")
+
+
+PLUGIN = """
+import os
+import sys
+
+from bootfw.api import IBackend, StateError, boot_plugin
+from bootfw.backends.memory import MemoryBackend
+
+
+def made(files: dict[str, str]) -> MemoryBackend:
+    if "bootfw.cli.worker" in " ".join(sys.orig_argv):
+        try:
+            os.mkdir("first")
+        except FileExistsError:
+            pass
+        else:
+            raise ValueError("the first worker has no archive")
+    return MemoryBackend({name: content.encode() for name, content in files.items()})
+
+
+class Made(MemoryBackend):
+    configured = staticmethod(lambda context, files: made(files))
+
+
+plugin = boot_plugin(IBackend, Made)
+"""
+
+
+def test_a_worker_that_can_not_load_it_fails_the_reload_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing.py").write_text(PLUGIN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    busy, more = Busy(tmp_path, 2), free_port()
+    with running(busy) as server:
+        busy.serve_from("new", more)
+        old = busy.path.read_text()
+        busy.path.write_text(
+            old.split("[[backend]]")[0] + '[[backend]]\nuse = "failing:plugin"\nfiles = { file = "new" }\n'
+        )
+        before = workers_of(server.pid)
+        done = busy.reload()
+        assert (done.returncode, done.stdout) == (1, "")
+        [line] = done.stderr.splitlines()
+        assert line.startswith("bootfw: worker ")
+        assert line.endswith("the first worker has no archive")
+        server.until("not reloaded: worker ", f"no longer listens on 127.0.0.1:{more}")
+        for _ in range(20):
+            assert len(fetch(("127.0.0.1", busy.tftp), "file", seconds=60)) == 512, "all serve the old file"
+        becomes_free(more)
+        done = busy.reload()
+        assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
+        busy.gets_new_file()
+        assert fetch(("127.0.0.1", more), "file", seconds=60) == NEW
+        assert workers_of(server.pid) == before, "no worker was restarted"
 
 
 def test_what_is_wrong_or_needs_a_restart_changes_nothing(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from bootfw.events import (
 )
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.sockets import open_socket
-from bootfw.net.workers.channel import Channel, IncomingSockets, packed, send_socket, socket_connection
+from bootfw.net.workers.channel import Channel, packed, received_sockets, send_sockets, socket_connection
 from bootfw.net.workers.worker import MAX_QUEUED, EventPipe, GivenSockets
 from bootfw.service import BootService
 from bootfw.testing import MemoryNetwork, TFTPClient
@@ -232,50 +232,39 @@ def test_a_worker_serves_a_socket_that_it_gets_in_place_of_another(
     """It comes by the connection for sockets, and the port goes on with it."""
     first, second = (open_socket("127.0.0.1", 0)[0] for _ in range(2))
     before, now = first.getsockname(), second.getsockname()
-    other = socket.socket()
-    given = GivenSockets(
-        private_reactor, {("http", ("0.0.0.0", 80), ""): other, ("tftp", ("127.0.0.1", 69), ""): first}
-    )
+    key = "tftp", ("127.0.0.1", 69), ""
+    given = GivenSockets(private_reactor, {key: first})
     protocol = Taking()
     port = given.listen("tftp", ("127.0.0.1", 69), protocol, "", None)
     descriptor = port.fileno()
-
-    def taken(number: int, found: int) -> None:
-        given.replace(number, found)
-        os.close(found)
-
     ours, theirs = socket_connection()
-    incoming = IncomingSockets(private_reactor, theirs.fileno(), taken)
-    theirs.detach()
-    send_socket(ours, 1, second)
+    send_sockets(ours, [second])
     second.close()
+    [sock] = received_sockets(theirs, 1)
+    given.replace(key, sock)
+    assert port.getHandle().getsockname() == now
+    assert port.fileno() == descriptor
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        turn_until(lambda: port.getHandle().getsockname() == now)
         client.sendto(b"for the new one", now)
         turn_until(lambda: protocol.received)
         assert protocol.received == [b"for the new one"]
-        assert port.fileno() == descriptor
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
-            again.bind(before)  # nobody has the old one any more
-        ours.close()
-        turn_until(lambda: incoming not in private_reactor.getReaders())
-    other.close()
+            again.bind(before)  # the old one is closed
+    ours.close()
+    with theirs, pytest.raises(OSError, match="1 sockets are missing"):
+        received_sockets(theirs, 1)
     stopped = port.stopListening()
     turn_until(lambda: stopped.called)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as late:
+        given.replace(key, late)  # a reload has dropped the port
 
 
-def test_a_socket_that_comes_before_the_port_is_served_later(
-    private_reactor: EPollReactor, turn_until: TurnUntil
-) -> None:
-    first, second = (open_socket("127.0.0.1", 0)[0] for _ in range(2))
-    now = second.getsockname()
-    given = GivenSockets(private_reactor, {("tftp", ("127.0.0.1", 69), ""): first})
-    given.replace(0, second.fileno())
-    second.close()
-    port = given.listen("tftp", ("127.0.0.1", 69), Taking(), "", None)
-    assert port.getHandle().getsockname() == now
-    stopped = port.stopListening()
-    turn_until(lambda: stopped.called)
+def test_sockets_that_no_port_takes_are_closed(private_reactor: EPollReactor) -> None:
+    first, second = (socket.socket() for _ in range(2))
+    given = GivenSockets(private_reactor, {("http", ("0.0.0.0", 80), ""): first})
+    given.add([(("http", ("0.0.0.0", 81), ""), second)])
+    given.close_unused()
+    assert (first.fileno(), second.fileno()) == (-1, -1)
 
 
 # URLs

@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -16,20 +16,21 @@ from twisted.python.failure import Failure
 
 from bootfw.events import Event, WorkerLost
 from bootfw.net.tftp.handover import Handover
-from bootfw.net.workers.channel import Channel, packed, socket_connection
+from bootfw.net.workers.channel import Channel, packed, received_sockets
 from bootfw.net.workers.packetqueries import WAIT
-from bootfw.net.workers.sharedport import open_shared
-from bootfw.net.workers.supervisor import Workers
+from bootfw.net.workers.supervisor import CHECK_WITHIN, READY_WITHIN, Workers
 from bootfw.values import Address
 from bootfw.wire.pcapng import Datagram
 
-TO, FROM = 3, 4
+TO, FROM, SOCKETS = 3, 4, 5
 
 
 class Process:
     """A child process: the messages and signals that it has received."""
 
-    def __init__(self, protocol: ProcessProtocol) -> None:
+    def __init__(self, protocol: ProcessProtocol, sockets: int) -> None:
+        self.sockets = socket.socket(fileno=os.dup(sockets))
+        self.sockets.setblocking(False)
         self.messages: list[str] = []
         self.signals: list[str] = []
         self.open = {TO}
@@ -71,7 +72,7 @@ class Reactor(Clock):
     def spawnProcess(self, protocol: ProcessProtocol, *arguments: list[str] | str, **options: Any) -> Process:
         if self.error is not None:
             raise self.error
-        self.processes.append(process := Process(protocol))
+        self.processes.append(process := Process(protocol, options["childFDs"][SOCKETS]))
         return process
 
 
@@ -97,8 +98,11 @@ class InterimServer:
 
 
 @pytest.fixture
-def reactor() -> Reactor:
-    return Reactor()
+def reactor() -> Iterator[Reactor]:
+    made = Reactor()
+    yield made
+    for process in made.processes:
+        process.sockets.close()
 
 
 def no_ports(*arguments: Any) -> NoReturn:
@@ -384,26 +388,175 @@ def test_a_stop_does_not_wait_for_packets(workers: Workers, serving: list[Proces
     assert found == [[PACKET]]
 
 
-def test_a_process_gets_the_sockets_that_were_opened_again(workers: Workers, serving: list[Process]) -> None:
-    port = open_shared("tftp", "127.0.0.1", 0, 2)
-    port.on_reopened = partial(workers._reopened, port)
-    workers._ports.append(port)
-    ours, theirs = socket_connection()
-    workers._workers[1].connection = ours
-    workers._workers[0]._close_connection()
-    inode = os.fstat(port.sockets[1].fileno()).st_ino
+def test_a_process_gets_the_sockets_that_were_opened_again(workers: Workers, reactor: Reactor) -> None:
+    port = workers.listen("tftp", ("127.0.0.1", 0), None, "", None)
+    first, second = reactor.processes
+    second.say("prepared")
+    received_sockets(second.sockets, 1)[0].close()
     port.on_reopened()
-    message, descriptors, _, _ = socket.recv_fds(theirs, 4, 1)
-    assert message == bytes(4)
-    assert os.fstat(descriptors[0]).st_ino == inode
-    os.close(descriptors[0])
-    theirs.close()
+    assert (first.messages, second.messages) == (["prepare"], ["prepare", "begin", "reopened"])
+    [sock] = received_sockets(second.sockets, 1)
+    with sock:
+        assert os.fstat(sock.fileno()).st_ino == os.fstat(port.sockets[1].fileno()).st_ino
+    second.sockets.close()
     port.on_reopened()  # that process has ended, which is no error
+    first.say("prepared")
+    [sock] = received_sockets(first.sockets, 1)
+    with sock:
+        assert os.fstat(sock.fileno()).st_ino == os.fstat(port.sockets[0].fileno()).st_ino
     port.stopListening()
 
 
 def test_the_connection_for_sockets_ends_with_the_process(workers: Workers, reactor: Reactor) -> None:
-    first = workers._workers[0]
-    assert first.connection is not None
-    reactor.processes[0].end()
-    assert first.connection is None
+    process = reactor.processes[0]
+    process.end()
+    assert process.sockets.recv(1) == b"", "the other end is closed"
+
+
+# Another configuration
+
+
+@pytest.fixture
+def in_service(workers: Workers, reactor: Reactor) -> Workers:
+    for process in reactor.processes:
+        process.say("prepared")
+        process.messages.clear()
+    return workers
+
+
+def test_every_process_loads_another_configuration_before_any_uses_it(in_service: Workers, reactor: Reactor) -> None:
+    first, second = reactor.processes
+    results: list[list[str]] = []
+    in_service.check("new", []).addCallback(results.append)
+    assert first.messages == second.messages == ["check"]
+    first.say("checked", [])
+    assert results == []
+    second.say("checked", [])
+    assert results == [[]]
+    assert in_service.configuration is None
+    in_service.use()
+    assert first.messages == second.messages == ["check", "use"]
+    assert in_service.configuration == "new"
+    assert reactor.getDelayedCalls() == []
+
+
+def test_one_that_can_not_load_it_is_named_and_all_forget_it(in_service: Workers, reactor: Reactor) -> None:
+    first, second = reactor.processes
+    results: list[list[str]] = []
+    in_service.check("new", []).addCallback(results.append)
+    first.say("checked", [])
+    second.say("checked", ["backend[0].root: no such directory"])
+    assert results == [["worker 1: backend[0].root: no such directory"]]
+    ended: list[Any] = []
+    in_service.abandon().addCallback(ended.append)
+    assert first.messages == second.messages == ["check", "abandon"]
+    assert in_service.configuration is None
+    second.say("checked", [])
+    assert ended == []
+    first.say("checked", [])
+    assert ended == [None], "the sockets that they had for it are closed"
+    assert reactor.getDelayedCalls() == []
+    second.end()
+    reactor.advance(0)
+    reactor.processes[2].say("prepared")
+    assert reactor.processes[2].messages == ["prepare", "begin"], "it has the old one"
+
+
+@pytest.mark.parametrize("how", ["disconnect", "end"])
+def test_one_that_ends_while_it_loads_fails_it(in_service: Workers, reactor: Reactor, how: str) -> None:
+    first, second = reactor.processes
+    results: list[list[str]] = []
+    in_service.check("new", []).addCallback(results.append)
+    first.say("checked", [])
+    getattr(second, how)()
+    assert results == [["worker 1: it has ended"]]
+    second.say("checked", [])
+    assert results == [["worker 1: it has ended"]]
+
+
+def test_one_that_does_not_answer_fails_it(in_service: Workers, reactor: Reactor) -> None:
+    first, second = reactor.processes
+    results: list[list[str]] = []
+    in_service.check("new", []).addCallback(results.append)
+    second.say("checked", [])
+    reactor.advance(CHECK_WITHIN)
+    assert results == [["worker 0: it has not loaded the configuration within 60 s"]]
+    first.say("checked", [])
+    assert len(results) == 1
+
+
+def test_one_that_was_created_before_and_serves_after_loads_it_first(in_service: Workers, reactor: Reactor) -> None:
+    first, second = reactor.processes
+    second.end()
+    reactor.advance(0)
+    third = reactor.processes[2]
+    results: list[list[str]] = []
+    in_service.check("new", []).addCallback(results.append)
+    first.say("checked", [])
+    assert results == [[]]
+    in_service.use()
+    third.say("prepared")
+    assert third.messages == ["prepare", "check", "use", "begin"]
+    third.say("checked", [])
+    assert third.messages[-1] == "begin"
+
+
+def test_one_that_ends_between_loading_and_using_is_started_with_it(in_service: Workers, reactor: Reactor) -> None:
+    first, second = reactor.processes
+    in_service.check("new", [])
+    first.say("checked", [])
+    second.say("checked", [])
+    second.disconnect()
+    in_service.use()
+    assert (first.messages, second.messages) == (["check", "use"], ["check"])
+    second.end()
+    reactor.advance(0)
+    reactor.processes[2].say("prepared")
+    assert reactor.processes[2].messages == ["prepare", "begin"]
+
+
+def test_a_stop_while_they_load_it_ends_the_wait(in_service: Workers) -> None:
+    results: list[list[str]] = []
+    in_service.check("new", []).addCallback(results.append)
+    in_service.stopService()
+    assert results == [["the server is stopping"]]
+    in_service.use()
+    in_service.abandon()
+
+
+def test_a_reload_waits_until_the_first_processes_serve(
+    workers: Workers, interim: InterimServer, reactor: Reactor
+) -> None:
+    results: list[list[str]] = []
+    workers.ready().addCallback(results.append)
+    assert results == []
+    for process in reactor.processes:
+        process.say("prepared")
+    assert results == [[]]
+
+
+def test_a_reload_does_not_wait_for_ever(workers: Workers, interim: InterimServer, reactor: Reactor) -> None:
+    results: list[list[str]] = []
+    workers.ready().addCallback(results.append)
+    reactor.advance(READY_WITHIN)
+    assert len(results) == 1
+    assert results[0][0] == "worker 0 is still starting: try again"
+
+
+def test_the_sockets_of_new_ports_go_to_the_processes_and_those_of_others_do_not(
+    in_service: Workers, reactor: Reactor
+) -> None:
+    known = in_service.listen("tftp", ("127.0.0.1", 0), None, "", None)
+    before = in_service.ports
+    new = in_service.listen("http", ("127.0.0.1", 0), None, "", None)
+    in_service.check("new", before)
+    for number, process in enumerate(reactor.processes):
+        [sock] = received_sockets(process.sockets, 1)
+        with sock:
+            assert sock.getsockname() == new.sockets[number].getsockname()
+            assert not os.get_inheritable(sock.fileno())
+        with pytest.raises(BlockingIOError):
+            received_sockets(process.sockets, 1)
+    new.stopListening()
+    assert in_service.ports == [known]
+    known.stopListening()

@@ -6,12 +6,11 @@ Sockets go by a connection of their own, since a pipe does not carry descriptors
 import os
 import pickle
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import fdesc
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.error import ConnectionDone
 from twisted.protocols.basic import Int32StringReceiver
 
 Received = Callable[[str, tuple[Any, ...]], None]
@@ -40,6 +39,37 @@ class Channel(Int32StringReceiver):
     def stringReceived(self, string: bytes) -> None:
         """See Int32StringReceiver."""
         self._received(*pickle.loads(string))
+
+
+_DESCRIPTORS_PER_MESSAGE = 64
+"""Linux takes up to 253 (SCM_MAX_FD)."""
+
+
+def send_sockets(channel: socket.socket, sockets: Sequence[socket.socket]) -> None:
+    """Give another process copies of *sockets*, by a connection of socket_connection().
+
+    :raise OSError: the other process is gone, or has taken nothing for long.
+    """
+    for start in range(0, len(sockets), _DESCRIPTORS_PER_MESSAGE):
+        part = [sock.fileno() for sock in sockets[start : start + _DESCRIPTORS_PER_MESSAGE]]
+        socket.send_fds(channel, [b"s"], part)
+
+
+def received_sockets(channel: socket.socket, count: int) -> list[socket.socket]:
+    """Take *count* sockets that another process has sent by send_sockets().
+
+    :raise OSError: they are not there.
+    """
+    sockets: list[socket.socket] = []
+    while len(sockets) < count:
+        _, descriptors, _, _ = socket.recv_fds(channel, 1, _DESCRIPTORS_PER_MESSAGE)
+        if not descriptors:
+            raise OSError(f"{count - len(sockets)} sockets are missing")
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+            sockets.append(sock := socket.socket(fileno=descriptor))
+            sock.setblocking(False)
+    return sockets
 
 
 def packed(kind: str, *values: Any) -> bytes:
@@ -106,43 +136,8 @@ class Outgoing(_Pipe):
         return fdesc.writeToFD(self._descriptor, data)
 
 
-def send_socket(connection: socket.socket, number: int, sock: socket.socket) -> None:
-    """Send a socket by a connection of socket_connection().
-
-    :param number: which one of the other process it replaces.
-    :raise OSError: that process has ended.
-    """
-    socket.send_fds(connection, [number.to_bytes(4)], [sock.fileno()])
-
-
 def socket_connection() -> tuple[socket.socket, socket.socket]:
     """Return two ends of a connection that carries sockets: (ours, that of the other process)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     return ours, theirs
-
-
-class IncomingSockets(_Pipe):
-    """The receiving end of a connection that carries sockets.
-
-    :param received: called with (number, descriptor) of each.
-    """
-
-    def __init__(self, reactor: Any, descriptor: int, received: Callable[[int, int], None]) -> None:
-        super().__init__(reactor, descriptor, lambda: None)
-        self._connection = socket.socket(fileno=os.dup(descriptor))
-        self._received = received
-        self.startReading()  # type: ignore[no-untyped-call]
-
-    def doRead(self) -> Any:
-        """See IReadDescriptor."""
-        message, descriptors, _, _ = socket.recv_fds(self._connection, 4, 1)
-        if not descriptors:
-            return ConnectionDone()
-        self._received(int.from_bytes(message), descriptors[0])
-        return None
-
-    def connectionLost(self, reason: Any) -> None:
-        """See IFileDescriptor."""
-        super().connectionLost(reason)
-        self._connection.close()

@@ -23,6 +23,7 @@ class SharedPort:
     sockets: list[socket.socket]
     device: str = ""
     """The interface that it is bound to; "": all of them."""
+    closed: bool = field(default=False, init=False)
     on_reopened: Callable[[], None] = field(default=lambda: None, init=False)
     """Called when the sockets are other ones, with the same descriptors."""
 
@@ -55,6 +56,7 @@ class SharedPort:
 
     def stopListening(self) -> None:
         """See IListeningPort. The port stays open in the processes that have its sockets."""
+        self.closed = True
         for sock in self.sockets:
             sock.close()
 

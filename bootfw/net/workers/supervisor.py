@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
@@ -26,7 +26,7 @@ from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused, 
 from bootfw.net.alarm import Alarm
 from bootfw.net.listening import OwnSockets
 from bootfw.net.tftp.handover import AdoptedTransfer
-from bootfw.net.workers.channel import Channel, packed, send_socket, socket_connection
+from bootfw.net.workers.channel import Channel, packed, send_sockets, socket_connection
 from bootfw.net.workers.interim import InterimServer, Serve
 from bootfw.net.workers.packetqueries import PacketQueries
 from bootfw.net.workers.sharedport import SharedPort, open_shared
@@ -43,12 +43,14 @@ MAX_DEFAULT_WORKERS = 4
 TERMINAL_SIGNALS = signal.SIGINT, signal.SIGHUP
 """A terminal sends these to all its processes. Workers ignore them: the main process ends its workers itself."""
 
-_TO, _FROM = 3, 4
-"""Descriptors in the worker: the pipe that it reads, and the one that it writes."""
-_SOCKETS = 5
-"""The connection by which it gets sockets in place of those that it has."""
-FIRST_SOCKET = 6
-"""Those that it serves are numbered from here on."""
+_TO, _FROM, _SOCKETS = 3, 4, 5
+"""Descriptors in the worker: the pipe that it reads, the one that it writes, the connection that sockets come by."""
+
+CHECK_WITHIN = 60.0
+"""Seconds that a process has to load another configuration."""
+
+READY_WITHIN = 90.0
+"""Seconds that a reload waits for the first processes to be ready."""
 
 
 def default_worker_count() -> int:
@@ -67,10 +69,10 @@ class _Worker(ProcessProtocol):
     """Fires when the worker was stopped and its process has ended."""
     _channel: Channel = field(init=False)
     _process: Any = field(default=None, init=False)
-    connection: socket.socket | None = field(default=None, init=False)
+    _connection: socket.socket | None = field(default=None, init=False)
     """Carries sockets to the process; None: there is none."""
     _loaded: object = field(default=None, init=False)
-    """The configuration that the present process was started with."""
+    """The configuration that the process has."""
     interim: InterimServer | None = field(default=None, init=False)
     """Serves the worker's sockets until its first process is ready."""
     _transfers: dict[Address, TransferBegun] = field(factory=dict, init=False)
@@ -124,6 +126,27 @@ class _Worker(ProcessProtocol):
         self.handle(Input.STOP)
         return self.stopped
 
+    def check(self, configuration: object, ports: Sequence[SharedPort]) -> bool:
+        """Have the process load another configuration, for which it gets the sockets of *ports*.
+
+        :return: false: there is none, or it does not serve yet, and will load what is in use when it does.
+        :raise OSError: it can't get its sockets.
+        """
+        if self.states.state is not State.SERVING:
+            return False
+        self._send_sockets(ports)
+        self._channel.send("check", configuration, [_key(port) for port in ports])
+        return True
+
+    def use(self, configuration: object) -> None:
+        """Have the process use what it has loaded."""
+        self._loaded = configuration
+        self._channel.send("use")
+
+    def _send_sockets(self, ports: Sequence[SharedPort]) -> None:
+        assert self._connection is not None
+        send_sockets(self._connection, [port.sockets[self.number] for port in ports])
+
     def send_packed(self, message: bytes) -> None:
         """Send a message if the process serves. A later process gets the whole state when it begins to serve."""
         if self.states.state is State.SERVING:
@@ -160,23 +183,26 @@ class _Worker(ProcessProtocol):
         """See ProcessProtocol. Some time may pass until processEnded(), and transport has no such pipe any more."""
         if childFD == _TO:
             self.handle(Input.DISCONNECTED)
+            self._workers.checked(self, ["it has ended"])
 
     def processEnded(self, reason: Failure) -> None:
         """See ProcessProtocol."""
         self._close_connection()
+        self._workers.checked(self, ["it has ended"])
         ended = isinstance(reason.value, ProcessDone)
         self.handle(Input.EXITED, "it ended by itself" if ended else reason.getErrorMessage().rstrip("."))
 
-    def send_socket(self, number: int, sock: socket.socket) -> None:
-        """Have the process serve *sock* in place of its socket with that number. One that starts later inherits it."""
-        if self.connection is not None:
+    def reopened(self, port: SharedPort) -> None:
+        """Have the process serve the sockets that a port has now. One that serves later gets them then."""
+        if self.states.state is State.SERVING:
             with suppress(OSError):  # the process is about to end
-                send_socket(self.connection, number, sock)
+                self._send_sockets([port])
+                self._channel.send("reopened", _key(port))
 
     def _close_connection(self) -> None:
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _received(self, kind: str, values: tuple[Any, ...]) -> None:
         if kind == "events":
@@ -185,6 +211,8 @@ class _Worker(ProcessProtocol):
             self.handle(Input.PREPARED)
         elif kind == "positions":
             self._positions = dict(*values)
+        elif kind == "checked":
+            self._workers.checked(self, *values)
         elif kind == "packets":
             self._workers.packet_queries.answer(*values)
         else:
@@ -194,7 +222,9 @@ class _Worker(ProcessProtocol):
 
     def _spawn(self) -> None:
         try:
-            self._process = self._workers.spawn(self)
+            self._connection, theirs = socket_connection()
+            with theirs:
+                self._process = self._workers.spawn(self, theirs.fileno())
         except OSError as error:
             self._close_connection()
             self.handle(Input.SPAWN_FAILED, f"it can't be started: {error.strerror or error}")
@@ -223,9 +253,18 @@ class _Worker(ProcessProtocol):
             AdoptedTransfer(begun, self._positions.get(peer, 0), handed.get(peer))
             for peer, begun in self._transfers.items()
         ]
-        self._channel.send("begin", *self._workers.memory(), adopted, stored)
-        if self._loaded is not self._workers.configuration:
-            self._channel.send("reload", self._workers.configuration)
+        ports, known = self._workers.memory()
+        try:
+            self._send_sockets(ports)
+        except OSError as error:
+            self._workers.log.error("worker {number} can't get its sockets: {error}", number=self.number, error=error)
+            self._kill()
+            return
+        if self._loaded is not self._workers.configuration:  # it has changed since the process was created
+            self._channel.send("check", self._workers.configuration, [])
+            self.use(self._workers.configuration)
+        self._channel.send("begin", [_key(port) for port in ports], known, adopted, stored)
+        self._workers.begun()
 
     def _report(self) -> None:
         transfers = len(self._transfers) if self.interim is None else 0
@@ -281,6 +320,10 @@ class Workers(Service):
     _interim_servers: list[InterimServer] = field(factory=list, init=False)
     """All interim servers. One that has handed over may still have transfers on ports of their own."""
     _alarm: "Alarm[_Worker]" = field(init=False)
+    _check: "_Check | None" = field(default=None, init=False)
+    """The configuration that the processes are loading, or have loaded and don't use yet."""
+    _begun: "list[Deferred[None]]" = field(factory=list, init=False)
+    """Fire when no interim server is left, or by cancel()."""
     packet_queries: PacketQueries = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -312,7 +355,8 @@ class Workers(Service):
         """See SocketSource. The workers share the ports of TFTP and HTTP; the others are opened for this process."""
         if service not in ("tftp", "http", "https"):
             return OwnSockets(self.reactor).listen(service, address, protocol, device, certificate)
-        replaces = any((service, address, device) == (p.service, p.configured, p.device) for p in self._closing)
+        self._ports = self.ports
+        replaces = any((service, address, device) == _key(port) for port in self._closing)
         opened = open_shared(service, *address, self.count, device, replaces=replaces)
         opened.on_reopened = partial(self._reopened, opened)
         self._ports.append(opened)
@@ -320,7 +364,7 @@ class Workers(Service):
 
     def _reopened(self, port: SharedPort) -> None:
         for worker in self._workers:
-            worker.send_socket(self._ports.index(port), port.sockets[worker.number])
+            worker.reopened(port)
 
     # Processes
 
@@ -339,7 +383,7 @@ class Workers(Service):
         def publish(event: Event) -> None:
             worker.publish((event,))
 
-        serving = [self._serve(p.service, p.configured, p.sockets[worker.number].dup(), publish) for p in self._ports]
+        serving = [self._serve(p.service, p.configured, p.sockets[worker.number].dup(), publish) for p in self.ports]
         self._interim_servers.append(interim := InterimServer(serving))
         return interim
 
@@ -349,7 +393,12 @@ class Workers(Service):
         :return: fires when every process has ended and its last events are published.
         """
         self.packet_queries.close()
+        check, self._check = self._check, None
+        if check is not None and check.done is not None and check.waiting:
+            check.waiting.clear()
+            check.done.callback(["the server is stopping"])
         workers, self._workers = self._workers, []
+        self.begun()
         interim_servers, self._interim_servers = self._interim_servers, []
         ports, self._ports = self._ports, []
         self._closing += ports
@@ -364,10 +413,108 @@ class Workers(Service):
         """Send a message to all workers."""
         self._send(kind, values, self._workers)
 
-    def reload(self, configuration: object) -> None:
-        """Have the workers serve the requests that come from now on by another configuration."""
-        self.configuration = configuration
-        self.broadcast("reload", configuration)
+    # Another configuration
+
+    @property
+    def ports(self) -> list[SharedPort]:
+        """Those that are open."""
+        return [port for port in self._ports if not port.closed]
+
+    def ready(self) -> "Deferred[list[str]]":
+        """Wait until the first processes serve: until then this one serves for some of them.
+
+        :return: what is still missing after READY_WITHIN seconds, a line for each worker.
+        """
+        waiting: Deferred[None] = Deferred()
+        self._begun.append(waiting)
+        waiting.addTimeout(READY_WITHIN, self.reactor)
+        self.begun()
+
+        def missing(result: object) -> list[str]:
+            self._begun = [each for each in self._begun if each is not waiting]
+            starting = [worker.number for worker in self._workers if worker.interim is not None]
+            return [f"worker {number} is still starting: try again" for number in starting]
+
+        return waiting.addBoth(missing)
+
+    def begun(self) -> None:
+        """Note that a process serves."""
+        if not any(worker.interim is not None for worker in self._workers):
+            waiting, self._begun = self._begun, []
+            for each in waiting:
+                each.callback(None)
+
+    def check(self, configuration: object, known: Sequence[SharedPort]) -> "Deferred[list[str]]":
+        """Have every process load another configuration, and open the ports that it needs.
+
+        :param known: the ports that the processes have already.
+        :return: why some can't use it, a line for each reason. Without any, use() is next, else abandon().
+        """
+        self._check = check = _Check(configuration)
+        ports = [port for port in self.ports if port not in known]
+        for worker in self._workers:
+            try:
+                if worker.check(configuration, ports):
+                    check.waiting.add(worker)
+                    check.workers.append(worker)
+            except OSError as error:
+                check.errors.append(f"worker {worker.number} can't get its sockets: {error}")
+        return self._answered(check)
+
+    def _answered(self, check: "_Check") -> "Deferred[list[str]]":
+        """Return what fires when every process has answered, or has ended, or CHECK_WITHIN is over."""
+        if not check.waiting:
+            return succeed(check.errors)
+        done: Deferred[list[str]] = Deferred()
+        check.done = done
+        timeout = self.reactor.callLater(CHECK_WITHIN, self._overdue, check)
+
+        def stop(errors: list[str]) -> list[str]:
+            if timeout.active():
+                timeout.cancel()
+            return errors
+
+        return done.addCallback(stop)
+
+    def checked(self, worker: _Worker, errors: Sequence[str]) -> None:
+        """A process has loaded the configuration, or can't."""
+        check = self._check
+        if check is None or worker not in check.waiting:
+            return
+        check.waiting.discard(worker)
+        check.errors += [f"worker {worker.number}: {error}" for error in errors]
+        if not check.waiting and check.done is not None:
+            check.done.callback(check.errors)
+
+    def _overdue(self, check: "_Check") -> None:
+        for worker in tuple(check.waiting):
+            self.checked(worker, [f"it has not loaded the configuration within {CHECK_WITHIN:.0f} s"])
+
+    def use(self) -> None:
+        """Have the workers serve the requests that come from now on by what they have loaded."""
+        check, self._check = self._check, None
+        if check is None:
+            return
+        self.configuration = check.configuration
+        for worker in check.workers:
+            if worker.states.state is State.SERVING:
+                worker.use(check.configuration)
+
+    def abandon(self) -> "Deferred[Any]":
+        """Have the workers forget what they have loaded.
+
+        :return: fires when they have closed the sockets that they got for it.
+        """
+        check = self._check
+        if check is None:
+            return succeed(None)
+        check.waiting = {worker for worker in check.workers if worker.states.state is State.SERVING}
+        self._send("abandon", (), tuple(check.waiting))
+
+        def abandoned(result: object) -> None:
+            self._check = None
+
+        return self._answered(check).addCallback(abandoned)
 
     def packets_of(self, addresses: Collection[str], since: float) -> "Deferred[list[Datagram]]":
         """Return what the processes have recorded of a client; see FlightRecorder.transfers_of()."""
@@ -396,16 +543,14 @@ class Workers(Service):
         else:
             self._alarm.watch(worker)
 
-    def spawn(self, worker: _Worker) -> Any:
+    def spawn(self, worker: _Worker, sockets: int) -> Any:
         """Create a process for *worker*.
 
+        :param sockets: the descriptor that it gets its sockets from.
         :return: IProcessTransport.
         :raise OSError: the system has no room for it.
         """
-        sockets = [port.sockets[worker.number] for port in self._ports]
-        worker.connection, theirs = socket_connection()
-        descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r", _SOCKETS: theirs.fileno()}
-        descriptors |= {FIRST_SOCKET + n: sock.fileno() for n, sock in enumerate(sockets)}
+        descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r", _SOCKETS: sockets}
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         # The process inherits the blocked signals, and unblocks them once it ignores them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
@@ -414,10 +559,24 @@ class Workers(Service):
                 worker, sys.executable, [sys.executable, "-m", self._module], env=environment, childFDs=descriptors
             )
         finally:
-            theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def memory(self) -> tuple[list[tuple[str, tuple[str, int], str, int]], list[tuple[str, tuple[Any, ...]]]]:
-        """Return what a process needs to serve: (its ports and their descriptors, what the other workers know)."""
-        ports = [(p.service, p.configured, p.device, FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
-        return ports, self._memory()
+    def memory(self) -> tuple[list[SharedPort], list[tuple[str, tuple[Any, ...]]]]:
+        """Return what a process needs to serve: (its ports, what the other workers know)."""
+        return self.ports, self._memory()
+
+
+@define(eq=False)
+class _Check:
+    """A configuration that the processes are loading."""
+
+    configuration: object
+    workers: list[_Worker] = field(factory=list, init=False)
+    waiting: set[_Worker] = field(factory=set, init=False)
+    """Those that have not reported."""
+    errors: list[str] = field(factory=list, init=False)
+    done: "Deferred[list[str]] | None" = field(default=None, init=False)
+
+
+def _key(port: SharedPort) -> tuple[str, tuple[str, int], str]:
+    return port.service, port.configured, port.device

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import define, field
@@ -32,31 +32,40 @@ class GivenSockets:
     """The SocketSource of a worker: every socket was opened by the main process."""
 
     _reactor: Any
-    _sockets: Mapping[PortKey, socket.socket]
-    """In the order of their numbers."""
-    _ports: dict[int, Any] = field(factory=dict, init=False)
-    """By descriptor."""
+    _sockets: dict[PortKey, socket.socket]
+    """Those that no port has taken."""
+    _ports: dict[PortKey, Any] = field(factory=dict, init=False)
     follow_interfaces: bool = field(default=False, init=False)
+
+    def add(self, sockets: Iterable[tuple[PortKey, socket.socket]]) -> None:
+        """Have more sockets."""
+        self._sockets.update(sockets)
+
+    def close_unused(self) -> None:
+        """Close those that no port has taken: what arrives there would wait for ever."""
+        unused, self._sockets = self._sockets, {}
+        for sock in unused.values():
+            sock.close()
 
     def listen(self, service: str, address: tuple[str, int], protocol: Any, device: str, certificate: Any) -> Any:
         """See SocketSource."""
-        sock = self._sockets[service, address, device]
-        port = self._ports[sock.fileno()] = listen_on(self._reactor, service, address, protocol, sock, certificate)
+        key = service, address, device
+        sock = self._sockets.pop(key)
+        port = self._ports[key] = listen_on(self._reactor, service, address, protocol, sock, certificate)
         return port
 
-    def replace(self, number: int, descriptor: int) -> None:
-        """Have the port of a socket serve another one. Its transfers go on.
-
-        :param number: of the socket.
-        """
-        old = list(self._sockets.values())[number].fileno()
-        port = self._ports.get(old)
-        reads = port is not None and port in self._reactor.getReaders()
-        if reads:
-            self._reactor.removeReader(port)
-        os.dup2(descriptor, old, inheritable=False)
-        if reads:
-            self._reactor.addReader(port)
+    def replace(self, key: PortKey, sock: socket.socket) -> None:
+        """Have a port serve another socket, which is closed here. Its transfers go on."""
+        with sock:
+            port = self._ports.get(key)
+            if port is None or port.fileno() < 0:
+                return
+            reads = port in self._reactor.getReaders()
+            if reads:
+                self._reactor.removeReader(port)
+            os.dup2(sock.fileno(), port.fileno(), inheritable=False)
+            if reads:
+                self._reactor.addReader(port)
 
 
 MAX_QUEUED = 20_000
