@@ -8,6 +8,7 @@ interpreter. ``benchmarks/instructions.json`` holds what was recorded last; ``--
 """
 
 import argparse
+import gc
 import json
 import os
 import re
@@ -262,6 +263,7 @@ def serve(root: str) -> None:
         listening.startListening()
     sys.stdout.write(f"{port.getHost().port} {dhcp_port.getHost().port}\n")
     sys.stdout.flush()
+    gc.freeze()  # as bootfw.tap.Daemon does
     for line in sys.stdin:
         order, number = line.split()
         if order == "yardstick":

@@ -1,5 +1,6 @@
 """``twistd bootfw``: the command line."""
 
+import gc
 import json
 import os
 import pwd
@@ -315,6 +316,8 @@ class Daemon(MultiService):
                 self.log.info("try it: {command}", command=_fetching(row.address, self._parts))
                 break
         self.log.info("what next:\n{table}", table=aligned(_next_commands(rows, self._parts.configuration.source)))
+        # What a start loads stays to the end, and looking through it would hold all clients up for tens of milliseconds.
+        gc.freeze()
 
     def _note(self, row: Listening) -> str:
         """What to say about an open port."""

@@ -225,6 +225,33 @@ def port_of(config: Path) -> int:
     return int(config.read_text().split("127.0.0.1:")[1].split('"')[0])
 
 
+STARTS = """
+import gc, sys
+from twisted.internet import reactor
+from bootfw.tap import Options, makeService
+
+options = Options()
+options.parseOptions(["-c", sys.argv[1]])
+service = makeService(options)
+
+def starts():
+    service.privilegedStartService()
+    service.startService()
+    print(f"frozen: {gc.get_freeze_count()}")
+    reactor.stop()
+
+reactor.callWhenRunning(starts)
+reactor.run()
+"""
+
+
+def test_full_garbage_collections_pass_over_what_a_start_has_loaded(config: Path) -> None:
+    """Otherwise each of them would hold all clients up for tens of milliseconds."""
+    command = [sys.executable, "-c", STARTS, str(config)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(result.stdout.partition("frozen: ")[2]) > 10_000
+
+
 def test_it_serves_and_shows_what_is_bound_and_how_to_fetch(config: Path) -> None:
     port = port_of(config)
     with bootfw(config) as server:

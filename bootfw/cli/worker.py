@@ -3,6 +3,7 @@
 It serves files on the sockets that the main process has opened, and ends with the main process.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -132,6 +133,7 @@ class Program:
         service.take_over(adopted, stored)
         timed.callLater(POSITIONS_EVERY, self._send_positions, [])
         timed.callLater(COUNTED_EVERY, self._report_datagrams)
+        gc.freeze()  # see bootfw.tap.Daemon.startService
 
     def _served(self, settings: Settings) -> Settings:
         """Return *settings* as this process serves by them: files only, with its share of the memory."""
