@@ -316,7 +316,7 @@ class Daemon(MultiService):
                 self.log.info("try it: {command}", command=_fetching(row.address, self._parts))
                 break
         self.log.info("what next:\n{table}", table=aligned(_next_commands(rows, self._parts.configuration.source)))
-        # What a start loads stays to the end, and looking through it would hold all clients up for tens of milliseconds.
+        # What a start loads stays to the end. To look through it would hold all clients up for tens of milliseconds.
         gc.freeze()
 
     def _note(self, row: Listening) -> str:
