@@ -307,7 +307,10 @@ class OtherServerSeen(Event):
 
 @frozen
 class OtherBootServerSeen(Event):
-    """A reply of another server to a client was about booting: which of the servers it boots from is chance."""
+    """A reply of another server to a client was about booting: which of the servers it boots from is chance.
+
+    At most one event in ten seconds for each reply and client.
+    """
 
     server: str
     interface: str

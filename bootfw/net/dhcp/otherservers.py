@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
+from bootfw.boot.onceper import OncePer
 from bootfw.errors import WireError
 from bootfw.events import Event, OtherBootServerSeen
 from bootfw.net.dhcp.conflict import attach_filter
@@ -23,7 +24,10 @@ from bootfw.wire.options import Option, text
 _BATCH = 16
 """Packets that are read in one turn of the reactor."""
 
-_FORGET_OWN = 10.0
+_REPEATED_AFTER = 10.0
+"""Seconds until the same reply to a client is published again: it is sent for each retry of a DISCOVER."""
+
+_OWN_SECONDS = 10.0
 """Seconds that the addresses of this host are kept."""
 
 _ETH_P_IP = 0x0800
@@ -78,6 +82,7 @@ class OtherBootServers:
         self._reactor = reactor
         self._publish = publish
         self._interfaces = interfaces
+        self._once_per = OncePer(_REPEATED_AFTER)
         self._own: frozenset[str] = frozenset()
         self._own_until = float("-inf")
         kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
@@ -125,8 +130,9 @@ class OtherBootServers:
         if file is None or server in self._own_addresses() or not self._serves(interface):
             return
         # The DISCOVER that it answers may wait on its own socket still, and comes first.
-        event = OtherBootServerSeen(self._reactor.seconds(), server, interface, message.mac, file)
-        self._reactor.callLater(0, self._publish, event)
+        now = self._reactor.seconds()
+        if self._once_per.due((server, message.mac, file), now):
+            self._reactor.callLater(0, self._publish, OtherBootServerSeen(now, server, interface, message.mac, file))
 
     def _serves(self, interface: str) -> bool:
         try:
@@ -137,7 +143,7 @@ class OtherBootServers:
     def _own_addresses(self) -> frozenset[str]:
         now = self._reactor.seconds()
         if now >= self._own_until:
-            self._own, self._own_until = own_addresses(socket.AF_INET) or frozenset(), now + _FORGET_OWN
+            self._own, self._own_until = own_addresses(socket.AF_INET) or frozenset(), now + _OWN_SECONDS
         return self._own
 
 
