@@ -181,7 +181,7 @@ def begins(recorder: BootRecorder, reactor: EPollReactor) -> None:
     recorder.observe(OfferMade(reactor.seconds(), request, "OFFER", None, ("255.255.255.255", 68)))
 
 
-def test_what_a_running_server_knows(
+def test_the_boots_of_a_running_server(
     run: Run, recorder: BootRecorder, private_reactor: EPollReactor, alongside: Alongside
 ) -> None:
     assert alongside(run, "boots") == (1, "", "bootfw: there is no such boot\n")

@@ -77,7 +77,7 @@ def outcomes(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [(each["name"], each["outcome"]) for each in found["exchanges"][-1]["resolvers"]]
 
 
-def test_what_uefi_firmware_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reply_to_uefi_firmware(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = explain(capsys, "--server", "10.77.0.1")
     assert (code, err) == (0, "")
     assert out == (

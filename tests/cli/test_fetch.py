@@ -116,7 +116,7 @@ def test_only_the_first_block() -> None:
         ),
     ],
 )
-def test_what_goes_wrong(answer: Answer, told: str) -> None:
+def test_downloads_that_fail(answer: Answer, told: str) -> None:
     with pytest.raises(FetchError) as raised:
         fetch(answer, (0.05, 0.05))
     assert str(raised.value).startswith(told)

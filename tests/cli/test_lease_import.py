@@ -260,7 +260,7 @@ def test_nul_bytes_inside_of_a_string() -> None:
     assert left_out == ['line 7: lease 10.0.0.2 is not taken over: line 12 can\'t be read: set x = "a\0\0b";']
 
 
-def test_what_was_wrong_before_counts_no_more() -> None:
+def test_errors_of_replaced_declarations_do_not_count() -> None:
     assert read(entry(1).replace("13:00:00", "soon") + entry(1)) == ([1], [], [])
 
 

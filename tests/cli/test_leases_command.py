@@ -247,7 +247,7 @@ def test_release(place: Stopped | Running) -> None:
     assert leases["10.0.0.9"].client == ACTIVE.client
 
 
-def test_what_is_not_leased(place: Stopped | Running) -> None:
+def test_addresses_without_a_lease(place: Stopped | Running) -> None:
     assert place.run("release", "10.0.0.99") == (1, "", "bootfw: 10.0.0.99 is not leased\n")
 
 
@@ -316,7 +316,7 @@ def test_reserve_and_unreserve_of_ipv6(place: Stopped | Running) -> None:
         (["list", "--network", "10.0.0"], 'must be a network, such as "10.77.0.0/24", not "10.0.0"'),
     ],
 )
-def test_what_does_not_go(place: Stopped | Running, arguments: list[str], reason: str) -> None:
+def test_reservations_that_are_refused(place: Stopped | Running, arguments: list[str], reason: str) -> None:
     assert place.run(*arguments) == (1, "", f"bootfw: {reason}\n")
     assert place.kept()[1] == [ADDED]
 
@@ -334,9 +334,7 @@ def test_an_export_can_be_taken_over_elsewhere(
     assert there.kept() == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
 
 
-def test_what_is_taken_over_may_be_of_ipv6(
-    place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ipv6_leases_are_imported(place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     six = evolve(ACTIVE, address="fd77::9")
     for name, address in (("inside", "fd77::9"), ("outside", "fd78::9")):
         (tmp_path / f"{name}.json").write_text(
@@ -535,7 +533,7 @@ for arguments in json.loads(sys.argv[1]):
     "arguments",
     [["release", "10.0.0.100"], ["reserve", "10.0.0.7", "--uuid", UUID], ["unreserve", MAC], ["import", "x"]],
 )
-def test_what_no_server_may_ever_read_is_not_changed(
+def test_a_default_directory_without_a_server_is_not_changed(
     stopped: Stopped,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -98,7 +98,7 @@ def test_the_directories_of_the_configuration(
     ]
 
 
-def test_what_plugins_make_is_not_missing(
+def test_files_that_plugins_generate_are_not_missing(
     lint: Callable[..., tuple[int, str, str]], tmp_path: Path, boot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (boot / "grubx64.efi").write_bytes(pe())
@@ -182,7 +182,7 @@ def test_plugins_have_the_abilities_of_the_built_in_ones(
     ]
 
 
-def test_what_templates_and_menus_make_is_there(
+def test_files_of_templates_and_menus_exist(
     lint: Callable[..., tuple[int, str, str]], tmp_path: Path, boot: Path
 ) -> None:
     (boot / "grubx64.efi").write_bytes(pe())
@@ -209,7 +209,7 @@ def test_what_templates_and_menus_make_is_there(
         (["--colour"], "usage"),
     ],
 )
-def test_what_can_not_be_done(lint: Callable[..., tuple[int, str, str]], arguments: list[str], said: str) -> None:
+def test_commands_that_fail(lint: Callable[..., tuple[int, str, str]], arguments: list[str], said: str) -> None:
     code, out, err = lint(*arguments)
     assert (code, out) == (2, "")
     assert said in err

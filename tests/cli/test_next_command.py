@@ -111,7 +111,7 @@ def test_as_json(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
         (["--forgive", MAC], "no server runs with the state directory "),
     ],
 )
-def test_what_can_not_be_done(
+def test_commands_that_fail(
     run: Callable[..., tuple[int, str, str]], kept: State, arguments: list[str], said: str
 ) -> None:
     code, out, err = run(*arguments)
@@ -172,7 +172,7 @@ def plain(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, s
 
 
 @pytest.mark.parametrize("arguments", [[MAC, "x.ipxe"], ["--clear", MAC]])
-def test_what_no_server_may_ever_read_is_not_changed(
+def test_a_default_directory_without_a_server_is_not_changed(
     plain: Callable[..., tuple[int, str, str]], here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     """The server runs by a configuration that has not been given."""
@@ -247,7 +247,7 @@ plugin = boot_plugin(IBackend, Waiting)
         'use = "waiting:plugin"',
     ],
 )
-def test_what_can_not_be_known_is_not_warned_of(
+def test_no_warning_about_files_that_can_not_be_known(
     run: Callable[..., tuple[int, str, str]],
     kept: State,
     tmp_path: Path,
@@ -342,7 +342,7 @@ def test_an_order_for_a_running_server(
     assert (code, err) == (1, f"bootfw: nothing is ordered for {MAC}\n")
 
 
-def test_what_a_server_refuses(server: Running, alongside: Alongside, tmp_path: Path) -> None:
+def test_refusals_of_a_server(server: Running, alongside: Alongside, tmp_path: Path) -> None:
     """A command of another version may request it."""
     with pytest.raises(CommandError, match="unknown placeholder"):
         alongside(RunningServer(tmp_path / "state" / "control.sock").order, MAC, "{nope}")

@@ -59,7 +59,7 @@ def test_json_has_all_of_it_and_can_be_read_again(capsys: pytest.CaptureFixture[
     assert (froms["old-rom"], froms["uefi"], froms["ipxe"]) == ("configuration", "configuration", "bootfw")
 
 
-def test_one_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_persona(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["personas", "rasberry-pi"]) == 1
     assert capsys.readouterr().err == 'bootfw: there is no persona "rasberry-pi"; did you mean "raspberry-pi"?\n'
 

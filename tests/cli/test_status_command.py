@@ -72,7 +72,9 @@ def test_time_spans(seconds: float, shown: str) -> None:
 BOUND = {"state": "bound", "reason": "", "since": 9}
 
 
-def test_what_a_server_tells(capsys: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_of_a_server(
+    capsys: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that is not ready, with leases, and with workers."""
     record = {
         "ready": False,

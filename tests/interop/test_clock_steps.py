@@ -67,7 +67,7 @@ def requested(port: int) -> socket.socket:
 
 
 @pytest.mark.parametrize("step", ["-3600", "-86400", "+86400"])
-def test_what_was_lost_is_sent_again_whatever_is_done_to_the_clock(
+def test_lost_packets_are_retransmitted_whatever_happens_to_the_clock(
     set_clock: Callable[[str], None], port: int, step: str
 ) -> None:
     with requested(port) as client:

@@ -126,7 +126,7 @@ def seconds_of(step: Callable[[], object]) -> float:
 
 
 @pytest.mark.parametrize("kind", ["address", "interface"])
-def test_what_comes_late_or_comes_back_is_served_within_a_second(
+def test_late_and_returning_addresses_are_served_within_a_second(
     lab: Lab, station: Host, tmp_path: Path, kind: str
 ) -> None:
     late = LateServer(lab, tmp_path, kind)

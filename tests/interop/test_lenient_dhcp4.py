@@ -366,6 +366,8 @@ def test_what_is_answered(case: Case, bootfw_replies: dict[str, Heard]) -> None:
     assert (replied and replied.kind) == (None if case.not_answered else case.reply)
 
 
-def test_what_dnsmasq_and_kea_both_answer_is_answered(bootfw_replies: dict[str, Heard], both_reply: set[str]) -> None:
+def test_messages_that_dnsmasq_and_kea_answer_are_answered(
+    bootfw_replies: dict[str, Heard], both_reply: set[str]
+) -> None:
     reasons = {case.name: case.not_answered for case in CASES}
     assert [name for name in both_reply - bootfw_replies.keys() if not reasons[name]] == []

@@ -370,6 +370,6 @@ def test_what_is_answered(case: Case, bootfw_replies: dict[str, int]) -> None:
     assert bootfw_replies.get(case.name) == (None if case.not_answered else case.reply)
 
 
-def test_what_kea_answers_is_answered(bootfw_replies: dict[str, int], kea_replies: dict[str, int]) -> None:
+def test_messages_that_kea_answers_are_answered(bootfw_replies: dict[str, int], kea_replies: dict[str, int]) -> None:
     reasons = {case.name: case.not_answered for case in CASES}
     assert [name for name in kea_replies.keys() - bootfw_replies.keys() if not reasons[name]] == []

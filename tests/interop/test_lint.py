@@ -30,14 +30,14 @@ def findings(directory: str | Path) -> str:
         ("/usr/lib/grub/x86_64-efi-signed", "grubnetx64.efi.signed"),
     ],
 )
-def test_what_is_installed(directory: str, file: str) -> None:
+def test_installed_boot_programs_have_no_findings(directory: str, file: str) -> None:
     need(f"{directory}/{file}")
     if directory == "/usr/lib/shim":
         need("/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed")
     assert findings(directory) == ""
 
 
-def test_what_grub_makes(tmp_path: Path) -> None:
+def test_files_of_grub_mknetdir_have_no_findings(tmp_path: Path) -> None:
     need("grub-mknetdir")
     subprocess.run(["grub-mknetdir", f"--net-directory={tmp_path}", "--subdir=boot/grub"], check=True)
     assert list(tmp_path.glob("boot/grub/*/core.*"))

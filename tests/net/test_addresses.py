@@ -378,7 +378,7 @@ PI_3 = firmware.Client(
 )
 
 
-def test_what_is_offered_to_a_client_that_takes_offers_is_leased(lab: Lab) -> None:
+def test_an_offer_to_a_client_that_takes_offers_is_leased(lab: Lab) -> None:
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
     [offer] = lab.broadcast(PI_3.message())
 
@@ -445,7 +445,7 @@ def test_an_offer_to_an_installed_system_is_not_leased_whatever_its_persona(lab:
     assert lab.store.commits == []
 
 
-def test_what_is_offered_to_others_is_not_leased(lab: Lab) -> None:
+def test_an_offer_to_another_client_is_not_leased(lab: Lab) -> None:
     lab.broadcast(firmware.BIOS_ROM.message(), firmware.DHCLIENT.message())
 
     assert lab.store.commits == []
@@ -504,7 +504,7 @@ def test_a_store_that_breaks_is_logged_with_its_traceback(lab: Lab) -> None:
     assert [event["log_failure"].type for event in logs if "log_failure" in event] == [ZeroDivisionError]
 
 
-def test_what_arrives_together_is_committed_together(lab: Lab, rich: bool) -> None:
+def test_leases_of_one_batch_are_committed_together(lab: Lab, rich: bool) -> None:
     clients = [evolve(firmware.DHCLIENT, options={**firmware.DHCLIENT.options, 12: name}) for name in (b"a", b"b")]
     macs = [bytes((2, 0, 0, 0, 0, number)) for number in (1, 2)]
     offers = lab.broadcast(*(c.message(chaddr=mac) for c, mac in zip(clients, macs, strict=True)))
@@ -794,7 +794,7 @@ def test_a_client_on_a_link_without_a_subnet_is_ignored(lab: Lab) -> None:
     assert event.reason == f"no subnet is configured for its link: {SERVER}"
 
 
-def test_what_makes_no_sense_is_counted(lab: Lab) -> None:
+def test_malformed_messages_are_counted(lab: Lab) -> None:
     assert lab.broadcast(b"\1\1", firmware.DHCLIENT.message(options={53: REQUEST})) == []
     lab.network.advance(1)
     assert sum(event.count for event in lab.said(DatagramsMalformed)) == 2

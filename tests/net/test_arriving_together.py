@@ -81,12 +81,12 @@ def served(tmp_path: Path) -> Iterator[Served]:
     served.close()
 
 
-def test_one_look_for_all(served: Served) -> None:
+def test_a_missing_file_is_looked_up_once_for_a_batch(served: Served) -> None:
     assert served.ask(*["pxelinux.cfg/default"] * 20, "other") == [MISSING] * 21
     assert served.directory.asked == ["pxelinux.cfg/default", "other"]
 
 
-def test_one_look_at_the_mtu_for_all(tmp_path: Path) -> None:
+def test_the_mtu_is_looked_up_once_for_a_batch(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"now")
     sizes = iter([1000, 900])
     served = Served(tmp_path, lambda via: next(sizes))
@@ -96,7 +96,7 @@ def test_one_look_at_the_mtu_for_all(tmp_path: Path) -> None:
     served.close()
 
 
-def test_what_appears_is_there_for_the_next(served: Served, tmp_path: Path) -> None:
+def test_a_new_file_is_there_for_the_next_batch(served: Served, tmp_path: Path) -> None:
     assert served.ask("a", "a") == [MISSING] * 2
     (tmp_path / "a").write_bytes(b"now")
     assert served.ask("a", "a") == [b"\0\3\0\1now"] * 2
@@ -106,7 +106,7 @@ def test_what_appears_is_there_for_the_next(served: Served, tmp_path: Path) -> N
     assert served.ask("a") == [b"\0\3\0\1again"]
 
 
-def test_one_opening_for_all(served: Served, tmp_path: Path) -> None:
+def test_a_shared_file_is_opened_once_for_a_batch(served: Served, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(1000))
     before = os.listdir("/proc/self/fd")
     first = b"\0\3\0\1" + bytes(512)
@@ -122,7 +122,7 @@ def test_one_opening_for_all(served: Served, tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == len(before) + len(clients)
 
 
-def test_what_is_not_wanted_any_more_is_closed_with_the_batch(served: Served, tmp_path: Path) -> None:
+def test_an_unused_reader_is_closed_at_the_end_of_the_batch(served: Served, tmp_path: Path) -> None:
     """The first one's transfer has ended when the second one's begins."""
     (tmp_path / "a").write_bytes(b"now")
     before = len(os.listdir("/proc/self/fd"))

@@ -165,7 +165,7 @@ def test_an_address_that_cannot_be_waited_for_ends_the_start(monkeypatch: pytest
         bindings.add(wanted_socket(Kernel()))
 
 
-def test_what_the_kernel_refuses_is_failed_and_retried() -> None:
+def test_a_socket_that_the_kernel_refuses_fails_and_is_retried() -> None:
     def refuse() -> Any:
         raise CannotListenError("10.0.0.1", 69, OSError(errno.ENOMEM, "Cannot allocate memory"))
 
@@ -201,7 +201,7 @@ def test_tcp_of_an_absent_interface_is_opened_later() -> None:
     assert wanted.port is None
 
 
-def test_what_is_optional_is_a_name_of_the_configuration() -> None:
+def test_optional_names_are_those_of_the_configuration() -> None:
     Settings(interfaces=("s9",), tftp=TFTPSettings(listen=["10.0.0.1:69"]), optional=("s9", "10.0.0.1"))
     with pytest.raises(ConfigError, match=r'"s8" is not wanted; .* are: .*s9'):
         Settings(interfaces=("s9",), optional=("s8",))
@@ -296,7 +296,9 @@ QUIET = partial(Settings, dhcp=DHCPSettings(mode="off"))
 
 
 @pytest.mark.parametrize("by", ["address", "interface"])
-def test_what_arrives_late_is_served_and_ready_then(hosts: tuple[Host, Host], watched: Watched, by: str) -> None:
+def test_a_late_address_is_served_and_makes_the_service_ready(
+    hosts: tuple[Host, Host], watched: Watched, by: str
+) -> None:
     if by == "address":
         tftp, http = TFTPSettings(listen=[f"10.9.9.1:{PORT}"]), HTTPSettings(listen=["10.9.9.1:8069"])
         service = watched.start(QUIET(tftp=tftp, http=http))

@@ -47,7 +47,7 @@ def ends() -> Iterator[tuple[int, int]]:
             os.close(descriptor)
 
 
-def test_what_is_written_is_in_the_pipe_at_once(reactor: Reactor, ends: tuple[int, int]) -> None:
+def test_written_data_is_in_the_pipe_at_once(reactor: Reactor, ends: tuple[int, int]) -> None:
     """So a process that is killed right afterwards has said it."""
     outgoing = Outgoing(reactor, ends[1], lambda: None)
     outgoing.write(b"one")
@@ -55,7 +55,7 @@ def test_what_is_written_is_in_the_pipe_at_once(reactor: Reactor, ends: tuple[in
     assert reactor.writing == set()
 
 
-def test_what_a_full_pipe_does_not_take_follows(reactor: Reactor, ends: tuple[int, int]) -> None:
+def test_the_rest_follows_when_the_pipe_has_room(reactor: Reactor, ends: tuple[int, int]) -> None:
     outgoing = Outgoing(reactor, ends[1], lambda: None)
     content = os.urandom(1_000_000)
     outgoing.write(content)

@@ -97,7 +97,7 @@ def test_a_watchdog_that_honours_the_timeout_acknowledges_it(
 
 
 @pytest.mark.parametrize("policy", HONOURING)
-def test_what_is_acknowledged_is_every_wait(serve: Serve, policy: Fixed | HPA | Exponential) -> None:
+def test_an_acknowledged_timeout_is_every_wait(serve: Serve, policy: Fixed | HPA | Exponential) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
     peer.ask("file", timeout=6)
@@ -109,7 +109,7 @@ def test_what_is_acknowledged_is_every_wait(serve: Serve, policy: Fixed | HPA | 
     assert peer.take() == [tftp.Data(1, CONTENT[:512])]
 
 
-def test_what_is_left_out_does_not_slow_down_retransmission(serve: Serve) -> None:
+def test_an_option_that_is_left_out_does_not_slow_down_retransmission(serve: Serve) -> None:
     served = serve({"file": CONTENT}, watchdog=Adaptive())
     peer = served.peer()
     peer.ask("file", timeout=255, blksize=512)

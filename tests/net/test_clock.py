@@ -123,7 +123,7 @@ def test_a_call_that_is_moved_to_a_later_time_in_the_end_does_not_come_before(
     assert called == ["other"]
 
 
-def test_what_is_scheduled_meanwhile_comes_in_a_later_turn(
+def test_calls_scheduled_by_calls_run_in_a_later_turn(
     reactor: MonotonicReactor, private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> None:
     """So that calls which schedule themselves leave the sockets their turn."""

@@ -102,12 +102,12 @@ def test_our_own_mistakes_are_in_the_log(operation: Operation, failures: list[Ba
 
 
 @pytest.mark.parametrize("question", [b"\n", b"{\n", b"[]\n", b"1\n", b'"do"\n', b"{}\n", b'{"do": []}\n', b"\xff\n"])
-def test_what_it_does_not_know(question: bytes) -> None:
+def test_malformed_requests_are_refused(question: bytes) -> None:
     asked = Asked({"list": lambda given: []}, question)
     assert asked.take() == [{"error": "this server does not understand the request; is it of another version?"}]
 
 
-def test_what_this_server_has_nothing_to_do_with() -> None:
+def test_an_operation_that_the_configuration_lacks_is_refused() -> None:
     [answer] = Asked({"list": lambda given: []}, {"do": "none"}).take()
     assert answer["error"].startswith(
         'this server has no operation "none": its configuration has nothing to do with it'
@@ -120,7 +120,7 @@ def test_a_question_without_end() -> None:
     assert asked.transport.disconnecting
 
 
-def test_one_question_is_all() -> None:
+def test_a_connection_is_for_one_request() -> None:
     calls: list[Mapping[str, Any]] = []
     later: Deferred[list[dict[str, int]]] = Deferred()
 
@@ -187,7 +187,7 @@ def test_it_is_for_its_owner_only(listen: Callable[..., Port], tmp_path: Path) -
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_what_root_makes_is_for_the_owner_of_the_directory(listen: Callable[..., Port], tmp_path: Path) -> None:
+def test_files_made_by_root_belong_to_the_owner_of_the_directory(listen: Callable[..., Port], tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65533)
     listen()
     status = (tmp_path / "control.sock").stat()
@@ -209,7 +209,7 @@ def test_another_server_answers_there(listen: Callable[..., Port], tmp_path: Pat
         client.connect(str(tmp_path / "control.sock"))  # the first is still there
 
 
-def test_what_is_no_socket_stays(listen: Callable[..., Port], tmp_path: Path) -> None:
+def test_a_file_that_is_no_socket_is_not_replaced(listen: Callable[..., Port], tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     path.write_text("precious")
     with pytest.raises(CannotListenError) as caught:

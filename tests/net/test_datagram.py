@@ -164,7 +164,7 @@ def test_a_reactor_without_descriptors_makes_its_own_port() -> None:
     assert protocol.transport is not None
 
 
-def test_one_datagram_alone_is_one_delivery_and_a_queue_is_few(
+def test_a_single_datagram_is_one_delivery_and_a_queue_few(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     protocol = Batches()
@@ -380,7 +380,7 @@ def test_a_batch_receiver_that_raises_keeps_its_port_and_its_answers(
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_what_cannot_be_sent_is_counted_and_the_rest_is_sent(
+def test_refused_datagrams_are_counted_and_the_others_sent(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], batched: bool
 ) -> None:
     """Port 0 is no destination (EINVAL); 70,000 bytes are no datagram (EMSGSIZE)."""
@@ -590,7 +590,7 @@ def test_stopping_what_never_ran_is_done_at_once(private_reactor: EPollReactor) 
     assert done == [None]
 
 
-def test_what_is_sent_after_the_end_is_a_lost_datagram(private_reactor: EPollReactor, turn_until: TurnUntil) -> None:
+def test_a_datagram_sent_after_the_end_is_lost(private_reactor: EPollReactor, turn_until: TurnUntil) -> None:
     port = listen(private_reactor, Echo(), "127.0.0.1", 0)
     stopped: list[None] = []
     port.stopListening().addCallback(stopped.append)

@@ -273,7 +273,7 @@ def test_closing_tells_of_the_rest_of_the_malformed(lab: Lab) -> None:
     assert not [call for call in lab.network.leaks() if "pending" in call]
 
 
-def test_one_bad_datagram_does_not_cost_the_others_in_its_batch(lab: Lab) -> None:
+def test_a_bad_datagram_does_not_affect_the_others_of_its_batch(lab: Lab) -> None:
     lab.client.send(b"x", (BROADCAST, 67))
     assert len(lab.broadcast(firmware.BIOS_ROM.message())) == 1
 
@@ -513,7 +513,7 @@ def test_closing_ends_what_is_being_resolved(lab: Lab) -> None:
     assert not [call for call in lab.network.leaks() if "pending" in call]
 
 
-def test_what_is_published_of_one_offer(lab: Lab) -> None:
+def test_the_events_of_one_offer(lab: Lab) -> None:
     lab.broadcast(firmware.BIOS_ROM.message())
 
     assert [type(event) for event in lab.events] == [RequestClassified, ResolverAnswered, OfferMade]

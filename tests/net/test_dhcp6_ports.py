@@ -201,7 +201,7 @@ def _refuses(request: BootRequest) -> None:
         ("{nobody}", None),
     ],
 )
-def test_what_edk2_can_not_have(
+def test_what_edk2_can_not_use(
     lab: Lab, file: str | BootFile | Callable[[BootRequest], None] | None, reason: str | None
 ) -> None:
     lab.resolver.files["uefi-v6"] = file

@@ -365,12 +365,12 @@ def test_a_near_client_is_answered_without_a_turn_of_the_reactor(watched: Watche
     assert 20 < sum(looks) < 50
 
 
-def test_one_that_does_not_answer_at_once_is_looked_for_less_and_less(watched: Watched) -> None:
+def test_a_slow_client_is_polled_for_less_and_less(watched: Watched) -> None:
     watched.watch()
     assert [len(watched.wake_up()) for _ in range(12)] == [34, 2, 34, 2, 2, 2, 34, 2, 2, 2, 2, 2]
 
 
-def test_one_that_answers_again_is_looked_for_as_before(watched: Watched) -> None:
+def test_a_client_that_answers_again_is_polled_for_as_before(watched: Watched) -> None:
     answers = [False, True, True, False]
 
     def answer() -> None:

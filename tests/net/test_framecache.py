@@ -93,7 +93,7 @@ def test_a_chunk_is_read_once_for_all_readers(opened: Opened) -> None:
     again.close()
 
 
-def test_what_was_not_wanted_for_longest_makes_room(opened: Opened) -> None:
+def test_the_least_recently_used_chunk_makes_room(opened: Opened) -> None:
     cache = FrameCache(30_000)
     files = [opened(bytes([n]) * 8192, f"{n}") for n in range(4)]
     chunks = [cache.chunk(file, 1024, 1) for file in files[:3]]
@@ -107,7 +107,7 @@ def test_what_was_not_wanted_for_longest_makes_room(opened: Opened) -> None:
     assert cache.used == 0
 
 
-def test_what_does_not_fit_is_not_kept(opened: Opened) -> None:
+def test_a_chunk_that_does_not_fit_is_not_cached(opened: Opened) -> None:
     reader = opened(bytes(8192))
     assert FrameCache(8192).chunk(reader, 1024, 1) is None
     assert FrameCache(0).chunk(reader, 1024, 1) is None
@@ -133,7 +133,7 @@ def test_a_file_that_has_become_shorter_is_left_to_its_reader(opened: Opened, tm
     assert cache.used == 0
 
 
-def test_what_has_just_changed_has_no_identity(tmp_path: Path) -> None:
+def test_a_file_that_has_just_changed_has_no_identity(tmp_path: Path) -> None:
     """One more change within a tick of the file system's clock would not show."""
     (tmp_path / "file").write_bytes(b"x")
     reader = FileReader(os.open(tmp_path / "file", os.O_RDONLY))

@@ -38,7 +38,7 @@ def test_the_latest_of_a_name_counts() -> None:
     assert content(generated, "a") == b"two"
 
 
-def test_what_was_made_longest_ago_is_forgotten_first() -> None:
+def test_the_oldest_generated_file_is_dropped_first() -> None:
     generated = GeneratedFiles(limit=330)
     for name in ("a", "b", "c", "a"):
         generated.keep(name, b"12345")
@@ -49,6 +49,6 @@ def test_what_was_made_longest_ago_is_forgotten_first() -> None:
     assert [content(generated, name) for name in "acd"] == [b"12345"] * 3
 
 
-def test_what_is_larger_than_all_that_is_kept_is_an_error() -> None:
+def test_a_generated_file_beyond_the_limit_is_an_error() -> None:
     with pytest.raises(ValueError, match='the content of "a" has 400 bytes; there is room for 330'):
         GeneratedFiles(limit=330).keep("a", bytes(400))

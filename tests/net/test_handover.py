@@ -101,7 +101,7 @@ def test_a_forged_ack_gets_three_blocks_at_most(direct: Direct, windowsize: int)
     assert direct.protocol.transfers == 0
 
 
-def test_what_is_sent_is_sent_again(direct: Direct) -> None:
+def test_blocks_in_flight_are_retransmitted(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     direct.say(tftp.ack(2))
     direct.clock.advance(1.01)
@@ -144,7 +144,7 @@ def test_a_server_that_stops(direct: Direct) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"write": True}, {"mode": Mode.NETASCII}])
-def test_what_can_not_be_gone_on_with(direct: Direct, changed: dict[str, Any]) -> None:
+def test_transfers_that_can_not_continue(direct: Direct, changed: dict[str, Any]) -> None:
     """The new process does not know what of an upload was stored, or where in a translated file a block begins."""
     begun = TransferBegun(direct.clock.seconds(), evolve(REQUEST, **changed), AGREED)
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])

@@ -115,7 +115,7 @@ def content(reader: ICacheableReader, result: Result) -> bytes:
 
 
 @every
-def test_what_hangs_is_waited_for_and_then_served(
+def test_a_hanging_file_is_served_when_it_answers(
     tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
 ) -> None:
     backend, path, expected = make(tmp_path, private_reactor)

@@ -666,7 +666,7 @@ def test_a_read_that_ends_while_the_transport_is_full_is_sent_and_is_the_last() 
     st.sampled_from([bytes, succeed, _coroutine]),
     st.booleans(),
 )
-def test_what_arrives_is_the_file_s(
+def test_the_received_bytes_are_those_of_the_file(
     size: int, first: int, last: int, answer: type[bytes] | Callable[..., Any], takes_all: bool
 ) -> None:
     data = (THOUSAND * 200)[:size]

@@ -154,7 +154,7 @@ def test_it_takes_requests_only_where_one_begins(segments: list[bytes]) -> None:
         b"GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\nRange: bytes=1-2\r\n\r\n",
     ],
 )
-def test_what_boot_programs_send_takes_it(request_bytes: bytes) -> None:
+def test_requests_of_boot_programs_take_the_fast_path(request_bytes: bytes) -> None:
     assert isinstance(parse(request_bytes, None, lambda: None), PlainRequest)
 
 
@@ -248,7 +248,7 @@ def test_small_files_are_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("settled")
-def test_what_is_kept_of_small_files_is_bounded(tmp_path: Path, reads: list[int]) -> None:
+def test_the_cache_of_small_files_is_bounded(tmp_path: Path, reads: list[int]) -> None:
     for number in range(5):
         (tmp_path / f"{number}").write_bytes(bytes(1000))
     opened = iter([0, 1, 2, 2, 3, 4, 0])

@@ -404,7 +404,7 @@ def test_a_client_that_says_nothing_is_gone_when_the_service_stops(
         (True, pem_of(ec.generate_private_key(ec.SECP256R1()), b"secret"), "key", "is encrypted"),
     ],
 )
-def test_what_can_t_be_used(
+def test_unusable_certificates(
     settings: HTTPSettings, tmp_path: Path, chain: bool | bytes | None, key: bool | bytes | None, place: str, said: str
 ) -> None:
     for name, content in (("chain.pem", chain), ("key.pem", key)):

@@ -145,7 +145,7 @@ def test_a_stream_socket(opened: Opened, reactor: Any) -> None:
     port.stopListening()
 
 
-def test_what_was_not_inherited_is_opened(opened: Opened, reactor: Any) -> None:
+def test_sockets_that_were_not_inherited_are_opened(opened: Opened, reactor: Any) -> None:
     inherited = opened("http", stream=True)
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     port = source.listen("tftp", ("127.0.0.1", 0), DatagramProtocol(), "", None)

@@ -26,7 +26,7 @@ def test_all_are_served_unless_some_are_named() -> None:
 
 
 @pytest.mark.parametrize("unknown", [None, via(0)])
-def test_what_came_an_unknown_way_is_served(unknown: Via | None) -> None:
+def test_requests_of_an_unknown_interface_are_served(unknown: Via | None) -> None:
     assert Interfaces(["eth9"]).serves(unknown)
 
 
@@ -39,7 +39,7 @@ def test_the_first_dropped_request_of_each_interface_is_reported() -> None:
     assert dropped == ["lo"]
 
 
-def test_what_is_served_is_not_reported() -> None:
+def test_requests_on_a_served_interface_are_not_reported() -> None:
     dropped: list[object] = []
     Interfaces(["lo"], dropped.append).serves(via(LO))
     Interfaces([], dropped.append).serves(via(LO))

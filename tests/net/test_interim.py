@@ -125,7 +125,7 @@ def test_so_does_one_with_a_window(directory: DirectoryBackend, windowsize: str)
     assert server.ends() == [Outcome.COMPLETE]
 
 
-def test_what_is_made_for_the_client_is_waited_for() -> None:
+def test_a_transfer_of_a_generated_file_is_waited_for() -> None:
     """Another process would generate it again, perhaps with another content."""
     server = Server(MemoryBackend({"file": CONTENT}))
     download = server.client().download("file")

@@ -177,7 +177,7 @@ def missed(layered: LayeredBackend, path: str, request: TransferRequest) -> Memo
     return found
 
 
-def test_what_one_of_many_misses_is_not_looked_for_again_for_the_others() -> None:
+def test_a_file_missing_for_one_request_is_not_looked_up_for_the_others() -> None:
     first, second = Alike(FileMissing()), Alike(FileMissing())
     layered = layers(first, second)
     layered.begin_batch()
@@ -185,7 +185,7 @@ def test_what_one_of_many_misses_is_not_looked_for_again_for_the_others() -> Non
     assert [path for path, _ in first.asked] == [path for path, _ in second.asked] == ["a", "b"]
 
 
-def test_what_comes_later_is_looked_for_again() -> None:
+def test_a_later_request_looks_the_file_up_again() -> None:
     backend = Alike(FileMissing())
     layered = layers(backend)
     for _ in range(2):
@@ -197,7 +197,7 @@ def test_what_comes_later_is_looked_for_again() -> None:
     assert len(backend.asked) == 4
 
 
-def test_what_is_there_is_opened_for_each() -> None:
+def test_an_existing_file_is_opened_for_each_request() -> None:
     backend = Alike(lambda: MemoryReader(b""))
     layered = layers(Alike(FileMissing()), backend)
     layered.begin_batch()
@@ -224,7 +224,7 @@ class Sharing:
         self.users -= 1
 
 
-def test_what_can_be_shared_is_opened_once_and_stays_open_for_the_others() -> None:
+def test_a_shared_file_is_opened_once_and_stays_open_for_the_others() -> None:
     backend = Alike(Sharing)
     layered = layers(Alike(FileMissing()), backend)
     layered.begin_batch()
@@ -289,7 +289,7 @@ def test_a_backend_that_depends_on_the_client_is_called_though_later_ones_have_n
     assert [len(backend.asked) for backend in (looks, last)] == [2, 1]
 
 
-def test_what_is_not_there_can_be_made() -> None:
+def test_a_missing_file_can_be_created() -> None:
     @implementer(IWritableBackend)
     class Taking(Alike):
         def create(self, path: str, request: TransferRequest) -> Writer:
@@ -301,7 +301,7 @@ def test_what_is_not_there_can_be_made() -> None:
     assert layered.create("a", asking(write=True)) is WRITER
 
 
-def test_what_comes_later_comes_for_each() -> None:
+def test_a_deferred_reader_comes_for_each_request() -> None:
     first, second = Alike(lambda: fail(FileMissing())), Alike(lambda: succeed(Sharing()))
     layered = layers(first, second)
     layered.begin_batch()

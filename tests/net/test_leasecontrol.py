@@ -122,7 +122,7 @@ def test_a_lease_is_released_in_the_store_too(place: Place) -> None:
 
 
 @pytest.mark.parametrize("address", ["10.0.0.13", "10.9.9.9", "none", "", None])
-def test_what_is_not_leased_can_not_be_released(place: Place, address: str | None) -> None:
+def test_an_address_without_a_lease_can_not_be_released(place: Place, address: str | None) -> None:
     assert refused(place, "release", address=address) == f"{address} is not leased"
 
 
@@ -228,7 +228,7 @@ def test_a_reservation_is_taken_back(who: str) -> None:
         ("0x1", 'must be text, or "0x" and pairs of hexadecimal digits, not "0x1"'),
     ],
 )
-def test_what_can_not_be_taken_back(who: str, text: str) -> None:
+def test_reservations_that_can_not_be_removed(who: str, text: str) -> None:
     place = Place(ADDED)
     assert refused(place, "unreserve", who=who) == text
     assert place.reserved() == {"10.0.0.5", "10.0.0.6"}

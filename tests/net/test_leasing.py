@@ -41,7 +41,7 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-def test_what_the_store_knows_the_server_knows(host: MemoryHost, store: MemoryStore) -> None:
+def test_the_server_loads_the_leases_of_the_store(host: MemoryHost, store: MemoryStore) -> None:
     client = Machine(1, clients.server())
     key = b"h\1" + client.chaddr
     store.commit([Lease("10.77.0.105", key, client.mac, LeaseState.ACTIVE, BEGIN, BEGIN + 3600)])
@@ -83,7 +83,7 @@ def test_a_store_that_can_not_be_read_is_closed_again(host: MemoryHost) -> None:
     assert store.closed
 
 
-def test_what_rests_because_of_proxy_arp_rests_no_longer(host: MemoryHost, store: MemoryStore) -> None:
+def test_addresses_in_quarantine_by_proxy_arp_are_released(host: MemoryHost, store: MemoryStore) -> None:
     said: list[Event] = []
     made = Leasing(host, store, settings(), said.append)
     taken = [clients.address(Machine(number, made.server).discovers(), clients.OFFER) for number in (1, 2)]
@@ -215,7 +215,7 @@ def test_with_the_probe_off_nothing_is_opened(
     assert (made.probe, made.ping, logs) == (None, None, [])
 
 
-def test_what_was_opened_to_probe_is_closed(
+def test_the_sockets_of_probes_are_closed(
     private_reactor: EPollReactor, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[object] = []

@@ -27,7 +27,7 @@ def mounts(tmp_path: Path) -> MountTable:
     return MountTable(table, lambda: 0.0)
 
 
-def test_what_is_on_no_disk_can_hang(mounts: MountTable, tmp_path: Path) -> None:
+def test_file_systems_without_a_disk_can_hang(mounts: MountTable, tmp_path: Path) -> None:
     names = ["root/remote", "root/with blank", "unknown"]
     assert mounts.hanging() == {str(tmp_path / name).encode() for name in names}
 
@@ -74,7 +74,7 @@ def test_the_root_may_be_on_one(mounts: MountTable, tmp_path: Path, root: str) -
     assert mounts.on_the_way_to(tmp_path / root, b"file") == str(tmp_path / "unknown").encode()
 
 
-def test_what_is_mounted_later_is_seen(tmp_path: Path) -> None:
+def test_later_mounts_are_seen(tmp_path: Path) -> None:
     table, now = tmp_path / "mountinfo", 0.0
     table.write_text("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
     mounts = MountTable(table, lambda: now)

@@ -97,7 +97,7 @@ def test_a_reply_about_booting_is_seen(
         pytest.param(b"\2", 68, id="short"),
     ],
 )
-def test_what_is_no_reply_about_booting_is_not(
+def test_replies_without_boot_options_are_ignored(
     other: socket.socket, seen: list[Event], turn_until: TurnUntil, sent: bytes, port: int
 ) -> None:
     other.sendto(sent, ("10.9.0.255", port))
@@ -105,7 +105,7 @@ def test_what_is_no_reply_about_booting_is_not(
 
 
 @pytest.mark.usefixtures("watched")
-def test_what_we_send_ourselves_is_not_seen(
+def test_our_own_replies_are_ignored(
     hosts: Hosts, other: socket.socket, seen: list[Event], turn_until: TurnUntil
 ) -> None:
     with hosts[0].inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:

@@ -52,7 +52,7 @@ def test_twisted_s_name_for_the_broadcast_address() -> None:
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "::1", "10.1", "010.0.0.1", "10.0.0.256"])
-def test_what_is_no_ipv4_address(host: str) -> None:
+def test_values_that_are_no_ipv4_address(host: str) -> None:
     with pytest.raises(InvalidAddressError):
         IPV4.destination((host, 69))
 

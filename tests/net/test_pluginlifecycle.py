@@ -83,7 +83,7 @@ def test_where_there_is_no_dhcp_it_is_not_needed() -> None:
     assert not {"start", "close"} & set(resolver.life)
 
 
-def test_one_that_can_not_start_keeps_the_service_from_it() -> None:
+def test_a_plugin_that_can_not_start_stops_the_start() -> None:
     network, first = MemoryNetwork(), Resolver()
     second = Resolver(error=StateError("next-boot.sqlite: is damaged"))
     service = BootService(network.host("10.0.0.1", rich=True), resolvers=[first, second])
@@ -95,7 +95,7 @@ def test_one_that_can_not_start_keeps_the_service_from_it() -> None:
     assert network.leaks() == []
 
 
-def test_what_it_makes_is_served(failures: list[BaseException]) -> None:
+def test_files_that_a_plugin_generates_are_served(failures: list[BaseException]) -> None:
     network = MemoryNetwork()
     service = BootService(network.host("10.0.0.1", rich=True), resolvers=[Resolver()])
     service.startService()

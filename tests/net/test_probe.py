@@ -80,7 +80,7 @@ def test_the_client_itself_may_use_it(hosts: Hosts, probe: ArpProbe, turn_until:
     assert results == [None]
 
 
-def test_what_another_wire_has_does_not_count(probe: ArpProbe, turn_until: TurnUntil) -> None:
+def test_a_host_on_another_link_does_not_count(probe: ArpProbe, turn_until: TurnUntil) -> None:
     results: list[str | None] = []
     probe.start("10.9.1.77", results.append, interface="s1", server="10.9.1.1", client=STRANGER)
     turn_until(lambda: results)

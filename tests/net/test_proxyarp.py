@@ -65,7 +65,7 @@ def test_an_hour_without_an_answer_is_forgotten() -> None:
     assert wire.answers(ROUTER, "10.77.0.9") == [True]
 
 
-def test_what_is_remembered_has_an_end() -> None:
+def test_the_number_of_remembered_devices_is_bounded() -> None:
     wire = Wire()
     for number in range(300):
         wire.answers(number.to_bytes(6, "big"), *numbered(4))

@@ -55,7 +55,7 @@ def test_uploads_are_treated_as_well(serve: Serve) -> None:
     assert served.peer().put("file", blksize=1400) == [tftp.Ack(0)]
 
 
-def test_what_is_missing_can_be_empty(serve: Serve) -> None:
+def test_a_missing_file_can_be_sent_empty(serve: Serve) -> None:
     served = serve({"there.lst": b"x"}, personas=personas(empty_when_missing=["*.lst"]))
 
     assert served.peer().ask("dir/not.lst", blksize=1024) == [tftp.OptionAck((("blksize", "1024"),))]
@@ -64,7 +64,7 @@ def test_what_is_missing_can_be_empty(serve: Serve) -> None:
     assert served.peer().ask("not.cfg") == [MISSING]
 
 
-def test_what_is_tried_instead(serve: Serve) -> None:
+def test_alternatives_of_a_missing_file_are_tried(serve: Serve) -> None:
     others = {"*/boot.cfg": ["by-name/{name}", "copy/{path}", "/default.cfg"]}
     files = {"default.cfg": b"default", "by-name/boot.cfg": b"name", "copy/a/boot.cfg": b"path", "b/boot.cfg": b"own"}
     served = serve(dict(files), personas=personas(instead=others))
@@ -173,7 +173,7 @@ def test_a_backend_with_a_deferred_is_called_again(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("way", [lambda call: call(), failed])
-def test_what_is_not_there_is_another_thing_than_what_may_not_be_read(serve: Serve, way: Callable[..., Any]) -> None:
+def test_a_missing_file_differs_from_one_that_may_not_be_read(serve: Serve, way: Callable[..., Any]) -> None:
     backend = Files({"b": b"x"}, {"open": Raising(AccessViolation(), way)})
     served = serve(backend, personas=personas(instead={"a": ["b"]}, empty_when_missing=["*"]))
 

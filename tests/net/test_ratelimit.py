@@ -21,7 +21,7 @@ def asked(machine: Machine) -> tuple[Message, Arrival, float, Callable[[], int]]
     return machine.message(1), machine.arrival, machine.now, lambda: 0
 
 
-def test_what_is_saved_up_in_a_second_may_come_at_once_and_no_more() -> None:
+def test_a_burst_is_limited_to_the_rate_of_one_second() -> None:
     admission, client = RateLimit(3), Machine(1, server())
     assert [admission.admit(*asked(client)) for _ in range(4)] == [True, True, True, False]
     assert not admission.admit(*asked(client.after(0.3)))
@@ -72,7 +72,7 @@ def test_where_many_addresses_are_free_a_quarter_may_go_in_a_second(free: int, a
     assert flooded(free, "10.77.0.3") == admitted
 
 
-def test_one_port_of_a_switch_does_not_need_so_many() -> None:
+def test_a_single_switch_port_has_no_share_of_the_free_addresses() -> None:
     assert flooded(4000, "10.77.0.3", {82: b"\1\2xx"}) == 5
 
 

@@ -490,7 +490,7 @@ def test_a_file_in_an_answer_is_served_under_the_name_in_the_reply(chain: Chain)
 
 
 @pytest.mark.parametrize("content", ["text", bytes(65 << 20)], ids=["no bytes", "too many"])
-def test_one_that_can_not_be_kept_is_the_resolvers_fault(chain: Chain, content: str | bytes) -> None:
+def test_a_file_that_can_not_be_stored_is_the_resolvers_fault(chain: Chain, content: str | bytes) -> None:
     wrong = BootFile("one", content=content)  # type: ignore[arg-type]
     assert chain.ask(Scripted(wrong), Scripted(OTHER)) == OTHER
     [event] = chain.said(PluginFailed)

@@ -97,7 +97,7 @@ def test_found_beside_the_loader(loader: str, asked: str, found: str, protocol: 
         "",
     ],
 )
-def test_what_is_nowhere_stays_missing(asked: str) -> None:
+def test_a_file_that_exists_nowhere_stays_missing(asked: str) -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi")
     clients.get("debian/grubx64.efi")
@@ -146,7 +146,7 @@ def test_a_file_at_the_requested_path_wins() -> None:
     assert clients.events == []
 
 
-def test_what_lies_beside_the_loader_wins_over_later_backends() -> None:
+def test_a_file_beside_the_loader_wins_over_later_backends() -> None:
     """Another distribution's GRUB is none that this shim starts."""
     clients = Clients(("grub.cfg",), DEBIAN, ("grubx64.efi", "other.efi", "grub.cfg", "boot.ipxe"))
     clients.get("debian/shimx64.efi")
@@ -157,7 +157,7 @@ def test_what_lies_beside_the_loader_wins_over_later_backends() -> None:
     assert clients.get("grubx64.efi") == "grubx64.efi", "the last loader is one of the last backend"
 
 
-def test_what_lies_beside_it_in_another_backend_is_found() -> None:
+def test_a_file_beside_it_in_another_backend_is_found() -> None:
     clients = Clients(("grub.cfg",), ("grubx64.efi",))
     clients.get("grubx64.efi")
     assert clients.get("grub/grub.cfg") == "grub.cfg"
@@ -243,7 +243,7 @@ def test_late_answers_count_too() -> None:
     assert events == [SecondStageFound(0, grub, "a/grubx64.efi")]
 
 
-def test_what_others_miss_at_the_same_moment_is_there_for_one_with_a_loader() -> None:
+def test_a_file_missing_for_others_of_the_batch_is_found_beside_a_loader() -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi", "192.0.2.8")
     clients.backend.begin_batch()

@@ -103,7 +103,7 @@ def test_small_segments_are_at_most_64_in_a_call(sockets: list[socket.socket]) -
     assert odd.segmented == [64 * 12, 64 * 12, 2 * 12]
 
 
-def test_one_datagram_is_no_window(sockets: list[socket.socket]) -> None:
+def test_a_single_datagram_is_not_segmented(sockets: list[socket.socket]) -> None:
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
     for data in (b"short", b"exactly12345"):

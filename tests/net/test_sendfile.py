@@ -146,7 +146,7 @@ def test_a_small_file_leaves_with_its_head(
     assert sent == []
 
 
-def test_one_after_the_other_on_one_connection(serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
+def test_several_files_on_one_connection(serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -324,7 +324,7 @@ def test_where_sendfile_can_t_be_had_the_file_is_read(
     assert len(tried) == 1
 
 
-def test_what_is_no_file_is_read(serve: Serve, turn_until: TurnUntil, sent: Sent) -> None:
+def test_a_reader_without_a_descriptor_is_read(serve: Serve, turn_until: TurnUntil, sent: Sent) -> None:
     content = os.urandom(1_000_000)
     service, _ = serve(Backend(MemoryReader(content)))
     with connected(service) as sock:
@@ -367,7 +367,7 @@ def test_it_sends_until_the_connection_is_full(pair: tuple[socket.socket, socket
         assert sender.send(0, 4 * MOST) == (0, True), "the connection is full"
 
 
-def test_what_it_sends_in_a_turn_is_bounded(
+def test_the_bytes_of_one_turn_are_bounded(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sendfile", lambda out, source, offset, count: count)

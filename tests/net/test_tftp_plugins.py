@@ -185,7 +185,7 @@ REFUSALS = [
 @pytest.mark.parametrize(("error", "code", "message"), REFUSALS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("method", ["open", "read", "create", "write", "finish"])
-def test_what_a_backend_raises_on_purpose_is_no_failure_of_it(
+def test_a_transfer_error_of_a_backend_is_no_failure_of_it(
     serve: Serve, error: Exception, code: int, message: str, way: Callable[..., Any], method: str
 ) -> None:
     served = serve(Files({"file": numbered(600)}, {method: Raising(error, way)}))

@@ -105,9 +105,7 @@ def test_a_clock_that_is_set_right_again_is_followed(place: Place) -> None:
         (LeaseState.ACTIVE, NEVER, NEVER),
     ],
 )
-def test_what_was_granted_in_the_future_counts_from_now_on(
-    place: Place, state: LeaseState, expires: float, then: float
-) -> None:
+def test_a_lease_granted_in_the_future_starts_now(place: Place, state: LeaseState, expires: float, then: float) -> None:
     """The clock was wrong before, or is wrong now: a machine without a clock of its own begins in 1970."""
     place.kept.commit([Lease("10.77.0.100", b"h\1client", "", state, BEGIN + YEAR, expires)])
     [lease] = place.store.load()

@@ -32,7 +32,7 @@ def urls(*listening: tuple[str, str, int], server: str = "10.77.0.1", names: tup
         ("0.0.0.0", 8069, "", ""),
     ],
 )
-def test_one_listener(host: str, port: int, server: str, url: str) -> None:
+def test_a_single_listener(host: str, port: int, server: str, url: str) -> None:
     assert urls(("http", host, port), server=server) == (url, "")
 
 

@@ -117,7 +117,7 @@ def test_a_client_is_answered_after_its_transfer_was_reported(clock: Clock, pipe
 
 
 @pytest.mark.parametrize("event", [ListenerBound(0.0, "tftp", ("::", 69)), BackendProblem(0.0, "directory", "no")])
-def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, sink: EventPipe, event: Event) -> None:
+def test_events_of_the_main_process_are_not_sent(clock: Clock, pipe: Pipe, sink: EventPipe, event: Event) -> None:
     sink.publish(event)
     clock.advance(0)
     assert pipe.received == []
@@ -167,7 +167,7 @@ def test_a_worker_listens_on_the_socket_that_it_was_given() -> None:
             given.listen("http", ("0.0.0.0", 81), "protocol", "", None)
 
 
-def test_what_one_process_learns_is_sent_to_the_others_and_taken_there() -> None:
+def test_messages_of_one_process_reach_the_others() -> None:
     sent = []
     services = [
         BootService(MemoryNetwork().host("10.0.0.1"), broadcast=lambda kind, *values: sent.append((kind, values)))

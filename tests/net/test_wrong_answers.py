@@ -98,7 +98,7 @@ def test_any_object_with_the_methods_will_do(size: int | None) -> None:
     assert LayeredBackend([("mine", Wrong(reader := Sized(size)))]).open("file", request()) is reader
 
 
-def test_what_the_object_has_itself_counts_too() -> None:
+def test_members_of_the_instance_count_too() -> None:
     class Made:
         size = None
 

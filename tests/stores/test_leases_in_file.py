@@ -55,7 +55,7 @@ def test_it_is_for_its_owner_only_and_nothing_is_left_beside_it(path: Path) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_what_root_makes_is_for_the_owner_of_the_directory(tmp_path: Path) -> None:
+def test_files_made_by_root_belong_to_the_owner_of_the_directory(tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65533)
     path = tmp_path / "bootfw.sqlite"
     StateFile.create(path)

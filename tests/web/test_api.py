@@ -137,7 +137,7 @@ def test_leases_are_selected(pages: Pages) -> None:
     assert pages.given == [("leases", {"who": "a", "state": "active", "network": "10.0.0.0/8"})]
 
 
-def test_what_there_is(pages: Pages) -> None:
+def test_the_api_lists_its_paths(pages: Pages) -> None:
     assert "boots" in pages.json("/api")["paths"]
 
 

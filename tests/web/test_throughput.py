@@ -21,7 +21,7 @@ def test_bytes_are_spread_over_the_time_of_the_transfer() -> None:
     assert throughput.rates(1003.9)[-4:] == [1000, 2000, 1000, 10]
 
 
-def test_what_is_older_than_the_window_is_left_out() -> None:
+def test_transfers_before_the_window_are_left_out() -> None:
     throughput = Throughput()
     throughput.add(report(1_000_000, 0, 1000))
     assert throughput.rates(1000) == [1000] * (SECONDS - 1) + [0]
