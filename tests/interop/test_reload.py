@@ -332,7 +332,7 @@ def test_a_worker_that_can_not_load_it_fails_the_reload_for_all(
         assert workers_of(server.pid) == before, "no worker was restarted"
 
 
-def test_what_is_wrong_or_needs_a_restart_changes_nothing(tmp_path: Path) -> None:
+def test_a_wrong_or_unreloadable_configuration_changes_nothing(tmp_path: Path) -> None:
     busy = Busy(tmp_path, 1)
     with running(busy) as server:
         busy.serve_from("new", workers=3)
