@@ -27,9 +27,10 @@ from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, WebSettings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.errors import ConfigError
-from bootfw.events import Event, ListenerFailed, ReadinessChanged, SocketChanged
+from bootfw.events import Event, ListenerBound, ListenerFailed, ReadinessChanged, SocketChanged
 from bootfw.interfaces import IBootObserver, IPerClientBackend
 from bootfw.net.binding import Bindings, WantedSocket
+from bootfw.net.bindingstates import State
 from bootfw.net.linux.interfaces import index_of
 from bootfw.net.linux.netlink import Changes
 from bootfw.net.listening import OwnSockets
@@ -205,6 +206,282 @@ def test_optional_names_are_those_of_the_configuration() -> None:
     Settings(interfaces=("s9",), tftp=TFTPSettings(listen=["10.0.0.1:69"]), optional=("s9", "10.0.0.1"))
     with pytest.raises(ConfigError, match=r'"s8" is not wanted; .* are: .*s9'):
         Settings(interfaces=("s9",), optional=("s8",))
+
+
+# What each of them is, and when
+
+
+def test_a_port_that_is_closed_keeps_its_address_in_the_status() -> None:
+    kernel = Kernel()
+    kernel.present = True
+    _, bindings = following()
+    wanted = wanted_socket(kernel)
+    bindings.add(wanted)
+    assert wanted.where == ("10.0.0.1", 69)
+
+    def closed() -> Any:
+        raise AttributeError("socket")
+
+    wanted.port.getHost = closed
+    assert wanted.where == ("10.0.0.1", 69)
+
+
+def test_one_that_is_not_open_has_the_address_of_the_configuration() -> None:
+    _, bindings = following()
+    wanted = wanted_socket(Kernel(), "10.0.0.7%s9", service="http")
+    bindings.add(wanted)
+    assert wanted.where == ("10.0.0.7%s9", 69)
+
+
+def test_a_port_number_that_comes_later_is_shown_then() -> None:
+    _, bindings = following()
+    kernel, host = Kernel(), {"host": "10.0.0.1", "port": 0}
+    kernel.open = lambda: Opened(host)  # type: ignore[method-assign]
+    wanted = wanted_socket(kernel)
+    bindings.add(wanted)
+    assert wanted.where == ("10.0.0.1", 0)
+    host["port"] = 4069
+    assert wanted.where == ("10.0.0.1", 4069)
+    host["port"] = 0
+    assert wanted.where == ("10.0.0.1", 4069), "it is kept"
+
+
+class Opened:
+    """An IListeningPort with one socket, which is bound to port 69."""
+
+    def __init__(self, host: dict[str, Any] | None = None) -> None:
+        self._host = host or {"host": "10.0.0.1", "port": 69}
+
+    def getHost(self) -> Any:
+        return type("Host", (), self._host)
+
+    def getHandle(self) -> Any:
+        return self
+
+    def getsockname(self) -> tuple[str, int]:
+        return "10.0.0.1", 69
+
+
+def test_where_another_process_looks_after_them_each_counts_as_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootfw.net.binding.Changes", lambda *arguments: pytest.fail("no subscription is needed"))
+    clock = Clock()
+    directlyProvides(clock, IReactorFDSet)
+    bindings = Bindings(clock, lambda event: None, follow=False)
+    kernel = Kernel()
+    wanted = WantedSocket(
+        "tftp", ("10.0.0.1", 69), "lo", False, kernel.open, False, kernel.missing, lambda wanted: None
+    )
+    bindings.add(wanted)
+    bindings.start()
+    assert bindings.ready
+    assert wanted.index == index_of("lo")
+
+
+@pytest.fixture
+def subscriptions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done with subscriptions to the kernel's changes."""
+    done: list[str] = []
+
+    class Subscription:
+        def __init__(self, *arguments: Any) -> None:
+            done.append("opened")
+
+        def close(self) -> None:
+            done.append("closed")
+
+    monkeypatch.setattr("bootfw.net.binding.Changes", Subscription)
+    return done
+
+
+def subscribing() -> Bindings:
+    clock = Clock()
+    directlyProvides(clock, IReactorFDSet)
+    return Bindings(clock, lambda event: None, follow=True)
+
+
+def test_there_is_one_subscription_from_the_first_socket_that_needs_it_until_the_end(subscriptions: list[str]) -> None:
+    bindings = subscribing()
+    bindings.add(wanted_socket(Kernel(), "0.0.0.0"))
+    assert subscriptions == []
+    for _ in range(2):
+        bindings.add(wanted_socket(Kernel()))
+        bindings.add(wanted_socket(Kernel(), "10.0.0.2"))
+        assert subscriptions == ["opened"]
+        bindings.close()
+        assert subscriptions == ["opened", "closed"]
+        subscriptions.clear()
+
+
+def test_after_the_end_none_is_wanted_and_each_is_closed() -> None:
+    kernel, events = Kernel(), list[Event]()
+    kernel.present = True
+    _, bindings = following(events)
+    wanted = wanted_socket(kernel)
+    bindings.add(wanted)
+    bindings.start()
+    assert bindings.close() == [wanted]
+    assert wanted.state is State.CLOSED
+    assert list(bindings) == []
+    assert bindings.statuses() == ()
+    bindings.start()
+    assert [event.ready for event in events if isinstance(event, ReadinessChanged)] == [True, True]
+
+
+def test_without_netlink_an_optional_one_is_waited_for_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*arguments: Any) -> None:
+        raise PermissionError(errno.EPERM, "netlink")
+
+    monkeypatch.setattr("bootfw.net.binding.Changes", forbidden)
+    bindings = subscribing()
+    wanted = wanted_socket(Kernel())
+    wanted.optional = True
+    bindings.add(wanted)
+    assert wanted.state is State.WAITING
+
+
+def test_tcp_of_an_absent_interface_is_opened_at_once_for_worker_processes() -> None:
+    """They get every socket once."""
+    clock = Clock()
+    directlyProvides(clock, IReactorFDSet)
+    bindings = Bindings(clock, lambda event: None, follow=True, opens_later=False)
+    bindings._changes = object.__new__(Changes)
+    kernel = Kernel()
+    kernel.open = Opened  # type: ignore[method-assign]
+    wanted = wanted_socket(kernel, "fe80::1%s9", service="http")
+    bindings.add(wanted)
+    assert wanted.port is not None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_one_on_every_address_waits_for_nothing(host: str) -> None:
+    kernel = Kernel()
+    _, bindings = following()
+    wanted = wanted_socket(kernel, host)
+    bindings.add(wanted)
+    assert wanted.state is State.BOUND
+    bindings.look()
+    assert wanted.state is State.BOUND
+
+
+def test_a_held_one_is_not_tried_at_every_change_of_the_network() -> None:
+    """Other interfaces change often, and the retry is near."""
+    kernel = Kernel()
+    kernel.present = kernel.held = True
+    kernel.open, opens = opening(kernel)  # type: ignore[method-assign]
+    clock, bindings = following()
+    wanted = WantedSocket("web", ("10.0.0.1", 69), "lo", False, kernel.open, True, kernel.missing, lambda wanted: None)
+    bindings.add(wanted)
+    for _ in range(3):
+        bindings.look()
+    assert (wanted.state, len(opens)) == (State.HELD, 1)
+    kernel.held = False
+    clock.advance(1.0)
+    assert (wanted.state, len(opens)) == (State.BOUND, 2)
+
+
+def opening(kernel: Kernel) -> tuple[Callable[[], Any], list[str]]:
+    """A function that opens a port as the kernel lets it, and its calls."""
+    opens: list[str] = []
+
+    def open_it() -> Any:
+        opens.append("open")
+        if kernel.held:
+            raise CannotListenError("10.0.0.1", 69, OSError(errno.EADDRINUSE, "in use by dnsmasq (pid 7)"))
+        return Opened()
+
+    return open_it, opens
+
+
+def test_nothing_is_scheduled_for_a_held_one_whose_address_disappears() -> None:
+    kernel = Kernel()
+    kernel.present = kernel.held = True
+    clock, bindings = following()
+    wanted = wanted_socket(kernel)
+    bindings.add(wanted)
+    kernel.present = False
+    bindings.look()
+    assert wanted.state is State.WAITING
+    assert clock.getDelayedCalls() == []
+
+
+def test_an_interface_without_a_socket_is_waited_for() -> None:
+    kernel, events = Kernel(), list[Event]()
+    _, bindings = following(events)
+    wanted = WantedSocket("interface", ("0.0.0.0", 0), "lo", False, None, False, kernel.missing, lambda wanted: None)
+    bindings.add(wanted)
+    bindings.start()
+    assert not bindings.ready
+    kernel.present = True
+    bindings.look()
+    assert bindings.ready
+    assert [event.socket.state for event in events if isinstance(event, SocketChanged)] == ["waiting", "bound"]
+    assert not [event for event in events if isinstance(event, ListenerBound | ListenerFailed)]
+
+
+def test_an_interface_that_is_gone_again_while_its_socket_is_bound_is_waited_for() -> None:
+    kernel = Kernel()
+    kernel.open = Opened  # type: ignore[method-assign]
+    _, bindings = following()
+    wanted = WantedSocket(
+        *("tftp", ("10.0.0.1", 69), "nosuch0", False, kernel.open, True), kernel.missing, lambda wanted: None
+    )
+    bindings.add(wanted)
+    kernel.present = True
+    bindings.look()
+    assert (wanted.state, wanted.states.reason) == (State.WAITING, "no interface nosuch0")
+
+
+def test_a_failed_start_says_the_error_number_once() -> None:
+    kernel = Kernel()
+    kernel.present = kernel.held = True
+    _, bindings = following()
+    with pytest.raises(CannotListenError) as caught:
+        bindings.add(wanted_socket(kernel, may_be_held=False))
+    error = caught.value.socketError
+    assert isinstance(error, OSError)
+    assert (error.errno, str(error)) == (errno.EADDRINUSE, "[Errno 98] in use by dnsmasq (pid 7)")
+
+
+def test_what_is_published_of_a_socket() -> None:
+    """Bound at the start: that it is bound. Later, each change of its state; the device in a note."""
+    kernel, events = Kernel(), list[Event]()
+    kernel.present = True
+    kernel.open = Opened  # type: ignore[method-assign]
+    clock, bindings = following(events)
+    changed: list[State] = []
+    wanted = WantedSocket(
+        *("tftp", ("10.0.0.1", 69), "lo", False, kernel.open, True),
+        kernel.missing,
+        lambda wanted: changed.append(wanted.state),
+    )
+    bindings.add(wanted)
+    (bound,) = events
+    assert isinstance(bound, ListenerBound)
+    assert bound.note == "on lo"
+    bindings.start()
+    kernel.present = False
+    clock.advance(3.0)
+    bindings.look()
+    bindings.look()
+    assert [type(event) for event in events[1:]] == [ReadinessChanged, SocketChanged, ReadinessChanged]
+    (gone,) = (event for event in events if isinstance(event, SocketChanged))
+    assert (gone.was, gone.socket.state, gone.socket.since) == ("bound", "waiting", 3.0)
+    assert changed == [State.BOUND, State.WAITING]
+
+
+def test_tcp_on_an_address_is_opened_before_the_address_exists() -> None:
+    """So that no other program can take its port meanwhile."""
+    for service in ("http", "https", "web", "tftp"):
+        _, bindings = following()
+        wanted = wanted_socket(Kernel(), service=service)
+        bindings.add(wanted)
+        assert wanted.port is not None, service
+    _, bindings = following()
+    kernel = Kernel()
+    kernel.open = Opened  # type: ignore[method-assign]
+    wanted = wanted_socket(kernel, "fe80::1%s9", service="tftp")
+    bindings.add(wanted)
+    assert wanted.port is not None, "a UDP socket needs no port to be open"
 
 
 # On a real kernel
