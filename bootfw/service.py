@@ -334,7 +334,7 @@ class BootService(MultiService):
         before = self._configured()
         self._configure(prepared.configured)
         for _, recorder in self._recorders:
-            recorder.backends = self._backends
+            recorder.use(self._settings.boots, self._backends)
         self._interfaces.serve(self._settings.interfaces)
         if self._leasing is not None and _dhcp_differs(before.settings, self._settings):
             self._leasing.use(self._settings.dhcp, self._settings.dhcp6)

@@ -188,9 +188,16 @@ def makeService(options: Options) -> IService:
     add_status(boot, str(configuration.source or ""))
     path = Path(options["config"]).absolute() if options["config"] else None
     reload = Reload(timed, boot, parts, path, os.environ)
-    reload.applied = lambda settings: site.use(settings.web)
+    log = _log(options.parent, parts)
+
+    def applied(settings: Settings) -> None:
+        site.use(settings.web)
+        if log is not None:
+            log.use_level(settings.log.level)
+
+    reload.applied = applied
     boot.add_operations({"reload": reload.operation})
-    daemon = Daemon(boot, parts, notes, _log(options.parent, parts), inherited, user, reload)
+    daemon = Daemon(boot, parts, notes, log, inherited, user, reload)
     supervision = add_supervision(timed, boot, os.environ)
     if supervision is not None:
         reload.before, reload.after = supervision.reloading, supervision.reloaded
@@ -211,7 +218,7 @@ def _account(settings: Settings) -> pwd.struct_passwd | None:
         raise ConfigError(f'there is no account "{settings.user}" on this host', ("bootfw", "user")) from None
 
 
-def _log(twistd: Mapping[str, Any] | None, parts: Parts) -> ILogObserver | None:
+def _log(twistd: Mapping[str, Any] | None, parts: Parts) -> LinesLog | JournalLog | None:
     """Open the log that the configuration describes; None: twistd's own is used."""
     if twistd is None or twistd.get("logger") or twistd.get("syslog"):
         return None

@@ -1,5 +1,6 @@
 """A service that gets another configuration while it runs: what is under way ends as it began."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from zope.interface import implementer
 
 from bootfw.backends.memory import MemoryBackend
 from bootfw.build import load_parts
+from bootfw.config.sections import SECTIONS, keys_of
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.errors import StateError
 from bootfw.events import BackendProblem, Event, ListenerClosed, ResolverAnswered
@@ -559,8 +561,7 @@ def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Runnin
         ('"state"', '"another"', "bootfw.state-dir"),
         ("workers = 1", "workers = 2", "bootfw.workers"),
         ("max-blksize = 1400", 'max-blksize = 1400\ncache-size = "1 MiB"', "tftp.cache-size"),
-        ("[web]", '[log]\nlevel = "debug"\n[web]', "log.level"),
-        ("[web]", "[boots]\nkeep = 7\n[web]", "boots.keep"),
+        ("[web]", '[log]\nformat = "json"\n[web]', "log.format"),
         ("[web]", '[store]\nuse = "memory"\n[web]', "store"),
         ("[web]", '[[observer]]\nuse = "log"\n[[observer]]\nuse = "log"\n[web]', "observer"),
         ("[web]", '[[persona]]\nname = "mine"\nvendor-class = "Mine"\n[web]', "persona"),
@@ -645,6 +646,14 @@ def test_the_metadata_of_a_key_says_whether_it_needs_a_restart(running: Running)
     kept = with_fixed(Settings(), new)
     assert (kept.tftp.max_blksize, kept.tftp.cache_size) == (900, TFTPSettings().cache_size)
     assert (kept.workers, kept.state_dir) == (0, "")
+
+
+def test_the_how_to_lists_what_needs_a_restart() -> None:
+    """A key that is not in the list is applied: look at BootService.commit() before you take one out."""
+    text = (Path(__file__).parents[1] / "docs" / "howto" / "command-line.md").read_text()
+    [line] = [line for line in text.splitlines() if line.endswith("| needs a restart |")]
+    listed = {name for name in re.findall(r"`([^`]*)`", line) if "[" not in name}
+    assert listed == {key.key for section in SECTIONS for key in keys_of(section) if key.metadata.get("restart")}
 
 
 @define(eq=False)

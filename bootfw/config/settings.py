@@ -353,7 +353,7 @@ class LogSettings:
     format: str = field(default="auto", validator=one_of("auto", "text", "json", "journal"), metadata=RESTART)
     """`"text"`: lines for people. `"json"`: one object a line. `"journal"`: fields for journald, such as `BOOTFW_MAC`.
     `"auto"`: `"journal"` where systemd has connected the standard output to the journal, else `"text"`."""
-    level: str = field(default="info", validator=one_of("debug", "info", "warn", "error"), metadata=RESTART)
+    level: str = field(default="info", validator=one_of("debug", "info", "warn", "error"))
     """The lowest level that is logged."""
 
 
@@ -374,13 +374,13 @@ class MetricsSettings:
 class BootsSettings:
     """``[boots]``: the records of boot attempts, which `bootfw boots` and `bootfw show` print."""
 
-    keep: int = field(default=10_000, validator=within(1, 1_000_000, "attempts"), metadata=RESTART)
+    keep: int = field(default=10_000, validator=within(1, 1_000_000, "attempts"))
     """How many are stored at most; the oldest go first."""
-    days: int = field(default=30, validator=within(1, 3650, "days"), metadata=RESTART)
+    days: int = field(default=30, validator=within(1, 3650, "days"))
     """How long they are stored."""
-    quiet_seconds: float = field(default=30.0, validator=within(1, 3600, "seconds"), metadata=RESTART)
+    quiet_seconds: float = field(default=30.0, validator=within(1, 3600, "seconds"))
     """A machine that has loaded its last file completely, and then requests nothing for so long, has booted."""
-    silent_seconds: float = field(default=40.0, validator=within(1, 3600, "seconds"), metadata=RESTART)
+    silent_seconds: float = field(default=40.0, validator=within(1, 3600, "seconds"))
     """A machine that has not booted, and then requests nothing for so long, has failed; iPXE after 20 s at most. UEFI
     firmware pauses for up to 32 s between two requests."""
 

@@ -80,6 +80,11 @@ class BootRecorder:
         settings = self._settings
         return Attempts(wall, lambda peer: self._client_at(peer), settings.quiet_seconds, settings.silent_seconds)
 
+    def use(self, settings: BootsSettings, backends: Sequence[tuple[str, Any]]) -> None:
+        """Use other settings and backends from now on, for the boots in progress too."""
+        self._settings, self.backends = settings, backends
+        self._fold.quiet, self._fold.silent = settings.quiet_seconds, settings.silent_seconds
+
     # As a plugin.
 
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:

@@ -40,7 +40,7 @@ def open_log(
     :raise ConfigError: there is no journald, or the standard output does not outlive the start; the path is a key.
     :raise OSError: the file can't be opened.
     """
-    skipped = frozenset(level for level in _LEVELS if level < LogLevel.lookupByName(settings.level))
+    skipped = _below(settings.level)
     to_stdout = logfile == "-" or (foreground and not logfile)
     if to_stdout and not foreground:
         raise SystemExit("Daemons cannot log to stdout, exiting!")  # as twistd says it
@@ -85,6 +85,11 @@ def _log_file(path: str, reactor: Any) -> LogFile:
     return opened
 
 
+def _below(level: str) -> frozenset[Any]:
+    """The levels that are less important."""
+    return frozenset(each for each in _LEVELS if each < LogLevel.lookupByName(level))
+
+
 @implementer(ILogObserver)
 @define(eq=False)
 class LinesLog:
@@ -105,6 +110,10 @@ class LinesLog:
     def shows_fields(self) -> bool:
         """Whether the output has the fields of an event, not only its text."""
         return self._as_line is as_json
+
+    def use_level(self, level: str) -> None:
+        """Leave out what is less important than *level*, from now on."""
+        self._skipped = _below(level)
 
     def __call__(self, event: LogEvent) -> None:
         """See ILogObserver."""
@@ -132,6 +141,10 @@ class JournalLog:
     _skipped: frozenset[Any] = frozenset()
 
     shows_fields = True
+
+    def use_level(self, level: str) -> None:
+        """Leave out what is less important than *level*, from now on."""
+        self._skipped = _below(level)
 
     def __call__(self, event: LogEvent) -> None:
         """See ILogObserver."""

@@ -204,6 +204,18 @@ def test_the_wait_after_the_last_file_is_set() -> None:
     assert len(recording.of(BootAttemptEnded)) == 1
 
 
+def test_other_settings_count_from_the_reload_on() -> None:
+    recording = Recording()
+    recording.recorder.use(BootsSettings(quiet_seconds=3, keep=1), ())
+    for number in range(2):
+        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boots()
+        recording.wait(5)
+    assert len(recording.of(BootAttemptEnded)) == 2
+    stored: list[BootAttempt] = []
+    recording.store.find_attempts().addCallback(stored.extend)
+    assert [attempt.mac[-1] for attempt in stored] == ["1"]
+
+
 # What the files say.
 
 

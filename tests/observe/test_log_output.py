@@ -148,6 +148,19 @@ def test_what_is_held_back_is_written_though_the_last_event_is_skipped() -> None
     assert file.writes == 1
 
 
+def test_a_reload_changes_the_level() -> None:
+    file = Recording()
+    log = LinesLog(file, as_text)
+    event = log_events(ENDED)[0]
+    event.pop("log_more", None)
+    log.use_level("warn")
+    log(event)
+    assert file.getvalue() == ""
+    log.use_level("info")
+    log(event)
+    assert file.getvalue().count("\n") == 1
+
+
 def test_a_signal_handler_may_log_during_a_write() -> None:
     """Twisted logs the signal by which it stops in the handler."""
     first, second = log_events(ENDED)[0], log_events(OFFER)[0]

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from bootfw import __version__
 from bootfw.api import DHCPSettings, Settings, StateError, TFTPSettings
 from bootfw.attempts.attempt import BootAttempt, Verdict
+from bootfw.config.settings import WebSettings
 from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, TransferBegun, TransferEnded
 from bootfw.net.control import ControlError
 from bootfw.service import BootService
@@ -419,3 +420,15 @@ def test_a_stop_ends_the_streams(pages: Pages) -> None:
     pages.clock.advance(0)
     assert wire.gone
     assert closed
+
+
+def test_a_reload_changes_the_token_and_the_names() -> None:
+    pages = Pages(token="")
+    pages.finds("order", [])
+    assert not pages.site.serves(b"boot.example.org")
+    pages.site.use(WebSettings(hosts=["boot.example.org"], token=TOKEN))
+    assert pages.site.serves(b"boot.example.org")
+    assert pages.json("/api/status")["can"] != []
+    pages.site.use(WebSettings())
+    assert not pages.site.serves(b"boot.example.org")
+    assert pages.json("/api/status")["can"] == []
