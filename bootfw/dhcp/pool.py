@@ -186,6 +186,11 @@ class Pool(Generic[S]):
         line = self._unleased if binding.lease is None else self._expired
         binding.free_entry = entry = (free_at, binding)
         line.append(entry)
+        if len(line) > 2 * len(self._bindings) + _STALE_ENTRIES:
+            # Each lease that expired and went to its client again has left an entry.
+            current = [each for each in line if each is each[1].free_entry]
+            line.clear()
+            line.extend(current)
 
     def _first(self, line: "deque[tuple[float, Binding[S]]]", besides: Collection[int]) -> Binding[S] | None:
         """The first of *line* that is still free. It stays in line until it is leased or offered."""
