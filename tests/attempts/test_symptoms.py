@@ -566,7 +566,7 @@ def test_an_abandoned_transfer_that_times_out_later() -> None:
     machine = started()
     machine.abandons("normal.mod")
     machine.loads("grub.cfg", size=100)
-    machine.times_out("normal.mod", bytes_transferred=4096)
+    machine.times_out("normal.mod", 5, bytes_transferred=4096)
     boots(machine)
 
 
@@ -575,7 +575,7 @@ def test_an_abandoned_transfer_after_which_a_file_is_missing() -> None:
     machine.loads("grub.cfg", size=100)
     machine.abandons("normal.mod")
     machine.misses("vmlinuz")
-    machine.times_out("normal.mod", bytes_transferred=4096)
+    machine.times_out("normal.mod", 5, bytes_transferred=4096)
     fails(machine, "missing-file", '"vmlinuz"')
 
 

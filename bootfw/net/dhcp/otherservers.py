@@ -32,27 +32,27 @@ _OWN_SECONDS = 10.0
 
 _ETH_P_IP = 0x0800
 _UDP_HEADER = 8
-_PACKET_TYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE, <linux/filter.h>
-_PACKET_OUTGOING = 4
-_DROP = 14
+_DROP = 12
+"""Where the filter drops a packet."""
 
 
 def _filter(server_port: int, client_port: int) -> list[tuple[int, int, int, int]]:
-    """BPF: UDP from *server_port* to *client_port*, not fragmented, not sent by us, with a BOOTREPLY in it."""
+    """BPF: UDP from *server_port* to *client_port*, not fragmented, with a BOOTREPLY in it.
+
+    What this host sends never reaches a packet socket that is for one protocol (packet(7)).
+    """
     program = [
-        (0x30, 0, 0, _PACKET_TYPE),
-        (0x15, _DROP - 2, 0, _PACKET_OUTGOING),
         (0x30, 0, 0, 9),  # the protocol
-        (0x15, 0, _DROP - 4, socket.IPPROTO_UDP),
+        (0x15, 0, _DROP - 2, socket.IPPROTO_UDP),
         (0x28, 0, 0, 6),  # the offset of the fragment
-        (0x45, _DROP - 6, 0, 0x1FFF),
+        (0x45, _DROP - 4, 0, 0x1FFF),
         (0xB1, 0, 0, 0),  # the length of the IP header
         (0x48, 0, 0, 0),
-        (0x15, 0, _DROP - 9, server_port),
+        (0x15, 0, _DROP - 7, server_port),
         (0x48, 0, 0, 2),
-        (0x15, 0, _DROP - 11, client_port),
+        (0x15, 0, _DROP - 9, client_port),
         (0x50, 0, 0, _UDP_HEADER),
-        (0x15, 0, _DROP - 13, BOOTREPLY),
+        (0x15, 0, _DROP - 11, BOOTREPLY),
         (0x06, 0, 0, 0xFFFF),
         (0x06, 0, 0, 0),
     ]
