@@ -93,7 +93,7 @@ class Reload:
         parts = load_parts(self._path, self._environ, self._reactor, running)
         parts.configuration.refuse(needing_restart(running, parts))
         settings = running.settings
-        if parts.configuration.source is not None:  # else what a start finds out about this host is not asked again
+        if parts.configuration.source is not None:  # a reload without a file does not try the ports of this host again
             settings = with_fixed(running.settings, settle(parts.configuration)[0])
         sites = {"web": settings.web.listen, "metrics": settings.metrics.listen}
         workers = next((child for child in boot if isinstance(child, Workers)), None)

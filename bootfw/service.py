@@ -79,7 +79,7 @@ from bootfw.observe.publisher import EventSink, Publisher
 from bootfw.observe.recordings import Recordings
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
-from bootfw.servicestates import Do, Input, ServiceLife, State
+from bootfw.servicestates import Do, Input, ServiceStates, State
 from bootfw.values import Address, SocketStatus
 
 _WEB = ("http", "https")
@@ -211,7 +211,7 @@ class BootService(MultiService):
         )
         self._closing: list[Any] = []
         """The ports of the latest stop, which may not have closed their sockets."""
-        self._life = ServiceLife()
+        self._life = ServiceStates()
         self._do = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
         self._stopped: Deferred[None] = succeed(None)
         """The result of the latest stopService()."""

@@ -1,4 +1,4 @@
-"""The life of a BootService as a table: stopped, binding its ports, bound, running, stopping."""
+"""The states of a BootService as a table: stopped, binding its ports, bound, running, stopping."""
 
 from enum import Enum
 from typing import Any, ClassVar
@@ -49,36 +49,36 @@ class Do(Enum):
 
 
 @goes(State.BINDING)
-def open_ports(life: "ServiceLife", argument: Any, now: float) -> State:
+def open_ports(service: "ServiceStates", argument: Any, now: float) -> State:
     """Bind every port. What an earlier stop is still closing is not waited for."""
-    life.out.append(Do.OPEN)
+    service.out.append(Do.OPEN)
     return State.BINDING
 
 
 @goes(State.BOUND)
-def have_bound(life: "ServiceLife", argument: Any, now: float) -> State:
+def have_bound(service: "ServiceStates", argument: Any, now: float) -> State:
     """Every port is bound."""
     return State.BOUND
 
 
 @goes(State.RUNNING)
-def run(life: "ServiceLife", argument: Any, now: float) -> State:
+def run(service: "ServiceStates", argument: Any, now: float) -> State:
     """Start the services below."""
-    life.out.append(Do.RUN)
+    service.out.append(Do.RUN)
     return State.RUNNING
 
 
 @goes(State.STOPPING)
-def close(life: "ServiceLife", argument: Any, now: float) -> State:
+def close(service: "ServiceStates", argument: Any, now: float) -> State:
     """Close everything that is open."""
-    life.out.append(Do.CLOSE)
+    service.out.append(Do.CLOSE)
     return State.STOPPING
 
 
 @goes(State.STOPPED)
-def release(life: "ServiceLife", argument: Any, now: float) -> State:
+def release(service: "ServiceStates", argument: Any, now: float) -> State:
     """Everything is closed: deliver the last events, and give the clock back."""
-    life.out.append(Do.RELEASE)
+    service.out.append(Do.RELEASE)
     return State.STOPPED
 
 
@@ -130,7 +130,7 @@ check(TABLE, State, Input)
 
 
 @define(eq=False)
-class ServiceLife(Machine):
+class ServiceStates(Machine):
     """A service can be started again while its last stop still waits for connections and plugins to end."""
 
     table: ClassVar[Table] = TABLE

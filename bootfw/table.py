@@ -113,11 +113,11 @@ def drawing(table: Table, initial: Iterable[enum.Enum]) -> str:
     lines += ["```", ""]
     for state, row in table.items():
         lines += [f"**{state.name}**", ""]
-        lines += [f"* {event.name}: {_said(cell)}" for event, cell in row.items()]
+        lines += [f"* {event.name}: {_described(cell)}" for event, cell in row.items()]
         lines.append("")
     return "\n".join(lines)
 
 
-def _said(cell: Transition) -> str:
+def _described(cell: Transition) -> str:
     """The first sentence of a transition's docstring."""
     return " ".join((cell.__doc__ or "").split("\n\n")[0].split())

@@ -20,20 +20,20 @@ from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSet
 from bootfw.events import Event, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IOperable, IStartable
 from bootfw.service import BootService
-from bootfw.servicestates import Do, Input, ServiceLife, State
+from bootfw.servicestates import Do, Input, ServiceStates, State
 from bootfw.table import IllegalInput
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootRequest
 
 
 def takes(state: State, event: Input, after: State, *out: Do) -> None:
-    life = ServiceLife(state)
+    life = ServiceStates(state)
     life.handle(event)
     assert (life.state, life.out) == (after, [*out])
 
 
 def refuses(state: State, event: Input) -> None:
-    life = ServiceLife(state)
+    life = ServiceStates(state)
     with pytest.raises(IllegalInput, match=f"in {state}"):
         life.handle(event)
     assert (life.state, life.out) == (state, [])
@@ -43,7 +43,7 @@ def refuses(state: State, event: Input) -> None:
 
 
 def test_it_begins_stopped() -> None:
-    assert ServiceLife().state is State.STOPPED
+    assert ServiceStates().state is State.STOPPED
 
 
 def test_stopped_bind_opens_the_ports() -> None:
@@ -185,7 +185,7 @@ def test_every_cell_has_a_test_of_its_name() -> None:
 
 
 def test_it_is_run_by_the_table_of_its_module() -> None:
-    assert ServiceLife.table is servicestates.TABLE
+    assert ServiceStates.table is servicestates.TABLE
 
 
 # The service by it.

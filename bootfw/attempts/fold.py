@@ -2,7 +2,7 @@
 
 A machine is known by its MAC, by its UUID where DHCPv6 does not tell the MAC, and by the addresses that it was given.
 One boot has several DHCP clients: the firmware, then iPXE or GRUB, then the installed system. A boot ends when the same
-firmware begins anew; see ``_is_restart()``.
+firmware starts again; see ``_is_restart()``.
 
 Times come in on the reactor's clock, and leave as seconds since the epoch.
 """
@@ -71,7 +71,7 @@ SILENT = 40.0
 """EDK2 sends DISCOVERs in gaps of up to 32 s, and GRUB waits 34 s for lost data (both measured); U-Boot 5 s."""
 
 _SOONEST_RESTART = 1.0
-"""Seconds: no machine is through its power-on self-test sooner. U-Boot runs DHCP anew for each file that it loads."""
+"""Seconds: no machine is through its power-on self-test sooner. U-Boot repeats DHCP for each file that it loads."""
 
 _NO_ADDRESS = ("", "0.0.0.0", "::")
 _LOADED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)

@@ -142,7 +142,7 @@ class DetachedReader:
         if 0 <= start <= len(self._data) - length:
             return self._data[start : start + length]
         return self._threads.call(self._place, lambda: self._read(offset, length)).addCallback(
-            self._came, offset, length
+            self._received, offset, length
         )
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class DetachedReader:
         self._data = b""
         self._threads.call(self._place, self._close, must_run=True).addErrback(lambda _: None)
 
-    def _came(self, data: bytes, offset: int, length: int) -> bytes:
+    def _received(self, data: bytes, offset: int, length: int) -> bytes:
         self._begin, self._data = offset, data
         return data[:length]
 

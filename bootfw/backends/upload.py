@@ -43,7 +43,7 @@ class Upload:
     def begin(cls, find: Find, path: bytes, size: int | None, reactor: Any) -> "Upload":
         """Make room for the file *path*.
 
-        :param size: bytes to come, if the client has said so.
+        :param size: announced bytes (tsize), if the client has sent them.
         :param reactor: finish() works in its threads; None: in the caller's.
         :raise FileAlreadyExists, DiskFull, OSError:
         """

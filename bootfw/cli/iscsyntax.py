@@ -167,5 +167,5 @@ def unquoted(text: str) -> str:
 
 def shown(text: str) -> str:
     """An excerpt for a message."""
-    said = text.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
-    return said if len(said) <= 60 else f"{said[:57]}..."
+    decoded = text.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
+    return decoded if len(decoded) <= 60 else f"{decoded[:57]}..."

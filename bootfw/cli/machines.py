@@ -91,7 +91,7 @@ MACHINES = (
         bindingstates.TABLE,
         (bindingstates.State.WAITING,),
     ),
-    Drawn("ServiceLife: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
+    Drawn("ServiceStates: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
     Drawn("SimulatedMachine: a client of bootfw storm", "storm/machine", simulated.TABLE, (simulated.State.OFF,)),
 )
 

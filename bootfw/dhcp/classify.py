@@ -258,9 +258,11 @@ def _not_booted(persona: Persona | None, vendor_class: str, clients: str, option
     """
     if persona is not None and not persona.may_be_system:
         return NotOurs(persona.reason)
-    said = f"its vendor class is {vendor_class[:60]!r}" if vendor_class else f"it has no vendor class (option {option})"
+    description = (
+        f"its vendor class is {vendor_class[:60]!r}" if vendor_class else f"it has no vendor class (option {option})"
+    )
     advice = f"; {persona.reason}" if persona else ""
-    return NotOurs(f"not a client {clients}: {said}{advice}")
+    return NotOurs(f"not a client {clients}: {description}{advice}")
 
 
 # DHCPv4

@@ -351,8 +351,8 @@ def _socket_changed(event: SocketChanged) -> str:
 
 def _socket_changes(event: SocketChanged) -> Sequence[SocketChanged]:
     """What no other event says: ListenerBound and ListenerFailed have lines of their own."""
-    told = event.socket.state == "bound" and "/" not in event.socket.address[0] and event.socket.address[1]
-    return () if told or event.socket.state not in ("bound", "waiting") else (event,)
+    has_own_line = event.socket.state == "bound" and "/" not in event.socket.address[0] and event.socket.address[1]
+    return () if has_own_line or event.socket.state not in ("bound", "waiting") else (event,)
 
 
 _info, _warn, _error = LogLevel.info, LogLevel.warn, LogLevel.error

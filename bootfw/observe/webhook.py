@@ -112,7 +112,7 @@ class Webhook:
     _alarm: Any = field(init=False, repr=False)
     _agent: Any = field(default=None, init=False, repr=False)
     _finished: "Deferred[None] | None" = field(default=None, init=False, repr=False)
-    _unsaid: int = field(default=0, init=False)
+    _unreported: int = field(default=0, init=False)
     """Number of dropped events that the log has not reported."""
     _reports: OncePer = field(factory=lambda: OncePer(REPORTED_AGAIN), init=False, repr=False)
     _reason: str = field(default="", init=False)
@@ -227,9 +227,9 @@ class Webhook:
 
     def _dropped(self, count: int, reason: str) -> None:
         self.dropped += count
-        self._unsaid += count
+        self._unreported += count
         if self._reports.due("", self._reactor.seconds()):
-            count, self._unsaid = self._unsaid, 0
+            count, self._unreported = self._unreported, 0
             self._log.warn(
                 "webhook {url}: {count} event(s) were dropped: {reason}", url=self.url, count=count, reason=reason
             )

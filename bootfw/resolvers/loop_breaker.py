@@ -59,7 +59,7 @@ class _Machine:
     """Time of its last request or transfer."""
     requested: dict[str, tuple[int, int, int]] = field(factory=dict)
     """Kind of DHCP request -> its xid, and ``served`` and ``offered`` at that time."""
-    got: dict[LoadedFile, None] = field(factory=dict)
+    loaded: dict[LoadedFile, None] = field(factory=dict)
     """The files that it loaded in this round, in order."""
     served: int = 0
     """Number of files that it has loaded from this server."""
@@ -72,10 +72,10 @@ class _Machine:
     local_until: float = 0.0
     reason: str = ""
 
-    def note(self, got: LoadedFile) -> None:
+    def note(self, file: LoadedFile) -> None:
         """Add a file to this round."""
-        if len(self.got) < TRAIL:
-            self.got.setdefault(got)
+        if len(self.loaded) < TRAIL:
+            self.loaded.setdefault(file)
 
 
 @implementer(ISelectiveResolver, IClientAware, IBootObserver, IStartable, IOperable)
@@ -183,7 +183,7 @@ class LoopBreaker:
         # After a file it is a new round, also for firmware that always sends one xid. Whether a client has loaded a
         # file of another server can't be seen; then only another xid begins a new round.
         if machine.served > served or (machine.offered > offered and request.xid != xid):
-            trail = tuple(machine.got)
+            trail = tuple(machine.loaded)
             if now - machine.seen > self.within_seconds:
                 machine.times = 0
             elif trail == machine.trail:
@@ -191,7 +191,7 @@ class LoopBreaker:
             else:
                 machine.times = 1
             machine.trail = trail
-            machine.got.clear()
+            machine.loaded.clear()
             machine.requested.clear()
             before = this_request
         machine.requested[kind] = before
@@ -248,7 +248,7 @@ class LoopBreaker:
 
 
 def _reason(times: int, files: Sequence[str]) -> str:
-    return f"it has got the same {times} times in a row and come back: {', '.join(files)}"
+    return f"it loaded the same files {times} times in a row and came back: {', '.join(files)}"
 
 
 def _restored(order: Mapping[str, Any], now: float, wall: float) -> _Machine:

@@ -21,7 +21,7 @@ class NetasciiReading:
     _places: dict[int, tuple[int, bytes]] = field(factory=lambda: {0: (0, b"")}, init=False)
     """Offset on the wire -> (offset in the file, the second half of a pair that the previous block has cut). The latest
     two offsets."""
-    _asked: tuple[int, int] = field(default=(0, 0), init=False)
+    _requested: tuple[int, int] = field(default=(0, 0), init=False)
 
     def need(self, offset: int, length: int) -> tuple[int, int]:
         """(offset, length) to read in the file for *length* bytes from *offset* on the wire.
@@ -31,14 +31,14 @@ class NetasciiReading:
         """
         if offset not in self._places:
             raise ValueError(f"offset {offset} is neither the latest block nor the next")
-        self._asked = (offset, length)
+        self._requested = (offset, length)
         place, left = self._places[offset]
         # No byte gets shorter on the wire, so this many are always enough.
         return place, length - len(left)
 
     def feed(self, source: bytes) -> bytes:
         """What was read at that place, as on the wire: *length* bytes, fewer at the end of the file."""
-        offset, length = self._asked
+        offset, length = self._requested
         place, left = self._places[offset]
         encoded = left + encode(source)
         block, rest = encoded[:length], encoded[length:]

@@ -98,7 +98,7 @@ def test_a_chain_loop_is_broken_and_reported(site: Site) -> None:
     machine = site.machine()
     machine.wait_until(lambda: "No bootable device" in machine.output, SECONDS, "the machine tries its own disk")
     assert machine.output.count("once more") in (5, 6)
-    assert "bootfw: it has got the same 5 times in a row and come back: boot.ipxe" in machine.output
+    assert "bootfw: it loaded the same files 5 times in a row and came back: boot.ipxe" in machine.output
     assert (
         f"{MAC} (ipxe, x86-bios, on eth0): boot loop: it loaded the same files 5 times in a row" in site.server.output
     )

@@ -117,7 +117,7 @@ def test_the_position_tells_which_of_the_blocks_with_that_number_it_is(position:
 def test_a_client_that_restarts(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.request(False, "file", "octet")) == [tftp.data(1, CONTENT[:512])]
-    assert ends(direct) == [(Outcome.FAILED, "the client began anew")]
+    assert ends(direct) == [(Outcome.FAILED, "the client started again")]
 
 
 def test_a_client_that_gives_up(direct: Direct) -> None:

@@ -93,7 +93,7 @@ def test_ipxe_that_requests_its_script_again_and_again(site: Guarded) -> None:
         LogObserver().observe(event)
     assert script is not None
     assert script.splitlines()[-2:] == [b"iseq ${platform} efi && exit 1 ||", b"exit 0"]
-    assert b"echo bootfw: it has got the same 5 times in a row and come back: boot.ipxe" in script
+    assert b"echo bootfw: it loaded the same files 5 times in a row and came back: boot.ipxe" in script
     assert (event.request.mac, event.files, event.times) == (MAC_TEXT, ("boot.ipxe",), 5)
     assert "bootfw next --forgive 52:54:00:12:34:56" in logs[-1]["log_format"].format(**logs[-1])
     assert machine.asks(IPXE_ROM) == LOCAL
@@ -108,7 +108,7 @@ def test_a_kernel_that_crashes_and_resets(site: Guarded) -> None:
     assert whole_boot(machine) is None
     [event] = site.said(LoopBroken)
     assert event.files == ("undionly.kpxe", "boot.ipxe", "vmlinuz", "initrd")
-    assert "it shall boot its own disk: it has got the same 5 times" in site.said(OfferWithheld)[-1].reason
+    assert "it shall boot its own disk: it loaded the same files 5 times" in site.said(OfferWithheld)[-1].reason
 
 
 def test_a_loader_that_crashes_on_uefi(site: Guarded) -> None:

@@ -211,10 +211,10 @@ class ArchiveBackend:
                 working = deferToThreadPool(self._reactor, pool, _outcome, make())
             else:
                 working = self._threads.call(place, partial(_outcome, make()), must_run=True)
-            working.addCallback(self._came, what, done)
+            working.addCallback(self._finished, what, done)
         return waiter.addCallback(lambda _: self._reader(inside, place))
 
-    def _came(self, outcome: Any, what: Any, done: Callable[[Any], None]) -> None:
+    def _finished(self, outcome: Any, what: Any, done: Callable[[Any], None]) -> None:
         self._working.discard(what)
         waiting = self._waiting.pop(what)
         if not waiting and isinstance(outcome, OpenArchive):

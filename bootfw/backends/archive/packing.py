@@ -72,31 +72,31 @@ def unpack(opened: Callable[[], IO[bytes]], most: int) -> int:
 
 @define(eq=False)
 class Unpacked:
-    """Unpacked members of one archive; those that were wanted last are kept.
+    """Unpacked members of one archive; the most recently used ones are cached.
 
-    :param most: bytes of all that are kept.
+    :param most: most bytes of all cached members.
     """
 
     most: int
-    _kept: "OrderedDict[int, tuple[int, int]]" = field(factory=OrderedDict, init=False)
+    _unpacked: "OrderedDict[int, tuple[int, int]]" = field(factory=OrderedDict, init=False)
     """By the identity of the member: (descriptor, bytes)."""
 
     def find(self, member: Packed) -> int | None:
         """A descriptor of its own for the caller; None: the member has to be unpacked."""
-        kept = self._kept.get(id(member))
-        if kept is None:
+        unpacked = self._unpacked.get(id(member))
+        if unpacked is None:
             return None
-        self._kept.move_to_end(id(member))
-        return os.dup(kept[0])
+        self._unpacked.move_to_end(id(member))
+        return os.dup(unpacked[0])
 
     def keep(self, member: Packed, descriptor: int) -> None:
         """Take over a descriptor. Transfers of what has to go for it have their own, and go on."""
         length = os.fstat(descriptor).st_size
-        while self._kept and length + sum(size for _, size in self._kept.values()) > self.most:
-            os.close(self._kept.popitem(last=False)[1][0])
-        self._kept[id(member)] = descriptor, length
+        while self._unpacked and length + sum(size for _, size in self._unpacked.values()) > self.most:
+            os.close(self._unpacked.popitem(last=False)[1][0])
+        self._unpacked[id(member)] = descriptor, length
 
     def close(self) -> None:
         """Give everything back."""
-        while self._kept:
-            os.close(self._kept.popitem()[1][0])
+        while self._unpacked:
+            os.close(self._unpacked.popitem()[1][0])

@@ -249,7 +249,7 @@ class TFTPProtocol(DatagramProtocol):
             known.replace(now)
         adopted = self._adopted.take(peer)
         if adopted is not None:
-            self._adopted.publish_failed(adopted.begun_event, "the client began anew")
+            self._adopted.publish_failed(adopted.begun_event, "the client started again")
         request = parsed.for_peer(peer, via)
         quirks = self._personas.quirks(request, self._client_at)
         if parsed.mode is None:

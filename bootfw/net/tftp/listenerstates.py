@@ -1,4 +1,4 @@
-"""The life of a TFTP listener as a table: not started, serving, draining, closed."""
+"""The states of a TFTP listener as a table: not started, serving, draining, closed."""
 
 from enum import Enum
 from typing import Any, ClassVar

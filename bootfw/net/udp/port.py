@@ -139,7 +139,7 @@ class DatagramPort:
         }
         self._stopped: list[defer.Deferred[None]] = []
 
-    # Its life
+    # Start and stop
 
     def startListening(self) -> None:
         """Bind, and connect the protocol.

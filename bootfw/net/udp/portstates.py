@@ -1,4 +1,4 @@
-"""The life of a UDP port as a table: closed, connecting its protocol, reading, stopping."""
+"""The states of a UDP port as a table: closed, connecting its protocol, reading, stopping."""
 
 from enum import Enum
 from typing import Any, ClassVar
