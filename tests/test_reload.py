@@ -12,7 +12,7 @@ from booting import SERVER, Machine, Site
 from net.webclient import Wire, parse, request
 from tftpserver import Files, numbered
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
@@ -27,10 +27,13 @@ from bootfw.interfaces import (
     IBootFileResolver,
     IBootObserver,
     IClientAware,
+    ILeaseStore,
     IOperable,
+    IReservationStore,
     ISelfChecking,
     IStartable,
 )
+from bootfw.lease import Lease, Reservation
 from bootfw.net.control import ControlError
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.reload import Reload, needing_restart, with_fixed
@@ -307,6 +310,33 @@ def test_a_socket_that_is_dropped_closes_when_its_transfers_have_ended(site: Sit
     refused.close()
     site.stop()
     assert site.network.leaks() == []
+
+
+def test_transfers_get_ports_of_their_own_from_the_reload_on(site: Site) -> None:
+    client, server = begun(site)
+    before = site.service.settings.tftp
+    reload(site, site.backends, site.resolvers, evolve(before, ports="ephemeral"))
+    late = FakePeer(site.network.host("10.0.0.7"))
+    late.send(b"\0\1file\0octet\0", (SERVER, 69))
+    site.network.advance(0.1)
+    assert server[1] == 69
+    assert [answer.peer[1] == 69 for answer in late.take()] == [False]
+    client.send(b"\0\4\0\1", server)
+    site.network.advance(0.1)
+    assert [answer.peer for answer in client.take()] == [server]
+    client.close()
+    late.close()
+    site.stop()
+
+
+def test_a_socket_may_be_absent_from_the_reload_on(site: Site) -> None:
+    reload(site, site.backends, site.resolvers, listening((SERVER, 70)))
+    for optional in ((SERVER,), ()):
+        settings = evolve(site.service.settings, optional=optional)
+        site.service.reload(settings, site.backends, site.resolvers, FIXED)
+        [status] = [each for each in site.service.sockets() if each.service == "tftp"]
+        assert status.optional is bool(optional)
+    site.stop()
 
 
 def test_a_socket_that_is_dropped_closes_in_the_end_although_a_transfer_goes_on(site: Site) -> None:
@@ -668,6 +698,40 @@ class Surroundings(Files):
 
 
 surroundings = boot_plugin(IBackend, Surroundings)
+
+
+@implementer(ILeaseStore, IReservationStore)
+@define(eq=False)
+class LeasesOnly:
+    """A store that keeps no orders: these go to the default store."""
+
+    def load(self) -> list[Lease]:
+        return []
+
+    def reservations(self) -> list[Reservation]:
+        return []
+
+    def commit(self, leases: Any) -> "Deferred[None]":
+        return succeed(None)
+
+    def save_reservations(self, reservations: Any) -> "Deferred[None]":
+        return succeed(None)
+
+    def close(self) -> "Deferred[None]":
+        return succeed(None)
+
+
+leases_only = boot_plugin(ILeaseStore, LeasesOnly)
+
+
+def test_the_orders_stay_where_they_are_when_the_store_keeps_none(running: Running) -> None:
+    store = f'[store]\nuse = "{__name__}:leases_only"\n[web]'
+    running.change(("[web]", store))
+    before = running.reload._parts = load_parts(running.path, {}, running.network.hosts[0])
+    running.change(("[web]", store), ("hello", "changed"))
+    assert running.reloads() == ()
+    assert running.reload._parts is not before
+    assert running.reload._parts.orders is before.orders
 
 
 def test_a_new_plugin_has_the_orders_and_the_state_directory_of_the_running_server(running: Running) -> None:

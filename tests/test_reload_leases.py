@@ -212,6 +212,7 @@ def test_a_lease_that_has_ended_meanwhile_does_not_come_back(lab: Lab) -> None:
     lab.reload(subnet())
     lab.network.advance(3601)
     lab.reload(subnet(), other())
+    assert lab.service.lease_counts()[0]["10.78.0.0/24", "expired"] == 0
     assert second.boots_by_relay() == address
 
 
