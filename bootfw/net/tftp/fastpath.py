@@ -6,7 +6,8 @@ It must equal what the table does with that ACK: ReadSession._acked, then _send_
 * the watchdog learns nothing, because the round trip lies within ``unremarkable``; it is the latest one;
 * the deadline becomes now + ``wait``, which is the usual wait, as ``ReadSession.steady`` demands.
 
-FastPath.first_look() has this inlined, and nothing else is decided here. The state is the session's own Flight, of
+FastPath.first_look() has this inlined for whole windows of full blocks, and Flow.send_tail() for the short block behind
+them, of a transfer without windows. Nothing else is decided here. The state is the session's own Flight, of
 which ``acked``, ``heard_at`` and ``deadline`` follow from the other fields while it is open: they are not written here.
 ``tests/net/test_fastpath.py`` compares a port with and without it over random sequences.
 
@@ -22,7 +23,7 @@ from bootfw.net.tftp.framecache import Chunk
 from bootfw.net.udp import mmsg
 from bootfw.net.udp.packetinfo import Destination, control_message
 from bootfw.net.udp.sender import LARGEST_RUN, NOT_SEGMENTED, SEGMENTATION, SEGMENTS, Controls, Sender
-from bootfw.tftp.flight import Flight
+from bootfw.tftp.flight import CLOSED, Flight
 from bootfw.tftp.read import ReadSession
 from bootfw.values import Address, Via
 
@@ -43,7 +44,18 @@ class Flow(mmsg.Prepared):
     :param blksize: bytes of a block.
     """
 
-    __slots__ = ("_controls", "_destination", "_segmented", "chunk", "flight", "frame_base", "key", "stride", "take")
+    __slots__ = (
+        "_controls",
+        "_destination",
+        "_segmented",
+        "chunk",
+        "flight",
+        "frame_base",
+        "key",
+        "last_full",
+        "stride",
+        "take",
+    )
 
     def __init__(
         self, destination: Destination, controls: Controls, flight: Flight, take: TakeACK, blksize: int
@@ -66,11 +78,13 @@ class Flow(mmsg.Prepared):
         """The chunk to send from. The reference keeps the memory alive that ``frame_base`` points into."""
         self.frame_base = 0
         """Where frame 1 would be if the chunk began there: frame n + 1 is at ``frame_base + n * stride``."""
+        self.last_full = -1
+        """The last full block, if the short block behind it may be sent on the fast path, too; -1: it may not."""
 
     def use(self, chunk: Chunk | None) -> None:
         """Send from *chunk* from now on. The fast path stays closed until open()."""
         self.flight.close()
-        self.chunk = chunk
+        self.chunk, self.last_full = chunk, -1
         if chunk is not None:
             self.frame_base = chunk.address - (chunk.first - 1) * self.stride
 
@@ -84,6 +98,23 @@ class Flow(mmsg.Prepared):
             min_round_trip, flight.max_round_trip = session.ignored_round_trips
             flight.min_round_trip = max(min_round_trip, _MIN_ROUND_TRIP)
             flight.limit = limit
+            if flight.windowsize == 1 and chunk.last > chunk.last_full:
+                self.last_full = chunk.last_full
+
+    def send_tail(self, now: float) -> bool:
+        """Prepare the short last block, in answer to the ACK of all full blocks. Returns False if the session must take
+        that ACK, as the watchdog has to learn its round trip."""
+        flight, chunk = self.flight, self.chunk
+        waited = now - flight.sent_at
+        if flight.limit == CLOSED or not flight.min_round_trip <= waited <= flight.max_round_trip:
+            return False
+        assert chunk is not None
+        self.vector[0] = self.frame_base + flight.sent * self.stride
+        self.vector[1] = len(chunk.view) - (chunk.last - chunk.first) * self.stride
+        flight.sent = chunk.last
+        flight.sent_at = now
+        flight.round_trip = waited
+        return True
 
     def send_unsegmented(self, sender: Sender) -> None:
         """Send the latest window block by block, since the kernel can't send it as one message; do so from now on."""
@@ -150,6 +181,10 @@ class FastPath:
                     sent_blocks += windowsize
                     headers.append(flow.header)
                     continue
+            elif sent == flow.last_full and head == _ACK | sent & 0xFFFF and length == 4 and flow.send_tail(now):
+                sent_blocks += 1
+                headers.append(flow.header)
+                continue
             # Closed at once, so that a later ACK of the same peer in this batch does not overtake this datagram.
             flight.close()
             unhandled.append((slot, key, flow if length == 4 else None, head))
