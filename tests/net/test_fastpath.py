@@ -691,6 +691,10 @@ def test_the_session_is_in_the_same_state_either_way(monkeypatch: pytest.MonkeyP
         for last in EVERY:
             course = [(given, 0.001, delayed) for given, delayed in [*way, (last, False), (acked, False)]]
             compare = example(2, 400, course, Adaptive(), begins)(compare)
+    # And in front of the short last block, when all ten full ones have been sent.
+    for last in EVERY:
+        course = [(given, 0.001, False) for given in [*[acked] * 10, last, acked, acked]]
+        compare = example(1, 83, course, Adaptive(), "offered")(compare)
     compare()
     illegal = {
         (state, event) for state, row in read_session.TABLE.items() for event in row if row[event] is table.illegal
