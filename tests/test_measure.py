@@ -88,4 +88,4 @@ def test_the_documented_figures_are_those_of_this_code() -> None:
         for name, figure in measured.items()
         if abs(figure - written[name]) > SMALL and not 1 / STALE <= figure / written[name] <= STALE
     }
-    assert moved == {}, "(measured, written): tools/measure prints the table anew"
+    assert moved == {}, "(measured, written): print the table again with tools/measure"
