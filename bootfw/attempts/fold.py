@@ -576,7 +576,7 @@ class Attempts:
         attempt = self._at(request.peer)
         if attempt is None or at - attempt.seen > LONGEST_PAUSE:
             client = self.client_at(request.peer)
-            attempt = None if client.mac else self._by_file(request.path)
+            attempt = None if client.mac else self._by_file(request.path, request.peer[0])
             if attempt is None:
                 attempt = self._new(at, client.mac, client.uuid or "")
                 if client.persona:
@@ -584,13 +584,19 @@ class Attempts:
             self._address(attempt, request.peer[0])
         return attempt
 
-    def _by_file(self, path: str) -> _Attempt | None:
+    def _by_file(self, path: str, address: str) -> _Attempt | None:
         """The latest attempt of a client whose reply named *path*, and whose address is not known.
 
-        For clients of a proxy that are behind a router: neither their DHCP nor the kernel tells their address.
+        For clients of a proxy that are behind a router: neither their DHCP nor the kernel tells their address. By IPv6
+        EDK2 loads its file from another address than it had on port 4011, which the kernel learns with our first
+        packet to it; so the only client that has not loaded the file that a reply named is taken for that one.
         """
-        waiting = [each for each in self._open.values() if not each.addresses and each.named == path]
-        return waiting[-1] if waiting else None
+        named = [each for each in self._open.values() if each.named == path]
+        waiting = [each for each in named if not each.addresses]
+        if waiting:
+            return waiting[-1]
+        others = [each for each in named if ":" in "".join(each.addresses) and not each.files and not each.running]
+        return others[0] if ":" in address and len(others) == 1 else None
 
     def _at(self, peer: Address) -> _Attempt | None:
         """The attempt of the machine at *peer*."""

@@ -18,6 +18,8 @@ from bootfw.events import (
 from bootfw.lease import Lease, LeaseState
 from bootfw.values import BootRequest, Client, Outcome
 
+OTHER = "52:54:00:00:00:99"
+
 
 def booted(machine: Machine) -> None:
     """A boot by UEFI to a kernel."""
@@ -280,6 +282,32 @@ def test_a_transfer_of_an_unknown_client_is_joined_by_the_file_that_a_proxy_name
     machine.loads("grub.cfg")
     (attempt,) = machine.fold.running()
     assert (attempt.mac, attempt.files) == (MAC, ("boot.efi", "grub.cfg"))
+
+
+def test_edk2_loads_by_ipv6_from_another_address_than_it_had_on_port_4011() -> None:
+    machine = Machine(address="fd77::11e")
+    machine.asks()
+    machine.is_offered("tftp://[fd77::1]/boot.efi")
+    machine.asks("boot-server", client_address="fd77::11e")
+    machine.is_offered("tftp://[fd77::1]/boot.efi", message="ACK", stage="boot-server")
+    machine.address = "fd77::1ab"
+    machine.probes_size("boot.efi")
+    machine.loads("boot.efi")
+    machine.wait(31)
+    assert [(each.mac, each.verdict) for each in machine.ended] == [(MAC, Verdict.BOOTED)]
+
+
+def test_which_of_two_machines_loads_by_ipv6_from_an_unknown_address_is_not_guessed() -> None:
+    machine = Machine(address="fd77::11e")
+    for mac, address in ((MAC, "fd77::11e"), (OTHER, "fd77::11f")):
+        machine.request = evolve(UEFI, mac=mac, uuid=None)
+        machine.asks()
+        machine.asks("boot-server", client_address=address)
+        machine.is_offered("tftp://[fd77::1]/boot.efi", message="ACK", stage="boot-server")
+    machine.address = "fd77::1ab"
+    machine.loads("boot.efi")
+    machine.wait(31)
+    assert [each.client for each in machine.ended] == ["fd77::1ab"]
 
 
 def test_an_address_that_has_passed_to_another_machine() -> None:
