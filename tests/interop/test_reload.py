@@ -173,8 +173,8 @@ def becomes_free(port: int) -> None:
                 return
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_reload_during_200_transfers_loses_none(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "how"), [(1, "bootfw reload"), (2, "bootfw reload"), (2, "SIGHUP")])
+def test_a_reload_during_200_transfers_loses_none(workers: int, how: str, tmp_path: Path) -> None:
     busy = Busy(tmp_path, workers)
     with running(busy) as server, ExitStack() as opened:
         bound = sockets_of(server.pid)
@@ -189,8 +189,12 @@ def test_a_reload_during_200_transfers_loses_none(workers: int, tmp_path: Path) 
         http.sendall(b"GET /big HTTP/1.0\r\n\r\n")
         received = http.recv(100)
         busy.serve_from("new")
-        done = busy.reload()
-        assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
+        if how == "SIGHUP":
+            server.send(signal.SIGHUP)
+            server.until("reloaded the configuration", seconds=90)
+        else:
+            done = busy.reload()
+            assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
         busy.gets_new_file()
         with urlopen(f"http://127.0.0.1:{busy.http}/file", timeout=30) as answer:
             assert answer.read() == NEW
