@@ -138,7 +138,7 @@ def private_reactor() -> Iterator[EPollReactor]:
 def turn_until(private_reactor: EPollReactor) -> TurnUntil:
     """Turn the private reactor until something is so; fail after some *seconds*."""
 
-    def turn(condition: Callable[[], object], seconds: float = 30) -> None:
+    def turn(condition: Callable[[], object], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not come"
@@ -180,7 +180,7 @@ def alongside(turn_until: TurnUntil) -> Alongside:
 
         thread = threading.Thread(target=work)
         thread.start()
-        turn_until(lambda: not thread.is_alive(), 30)
+        turn_until(lambda: not thread.is_alive(), 60)
         for error in errors:
             raise error
         return results[0]

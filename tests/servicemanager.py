@@ -28,7 +28,7 @@ class ServiceManager:
             self.messages.append(message)
         return message
 
-    def until(self, wanted: str, seconds: float = 30) -> None:
+    def until(self, wanted: str, seconds: float = 90) -> None:
         """Receive until a message contains *wanted*."""
         end = time.monotonic() + seconds
         while wanted not in self.receive(end - time.monotonic()):

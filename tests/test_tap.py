@@ -343,7 +343,7 @@ def test_a_server_that_can_not_read_its_leases_says_so_in_one_line(tmp_path: Pat
     )
     (tmp_path / "bootfw.sqlite").write_bytes(b"no leases at all")
     command = [str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
-    done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=30, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=90, check=False)
     assert done.returncode == 1
     (line,) = [line for line in done.stdout.splitlines() if "critical" in line]
     assert "is damaged" in line
@@ -385,7 +385,7 @@ def test_a_file_that_says_nothing_of_ports_means_the_well_known_ones(tmp_path: P
     caps = "-net_bind_service"
     command = ["unshare", "--net", "setpriv", "--bounding-set", caps, "--inh-caps", caps]
     command += [str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
-    done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=30, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=90, check=False)
     assert done.returncode == 1
     assert "Permission denied" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr

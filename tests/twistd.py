@@ -69,7 +69,7 @@ class Process:
         """What it has printed so far."""
         return self.text.splitlines()
 
-    def until(self, *wanted: str, times: int = 1, seconds: float = 30) -> str:
+    def until(self, *wanted: str, times: int = 1, seconds: float = 90) -> str:
         """Read on until each of *wanted* has been printed, *times* each; everything that was printed."""
         assert self._process.stdout
         end = time.monotonic() + seconds
@@ -91,7 +91,7 @@ class Process:
         assert self._process.returncode == -signal.SIGTERM, "twistd stops in good order, then ends as the signal would"
         return text
 
-    def rest(self, seconds: float = 20) -> str:
+    def rest(self, seconds: float = 90) -> str:
         """Wait until it has ended; everything that was printed."""
         output, _ = self._process.communicate(timeout=seconds)
         self.text += output.decode()
@@ -112,7 +112,7 @@ def bootfw(config: Path, *, before: Sequence[str] = (), options: Sequence[str] =
     return Process(*before, TWISTD, "--nodaemon", *options, "bootfw", "-c", config, cwd=config.parent)
 
 
-def fetch(address: tuple[str, int], name: str, *, seconds: float = 10) -> bytes:
+def fetch(address: tuple[str, int], name: str, *, seconds: float = 30) -> bytes:
     """A file of less than 512 bytes, as RFC 1350 has it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(seconds)
