@@ -84,7 +84,7 @@ def _no_efi_program(scene: Scene) -> None:
 
 def _ipxe_that_would_load_itself(scene: Scene) -> None:
     scene.serves("ipxe.efi", _program(0x8664))
-    scene.starts(ADDRESSES, scene.names(x86_64_uefi="ipxe.efi", ipxe="ipxe.efi"), silent=10)
+    scene.starts(ADDRESSES, scene.names(x86_64_uefi="ipxe.efi", ipxe="ipxe.efi"))
     for profile in ("uefi", "ipxe"):
         scene.probes(profile)
 
@@ -115,7 +115,7 @@ def _cable_pulled(scene: Scene) -> None:
 
 def _port_69_closed(scene: Scene) -> None:
     scene.serves("pxelinux.0")
-    scene.starts(PROXY, scene.names(x86_bios="pxelinux.0"), silent=6)
+    scene.starts(PROXY, scene.names(x86_bios="pxelinux.0"))
     scene.drops("udp dport 69")
     scene.probes("bios", SERVER)
 
@@ -129,7 +129,7 @@ def _port_4011_closed(scene: Scene) -> None:
 
 def _offers_lost(scene: Scene) -> None:
     scene.serves("pxelinux.0")
-    scene.starts(ADDRESSES, scene.names(x86_bios="pxelinux.0"), silent=6)
+    scene.starts(ADDRESSES, scene.names(x86_bios="pxelinux.0"))
     scene.drops("udp sport 67")
     scene.probes("bios")
 
@@ -145,7 +145,7 @@ def _tls(scene: Scene, days: int, *options: str, revoked: bool = False, trusted:
     for name, pem in {"chain.pem": chain, "key.pem": key, "authority.pem": authority.pem}.items():
         (scene.directory / name).write_bytes(pem)
     https = 'https-listen = ["0.0.0.0:443"]\ncertificate = "chain.pem"\nkey = "key.pem"'
-    scene.starts(ADDRESSES, scene.names(x86_64_uefi_http="{https}/snponly.efi"), http=https, silent=6)
+    scene.starts(ADDRESSES, scene.names(x86_64_uefi_http="{https}/snponly.efi"), http=https)
     with _raw(scene) as client:
         _send(client, _RAW, 1, vendor_class=_HTTP)
     words = ["--cacert", str(scene.directory / "authority.pem")] if trusted else []
@@ -255,7 +255,7 @@ def _resolver_that_raises(scene: Scene) -> None:
 
 
 def _resolver_that_hangs(scene: Scene) -> None:
-    scene.starts(ADDRESSES, _resolver(scene, "hangs"), silent=6)
+    scene.starts(ADDRESSES, _resolver(scene, "hangs"))
     scene.probes("bios")
 
 

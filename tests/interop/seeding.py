@@ -97,14 +97,15 @@ class Scene:
         return "\n".join(["[[resolver]]", 'use = "by-architecture"', "[resolver.files]", *lines]) + "\n"
 
     def starts(
-        self, *parts: str, http: str = "", tftp: str = "", silent: float = 3, mount: str = "", backend: str = ""
+        self, *parts: str, http: str = "", tftp: str = "", silent: float = 10, mount: str = "", backend: str = ""
     ) -> None:
         """The server runs.
 
         :param parts: of the configuration: PROXY or ADDRESSES, resolvers.
         :param http: of [http] beside its port.
         :param tftp: of [tftp].
-        :param silent: seconds after which a machine that has not booted has failed.
+        :param silent: seconds after which a machine that has not booted has failed; the steps of a test are seconds
+            apart while others keep the cores busy.
         :param mount: a shell command that is run before, in the mount namespace of the server.
         :param backend: more backends, before that of ``root``.
         """
