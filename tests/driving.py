@@ -71,8 +71,12 @@ def hold(session: Any) -> None:
         assert (session.deadline is not None) == (state in ("NEGOTIATING", "AWAITING_ACK", "PROVING"))
         if session.wants is not None:
             blksize = session.agreed.blksize
-            assert 1 <= session.wants.count <= session.agreed.windowsize
-            assert session.wants.last <= session.acked + session.agreed.windowsize
+            windowsize = session.agreed.windowsize
+            most = windowsize
+            if windowsize > 1:
+                most += windowsize if session._proof is None else session._proof.repeats
+            assert 1 <= session.wants.count <= most
+            assert session.wants.last <= session.acked + most
             assert (session.wants.count - 1) * blksize <= session.wanted_bytes <= session.wants.count * blksize
     else:
         assert (session.stores is not None) == (state == "STORING")

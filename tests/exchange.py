@@ -201,6 +201,31 @@ class UBoot(Firmware):
         self.deadline = now + 5
 
 
+@define(eq=False)
+class ATFTP(Firmware):
+    """Acknowledges what it did not expect, old or new, once for each block; again after 5 s in which nothing came."""
+
+    extra: bool = False
+
+    def receive(self, datagram: bytes, now: float) -> None:
+        self.deadline = now + 5
+        Firmware.receive(self, datagram, now)
+
+    def good(self, payload: bytes) -> None:
+        self.extra = False
+        Firmware.good(self, payload)
+
+    def unexpected(self, number: int) -> None:
+        if not self.extra:
+            self.extra = True
+            self.ack()
+
+    def ring(self, now: float) -> None:
+        self.extra = False
+        self.ack()
+        self.deadline = now + 5
+
+
 class GRUB(Firmware):
     """Answers an old block with that block's number, ignores new ones, and has no timer at all."""
 

@@ -2,9 +2,9 @@
 
 A request and an ACK can carry a forged source address. Block 1 is always block 1, so a window that is sent for an
 ACK of 0 may go to a host that never sent that ACK. Until a peer with windows has acknowledged what it can't have
-guessed, it is sent *bursts*: a random number of blocks, fewer than a window, and behind them a *marker*, an empty DATA
-with a number that is far out of order. RFC 7440 section 4 wants that answered at once with an ACK of the last block in
-order, so the peer says how long the burst was. The sizes grow with each right answer.
+guessed, it is sent *bursts*: a random number of blocks, and behind them a *marker*, an empty DATA with a number that
+is far out of order. RFC 7440 section 4 wants that answered at once with an ACK of the last block in order, so the peer
+says how long the burst was. Each answer changes the odds that it does not guess.
 
 ``docs/adr/0012-proof.md`` has the measurements.
 """
@@ -20,14 +20,18 @@ RATIO = 50
 SENDINGS = 3
 """Of the same OACK or block to a peer that may not be there."""
 
-GROWTH = 4
-"""From the largest possible burst to the next one."""
+SPARE = 4
+"""Blocks that may be sent again in a transfer beyond SENDINGS for each ACK."""
 
-LARGEST = 16
-"""Blocks in a burst. Where 5 % are lost, half of such bursts arrive whole."""
+LARGEST = 4
+"""Blocks in a burst. Where 5 % are lost, four of five such bursts arrive whole and are acknowledged."""
 
-SAFETY = 16
-"""A peer is proven when the chance of having guessed is less than 1 in this many for each block of its window."""
+SAFETY = 4
+"""A peer is proven when the odds that it does not guess are this much for each block of its window. A peer that guesses
+then gets less than one block more for each ACK, on average over all that it tries."""
+
+WRONG = 0.25
+"""The odds after a wrong answer, for each before. 5 % loss makes one answer in six wrong, guessing three in four."""
 
 _ACK_BYTES = 4
 _NEAREST, _SPREAD = 0x2000, 0x2000
@@ -48,32 +52,40 @@ class Proof:
 
     burst: int = field(default=0, init=False)
     """Blocks that are sent next, or in flight."""
+    repeats: int = field(default=0, init=False)
+    """How often the burst has been sent again, each time with one block more: it may have ended at as many blocks
+    before its end."""
+    odds: float = field(default=1.0, init=False)
+    """How many times likelier the answers are from a peer that receives the bursts than from one that guesses.
+
+    For a peer that guesses the mean stays 1, whatever it does, so the chance that the odds ever reach N is at most 1
+    in N (Ville's inequality). So trying for longer does not help."""
     _choices: int = field(default=1, init=False)
     """How many sizes the burst could have had."""
-    _most: int = field(default=1, init=False)
-    """Blocks of a burst, however low the balance."""
-    _odds: int = field(default=1, init=False)
-    """The answers in a row were guessed with a chance of 1 to this."""
-    _blocks: int = field(default=0, init=False)
-    """That may be sent: three for each ACK, on balance."""
-    _single: int = field(default=0, init=False)
-    """Bursts of one block that have to be acknowledged before the next try with larger ones."""
-    _penalty: int = field(default=1, init=False)
-    """The same after the next wrong answer."""
+    _blocks: float = field(default=0.0, init=False)
+    """That may be sent, by the ACKs received."""
+    _has_progressed: bool = field(default=False, init=False)
+    """A block has been acknowledged."""
 
     def draw(self) -> None:
-        """Choose the size of the next burst: the whole window if the balance allows that."""
-        fits = self.balance // self._packet
-        if fits >= self.windowsize:
-            self.burst, self._choices = self.windowsize, 1
-            return
-        self._choices = 1 if self._single else max(self._most, fits)
+        """Choose the size of the next burst, such that it can be sent again twice."""
+        by_ratio = self.balance // self._packet - 1
+        by_acks = min(LARGEST, int(self._blocks - 3) // 2)
+        self._choices = min(self.windowsize, max(1, by_ratio, by_acks))
         self.burst = 1 + self._randbelow(self._choices)
+        self.repeats = 0
 
-    def ack_received(self) -> None:
+    def oack_acknowledged(self) -> None:
+        """Count ACK 0."""
+        self.balance += RATIO * _ACK_BYTES
+
+    def ack_received(self, *, progress: bool) -> None:
         """Count an ACK, whatever it acknowledges."""
         self.balance += RATIO * _ACK_BYTES
-        self._blocks += SENDINGS
+        self._blocks += SENDINGS * max(1.0, self.odds)
+        if progress and not self._has_progressed:
+            self._has_progressed = True
+            self._blocks += SPARE
 
     def sent(self, blocks: int, length: int) -> None:
         """Count what has been sent."""
@@ -82,37 +94,32 @@ class Proof:
 
     def burst_confirmed(self) -> bool:
         """Count an ACK of the whole burst. Returns whether the peer is proven now."""
-        if self._single:
-            self._single -= 1
-            return False
-        self._odds *= self._choices
-        self._most = min(GROWTH * self._most, LARGEST, self.windowsize)
-        return self._odds >= SAFETY * self.windowsize
+        right = min(1.0, (self.repeats + 1) / self._choices)  # the chance of guessing it
+        self.odds *= (1 - (1 - right) * WRONG) / right
+        return self.odds >= SAFETY * self.windowsize
 
     def burst_failed(self) -> None:
-        """Count an ACK of something else: a block was lost, or the peer guesses, and must not try often."""
+        """Count an ACK of something else: a block was lost, or the peer guesses."""
         if self._choices > 1:
-            self._single = self._penalty
-            self._penalty = min(2 * self._penalty, GROWTH)
-        self._most = self._odds = self._choices = 1
+            self.odds *= WRONG
 
-    def repeat(self, *, first: bool, attempt: int) -> bool:
-        """Whether the burst may be sent again, now with one block more: a client that has the burst already says so
-        only for something new.
+    def repeat(self, *, whole: bool) -> int:
+        """Make the burst one block longer. Returns how many blocks of its end to send; 0: the peer may be sent none.
 
-        :param first: it is the first burst, of which the peer may know nothing.
-        :param attempt: how often it would have been sent then.
+        :param whole: send all of it.
+
+        The new block is for a client whose ACK was lost: U-Boot and atftp answer a marker only once at each position. If
+        there is no answer to that either, a block was lost, so next time all are sent.
         """
-        more = min(self.burst + 1, self.windowsize)
-        if first:
-            allowed = more * self._packet <= self.balance
-        else:
-            allowed = attempt <= SENDINGS or more <= self._blocks
-        if allowed:
-            self.burst = more
-        return allowed
+        blocks = self.burst + 1 if whole or self.repeats % 2 else 1
+        if blocks * self._packet > self.balance and blocks > self._blocks:
+            return 0
+        self.burst += 1
+        self.repeats += 1
+        return blocks
 
-    def marker(self, block: int) -> bytes:
-        """A DATA packet that is out of order for a client that expects one of the blocks around *block*."""
-        # Not too far ahead: U-Boot takes a number 0x8000 ahead for an old one, and does not answer that.
-        return _header(_DATA, (block + _NEAREST + self._randbelow(_SPREAD)) & 0xFFFF)
+
+def marker(block: int, randbelow: Callable[[int], int]) -> bytes:
+    """A DATA packet that is out of order for a client that expects one of the blocks around *block*."""
+    # Not too far ahead: U-Boot takes a number 0x8000 ahead for an old one, and does not answer that.
+    return _header(_DATA, (block + _NEAREST + randbelow(_SPREAD)) & 0xFFFF)

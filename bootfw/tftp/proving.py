@@ -1,11 +1,12 @@
 """The transitions of a ReadSession whose peer has not proven itself: what is sent, and how often again."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import inf
 
 from bootfw.table import STAY, goes
 from bootfw.tftp.blocks import advance
-from bootfw.tftp.proof import RATIO, SENDINGS, Proof
+from bootfw.tftp.proof import RATIO, SENDINGS, SPARE, Proof, marker
 from bootfw.tftp.readstates import State
 from bootfw.tftp.session import Session
 from bootfw.values import OACK_UNANSWERED, Agreed, Outcome
@@ -18,8 +19,8 @@ _LATE, _LATE_TIMEOUTS = 12.0, 2.4
 """Seconds, and timeouts that the client requests, until the timer repeats an OACK that may end the client. atftp and
 tftpy repeat their request and their ACK 0 after 5 s, if not set otherwise. A client that repeats neither needs this."""
 
-_SPARE, _SPARE_AFTER = 4, 1.0
-"""Blocks that the timer of a transfer may send again beyond SENDINGS for each ACK, and the seconds since the last one.
+_SPARE_AFTER = 1.0
+"""Seconds since the last sending after which the timer of a transfer without windows may use SPARE.
 
 The first blocks have no balance yet, and curl repeats an ACK after 72 s only: where 10 % of the round trips are lost,
 one transfer in 1,000 would wait for that. The pause saves them for losses: a client that is slow to start uses none."""
@@ -40,6 +41,8 @@ class Proving(Session[State]):
     _sent_once_from: int
     _resent_end: int
     _last_block: int
+    randbelow: Callable[[int], int]
+    _resent_at: int
     _proof: Proof | None
     _burst_end: int
     _start_block: int
@@ -47,46 +50,48 @@ class Proving(Session[State]):
 
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _burst_acked(self, number: int, now: float) -> State:
-        """All of the burst: go on with a larger one, or with windows; or done after the last block. A part of it: go on
-        from there with a single block. Everything else is ignored."""
+        """All of the burst or a part: go on from there with another burst, or with windows once the peer is proven; or
+        done after the last block. A repeated ACK: send a burst from there, once. Everything else is ignored."""
         self.flight.heard_at = now
         proof = self._proof
         assert proof is not None
-        proof.ack_received()
-        block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
+        acked = self.flight.acked
+        block = advance(acked, number, self.flight.sent - acked)
+        proof.ack_received(progress=block is not None and block > acked)
         if block is None:
-            if (number - self.flight.acked) & 0xFFFF < 0x8000:
+            if (number - acked) & 0xFFFF < 0x8000:
                 proof.burst_failed()  # It acknowledges what was not sent.
             return self.state
+        if block == acked == self._resent_at:
+            return self.state  # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
         # The time from the OACK to ACK 0 includes the client's preparations: it is no round trip to compare with, so
         # the ACK of the first burst is never too early.
         timer = self._timer
-        waited = now - self.flight.sent_at if self.flight.acked > self._start_block else inf
-        early = waited < timer.soonest
-        if block != self._burst_end:
+        waited = now - self.flight.sent_at if acked > self._start_block else inf
+        if not self._burst_end - proof.repeats <= block <= self._burst_end:
             if waited < timer.shortest < inf:
-                # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
-                if block == self.flight.acked:
-                    return self.state
+                if block == acked:
+                    return self.state  # The same, of the burst before.
                 # Blocks of an earlier burst have arrived after all; what the timer sends next begins behind them.
                 proof.burst_failed()
                 self.flight.acked = block
                 timer.progressed(None)
                 return self._close(Outcome.COMPLETE) if block == self._last_block else self.state
             proof.burst_failed()
-        elif early:
+        elif waited < timer.soonest:
             proof.burst_failed()
         elif proof.burst_confirmed():
             self._proof = None
-        if block == self.flight.acked:
+        if block == acked:
+            self._resent_at = acked
             return self._fetch_next(timer.first())
         wait = self._progress(block, now)
         return self._close(Outcome.COMPLETE) if block == self._last_block else self._fetch_next(wait)
 
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _resend_burst(self, argument: None, now: float) -> State:
-        """Send the burst again if that is little enough for a peer that may not be there, or only the marker; later
-        wait, or give up."""
+        """Send the end of the burst or all of it again, with one block more, if that is little enough for a peer that
+        may not be there, or only the marker; later wait, or give up."""
         if self._early(now):
             return self.state
         wait = self._timer.again()
@@ -96,13 +101,15 @@ class Proving(Session[State]):
         assert proof is not None
         self.flight.deadline = now + wait
         self._sent_once_from = self.flight.sent + 1
-        attempt = self._timer.attempt
-        if proof.repeat(first=self.flight.acked == self._start_block, attempt=attempt):
-            return self._fetch(self.flight.acked + 1, wait)
-        if attempt > SENDINGS:
+        self._resent_at = -1
+        acked, end = self.flight.acked, self._burst_end
+        blocks = proof.repeat(whole=end != acked + proof.burst or end == self._last_block)
+        if blocks:
+            return self._fetch(acked + proof.burst - blocks + 1, wait)
+        if self._timer.attempt > SENDINGS:
             # The client repeats its last ACK when nothing has come for some seconds; what we send puts that off.
             return self.state
-        self._send_marker()
+        self._send_marker(self._burst_end)
         return self.state
 
     @goes(STAY, State.CLOSED)
@@ -143,9 +150,8 @@ class Proving(Session[State]):
         if self._proof is not None:
             self._proof.balance -= len(oack)
 
-    def _send_marker(self) -> None:
-        assert self._proof is not None
-        self.out.append(self._proof.marker(self._burst_end))
+    def _send_marker(self, block: int) -> None:
+        self.out.append(marker(block, self.randbelow))
 
     def _may_resend(self, now: float) -> bool:
         """The timer may send the block again. Without windows all ACKs can be guessed, so nothing proves the peer."""
@@ -159,7 +165,7 @@ class Proving(Session[State]):
             block = min(self.agreed.blksize, self.size or self.agreed.blksize) + 4
             if self.request_bytes and (self._resent + 2) * block > ratio * received:
                 return False
-        spare = _SPARE if self._peer_has_acked() and now - self.flight.sent_at >= _SPARE_AFTER else 0
+        spare = SPARE if self._peer_has_acked() and now - self.flight.sent_at >= _SPARE_AFTER else 0
         if self._resent >= (SENDINGS - 1) * (self.flight.acked - self._start_block + 1) + spare:
             return False
         self._resent += 1

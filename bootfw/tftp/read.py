@@ -20,6 +20,9 @@ from bootfw.tftp.retransmit import Watchdog
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode
 
+_EXTENDED = 5
+"""Attempts to send a window that are made larger. By then the client's own timer helps."""
+
 
 @define(eq=False)
 class ReadSession(Continuing):
@@ -155,7 +158,7 @@ class ReadSession(Continuing):
         wait = self._timer.progressed(now - self.flight.sent_at if self._sent_once_from == 0 else None)
         if self._proof is None:
             return self._send_next(wait, now)
-        self._proof.ack_received()
+        self._proof.oack_acknowledged()
         return self._fetch_next(wait)
 
     @goes(State.CLOSED)
@@ -185,7 +188,7 @@ class ReadSession(Continuing):
         if not echo:
             return self._send_next(wait, now) if block == self.flight.sent else self._fetch(block + 1, wait)
         wait = min(wait, self._timer.grace)
-        if self.flight.sent == self._last_block:
+        if self.flight.sent == self._last_block or self.flight.sent >= block + self.agreed.windowsize:
             self.flight.deadline = now + wait
             return self.state
         return self._fetch(self.flight.sent + 1, wait)
@@ -195,7 +198,7 @@ class ReadSession(Continuing):
         """A late answer to what is about to be sent again: progress, or done after the last block."""
         self.flight.heard_at = now
         if self._proof is not None:
-            self._proof.ack_received()
+            self._proof.ack_received(progress=False)
             self._proof.burst_failed()
         block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
         if block is None or block == self.flight.acked:
@@ -230,19 +233,22 @@ class ReadSession(Continuing):
         self.wants = None
         self.flight.deadline = now + self.flight.wait
         if self._proof is None:
+            if self._is_extended() and blocks.last != self._last_block:
+                self._send_marker(blocks.last)
             return State.AWAITING_ACK
         self._burst_end = blocks.last
         self._proof.sent(blocks.count, length)
         # At the end of the file, and after a window, the peer sends an ACK anyway; a retransmitted window need not end
         # at one.
         if repeated > 0 or (blocks.count < self.agreed.windowsize and blocks.last != self._last_block):
-            self._send_marker()
+            self._send_marker(blocks.last)
         return State.PROVING
 
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _send_again(self, argument: None, now: float) -> State:
-        """Send the window again from the first block that is not acknowledged, or give up. Without windows a block is
-        sent three times for each ACK that has come, on balance, and four times more in all; then wait."""
+        """Send the window again from the first block that is not acknowledged, with more blocks and a marker behind it,
+        or give up. Without windows a block is sent three times for each ACK that has come, on balance, and four times
+        more in all; then wait."""
         if self._early(now):
             return self.state
         wait = self._timer.again()
@@ -306,7 +312,12 @@ class ReadSession(Continuing):
     def _fetch(self, first: int, wait: float) -> State:
         """Want everything from block *first* to the end of the window or burst."""
         blksize = self.agreed.blksize
-        last = self.flight.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
+        if self._proof is not None:
+            last = self.flight.acked + self._proof.burst
+        else:
+            last = self.flight.acked + self.agreed.windowsize
+            if self._is_extended():
+                last += min(self._timer.attempt - 1, self.agreed.windowsize)
         if self.size is not None and last >= self._last_block:
             last = self._last_block
             self.wanted_bytes = self.size - (first - 1) * blksize
@@ -317,6 +328,11 @@ class ReadSession(Continuing):
         self._acked_before_fetch = self.flight.acked
         self.flight.wait = wait
         return State.FETCHING
+
+    def _is_extended(self) -> bool:
+        """The timer sends the window, so it has more blocks, and a marker behind them. A client that has all of the
+        window may be silent about old blocks, as U-Boot is, or answer only once at each position, as atftp does."""
+        return 1 < self._timer.attempt <= _EXTENDED and self.agreed.windowsize > 1
 
     def _send_next(self, wait: float, now: float) -> State:
         """Everything in flight is acknowledged: send the next window, at once if it is cached.

@@ -144,7 +144,7 @@ def test_case_09_a_window_sent_twice_is_not_echoed_for_ever() -> None:
 
     _, reading = download(numbered(8 * 400), agreed, EDK2(4), fate=slow)
     assert late
-    assert reading.session.retransmitted == 4
+    assert reading.session.retransmitted == 4 + 1 + 4, "by the timer; for the first echo of it; for that of its new end"
 
 
 @pytest.mark.parametrize("client", [EDK2, UBoot])
@@ -180,7 +180,8 @@ def test_case_09_block_lost_twice_is_reported_again_by_edk2() -> None:
     assert exchange.now < 0.06, "no timer was needed"
 
 
-def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_for_5_seconds() -> None:
+def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_about_old_blocks() -> None:
+    """What the timer sends ends with a new block and a marker, which has the client answer before its 5 s are over."""
     agreed = Agreed(8, 4, acknowledged=OACK)
     lost: list[bytes] = []
 
@@ -192,7 +193,7 @@ def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_for_5_seconds(
 
     exchange, reading = download(numbered(8 * 20), agreed, UBoot(4), fate=lossy)
     assert lost
-    assert 5 < exchange.now < 5.1
+    assert exchange.now < 0.05
     assert reading.session.outcome is Outcome.COMPLETE
 
 

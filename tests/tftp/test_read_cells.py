@@ -286,6 +286,13 @@ def test_fetching_ack_within_the_window_moves_it() -> None:
     assert reading.session.retransmitted == 1
 
 
+def test_fetching_fetched_for_the_timer_ends_with_a_marker() -> None:
+    reading = Reading(numbered(80), Agreed(8, 2), lazy=True)
+    reading.fetch()
+    reading.tick()
+    assert runs(reading.fetch()) == [1, 2, 3, 0]
+
+
 def test_fetching_ack_of_the_last_block_completes() -> None:
     reading = refetching(windowsize=4)
     assert reading.ack(3) == []
@@ -338,7 +345,7 @@ def test_fetching_fetched_again_may_find_the_end_behind_what_was_sent() -> None:
     reading.fetch()
     reading.content = CONTENT[:16]
     reading.tick()
-    assert reading.fetch() == BLOCK[:2]
+    assert reading.fetch() == [*BLOCK[:2], Data(3, b"")]
     reading.ack(2)
     assert reading.fetch() == [Data(3, b"")]
 
@@ -475,8 +482,8 @@ def test_awaiting_ack_ack_repeated_is_answered_once_more_after_the_timer() -> No
     reading = awaiting(windowsize=2)
     assert reading.ack(0) == BLOCK[:2]
     assert reading.ack(0) == []
-    assert reading.tick() == BLOCK[:2]
-    assert reading.ack(0) == BLOCK[:2]
+    assert reading.tick() == BLOCK
+    assert reading.ack(0) == BLOCK
     assert reading.ack(0) == []
 
 
@@ -556,11 +563,11 @@ def test_awaiting_ack_requested_is_ignored_once_the_peer_has_acknowledged_someth
 
 def test_awaiting_ack_tick_sends_the_window_again_and_then_gives_up() -> None:
     reading = awaiting(windowsize=2)
-    assert reading.tick() == BLOCK[:2]
+    assert reading.tick() == BLOCK
     assert reading.session.deadline == 4.0
-    assert reading.tick() == BLOCK[:2]
+    assert reading.tick() == BLOCK
     assert reading.session.deadline == 11.0
-    assert reading.session.retransmitted == 4
+    assert reading.session.retransmitted == 5
     assert reading.tick() == []
     assert ended(reading) is Outcome.TIMED_OUT
     assert reading.session.detail == "no ACK after block 0"
@@ -620,10 +627,11 @@ def test_awaiting_ack_replaced_is_silent() -> None:
 
 
 def proving(windowsize: int = 4, acked: int = 0, content: bytes = numbered(40_000)) -> Reading:
-    """A burst is in flight: of one block, or after ACK 1 of four at the most, which is what it is here."""
+    """A burst is in flight: of one block, as the first two bursts are; the third has two at the most, the fourth three,
+    the fifth four, and with these dice they have."""
     agreed = Agreed(500, windowsize, acknowledged=OACK)
     reading = Reading(content, agreed, Waits((1.0, 2.0, 3.0, 4.0, 5.0, 6.0)), request_bytes=1)
-    for number in range(acked + 1):
+    for number in (0, 1, 2, 4, 7)[: acked + 1]:
         reading.ack(number, at=(number + 1) / 100)
     assert reading.session.state is State.PROVING
     reading.take()
@@ -635,51 +643,91 @@ def runs(packets: Sequence[object]) -> list[int]:
     return [packet.block if packet.payload else 0 for packet in packets if isinstance(packet, Data)]
 
 
-def test_proving_ack_of_the_burst_makes_the_next_one_larger() -> None:
+def test_awaiting_ack_tick_sends_one_block_more_each_time_and_a_marker_for_a_client_that_has_the_window() -> None:
+    reading = Reading(numbered(800), Agreed(8, 4), Waits((1.0,) * 9))
+    reading.take()
+    sent = [runs(reading.tick()) for _ in range(6)]
+    assert [packets[-2:] for packets in sent] == [[5, 0], [6, 0], [7, 0], [8, 0], [3, 4], [3, 4]]
+    assert all(packets[:4] == [1, 2, 3, 4] for packets in sent)
+
+
+def test_awaiting_ack_tick_without_windows_sends_the_block_and_no_marker() -> None:
+    assert awaiting().tick() == [BLOCK[0]]
+
+
+def odds(reading: Reading) -> float:
+    assert reading.session._proof is not None
+    return reading.session._proof.odds
+
+
+def test_proving_ack_of_the_burst_makes_the_next_one_larger_as_the_acks_allow() -> None:
     reading = proving()
-    assert runs(reading.ack(1, at=0.02)) == [2, 3, 4, 5]
-    assert reading.watchdog.samples[-1] == pytest.approx(0.01)
-    assert runs(reading.ack(5, at=0.03)) == [6, 7, 8, 9]
+    sizes = []
+    while reading.session.state is State.PROVING:
+        sizes.append(reading.session.sent - reading.session.acked)
+        reading.ack(reading.session.sent, at=reading.now + 0.01)
+    assert sizes == [1, 1, 2, 3, 4, 4]
 
 
 def test_proving_ack_of_enough_bursts_goes_on_with_windows() -> None:
-    reading = proving(8, acked=1)
-    for number in (5, 13, 21):
-        assert reading.session.state is State.PROVING
-        packets = reading.ack(number, at=reading.now + 0.01)
-    assert runs(packets) == [*range(22, 30)]
+    reading = proving(8)
+    while reading.session.state is State.PROVING:
+        packets = reading.ack(reading.session.sent, at=reading.now + 0.01)
+    acked = reading.session.acked
+    assert runs(packets) == [*range(acked + 1, acked + 9)]
     assert reading.session.state is State.AWAITING_ACK
 
 
-def test_proving_ack_of_a_part_goes_back_to_one_block() -> None:
-    reading = proving(acked=1)
-    assert runs(reading.ack(3, at=0.04)) == [4, 0]
+def test_proving_ack_of_a_part_goes_on_from_there_and_lowers_the_odds() -> None:
+    reading = proving(acked=2)
+    before = odds(reading)
+    assert runs(reading.ack(3, at=0.04))[0] == 4
     assert reading.session.acked == 3
+    assert odds(reading) == before / 4
 
 
-def test_proving_ack_repeated_goes_back_to_one_block() -> None:
-    reading = proving(acked=1)
-    assert runs(reading.ack(1, at=0.04)) == [2, 0]
-    assert reading.session.retransmitted == 1
+def test_proving_ack_repeated_sends_a_burst_from_there_once() -> None:
+    reading = proving(acked=2)
+    before = odds(reading)
+    assert runs(reading.ack(2, at=0.04))[0] == 3
+    assert odds(reading) == before / 4
+    assert reading.session.retransmitted == 2
+    assert reading.ack(2, at=0.06) == []
+    assert runs(reading.tick())[-1:] == [0]
+    assert runs(reading.ack(2, at=reading.now + 0.02))[0] == 3, "once more after the timer"
 
 
 def test_proving_ack_sooner_than_an_answer_is_no_proof() -> None:
-    reading = proving(acked=1)
-    assert runs(reading.ack(3, at=0.0201)) == []
-    assert runs(reading.ack(5, at=0.0202)) == [6, 0], "but it goes on"
+    reading = proving(acked=2)
+    before = odds(reading)
+    assert reading.ack(3, at=0.0301) == []
+    assert odds(reading) == before / 4
+    assert runs(reading.ack(4, at=0.0302))[0] == 5, "but it goes on"
+    assert odds(reading) == before / 16
+
+
+def test_proving_ack_of_an_end_before_the_timer_made_the_burst_longer_counts_less() -> None:
+    """The answer took longer than usual."""
+    reading = proving(acked=4)
+    before = odds(reading)
+    end = reading.session.sent
+    reading.tick()
+    assert reading.session.sent == end + 1
+    reading.ack(end, at=reading.now + 0.02)
+    assert before < odds(reading) < before * 3.25
 
 
 def test_proving_ack_of_something_else_is_ignored() -> None:
-    reading = proving(acked=1)
+    reading = proving(acked=2)
     for number in (0, 6, 0x3000, 0xFFFF):
         assert reading.ack(number, at=0.04) == []
     assert reading.session.state is State.PROVING
 
 
 def test_proving_ack_of_the_last_block_is_the_end() -> None:
-    reading = proving(content=numbered(1020))
-    assert reading.ack(1, at=0.02)[1:] == [Data(3, numbered(1020)[1000:])], "no marker behind the end of the file"
-    assert reading.ack(3, at=0.03) == []
+    reading = proving(acked=2, content=numbered(1520))
+    assert reading.session.sent == 4
+    assert reading.ack(4, at=0.05) == []
     assert ended(reading) is Outcome.COMPLETE
 
 
@@ -703,12 +751,24 @@ def test_proving_requested_is_ignored() -> None:
     assert proving().give(Input.REQUESTED) == []
 
 
-def test_proving_tick_repeats_the_burst_twice_with_a_new_block_and_then_waits() -> None:
-    reading = proving(8, acked=1)
-    assert runs(reading.tick()) == [2, 3, 4, 5, 6, 0]
-    assert runs(reading.tick()) == [2, 3, 4, 5, 6, 7, 0]
-    assert [reading.tick() for _ in range(2)] == [[], []]
-    assert runs(reading.ack(7, at=reading.now))[:1] == [8]
+def test_proving_tick_sends_a_new_block_then_all_with_another_one_as_the_acks_allow() -> None:
+    """A client that has the burst answers a new block. One that does not has lost one of the others."""
+    reading = proving(8, acked=4)
+    end = reading.session.sent
+    assert (reading.session.acked, end) == (7, 11)
+    assert runs(reading.tick()) == [end + 1, 0]
+    assert runs(reading.tick()) == [*range(8, end + 3), 0]
+    while packets := reading.tick():
+        assert len(packets) > 1
+    assert runs(reading.ack(end, at=reading.now))[:1] == [end + 1]
+
+
+def test_proving_tick_at_the_end_of_the_file_sends_all_without_a_marker_behind_it() -> None:
+    reading = proving(content=numbered(1020))
+    reading.ack(1, at=0.02)
+    reading.ack(2, at=0.03)
+    assert reading.session.sent == 3
+    assert [packet.block for packet in reading.tick() if isinstance(packet, Data)][:1] == [3]
 
 
 def test_proving_tick_gives_up_at_last() -> None:
