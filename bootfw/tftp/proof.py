@@ -80,7 +80,7 @@ class Proof:
         self.balance += RATIO * _ACK_BYTES
 
     def ack_received(self, *, progress: bool) -> None:
-        """Count an ACK, whatever it acknowledges."""
+        """Count an ACK of what was sent."""
         self.balance += RATIO * _ACK_BYTES
         self._blocks += SENDINGS * max(1.0, self.odds)
         if progress and not self._has_progressed:
@@ -108,8 +108,8 @@ class Proof:
 
         :param whole: send all of it.
 
-        The new block is for a client whose ACK was lost: U-Boot and atftp answer a marker only once at each position. If
-        there is no answer to that either, a block was lost, so next time all are sent.
+        The new block is for a client whose ACK was lost: U-Boot and atftp answer a marker only once at each position.
+        If there is no answer to that either, a block was lost, so next time all are sent.
         """
         blocks = self.burst + 1 if whole or self.repeats % 2 else 1
         if blocks * self._packet > self.balance and blocks > self._blocks:

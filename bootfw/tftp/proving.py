@@ -57,11 +57,11 @@ class Proving(Session[State]):
         assert proof is not None
         acked = self.flight.acked
         block = advance(acked, number, self.flight.sent - acked)
-        proof.ack_received(progress=block is not None and block > acked)
         if block is None:
             if (number - acked) & 0xFFFF < 0x8000:
                 proof.burst_failed()  # It acknowledges what was not sent.
             return self.state
+        proof.ack_received(progress=block > acked)
         if block == acked == self._resent_at:
             return self.state  # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
         # The time from the OACK to ACK 0 includes the client's preparations: it is no round trip to compare with, so

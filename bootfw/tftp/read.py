@@ -198,7 +198,6 @@ class ReadSession(Continuing):
         """A late answer to what is about to be sent again: progress, or done after the last block."""
         self.flight.heard_at = now
         if self._proof is not None:
-            self._proof.ack_received(progress=False)
             self._proof.burst_failed()
         block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
         if block is None or block == self.flight.acked:

@@ -291,6 +291,14 @@ def test_a_guessing_peer_gets_little_more_than_without_windows(guess: str, windo
     assert blocks / acks < 3.1
 
 
+def test_acks_of_what_was_not_sent_allow_nothing() -> None:
+    blind = reading(64)
+    for number in range(0, 6400, 64):
+        blind.ack(number, at=blind.now + 0.02)
+    wait_out(blind)
+    assert sum(len(packet) > 4 for packet in blind.datagrams) <= 2
+
+
 @pytest.mark.parametrize("client", [ATFTP, EDK2, UBoot])
 @pytest.mark.parametrize("windowsize", [2, 4, 8, 16, 64])
 def test_a_client_has_proven_itself_within_few_round_trips(client: type[Firmware], windowsize: int) -> None:
