@@ -88,9 +88,11 @@ class Proof:
             self._blocks += SPARE
 
     def sent(self, blocks: int, length: int) -> None:
-        """Count what has been sent."""
-        self.balance -= length + 4 * blocks
-        self._blocks -= blocks
+        """Count what has been sent: by the ratio as long as that allows it, else by the ACKs."""
+        if length + 4 * blocks <= self.balance:
+            self.balance -= length + 4 * blocks
+        else:
+            self._blocks -= blocks
 
     def burst_confirmed(self) -> bool:
         """Count an ACK of the whole burst. Returns whether the peer is proven now."""
