@@ -65,6 +65,10 @@ def test_the_command_line_howto(lab: Lab, tmp_path: Path) -> None:
 
     def compare(host: Host, command: str, shown: str) -> None:
         output = printed(host, tmp_path, command)
+        # Whether this host's clock is synchronized says nothing about the page.
+        output, warned = re.subn(r"^warning  clock: .*\n( +-> .*\n)?", "", output, flags=re.MULTILINE)
+        if warned:
+            output = output.replace("1 problem, 1 warning", "1 problem, no warnings")
         if plain(output) != plain(shown):
             wrong[command] = output
 
