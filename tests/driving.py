@@ -73,8 +73,8 @@ def hold(session: Any) -> None:
             blksize = session.agreed.blksize
             windowsize = session.agreed.windowsize
             most = windowsize
-            if windowsize > 1:
-                most += windowsize if session._proof is None else session._proof.repeats
+            if session._proof is not None:
+                most += session._proof.repeats
             assert 1 <= session.wants.count <= most
             assert session.wants.last <= session.acked + most
             assert (session.wants.count - 1) * blksize <= session.wanted_bytes <= session.wants.count * blksize

@@ -20,9 +20,6 @@ from bootfw.tftp.retransmit import Watchdog
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode
 
-_EXTENDED = 5
-"""Attempts to send a window that are made larger. By then the client's own timer helps."""
-
 
 @define(eq=False)
 class ReadSession(Continuing):
@@ -232,8 +229,6 @@ class ReadSession(Continuing):
         self.wants = None
         self.flight.deadline = now + self.flight.wait
         if self._proof is None:
-            if self._is_extended() and blocks.last != self._last_block:
-                self._send_marker(blocks.last)
             return State.AWAITING_ACK
         self._burst_end = blocks.last
         self._proof.sent(blocks.count, length)
@@ -245,9 +240,8 @@ class ReadSession(Continuing):
 
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _send_again(self, argument: None, now: float) -> State:
-        """Send the window again from the first block that is not acknowledged, with more blocks and a marker behind it,
-        or give up. Without windows a block is sent three times for each ACK that has come, on balance, and four times
-        more in all; then wait."""
+        """Send the window again from the first block that is not acknowledged, or give up. Without windows a block is
+        sent three times for each ACK that has come, on balance, and four times more in all; then wait."""
         if self._early(now):
             return self.state
         wait = self._timer.again()
@@ -311,12 +305,7 @@ class ReadSession(Continuing):
     def _fetch(self, first: int, wait: float) -> State:
         """Want everything from block *first* to the end of the window or burst."""
         blksize = self.agreed.blksize
-        if self._proof is not None:
-            last = self.flight.acked + self._proof.burst
-        else:
-            last = self.flight.acked + self.agreed.windowsize
-            if self._is_extended():
-                last += min(self._timer.attempt - 1, self.agreed.windowsize)
+        last = self.flight.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
         if self.size is not None and last >= self._last_block:
             last = self._last_block
             self.wanted_bytes = self.size - (first - 1) * blksize
@@ -327,11 +316,6 @@ class ReadSession(Continuing):
         self._acked_before_fetch = self.flight.acked
         self.flight.wait = wait
         return State.FETCHING
-
-    def _is_extended(self) -> bool:
-        """The timer sends the window, so it has more blocks, and a marker behind them. A client that has all of the
-        window may be silent about old blocks, as U-Boot is, or answer only once at each position, as atftp does."""
-        return 1 < self._timer.attempt <= _EXTENDED and self.agreed.windowsize > 1
 
     def _send_next(self, wait: float, now: float) -> State:
         """Everything in flight is acknowledged: send the next window, at once if it is cached.

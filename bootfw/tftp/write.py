@@ -89,6 +89,10 @@ class WriteSession(Session[State]):
 
     _once: bool = field(default=True, init=False)
     """The latest ACK or OACK was sent once, so the time until its answer is a round trip (Karn's algorithm)."""
+    _repeats: int = field(default=0, init=False)
+    """How often the latest ACK or OACK was repeated."""
+    _echoes: int = field(default=0, init=False)
+    """Repeated blocks that the repeats of the ACK before may still cause."""
     _backlog: list[bytes] = field(factory=list, init=False)
     """Payloads of the blocks that follow ``stores``."""
     _missing: int = field(default=0, init=False)
@@ -120,9 +124,10 @@ class WriteSession(Session[State]):
     def _received(self, argument: tuple[int, bytes], now: float) -> State:
         """Store the next block. A later one shows a gap: ACK the last block before it, once.
 
-        With windowsize 1 a repeated block gets its ACK again, unless it comes sooner than a client's timer can be: curl
-        sends its block again for a second ACK, so that each would cause the next one (Sorcerer's Apprentice, RFC 1123
-        section 4.2.3.1). With larger windows it is ignored: the client takes a second ACK for a loss.
+        With windowsize 1 a repeated block gets its ACK again, but not as often as the ACK before it was repeated: curl
+        sends its next block for each ACK, so each pair of ACKs would cause the next pair, to the end of the file
+        (Sorcerer's Apprentice, RFC 1123 section 4.2.3.1). With larger windows it is ignored: the client takes a second
+        ACK for a loss.
         """
         self.flight.heard_at = now
         number, payload = argument
@@ -133,8 +138,11 @@ class WriteSession(Session[State]):
             return self._take(payload, now)
         if block > self.stored:
             self._report_missing(self.stored + 1, now)
-        elif self.agreed.windowsize == 1 and now - self.flight.sent_at >= self.flight.wait / 2:
-            self._acknowledge(now)
+        elif self.agreed.windowsize == 1:
+            if self._echoes:
+                self._echoes -= 1
+            else:
+                self._acknowledge(now)
         return self.state
 
     @goes(STAY, State.CLOSED)
@@ -202,6 +210,7 @@ class WriteSession(Session[State]):
         # The deadline is the watchdog's alone: a client that repeats its request must not extend it for ever.
         self.out.append(self._opening())
         self.retransmitted += 1
+        self._repeats += 1
         self._once = False
         return self.state
 
@@ -278,7 +287,10 @@ class WriteSession(Session[State]):
     def _acknowledge(self, now: float) -> None:
         """ACK the last stored block."""
         self._once = self.acked != self.stored
-        if not self._once:
+        if self._once:
+            self._echoes, self._repeats = self._repeats, 0
+        else:
+            self._repeats += 1
             self.retransmitted += 1
         self.acked = self.stored
         self.flight.sent_at = now

@@ -144,7 +144,7 @@ def test_case_09_a_window_sent_twice_is_not_echoed_for_ever() -> None:
 
     _, reading = download(numbered(8 * 400), agreed, EDK2(4), fate=slow)
     assert late
-    assert reading.session.retransmitted == 4 + 1 + 4, "by the timer; for the first echo of it; for that of its new end"
+    assert reading.session.retransmitted == 4
 
 
 @pytest.mark.parametrize("client", [EDK2, UBoot])
@@ -180,8 +180,7 @@ def test_case_09_block_lost_twice_is_reported_again_by_edk2() -> None:
     assert exchange.now < 0.06, "no timer was needed"
 
 
-def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_about_old_blocks() -> None:
-    """What the timer sends ends with a new block and a marker, which has the client answer before its 5 s are over."""
+def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_for_5_seconds() -> None:
     agreed = Agreed(8, 4, acknowledged=OACK)
     lost: list[bytes] = []
 
@@ -193,7 +192,7 @@ def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_about_old_bloc
 
     exchange, reading = download(numbered(8 * 20), agreed, UBoot(4), fate=lossy)
     assert lost
-    assert exchange.now < 0.05
+    assert 5 < exchange.now < 5.1
     assert reading.session.outcome is Outcome.COMPLETE
 
 
@@ -233,7 +232,8 @@ def test_case_11_roll_over_while_receiving_with_each_block_repeated() -> None:
         payload = content[8 * block - 8 : 8 * block]
         assert writing.data(block % 65536, payload)[-1] == Ack(block % 65536)
         if block < 66_001:
-            assert writing.data(block % 65536, payload, at=writing.now + 0.5) == [Ack(block % 65536)]
+            again = [Ack(block % 65536)] if block % 2 else []
+            assert writing.data(block % 65536, payload) == again, "not for the repeat of the ACK before"
             assert writing.data((block - 1) % 65536, payload) == []
     assert writing.content == content
     assert writing.session.stored == 66_001

@@ -196,7 +196,7 @@ def test_receiving_data_beyond_the_window_is_ignored() -> None:
 
 def test_receiving_data_repeated_gets_its_ack_again() -> None:
     writing = receiving(blocks=2)
-    assert writing.data(2, BLOCK[2], at=0.5) == [Ack(2)]
+    assert writing.data(2, BLOCK[2]) == [Ack(2)]
     assert writing.session.deadline == 1.0
     assert writing.session.retransmitted == 1
     assert writing.content == CONTENT[:16]
@@ -204,10 +204,18 @@ def test_receiving_data_repeated_gets_its_ack_again() -> None:
     assert writing.watchdog.samples[-1] is None, "the ACK was sent twice"
 
 
-def test_receiving_data_repeated_sooner_than_by_a_timer_is_ignored() -> None:
-    writing = receiving(blocks=2)
-    assert [writing.data(2, BLOCK[2], at=seconds) for seconds in (0.0, 0.49)] == [[], []]
-    assert (writing.session.deadline, writing.session.retransmitted) == (1.0, 0)
+def test_receiving_data_repeated_for_an_ack_that_was_repeated_is_ignored() -> None:
+    """One for each repeat: the timer's two, and that for the block that the client repeated."""
+    writing = receiving()
+    assert [writing.tick(), writing.tick(), writing.data(1, BLOCK[1])] == [[Ack(1)]] * 3
+    assert [writing.data(2, BLOCK[2]) for _ in range(5)] == [[Ack(2)], [], [], [], [Ack(2)]]
+    assert [writing.data(3, BLOCK[3]) for _ in range(3)] == [[Ack(3)]] * 3, "the last one always has its ACK"
+
+
+def test_receiving_data_repeated_for_an_opening_that_was_repeated_is_ignored() -> None:
+    writing = Writing(Agreed(8))
+    assert [writing.take(), writing.tick()] == [[Ack(0)]] * 2
+    assert [writing.data(1, BLOCK[1]) for _ in range(3)] == [[Ack(1)], [], [Ack(1)]]
 
 
 def test_receiving_data_older_than_the_last_is_ignored() -> None:

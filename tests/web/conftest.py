@@ -15,9 +15,13 @@ from .browsing import FLAGS, Showing, Tab
 TESTS = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A real one, without a window."""
+    """A real one, without a window.
+
+    For one module: as long as it runs, Playwright has a running asyncio loop in this thread, and tests of others need
+    one, too.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     program = shutil.which("chromium")
     if program is None:
