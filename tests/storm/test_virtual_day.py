@@ -129,6 +129,6 @@ def test_nothing_grows_while_machines_boot_again_and_again(hall: Hall, hours: in
     assert hall.tally.booted >= 0.99 * 2 * count, hall.tally.failures
     assert (after.descriptors, after.leases, after.records) == (before.descriptors, MACHINES, KEPT)
     assert after.timers <= before.timers + 1
-    # What a boot leaves behind for ever, if only a tuple with a number, is two blocks, which a day's boots show. What is
-    # held differs by some hundreds from one moment to another, and by some thousands beside what other tests have left.
+    # What a boot leaves behind for ever, if only a tuple with a number, is two blocks, which the boots of a day show.
+    # What is held differs by some hundreds from one moment to another, and by some thousands beside other tests.
     assert after.blocks - before.blocks < (10_000 if hours < 24 else 2500) + count / 2
