@@ -139,7 +139,8 @@ def test_the_storm_of_the_howto(root: Path) -> None:
     printed = done.stdout.splitlines()
     for line in shown[1:5]:
         assert any(_shape(line) == _shape(other) for other in printed), line
-    assert _shape(shown[-1]) == _shape(printed[-1])
+    # On a machine that is busy with other tests, it says so.
+    assert _shape(shown[-1]) == _shape(printed[-1].removesuffix(": IT WAS THE LIMIT, not the server"))
 
 
 def _shape(line: str) -> str:
