@@ -113,11 +113,18 @@ def bootfw(config: Path, *, before: Sequence[str] = (), options: Sequence[str] =
 
 
 def fetch(address: tuple[str, int], name: str, *, seconds: float = 30) -> bytes:
-    """A file of less than 512 bytes, as RFC 1350 has it."""
+    """A file of less than 512 bytes, as RFC 1350 has it. The request is repeated every five seconds."""
+    give_up = time.monotonic() + seconds
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(seconds)
-        client.sendto(b"\0\1" + name.encode() + b"\0octet\0", address)
-        data, server = client.recvfrom(600)
+        client.settimeout(min(5, seconds))
+        while True:
+            client.sendto(b"\0\1" + name.encode() + b"\0octet\0", address)
+            try:
+                data, server = client.recvfrom(600)
+                break
+            except TimeoutError:
+                if time.monotonic() > give_up:
+                    raise
         assert data[:4] == b"\0\3\0\1", data
         client.sendto(b"\0\4\0\1", server)
         return data[4:]
