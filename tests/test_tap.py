@@ -356,15 +356,20 @@ needs_namespaces = pytest.mark.skipif(
 )
 
 
+ALONE = ["unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; mount -t tmpfs none /var/lib; exec "$@"', "sh"]
+"""Followed by a command: it has a network and a /var/lib of its own, where other tests have no state directory."""
+
+UNPRIVILEGED = ["setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service"]
+"""Followed by a command. Root without the capability can't bind the well-known ports."""
+
+
 @pytest.mark.interop
 @needs_namespaces
 @pytest.mark.parametrize("privileged", [True, False], ids=["privileged", "unprivileged"])
 def test_the_defaults_serve_with_and_without_privileges(privileged: bool, tmp_path: Path) -> None:
-    """In a network of its own, where nothing else listens. Root without the capability is as good as nobody."""
-    caps = "-net_bind_service"
-    drop = [] if privileged else ["setpriv", "--bounding-set", caps, "--inh-caps", caps]
-    inside = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *drop]
-    with Process(*inside, TWISTD, "-n", "--pidfile=", "bootfw", cwd=tmp_path) as server:
+    """In a network of its own, where nothing else listens."""
+    drop = [] if privileged else UNPRIVILEGED
+    with Process(*ALONE, *drop, TWISTD, "-n", "--pidfile=", "bootfw", cwd=tmp_path) as server:
         server.until("try it")
         table = {tuple(line.split(maxsplit=2)) for line in server.lines if line.startswith("\t")}
     why = "which needs root or CAP_NET_BIND_SERVICE"
@@ -382,9 +387,7 @@ def test_the_defaults_serve_with_and_without_privileges(privileged: bool, tmp_pa
 @needs_namespaces
 def test_a_file_that_says_nothing_of_ports_means_the_well_known_ones(tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text("[bootfw]\n")
-    caps = "-net_bind_service"
-    command = ["unshare", "--net", "setpriv", "--bounding-set", caps, "--inh-caps", caps]
-    command += [str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
+    command = [*ALONE, *UNPRIVILEGED, str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
     done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=90, check=False)
     assert done.returncode == 1
     assert "Permission denied" in done.stdout
