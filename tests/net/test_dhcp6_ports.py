@@ -117,6 +117,19 @@ def test_its_repeats_are_within_the_limit_of_one_reply(name: str, repeats: int) 
     assert len(lab.repeated()) == repeats
 
 
+def test_it_repeats_nothing_to_a_relay_that_got_more_than_the_limit() -> None:
+    """A reply by a relay may be longer than three times the request; then it is sent once."""
+    lab = Lab(boot_server6_port)
+    lab.resolver.files["uefi-v6"] = "x" * 250
+    short = OVMF.changed({1: None, 6: None, 8: None, 62: None})
+    message = short.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None)
+    data = relayed(message, Relay(0, "fd78::1", LINK_LOCAL))
+    heard = lab.heard(data, ("fd78::1", 547, 0, 0), Via("fd77::1", 2, "fd77::1"))
+    [(answer, relays, _)] = heard
+    assert len(pack(answer, relays)) > 3 * len(data)
+    assert lab.repeated() == []
+
+
 def test_it_repeats_nothing_after_its_end() -> None:
     lab = Lab(boot_server6_port)
     lab.heard(OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None))

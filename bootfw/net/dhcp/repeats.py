@@ -40,7 +40,7 @@ class Repeats:
 
     def add(self, data: bytes, to: Address, via: Via | None, times: int) -> None:
         """Repeat a reply that has just been sent, at most *times* times."""
-        delays = deque(DELAYS[:times])
+        delays = deque(DELAYS[: max(0, times)])
         if delays:
             self._alarm.watch(_Reply(data, to, via, delays, self._clock.seconds() + delays.popleft()))
 
