@@ -1,6 +1,7 @@
 """The composition root: settings and plugins become protocols on ports, started and stopped as one service."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from math import inf
 from operator import sub
@@ -80,7 +81,7 @@ from bootfw.observe.recordings import Recordings
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.servicestates import Do, Input, ServiceStates, State
-from bootfw.values import Address, SocketStatus
+from bootfw.values import Address, SocketStatus, address_text
 
 _WEB = ("http", "https")
 
@@ -288,22 +289,17 @@ class BootService(MultiService):
         if self._prepared is not None:
             raise StateError("the server is loading another configuration")
         new_backends, new_resolvers = _named(backends, IBackend), _named(resolvers, IBootFileResolver)
-        used = new_resolvers if settings.answers_dhcp else []
         before = {id(resolver) for _, resolver in self._resolvers}
         self._give_lookup([each for each in new_resolvers if id(each[1]) not in before])
-        self._stores.start_new(new_backends)
         moved = tuple(evolve(site, listen=tuple(sites.get(site.service, site.listen))) for site in self._sites)
-        try:
-            self._plugins.start_new(used)
-            try:
-                new = _Configured(settings, watchdog, new_backends, new_resolvers, used, moved, None, self._certificate)
-                prepared = self._prepared = self._opened_for(new)
-            except BaseException:
-                self._plugins.drop_new(used)
-                raise
-        except BaseException:
-            self._stores.drop_new(new_backends)
-            raise
+        new = _Configured(settings, watchdog, new_backends, new_resolvers, moved, None, self._certificate)
+        with ExitStack() as undo:
+            self._stores.start_new(new_backends)
+            undo.callback(self._stores.drop_new, new_backends)
+            self._plugins.start_new(new.used)
+            undo.callback(self._plugins.drop_new, new.used)
+            prepared = self._prepared = self._opened_for(new)
+            undo.pop_all()
         return prepared
 
     def abandon(self, prepared: "Prepared") -> None:
@@ -378,7 +374,6 @@ class BootService(MultiService):
             self._watchdog,
             self._backends,
             self._resolvers,
-            [],
             self._sites,
             self._chain,
             self._certificate,
@@ -411,17 +406,17 @@ class BootService(MultiService):
                         "its transfers: reload without both first, or restart"
                     )
                 opened.append(made := self._wanted_socket(row))
-                self._bindings.add(made)
-            made_with = self._configured()
-        except CannotListenError as error:
-            self._close_opened(opened)
-            raise StateError(f"{_in_words(row.key)} can't be opened: {getattr(error, 'socketError', error)}") from error
+                try:
+                    self._bindings.add(made)
+                except CannotListenError as error:
+                    reason = getattr(error, "socketError", error)
+                    raise StateError(f"{_in_words(row.key)} can't be opened: {reason}") from error
+            return Prepared(self._configured(), opened, wanted, waits_again)
         except BaseException:
             self._close_opened(opened)
             raise
         finally:
             self._configure(before)
-        return Prepared(evolve(made_with, used=new.used), opened, wanted, waits_again)
 
     def _close_opened(self, opened: Sequence[WantedSocket]) -> None:
         """Undo _opened_for()."""
@@ -730,11 +725,11 @@ class BootService(MultiService):
     def _wanted_socket(self, row: "_Wanted") -> WantedSocket:
         """A socket that is bound while its interface and address exist."""
         service, address, device = row.key
-        if row.protocol is None:
-            changed: Callable[[WantedSocket], None] = lambda wanted: None  # noqa: E731
-            return WantedSocket(service, address, device, row.optional, None, False, row.missing, changed)
-        protocol = row.protocol()
-        opens = partial(self._sockets.listen, service, address, protocol, device, self._certificate)
+        protocol: Any = None
+        opens: Callable[[], Any] | None = None
+        if row.protocol is not None:
+            protocol = row.protocol()
+            opens = partial(self._sockets.listen, service, address, protocol, device, self._certificate)
         return WantedSocket(
             service, address, device, row.optional, opens, row.may_be_held, row.missing, self._note_url, protocol
         )
@@ -766,8 +761,7 @@ class BootService(MultiService):
             for device in devices_for(self._reactor, service, address, settings.interfaces)
         ]
         for added in self._sites:
-            serve = partial(_AddedSite.protocol, added)
-            found += [self._on(added.service, address, "", serve, added.optional) for address in added.listen]
+            found += [self._on(added.service, address, "", added.protocol, added.optional) for address in added.listen]
         # Without an address in a network that DHCP serves, its clients get addresses and reach no server.
         for service, address, missing in wanted_networks(settings.dhcp, settings.dhcp6):
             found.append(_Wanted((service, address, ""), address[0] in settings.optional, False, missing, None))
@@ -948,11 +942,14 @@ class _Configured:
     watchdog: Any
     backends: Sequence[Named]
     resolvers: Sequence[Named]
-    used: Sequence[Named]
-    """Of the resolvers those that are started: none where there is no DHCP."""
     sites: "tuple[_AddedSite, ...]"
     chain: ResolverChain | None
     certificate: Any
+
+    @property
+    def used(self) -> Sequence[Named]:
+        """The resolvers that are started: none where there is no DHCP."""
+        return self.resolvers if self.settings.answers_dhcp else []
 
 
 @frozen
@@ -1007,9 +1004,8 @@ def _overlap(one: SocketKey, other: SocketKey) -> bool:
 
 
 def _in_words(key: SocketKey) -> str:
-    service, (host, port, *_), device = key
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return f"{service} on {where}{f' of {device}' if device else ''}"
+    service, address, device = key
+    return f"{service} on {address_text(address)}{f' of {device}' if device else ''}"
 
 
 def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:

@@ -44,14 +44,13 @@ from bootfw.net.listening import Listening
 from bootfw.observe.log import LogObserver
 from bootfw.observe.logoutput import JournalLog, LinesLog, open_log
 from bootfw.observe.metrics import add_metrics
-from bootfw.observe.record import at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.reload import Reload
 from bootfw.service import BootService
 from bootfw.status import add_status
 from bootfw.supervision import add_supervision
 from bootfw.terminal import aligned, escape_unencodable
-from bootfw.values import Address
+from bootfw.values import Address, address_text
 from bootfw.web import add_web
 
 WRONG = 1
@@ -306,7 +305,7 @@ class Daemon(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         reactor.callWhenRunning(reactor.callLater, 0, _end_once)
         rows = self._boot.summary()
-        table = aligned([(r.service, at(r.address), self._note(r)) for r in rows])
+        table = aligned([(r.service, address_text(r.address), self._note(r)) for r in rows])
         self.log.info("bootfw serves\n{table}", table=table)
         if not self._parts.resolvers and self._parts.settings.dhcp.mode == "proxy":
             self.log.warn("no resolver is named and no boot program is found, so there is no DHCP: add a [[resolver]]")
@@ -329,7 +328,7 @@ class Daemon(MultiService):
     def _note(self, row: Listening) -> str:
         """What to say about an open port."""
         if row.service == "web":
-            return f"http://{at(_reached(row.address))}/"
+            return f"http://{address_text(_reached(row.address))}/"
         return row.note or self._notes.get(row.service, "")
 
 
@@ -410,7 +409,7 @@ def _certificate(http: HTTPSettings) -> str:
 def _fetching(address: Address, parts: Parts) -> str:
     """A command that fetches a file which is there."""
     name = defaults.example(parts.backends) or "FILE"
-    return f"curl -O tftp://{at(_reached(address))}/{name}"
+    return f"curl -O tftp://{address_text(_reached(address))}/{name}"
 
 
 def _reached(address: Address) -> Address:

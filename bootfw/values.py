@@ -1,12 +1,19 @@
 """Frozen values that travel between the layers."""
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from attrs import evolve, field, frozen
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """A peer as the socket module gives it: (host, port), for IPv6 (host, port, flow info, scope id)."""
+
+
+def address_text(address: Sequence[Any]) -> str:
+    """``("fd77::1", 69)`` as ``[fd77::1]:69``."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @frozen(cache_hash=True)

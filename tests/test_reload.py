@@ -363,20 +363,29 @@ def test_a_stop_closes_a_socket_that_was_dropped_and_has_a_transfer(site: Site) 
     assert site.network.leaks() == []
 
 
+def discovering(site: Site) -> tuple[FakePeer, Callable[[int], None]]:
+    """A client's DHCP port, and what broadcasts a DISCOVER with a transaction ID from it."""
+    machine = Machine(site)
+    port = FakePeer(machine.host, 68)
+    chaddr = bytes.fromhex(machine.mac.replace(":", ""))
+
+    def discover(xid: int) -> None:
+        port.send(pack(firmware.IPXE_ROM.message(xid=xid, chaddr=chaddr), 1472), ("255.255.255.255", 67))
+        site.network.advance(0.1)
+
+    return port, discover
+
+
 def test_a_port_of_dhcp_that_is_dropped_sends_the_answers_that_it_waits_for() -> None:
     waiting: Deferred[Any] = Deferred()
     old = Names("old", waiting)
     site = Site([old])
     site.start()
-    machine = Machine(site)
-    port = FakePeer(machine.host, 68)
-    chaddr = bytes.fromhex(machine.mac.replace(":", ""))
-    port.send(pack(firmware.IPXE_ROM.message(xid=9, chaddr=chaddr), 1472), ("255.255.255.255", 67))
-    site.network.advance(0.1)
+    port, discover = discovering(site)
+    discover(9)
     reload(site, [], [])
     assert [row.service for row in site.service.summary()] == ["tftp", "tftp"]
-    port.send(pack(firmware.IPXE_ROM.message(xid=10, chaddr=chaddr), 1472), ("255.255.255.255", 67))
-    site.network.advance(0.1)
+    discover(10)
     waiting.callback(BootFile("late"))
     site.network.advance(0.1)
     assert [b"late" in received.data for received in port.take()] == [True]
@@ -448,11 +457,8 @@ def test_a_request_that_waits_gets_the_answer_of_the_old_resolver() -> None:
     old = Names("old", waiting)
     site = Site([old])
     site.start()
-    machine = Machine(site)
-    port = FakePeer(machine.host, 68)
-    chaddr = bytes.fromhex(machine.mac.replace(":", ""))
-    port.send(pack(firmware.IPXE_ROM.message(xid=9, chaddr=chaddr), 1472), ("255.255.255.255", 67))
-    site.network.advance(0.1)
+    port, discover = discovering(site)
+    discover(9)
     reload(site, [], [Names("new")])
     assert old.life == ["aware", "started"]
     waiting.callback(BootFile("late"))

@@ -19,7 +19,7 @@ DEPTH = 6
 """Levels of directories below the root that are scanned."""
 
 IMAGES = 200
-"""Most entries of a menu: nobody can use a longer one."""
+"""Most entries of a menu. A longer one does not help to find an image."""
 
 _NAMED_KERNEL = re.compile(r"^(vmlinu[xz]|bzimage|[bz]?image|linux|kernel|memtest.*?)([-._].*)?$|\.efi$", re.IGNORECASE)
 """Names of kernels and EFI programs. A file with another name is one when its content leaves no doubt."""

@@ -18,6 +18,7 @@ from attrs import evolve
 from bootfw.cli.failure import CommandError
 from bootfw.config.configuration import ConfigErrors
 from bootfw.errors import ConfigError
+from bootfw.net.linux.portowner import inodes_of
 
 _EPILOG = """examples:
   bootfw storm --machines 1000 --boot emulab --lab "bootfw run -c bootfw.toml"
@@ -149,7 +150,8 @@ def _wait_for(server: "Popen[bytes]", log: Path, seconds: float) -> None:
     deadline, settling = time.monotonic() + seconds, False
     while True:
         now = time.monotonic()
-        if not settling and _has_udp_port(server.pid, _DHCP_PORT):
+        # Of any process in the server's network namespace.
+        if not settling and any(inodes_of(Path(f"/proc/{server.pid}/net/udp"), _DHCP_PORT)):
             deadline, settling = min(deadline, now + _SETTLE_SECONDS), True
         if now >= deadline:
             return
@@ -160,15 +162,6 @@ def _wait_for(server: "Popen[bytes]", log: Path, seconds: float) -> None:
         break
     lines: Sequence[str] = log.read_text(errors="replace").splitlines()[-5:]
     raise CommandError("\n".join([f"the server has ended with exit code {code}:", *lines]))
-
-
-def _has_udp_port(pid: int, port: int) -> bool:
-    """Whether anything in the network namespace of the process *pid* has *port* open."""
-    try:
-        sockets = Path(f"/proc/{pid}/net/udp").read_text().splitlines()[1:]
-    except OSError:
-        return False
-    return any(line.split()[1].endswith(f":{port:04X}") for line in sockets)
 
 
 class _Progress:

@@ -13,6 +13,7 @@ from bootfw.config.settings import ListenAddress
 from bootfw.errors import ConfigError
 from bootfw.net.listening import Listening, SocketSource, listen_on
 from bootfw.net.udp.sockets import adopt_socket, resolve
+from bootfw.values import address_text
 
 _STREAM = ("http", "https", "web")
 _DHCP = ("dhcp", "boot-server", "dhcp6", "boot-server6")
@@ -40,7 +41,7 @@ class InheritedSocket:
         where = self.sock.getsockname()[:2]
         kind = "TCP" if self.sock.type == socket.SOCK_STREAM else "UDP"
         device = f" on {self.device}" if self.device else ""
-        return f'inherited socket "{self.name}" (descriptor {self.descriptor}, {kind} {_at(*where)}{device})'
+        return f'inherited socket "{self.name}" (descriptor {self.descriptor}, {kind} {address_text(where)}{device})'
 
     @property
     def device(self) -> str:
@@ -58,7 +59,7 @@ class InheritedSocket:
         if self.sock.type != (socket.SOCK_STREAM if stream else socket.SOCK_DGRAM):
             return f"{service} needs {'TCP' if stream else 'UDP'}"
         if self.sock.family != family.number or self.sock.getsockname() != where:
-            return f"{service} listens on {_at(*address)}"
+            return f"{service} listens on {address_text(address)}"
         if stream and not self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return "it is a connection, not a listening socket (Accept=no)"
         if self.device != device:
@@ -151,14 +152,10 @@ def check_used(sockets: Sequence[InheritedSocket], listening: Sequence[Listening
     """
     for each in sockets:
         if not each.used:
-            rows = [f"{row.service} {_at(*row.address[:2])} {row.note}".rstrip() for row in listening]
+            rows = [f"{row.service} {address_text(row.address)} {row.note}".rstrip() for row in listening]
             raise ConfigError(f"{each} {_UNMATCHED}; the configuration asks for {', '.join(rows) or 'none'}")
 
 
 def serve_files(sockets: Sequence[InheritedSocket]) -> bool:
     """Whether one of them may be for TFTP or HTTP, which workers would serve."""
     return any(each.name not in (*_DHCP, "web") for each in sockets)
-
-
-def _at(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

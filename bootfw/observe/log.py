@@ -59,9 +59,9 @@ from bootfw.events import (
 from bootfw.interfaces import IBatchObserver, IBootObserver, IClientAware
 from bootfw.lease import NEVER, Lease
 from bootfw.observe.clientmacs import ClientMACs
-from bootfw.observe.record import Record, at, record
+from bootfw.observe.record import Record, record
 from bootfw.plugins import boot_plugin
-from bootfw.values import Address, BootMenu, BootRequest, Client, Outcome, TransferReport, TransferRequest
+from bootfw.values import Address, BootMenu, BootRequest, Client, Outcome, TransferReport, TransferRequest, address_text
 
 REMEMBERED = 1000
 """Most facts of each kind that are remembered, so that a repeated fact is logged once."""
@@ -253,7 +253,7 @@ def transfer_line(report: TransferReport) -> str:
     """A finished transfer in one line."""
     request, agreed = report.request, report.agreed
     text = (
-        f"{request.protocol} {at(request.peer)} {'put' if request.write else 'got'} {request.filename!r}: "
+        f"{request.protocol} {address_text(request.peer)} {'put' if request.write else 'got'} {request.filename!r}: "
         f"{report.outcome.value}{f' ({report.detail})' if report.detail else ''}, "
         f"{report.bytes_transferred} bytes in {report.ended - report.began:.2f} s"
     )
@@ -271,7 +271,7 @@ def transfer_line(report: TransferReport) -> str:
 def refused_line(event: TransferRefused, count: int) -> str:
     """*count* requests that were refused alike in one line."""
     request = event.request
-    clients = at(request.peer) + (f" and {count - 1} more" if count > 1 else "")
+    clients = address_text(request.peer) + (f" and {count - 1} more" if count > 1 else "")
     verb = "offered" if request.write else "requested"
     why = (f" ({event.detail})" if event.detail else "") + _treated(event.persona)
     return f"{request.protocol} {clients} {verb} {request.filename!r}: ERROR {event.code} {event.message}{why}"
@@ -286,11 +286,11 @@ def _client(event: Any) -> str:
 
 
 def _address(event: Any) -> str:
-    return at(event.address)
+    return address_text(event.address)
 
 
 def _peer(event: Any) -> str:
-    return at(event.peer)
+    return address_text(event.peer)
 
 
 def _stage(event: Any) -> str:
@@ -342,7 +342,7 @@ def _socket_changed(event: SocketChanged) -> str:
         return f"{socket.service} serves {host}" if "/" in host else f"interface {socket.device} exists"
     if event.was == "bound":
         gone = f"interface {socket.device} is gone" if socket.device else f"the {kind} is gone"
-        place = f"{at(socket.address)} on {socket.device}" if socket.device else at(socket.address)
+        place = f"{address_text(socket.address)} on {socket.device}" if socket.device else address_text(socket.address)
         return f"{socket.service} lost {host if kind == 'network' else place}: {gone}; waiting for it"
     wanted = f"interface {socket.device}" if socket.device else f"{kind} {host}"
     by = f" ({socket.service}, port {port})" if port else ""
@@ -394,7 +394,7 @@ _LINES: dict[type[Event], _Line] = {
         client=_client,
         stage=_stage,
         message=lambda event: f"{event.message} of {event.address}" if event.address else event.message,
-        where=lambda event: at(event.destination),
+        where=lambda event: address_text(event.destination),
         what=_offered,
     ),
     OfferWithheld: _line(_warn, "dhcp {client} {stage}: no answer: {reason}", client=_client, stage=_stage),
@@ -457,7 +457,7 @@ _LINES: dict[type[Event], _Line] = {
         _info,
         "{protocol} {peer} requested {filename!r}, which is missing, and gets {path!r}, beside its boot program",
         protocol=lambda event: event.request.protocol,
-        peer=lambda event: at(event.request.peer),
+        peer=lambda event: address_text(event.request.peer),
         filename=lambda event: event.request.filename,
     ),
     WorkerLost: _line(_error, "worker {worker} has ended: {reason}; another one takes over its {transfers} transfers"),

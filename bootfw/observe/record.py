@@ -10,7 +10,7 @@ import attrs
 from bootfw.attempts.attempt import BootAttempt
 from bootfw.attempts.record import attempt_record
 from bootfw.events import Event
-from bootfw.values import Address, BootFile, BootMenu, BootRequest, TransferReport, TransferRequest
+from bootfw.values import BootFile, BootMenu, BootRequest, TransferReport, TransferRequest, address_text
 
 Record = dict[str, Any]
 """Key -> string, number, boolean, None, or a list or dictionary of them."""
@@ -46,7 +46,7 @@ def _transfer(name: str, report: TransferReport) -> Record:
     return {
         "event": name,
         "protocol": request.protocol,
-        "peer": at(request.peer),
+        "peer": address_text(request.peer),
         "file": text(request.filename),
         "upload": request.write,
         "outcome": report.outcome.name,
@@ -62,12 +62,6 @@ def _transfer(name: str, report: TransferReport) -> Record:
     }
 
 
-def at(address: Address) -> str:
-    """``("fd77::1", 69)`` as ``[fd77::1]:69``."""
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def text(value: str) -> str:
     r"""*value* with ``\xff`` for each byte that is not UTF-8 (surrogateescape), which JSON can't hold."""
     if value.isascii():
@@ -80,7 +74,9 @@ def _add(found: Record, name: str, value: Any) -> None:
         for part in _OF_BOOT_REQUEST:
             found.setdefault(part, plain(getattr(value, part)))
     elif isinstance(value, TransferRequest):
-        found.update(protocol=value.protocol, peer=at(value.peer), file=text(value.filename), upload=value.write)
+        found.update(
+            protocol=value.protocol, peer=address_text(value.peer), file=text(value.filename), upload=value.write
+        )
     elif isinstance(value, BootFile):
         found.update(file=text(value.name), server=value.server or "")
     elif isinstance(value, BootAttempt):
@@ -105,7 +101,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(plain(key)): plain(item) for key, item in value.items()}
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int:
-        return at(value)
+        return address_text(value)
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
     if attrs.has(type(value)):

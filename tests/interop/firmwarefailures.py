@@ -40,6 +40,14 @@ def _uefi_card() -> tuple[Card, ...]:
     return (Card("virtio-net-pci", "romfile=", mac=MACHINE),)
 
 
+def _boot_by_pxe(scene: Scene) -> str:
+    """Of UEFI, until it has given up PXE: by HTTP it may boot."""
+    console = start_uefi_machine(scene.lab, cards=_uefi_card())
+    console.wait_for("Start HTTP Boot", SECONDS)
+    console.stop()
+    return MACHINE
+
+
 def _copy(scene: Scene, source: str, name: str = "") -> str:
     need(source)
     name = name or Path(source).name
@@ -134,11 +142,7 @@ def _port_4011_closed(scene: Scene) -> str:
     start_address_server(scene.lab)
     scene.starts(PROXY, scene.names(x86_64_uefi="snponly.efi"), silent=_EDK2)
     scene.drops("udp dport 4011")
-    console = start_uefi_machine(scene.lab, cards=_uefi_card())
-    # By HTTP it would boot.
-    console.wait_for("Start HTTP Boot", SECONDS)
-    console.stop()
-    return MACHINE
+    return _boot_by_pxe(scene)
 
 
 def _second_proxy(scene: Scene) -> str:
@@ -150,10 +154,7 @@ def _second_proxy(scene: Scene) -> str:
     start_dnsmasq(scene.lab, second, "--dhcp-range=10.77.0.0,proxy", service).wait_until_bound(67, 4011)
     scene.starts(PROXY, scene.names(x86_64_uefi="snponly.efi"), silent=_EDK2)
     scene.drops("ip saddr 10.77.0.1 udp sport 67")
-    console = start_uefi_machine(scene.lab, cards=_uefi_card())
-    console.wait_for("Start HTTP Boot", SECONDS)
-    console.stop()
-    return MACHINE
+    return _boot_by_pxe(scene)
 
 
 def _wrong_architecture(scene: Scene) -> str:

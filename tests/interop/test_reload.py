@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
@@ -153,6 +153,19 @@ def go_on(downloads: list[Download], block: int) -> None:
                 download.acknowledge()
 
 
+def under_way(busy: Busy, opened: ExitStack, ports: Sequence[int]) -> tuple[list[Download], socket.socket, bytes]:
+    """Transfers from *ports*, eight blocks each, and an HTTP connection with what it has received of its file."""
+    downloads = [
+        Download(port, opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))) for port in ports
+    ]
+    for download in downloads:
+        download.begin()
+    go_on(downloads, 8)
+    http = opened.enter_context(socket.create_connection(("127.0.0.1", busy.http)))
+    http.sendall(b"GET /big HTTP/1.0\r\n\r\n")
+    return downloads, http, http.recv(100)
+
+
 def sockets_of(pid: int) -> set[str]:
     """The sockets that a process has by name, as /proc names them."""
     listed = Path(f"/proc/{pid}/fd")
@@ -178,16 +191,7 @@ def test_a_reload_during_200_transfers_loses_none(workers: int, how: str, tmp_pa
     busy = Busy(tmp_path, workers)
     with running(busy) as server, ExitStack() as opened:
         bound = sockets_of(server.pid)
-        downloads = [
-            Download(busy.tftp, opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
-            for _ in range(TRANSFERS)
-        ]
-        for download in downloads:
-            download.begin()
-        go_on(downloads, 8)
-        http = opened.enter_context(socket.create_connection(("127.0.0.1", busy.http)))
-        http.sendall(b"GET /big HTTP/1.0\r\n\r\n")
-        received = http.recv(100)
+        downloads, http, received = under_way(busy, opened, [busy.tftp] * TRANSFERS)
         busy.serve_from("new")
         if how == "SIGHUP":
             server.send(signal.SIGHUP)
@@ -229,17 +233,7 @@ def test_ports_are_opened_and_closed_by_a_reload_and_transfers_go_on(workers: in
     busy.serve_from("old", more[0])
     with running(busy) as server, ExitStack() as opened:
         bound = sockets_of(server.pid)
-        downloads = [
-            Download(port, opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
-            for port in (busy.tftp, more[0])
-            for _ in range(20)
-        ]
-        for download in downloads:
-            download.begin()
-        go_on(downloads, 8)
-        http = opened.enter_context(socket.create_connection(("127.0.0.1", busy.http)))
-        http.sendall(b"GET /big HTTP/1.0\r\n\r\n")
-        received = http.recv(100)
+        downloads, http, received = under_way(busy, opened, [port for port in (busy.tftp, more[0]) for _ in range(20)])
         moved = free_port(socket.SOCK_STREAM)
         busy.serve_from("new", more[1], http=moved)
         done = busy.reload()

@@ -50,7 +50,7 @@ def _holders(family: int, protocol: str, port: int) -> list[_Holder]:
         return list(_listed(family, number, port))
     except OSError:  # a kernel without sock_diag(7), or a sandbox
         table = protocol if family == socket.AF_INET else f"{protocol}6"
-        return [_Holder(inode, 0) for inode in _inodes(Path("/proc/net", table), port)]
+        return [_Holder(inode, 0) for inode in inodes_of(Path("/proc/net", table), port)]
 
 
 def _listed(family: int, protocol: int, port: int) -> Iterator[_Holder]:
@@ -62,7 +62,7 @@ def _listed(family: int, protocol: int, port: int) -> Iterator[_Holder]:
                 yield _Holder(str(inode), device)
 
 
-def _inodes(table: Path, port: int) -> Iterator[str]:
+def inodes_of(table: Path, port: int) -> Iterator[str]:
     """Socket inodes of the lines of *table* with this local port (proc(5), /proc/net/udp)."""
     try:
         lines = table.read_text().splitlines()[1:]
