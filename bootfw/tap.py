@@ -30,7 +30,7 @@ from bootfw.config.state import state_directory
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.clock import monotonic
 from bootfw.net.http.tls import tls
-from bootfw.net.inheritedsockets import InheritedSocket, check_used, inherited_sockets
+from bootfw.net.inheritedsockets import InheritedSocket, check_used, inherited_sockets, restore_variables
 from bootfw.net.linux.interfaces import missing_interfaces
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.linux.privileges import (
@@ -169,6 +169,7 @@ def makeService(options: Options) -> IService:
     configuration, parts = _assembled(options, timed)
     settings, notes = settle(configuration)
     try:
+        restore_variables(os.environ)
         inherited = inherited_sockets(os.environ)
         user = _account(settings)
     except ConfigError as error:

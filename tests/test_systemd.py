@@ -92,6 +92,19 @@ def test_the_request_that_starts_the_server_is_answered(name: str, tmp_path: Pat
 
 
 @needs("systemd-socket-activate")
+@pytest.mark.parametrize("names", [["--fdname=tftp"], []], ids=["named", "unnamed"])
+def test_twisted_has_read_the_variables_before(names: list[str], tmp_path: Path) -> None:
+    """As when twistd loads all plugins because it has no plugin cache: on a first start, or on a read-only disk."""
+    plugins = tmp_path / "more" / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "reads_variables.py").write_text("import twisted.internet.endpoints\n")
+    setup = Setup(tmp_path)
+    setenv = ["-E", f"PYTHONPATH={plugins.parent.parent}"]
+    with setup.activated("--datagram", f"--listen=127.0.0.1:{setup.tftp}", *names, *setenv):
+        assert fetch(("127.0.0.1", setup.tftp), "motd") == b"hello"
+
+
+@needs("systemd-socket-activate")
 def test_a_stream_socket(tmp_path: Path) -> None:
     setup = Setup(tmp_path)
     with setup.activated(f"--listen=127.0.0.1:{setup.http}", "--fdname=http"):

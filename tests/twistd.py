@@ -56,7 +56,10 @@ class Process:
                 self.stop()
         finally:
             self._process.kill()
-            self._process.wait()
+            if kind is None:
+                self._process.wait()
+            else:
+                print(self.rest())
             assert self._process.stdout
             self._process.stdout.close()
 

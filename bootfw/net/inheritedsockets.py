@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import MutableMapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from attrs import define, field
@@ -23,6 +24,7 @@ _UNNAMED = ("unknown", "bootfw.socket")
 """Default names of sockets. Such a socket is for the service that wants its type and address."""
 
 _FIRST = 3
+_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 _SO_BINDTODEVICE = 25
 _LONGEST_DEVICE = 16
 _UNMATCHED = "matches no wanted socket"
@@ -69,6 +71,22 @@ class InheritedSocket:
         return ""
 
 
+def restore_variables(environ: MutableMapping[str, str]) -> None:
+    """Put the variables of socket activation back into *environ* as they were when the process started.
+
+    Twisted removes them when its ``twisted.internet.endpoints`` is imported. twistd imports that with all plugins
+    whenever the plugin cache is missing, older than a plugin or not writable.
+    """
+    try:
+        started_with = Path("/proc/self/environ").read_bytes()
+    except OSError:  # no /proc: Twisted may have left them
+        return
+    for variable in started_with.split(b"\0"):
+        name, _, value = os.fsdecode(variable).partition("=")
+        if name in _VARIABLES:
+            environ[name] = value
+
+
 def inherited_sockets(environ: MutableMapping[str, str], first: int = _FIRST) -> list[InheritedSocket]:
     """The sockets that LISTEN_FDS counts and LISTEN_FDNAMES names, if they are for this process.
 
@@ -77,8 +95,8 @@ def inherited_sockets(environ: MutableMapping[str, str], first: int = _FIRST) ->
     :param first: the descriptor of the first.
     :raise ConfigError: a descriptor is no UDP or TCP socket, or its name is that of no service.
     """
-    process, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
-    names = environ.pop("LISTEN_FDNAMES", "").split(":")
+    process, count, listed = (environ.pop(name, "") for name in _VARIABLES)
+    names = listed.split(":")
     if process != str(os.getpid()) or not count.isdecimal():
         return []
     names += ["unknown"] * (int(count) - len(names))
