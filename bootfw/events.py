@@ -426,6 +426,18 @@ class DatagramsMalformed(Event):
 
 
 @frozen
+class StaleRequestsDropped(Event):
+    """Requests that were dropped because they had waited for longer than their clients wait: more arrive than can be
+    answered. At most one event a second for each port."""
+
+    service: str
+    dropped: tuple[tuple[str, int], ...]
+    """(kind of request, how many) since the last such event."""
+    waited: float
+    """Seconds that the latest ones had waited in the socket's buffer."""
+
+
+@frozen
 class DatagramsCounted(Event):
     """What has gone through the UDP ports of a service since the last such event; at most one a second for each."""
 

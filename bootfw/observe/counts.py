@@ -94,6 +94,11 @@ DATAGRAMS = Family(
     ("service", "outcome"),
 )
 MALFORMED = Family("bootfw_datagrams_malformed", "Datagrams that could not be parsed.", ("service",))
+STALE = Family(
+    "bootfw_requests_stale",
+    "Requests dropped because they had waited for longer than their clients wait: more arrive than can be answered.",
+    ("service", "kind"),
+)
 HANDSHAKES_FAILED = Family("bootfw_tls_handshake_failures", "HTTPS connections without an agreement on TLS.")
 EVENTS_DROPPED = Family("bootfw_events_dropped", "Events that an observer was too slow for; other counts lack them.")
 WORKERS_LOST = Family("bootfw_workers_lost", "Processes that served files and ended without being stopped.")
@@ -103,7 +108,7 @@ INTERNAL_ERRORS = Family("bootfw_internal_errors", "Bugs of bootfw that ended so
 COUNTERS = (
     *(DHCP_REQUESTS, DHCP_REPLIES, DHCP_UNANSWERED, POOL_EXHAUSTED, OTHER_SERVERS, ADDRESSES_TAKEN),
     *(LEASES_NOT_STORED, TRANSFERS, BYTES, RETRANSMISSIONS, REFUSED, BOOTS, FAILURES, DATAGRAMS, MALFORMED),
-    *(HANDSHAKES_FAILED, EVENTS_DROPPED, WORKERS_LOST, PLUGIN_FAILURES, INTERNAL_ERRORS),
+    *(STALE, HANDSHAKES_FAILED, EVENTS_DROPPED, WORKERS_LOST, PLUGIN_FAILURES, INTERNAL_ERRORS),
 )
 """The counters; Prometheus adds ``_total`` to their names."""
 
@@ -163,6 +168,7 @@ class Counts:
             events.BootAttemptEnded: self._boot_ended,
             events.DatagramsCounted: self._datagrams,
             events.DatagramsMalformed: lambda e: self.count(MALFORMED, e.service, by=e.count),
+            events.StaleRequestsDropped: self._stale,
             events.HandshakeFailed: lambda e: self.count(HANDSHAKES_FAILED),
             events.EventsDropped: lambda e: self.count(EVENTS_DROPPED, by=e.count),
             events.WorkerLost: lambda e: self.count(WORKERS_LOST),
@@ -229,6 +235,10 @@ class Counts:
         self.count(BOOTS, attempt.verdict.name.lower(), attempt.persona)
         if attempt.cause is not None:
             self.count(FAILURES, attempt.cause.key)
+
+    def _stale(self, event: Any) -> None:
+        for kind, count in event.dropped:
+            self.count(STALE, event.service, kind, by=count)
 
     def _datagrams(self, event: Any) -> None:
         for outcome in ("received", "sent", "send_errors", "receive_errors"):

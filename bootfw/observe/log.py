@@ -52,6 +52,7 @@ from bootfw.events import (
     ResolverPassedOver,
     SecondStageFound,
     SocketChanged,
+    StaleRequestsDropped,
     TransferEnded,
     TransferRefused,
     WorkerLost,
@@ -463,6 +464,12 @@ _LINES: dict[type[Event], _Line] = {
     WorkerLost: _line(_error, "worker {worker} has ended: {reason}; another one takes over its {transfers} transfers"),
     DatagramsMalformed: _line(
         _warn, "{service} dropped {count} malformed datagram(s), the latest from {peer}: {reason}", peer=_peer
+    ),
+    StaleRequestsDropped: _line(
+        _warn,
+        "{service} dropped {what} requests that had waited {waited:.1f} s, longer than clients wait: "
+        "more requests arrive than can be answered",
+        what=lambda event: " and ".join(f"{count} {kind}" for kind, count in event.dropped),
     ),
     EventsDropped: _line(_warn, "{count} event(s) were dropped: an observer is too slow"),
 }

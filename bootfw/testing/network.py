@@ -189,6 +189,8 @@ class MemoryHost:
         self.rich = rich
         self.privileged = privileged
         self.ports: list[MemoryPort] = []
+        self.busy_until = 0.0
+        """May be set by a test: what arrives before waits in the sockets' buffers. Timers are not held up."""
         self._next_ephemeral = _FIRST_EPHEMERAL
 
     def __repr__(self) -> str:

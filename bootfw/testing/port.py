@@ -11,9 +11,11 @@ from twisted.internet.interfaces import IListeningPort, IUDPTransport
 from zope.interface import implementer
 
 from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.udp.mmsg import BATCH
 from bootfw.values import Address, Via
 
 if TYPE_CHECKING:
+    from bootfw.net.udp.port import DropStale
     from bootfw.testing.network import MemoryHost
 
 BROADCAST = "255.255.255.255"
@@ -45,6 +47,8 @@ class MemoryPort:
         self._reading = True
         self._open = True
         self._inbox: list[tuple[bytes, Address, Via]] = []
+        self._arrived: list[float] = []
+        """When each of ``_inbox`` arrived."""
 
     @property
     def wildcard(self) -> bool:
@@ -124,7 +128,8 @@ class MemoryPort:
         if self.connected_to not in (None, source):
             return
         if not self._inbox:
-            self.host.network.turn(self._read)
+            self.host.network.turn(self._read, delay=max(0.0, self.host.busy_until - self.host.seconds()))
+        self._arrived.append(self.host.seconds())
         self._inbox.append((data[: self.max_packet_size], self._peer(source), via))
 
     def _peer(self, source: tuple[str, int]) -> Address:
@@ -132,10 +137,11 @@ class MemoryPort:
 
     def _read(self) -> None:
         inbox, self._inbox = self._inbox, []
+        arrived, self._arrived = self._arrived, []
         if self._reading:
-            self._received(inbox)
+            self._received(inbox, arrived)
 
-    def _received(self, inbox: list[tuple[bytes, Address, Via]]) -> None:
+    def _received(self, inbox: list[tuple[bytes, Address, Via]], arrived: list[float]) -> None:
         for data, peer, _ in inbox:
             if self._reading:
                 self.protocol.datagramReceived(data, peer)
@@ -146,6 +152,9 @@ class RichMemoryPort(MemoryPort):
     """What bootfw's own datagram port is to a protocol: batches, arrival addresses, IPv6 peers with their scope, and
     the choice of the source address.
     """
+
+    drop_stale: "DropStale | None" = None
+    """See DatagramPort."""
 
     def write_via(self, data: Any, peer: Any, via: Via | None, segment: int = 0) -> None:
         """See IViaTransport."""
@@ -165,8 +174,14 @@ class RichMemoryPort(MemoryPort):
         link_local = (socket.inet_pton(socket.AF_INET6, source[0])[:2]) == b"\xfe\x80"
         return (*source, 0, self.host.interface if link_local else 0)
 
-    def _received(self, inbox: list[tuple[bytes, Address, Via]]) -> None:
-        if IBatchReceiver.providedBy(self.protocol):
-            self.protocol.datagrams_received(inbox)
+    def _received(self, inbox: list[tuple[bytes, Address, Via]], arrived: list[float]) -> None:
+        kept, now = [], self.host.seconds()
+        for start in range(0, len(inbox), BATCH):
+            batch = inbox[start : start + BATCH]
+            if len(batch) == BATCH and self.drop_stale is not None:
+                batch = self.drop_stale(batch, now - arrived[start + BATCH - 1])
+            kept += batch
+        if kept and IBatchReceiver.providedBy(self.protocol):
+            self.protocol.datagrams_received(kept)
         else:
-            super()._received(inbox)
+            super()._received(kept, arrived)

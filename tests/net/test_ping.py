@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from turning import TurnUntil
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import Clock
 
 from bootfw.net.dhcp.conflict import IcmpProbe, PendingProbes
 
@@ -129,6 +130,29 @@ def test_replies_to_other_processes_do_not_wake_us(
 
     assert results == [""]
     assert select.select([reader.fileno()], [], [], 0)[0] == []
+
+
+def test_a_reply_that_waits_in_the_buffer_counts_when_the_reactor_was_busy() -> None:
+    """The deadline is found first, and the reply has come in time."""
+
+    class Reactor(Clock):
+        def addReader(self, reader: Any) -> None:
+            pass
+
+        removeReader = addReader
+
+    reactor, results = Reactor(), list[str | None]()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    probes = PendingProbes(reactor, SECONDS, ours, lambda packet, sender: probes.replied(packet.decode()), "ping")
+    for address in (FAR, UNUSED, CLIENT):
+        probes.start(address, lambda: None, results.append)
+    theirs.send(CLIENT.encode())
+    reactor.advance(10 * SECONDS)
+
+    assert results == ["", None, None]
+    probes.close()
+    theirs.close()
 
 
 def test_close_drops_pending_probes(ping: IcmpProbe, private_reactor: EPollReactor) -> None:

@@ -25,8 +25,8 @@ Done = Callable[[str | None], None]
 """Called with the MAC address of the host that uses the address, with "" when a host uses it whose MAC address is not
 known, or with None when no host has replied within the timeout."""
 
-_BATCH = 64
-"""Datagrams read in one turn of the reactor."""
+_BATCH = 256
+"""Datagrams read at a time: as many as there are probes that a turn of the reactor can start."""
 
 _SO_ATTACH_FILTER = 26
 _INSTRUCTION = struct.Struct("@HBBI")
@@ -81,6 +81,7 @@ class PendingProbes:
         self._kind = kind
         self._pending: dict[tuple[str, str], _Probe] = {}
         self._alarm: Alarm[_Probe] = Alarm(reactor, self._timed_out)
+        self._read_at = 0.0
         reactor.addReader(self)
 
     def start(
@@ -135,6 +136,7 @@ class PendingProbes:
 
     def doRead(self) -> None:
         """See IReadDescriptor."""
+        self._read_at = self._reactor.seconds()
         for _ in range(_BATCH):
             try:
                 packet, sender = self._socket.recvfrom(2048)
@@ -151,6 +153,9 @@ class PendingProbes:
         return self._kind
 
     def _timed_out(self, probe: _Probe, now: float) -> None:
+        if self._read_at < now:
+            # The reactor was busy: the reply may have come in time, and wait in the socket's buffer.
+            self.doRead()
         if self._pending.get((probe.address, probe.interface)) is probe:
             del self._pending[probe.address, probe.interface]
             probe.done(None)

@@ -12,9 +12,17 @@ from bootfw.dhcp.classify import NotOurs, classify
 from bootfw.interfaces import IViaTransport
 from bootfw.net.dhcp.port import Place, Query
 from bootfw.net.dhcp.services import DHCPServices
+from bootfw.net.stalerequests import RequestKind
 from bootfw.values import Address, BootMenu, BootRequest, Via
 from bootfw.wire.dhcp4 import UNSPECIFIED, parse
 from bootfw.wire.iana import NETWORK_GEAR
+
+_DISCOVER = RequestKind("DISCOVER", 1.0)
+"""iPXE repeats it after 1 s, EDK2 after 4, U-Boot after 0.25."""
+_OTHER = RequestKind("other", 2.0)
+"""iPXE repeats a REQUEST after 0.3 s already, and gives up after 8."""
+_DISCOVER_OPTION = b"\x35\x01\x01"  # option 53; it comes first in what boot clients send, behind the magic cookie
+_OPTIONS_AT = 240
 
 
 class IPv4:
@@ -42,6 +50,10 @@ class IPv4:
 
     def stop(self) -> None:
         """See Family."""
+
+    def request_kind(self, data: bytes) -> RequestKind:
+        """See Family."""
+        return _DISCOVER if data.startswith(_DISCOVER_OPTION, _OPTIONS_AT) else _OTHER
 
     def place(self, via: Via | None, services: DHCPServices) -> Place:
         """See Family."""

@@ -15,11 +15,17 @@ from bootfw.errors import WireError
 from bootfw.net.dhcp.port import Place, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.linux.groups import Groups
+from bootfw.net.stalerequests import RequestKind
 from bootfw.values import Address, BootMenu, BootRequest, Via
 from bootfw.wire.dhcp6 import ALL_AGENTS, ALL_SERVERS, LARGEST, REPLY_RATIO, Message, pack, parse
 from bootfw.wire.options6 import Option
 
 _RELAY_REPLY = b"\x0d"
+
+_SOLICIT = RequestKind("SOLICIT", 1.0)
+"""It is repeated after 1 s (RFC 8415 section 7.6), by EDK2 after 4.8."""
+_OTHER = RequestKind("other", 2.0)
+_SOLICIT_TYPE = b"\x01"
 
 TOO_LONG = (
     f"the reply is longer than a datagram, or than {REPLY_RATIO} times a request from an address that is not link-local"
@@ -55,6 +61,10 @@ class IPv6:
         if self._groups is not None:
             self._groups.stop()
             self._groups = None
+
+    def request_kind(self, data: bytes) -> RequestKind:
+        """See Family."""
+        return _SOLICIT if data.startswith(_SOLICIT_TYPE) else _OTHER
 
     def place(self, via: Via | None, services: DHCPServices) -> Place:
         """See Family."""

@@ -24,8 +24,12 @@ from bootfw.net.dhcp.otherservers import OtherBootServers
 from bootfw.net.dhcp.pending import PendingResolutions
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.malformedcounter import MalformedCounter
+from bootfw.net.stalerequests import RequestKind, StaleRequests
 from bootfw.values import Address, BootRequest, Via
 from bootfw.wire.dhcp6 import Relay
+
+_BOOT_SERVER_REQUEST = RequestKind("boot-server", 1.0)
+"""iPXE and EDK2 repeat it after 1 s; iPXE gives up a second later."""
 
 _PLACES = 256
 """Places that are kept, at most: ways by which requests come."""
@@ -95,6 +99,9 @@ class Family(Protocol):
     def stop(self) -> None:
         """Leave no timer behind."""
 
+    def request_kind(self, data: bytes) -> RequestKind:
+        """How long a request to the DHCP port may wait in the socket's buffer."""
+
     def place(self, via: Via | None, services: DHCPServices) -> Place:
         """The Place where a datagram arrived."""
 
@@ -141,6 +148,7 @@ class DHCPPort(DatagramProtocol):
         self.seconds: Callable[[], float] = services.reactor.seconds
         self.publish = services.publish
         self.malformed = MalformedCounter(service, services.publish, services.reactor)
+        self._stale = StaleRequests(service, self._request_kind, services.publish, services.reactor)
         self.send: Callable[[bytes, Address, Via | None], None] = self._write
         self._pending: PendingResolutions[Any] = PendingResolutions(
             services.chain, partial(family.adapt, services=services), needless=family.needless
@@ -165,6 +173,8 @@ class DHCPPort(DatagramProtocol):
         transport: Any = self.transport
         if IViaTransport.providedBy(transport):
             self.send = transport.write_via
+        if hasattr(transport, "drop_stale"):
+            transport.drop_stale = self._stale.drop
         recorder = self.services.recorder
         if recorder is not None:
             self._number = transport.getHost().port
@@ -191,6 +201,7 @@ class DHCPPort(DatagramProtocol):
             self.others = None
         self._pending.close()
         self.malformed.stop()
+        self._stale.stop()
         self.family.stop()
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
@@ -225,6 +236,9 @@ class DHCPPort(DatagramProtocol):
                 self.log.failure("Failed on a datagram from {peer}; the others are not affected.", peer=peer)
         if self.after_batch is not None:
             self.after_batch()
+
+    def _request_kind(self, data: bytes) -> RequestKind:
+        return _BOOT_SERVER_REQUEST if self.service == self.family.boot_service else self.family.request_kind(data)
 
     def handle(self, query: Query, now: float) -> None:
         """Answer or ignore a request.

@@ -30,6 +30,7 @@ from bootfw.interfaces import (
 from bootfw.net.alarm import Alarm
 from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
 from bootfw.net.malformedcounter import MalformedCounter
+from bootfw.net.stalerequests import RequestKind, StaleRequests
 from bootfw.net.tftp.fastpath import attach
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import WRAP, AdoptedTransfer, AdoptedTransfers, has_changed
@@ -55,6 +56,14 @@ _REQUESTS = (b"\0\1", b"\0\2")
 _REMEMBERED = 512
 """Bytes of a request (RFC 2347). Up to that it is parsed once: machines that boot together send the same."""
 _ACK = b"\0\4"
+
+_REQUEST = RequestKind("file", 2.0)
+"""iPXE has repeated it three times by then, and gives up after 8 s; EDK2 repeats it after 4 s, U-Boot after 5."""
+
+
+def _request_kind(data: bytes) -> RequestKind | None:
+    """ACKs, and the data of uploads, are not dropped: they are cheap, and belong to transfers that have begun."""
+    return _REQUEST if data[:2] in _REQUESTS else None
 
 
 @implementer(IBatchReceiver)
@@ -109,6 +118,7 @@ class TFTPProtocol(DatagramProtocol):
         self._interfaces = interfaces or Interfaces()
         self._personas = personas or stock()
         self._malformed = MalformedCounter("tftp", publish, reactor)
+        self._stale = StaleRequests("tftp", _request_kind, publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
         self._fitting: dict[Via, int] = {}
         """The largest block size for each way that requests of this batch came: one lookup of the MTU for all."""
@@ -154,10 +164,12 @@ class TFTPProtocol(DatagramProtocol):
 
     def startProtocol(self) -> None:
         self._states.run(self._do, Input.START)
+        transport: Any = self.transport
+        if hasattr(transport, "drop_stale"):
+            transport.drop_stale = self._stale.drop
         context = self._context
-        context.send = sender_of(self.transport)
+        context.send = sender_of(transport)
         if self._keep is not None:
-            transport: Any = self.transport
             context.keep, self._number = self._keep, transport.getHost().port
         if context.frame_cache.capacity:
             context.fast_path = attach(self.transport, self._reactor.seconds)
@@ -213,6 +225,7 @@ class TFTPProtocol(DatagramProtocol):
         self._adopted.give_up("the server is stopping")
         self._context.alarm.stop()
         self._malformed.stop()
+        self._stale.stop()
 
     def _on_stray(self, data: bytes, peer: Address, now: float) -> None:
         """Count a datagram that belongs to no transfer, if it is malformed; a well-formed one is late. Never answered.

@@ -7,6 +7,7 @@ protocol classes; one that provides IBatchReceiver gets its datagrams in lists, 
 import errno
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -28,7 +29,7 @@ from bootfw.net.udp import mmsg
 from bootfw.net.udp.packetinfo import IPV6, UNKNOWN_VIA, Cache
 from bootfw.net.udp.portstates import Do, Input, PortStates, State
 from bootfw.net.udp.sender import Counters, Sender
-from bootfw.net.udp.sockets import family_of, open_socket
+from bootfw.net.udp.sockets import family_of, open_socket, waited
 from bootfw.values import Address, Via
 
 # Datagrams read in one wake-up, so that timers and other ports get their turn.
@@ -46,6 +47,10 @@ _READING = State.READING
 _ANCILLARY = 64  # bytes of room for control messages; packet info takes 40 at most
 
 Arrival = tuple[bytes, Address, Via]
+
+DropStale = Callable[[list[Arrival], float], list[Arrival]]
+"""Called with datagrams and the seconds that they have been in the socket's buffer, at least. Returns those to deliver;
+see StaleRequests."""
 
 
 class FirstLook(Protocol):
@@ -100,6 +105,7 @@ class DatagramPort:
     :param reactor: IReactorFDSet and IReactorTime.
     :param address: as for open_socket().
     :param sock, buffers: see listen().
+    :param wall_time: the wall clock, which the kernel takes the time of datagrams from.
     """
 
     _log = Logger()
@@ -112,15 +118,19 @@ class DatagramPort:
         port: int,
         sock: socket.socket | None = None,
         buffers: mmsg.Buffers | None = None,
+        wall_time: Callable[[], float] = time.time,
     ) -> None:
         self.counters = Counters()
         self.first_look: FirstLook | None = None
         """May be set by the protocol when it starts; until the port closes."""
+        self.drop_stale: DropStale | None = None
+        """The same. Called when there is a backlog: when a read has filled its whole batch."""
         self._reactor = reactor
         self._protocol = protocol
         self._address = address
         self._port = port
         self._given = sock
+        self._wall_time = wall_time
         self._buffers = mmsg.Buffers() if buffers is None else buffers
         self._receive = protocol.datagrams_received if IBatchReceiver.providedBy(protocol) else self._receive_singly
         named = ILoggingContext.providedBy(protocol)
@@ -212,7 +222,7 @@ class DatagramPort:
 
     def _close_socket(self) -> None:
         self._socket.close()
-        self._inbox = self.first_look = None
+        self._inbox = self.first_look = self.drop_stale = None
         self._peers.clear()
         self._vias.clear()
         stopped, self._stopped = self._stopped, []
@@ -270,6 +280,7 @@ class DatagramPort:
         except OSError as error:
             self._failed_to_receive(error.errno)
             return 0
+        self.counters.received += 1
         self._deliver([(bytes(room[0][:length]), peer, self._vias[ancillary[0][2]] if ancillary else UNKNOWN_VIA)])
         return 1
 
@@ -290,7 +301,11 @@ class DatagramPort:
         try:
             left = range(count) if self.first_look is None else self.first_look.first_look(inbox, count)
             if left:
-                self._deliver(inbox.datagrams(left, self._peers, self._vias, UNKNOWN_VIA))
+                batch = inbox.datagrams(left, self._peers, self._vias, UNKNOWN_VIA)
+                self.counters.received += len(batch)
+                if count == mmsg.BATCH and self.drop_stale is not None:
+                    batch = self.drop_stale(batch, waited(self._socket, self._wall_time()))
+                self._deliver(batch)
         finally:
             if count > 1:
                 self.sender.release()
@@ -299,7 +314,6 @@ class DatagramPort:
     def _deliver(self, batch: list[Arrival]) -> None:
         if not batch:
             return
-        self.counters.received += len(batch)
         self.counters.batches += 1
         try:
             self._receive(batch)

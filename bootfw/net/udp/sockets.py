@@ -1,8 +1,10 @@
 """Opening UDP sockets the way boot servers need them."""
 
 import errno
+import fcntl
 import os
 import socket
+from struct import Struct
 from typing import Any
 
 from twisted.internet.error import CannotListenError
@@ -24,6 +26,9 @@ IP_FREEBIND = 15
 _IPV6_MTU_DISCOVER = 23
 IPV6_FREEBIND = 78
 _PMTUDISC_DONT = 0
+_SIOCGSTAMPNS = 0x8907
+
+_STAMP = Struct("@ll")  # struct timespec
 
 
 def open_socket(address: str, port: int, *, shared: bool = False, device: str = "") -> tuple[socket.socket, Family]:
@@ -82,6 +87,23 @@ def _bind_beside(sock: socket.socket, where: Any) -> None:
     """
     sock.bind(where)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def waited(sock: socket.socket, wall_time: float) -> float:
+    """Seconds that the datagram which was read last had been in the buffer of *sock*; 0.0 if that is not known.
+
+    The first call has the kernel take the time of every datagram that arrives from then on (socket(7), SIOCGSTAMPNS),
+    some 20 ns for each; so call this only when there is a backlog. The kernel's clock is the wall clock: when that is
+    set, what is in the buffer looks older or newer by as much.
+    """
+    stamp = bytearray(_STAMP.size)
+    try:
+        fcntl.ioctl(sock.fileno(), _SIOCGSTAMPNS, stamp)
+    except OSError:  # nothing with a time was read yet
+        return 0.0
+    seconds, nanoseconds = _STAMP.unpack(stamp)
+    age: float = wall_time - seconds - nanoseconds / 1e9
+    return max(0.0, age)
 
 
 def family_of(sock: socket.socket) -> Family:

@@ -1,0 +1,303 @@
+"""Requests that waited in the socket's buffer while the server was busy: dropped when their clients no longer wait."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import firmware
+import pytest
+from attrs import define, evolve
+from dhcpports import boot_server6_port, boot_server_port, proxy6_port, proxy_port, server_port
+from firmware6 import OVMF
+from leasing import pool
+from tftpserver import Files
+from twisted.internet.protocol import DatagramProtocol
+
+from bootfw.boot.resolverchain import ResolverChain
+from bootfw.dhcp.server import AddressServer
+from bootfw.events import Event, StaleRequestsDropped
+from bootfw.net.dhcp.journal import Journal
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.mmsg import BATCH
+from bootfw.net.udp.port import DatagramPort
+from bootfw.observe.log import LogObserver
+from bootfw.stores.memory import MemoryStore
+from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.wire import dhcp6, tftp
+from bootfw.wire.dhcp4 import pack
+
+from .byhand import Unused, read
+from .bypersona import ByPersona
+from .recorders import Batches
+
+SERVER, SERVER6 = "10.77.0.1", "fd77::1"
+DUID = b"\0\3\0\1RT\0\0\0\1"
+FILE = bytes(2000)
+
+_Made = tuple[Any, int, str]
+"""A protocol, its port and its address."""
+_Protocol = Callable[[Any, ResolverChain, Callable[[Event], None]], _Made]
+
+
+def proxy(host: Any, chain: ResolverChain, publish: Callable[[Event], None]) -> _Made:
+    return proxy_port(host, chain, publish, server=SERVER), 67, SERVER
+
+
+def boot_server(host: Any, chain: ResolverChain, publish: Callable[[Event], None]) -> _Made:
+    return boot_server_port(host, chain, publish, server=SERVER), 4011, SERVER
+
+
+def server(host: Any, chain: ResolverChain, publish: Callable[[Event], None]) -> _Made:
+    addresses = AddressServer([pool(100)])
+    journal = Journal(MemoryStore(), publish, host)
+    return server_port(host, chain, publish, addresses, journal, server=SERVER), 67, SERVER
+
+
+def proxy6(host: Any, chain: ResolverChain, publish: Callable[[Event], None]) -> _Made:
+    return proxy6_port(host, chain, publish, DUID, server=SERVER6), 547, SERVER6
+
+
+def boot_server6(host: Any, chain: ResolverChain, publish: Callable[[Event], None]) -> _Made:
+    return boot_server6_port(host, chain, publish, DUID, server=SERVER6), 4011, SERVER6
+
+
+def files(host: Any, chain: ResolverChain, publish: Callable[[Event], None]) -> _Made:
+    return TFTPProtocol(host, Files({"file": FILE}), Adaptive(), publish), 69, SERVER
+
+
+def discover(number: int) -> bytes:
+    return pack(evolve(firmware.BIOS_ROM.message(), chaddr=b"\2\0\0\0" + number.to_bytes(2, "big")), 1472)
+
+
+def boot_request(number: int) -> bytes:
+    return firmware.OVMF.changed({53: b"\3"}).datagram()
+
+
+def inform(number: int) -> bytes:
+    return firmware.DHCLIENT.changed({53: b"\x08"}).datagram()
+
+
+def solicit(number: int) -> bytes:
+    return dhcp6.pack(OVMF.message())
+
+
+def request6(number: int) -> bytes:
+    return dhcp6.pack(OVMF.message(dhcp6.MessageType.REQUEST))
+
+
+def read_request(number: int) -> bytes:
+    return tftp.request(False, "file", "octet")
+
+
+def missing(number: int) -> bytes:
+    return tftp.request(False, "missing", "octet")
+
+
+@define(eq=False)
+class Lab:
+    network: MemoryNetwork
+    events: list[Event]
+    host: Any
+    client: FakePeer
+    to: tuple[str, int]
+    protocol: Any
+    read: list[Any]
+    """The datagrams that the protocol was given."""
+
+    def wait(self, make: Callable[[int], bytes], seconds: float, count: int = BATCH) -> None:
+        """Send that many requests, which then wait so long in the socket's buffer."""
+        for number in range(count):
+            self.client.send(make(number), self.to)
+        self.host.busy_until = self.network.clock.seconds() + self.network.delay + seconds
+        self.network.advance(seconds + 3 * self.network.delay)
+
+    @property
+    def dropped(self) -> list[StaleRequestsDropped]:
+        return [event for event in self.events if isinstance(event, StaleRequestsDropped)]
+
+
+@pytest.fixture
+def lab() -> Iterator[Callable[[_Protocol], Lab]]:
+    labs: list[Lab] = []
+
+    def start(make: _Protocol) -> Lab:
+        network, events = MemoryNetwork(), list[Event]()
+        host = network.host(SERVER, SERVER6, rich=True)
+        chain = ResolverChain(host, [("by-persona", ByPersona({"uefi": "a", "pxe-bios": "b"}))], events.append, 0.8)
+        protocol, port, address = make(host, chain, events.append)
+        deliver, read = protocol.datagrams_received, list[Any]()
+
+        def datagrams_received(batch: Any) -> None:
+            read.extend(batch)
+            deliver(batch)
+
+        protocol.datagrams_received = datagrams_received
+        host.listenUDP(port, protocol, interface=address)
+        far = network.host("10.77.0.9", "fd77::9")
+        client = FakePeer(far, 1068, interface="fd77::9" if ":" in address else "")
+        labs.append(Lab(network, events, host, client, (address, port), protocol, read))
+        return labs[-1]
+
+    yield start
+    for each in labs:
+        each.protocol.close()
+
+
+KINDS = [
+    pytest.param(proxy, discover, "DISCOVER", 1.0, id="DISCOVER to the proxy"),
+    pytest.param(server, discover, "DISCOVER", 1.0, id="DISCOVER to the server"),
+    pytest.param(server, inform, "other", 2.0, id="INFORM"),
+    pytest.param(boot_server, boot_request, "boot-server", 1.0, id="port 4011"),
+    pytest.param(proxy6, solicit, "SOLICIT", 1.0, id="SOLICIT"),
+    pytest.param(proxy6, request6, "other", 2.0, id="DHCPv6 REQUEST"),
+    pytest.param(boot_server6, request6, "boot-server", 1.0, id="port 4011 of IPv6"),
+    pytest.param(files, read_request, "file", 2.0, id="TFTP"),
+    pytest.param(files, missing, "file", 2.0, id="TFTP, a missing file"),
+]
+
+
+@pytest.mark.parametrize(("make", "request_", "kind", "patience"), KINDS)
+def test_a_request_is_dropped_when_its_client_no_longer_waits(
+    lab: Callable[[_Protocol], Lab], make: _Protocol, request_: Callable[[int], bytes], kind: str, patience: float
+) -> None:
+    made = lab(make)
+    made.wait(request_, patience + 0.1)
+
+    assert made.client.take() == []
+    assert made.read == []
+    [event] = made.dropped
+    assert event.dropped == ((kind, BATCH),)
+    assert event.waited == pytest.approx(patience + 0.1)
+
+
+@pytest.mark.parametrize(("make", "request_", "kind", "patience"), KINDS)
+def test_a_request_is_read_while_its_client_waits(
+    lab: Callable[[_Protocol], Lab], make: _Protocol, request_: Callable[[int], bytes], kind: str, patience: float
+) -> None:
+    made = lab(make)
+    made.wait(request_, patience - 0.1)
+
+    assert made.dropped == []
+    assert len(made.read) == BATCH
+
+
+def test_those_behind_the_stale_ones_are_answered(lab: Callable[[_Protocol], Lab]) -> None:
+    made = lab(files)
+    for _ in range(BATCH):
+        made.client.send(missing(0), made.to)
+    made.host.busy_until = made.network.clock.seconds() + 4.0
+    made.network.advance(3.0)
+    for _ in range(3):
+        made.client.send(missing(0), made.to)
+    made.network.advance(2.0)
+
+    assert len(made.client.take()) == 3
+    assert [event.dropped for event in made.dropped] == [(("file", BATCH),)]
+
+
+def test_what_does_not_fill_a_batch_is_no_backlog(lab: Callable[[_Protocol], Lab]) -> None:
+    made = lab(files)
+    made.wait(missing, 60.0, BATCH - 1)
+
+    assert len(made.client.take()) == BATCH - 1
+    assert made.dropped == []
+
+
+def test_acks_are_never_dropped(lab: Callable[[_Protocol], Lab]) -> None:
+    made = lab(files)
+    made.client.send(read_request(0), made.to)
+    made.network.advance(0.01)
+    assert made.client.take()
+    made.wait(lambda number: tftp.ack(1) if number == 5 else missing(number), 2.5)
+
+    assert tftp.Data(2, FILE[512:1024]) in [tftp.parse(received.data) for received in made.client.take()]
+    assert [event.dropped for event in made.dropped] == [(("file", BATCH - 1),)]
+
+
+def test_a_request_is_preferred_to_a_discover(lab: Callable[[_Protocol], Lab]) -> None:
+    made = lab(server)
+    made.wait(lambda number: inform(number) if number == 7 else discover(number), 1.5)
+
+    assert [event.dropped for event in made.dropped] == [(("DISCOVER", BATCH - 1),)]
+    assert made.protocol.malformed.total == 0
+
+
+def test_it_is_said_once_a_second(lab: Callable[[_Protocol], Lab]) -> None:
+    made = lab(files)
+    for _ in range(4):
+        made.wait(missing, 2.2, BATCH)
+    assert [sum(count for _, count in event.dropped) for event in made.dropped] == [BATCH] * 4
+
+    made.wait(missing, 2.2, 3 * BATCH)
+    made.wait(missing, 2.2, BATCH)
+    assert len(made.dropped) == 7
+    assert sum(count for event in made.dropped for _, count in event.dropped) == 8 * BATCH
+
+
+def test_the_log_names_kinds_and_waits() -> None:
+    event = StaleRequestsDropped(9.0, "dhcp", (("DISCOVER", 312), ("other", 4)), 1.26)
+    [line] = LogObserver().log_events([event])
+    assert line["log_format"].format(**line) == (
+        "dhcp dropped 312 DISCOVER and 4 other requests that had waited 1.3 s, longer than clients wait: "
+        "more requests arrive than can be answered"
+    )
+
+
+# On a socket
+
+
+class Port:
+    """A port with a backlog, whose wall clock is ahead of the kernel's: so old is what it reads."""
+
+    def __init__(self, protocol: DatagramProtocol, age: float) -> None:
+        self.asked: list[float] = []
+        self.port = DatagramPort(Unused(), protocol, "127.0.0.1", 0, wall_time=lambda: time.time() + age)
+        self.port.startListening()
+        self.port.drop_stale = self.drop
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.connect(("127.0.0.1", self.port.getHost().port))
+
+    def drop(self, batch: Any, waited: float) -> Any:
+        self.asked.append(waited)
+        return batch[1:]
+
+    def close(self) -> None:
+        self.sock.close()
+        self.port.connectionLost()
+
+
+@pytest.fixture
+def backlog() -> Iterator[Callable[[DatagramProtocol, float], Port]]:
+    made: list[Port] = []
+
+    def start(protocol: DatagramProtocol, age: float) -> Port:
+        made.append(Port(protocol, age))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+
+
+def test_the_port_tells_how_long_a_full_batch_has_waited(backlog: Callable[[DatagramProtocol, float], Port]) -> None:
+    protocol = Batches(lambda *_: None)
+    made = backlog(protocol, 5.0)
+    for number in range(BATCH + 10):
+        made.sock.send(b"%d" % number)
+    read(made.port, BATCH + 10)
+
+    [waited] = made.asked
+    assert 4.9 < waited < 60
+    assert [data for data, _, _ in protocol.received] == [b"%d" % number for number in range(1, BATCH + 10)]
+    assert made.port.counters.received == BATCH + 10
+
+
+def test_a_clock_that_was_set_back_makes_nothing_stale(backlog: Callable[[DatagramProtocol, float], Port]) -> None:
+    made = backlog(Batches(lambda *_: None), -3600.0)
+    for _ in range(BATCH):
+        made.sock.send(b"x")
+    read(made.port, BATCH)
+
+    assert made.asked == [0.0]
