@@ -331,6 +331,11 @@ class LeasesNotKept(Event):
 
 
 @frozen
+class LeasesKeptAgain(Event):
+    """The store has taken leases, for the first time after a LeasesNotKept."""
+
+
+@frozen
 class NextBootTaken(Event):
     """A machine has loaded the file of its one-time boot, which is used up."""
 

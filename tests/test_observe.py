@@ -22,6 +22,8 @@ from bootfw.events import (
     CertificateLoaded,
     Event,
     EventsDropped,
+    LeasesKeptAgain,
+    LeasesNotKept,
     ListenerClosed,
     RequestIgnored,
     TransferEnded,
@@ -179,6 +181,18 @@ def test_a_fact_is_logged_again_only_when_it_has_changed(written: Written) -> No
     first, second = (CertificateLoaded(1.0, "a.pem", ("boot.example",), ends) for ends in (0.0, 86400.0))
     observer.observe_many([first, first, second, second, first])
     assert [text[-10:] for _, text in found] == ["1970-01-01", "1970-01-02", "1970-01-01"]
+
+
+def test_a_store_that_fails_is_logged_once_each_time_that_it_begins_to_fail(written: Written) -> None:
+    observer, found = written
+    full, gone = (LeasesNotKept(1.0, 1, reason) for reason in ("the disk is full", "no file"))
+    observer.observe_many([full, full, gone, gone, LeasesKeptAgain(2.0), gone])
+    unable = "dhcp leases can't be stored, so clients get no address until they can: "
+    assert [text for _, text in found] == [
+        *(unable + reason for reason in ("the disk is full", "no file")),
+        "dhcp leases are stored again",
+        f"{unable}no file",
+    ]
 
 
 def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written: Written) -> None:

@@ -33,6 +33,7 @@ from bootfw.events import (
     HandshakeFailed,
     InterfaceProblem,
     InternalError,
+    LeasesKeptAgain,
     LeasesNotKept,
     ListenerBound,
     ListenerClosed,
@@ -178,6 +179,8 @@ class LogObserver:
                 known.popitem(last=False)
             if repeated:
                 return
+        if line.settles is not None:
+            self._known.pop(line.settles, None)
         for part in line.split(event) if line.split is not None else (event,):
             yield self._log_event(line.level_of(part), line.of(part), record(part))
 
@@ -204,6 +207,8 @@ class _Line:
     """(what it is about, its state) of the event: logged when that state is another than the latest. None: always."""
     split: Callable[[Any], Iterable[Any]] | None
     """The events to log in its place."""
+    settles: type[Event] | None
+    """A kind of event whose facts are over with this event: the next one of that kind is logged."""
     _names: Sequence[str] = field(init=False)
 
     @_names.default
@@ -227,9 +232,10 @@ def _line(
     text: str,
     fact: Callable[[Any], tuple[Hashable, Hashable]] | None = None,
     split: Callable[[Any], Iterable[Any]] | None = None,
+    settles: type[Event] | None = None,
     **computed: Callable[[Any], object],
 ) -> _Line:
-    return _Line(level, text, computed, fact, split)
+    return _Line(level, text, computed, fact, split, settles)
 
 
 def client(request: BootRequest) -> str:
@@ -423,7 +429,12 @@ _LINES: dict[type[Event], _Line] = {
         "dhcp another DHCP server, {server}, is on {interface}: {mac} accepts its offer",
         interface=lambda event: event.interface or "the same network",
     ),
-    LeasesNotKept: _line(_error, "dhcp {count} lease(s) can't be stored, so their clients get no answer: {reason}"),
+    LeasesNotKept: _line(
+        _error,
+        "dhcp leases can't be stored, so clients get no address until they can: {reason}",
+        fact=lambda event: ("store", event.reason),
+    ),
+    LeasesKeptAgain: _line(_info, "dhcp leases are stored again", settles=LeasesNotKept),
     BootAttemptEnded: _line(
         lambda event: _warn if event.attempt.verdict is Verdict.FAILED else _info,
         "boot {client}: {verdict} after {seconds:.0f} s{cause}",

@@ -14,7 +14,7 @@ from pathlib import Path
 from socket import AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from bootfw.api import BootAttempt, Lease, LeaseState, Reservation, StateError
 from bootfw.attempts.record import attempt_of, attempt_record
@@ -119,6 +119,8 @@ class StateFile:
 
     path: Path
     connection: sqlite3.Connection
+    _files: dict[Path, tuple[int, int]] = field(factory=dict, init=False)
+    """What was opened: the file and SQLite's write-ahead log beside it -> (device, inode)."""
 
     @classmethod
     def create(cls, path: Path) -> None:
@@ -173,7 +175,9 @@ class StateFile:
             db.close()
             raise
         db.text_factory = _text
-        return cls(path, db)
+        opened = cls(path, db)
+        opened._files = {each: present for each in (path, Path(f"{path}-wal")) if (present := _identity(each))}
+        return opened
 
     def leases(self) -> Iterator[Lease]:
         """All leases by address, those of IPv6 last. Nothing may be written while they are read."""
@@ -196,7 +200,9 @@ class StateFile:
 
     def write_leases(self, rows: Sequence[Row]) -> None:
         """Store leases; they are durable when it returns. Of several for one address the last counts."""
-        with as_state_errors(self.path):
+        if not rows:
+            return
+        with self._writing():
             for first in range(0, len(rows), MAX_ROWS):
                 batch = rows[first : first + MAX_ROWS]
                 ipv6 = [row for row in batch if type(row[0]) is bytes]
@@ -242,7 +248,7 @@ class StateFile:
             )
             for position, each in enumerate(reservations)
         ]
-        with as_state_errors(self.path), transaction(self.connection) as db:
+        with self._writing() as connection, transaction(connection) as db:
             db.execute("DELETE FROM reservation")
             db.executemany("INSERT INTO reservation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -262,14 +268,14 @@ class StateFile:
         """Store orders of one kind, and remove those that are None; durable when it returns."""
         removed = [(kind, mac) for mac, order in orders.items() if order is None]
         kept = [(kind, mac, json.dumps(order)) for mac, order in orders.items() if order is not None]
-        with as_state_errors(self.path), transaction(self.connection) as db:
+        with self._writing() as connection, transaction(connection) as db:
             db.executemany("DELETE FROM machine_order WHERE kind = ? AND mac = ?", removed)
             db.executemany("INSERT OR REPLACE INTO machine_order VALUES (?, ?, ?)", kept)
 
     def write_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> None:
         """Store boot attempts, and drop those beyond the bounds; see IAttemptStore."""
         rows = [(each.id, each.client, each.verdict.value, each.began, _packed(each)) for each in attempts]
-        with as_state_errors(self.path), transaction(self.connection) as db:
+        with self._writing() as connection, transaction(connection) as db:
             db.executemany("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)", rows)
             db.execute("DELETE FROM attempt WHERE began < ?", (since,))
             db.execute(
@@ -290,6 +296,20 @@ class StateFile:
                 return [_unpacked(content) for (content,) in self.connection.execute(statement, (*values, limit))]
             except (ValueError, KeyError, TypeError, zlib.error) as error:
                 raise damaged(self.path, "a boot attempt is invalid") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """For a write: raise StateError if it fails, or if nobody could find what it has written."""
+        with as_state_errors(self.path):
+            yield self.connection
+        for path, opened in self._files.items():
+            now = _identity(path)
+            if now != opened:
+                what = "another file has taken its place" if now else "it was moved or removed"
+                raise StateError(
+                    f"{path}: {what} while bootfw uses it: put it back; or restart bootfw, which then begins without "
+                    "the leases that were in it"
+                )
 
     def close(self) -> None:
         """Close the file; what was written stays."""
@@ -342,6 +362,15 @@ def check(path: Path, db: sqlite3.Connection, schema: str) -> None:
     (found,) = db.execute(f"PRAGMA {schema}.quick_check(1)").fetchone()
     if found != "ok":
         raise damaged(path, " ".join(found.split()))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """The file that *path* names; None: there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _packed(attempt: BootAttempt) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from socket import inet_aton
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import firmware
 import pytest
@@ -24,6 +24,7 @@ from bootfw.events import (
     DatagramsMalformed,
     Event,
     FileWithheld,
+    LeasesKeptAgain,
     LeasesNotKept,
     OfferMade,
     OtherServerSeen,
@@ -494,6 +495,29 @@ def test_a_failing_store_costs_the_ack_and_is_reported(lab: Lab) -> None:
     lab.store.answer = lambda: succeed(None)
     [ack] = lab.broadcast(selecting(firmware.DHCLIENT, offer))
     assert ack.yiaddr == FIRST
+
+
+def test_a_store_that_takes_leases_again_is_reported_once(lab: Lab) -> None:
+    lab.store.answer = lambda: fail(StateError("the disk is full"))
+    [offer] = lab.broadcast(firmware.DHCLIENT.message())
+    for _ in range(2):
+        assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
+    assert lab.said(LeasesKeptAgain) == []
+
+    lab.store.answer = lambda: succeed(None)
+    for _ in range(2):
+        assert len(lab.broadcast(selecting(firmware.DHCLIENT, offer))) == 1
+    assert (len(lab.said(LeasesNotKept)), len(lab.said(LeasesKeptAgain))) == (2, 1)
+
+
+def test_a_store_that_raises_has_failed(lab: Lab) -> None:
+    def broken() -> NoReturn:
+        raise StateError("no file")
+
+    lab.store.answer = broken
+    [offer] = lab.broadcast(firmware.DHCLIENT.message())
+    assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
+    assert [event.reason for event in lab.said(LeasesNotKept)] == ["no file"]
 
 
 def test_a_store_that_breaks_is_logged_with_its_traceback(lab: Lab) -> None:

@@ -1,19 +1,33 @@
 """Leases in the store are by the wall clock, those in memory by one that is never set."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from attrs import define, evolve
 from leasing import BEGIN, Machine, server
 from narrowing import present
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from bootfw.dhcp.server import AddressServer
+from bootfw.errors import StateError
 from bootfw.interfaces import ILeaseStore
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.net.dhcp.walltime import WallTimeLeases
 from bootfw.stores.memory import MemoryStore
 
 HOUR, YEAR = 3600.0, 365 * 86400.0
+
+
+class FullStore(MemoryStore):
+    """A store that may refuse leases."""
+
+    refuses = False
+
+    def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
+        return fail(StateError("the disk is full")) if self.refuses else super().commit(leases)
 
 
 @define(slots=False)
@@ -24,7 +38,7 @@ class Place:
     shift: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        self.kept = MemoryStore()
+        self.kept = FullStore()
         self.server = AddressServer([], [])
         self.store = WallTimeLeases(self.kept, lambda: self.now, lambda: self.shift, lambda: self.server.leases())
 
@@ -87,6 +101,23 @@ def test_a_step_is_noticed_without_a_new_lease_too(place: Place) -> None:
     place.shift = -HOUR
     place.store.close()
     assert place.stored(held).expires == BEGIN
+
+
+def test_where_the_store_refuses_all_leases_that_is_said_once_and_tried_again(place: Place) -> None:
+    held = place.boots(1)
+    place.shift = HOUR
+    place.kept.refuses = True
+    with capturedLogs() as logs:
+        for _ in range(3):
+            place.store.check()
+    assert [event.get("reason") for event in logs] == [None, "the disk is full"]
+
+    place.kept.refuses = False
+    place.store.check()
+    assert place.stored(held).expires == BEGIN + 2 * HOUR
+    place.kept.commit([])
+    place.store.check()
+    assert place.stored(held).expires == BEGIN + 2 * HOUR
 
 
 def test_a_clock_that_is_set_right_again_is_followed(place: Place) -> None:

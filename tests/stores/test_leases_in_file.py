@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -223,4 +224,44 @@ def test_the_disk_is_full(path: Path) -> None:
     file.close()
     file = StateFile.open(path)
     assert {lease.address: lease for lease in file.leases()}[changed.address] == changed
+    file.close()
+
+
+LEASE = row_of(evolve(LEASES[0], hostname="changed"))
+
+
+@pytest.mark.parametrize("lost", ["bootfw.sqlite", "bootfw.sqlite-wal", "."])
+def test_a_write_to_a_file_that_is_gone_fails_until_it_is_back(path: Path, lost: str, tmp_path: Path) -> None:
+    """The system writes to a file without a name as to any other, and drops it when it is closed."""
+    file = StateFile.open(path)
+    there = path.parent / lost
+    there.rename(tmp_path / "aside")
+    for write in (
+        partial(file.write_leases, [LEASE]),
+        partial(file.replace_reservations, []),
+        partial(file.write_orders, "loop", {"02:00:00:00:00:01": {}}),
+    ):
+        with pytest.raises(StateError, match=r"bootfw\.sqlite(-wal)?: it was moved or removed while bootfw uses it"):
+            write()
+    (tmp_path / "aside").rename(there)
+    file.write_leases([LEASE])
+    file.close()
+    file = StateFile.open(path)
+    assert next(lease for lease in file.leases() if lease.address == LEASES[0].address).hostname == "changed"
+    file.close()
+
+
+def test_a_write_fails_where_another_file_is_in_the_place(path: Path) -> None:
+    file = StateFile.open(path)
+    path.rename(path.with_name("aside"))
+    StateFile.create(path)
+    with pytest.raises(StateError, match=r"bootfw\.sqlite: another file has taken its place while bootfw uses it"):
+        file.write_leases([LEASE])
+    file.close()
+
+
+def test_of_nothing_to_write_nothing_is_said(path: Path) -> None:
+    file = StateFile.open(path)
+    path.rename(path.with_name("aside"))
+    file.write_leases([])
     file.close()

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bootfw.errors import StateError
-from bootfw.events import AddressesGranted, Event, LeasesNotKept
+from bootfw.events import AddressesGranted, Event, LeasesKeptAgain, LeasesNotKept
 from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Lease
 
@@ -54,6 +54,8 @@ class Journal:
         self._unreported: list[Lease] = []
         """Granted since the last event."""
         self._next_event: Any = None
+        self._failing = False
+        """The latest commit has failed."""
 
     def put(self, leases: Sequence[Lease], new: bool = False) -> Batch:
         """Commit *leases* with the next flush().
@@ -73,7 +75,7 @@ class Journal:
             return
         self._batch = Batch()
         self._under_way.add(batch)
-        committed: Deferred[Any] = self._store.commit(batch.leases)
+        committed = maybeDeferred(self._store.commit, batch.leases)
         committed.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
 
@@ -90,6 +92,9 @@ class Journal:
     def _durable(self, _: object, batch: Batch) -> None:
         self._under_way.discard(batch)
         batch.durable = True
+        if self._failing:
+            self._failing = False
+            self._publish(LeasesKeptAgain(self._clock.seconds()))
         for call, arguments in batch.waiting:
             call(*arguments)
         batch.waiting.clear()
@@ -115,7 +120,8 @@ class Journal:
         self._under_way.discard(batch)
         batch.durable = False
         batch.waiting.clear()
-        if failure.check(StateError) is None:
+        if failure.check(StateError) is None and not self._failing:
             self._log.failure("The lease store failed.", failure)
+        self._failing = True
         macs = tuple(lease.mac for lease in batch.leases if lease.mac)
         self._publish(LeasesNotKept(self._clock.seconds(), len(batch.leases), str(failure.value), macs))

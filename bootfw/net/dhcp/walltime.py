@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.interfaces import ILeaseStore, IReservationStore
@@ -45,6 +47,8 @@ class WallTimeLeases:
         self._every = every
         self._used = 0.0
         """The shift that the times in the store were converted with."""
+        self._outdated = False
+        """The clock was set, and the store has not taken all leases since then."""
 
     def load(self) -> Iterable[Lease]:
         """See ILeaseStore. A lease granted in the future was stored before the clock was set back: its time starts
@@ -59,20 +63,41 @@ class WallTimeLeases:
     def commit(self, leases: Sequence[Lease]) -> Any:
         """See ILeaseStore."""
         shift = self._shift()
-        if abs(shift - self._used) >= _STEP:
+        every = abs(shift - self._used) >= _STEP
+        if every:
             self._log.warn(
                 "the clock was set {direction} by {seconds:.0f} s; leases go on",
                 direction="forward" if shift > self._used else "back",
                 seconds=abs(shift - self._used),
             )
             self._used = shift
+        if every or (self._outdated and not leases):
             leases = list({lease.address: lease for lease in (*self._every(), *leases)}.values())
+            return self._store_every(leases)
         return self._store.commit([self.by_wall(lease) for lease in leases] if self._used else leases)
 
+    def _store_every(self, leases: Sequence[Lease]) -> "Deferred[Any]":
+        def stored(result: Any) -> Any:
+            self._outdated = False
+            return result
+
+        def failed(failure: Failure) -> Failure:
+            if not self._outdated:
+                self._log.warn(
+                    "leases can't be stored with the times of the clock as it is now: {reason}; retried every "
+                    "{seconds:.0f} s",
+                    reason=failure.getErrorMessage(),
+                    seconds=CHECKED_EVERY,
+                )
+            self._outdated = True
+            return failure
+
+        return maybeDeferred(self._store.commit, list(map(self.by_wall, leases))).addCallbacks(stored, failed)
+
     def check(self) -> None:
-        """Store all leases again if the clock was set."""
-        if abs(self._shift() - self._used) >= _STEP:
-            self.commit(()).addErrback(lambda failure: self._log.failure("Leases can't be stored again.", failure))
+        """Store all leases again if the clock was set, or if that has failed before."""
+        if self._outdated or abs(self._shift() - self._used) >= _STEP:
+            self.commit(()).addErrback(lambda failure: None)  # _store_every() has logged it
 
     def by_wall(self, lease: Lease) -> Lease:
         """*lease* with times of the wall clock."""
