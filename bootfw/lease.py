@@ -36,7 +36,7 @@ class Lease:
     """Dotted quad, or IPv6 in its usual spelling."""
     client: bytes
     """Key of the client that has it, of :class:`bootfw.dhcp.identity.Client` or, by DHCPv6,
-    :class:`bootfw.dhcp.computedchoice.Holder`; empty when the client is not known."""
+    :class:`bootfw.dhcp.hashedallocator.Holder`; empty when the client is not known."""
     mac: str
     """Lower-case with colons; "" when the hardware has none."""
     state: LeaseState
@@ -204,7 +204,7 @@ class Reservation:
         return 6 if ":" in self.address else 4
 
 
-def known_by(reservation: Reservation) -> Iterator[tuple[str, str | bytes]]:
+def reservation_keys(reservation: Reservation) -> Iterator[tuple[str, str | bytes]]:
     """What *reservation* holds and is found by, as (key of the configuration, value): the address first."""
     known: list[tuple[str, str | bytes]] = [("address", reservation.address)]
     known += [("mac", mac) for mac in reservation.macs]

@@ -47,7 +47,7 @@ from bootfw.net.control import Operation
 from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
-from bootfw.net.dhcp.leasing import Leasing, wanted_networks
+from bootfw.net.dhcp.leasing import Leasing, required_networks
 from bootfw.net.dhcp.otherservers import OtherBootServers
 from bootfw.net.dhcp.port import DHCPPort
 from bootfw.net.dhcp.proxy import Proxy4, Proxy6
@@ -763,7 +763,7 @@ class BootService(MultiService):
         for added in self._sites:
             found += [self._on(added.service, address, "", added.protocol, added.optional) for address in added.listen]
         # Without an address in a network that DHCP serves, its clients get addresses and reach no server.
-        for service, address, missing in wanted_networks(settings.dhcp, settings.dhcp6):
+        for service, address, missing in required_networks(settings.dhcp, settings.dhcp6):
             found.append(_Wanted((service, address, ""), address[0] in settings.optional, False, missing, None))
         # Wait for interfaces that no socket is bound to: every socket has an address of its own.
         for name in set(settings.interfaces) - {row.key[2] for row in found}:
@@ -824,7 +824,7 @@ class BootService(MultiService):
     def _proxy4(self, *, boot_server: bool = False) -> Proxy4:
         made = Proxy4(self._dhcp_services(), IPv4(self._settings.dhcp), boot_server=boot_server)
         if not boot_server:
-            made.others = self._other_boot_servers()
+            made.other_servers = self._other_boot_servers()
         return made
 
     def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
@@ -836,7 +836,7 @@ class BootService(MultiService):
         made = Server4(
             self._dhcp_services(), family, leasing.server, leasing.journal, probe=leasing.probe, ping=leasing.ping
         )
-        made.others = self._other_boot_servers()
+        made.other_servers = self._other_boot_servers()
         return made
 
     def _other_boot_servers(self) -> OtherBootServers | None:

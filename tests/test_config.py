@@ -450,7 +450,7 @@ def test_subnets_hosts_and_classes_are_read(tmp_path: Path) -> None:
 
     assert (dhcp.mode, dhcp.authoritative) == ("server", True)
     (subnet,) = dhcp.subnets
-    assert subnet.free == ((172818532, 172818581), (172818583, 172818632), (172818672, 172818679))
+    assert subnet.assignable == ((172818532, 172818581), (172818583, 172818632), (172818672, 172818679))
     assert (subnet.lease_seconds, subnet.firmware_lease_seconds) == (7200, 600)
     assert subnet.reply_options[224] == b"\0\7"
     (host,) = subnet.hosts

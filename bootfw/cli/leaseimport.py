@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from attrs import field, frozen
 
 from bootfw.cli.failure import CommandError
-from bootfw.dhcp.computedchoice import SYSTEM, Holder
+from bootfw.dhcp.hashedallocator import SYSTEM, ClientIA
 from bootfw.dhcp.identity import identify
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.records import lease_of, reservation_of
@@ -61,7 +61,7 @@ def ipv6_lease(
         raise ValueError(f"{iaid} is not an IAID")
     kind, hardware = duid_hardware(duid)
     mac = hardware.hex(":") if kind == ETHERNET and len(hardware) == 6 else ""
-    holder = Holder(duid, iaid, mac, SYSTEM)
+    holder = ClientIA(duid, iaid, mac, SYSTEM)
     return Lease(address, holder.key, mac, state, granted, expires, duid, hostname=hostname, kind=SYSTEM)
 
 

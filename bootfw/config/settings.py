@@ -14,8 +14,8 @@ from attrs import field, frozen
 
 from bootfw.config.units import Seconds, Size
 from bootfw.dhcp.hostclass import HostClass, HostClass6
-from bootfw.dhcp.ranges import each
-from bootfw.dhcp.subnet import Subnet, check_together
+from bootfw.dhcp.ranges import convert_all
+from bootfw.dhcp.subnet import Subnet, check_subnets
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
@@ -52,7 +52,7 @@ def listen_addresses(values: Iterable[str | ListenAddress]) -> tuple[ListenAddre
             raise ValueError(f"{address[0]} port {address[1]} is there twice")
         found.append(address)
 
-    each(read, values)
+    convert_all(read, values)
     return tuple(found)
 
 
@@ -83,7 +83,7 @@ def interface_names(values: Iterable[str]) -> tuple[str, ...]:
             raise ValueError(f'"{name}" can\'t be the name of an interface')
         return name
 
-    return each(read, values)
+    return convert_all(read, values)
 
 
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
@@ -220,7 +220,7 @@ class DHCPSettings:
 
     def __attrs_post_init__(self) -> None:
         self.check_table({"mode": self.mode, "subnet": self.subnets})
-        check_together(self.subnets)
+        check_subnets(self.subnets)
 
     @staticmethod
     def check_table(table: Mapping[str, Any]) -> None:
@@ -266,7 +266,7 @@ class DHCP6Settings:
 
     def __attrs_post_init__(self) -> None:
         self.check_table({"mode": self.mode, "subnet": self.subnets})
-        check_together(self.subnets)
+        check_subnets(self.subnets)
 
     @staticmethod
     def check_table(table: Mapping[str, Any]) -> None:
@@ -315,7 +315,7 @@ def host_names(values: Iterable[str]) -> tuple[str, ...]:
             raise ValueError(f'must be a host name without a port, such as "boot.example.org", not "{name}"')
         return lower
 
-    return each(read, values)
+    return convert_all(read, values)
 
 
 def _check_token(instance: Any, attribute: Any, value: str) -> None:

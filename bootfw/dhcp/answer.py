@@ -1,4 +1,4 @@
-"""What an AddressServer decides about a message: its answer, or why there is no reply."""
+"""The result of an address server for one message: an answer to send, or the reason why there is no reply."""
 
 import enum
 from collections.abc import Mapping
@@ -14,33 +14,33 @@ from bootfw.wire.options6 import Options, Values
 
 @frozen
 class Arrival:
-    """How a DHCPv4 message reached us."""
+    """The address that a DHCPv4 message was sent to, and our addresses on its link."""
 
     server: str
     """Our address on that link, or the one that a relay sent it to: the server identifier of the reply."""
     unicast: bool = False
-    """It was sent to our address, and not by broadcast."""
+    """The message was sent to our address, not by broadcast."""
     addresses: tuple[str, ...] = ()
-    """All of ours on that link, when there are several and it was sent by broadcast."""
+    """All our addresses on that link, if there are several and the message was sent by broadcast; else empty."""
 
 
 @frozen
 class Arrival6:
-    """How a DHCPv6 message reached us."""
+    """Our addresses on the link of a DHCPv6 message, and the relays that forwarded it."""
 
     addresses: tuple[str, ...]
-    """Ours on that link."""
+    """Our addresses on that link."""
     relays: tuple[Relay, ...] = ()
     mac: str = ""
-    """Of hardware_of()."""
+    """The client's MAC address; see client_mac()."""
     unicast: bool = False
-    """It was sent to an address of ours, and not by multicast."""
-    wire: object = None
-    """Identifies the interface, or the relay and its port."""
+    """The message was sent to one of our addresses, not by multicast."""
+    link: object = None
+    """Key of the client's link for the rate limit: the interface, or the relay and its port."""
 
 
 class NoReplyReason(enum.Enum):
-    """Why there is no reply."""
+    """The reason why there is no reply, in words that an operator reads in the log."""
 
     NO_SUBNET = "no subnet is configured for its link"
     EXHAUSTED = "the pool has no address left"
@@ -57,19 +57,19 @@ class NoReplyReason(enum.Enum):
 
 @frozen
 class NoReply:
-    """There is no reply."""
+    """The server sends no reply."""
 
     reason: NoReplyReason
     detail: str = ""
-    """EXHAUSTED, LIMITED and UNKNOWN_CLIENT: the network; OTHER_SERVER: its address; DECLINED and RELEASED: the address
-    in question; others: more for the operator, or ""."""
+    """EXHAUSTED, LIMITED and UNKNOWN_CLIENT: the network; OTHER_SERVER: the address of that server; DECLINED and
+    RELEASED: the declined or released address; others: more for the operator, or ""."""
     commit: tuple[Lease, ...] = ()
-    """To be stored; no reply waits for it."""
+    """Leases to store; no reply waits for them."""
 
 
 @define(eq=False)
 class Answer:
-    """A DHCPv4 server's decision to reply. :func:`bootfw.dhcp.reply.server_reply` makes the message of it."""
+    """A DHCPv4 server's decision to reply. :func:`bootfw.dhcp.reply.server_reply` builds the message."""
 
     kind: dhcp4.MessageType | None
     """OFFER, ACK or NAK; None: a BOOTP reply."""
@@ -80,37 +80,39 @@ class Answer:
     address: str = ""
     """yiaddr; "" in a NAK and in the ACK of an INFORM."""
     options: Mapping[int, bytes] = field(factory=dict)
-    """Code to bytes: mask, lease time and whatever is configured, in order of importance. Not the type, the server
-    identifier, and what is only echoed."""
+    """Code to bytes: mask, lease time and the configured options, the most important first. The message type, the
+    server identifier and echoed options are not in it."""
     commit: tuple[Lease, ...] = ()
-    """Must be durable before the reply leaves; of an ACK and a BOOTP reply the first is the client's lease."""
+    """Leases that must be durable before the reply is sent. For an ACK and a BOOTP reply the first one is the
+    client's."""
     new: bool = False
     """The client did not have this address before; false for a renewal."""
     probe: bool = False
     """Another machine may use the address: probe it before this OFFER leaves, then call
-    :meth:`~bootfw.dhcp.server.AddressServer.probed`. A reply by the client itself does not count."""
+    :meth:`~bootfw.dhcp.server.AddressServer.probe_finished`. A reply to the probe by the client itself does not
+        count."""
     reservation: Reservation | None = None
     message: str = ""
-    """Of a NAK: for the client and the operator."""
+    """The text of a NAK (option 56), for the client and the operator."""
 
 
 @define(eq=False)
 class Answer6:
-    """A DHCPv6 server's decision to reply. :func:`bootfw.dhcp.reply6.server_reply6` makes the message of it."""
+    """A DHCPv6 server's decision to reply. :func:`bootfw.dhcp.reply6.server_reply6` builds the message."""
 
     kind: dhcp6.MessageType
     options: Options
-    """In order, without the identifiers of client and server."""
+    """Options of the reply in their order, without the identifiers of client and server."""
     configured: Values = field(factory=dict)
     """The configured options that the client requests; those that there is no room for are left out."""
     commit: tuple[Lease, ...] = ()
-    """Must be durable before the reply leaves."""
+    """Leases that must be durable before the reply is sent."""
     address: str = ""
-    """The first that the client is given or offered; "": none."""
+    """The first address that the client is given or offered; "": none."""
     granted: tuple[Lease, ...] = ()
-    """Those of *commit* that the client did not have before."""
+    """Leases of *commit* that the client did not have before."""
     subnet: Subnet6 | None = None
-    """The client's; None: it does not matter, or is not known."""
+    """The client's subnet; None: it is not known or not needed."""
     reason: NoReplyReason | None = None
-    """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED, to be reported; *detail* is the network or the address."""
+    """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED, to report; *detail* is the network or the address."""
     detail: str = ""

@@ -1,4 +1,4 @@
-"""The options of an answer for each identity association of a message (RFC 8415 section 21.4)."""
+"""Read and build IA_NA options, the identity associations of DHCPv6 (RFC 8415 section 21.4)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,12 +8,12 @@ from bootfw.wire import options6 as codec
 from bootfw.wire.dhcp6 import Message
 from bootfw.wire.options6 import IAAddress, IdentityAssociation, Option, Status
 
-MOST_ASSOCIATIONS = 16
-"""Identity associations of one message that are answered; later ones are ignored."""
+MAX_ASSOCIATIONS = 16
+"""Number of identity associations of a message that are answered; later ones are ignored."""
 
 
-def wanted(association: IdentityAssociation) -> list[str]:
-    """The addresses that the client names in an association."""
+def requested_addresses(association: IdentityAssociation) -> list[str]:
+    """Return the addresses in an association of a client's message; malformed ones are skipped."""
     found = []
     for code, raw in association.options:
         if code == Option.IA_ADDRESS:
@@ -24,28 +24,31 @@ def wanted(association: IdentityAssociation) -> list[str]:
     return found
 
 
-def given(association: IdentityAssociation, subnet: Subnet6, address: str, gone: Sequence[str]) -> tuple[int, bytes]:
-    """The association has *address*.
+def assign(
+    association: IdentityAssociation, subnet: Subnet6, address: str, withdrawn: Sequence[str]
+) -> tuple[int, bytes]:
+    """Build the option that assigns *address* to an association.
 
-    :param gone: addresses that the client named and has to stop using. They come last: iPXE reads the first one only.
+    :param gone: addresses that the client has to stop using (lifetime 0). They come last: iPXE reads the first one
+        only.
     """
     valid = subnet.lease_seconds
     preferred = valid * 3 // 4
-    addresses = [IAAddress(address, preferred, valid), *map(IAAddress, gone)]
+    addresses = [IAAddress(address, preferred, valid), *map(IAAddress, withdrawn)]
     return _association(association.iaid, *subnet.times, map(_ia_address, addresses))
 
 
-def ended(association: IdentityAssociation, gone: Sequence[str]) -> tuple[int, bytes]:
-    """The client has to stop using all addresses of the association."""
-    return _association(association.iaid, 0, 0, map(_ia_address, map(IAAddress, gone)))
+def withdraw(association: IdentityAssociation, withdrawn: Sequence[str]) -> tuple[int, bytes]:
+    """Build the option that withdraws the addresses of an association: each has lifetime 0."""
+    return _association(association.iaid, 0, 0, map(_ia_address, map(IAAddress, withdrawn)))
 
 
-def refused(association: IdentityAssociation, code: Status, why: str) -> tuple[int, bytes]:
-    """The association gets no address.
+def refuse(association: IdentityAssociation, code: Status, why: str) -> tuple[int, bytes]:
+    """Build the option that refuses an address for an association.
 
-    :param why: for people who read a capture.
+    :param why: the text of the status code, for people who read a packet capture.
     """
-    return _association(association.iaid, 0, 0, [status(code, why)])
+    return _association(association.iaid, 0, 0, [status_option(code, why)])
 
 
 def _association(iaid: int, t1: int, t2: int, options: Iterable[tuple[int, bytes]]) -> tuple[int, bytes]:
@@ -56,17 +59,17 @@ def _ia_address(address: IAAddress) -> tuple[int, bytes]:
     return int(Option.IA_ADDRESS), codec.ia_address_bytes(address)
 
 
-def status(code: Status, why: str) -> tuple[int, bytes]:
-    """The status of a message, or of the association that it is inside."""
+def status_option(code: Status, why: str) -> tuple[int, bytes]:
+    """Build a status code option (RFC 8415 section 21.13). It is about the message, or the association around it."""
     return int(Option.STATUS_CODE), codec.status_bytes(code, why)
 
 
-def no_prefixes(message: Message) -> Iterator[tuple[int, bytes]]:
-    """NoPrefixAvail for each prefix delegation that the client requests."""
-    for raw in message.every(Option.IA_PD)[:MOST_ASSOCIATIONS]:
+def refuse_prefixes(message: Message) -> Iterator[tuple[int, bytes]]:
+    """Build an IA_PD option with NoPrefixAvail for each prefix delegation that the client requests."""
+    for raw in message.every(Option.IA_PD)[:MAX_ASSOCIATIONS]:
         try:
             iaid = codec.identity_association(raw).iaid
         except WireError:
             continue
-        body = IdentityAssociation(iaid, 0, 0, (status(Status.NO_PREFIXES, "no prefixes here"),))
+        body = IdentityAssociation(iaid, 0, 0, (status_option(Status.NO_PREFIXES, "no prefixes here"),))
         yield int(Option.IA_PD), codec.identity_association_bytes(body)

@@ -1,4 +1,4 @@
-"""A resolver's choice as the client can use it, or why the client can't use it."""
+"""Adapt the boot file or menu that a resolver returned to what the client can load."""
 
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_pton
@@ -13,11 +13,11 @@ from bootfw.wire.iana import architecture_codes
 from bootfw.wire.options import IPXESuboption, Option, ipxe, text_bytes
 
 NAME_MAX = 254
-"""Bytes of a name, beside its NUL. EDK2 and iPXE don't join split options, so one of them has to hold it."""
+"""Longest name in bytes, without its NUL. EDK2 and iPXE don't join split options (RFC 3396), so one option holds it."""
 
 
 _PLAIN = "/:@!$&'()*+,;=~"
-"""What may stand in the path of a URL as it is (RFC 3986 section 3.3), beside letters, digits and -._"""
+"""Characters that are not percent-encoded in the path of a URL (RFC 3986 section 3.3), beside letters, digits, -._"""
 
 _BACKSLASH = "\\"
 
@@ -32,7 +32,7 @@ exit 0
 
 @frozen
 class Unsuitable:
-    """There is no answer."""
+    """The client can't use the boot file or menu."""
 
     reason: str
     """For the operator, one sentence."""
@@ -41,7 +41,7 @@ class Unsuitable:
 def adapt_menu(
     menu: BootMenu, request: BootRequest, persona: Persona, is_ipxe_program: Callable[[str], bool]
 ) -> BootMenu | BootFile | Unsuitable:
-    """*menu* with the items that the client can use; the file of the item that it requests; or why it can use none.
+    """Return *menu* with the items that the client can use, or the file of the item that it requests on port 4011.
 
     :param is_ipxe_program: whether a file of that name is iPXE itself.
     """
@@ -64,8 +64,7 @@ def adapt_menu(
 
 
 def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str], bool]) -> BootFile | Unsuitable:
-    """*file* with its placeholders filled in and its name in the form that the client loads, or why the client can't
-    use it.
+    """Return *file* with its placeholders filled in and its name in the form that the client loads, or Unsuitable.
 
     :param is_ipxe_program: whether a file of that name is iPXE itself.
     """
@@ -118,7 +117,8 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
 
 
 def http_architecture(request: BootRequest) -> str:
-    """The name of the client's architecture with "-http", which firmware that boots by HTTP doesn't always say."""
+    """Return the name of the client's architecture with "-http": some firmware sends the code without HTTP when it
+    boots by HTTP."""
     name = request.architecture.removesuffix("-http") + "-http"
     return name if architecture_codes(name) else request.architecture
 
@@ -128,7 +128,7 @@ _FEATURES = range(0x10, 0x50)  # iPXE, src/include/ipxe/features.h
 
 
 def ipxe_can_load(scheme: str, request: BootRequest) -> bool:
-    """Whether this iPXE has a protocol built in, by its option 175; true when that option lists no features.
+    """Return whether this iPXE has a protocol built in, by its option 175; true if that option lists no features.
 
     :param scheme: "http", "https" or "tftp", in lower case.
     """

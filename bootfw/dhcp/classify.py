@@ -1,6 +1,6 @@
-"""Classification: from a DHCP message to a BootRequest, or to the reason why bootfw does not answer it.
+"""Classification: read a DHCP message as a BootRequest, or return the reason why it is ignored.
 
-DHCPv4 and DHCPv6 share the traits of a client, the match with a persona, and what follows from that.
+DHCPv4 and DHCPv6 share the traits of a client and the match with a persona.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ from bootfw.wire.options import Option, RelaySuboption, architectures, relay_age
 from bootfw.wire.options6 import Option as Option6
 
 Match = Callable[..., Persona | None]
-"""Personas.match. None: no boot client."""
+"""The type of Personas.match; it returns None for a client that does not boot."""
 
 # PXE specification 2.1, section 2.2.3: clients send a boot server a REQUEST; some boot programs send INFORM.
 _BOOT_SERVER_TYPES = frozenset((dhcp4.MessageType.REQUEST, dhcp4.MessageType.INFORM))
@@ -30,7 +30,7 @@ _PROXY_TYPES6 = frozenset((dhcp6.MessageType.SOLICIT, dhcp6.MessageType.INFORMAT
 _SERVER_TYPES6 = _PROXY_TYPES6 | {dhcp6.MessageType.REQUEST}
 
 _LINK_LOCAL_OR_MULTICAST = ("fe8", "fe9", "fea", "feb", "ff")
-"""How such addresses begin."""
+"""Prefixes of IPv6 addresses that are link-local or multicast."""
 
 IPXE_HAS_NO_PROXY = (
     "iPXE takes its boot file from the DHCPv6 server that gives it its address, and from no proxy; let that server "
@@ -38,12 +38,12 @@ IPXE_HAS_NO_PROXY = (
 )
 
 _CACHED = 256
-"""Different clients, by what they say of their kind. There are some dozens, unless a client invents some."""
+"""Entries of the cache of traits. A site has some dozens of kinds of clients; the limit is for hostile ones."""
 
 
 @frozen
-class NotOurs:
-    """A message that bootfw does not answer."""
+class Ignored:
+    """A message that gets no boot file."""
 
     reason: str
     """For the operator; "" when there is nothing to report, such as a conversation with another DHCP server."""
@@ -51,14 +51,14 @@ class NotOurs:
 
 @frozen
 class Traits:
-    """What a client says of its kind."""
+    """The options of a client that say what kind of machine and program it is."""
 
     vendor_class: str
     architecture_codes: tuple[int, ...]
     user_classes: tuple[str, ...]
     ipxe: bool
     architecture: str
-    """Its name; "unknown" when the client does not say."""
+    """IANA's name of the first architecture code; "unknown" if the client sends none."""
 
 
 def classify(
@@ -66,23 +66,23 @@ def classify(
     match: Match,
     *,
     boot_server: bool = False,
-    addresses: bool = False,
+    assigns_addresses: bool = False,
     server: str = "",
     own_urls: tuple[str, str] = ("", ""),
     interface: str = "",
     mac: str | None = None,
-) -> BootRequest | NotOurs:
-    """What *message* requests of a proxy, or of a server.
+) -> BootRequest | Ignored:
+    """Return the boot request in a DHCPv4 message, or why it is ignored.
 
     A malformed option counts as absent: it never costs a client its boot.
 
-    :param boot_server: it arrived on the boot server's port, 4011.
-    :param addresses: we are a server, and no proxy: then REQUEST, INFORM and BOOTP count too, and so do clients that
-        don't work with a proxy.
-    :param server: our address on the link that it arrived on.
-    :param own_urls: of our HTTP and HTTPS servers as this client reaches them; see BootRequest.
-    :param mac: the client's; None: it is not known yet.
-    :raise WireError: it is no request at all, or its relay address can't be that of a relay.
+    :param boot_server: the message arrived on the boot server's port, 4011.
+    :param addresses: this is a DHCP server, not a proxy: REQUEST, INFORM and BOOTP are answered too, and so do clients
+        that don't work with a proxy.
+    :param server: our address on the link of the client.
+    :param own_urls: URLs of our HTTP and HTTPS servers as this client reaches them; see BootRequest.
+    :param mac: MAC address of the client; None: it is read from the message.
+    :raise WireError: the message is not a request, or giaddr can't be the address of a relay.
     """
     if message.op != BOOTREQUEST:
         raise WireError("a reply, and not a request")
@@ -90,14 +90,14 @@ def classify(
     if boot_server:
         if kind not in _BOOT_SERVER_TYPES:
             name = kind.name if kind else "BOOTP"
-            return NotOurs(f"{name} on the boot server's port, where REQUEST and INFORM are answered")
-    elif addresses:
+            return Ignored(f"{name} on the boot server's port, where REQUEST and INFORM are answered")
+    elif assigns_addresses:
         if kind not in _SERVER_TYPES:
-            return NotOurs("")
+            return Ignored("")
     elif kind is None:
-        return NotOurs("BOOTP, which knows no proxy")
+        return Ignored("BOOTP, which knows no proxy")
     elif kind is not dhcp4.MessageType.DISCOVER:
-        return NotOurs("")
+        return Ignored("")
     options, giaddr = message.options, message.giaddr
     if mac is None:
         mac = message.mac
@@ -124,8 +124,8 @@ def classify(
         requested=options.get(Option.PARAMETER_REQUEST_LIST, b""),
         bootp=kind is None,
     )
-    if persona is None or (persona.offer is OfferStyle.NONE and not addresses):
-        return _not_booted(persona, traits.vendor_class, "that a proxy can boot", Option.VENDOR_CLASS_IDENTIFIER)
+    if persona is None or (persona.offer is OfferStyle.NONE and not assigns_addresses):
+        return _no_boot_file(persona, traits.vendor_class, "that a proxy can boot", Option.VENDOR_CLASS_IDENTIFIER)
     return BootRequest(
         mac=mac,
         stage="boot-server" if boot_server else "request" if kind in _BOOT_SERVER_TYPES else "discover",
@@ -160,22 +160,22 @@ def classify6(
     mac: str = "",
     source: str = dhcp6.UNSPECIFIED,
     boot_server: bool = False,
-    addresses: bool = False,
+    assigns_addresses: bool = False,
     server: str = "",
     own_urls: tuple[str, str] = ("", ""),
     interface: str = "",
-) -> BootRequest | NotOurs:
-    """What *message* requests; see classify().
+) -> BootRequest | Ignored:
+    """Return the boot request in a DHCPv6 message, or why it is ignored; see classify().
 
-    :param mac: of hardware_of().
+    :param mac: MAC address of the client, see client_mac().
     :param source: the client's link-local address.
     """
     kind = message.kind
     if boot_server:
         if kind is not dhcp6.MessageType.REQUEST:
-            return NotOurs(f"{kind.name} on the boot server's port, where REQUEST is answered")
-    elif kind not in (_SERVER_TYPES6 if addresses else _PROXY_TYPES6):
-        return NotOurs("")
+            return Ignored(f"{kind.name} on the boot server's port, where REQUEST is answered")
+    elif kind not in (_SERVER_TYPES6 if assigns_addresses else _PROXY_TYPES6):
+        return Ignored("")
     codes = _uint16s(message.first(Option6.CLIENT_ARCHITECTURE) or b"")
     traits = _traits(vendor_class6(message), codes, user_classes6(message))
     duid = message.first(Option6.CLIENT_ID) or b""
@@ -189,10 +189,10 @@ def classify6(
         requested=_uint16s(message.first(Option6.OPTION_REQUEST) or b""),
         dhcp_version=6,
     )
-    if persona is None or (persona.offer is OfferStyle.NONE and not addresses):
-        return _not_booted(persona, traits.vendor_class, "that boots by DHCPv6", Option6.VENDOR_CLASS)
-    if not addresses and traits.ipxe and kind is dhcp6.MessageType.SOLICIT:
-        return NotOurs(IPXE_HAS_NO_PROXY)
+    if persona is None or (persona.offer is OfferStyle.NONE and not assigns_addresses):
+        return _no_boot_file(persona, traits.vendor_class, "that boots by DHCPv6", Option6.VENDOR_CLASS)
+    if not assigns_addresses and traits.ipxe and kind is dhcp6.MessageType.SOLICIT:
+        return Ignored(IPXE_HAS_NO_PROXY)
     return BootRequest(
         mac=mac,
         stage="boot-server" if boot_server else "discover" if kind is dhcp6.MessageType.SOLICIT else "request",
@@ -205,7 +205,7 @@ def classify6(
         ipxe=traits.ipxe,
         http=traits.vendor_class.startswith("HTTPClient"),
         client_address=relays[-1].peer if relays else source,
-        relay_address=link_of(relays),
+        relay_address=link_address(relays),
         circuit_id=_innermost(relays, Option6.INTERFACE_ID),
         remote_id=_innermost(relays, Option6.REMOTE_ID),
         server=server,
@@ -220,12 +220,12 @@ def classify6(
     )
 
 
-# What both have in common
+# Shared by DHCPv4 and DHCPv6
 
 
 @lru_cache(_CACHED)
 def _traits4(vendor_class: bytes, raw_architectures: bytes, user_class: bytes, ipxe: bool) -> Traits:
-    """Cached: all clients of a kind send the same."""
+    """Cached: all machines of one model send the same options."""
     try:
         codes = architectures(raw_architectures)
     except WireError:
@@ -239,7 +239,7 @@ def _traits(vendor_class: bytes, codes: tuple[int, ...], user_classes: Collectio
 
 
 def _architecture(codes: Sequence[int], vendor_class: str) -> str:
-    """The name of the first of *codes*, else of the one in *vendor_class*; "unknown"."""
+    """Return the name of the first of *codes*, else of the code in *vendor_class*, else "unknown"."""
     if codes:
         return architecture_name(codes[0])
     # "PXEClient:Arch:00007:UNDI:003010" has it too (PXE specification 2.1, section 2.2.2).
@@ -249,20 +249,20 @@ def _architecture(codes: Sequence[int], vendor_class: str) -> str:
     return "unknown"
 
 
-def _not_booted(persona: Persona | None, vendor_class: str, clients: str, option: int) -> NotOurs:
-    """Why a client gets no boot file.
+def _no_boot_file(persona: Persona | None, vendor_class: str, clients: str, option: int) -> Ignored:
+    """Return why a client gets no boot file.
 
-    :param persona: None, or one with no offer.
-    :param clients: those that are.
-    :param option: of the vendor class.
+    :param persona: None, or a persona without an offer.
+    :param clients: which clients get one, for the message.
+    :param option: code of the vendor class option.
     """
     if persona is not None and not persona.may_be_system:
-        return NotOurs(persona.reason)
+        return Ignored(persona.reason)
     description = (
         f"its vendor class is {vendor_class[:60]!r}" if vendor_class else f"it has no vendor class (option {option})"
     )
     advice = f"; {persona.reason}" if persona else ""
-    return NotOurs(f"not a client {clients}: {description}{advice}")
+    return Ignored(f"not a client {clients}: {description}{advice}")
 
 
 # DHCPv4
@@ -276,10 +276,10 @@ def _boot_item(raw: bytes) -> int | None:
 # DHCPv6
 
 
-def link_of(relays: Sequence[Relay]) -> str:
-    """An address on the client's link, of the innermost relay that has one; "::" when none has.
+def link_address(relays: Sequence[Relay]) -> str:
+    """Return the link address of the innermost relay that has one; "::" if none has.
 
-    Switches that relay give none (RFC 6221), and a link-local one does not tell which link that is.
+    Switches that relay send none (RFC 6221), and a link-local address does not say which link it is on.
     """
     for relay in reversed(relays):
         link = relay.link
@@ -289,7 +289,7 @@ def link_of(relays: Sequence[Relay]) -> str:
 
 
 def _innermost(relays: Sequence[Relay], code: int) -> bytes | None:
-    """The option of the relay that is nearest to the client and has it."""
+    """Return an option of the relay nearest to the client that sends it."""
     for relay in reversed(relays):
         value = relay.first(code)
         if value is not None:
@@ -305,7 +305,7 @@ def _uint16s(raw: bytes) -> tuple[int, ...]:
 
 
 def _duid_uuid(duid: bytes, ipxe: bool) -> str | None:
-    """The machine's UUID as dmidecode shows it. EDK2 sends it as in the SMBIOS table, iPXE in network order."""
+    """Return the machine's UUID as dmidecode shows it. EDK2 sends it as in the SMBIOS table, iPXE in network order."""
     machine = options6.duid_machine(duid)
     if not machine:
         return None

@@ -1,4 +1,4 @@
-"""One message of a DHCPv4 client and the answer to it: RFC 2131 section 4.3, case by case."""
+"""Decide the answer to one DHCPv4 message: RFC 2131 section 4.3, case by case."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.identity import Client, is_firmware
 from bootfw.dhcp.leasebook import QUARANTINE_SECONDS, LeaseBook
-from bootfw.dhcp.offers import Offers
+from bootfw.dhcp.offerallocator import OfferAllocator
 from bootfw.dhcp.pool import Binding
 from bootfw.dhcp.ranges import number_of, text_of
 from bootfw.dhcp.subnet import Subnet
@@ -27,184 +27,185 @@ _ACTIVE = LeaseState.ACTIVE
 Result = Answer | NoReply
 
 Admit = Callable[[Message, Arrival, float, Callable[[], int]], bool]
-"""Whether an unknown client is given an address: called with the time in seconds, and with what counts the addresses of
-the network that are free, about."""
+"""Return whether an unknown client may get an address. The arguments are the message, its arrival, the time in seconds,
+and a function that returns about how many addresses are free."""
 
 
 @define(eq=False)
-class Rules:
-    """What is the same for every message."""
+class ServerPolicy:
+    """The settings that all exchanges of a server share."""
 
     authoritative: bool
     classes: Sequence[HostClass]
     admit: Admit
-    own: Collection[str]
-    """Our addresses, as far as they have been seen."""
+    own_addresses: Collection[str]
+    """Our addresses, as far as messages have shown them."""
 
 
 @define(eq=False)
 class Exchange:
-    """A message, its sender, and where that is."""
+    """One message with its client, and the subnet and lease book of the client's link."""
 
-    rules: Rules
+    policy: ServerPolicy
     message: Message
     arrival: Arrival
     now: float
     client: Client
-    book: LeaseBook[Subnet, Offers]
+    book: LeaseBook[Subnet, OfferAllocator]
     subnet: Subnet
-    override: str
-    """The server identifier (option 54) that the relay wants; "" when it is our address."""
+    identifier_override: str
+    """The server identifier (option 54) that the relay requires (RFC 5107); "": our address."""
     reservation: Reservation | None
-    """The client's."""
+    """The reservation for the client."""
 
     def discover(self) -> Result:
-        """INIT: an offer, which is kept for the client for a while."""
-        binding = self._address(self._requested())
+        """Answer a DISCOVER: offer an address, and keep the offer for OFFER_SECONDS."""
+        binding = self._allocate(self._requested_address())
         if isinstance(binding, NoReply):
             return binding
-        self.book.choice.offer(binding, self.client, self.now)
-        subnet, has_lease = binding.subnet, self._has(binding)
-        doubtful = self._doubts(binding, has_lease)
-        if subnet.rapid_commit and _RAPID_COMMIT in self.message.options and not doubtful:
-            answer = self._acked(binding)
+        self.book.allocator.offer(binding, self.client, self.now)
+        subnet, has_lease = binding.subnet, self._has_lease(binding)
+        needs_probe = self._needs_probe(binding, has_lease)
+        if subnet.rapid_commit and _RAPID_COMMIT in self.message.options and not needs_probe:
+            answer = self._ack(binding)
             answer.options = {**answer.options, _RAPID_COMMIT: b""}
             return answer
         configured = subnet.firmware_options if is_firmware(self.message) else subnet.system_options
-        return self._answer(_OFFER, subnet, configured, binding.address, (), not has_lease, doubtful)
+        return self._answer(_OFFER, subnet, configured, binding.address, (), not has_lease, needs_probe)
 
     def request(self) -> Result:
-        """SELECTING, INIT-REBOOT, RENEWING or REBINDING: distinguished as RFC 2131 section 4.3.2 has it."""
+        """Answer a REQUEST in SELECTING, INIT-REBOOT, RENEWING or REBINDING; RFC 2131 section 4.3.2 tells them
+        apart."""
         message = self.message
         chosen = codec.first_address(message.options.get(_SERVER_IDENTIFIER))
-        if chosen is not None and chosen != self.override and chosen not in self.rules.own:
-            self.book.choice.withdraw(self.client, self.now)
+        if chosen is not None and chosen != self.identifier_override and chosen not in self.policy.own_addresses:
+            self.book.allocator.withdraw(self.client, self.now)
             return NoReply(NoReplyReason.OTHER_SERVER, chosen)
-        wanted = self._requested()
+        requested = self._requested_address()
         # A client that selects an offer sends both; some fill in ciaddr too, with the address that they had before.
-        selecting = chosen is not None and wanted is not None
+        selecting = chosen is not None and requested is not None
         renewing = message.ciaddr != UNSPECIFIED and not selecting
         if renewing:
-            wanted = number_of(message.ciaddr)
-        if wanted is None:
-            # It can only mean what we have for it: the option may be broken.
-            due = self.book.preferred(self.client, self.reservation, None, self.now)
-            if due is None:
+            requested = number_of(message.ciaddr)
+        if requested is None:
+            # The option may be malformed: take the address that the client has or was offered.
+            expected = self.book.preferred(self.client, self.reservation, None, self.now)
+            if expected is None:
                 return NoReply(NoReplyReason.MALFORMED, "a REQUEST that names no address")
-            wanted = due.number
+            requested = expected.number
         # A client that chose us, or sends to us only, has the address from us even if we have no record of it any more.
         ours = chosen is not None or (renewing and self.arrival.unicast)
-        return self._judged(wanted, ours)
+        return self._answer_request(requested, ours)
 
     def release(self) -> NoReply:
-        """The address is given back."""
+        """Take a RELEASE."""
         binding = self.book.find(number_of(self.message.ciaddr))
-        if binding is None or not self._has(binding):
+        if binding is None or not self._has_lease(binding):
             return NoReply(NoReplyReason.UNKNOWN, self.message.ciaddr)
         return NoReply(NoReplyReason.RELEASED, binding.address, (self.book.release(binding, self.now),))
 
     def decline(self) -> NoReply:
-        """Another machine uses the address."""
-        wanted = self._requested()
-        binding = self.book.find(wanted) if wanted is not None else None
+        """Take a DECLINE: another machine uses the address, so it goes into quarantine."""
+        requested = self._requested_address()
+        binding = self.book.find(requested) if requested is not None else None
         client, now = self.client, self.now
         # Only the client that has the address may decline it: a quarantine is long.
-        if binding is None or not (self._has(binding) or binding.offered_to == client.key):
-            return NoReply(NoReplyReason.UNKNOWN, "" if wanted is None else text_of(wanted, 4))
+        if binding is None or not (self._has_lease(binding) or binding.offered_to == client.key):
+            return NoReply(NoReplyReason.UNKNOWN, "" if requested is None else text_of(requested, 4))
         lease = Lease(binding.address, client.key, client.mac, LeaseState.DECLINED, now, now + QUARANTINE_SECONDS)
         return NoReply(NoReplyReason.DECLINED, binding.address, self.book.quarantine(binding, lease))
 
     def inform(self) -> Result:
-        """Everything but an address (RFC 2131 section 4.3.5)."""
+        """Answer an INFORM with all options but no address (RFC 2131 section 4.3.5)."""
         return self._answer(_ACK, self.subnet, self.subnet.reply_options)
 
     def bootp(self) -> Result:
-        """BOOTP: an address for ever (RFC 1534 section 2), and no state but that."""
+        """Answer a BOOTP request: the lease never expires (RFC 1534 section 2), and there is no other state."""
         reservation = self.reservation
         if not self.subnet.bootp and not (reservation and reservation.address):
             return NoReply(NoReplyReason.UNRESERVED)
-        binding = self._address(None)
+        binding = self._allocate(None)
         if isinstance(binding, NoReply):
             return binding
         if not self.subnet.bootp and reservation and binding.address != reservation.address:
             return NoReply(NoReplyReason.UNRESERVED, f"{reservation.address} is in use")
-        new = not self._has(binding)
-        commit = self.book.grant(binding, self._lease(binding, NEVER, "bootp"))
+        new = not self._has_lease(binding)
+        commit = self.book.grant(binding, self._new_lease(binding, NEVER, "bootp"))
         return self._answer(None, binding.subnet, binding.subnet.reply_options, binding.address, commit, new)
 
     # Decisions
 
-    def _address(self, wanted: int | None) -> Binding[Subnet] | NoReply:
+    def _allocate(self, requested: int | None) -> Binding[Subnet] | NoReply:
         book, client, reservation, now = self.book, self.client, self.reservation, self.now
-        if reservation is None and not book.serves_unknown:
+        if reservation is None and not book.serves_unknown_clients:
             return NoReply(NoReplyReason.UNKNOWN_CLIENT, book.name)
-        known = reservation is not None or book.choice.knows(client)
-        if not known and not self.rules.admit(self.message, self.arrival, now, book.free):
+        known = reservation is not None or book.allocator.knows(client)
+        if not known and not self.policy.admit(self.message, self.arrival, now, book.free):
             return NoReply(NoReplyReason.LIMITED, book.name)
-        # A client that is not known and requests no address has none that it should have rather than others.
-        found = book.preferred(client, reservation, wanted, now) if known or wanted is not None else None
-        found = found or book.any_free(client, reservation, self.subnet, now)
+        # A client without history that requests no address has no preferred one: skip the lookup.
+        found = book.preferred(client, reservation, requested, now) if known or requested is not None else None
+        found = found or book.choose_free(client, reservation, self.subnet, now)
         return found or NoReply(NoReplyReason.EXHAUSTED, book.name)
 
-    def _judged(self, wanted: int, ours: bool) -> Result:
-        """An ACK if the client may have *wanted*, a NAK if it surely may not, or else nothing.
+    def _answer_request(self, requested: int, ours: bool) -> Result:
+        """Answer a REQUEST: ACK if the client may have *requested*, NAK if it must not, no reply if we can't know.
 
-        :param ours: the client takes us for the server that gave it the address.
+        :param ours: the client selected this server, or sends to it only.
         """
         book, client, reservation, now = self.book, self.client, self.reservation, self.now
         key = client.key
-        binding = book.find(wanted)
-        authority = ours or self.rules.authoritative
+        binding = book.find(requested)
+        authority = ours or self.policy.authoritative
         if binding is None:
-            address = text_of(wanted, 4)
-            if wanted not in book:
+            address = text_of(requested, 4)
+            if requested not in book:
                 return self._nak(f"{address} is not of this network")
             # Another server may give addresses of the same network.
             return self._nak(f"{address} is not given here") if authority else NoReply(NoReplyReason.UNKNOWN, address)
         address = binding.address
         lease = binding.lease
         record = lease is not None and lease.client == key and lease.state is not LeaseState.DECLINED
-        passes_on = book.choice.passes_on(binding, client, reservation)
-        if not passes_on and not book.allowed(binding, reservation):
+        held_by_same_machine = book.allocator.held_by_same_machine(binding, client, reservation)
+        if not held_by_same_machine and not book.is_allowed(binding, reservation):
             known_bad = record or authority or binding.pool is not None
             return self._nak(f"{address} is kept for others") if known_bad else NoReply(NoReplyReason.UNKNOWN, address)
-        if not passes_on and not binding.free_for(key, now):
+        if not held_by_same_machine and not binding.free_for(key, now):
             return self._nak(f"{address} is in use")
         if reservation is not None and self._should_move(binding, reservation):
             return self._nak(f"{reservation.address} is reserved for it")
-        if not record and not passes_on and binding.offered_to != key:
+        if not record and not held_by_same_machine and binding.offered_to != key:
             holds = book.leased.get(key)
-            if holds is not None and holds is not binding and self._uses(holds):
+            if holds is not None and holds is not binding and self._has_current_lease(holds):
                 return self._nak(f"it has {holds.address}")
             if not authority:
                 return NoReply(NoReplyReason.UNKNOWN, address)
-            known = reservation is not None or book.choice.knows(client)
-            if not known and not self.rules.admit(self.message, self.arrival, now, book.free):
+            known = reservation is not None or book.allocator.knows(client)
+            if not known and not self.policy.admit(self.message, self.arrival, now, book.free):
                 return NoReply(NoReplyReason.LIMITED, book.name)
-        return self._acked(binding)
+        return self._ack(binding)
 
     def _should_move(self, binding: Binding[Subnet], reservation: Reservation) -> bool:
-        """The address that is reserved for the client is another one than *binding*, and is free."""
+        """Return whether another address than *binding* is reserved for the client and free."""
         reserved = self.book.reserved.get(reservation.address)
         return reserved is not None and reserved is not binding and reserved.free_for(self.client.key, self.now)
 
-    def _acked(self, binding: Binding[Subnet]) -> Answer:
+    def _ack(self, binding: Binding[Subnet]) -> Answer:
         now, subnet = self.now, binding.subnet
         if is_firmware(self.message):
             kind, expires, configured = "firmware", now + subnet.firmware_lease_seconds, subnet.firmware_options
         else:
             kind, expires, configured = "system", now + subnet.lease_seconds, subnet.system_options
-        new = not self._has(binding)
+        new = not self._has_lease(binding)
         lease = binding.lease
         if lease is not None and not new and lease.expires > expires:
             # The lease of the system goes on while its machine restarts.
             kind, expires = lease.kind, lease.expires
-        commit = self.book.grant(binding, self._lease(binding, expires, kind))
+        commit = self.book.grant(binding, self._new_lease(binding, expires, kind))
         return self._answer(_ACK, subnet, configured, binding.address, commit, new)
 
     def _nak(self, why: str) -> Answer:
-        server = self._server(self.subnet)
-        return Answer(MessageType.NAK, server, self.override or server, message=why)
+        server = self._server_address(self.subnet)
+        return Answer(MessageType.NAK, server, self.identifier_override or server, message=why)
 
     # Parts
 
@@ -218,17 +219,17 @@ class Exchange:
         new: bool = False,
         probe: bool = False,
     ) -> Answer:
-        """The answer to a client of *subnet*, with the options that are *configured* there, and those of classes and of
-        its reservation."""
+        """Build the answer to a client of *subnet*: its *configured* options with those of classes and the
+        reservation."""
         arrival, reservation = self.arrival, self.reservation
-        server = self._server(subnet) if arrival.addresses else arrival.server
-        if self.rules.classes or reservation is not None:
-            configured = self._overridden(configured)
-        identifier = "" if kind is None else self.override or server
+        server = self._server_address(subnet) if arrival.addresses else arrival.server
+        if self.policy.classes or reservation is not None:
+            configured = self._with_overrides(configured)
+        identifier = "" if kind is None else self.identifier_override or server
         return Answer(kind, server, identifier, address, configured, commit, new, probe, reservation)
 
-    def _server(self, subnet: Subnet) -> str:
-        """Our address for the client: of several on its wire the one that is in its subnet."""
+    def _server_address(self, subnet: Subnet) -> str:
+        """Return our address for the client: of several on its link the one in its subnet."""
         arrival = self.arrival
         if arrival.addresses:
             for address in arrival.addresses:
@@ -236,7 +237,7 @@ class Exchange:
                     return address
         return arrival.server
 
-    def _lease(self, binding: Binding[Subnet], expires: float, kind: str) -> Lease:
+    def _new_lease(self, binding: Binding[Subnet], expires: float, kind: str) -> Lease:
         client = self.client
         client_id, uuid = client.client_id, client.uuid
         name = self.message.options.get(_HOST_NAME)
@@ -251,12 +252,12 @@ class Exchange:
             client_id, uuid, hostname, kind,
         )  # fmt: skip
 
-    def _overridden(self, configured: Mapping[int, bytes]) -> Mapping[int, bytes]:
-        """*configured*, overridden by the options of classes, and these by those of the reservation."""
+    def _with_overrides(self, configured: Mapping[int, bytes]) -> Mapping[int, bytes]:
+        """Return *configured* with the options of matching classes over it, and those of the reservation over these."""
         reservation = self.reservation
         options = dict(configured)
-        for host_class in self.rules.classes:
-            if host_class.has(self.message):
+        for host_class in self.policy.classes:
+            if host_class.matches(self.message):
                 options.update(host_class.options)
         if reservation is not None:
             if reservation.hostname:
@@ -264,38 +265,39 @@ class Exchange:
             options.update(reservation.options)
         return options
 
-    def _has(self, binding: Binding[Subnet]) -> bool:
-        """The address is leased to the client, or was and is not leased to another since."""
+    def _has_lease(self, binding: Binding[Subnet]) -> bool:
+        """Return whether the latest lease of the address is the client's, expired or not."""
         lease = binding.lease
         return lease is not None and lease.client == self.client.key and lease.state is _ACTIVE
 
-    def _uses(self, binding: Binding[Subnet]) -> bool:
-        """The address is leased to the client now."""
+    def _has_current_lease(self, binding: Binding[Subnet]) -> bool:
+        """Return whether the client has a lease of the address that has not expired."""
         lease = binding.lease
-        return lease is not None and self._has(binding) and lease.expires > self.now
+        return lease is not None and self._has_lease(binding) and lease.expires > self.now
 
-    def _doubts(self, binding: Binding[Subnet], has_lease: bool) -> bool:
-        """Whether to probe the address before it is offered (conflict detection).
+    def _needs_probe(self, binding: Binding[Subnet], has_lease: bool) -> bool:
+        """Return whether to probe the address before it is offered (conflict detection).
 
-        On our wire the reply to a probe shows whose it is. Behind a relay it does not, and the client itself may reply:
-        a client has to stop when its lease has ended (RFC 2131 section 4.4.5), but a system goes on that got its
+        On our own link the reply to a probe shows whose it is. Behind a relay it does not, and the client itself may
+        reply: a client has to stop when its lease has ended (RFC 2131 section 4.4.5), but a system goes on that got its
         address from a boot program, or had the same one before it used DHCP. A probe of the address that was its own
         last, or is reserved for it, would take that address away from it, with what depends on it: a root by NFS or
         iSCSI. So behind a relay only addresses that are new to the client are probed; ISC dhcpd does the same with
         reserved ones.
 
-        :param has_lease: of _has().
+        :param has_lease: the result of _has_lease().
         """
         lease, reservation = binding.lease, self.reservation
         if binding.probed or (has_lease and lease is not None and lease.expires > self.now):
             return False
-        if reservation is not None and self.book.choice.passes_on(binding, self.client, reservation):
+        if reservation is not None and self.book.allocator.held_by_same_machine(binding, self.client, reservation):
             return False
         if self.message.giaddr == UNSPECIFIED:
             return True
         return not has_lease and (reservation is None or reservation.address != binding.address)
 
-    def _requested(self) -> int | None:
-        """Option 50. One that is sent twice has eight bytes (RFC 3396), and means its first address."""
+    def _requested_address(self) -> int | None:
+        """Return the address in option 50. If it is sent twice it has eight bytes (RFC 3396); the first address
+        counts."""
         raw = self.message.options.get(_REQUESTED)
         return int.from_bytes(raw[:4], "big") if raw is not None and len(raw) >= 4 else None

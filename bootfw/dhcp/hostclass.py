@@ -1,4 +1,4 @@
-"""Classes of clients that get options of their own."""
+"""Client classes: options for the clients with a given vendor class or user class."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from bootfw.wire.options6 import Values
 
 @frozen(kw_only=True)
 class ClientClass:
-    """The condition, which is the same by DHCPv4 and DHCPv6."""
+    """The condition of a class, the same for DHCPv4 and DHCPv6."""
 
     vendor_class: str = ""
     """What the client's vendor class (option 60, by DHCPv6 16) begins with, such as `"PXEClient"`."""
@@ -40,8 +40,8 @@ class HostClass(ClientClass):
     )
     """Options by name or number, over those of the subnet."""
 
-    def has(self, message: dhcp4.Message) -> bool:
-        """Whether the sender is of this class."""
+    def matches(self, message: dhcp4.Message) -> bool:
+        """Return whether the sender of *message* is in this class."""
         options = message.options
         return options.get(Option.VENDOR_CLASS_IDENTIFIER, b"").startswith(self._vendor_class) and (
             not self._user_class or self._user_class in user_classes(options.get(Option.USER_CLASS, b""))
@@ -55,8 +55,8 @@ class HostClass6(ClientClass):
     options: Values = field(factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]})
     """Options by name or number, over those of the subnet."""
 
-    def has(self, message: dhcp6.Message) -> bool:
-        """Whether the sender is of this class."""
+    def matches(self, message: dhcp6.Message) -> bool:
+        """Return whether the sender of *message* is in this class."""
         return vendor_class6(message).startswith(self._vendor_class) and (
             not self._user_class or self._user_class in user_classes6(message)
         )

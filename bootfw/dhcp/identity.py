@@ -1,4 +1,4 @@
-"""Who a DHCP client is: the key of its lease, its hardware address, and whether it is firmware."""
+"""Identify a DHCP client: the key of its lease, its MAC address, and whether it is boot firmware."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -15,7 +15,7 @@ from bootfw.wire.options import Option, RelaySuboption
 from bootfw.wire.options6 import Option as Option6
 
 _BOOT_CLASSES = (b"PXEClient", b"HTTPClient", b"U-Boot")
-"""How the vendor class of a boot program begins."""
+"""Prefixes of the vendor class of boot firmware and boot programs."""
 _IPXE_CLASS = b"iPXE"
 
 _BY_HARDWARE, _BY_CLIENT_ID = b"h", b"i"
@@ -37,7 +37,7 @@ class Client:
     """The sender of a DHCPv4 message."""
 
     key: bytes
-    """The same through ROM, boot program and operating system, whose client identifiers differ."""
+    """Key of its lease: the same in ROM, boot program and operating system, which send different client identifiers."""
     mac: str
     client_id: bytes
     machine: bytes
@@ -52,13 +52,13 @@ class Client:
 
 
 def identify(message: dhcp4.Message, agent: Mapping[int, bytes], by_client_id: bool = False) -> Client | None:
-    """The sender of *message*; None: nothing tells it from others.
+    """Return the sender of *message*; None: it sends neither a hardware address nor option 61.
 
-    A client is its network interface: the ROM, iPXE and the system identify themselves differently (option 61), and
-    are to have one address. Hardware without an address of its own in the message is known by option 61 (RFC 4390).
+    A client is a network interface: ROM, iPXE and operating system send different client identifiers (option 61), and
+    must get the same address. InfiniBand sends no hardware address, so option 61 identifies it (RFC 4390).
 
-    :param agent: the relay's option 82.
-    :param by_client_id: go by option 61 where there is one, as RFC 2131 section 4.2 has it.
+    :param agent: sub-options of the relay's option 82.
+    :param by_client_id: prefer option 61 to the hardware address, as RFC 2131 section 4.2 requires.
     """
     options = message.options
     client_id = options.get(_CLIENT_ID, b"")
@@ -74,7 +74,7 @@ def identify(message: dhcp4.Message, agent: Mapping[int, bytes], by_client_id: b
 
 
 def is_firmware(message: dhcp4.Message) -> bool:
-    """Whether the sender is boot firmware or a boot program, which will be gone soon."""
+    """Return whether the sender is boot firmware or a boot program: it uses its address for minutes only."""
     options = message.options
     return (
         _ARCHITECTURE in options
@@ -96,16 +96,16 @@ def machine_uuid(raw: bytes) -> str:
 # DHCPv6
 
 
-def hardware_of(
+def client_mac(
     message: dhcp6.Message, relays: Sequence[Relay], source: str, neighbour: Callable[[], str] = lambda: ""
 ) -> str:
-    """The MAC address of the interface that sent *message*, lower-case with colons; "" when it can't be known.
+    """Return the MAC address of the interface that sent *message*, lower-case with colons; "" if it is unknown.
 
-    The DUID comes last: it may be made of another card of the machine, and a copied disk image takes it along.
+    The DUID is the last resort: it may contain the MAC address of another card, or be copied with a disk image.
 
-    :param relays: as parse() gives them.
+    :param relays: the relays that parse() returned.
     :param source: the source address of the datagram.
-    :param neighbour: looks *source* up in the kernel's neighbour table; only for clients on our links.
+    :param neighbour: looks up *source* in the kernel's neighbour table; called for clients on our links only.
     """
     if relays:
         # The innermost relay that names it (RFC 6939); a switch in between may know what a router does not see.
@@ -122,7 +122,7 @@ def hardware_of(
 
 
 def is_firmware6(message: dhcp6.Message) -> bool:
-    """Whether the sender is boot firmware or a boot program, which another DUID will follow."""
+    """Return whether the sender is boot firmware or a boot program: the system will use another DUID."""
     return (
         message.first(Option6.CLIENT_ARCHITECTURE) is not None
         or vendor_class6(message).startswith(_BOOT_CLASSES)
@@ -131,8 +131,8 @@ def is_firmware6(message: dhcp6.Message) -> bool:
 
 
 def vendor_class6(message: dhcp6.Message) -> bytes:
-    """The first of the vendor classes; b"" when there is none. All firmware uses Intel's enterprise number, 343, so the
-    number is ignored."""
+    """Return the first vendor class; b"" if there is none. The enterprise number is ignored: all firmware sends 343,
+    Intel's."""
     try:
         _, classes = options6.vendor_class(message.first(Option6.VENDOR_CLASS) or b"")
     except WireError:
@@ -141,7 +141,7 @@ def vendor_class6(message: dhcp6.Message) -> bytes:
 
 
 def user_classes6(message: dhcp6.Message) -> tuple[bytes, ...]:
-    """The user classes; all of a malformed option is one class."""
+    """Return the user classes; a malformed option counts as one class."""
     raw = message.first(Option6.USER_CLASS) or b""
     try:
         return options6.strings(raw)
@@ -158,7 +158,7 @@ def _ethernet(raw: bytes | None) -> str:
 
 
 def _of_interface_id(address: str) -> str:
-    """The MAC address that a link-local address was made of (RFC 4291 appendix A), as all firmware does."""
+    """Return the MAC address in the interface identifier of a link-local address (RFC 4291 appendix A)."""
     try:
         packed = inet_pton(AF_INET6, address.partition("%")[0])
     except OSError:

@@ -1,20 +1,20 @@
-"""The lease book of one network: every address that is known, and what may happen to it next.
+"""The lease book of one link: leases, offers, reservations and quarantine of its addresses.
 
-An address, a number, has one :class:`~bootfw.dhcp.pool.Binding`. It is
+An address, as a number, has one :class:`~bootfw.dhcp.pool.Binding`. It is
 
-* free: in a pool, without a lease or an offer that goes on. The :class:`~bootfw.dhcp.pool.Pool` knows the order;
-* offered, by DHCPv4 only: ``offered_to`` may take it until ``offered_until``;
-* leased: ``lease`` is ACTIVE, and its client's until ``expires`` and, if no other client needs the address, after that;
-* released: the same with its end in the past;
+* free: in a pool, with no current lease or offer. The :class:`~bootfw.dhcp.pool.Pool` keeps the free addresses sorted;
+* offered (DHCPv4 only): reserved for the client ``offered_to`` until ``offered_until``;
+* leased: ``lease`` is ACTIVE. The client keeps it after ``expires`` too, until another client needs the address;
+* released: ``lease`` is RELEASED, and its end is in the past;
 * in quarantine: ``lease`` is DECLINED. Another machine uses the address; no client gets it until ``expires``, unless no
   other address is left;
-* reserved, beside any of these: only the client of ``reservation`` may have it.
+* reserved, in addition to any of these: only the client of ``reservation`` gets it.
 
-Leases are also found by the key of their client, reservations by each thing that identifies their client.
+Leases are indexed by the key of their client, reservations by each identifier of their client.
 
-What DHCPv4 and DHCPv6 do differently is in a :class:`Choice`: which reservation is the client's, which addresses it
-should have rather than others, which free one it gets else, and when an active lease passes to another client because
-both are the same machine. Nothing here is a scan over leases, and choosing changes nothing but the pool's own order.
+What DHCPv4 and DHCPv6 do differently is in an :class:`Allocator`: which reservation is the client's, which addresses it
+prefers, which free one it gets otherwise, and which clients are the same machine, so that one takes over the lease of
+the other. No method scans the leases, and choosing an address changes nothing except the queue of the pool.
 """
 
 from bisect import bisect_right
@@ -25,83 +25,88 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import evolve
 
-from bootfw.dhcp.pool import Binding, Pool, S
+from bootfw.dhcp.pool import Binding, Pool, SubnetT
 from bootfw.dhcp.quarantine import Quarantine
 from bootfw.dhcp.ranges import number_of, text_of
-from bootfw.lease import Lease, LeaseState, Reservation, known_by
+from bootfw.lease import Lease, LeaseState, Reservation, reservation_keys
 
 QUARANTINE_SECONDS = 3600.0
-"""How long an address is in quarantine."""
+"""Seconds that an address stays in quarantine."""
 
-PROBED_AGAIN = 60.0
-"""Seconds after which an address where a probe was answered may be tried again when no other is left. An address that
-a client declined may be tried at once: that is the word of one client."""
+PROBE_RETRY_SECONDS = 60.0
+"""Seconds after which an address that answered a probe may be offered again if no other is left. An address that a
+client declined may be offered at once: one client may be wrong."""
 
 _CANDIDATES = 64
-"""Addresses in quarantine that are looked at for one client; a few are reserved or have left the pool."""
+"""Addresses in quarantine that are examined for one client; a few are reserved or no longer in the pool."""
 
 _ACTIVE, _DECLINED, _RELEASED = LeaseState.ACTIVE, LeaseState.DECLINED, LeaseState.RELEASED
 
 
-class Choice(Protocol):
-    """How a client's address is chosen. A client is what the implementation takes for one; it has a ``key``."""
+class Allocator(Protocol):
+    """Chooses addresses. The type of a client depends on the allocator; it has a ``key``, see Lease.client."""
 
-    one_address: bool
-    """A client that is granted an address uses its earlier one no longer."""
+    one_address_per_client: bool
+    """A lease for a client ends its earlier lease of another address."""
 
     def reservation(self, client: Any) -> Reservation | None:
-        """What is reserved for *client*."""
+        """Return the reservation for *client*."""
 
     def candidates(self, client: Any, reservation: Reservation | None) -> Iterable[Binding[Any] | None]:
-        """Addresses that *client* should have rather than others, the best first; None stands for none."""
+        """Return the addresses that *client* prefers, the best first; items may be None."""
 
-    def passes_on(self, binding: Binding[Any], client: Any, reservation: Reservation | None) -> bool:
-        """The address is leased to the same machine under another key, and goes to *client* without waiting."""
+    def held_by_same_machine(self, binding: Binding[Any], client: Any, reservation: Reservation | None) -> bool:
+        """Return whether the address is leased to the same machine under another key: *client* may take it at once."""
 
-    def next(self, client: Any, known: bool, subnet: Any, now: float, besides: Collection[int]) -> Binding[Any] | None:
-        """A free address for *client*; None: there is none left.
+    def next(self, client: Any, known: bool, subnet: Any, now: float, excluded: Collection[int]) -> Binding[Any] | None:
+        """Return a free address for *client*; None: none is left.
 
-        :param known: it has a reservation.
-        :param subnet: where it is.
+        :param known: the client has a reservation.
+        :param subnet: the subnet of the client.
         :param besides: addresses that are taken already.
         """
 
-    def replaced(self, binding: Binding[Any], before: Lease | None, now: float) -> None:
-        """The lease of *binding* is another one than *before*."""
+    def lease_changed(self, binding: Binding[Any], before: Lease | None, now: float) -> None:
+        """Update the indexes: *binding* has a new lease in place of *before*."""
 
 
-C = TypeVar("C", bound=Choice)
+AllocatorT = TypeVar("AllocatorT", bound=Allocator)
 
 
-class LeaseBook(Generic[S, C]):
-    """The leases, offers and reservations of one network, which has one subnet, or several that share a wire.
+class LeaseBook(Generic[SubnetT, AllocatorT]):
+    """The leases, offers and reservations of one link, which has one subnet or several.
 
-    :param own: addresses of the server itself, which no client gets; may grow.
-    :param choice: makes the Choice of this book.
+    :param own: addresses of the server itself, which no client gets; the caller may add to it.
+    :param allocator: creates the Allocator of this book.
     """
 
-    def __init__(self, subnets: Sequence[S], own: Collection[str], choice: "Callable[[LeaseBook[S, C]], C]") -> None:
+    def __init__(
+        self,
+        subnets: Sequence[SubnetT],
+        own_addresses: Collection[str],
+        allocator: "Callable[[LeaseBook[SubnetT, AllocatorT]], AllocatorT]",
+    ) -> None:
         self.subnets = tuple(subnets)
-        self.name = subnets[0].wire
-        self.bindings: dict[int, Binding[S]] = {}
-        """Addresses with a lease, an offer or a reservation, and those that had one."""
-        self.leased: dict[bytes, Binding[S]] = {}
-        """Key of a client -> the address that it has or had last."""
-        self.reserved: dict[str, Binding[S]] = {}
+        self.name = subnets[0].link_name
+        self.bindings: dict[int, Binding[SubnetT]] = {}
+        """Number of an address -> its binding, if it has or had a lease, an offer or a reservation."""
+        self.leased: dict[bytes, Binding[SubnetT]] = {}
+        """Key of a client -> the binding that it has or had last."""
+        self.reserved: dict[str, Binding[SubnetT]] = {}
         """Address of a reservation -> its Binding."""
-        self.hosts: dict[tuple[str, str | bytes], Reservation] = {}
-        """Each pair of known_by() -> its reservation."""
+        self.reservations_by_key: dict[tuple[str, str | bytes], Reservation] = {}
+        """Each pair of reservation_keys() -> the reservation."""
         self._quarantine = Quarantine()
-        self._own = own
+        self._own_addresses = own_addresses
         self._masks = [(int(s.network.netmask), int(s.network.network_address), s) for s in subnets]
-        pools = {subnet: Pool(subnet, self.bindings, own) for subnet in subnets}
+        pools = {subnet: Pool(subnet, self.bindings, own_addresses) for subnet in subnets}
         self.pools = {
             subnet: (first, *(pool for pool in pools.values() if pool is not first)) for subnet, first in pools.items()
         }
-        """Subnet -> all pools, that of the subnet first."""
-        self.serves_unknown = not all(subnet.known_clients_only for subnet in subnets)
-        """There are addresses for clients without a reservation."""
-        self.choice = choice(self)
+        """Subnet -> all pools of the link, that of the subnet first."""
+        self.serves_unknown_clients = not all(subnet.known_clients_only for subnet in subnets)
+        """Clients without a reservation get addresses in at least one subnet."""
+        self.allocator = allocator(self)
         for subnet in subnets:
             for reservation in subnet.reservations():
                 self.reserve(reservation)
@@ -112,23 +117,23 @@ class LeaseBook(Generic[S, C]):
     # Reservations
 
     def reserve(self, reservation: Reservation) -> None:
-        """Add *reservation*, in place of what was reserved for the same client or the same address."""
-        for identifier in known_by(reservation):
-            if identifier in self.hosts:
-                self.unreserve(self.hosts[identifier])
-            self.hosts[identifier] = reservation
+        """Add *reservation*. It replaces the reservations for the same client or address."""
+        for identifier in reservation_keys(reservation):
+            if identifier in self.reservations_by_key:
+                self.unreserve(self.reservations_by_key[identifier])
+            self.reservations_by_key[identifier] = reservation
         if reservation.address:
             number = number_of(reservation.address)
-            binding = self.bindings.get(number) or self._new(number, anywhere=True)
+            binding = self.bindings.get(number) or self._new_binding(number, outside_pools=True)
             if binding is not None:
                 binding.reservation = reservation
                 self.bindings[binding.number] = self.reserved[reservation.address] = binding
 
     def unreserve(self, reservation: Reservation) -> None:
         """Remove *reservation*, if it is there."""
-        for identifier in known_by(reservation):
-            if self.hosts.get(identifier) == reservation:
-                del self.hosts[identifier]
+        for identifier in reservation_keys(reservation):
+            if self.reservations_by_key.get(identifier) == reservation:
+                del self.reservations_by_key[identifier]
         binding = self.reserved.get(reservation.address)
         if binding is None or binding.reservation != reservation:
             return
@@ -140,85 +145,85 @@ class LeaseBook(Generic[S, C]):
             del self.bindings[binding.number]
 
     def reservations(self) -> Iterator[Reservation]:
-        """All of them; one is repeated for each thing that it is known by."""
-        yield from self.hosts.values()
+        """Yield all reservations; one is repeated for each of its identifiers."""
+        yield from self.reservations_by_key.values()
 
     # Which address a client may have
 
-    def find(self, number: int) -> Binding[S] | None:
-        """What is known of an address; None: it is neither in a pool nor known."""
-        return self.bindings.get(number) or self._new(number, anywhere=False)
+    def find(self, number: int) -> Binding[SubnetT] | None:
+        """Return the binding of an address; None: it is not in a pool, and has no lease or reservation."""
+        return self.bindings.get(number) or self._new_binding(number, outside_pools=False)
 
-    def allowed(self, binding: Binding[S], reservation: Reservation | None) -> bool:
-        """The configuration lets a client have the address, apart from leases and offers.
+    def is_allowed(self, binding: Binding[SubnetT], reservation: Reservation | None) -> bool:
+        """Return whether the configuration allows a client to have the address, whatever its lease and offer.
 
-        :param reservation: the client's.
+        :param reservation: the reservation for the client.
         """
         if binding.reservation is not None:
             return binding.reservation is reservation
         if binding.subnet.known_clients_only and reservation is None:
             return False
-        return binding.pool is not None and binding.address not in self._own
+        return binding.pool is not None and binding.address not in self._own_addresses
 
-    def may_have(self, binding: Binding[S], client: Any, reservation: Reservation | None, now: float) -> bool:
-        """*client* may have the address now."""
-        return self.allowed(binding, reservation) and (
-            binding.free_for(client.key, now) or self.choice.passes_on(binding, client, reservation)
+    def can_assign(self, binding: Binding[SubnetT], client: Any, reservation: Reservation | None, now: float) -> bool:
+        """Return whether *client* may have the address now."""
+        return self.is_allowed(binding, reservation) and (
+            binding.free_for(client.key, now) or self.allocator.held_by_same_machine(binding, client, reservation)
         )
 
     def preferred(
         self,
         client: Any,
         reservation: Reservation | None,
-        wanted: int | None,
+        requested: int | None,
         now: float,
-        besides: Collection[int] = (),
-    ) -> Binding[S] | None:
-        """The address that *client* has or should have; None: any will do.
+        excluded: Collection[int] = (),
+    ) -> Binding[SubnetT] | None:
+        """Return the address that is reserved for, offered to, leased to or requested by *client*; None: none of them.
 
-        :param wanted: what it requests; it gets that if it should have no other.
+        :param requested: the address that it requests; the others are preferred.
         :param besides: addresses that are taken already.
         """
-        for binding in self.choice.candidates(client, reservation):
+        for binding in self.allocator.candidates(client, reservation):
             if (
                 binding is not None
-                and binding.number not in besides
-                and self.may_have(binding, client, reservation, now)
+                and binding.number not in excluded
+                and self.can_assign(binding, client, reservation, now)
             ):
                 return binding
-        if wanted is None or wanted in besides:
+        if requested is None or requested in excluded:
             return None
-        binding = self.find(wanted)
-        return binding if binding is not None and self.may_have(binding, client, reservation, now) else None
+        binding = self.find(requested)
+        return binding if binding is not None and self.can_assign(binding, client, reservation, now) else None
 
     def choose(
         self,
         client: Any,
         reservation: Reservation | None,
-        wanted: int | None,
-        subnet: S,
+        requested: int | None,
+        subnet: SubnetT,
         now: float,
-        besides: Collection[int] = (),
-    ) -> Binding[S] | None:
-        """The address for *client*; None: there is none left. See preferred() and any_free()."""
-        return self.preferred(client, reservation, wanted, now, besides) or self.any_free(
-            client, reservation, subnet, now, besides
+        excluded: Collection[int] = (),
+    ) -> Binding[SubnetT] | None:
+        """Return the address for *client*; None: none is left. See preferred() and choose_free()."""
+        return self.preferred(client, reservation, requested, now, excluded) or self.choose_free(
+            client, reservation, subnet, now, excluded
         )
 
-    def any_free(
-        self, client: Any, reservation: Reservation | None, subnet: S, now: float, besides: Collection[int] = ()
-    ) -> Binding[S] | None:
-        """The address for *client*, for which any will do; None: there is none left.
+    def choose_free(
+        self, client: Any, reservation: Reservation | None, subnet: SubnetT, now: float, excluded: Collection[int] = ()
+    ) -> Binding[SubnetT] | None:
+        """Return a free address for *client*; None: none is left.
 
-        An address in quarantine is chosen before a client gets none.
+        If no address is free, one in quarantine is returned.
 
-        :param subnet: where the client is.
+        :param subnet: the subnet of the client.
         """
         known = reservation is not None
-        return self.choice.next(client, known, subnet, now, besides) or self._quarantined(known, now, besides)
+        return self.allocator.next(client, known, subnet, now, excluded) or self._quarantined(known, now, excluded)
 
     def free(self) -> int:
-        """How many addresses of the pools are free; one whose lease has just expired may not be counted."""
+        """Count the free addresses of the pools; those whose leases have just expired may be missing."""
         free = 0
         for first, *_ in self.pools.values():
             free += first.size - first.queued
@@ -226,10 +231,10 @@ class LeaseBook(Generic[S, C]):
 
     # What happens to leases
 
-    def grant(self, binding: Binding[S], lease: Lease) -> tuple[Lease, ...]:
+    def grant(self, binding: Binding[SubnetT], lease: Lease) -> tuple[Lease, ...]:
         """Lease the address of *binding*.
 
-        :return: every lease that changed by that, *lease* first.
+        :return: all leases that have changed, *lease* first.
         """
         earlier = self.leased.get(lease.client)
         self._replace(binding, lease, lease.granted)
@@ -237,17 +242,18 @@ class LeaseBook(Generic[S, C]):
         if (
             earlier is None
             or earlier is binding
-            or not self.choice.one_address
+            or not self.allocator.one_address_per_client
             or earlier.lease is None
             or earlier.lease.expires <= lease.granted
         ):
             return (lease,)
         return lease, self.release(earlier, lease.granted)
 
-    def release(self, binding: Binding[S], now: float) -> Lease:
+    def release(self, binding: Binding[SubnetT], now: float) -> Lease:
         """End the lease or the quarantine of *binding*.
 
-        The client of a lease keeps its claim until another client needs the address. One that declined it has none.
+        The client of a lease may get the address again until another client needs it; a client that declined it may
+        not.
         """
         lease = binding.lease
         assert lease is not None
@@ -256,11 +262,11 @@ class LeaseBook(Generic[S, C]):
         self._replace(binding, released, now)
         return released
 
-    def quarantine(self, binding: Binding[S], declined: Lease) -> tuple[Lease, ...]:
-        """Begin a quarantine.
+    def quarantine(self, binding: Binding[SubnetT], declined: Lease) -> tuple[Lease, ...]:
+        """Put an address into quarantine.
 
-        :param declined: a DECLINED lease; who declined it is its ``client``, or else its ``client_id``.
-        :return: every lease that changed by that: when the client has declined too many, the earliest is released.
+        :param declined: a DECLINED lease; ``client``, else ``client_id``, identifies the client that declined.
+        :return: all leases that have changed: if the client has declined too many addresses, the earliest is released.
         """
         self._replace(binding, declined, declined.granted)
         earliest = self._quarantine.add(binding.number, declined.client or declined.client_id)
@@ -269,9 +275,9 @@ class LeaseBook(Generic[S, C]):
         return declined, self.release(self.bindings[earliest], declined.granted)
 
     def restore(self, lease: Lease) -> None:
-        """Enter a lease that was granted before, in place of what is known of its address."""
+        """Enter a lease from the store; it replaces the lease of its address."""
         number = number_of(lease.address)
-        binding = self.bindings.get(number) or self._new(number, anywhere=True)
+        binding = self.bindings.get(number) or self._new_binding(number, outside_pools=True)
         if binding is None:
             return
         self._replace(binding, lease, 0.0)
@@ -283,16 +289,16 @@ class LeaseBook(Generic[S, C]):
                 self.leased[lease.client] = binding
 
     def leases(self) -> Iterator[Lease]:
-        """Every lease that is known, expired ones too."""
+        """Return all leases, expired ones too."""
         return (binding.lease for binding in self.bindings.values() if binding.lease is not None)
 
-    def enter(self, binding: Binding[S], now: float) -> None:
-        """The lease or offer of *binding* has changed."""
+    def binding_changed(self, binding: Binding[SubnetT], now: float) -> None:
+        """Index *binding*, whose lease or offer has changed."""
         self.bindings[binding.number] = binding
         if binding.pool is not None:
-            binding.pool.enter(binding, now)
+            binding.pool.requeue(binding, now)
 
-    def _replace(self, binding: Binding[S], lease: Lease, now: float) -> None:
+    def _replace(self, binding: Binding[SubnetT], lease: Lease, now: float) -> None:
         before = binding.lease
         binding.lease = lease
         if before is not None:
@@ -301,12 +307,12 @@ class LeaseBook(Generic[S, C]):
                 del self.leased[client]
             if before.state is _DECLINED:
                 self._quarantine.discard(binding.number)
-        self.choice.replaced(binding, before, now)
-        self.enter(binding, now)
+        self.allocator.lease_changed(binding, before, now)
+        self.binding_changed(binding, now)
 
-    def _quarantined(self, known: bool, now: float, besides: Collection[int]) -> Binding[S] | None:
-        """An address in quarantine that may be tried all the same, the earliest first."""
-        for numbers, before in ((self._quarantine.declined, inf), (self._quarantine.probed, now - PROBED_AGAIN)):
+    def _quarantined(self, known: bool, now: float, excluded: Collection[int]) -> Binding[SubnetT] | None:
+        """Return the address that is in quarantine for longest and may be offered again."""
+        for numbers, before in ((self._quarantine.declined, inf), (self._quarantine.probed, now - PROBE_RETRY_SECONDS)):
             for number in islice(numbers, _CANDIDATES):
                 binding = self.bindings[number]
                 if binding.lease is None or binding.lease.granted > before:
@@ -314,12 +320,17 @@ class LeaseBook(Generic[S, C]):
                 if binding.subnet.known_clients_only and not known:
                     continue
                 pool = binding.pool
-                if pool is not None and binding.offered_until <= now and number not in besides and pool.gives(binding):
+                if (
+                    pool is not None
+                    and binding.offered_until <= now
+                    and number not in excluded
+                    and pool.is_assignable(binding)
+                ):
                     return binding
         return None
 
-    def _new(self, number: int, *, anywhere: bool) -> Binding[S] | None:
-        """A Binding for an address that is not known.
+    def _new_binding(self, number: int, *, outside_pools: bool) -> Binding[SubnetT] | None:
+        """Create the binding of an address; None: it is in no pool, or with *outside_pools* in no subnet.
 
         :param anywhere: of a subnet; else of a pool only.
         """
@@ -327,53 +338,55 @@ class LeaseBook(Generic[S, C]):
         if subnet is None:
             return None
         pool = None
-        for first, last in subnet.free:
+        for first, last in subnet.assignable:
             if first <= number <= last:
                 pool = self.pools[subnet][0]
                 break
-        if pool is None and not anywhere:
+        if pool is None and not outside_pools:
             return None
         return Binding(number, text_of(number, subnet.network.version), subnet, pool)
 
-    def _subnet_of(self, number: int) -> S | None:
+    def _subnet_of(self, number: int) -> SubnetT | None:
         for mask, first, subnet in self._masks:
             if number & mask == first:
                 return subnet
         return None
 
 
-class LeaseBooks(Generic[S, C]):
-    """The lease books of all networks of a server, and what an operator may see of them and change.
+class LeaseBooks(Generic[SubnetT, AllocatorT]):
+    """The lease books of all links of a server, and the operations of an operator on them.
 
     :param subnets: must not overlap.
-    :param choice: makes the Choice of a book.
+    :param allocator: creates the Allocator of a book.
     """
 
-    def __init__(self, subnets: Sequence[S], choice: Callable[[LeaseBook[S, C]], C]) -> None:
-        self.own: set[str] = set()
+    def __init__(
+        self, subnets: Sequence[SubnetT], allocator: Callable[[LeaseBook[SubnetT, AllocatorT]], AllocatorT]
+    ) -> None:
+        self.own_addresses: set[str] = set()
         """Addresses of the server itself, as far as messages have shown them."""
-        wires: dict[str, list[S]] = {}
+        links: dict[str, list[SubnetT]] = {}
         for subnet in subnets:
-            wires.setdefault(subnet.wire, []).append(subnet)
-        self.books = tuple(LeaseBook(listed, self.own, choice) for listed in wires.values())
-        places = [(book, subnet) for book in self.books for subnet in book.subnets]
-        self.relays = {relay: (book, subnet) for book, subnet in places for relay in subnet.relays}
-        """Address of a relay -> where its clients are."""
-        self._places = sorted(places, key=lambda place: int(place[1].network[0]))
-        self._starts = [int(subnet.network[0]) for _, subnet in self._places]
-        self._ends = [int(subnet.network[-1]) for _, subnet in self._places]
+            links.setdefault(subnet.link_name, []).append(subnet)
+        self.books = tuple(LeaseBook(listed, self.own_addresses, allocator) for listed in links.values())
+        located = [(book, subnet) for book in self.books for subnet in book.subnets]
+        self.relays = {relay: (book, subnet) for book, subnet in located for relay in subnet.relays}
+        """Address of a relay -> lease book and subnet of its clients."""
+        self._sorted = sorted(located, key=lambda entry: int(entry[1].network[0]))
+        self._starts = [int(subnet.network[0]) for _, subnet in self._sorted]
+        self._ends = [int(subnet.network[-1]) for _, subnet in self._sorted]
 
-    def place_of(self, address: str) -> tuple[LeaseBook[S, C], S] | None:
-        """The subnet that *address* is in, with its book; None also for what is no address."""
+    def find_subnet(self, address: str) -> tuple[LeaseBook[SubnetT, AllocatorT], SubnetT] | None:
+        """Return the lease book and subnet of *address*; None: it is in no subnet, or not an address."""
         try:
             number = number_of(address)
         except OSError:
             return None
         index = bisect_right(self._starts, number) - 1
-        return self._places[index] if index >= 0 and number <= self._ends[index] else None
+        return self._sorted[index] if index >= 0 and number <= self._ends[index] else None
 
     def counts(self, now: float) -> dict[tuple[str, str], int]:
-        """(network of a subnet, "active", "expired", "released" or "declined") -> addresses of it in that state."""
+        """Count addresses by (network of the subnet, "active", "expired", "released" or "declined")."""
         found = {
             (str(subnet.network), state): 0
             for book in self.books
@@ -390,7 +403,7 @@ class LeaseBooks(Generic[S, C]):
         return found
 
     def free(self) -> dict[tuple[str], int]:
-        """(network of a subnet,) -> free addresses of its pool; one whose lease has just expired may not be counted."""
+        """Count the free addresses by (network of the subnet,); those whose leases have just expired may be missing."""
         return {
             (str(subnet.network),): pools[0].size - pools[0].queued
             for book in self.books
@@ -398,54 +411,54 @@ class LeaseBooks(Generic[S, C]):
         }
 
     def serves(self, address: str) -> bool:
-        """Whether *address* is in a subnet; "": whether there is any subnet."""
-        return self.place_of(address) is not None if address else bool(self.books)
+        """Return whether *address* is in a subnet; for "" whether there is any subnet."""
+        return self.find_subnet(address) is not None if address else bool(self.books)
 
     def leases(self) -> Iterator[Lease]:
-        """Every lease that is known, expired ones too, in no order."""
+        """Yield all leases, expired ones too, unsorted."""
         for book in self.books:
             yield from book.leases()
 
     def lease(self, address: str) -> Lease | None:
-        """The latest lease of *address*."""
-        found = self.known(address)
+        """Return the latest lease of *address*."""
+        found = self.find_binding(address)
         return None if found is None else found[1].lease
 
     def restore(self, lease: Lease) -> bool:
-        """Enter a lease that was granted elsewhere or before, in place of what is known of its address.
+        """Enter a lease from the store or another node; it replaces the lease of its address.
 
-        :return: false: the address is in no subnet.
+        :return: false if the address is in no subnet.
         """
-        place = self.place_of(lease.address)
-        if place is None:
+        located = self.find_subnet(lease.address)
+        if located is None:
             return False
-        place[0].restore(lease)
+        located[0].restore(lease)
         return True
 
-    def take_over(self, before: "LeaseBooks[S, C]", now: float) -> list[Lease]:
-        """Enter the leases of another server, and its own addresses.
+    def restore_from(self, before: "LeaseBooks[SubnetT, AllocatorT]", now: float) -> list[Lease]:
+        """Copy leases and own addresses of the server that this one replaces (after a reload).
 
-        :return: the leases of addresses that are in no subnet here.
+        :return: leases whose addresses are in no subnet of this server.
         """
-        self.own.update(before.own)
+        self.own_addresses.update(before.own_addresses)
         return [lease for lease in before.leases() if not self.restore(lease)]
 
     def release(self, address: str, now: float) -> tuple[Lease, ...]:
         """End the lease or the quarantine of *address*.
 
-        :return: to be stored; empty: there was none.
+        :return: the leases to store; empty if there was none.
         """
-        found = self.known(address)
+        found = self.find_binding(address)
         return () if found is None or found[1].lease is None else (found[0].release(found[1], now),)
 
     def reservations(self) -> Iterator[Reservation]:
-        """Everything that is reserved now, each once."""
+        """Yield each reservation once."""
         yield from dict.fromkeys(found for book in self.books for found in book.reservations())
 
     def reserve(self, reservation: Reservation) -> None:
-        """Add a reservation, in place of what is reserved for the same client or the same address.
+        """Add a reservation. It replaces the reservations for the same client or address.
 
-        A lease of the address that another client has ends when that client renews it.
+        If another client has a lease of the address, its next renewal is refused (NAK).
 
         :raise ValueError: the address is in no subnet.
         """
@@ -453,18 +466,18 @@ class LeaseBooks(Generic[S, C]):
             for book in self.books:
                 book.reserve(reservation)
             return
-        place = self.place_of(reservation.address)
-        if place is None:
+        located = self.find_subnet(reservation.address)
+        if located is None:
             raise ValueError(f"{reservation.address} is of no subnet")
-        place[0].reserve(reservation)
+        located[0].reserve(reservation)
 
     def unreserve(self, reservation: Reservation) -> None:
-        """Remove a reservation. A lease of its address goes on until it ends."""
+        """Remove a reservation. A lease of its address stays valid until it expires."""
         for book in self.books:
             book.unreserve(reservation)
 
-    def known(self, address: str) -> tuple[LeaseBook[S, C], Binding[S]] | None:
-        """The book and the Binding of *address*; None: it is neither in a pool nor known."""
-        place = self.place_of(address)
-        binding = place[0].find(number_of(address)) if place is not None else None
-        return None if place is None or binding is None else (place[0], binding)
+    def find_binding(self, address: str) -> tuple[LeaseBook[SubnetT, AllocatorT], Binding[SubnetT]] | None:
+        """Return the lease book and binding of *address*; None: see LeaseBook.find()."""
+        located = self.find_subnet(address)
+        binding = located[0].find(number_of(address)) if located is not None else None
+        return None if located is None or binding is None else (located[0], binding)

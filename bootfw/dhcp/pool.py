@@ -1,4 +1,4 @@
-"""The addresses of one pool, and which of them is given next."""
+"""The addresses of one pool, and which of them is assigned next."""
 
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -13,48 +13,48 @@ from bootfw.dhcp.subnet import AnySubnet
 from bootfw.lease import Lease, LeaseState, Reservation
 
 _ENTRIES_PER_CHOICE = 8
-"""Queue entries that are looked at, at most, before an address is chosen."""
+"""Queue entries examined at most for each address that is chosen."""
 _ENTRIES_PER_CHANGE = 2
-"""The same for every lease and offer: more than these add, so that the queue does not fall behind."""
+"""Queue entries examined at most for each new lease or offer: more than one, so that the queue does not grow."""
 _STALE_ENTRIES = 64
-"""Outdated entries that the queue may hold beside one for each of its addresses."""
+"""Outdated entries that a queue may hold, in addition to one for each of its addresses."""
 
-S = TypeVar("S", bound=AnySubnet)
+SubnetT = TypeVar("SubnetT", bound=AnySubnet)
 
 
 @define(eq=False)
-class Binding(Generic[S]):
-    """What is known of one address (RFC 2131 and RFC 8415 both call it a binding)."""
+class Binding(Generic[SubnetT]):
+    """The state of one address (RFC 2131 and RFC 8415 call it a binding)."""
 
     number: int
     address: str
-    """The same as text."""
-    subnet: S
-    pool: "Pool[S] | None"
-    """None: the address is in no pool, so that only its reservation gives it away."""
+    """The address as text."""
+    subnet: SubnetT
+    pool: "Pool[SubnetT] | None"
+    """None: the address is in no pool; only the client of its reservation can get it."""
     lease: Lease | None = None
-    """The latest."""
+    """The latest lease, current or not."""
     reservation: Reservation | None = None
-    """The client that the address is reserved for."""
+    """The reservation of the address."""
     offered_to: bytes = b""
-    """Key of the client that it was offered to last."""
+    """Key of the client that the address was offered to last; b"": none."""
     offered_until: float = 0.0
     probed: bool = False
     """Conflict detection found the address unused, for the latest offer."""
     queued_until: float | None = None
     """Time of its entry in the pool's queue; None: it is not queued."""
-    free_entry: tuple[float, "Binding[S]"] | None = None
+    free_entry: tuple[float, "Binding[SubnetT]"] | None = None
     """Its latest entry among the free addresses. An earlier one is outdated, even with the same time."""
 
     def free_at(self) -> float:
-        """When its lease and its offer have both ended."""
+        """Return when both its lease and its offer have ended."""
         lease = self.lease
         if lease is None or lease.expires < self.offered_until:
             return self.offered_until
         return lease.expires
 
     def free_for(self, key: bytes, now: float) -> bool:
-        """No lease or offer of another client, and no quarantine, keeps it from this client."""
+        """Return whether no lease or offer of another client, and no quarantine, keeps this client from the address."""
         lease = self.lease
         if lease is not None and lease.expires > now and lease.state is not LeaseState.RELEASED:
             if lease.state is LeaseState.DECLINED:
@@ -63,50 +63,50 @@ class Binding(Generic[S]):
         return self.offered_to == key or self.offered_until <= now
 
 
-class Pool(Generic[S]):
-    """The addresses of one subnet that are given to any client.
+class Pool(Generic[SubnetT]):
+    """The addresses of one subnet that any client can get.
 
-    Every address that is offered or leased is in one queue, ordered by the time when it becomes free. A renewal does
-    not touch the queue: an entry that is due while the lease goes on is put back, a few with each call. So no call
-    looks at all leases.
+    All offered and leased addresses are in one heap, sorted by the time when they become free. A renewal does not touch
+    the heap: an entry that is due although its lease was renewed is pushed back, a few entries with each call. So no
+    call examines all leases.
 
-    :param bindings: every address that is known to the lease book, by number.
-    :param own: addresses of the server itself; may grow.
+    :param bindings: bindings of the lease book, by number.
+    :param own: addresses of the server itself; the caller may add to it.
     """
 
-    def __init__(self, subnet: S, bindings: dict[int, Binding[S]], own: Collection[str]) -> None:
+    def __init__(self, subnet: SubnetT, bindings: dict[int, Binding[SubnetT]], own_addresses: Collection[str]) -> None:
         self.subnet = subnet
-        self.size = sum(last - first + 1 for first, last in subnet.free)
+        self.size = sum(last - first + 1 for first, last in subnet.assignable)
         self._family, self._length = (AF_INET, 4) if subnet.network.version == 4 else (AF_INET6, 16)
         self._bindings = bindings
-        self._own = own
-        self._numbers: Iterator[int] = chain.from_iterable(range(first, last + 1) for first, last in subnet.free)
-        self._next = next(self._numbers, None)
-        """The first address, in the order of the pool, that may be unknown to the lease book."""
-        self._queue: list[tuple[float, int, Binding[S]]] = []
+        self._own_addresses = own_addresses
+        self._numbers: Iterator[int] = chain.from_iterable(range(first, last + 1) for first, last in subnet.assignable)
+        self._next_number = next(self._numbers, None)
+        """The first address of the pool that may have no binding yet; None: all have one."""
+        self._queue: list[tuple[float, int, Binding[SubnetT]]] = []
         self.queued = 0
-        """Addresses in the queue, some of which may be free again. The queue may hold outdated entries, too."""
-        self._unleased: deque[tuple[float, Binding[S]]] = deque()
-        """Known and free, and never leased, in the order in which they became free."""
-        self._expired: deque[tuple[float, Binding[S]]] = deque()
-        """Free again after a lease, in the order in which they became free."""
+        """Number of addresses in the queue; some may be free again. The queue may hold outdated entries, too."""
+        self._never_leased: deque[tuple[float, Binding[SubnetT]]] = deque()
+        """Free addresses that were offered or excluded but never leased: (time when it became free, binding)."""
+        self._expired: deque[tuple[float, Binding[SubnetT]]] = deque()
+        """Free addresses with an expired lease, sorted: (time when it became free, binding)."""
 
-    def at(self, index: int) -> int:
-        """The address at *index* of the pool, from 0 to ``size - 1``."""
-        for first, last in self.subnet.free:
+    def number_at(self, index: int) -> int:
+        """Return the address at *index* of the pool, from 0 to ``size - 1``."""
+        for first, last in self.subnet.assignable:
             if index <= last - first:
                 return first + index
             index -= last - first + 1
         raise IndexError(index)
 
-    def gives(self, binding: Binding[S]) -> bool:
-        """Any client may have the address, apart from leases and offers."""
-        return binding.reservation is None and binding.address not in self._own
+    def is_assignable(self, binding: Binding[SubnetT]) -> bool:
+        """Return whether any client may have the address, whatever its lease and offer."""
+        return binding.reservation is None and binding.address not in self._own_addresses
 
-    def enter(self, binding: Binding[S], now: float) -> None:
-        """Queue *binding*, whose lease or offer has just changed."""
+    def requeue(self, binding: Binding[SubnetT], now: float) -> None:
+        """Queue *binding* again: its lease or offer has just changed."""
         if self._queue and self._queue[0][0] <= now:
-            self._settle(now, _ENTRIES_PER_CHANGE)
+            self._free_ended(now, _ENTRIES_PER_CHANGE)
         time = binding.free_at()
         if binding.queued_until is None:
             self.queued += 1
@@ -118,56 +118,56 @@ class Pool(Generic[S]):
             self._queue = [entry for entry in self._queue if entry[0] == entry[2].queued_until]
             heapify(self._queue)
 
-    def unreserve(self, binding: Binding[S]) -> None:
-        """Any client may have *binding* from now on: it was passed over when its turn came."""
+    def unreserve(self, binding: Binding[SubnetT]) -> None:
+        """Make *binding* free for any client: it was skipped while it was reserved."""
         if binding.queued_until is None:
-            self.enter(binding, 0.0)
+            self.requeue(binding, 0.0)
 
-    def next(self, now: float, besides: Collection[int] = ()) -> Binding[S] | None:
-        """The address for a client that may have any: one that was never leased, or the one that is free for longest.
+    def next(self, now: float, excluded: Collection[int] = ()) -> Binding[SubnetT] | None:
+        """Return an address that was never leased, else the one that is free for longest.
 
         :param besides: addresses that are taken already.
         :return: None: the pool is exhausted.
         """
         if self._queue and self._queue[0][0] <= now:
-            self._settle(now, _ENTRIES_PER_CHOICE)
-        return self.unleased(besides) or self.longest_free(now, besides)
+            self._free_ended(now, _ENTRIES_PER_CHOICE)
+        return self.never_leased(excluded) or self.longest_free(now, excluded)
 
-    def unleased(self, besides: Collection[int] = ()) -> Binding[S] | None:
-        """An address that was never leased. Its Binding may be a new one, which is not entered in the lease book."""
-        found = self._first(self._unleased, besides) if self._unleased else None
+    def never_leased(self, excluded: Collection[int] = ()) -> Binding[SubnetT] | None:
+        """Return an address that was never leased. If its binding is new, it is not in the lease book yet."""
+        found = self._first_free(self._never_leased, excluded) if self._never_leased else None
         if found is not None:
             return found
         bindings = self._bindings
-        while (number := self._next) is not None:
+        while (number := self._next_number) is not None:
             if number not in bindings:
                 address = inet_ntop(self._family, number.to_bytes(self._length, "big"))
-                if address not in self._own:
+                if address not in self._own_addresses:
                     binding = Binding(number, address, self.subnet, self)
-                    if number not in besides:
+                    if number not in excluded:
                         return binding
-                    # It may be left over in the end, so it goes first among those for the next client.
+                    # The caller may not take it, so it comes first for the next client.
                     bindings[number] = binding
-                    self._line_up(binding, 0.0)
-            self._next = next(self._numbers, None)
+                    self._append_free(binding, 0.0)
+            self._next_number = next(self._numbers, None)
         return None
 
-    def longest_free(self, now: float, besides: Collection[int] = ()) -> Binding[S] | None:
-        """The address whose lease ended first, if one has ended."""
-        found = self._first(self._expired, besides)
+    def longest_free(self, now: float, excluded: Collection[int] = ()) -> Binding[SubnetT] | None:
+        """Return the address whose lease ended first; None: none has ended."""
+        found = self._first_free(self._expired, excluded)
         if found is None and self._queue and self._queue[0][0] <= now:
-            self._settle(now, float("inf"))
-            found = self._first(self._unleased, besides) or self._first(self._expired, besides)
+            self._free_ended(now, float("inf"))
+            found = self._first_free(self._never_leased, excluded) or self._first_free(self._expired, excluded)
         return found
 
-    def _settle(self, now: float, most: float) -> None:
-        """Move addresses that have become free from the queue to the lines that they are given from.
+    def _free_ended(self, now: float, limit: float) -> None:
+        """Move addresses that have become free from the queue to the free lists.
 
-        :param most: entries to look at.
+        :param limit: number of entries to examine.
         """
         queue = self._queue
-        while queue and queue[0][0] <= now and most > 0:
-            most -= 1
+        while queue and queue[0][0] <= now and limit > 0:
+            limit -= 1
             time, number, binding = queue[0]
             if time != binding.queued_until:
                 heappop(queue)
@@ -180,26 +180,29 @@ class Pool(Generic[S]):
             heappop(queue)
             binding.queued_until = None
             self.queued -= 1
-            self._line_up(binding, free_at)
+            self._append_free(binding, free_at)
 
-    def _line_up(self, binding: Binding[S], free_at: float) -> None:
-        line = self._unleased if binding.lease is None else self._expired
+    def _append_free(self, binding: Binding[SubnetT], free_at: float) -> None:
+        free_list = self._never_leased if binding.lease is None else self._expired
         binding.free_entry = entry = (free_at, binding)
-        line.append(entry)
-        if len(line) > 2 * len(self._bindings) + _STALE_ENTRIES:
-            # Each lease that expired and went to its client again has left an entry.
-            current = [each for each in line if each is each[1].free_entry]
-            line.clear()
-            line.extend(current)
+        free_list.append(entry)
+        if len(free_list) > 2 * len(self._bindings) + _STALE_ENTRIES:
+            # A lease that expired and was renewed later leaves an outdated entry.
+            current = [each for each in free_list if each is each[1].free_entry]
+            free_list.clear()
+            free_list.extend(current)
 
-    def _first(self, line: "deque[tuple[float, Binding[S]]]", besides: Collection[int]) -> Binding[S] | None:
-        """The first of *line* that is still free. It stays in line until it is leased or offered."""
+    def _first_free(
+        self, free_list: "deque[tuple[float, Binding[SubnetT]]]", excluded: Collection[int]
+    ) -> Binding[SubnetT] | None:
+        """Return the first binding of a free list that is still free. It stays in the list until it is leased or
+        offered."""
         index = 0
-        while index < len(line):
-            entry = time, binding = line[index]
-            if entry is not binding.free_entry or time != binding.free_at() or not self.gives(binding):
-                del line[index]
-            elif binding.number in besides:
+        while index < len(free_list):
+            entry = time, binding = free_list[index]
+            if entry is not binding.free_entry or time != binding.free_at() or not self.is_assignable(binding):
+                del free_list[index]
+            elif binding.number in excluded:
                 index += 1
             else:
                 return binding

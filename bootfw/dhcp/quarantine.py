@@ -1,15 +1,15 @@
-"""Addresses in quarantine: another machine uses them without a lease, so for a while no client is given them."""
+"""Addresses in quarantine: another machine uses them without a lease, so no client gets them for a while."""
 
 from collections.abc import Iterable
 
-MOST_OF_A_CLIENT = 3
-"""Addresses that one client can have in quarantine: a client that declines every address is broken, not the network."""
+MAX_PER_CLIENT = 3
+"""Addresses that one client can put into quarantine: a client that declines every address is broken."""
 
 
 class Quarantine:
-    """Which addresses are in quarantine, in the order in which they came, and which client declined each.
+    """The addresses in quarantine, the earliest first, and the clients that declined them.
 
-    When a quarantine ends by time is in the lease. No more entries than there are addresses.
+    The end of a quarantine is ``expires`` of its lease, not here.
     """
 
     def __init__(self) -> None:
@@ -22,8 +22,8 @@ class Quarantine:
     def add(self, address: int, client: bytes = b"") -> int | None:
         """Begin the quarantine of *address*.
 
-        :param client: who declined it; empty: a probe was answered.
-        :return: the address whose quarantine has to end because *client* has declined too many.
+        :param client: the client that declined it; empty: a host answered a probe of it.
+        :return: the address whose quarantine must end because *client* has declined too many; None: no one.
         """
         self.discard(address)
         if not client:
@@ -32,7 +32,7 @@ class Quarantine:
         self._clients[address] = client
         declined = self._declined.setdefault(client, {})
         declined[address] = None
-        return next(iter(declined)) if len(declined) > MOST_OF_A_CLIENT else None
+        return next(iter(declined)) if len(declined) > MAX_PER_CLIENT else None
 
     def discard(self, address: int) -> None:
         """End the quarantine of *address*, if there is one."""
@@ -47,10 +47,10 @@ class Quarantine:
 
     @property
     def declined(self) -> Iterable[int]:
-        """Addresses that clients declined."""
+        """Addresses that clients declined, the earliest first."""
         return self._clients
 
     @property
     def probed(self) -> Iterable[int]:
-        """Addresses where a probe was answered."""
+        """Addresses that answered a probe, the earliest first."""
         return self._probed

@@ -1,4 +1,4 @@
-"""Addresses as numbers: ranges of them as they are configured, of either version of IP, and what to check of them."""
+"""IPv4 and IPv6 addresses as numbers: parse ranges in the configuration, and check them against their subnet."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -11,19 +11,19 @@ from bootfw.errors import ConfigError, ErrorCollector
 T = TypeVar("T")
 
 Range = tuple[int, int]
-"""First and last address as numbers, both included."""
+"""First and last address of a range as numbers, both included."""
 
 
 def number_of(address: str) -> int:
-    """An IPv4 or IPv6 address as a number.
+    """Convert an IPv4 or IPv6 address to a number.
 
-    :raise OSError: it is none.
+    :raise OSError: it is not an address.
     """
     return int.from_bytes(inet_pton(AF_INET6, address) if ":" in address else inet_aton(address), "big")
 
 
 def text_of(number: int, version: int) -> str:
-    """The address that *number* is, by version 4 or 6 of IP."""
+    """Convert a number to an address of IP version 4 or 6."""
     return (
         inet_ntop(AF_INET, number.to_bytes(4, "big"))
         if version == 4
@@ -31,10 +31,10 @@ def text_of(number: int, version: int) -> str:
     )
 
 
-def each(convert: Callable[[Any], T], values: Iterable[Any]) -> tuple[T, ...]:
-    """All of *values*, converted.
+def convert_all(convert: Callable[[Any], T], values: Iterable[Any]) -> tuple[T, ...]:
+    """Convert all *values*.
 
-    :raise ConfigError: *convert* raises ValueError; the path is the index of the value.
+    :raise ConfigError: *convert* raised ValueError; the path is the index of the value.
     """
     found, collector = [], ErrorCollector()
     for index, value in enumerate(values):
@@ -45,13 +45,13 @@ def each(convert: Callable[[Any], T], values: Iterable[Any]) -> tuple[T, ...]:
 
 
 def ranges4(values: Iterable[str | Range]) -> tuple[Range, ...]:
-    """Each of ``"10.77.0.100-10.77.0.200"``, ``"10.77.0.128/25"`` and ``"10.77.0.9"`` as numbers."""
-    return each(_range4, values)
+    """Parse ranges such as ``"10.77.0.100-10.77.0.200"``, ``"10.77.0.128/25"`` and ``"10.77.0.9"``."""
+    return convert_all(_range4, values)
 
 
 def ranges6(values: Iterable[str | Range]) -> tuple[Range, ...]:
-    """Each of ``"fd77::1000-fd77::1fff"``, ``"fd77::1:0/112"`` and ``"fd77::9"`` as numbers."""
-    return each(_range6, values)
+    """Parse ranges such as ``"fd77::1000-fd77::1fff"``, ``"fd77::1:0/112"`` and ``"fd77::9"``."""
+    return convert_all(_range6, values)
 
 
 def _range4(value: str | Range) -> Range:
@@ -83,8 +83,8 @@ def _range(
     return numbers
 
 
-def without(ranges: Iterable[Range], taken: Iterable[Range]) -> tuple[Range, ...]:
-    """*ranges* without the addresses of *taken*, in the order of *ranges*."""
+def subtract(ranges: Iterable[Range], taken: Iterable[Range]) -> tuple[Range, ...]:
+    """Return *ranges* without the addresses of *taken*; the sequence of *ranges* stays."""
     left = list(ranges)
     for first, last in taken:
         left = [part for low, high in left for part in ((low, min(high, first - 1)), (max(low, last + 1), high))]
@@ -95,8 +95,8 @@ def without(ranges: Iterable[Range], taken: Iterable[Range]) -> tuple[Range, ...
 def check_inside(network: IPv4Network | IPv6Network, table: Mapping[str, Any]) -> None:
     """Check that pool, exclusions, routers and hosts of a subnet are inside its *network*.
 
-    :param table: the subnet, as its table or converted; values that are no addresses are left to other checks.
-    :raise ConfigError: something is outside; the path is that below *table*.
+    :param table: the subnet, as its table or converted; values that are not addresses are ignored here.
+    :raise ConfigError: an address is outside; the path begins below *table*.
     """
     collector = ErrorCollector()
     own = int(network[0]), int(network[-1])
@@ -125,7 +125,7 @@ def _listed(value: Any) -> Iterable[Any]:
 
 
 def _outside(address: Any, network: IPv4Network | IPv6Network) -> bool:
-    """Whether *address* is an address that is not in *network*."""
+    """Return whether *address* is an address outside *network*."""
     try:
         return isinstance(address, str) and ip_address(address) not in network
     except ValueError:
@@ -133,9 +133,9 @@ def _outside(address: Any, network: IPv4Network | IPv6Network) -> bool:
 
 
 def check_renewal(renew: int, rebind: int, lease: int) -> None:
-    """Check that T1 comes before T2, and T2 before the end of the lease, in seconds; 0: the usual part of the lease.
+    """Check that T1 comes before T2, and T2 before the end of the lease, in seconds; 0: the default part of the lease.
 
-    :raise ConfigError: they do not; the path is that of the key.
+    :raise ConfigError: they do not; the path is the key.
     """
     for key, value in (("renew-seconds", renew), ("rebind-seconds", rebind)):
         if value < 0 or value >= lease:
@@ -145,7 +145,7 @@ def check_renewal(renew: int, rebind: int, lease: int) -> None:
 
 
 def check_lease_time(instance: Any, attribute: Any, value: int) -> None:
-    """An attrs validator for lease times.
+    """Validate a lease time; an attrs validator.
 
     :raise ValueError: *value* is less than a minute or more than a year.
     """

@@ -1,9 +1,9 @@
-"""DHCPv4 replies: of a proxy, of the boot server on port 4011, and of a server that gives addresses."""
+"""Build DHCPv4 replies: of a proxy, of the boot server on port 4011, and of a DHCP server."""
 
 from collections.abc import Mapping
 
 from bootfw.dhcp.answer import Answer
-from bootfw.dhcp.room import fit
+from bootfw.dhcp.optionspace import fit_options
 from bootfw.values import BootFile, BootMenu, BootRequest, OfferStyle, Option43, Persona
 from bootfw.wire import options as codec
 from bootfw.wire import pxe
@@ -11,10 +11,11 @@ from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, UNSPECIFIED, 
 from bootfw.wire.options import IPXESuboption, Option
 from bootfw.wire.pxe import BootServers, DiscoveryControl, MenuItem, MenuPrompt, VendorOptions
 
-# In a reply to firmware these speak of booting. What an operator has for other devices there stops ROMs for minutes.
-_OF_BOOTING = frozenset((Option.VENDOR_SPECIFIC, Option.VENDOR_CLASS_IDENTIFIER, Option.BOOTFILE_NAME))
+# Firmware takes these options as part of its boot. Values that an operator configures for other devices, such as
+# phones, make ROMs wait for minutes, so a reply with a boot file has none of them.
+_BOOT_OPTIONS = frozenset((Option.VENDOR_SPECIFIC, Option.VENDOR_CLASS_IDENTIFIER, Option.BOOTFILE_NAME))
 
-# An attribute of an enum costs as much as three look-ups in a dictionary, and these run for every reply.
+# Module constants: reading an attribute of an enum costs as much as three dictionary lookups, for every reply.
 _CLIENT_ID, _RELAY_AGENT = Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION
 
 _NO_PERSONA = Persona("", OfferStyle.FILE)
@@ -30,12 +31,12 @@ def proxy_reply(
     persona: Persona,
     size: int | None = None,
 ) -> Message:
-    """The reply of a proxy or a boot server to *message*. It never carries an address for the client.
+    """Build the reply of a proxy or boot server to *message*. It has no address for the client.
 
-    :param request: what classify() made of *message*; ``server`` is set.
-    :param choice: of adapt() or adapt_menu(); None: the client is sent to port 4011 for its boot file.
-    :param persona: the client's.
-    :param size: bytes that it may have; None: reply_size().
+    :param request: the result of classify() for *message*; ``server`` is set.
+    :param choice: the result of adapt() or adapt_menu(); None: the client shall request its boot file from port 4011.
+    :param persona: the persona of the client.
+    :param size: largest size in bytes; None: reply_size().
     """
     offer = request.stage == "discover"
     server = request.server
@@ -45,7 +46,7 @@ def proxy_reply(
         Option.MESSAGE_TYPE: bytes((MessageType.OFFER if offer else MessageType.ACK,)),
         # iPXE recognizes a proxy by its identifier and compares it on port 4011 (src/net/udp/dhcp.c).
         Option.SERVER_IDENTIFIER: codec.address_bytes(server),
-        # A prefix would do for most; iPXE's menus want it exactly.
+        # A prefix is enough for most clients; iPXE shows a menu only if it is exactly this.
         Option.VENDOR_CLASS_IDENTIFIER: b"HTTPClient" if request.http else b"PXEClient",
     }
     if request.uuid is not None:
@@ -82,7 +83,7 @@ def server_reply(
 ) -> Message:
     """The reply of a server to *message*: OFFER, ACK, NAK, or BOOTP's.
 
-    What the client has no room for and can live without is left out; see :func:`fit`.
+    Options that don't fit are left out; see :func:`fit_options`.
 
     :param request: what classify() made of *message*; None: the client does not boot.
     :param choice: of adapt() or adapt_menu(); None: the reply names no boot file.
@@ -102,8 +103,8 @@ def server_reply(
     if request is not None:
         if request.uuid is not None:
             options[Option.CLIENT_MACHINE_IDENTIFIER] = message.options[Option.CLIENT_MACHINE_IDENTIFIER]
-        if choice is not None and not request.may_be_system and not _OF_BOOTING.isdisjoint(configured):
-            configured = {code: value for code, value in configured.items() if code not in _OF_BOOTING}
+        if choice is not None and not request.may_be_system and not _BOOT_OPTIONS.isdisjoint(configured):
+            configured = {code: value for code, value in configured.items() if code not in _BOOT_OPTIONS}
         if isinstance(choice, BootMenu):
             options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
             options[Option.VENDOR_SPECIFIC] = _menu(choice, answer.server)
@@ -135,7 +136,7 @@ def server_reply(
     )
 
 
-# Parts of both
+# Shared by both
 
 
 def _reply(
@@ -150,13 +151,13 @@ def _reply(
     siaddr: str = UNSPECIFIED,
     name: bytes = b"",
 ) -> Message:
-    """The reply with *options*, with what it repeats of its request, and with those that are *configured* and fit."""
+    """Build a reply with *options*, those that it must echo, and as many of the *configured* ones as fit."""
     requested = message.options
     if _CLIENT_ID in requested:  # RFC 6842
         options[_CLIENT_ID] = requested[_CLIENT_ID]
     if _RELAY_AGENT in requested and message.giaddr != UNSPECIFIED:  # RFC 3046 section 2.2
         options[_RELAY_AGENT] = requested[_RELAY_AGENT]
-    fit(options, message, reply_size(message) if size is None else size, configured)
+    fit_options(options, message, reply_size(message) if size is None else size, configured)
     return Message(
         op=BOOTREPLY,
         htype=message.htype,
@@ -175,10 +176,10 @@ def _reply(
 
 
 def _file_options(file: BootFile, server: str, persona: Persona) -> dict[int, bytes]:
-    """What goes with the name of *file*: the TFTP server, for clients that ignore siaddr, and what PXELINUX reads
-    (RFC 5071).
+    """Return the options beside the name of *file*: the TFTP server, for clients that ignore siaddr, and the options of
+    PXELINUX (RFC 5071).
 
-    :param server: where there is none in *file*.
+    :param server: the TFTP server if *file* has none.
     """
     options: dict[int, bytes] = {}
     if persona.tftp_server_options:
@@ -202,7 +203,7 @@ _USE_BOOT_FILE = pxe.pack(VendorOptions(discovery_control=DiscoveryControl.USE_B
 
 
 def _raspberry_pi(item: str) -> bytes:
-    """A menu of one item, chosen at once; raspberrypi/documentation issue 1686: it has to be a whole menu."""
+    """Build a menu with one item and no timeout: the ROM needs a whole menu (raspberrypi/documentation issue 1686)."""
     control = DiscoveryControl.NO_BROADCAST | DiscoveryControl.NO_MULTICAST
     return pxe.pack(VendorOptions(control, menu=(MenuItem(0, item),), prompt=MenuPrompt(0, "PXE")))
 
@@ -214,7 +215,7 @@ _OPTION_43 = {
     Option43.RASPBERRY_PI: _raspberry_pi("Raspberry Pi Boot"),
     Option43.RASPBERRY_PI_3: _raspberry_pi("Raspberry Pi Boot   "),
 }
-"""What goes with a boot file; b"": no option 43."""
+"""Option 43 in a reply with a boot file; b"": none."""
 
 
 def _proxy_option_43(message: Message, request: BootRequest, persona: Persona) -> bytes:
@@ -227,7 +228,7 @@ def _proxy_option_43(message: Message, request: BootRequest, persona: Persona) -
 
 
 def _menu(menu: BootMenu, server: str) -> bytes:
-    """*menu*; the client sends *server* a request for the item that is picked."""
+    """Build option 43 with *menu*; the client sends the request for the selected item to *server*, port 4011."""
     files = [BootServers(item.type, (server,)) for item in menu.items if item.file is not None]
     return pxe.pack(
         VendorOptions(

@@ -1,4 +1,4 @@
-"""DHCPv6 replies of a proxy and of a server, and how they go back."""
+"""Build DHCPv6 replies of a proxy and of a server, and find their size limit, relays and port."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,30 +9,31 @@ from bootfw.wire.options import text_bytes
 from bootfw.wire.options6 import Option, Options, code_of, vendor_class_bytes
 
 INTEL = 343
-"""The enterprise number that firmware writes and wants in option 16."""
+"""The enterprise number in option 16 that firmware sends and requires."""
 
-_TAKE_ME = b"\xff"
-"""The highest preference: a client waits for no other server (RFC 8415 section 18.2.1)."""
+_HIGHEST_PREFERENCE = b"\xff"
+"""Preference 255: the client takes this ADVERTISE at once (RFC 8415 section 18.2.1)."""
 
-_OF_BOOTING = frozenset((Option.VENDOR_CLASS, Option.BOOTFILE_URL, Option.BOOTFILE_PARAMETERS))
+_BOOT_OPTIONS = frozenset((Option.VENDOR_CLASS, Option.BOOTFILE_URL, Option.BOOTFILE_PARAMETERS))
 
 _LINK_LOCAL = frozenset(("fe8", "fe9", "fea", "feb"))
 
 _RELAY_SIZE = 34 + 4
-"""Bytes of a relay's header, and of the header of the option that holds the message."""
+"""Bytes that a relay adds: its header, and the header of the option with the message (RFC 8415 section 9)."""
 
 
 def proxy_reply6(message: Message, request: BootRequest, file: BootFile, duid: bytes) -> Message:
-    """The reply of a proxy: no address, but where the boot file is.
+    """Build the reply of a proxy: it has the boot file and no address.
 
-    :param request: what classify6() made of *message*.
-    :param file: as adapt() gave it.
-    :param duid: ours.
+    :param request: the result of classify6() for *message*.
+    :param file: the result of adapt().
+    :param duid: the DUID of this server.
     """
     solicit = message.kind is MessageType.SOLICIT
     options = [*identifiers(message, duid)]
     if solicit and not request.http:
-        # EDK2 takes this for a proxy's offer (UefiPxeBcDxe/PxeBcDhcp6.c) and goes on at port 4011 of the URL's host.
+        # EDK2 recognizes a proxy's offer by it (UefiPxeBcDxe/PxeBcDhcp6.c), and requests the file from port 4011 of the
+        # host in the URL.
         options.append((Option.VENDOR_CLASS, vendor_class_bytes(INTEL, [b"PXEClient"])))
     options += boot_options(request, file)
     return Message(MessageType.ADVERTISE if solicit else MessageType.REPLY, message.xid, tuple(options))
@@ -47,25 +48,25 @@ def server_reply6(
     relays: Sequence[Relay] = (),
     limit: int = LARGEST,
 ) -> Message:
-    """The reply of a server that gives addresses. Configured options that there is no room for are left out.
+    """Build the reply of a DHCPv6 server. Configured options that don't fit are left out.
 
-    :param answer: what AddressServer6 made of *message*.
-    :param duid: ours.
-    :param request: what classify6() made of *message*; None: the client does not boot.
-    :param file: as adapt() gave it; None: the reply names none.
-    :param relays: that *message* came by.
-    :param limit: bytes that the datagram should have at most, with what the relays get back.
+    :param answer: the result of AddressServer6 for *message*.
+    :param duid: the DUID of this server.
+    :param request: the result of classify6() for *message*; None: the client does not boot.
+    :param file: the result of adapt(); None: the reply names no boot file.
+    :param relays: the relays that forwarded *message*.
+    :param limit: largest size of the datagram in bytes, with the headers for the relays.
     """
     head, tail = [*identifiers(message, duid), *answer.options], list[tuple[int, bytes]]()
     configured = [(code_of(key), value) for key, value in answer.configured.items()]
     if request is not None and file is not None:
         tail += boot_options(request, file)
-        # What an operator has for other devices there would make two files of one.
-        configured = [option for option in configured if option[0] not in _OF_BOOTING]
+        # Otherwise the reply would have two boot files if the operator has configured one for other devices.
+        configured = [option for option in configured if option[0] not in _BOOT_OPTIONS]
         if answer.kind is MessageType.ADVERTISE and answer.address and not request.may_be_system:
-            # Else the firmware waits for seconds, and then may take the address of a server that names no file.
-            tail.append((int(Option.PREFERENCE), _TAKE_ME))
-    room = limit - 4 - sum(_RELAY_SIZE + _size(relay.options) for relay in relays_back(relays))
+            # Without it firmware waits for seconds, and may then take the address of a server that names no boot file.
+            tail.append((int(Option.PREFERENCE), _HIGHEST_PREFERENCE))
+    room = limit - 4 - sum(_RELAY_SIZE + _size(relay.options) for relay in reply_relays(relays))
     room -= _size((*head, *tail))
     fitting = list[tuple[int, bytes]]()
     for option in configured:
@@ -77,19 +78,19 @@ def server_reply6(
 
 
 def reply_limit(size: int, source: str) -> int:
-    """Bytes that the reply to a message should have at most.
+    """Return the largest size in bytes of the reply to a message, so that the server does not amplify forged requests.
 
-    No router forwards a link-local address, so a reply to one stays on the link of its sender. Clients send from no
-    other (RFC 8415 section 17.1); a host elsewhere can only be a victim by another one.
+    Routers don't forward link-local addresses, so a reply to one stays on its link. Clients send from link-local
+    addresses only (RFC 8415 section 17.1); another source address may be forged.
 
-    :param size: of the datagram that the message came in.
-    :param source: the address that it came from, of the client or the last relay.
+    :param size: bytes of the datagram that was received.
+    :param source: its source address: of the client or the last relay.
     """
     return LARGEST if is_link_local(source) else min(LARGEST, REPLY_RATIO * size)
 
 
 def is_link_local(address: str) -> bool:
-    """Whether *address* is one of fe80::/10."""
+    """Return whether *address* is in fe80::/10."""
     return address[:3].lower() in _LINK_LOCAL and address[3:4] != ":"
 
 
@@ -98,28 +99,28 @@ def _size(options: Options) -> int:
 
 
 def identifiers(message: Message, duid: bytes) -> Options:
-    """The identifiers of server and client. An INFORMATION-REQUEST may have no client identifier (RFC 8415 section
-    18.2.6)."""
+    """Return the options with the DUIDs of client and server; an INFORMATION-REQUEST may have none of its client (RFC
+    8415 section 18.2.6)."""
     client = message.first(Option.CLIENT_ID)
     ours = (int(Option.SERVER_ID), duid)
     return (ours,) if client is None else ((int(Option.CLIENT_ID), client), ours)
 
 
 def boot_options(request: BootRequest, file: BootFile) -> Options:
-    """The options that name the boot file. Old iPXE uses them without having requested them (option 6).
+    """Return the options that name the boot file, whether requested or not: old iPXE requests none (option 6).
 
-    Option 60 is left out: EDK2 gives up when its first parameter is not a number.
+    Option 60 is left out: EDK2 aborts if its first parameter is not a number.
     """
     url = (int(Option.BOOTFILE_URL), text_bytes(file.name))
     if not request.http:
         return (url,)
-    # EDK2 takes no other answer for one of HTTP boot (HttpBootDxe/HttpBootDhcp6.c).
+    # EDK2 ignores a reply without it when it boots by HTTP (HttpBootDxe/HttpBootDhcp6.c).
     return ((int(Option.VENDOR_CLASS), vendor_class_bytes(INTEL, [b"HTTPClient"])), url)
 
 
-def relays_back(relays: Iterable[Relay]) -> tuple[Relay, ...]:
-    """The relays of a request as they stand in the reply (RFC 8415 section 19.3): with the options that they put there,
-    which they may want back, but for the client's own address (RFC 6939)."""
+def reply_relays(relays: Iterable[Relay]) -> tuple[Relay, ...]:
+    """Return the relay headers of the reply (RFC 8415 section 19.3). The relays' own options are echoed, except for the
+    client's link-layer address (RFC 6939), which only requests have."""
     return tuple(
         Relay(
             relay.hops,
@@ -131,8 +132,8 @@ def relays_back(relays: Iterable[Relay]) -> tuple[Relay, ...]:
     )
 
 
-def answer_port(relays: Sequence[Relay], source_port: int, *, server_port: int, client_port: int = CLIENT_PORT) -> int:
-    """The UDP port that the reply goes to, at the address that the message came from."""
+def reply_port(relays: Sequence[Relay], source_port: int, *, server_port: int, client_port: int = CLIENT_PORT) -> int:
+    """Return the UDP port that the reply is sent to, at the source address of the message."""
     if not relays:
         return client_port
     return source_port if relays[0].first(Option.RELAY_SOURCE_PORT) is not None else server_port  # RFC 8357

@@ -1,6 +1,6 @@
-"""Replies without a boot file from parts that are packed once, byte for byte those of server_reply().
+"""A fast path for replies without a boot file: they are built from parts that are packed once.
 
-Most replies are the same for all clients of a subnet, but for the address and what they echo.
+Most replies in a subnet differ in the address and the echoed options only. The bytes are those of server_reply().
 """
 
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ _IDENTIFIERS = 256
 
 
 class ReplyCache:
-    """OFFERs and ACKs to clients that don't boot, and get the options of their subnet only.
+    """Builds OFFERs and ACKs for clients that don't boot and get the options of their subnet only.
 
-    :param subnets: all that answers can be for.
+    :param subnets: all subnets of the server.
     """
 
     def __init__(self, subnets: Iterable[Subnet]) -> None:
@@ -28,12 +28,15 @@ class ReplyCache:
             for subnet in subnets
             for options in (subnet.reply_options, subnet.system_options, subnet.firmware_options)
         ]
-        # By identity, which costs nothing: Exchange makes a new dictionary when a client gets options of its own.
+        # Keyed by identity: Exchange creates a new dictionary if a client gets options of its own, so the same object
+        # means that these are the options of the subnet. Comparing dictionaries would cost more than packing the reply.
+        # The values keep the dictionaries alive: an id() could be reused otherwise.
         self._tails = {id(options): (options, pack_options(options)) for options in every}
         self._heads: dict[tuple[MessageType, str], bytes] = {}
 
     def reply(self, message: Message, answer: Answer) -> bytes | None:
-        """What pack() makes of server_reply(message, answer); None: it is not cached, so call these."""
+        """Return the bytes of pack(server_reply(message, answer)); None: this reply can't be built here, so call
+        these."""
         kind, options = answer.kind, message.options
         tail = self._tails.get(id(answer.options))
         if tail is None or (kind is not _OFFER and kind is not _ACK):
@@ -56,11 +59,12 @@ class ReplyCache:
                 packed += bytes((_AGENT, len(agent))) + agent
         ciaddr = UNSPECIFIED if kind is _OFFER else message.ciaddr
         data = pack_reply(message, ciaddr, answer.address or UNSPECIFIED, answer.server, packed)
-        # Most replies have the size that is always allowed, so the limit of this client is not computed.
+        # Nearly all replies are shorter than the size that every client accepts (RFC 2131 section 2), so reply_size()
+        # is rarely called.
         return data if len(data) <= MINIMUM_SIZE or len(data) <= reply_size(message) else None
 
     def _head(self, kind: MessageType, identifier: str) -> bytes:
-        if len(self._heads) >= _IDENTIFIERS:  # relays may choose it
+        if len(self._heads) >= _IDENTIFIERS:  # relays choose it by option 82 (RFC 5107), so it must be bounded
             self._heads.clear()
         head = self._heads[kind, identifier] = pack_options(
             {Option.MESSAGE_TYPE: bytes((kind,)), Option.SERVER_IDENTIFIER: codec.address_bytes(identifier)}

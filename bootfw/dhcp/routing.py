@@ -1,4 +1,4 @@
-"""The destination of a DHCPv4 reply (RFC 2131 section 4.1)."""
+"""Find the destination of a DHCPv4 reply (RFC 2131 section 4.1)."""
 
 from bootfw.dhcp.answer import Answer
 from bootfw.values import Address
@@ -7,18 +7,18 @@ from bootfw.wire.dhcp4 import BROADCAST_FLAG, ETHERNET, UNSPECIFIED, Message, Me
 from bootfw.wire.options import Option, RelaySuboption
 
 BROADCAST = "255.255.255.255"
-# An attribute of an enum costs as much as three look-ups in a dictionary, and this runs for every reply.
+# Module constants: reading an attribute of an enum costs as much as three dictionary lookups, for every reply.
 _RELAY_AGENT, _RELAY_SOURCE_PORT = Option.RELAY_AGENT_INFORMATION, RelaySuboption.RELAY_SOURCE_PORT
 
 
-def destination(
+def proxy_destination(
     message: Message, peer: Address, *, boot_server: bool = False, server_port: int = 67, client_port: int = 68
 ) -> Address:
-    """Where the reply of a proxy to *message* goes.
+    """Return the destination of a proxy's reply to *message*.
 
-    :param peer: where *message* came from.
-    :param boot_server: it came to the boot server's port.
-    :param server_port: where relays listen.
+    :param peer: the source address of *message*.
+    :param boot_server: *message* arrived on the boot server's port.
+    :param server_port: the port of relays.
     """
     if boot_server:
         # EDK2 sends from port 4011 and iPXE from 68; each listens on that port only.
@@ -36,11 +36,11 @@ def destination(
 def server_destination(
     message: Message, answer: Answer, peer: Address, *, server_port: int = 67, client_port: int = 68
 ) -> tuple[Address, bool]:
-    """Where *answer* of a server to *message* goes.
+    """Return the destination of a DHCP server's reply to *message*.
 
-    :param peer: where *message* came from.
-    :return: the destination, and whether the client does not answer ARP there yet. A server that can't set its
-        neighbour table broadcasts instead.
+    :param peer: the source address of *message*.
+    :return: the destination, and whether the client does not answer ARP for it yet. Then the server has to add it to
+        its neighbour table, or to broadcast the reply.
     """
     if message.giaddr != UNSPECIFIED:
         return _relay(message, peer, server_port), False
@@ -55,8 +55,8 @@ def server_destination(
     return (answer.address, client_port), True
 
 
-def renews(message: Message) -> bool:
-    """Whether *message* is a client's REQUEST to keep the address that it has (RFC 2131 section 4.3.2)."""
+def is_renewal(message: Message) -> bool:
+    """Return whether *message* is a REQUEST in RENEWING or REBINDING state (RFC 2131 section 4.3.2)."""
     return (
         message.ciaddr != UNSPECIFIED
         and message.message_type is MessageType.REQUEST
@@ -65,16 +65,17 @@ def renews(message: Message) -> bool:
 
 
 def _uses_ciaddr(message: Message, peer: Address) -> bool:
-    """Whether the client has configured ciaddr, and answers ARP for it.
+    """Return whether the client has configured ciaddr, and answers ARP for it.
 
-    That holds for a renewal, an INFORM and BOOTP. In a DISCOVER, and in a REQUEST that selects an offer (option 54),
-    ciaddr must be empty (RFC 2131 section 4.4.1); some clients put a former address there, and can't be reached by it.
+    It has in a renewal, an INFORM and a BOOTP request. In a DISCOVER, and in a REQUEST that selects an offer (option
+    54), ciaddr must be empty (RFC 2131 section 4.4.1); some clients put a former address there, and can't be reached by
+    it.
     """
-    if renews(message):
+    if is_renewal(message):
         return True
     kind = message.message_type
     if kind is MessageType.REQUEST:
-        # A renewal that names the server, which it should not: the client sends it from its own address.
+        # Some clients name the server in a renewal, against the RFC; they send it from their own address.
         return peer[0] == message.ciaddr and Option.REQUESTED_IP_ADDRESS not in message.options
     return kind is not MessageType.DISCOVER
 

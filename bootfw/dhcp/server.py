@@ -1,14 +1,14 @@
-"""The DHCPv4 server without its sockets and its store: which client gets which address."""
+"""The DHCPv4 address server, without sockets and store: it decides which client gets which address."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
-from bootfw.dhcp.exchange import Admit, Exchange, Result, Rules
+from bootfw.dhcp.exchange import Admit, Exchange, Result, ServerPolicy
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.identity import identify
 from bootfw.dhcp.leasebook import QUARANTINE_SECONDS, LeaseBook, LeaseBooks
-from bootfw.dhcp.offers import Offers
+from bootfw.dhcp.offerallocator import OfferAllocator
 from bootfw.dhcp.subnet import Subnet
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.wire import options as codec
@@ -23,7 +23,7 @@ _ANSWERS: Mapping[bytes | None, Callable[[Exchange], Result]] = {
     b"\x08": Exchange.inform,
     None: Exchange.bootp,
 }
-"""Option 53 -> how the message is answered."""
+"""Option 53 -> the method that answers the message; None: BOOTP."""
 
 _MESSAGE_TYPE, _AGENT = Option.MESSAGE_TYPE, Option.RELAY_AGENT_INFORMATION
 _IDENTIFIER_OVERRIDE, _LINK_SELECTION = RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, RelaySuboption.LINK_SELECTION
@@ -34,19 +34,19 @@ def _admit_all(message: Message, arrival: Arrival, now: float, free: Callable[[]
     return True
 
 
-class AddressServer(LeaseBooks[Subnet, Offers]):
-    """Gives addresses by DHCPv4. No clock, no socket, no store: what has to be stored comes with the answers.
+class AddressServer(LeaseBooks[Subnet, OfferAllocator]):
+    """Assigns addresses by DHCPv4. It has no clock, socket or store: an answer contains the leases to store.
 
-    A lease counts at once, stored or not: when an ACK can't be sent because its lease can't be stored, the address
-    stays with its client, which will retry.
+    A lease is valid at once, stored or not: if it can't be stored, no ACK is sent, and the client gets the same address
+    when it retries.
 
     :param subnets: must not overlap.
-    :param leases: what was granted before, one for each address. Those of other subnets are left alone.
-    :param reservations: beside those of the subnets, and over them.
-    :param classes: options for kinds of clients; a later class wins over an earlier one.
-    :param authoritative: no other server gives addresses on these wires, so that clients with a wrong one get a NAK.
+    :param leases: the stored leases, one for each address. Those of other subnets are ignored.
+    :param reservations: reservations that replace those of the subnets for the same client or address.
+    :param classes: client classes; the options of a later class override those of an earlier one.
+    :param authoritative: no other server assigns addresses on these links, so a client with a wrong one gets a NAK.
     :param by_client_id: tell clients apart by option 61 instead of their hardware address.
-    :param admit: called before an unknown client is given an address; false: it is not answered.
+    :param admit: called before an unknown client gets an address; if it returns false, there is no reply.
     """
 
     def __init__(
@@ -60,19 +60,22 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
         by_client_id: bool = False,
         admit: Admit = _admit_all,
     ) -> None:
-        super().__init__(subnets, Offers)
+        super().__init__(subnets, OfferAllocator)
         self._by_client_id = by_client_id
-        self._rules = Rules(authoritative, tuple(classes), admit, self.own)
-        self._here: dict[tuple[str, tuple[str, ...]], tuple[LeaseBook[Subnet, Offers], Subnet] | None] = {}
-        """Where clients are, by the address of ours that a message came to and those that it may have come to."""
-        self._place_of_relay = lru_cache(1024)(self.place_of)
+        self._policy = ServerPolicy(authoritative, tuple(classes), admit, self.own_addresses)
+        self._local_subnets: dict[
+            tuple[str, tuple[str, ...]], tuple[LeaseBook[Subnet, OfferAllocator], Subnet] | None
+        ] = {}
+        """Our addresses on a link (Arrival.server and .addresses) -> lease book and subnet of clients there; a
+        cache."""
+        self._subnet_of_relay = lru_cache(1024)(self.find_subnet)
         for reservation in reservations:
             self.reserve(reservation)
         for lease in leases:
             self.restore(lease)
 
     def handle(self, message: Message, arrival: Arrival, now: float) -> Result:
-        """What to do about *message*.
+        """Answer *message*.
 
         :param now: seconds since the epoch.
         """
@@ -85,25 +88,25 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
         client = identify(message, agent, self._by_client_id)
         if client is None:
             return NoReply(NoReplyReason.MALFORMED, "neither a hardware address nor a client identifier")
-        place = self._place(message, arrival, agent)
-        if place is None:
+        located = self._locate(message, arrival, agent)
+        if located is None:
             return NoReply(NoReplyReason.NO_SUBNET, arrival.server if message.giaddr == UNSPECIFIED else message.giaddr)
-        self.own.add(arrival.server)
+        self.own_addresses.add(arrival.server)
         if arrival.addresses:
-            self.own.update(arrival.addresses)
+            self.own_addresses.update(arrival.addresses)
         override = agent.get(_IDENTIFIER_OVERRIDE, b"") if agent else b""  # RFC 5107
         identifier = codec.address(override) if len(override) == 4 else ""
-        book, subnet = place
-        reservation = book.choice.reservation(client) if book.hosts else None
-        return answer(Exchange(self._rules, message, arrival, now, client, book, subnet, identifier, reservation))
+        book, subnet = located
+        reservation = book.allocator.reservation(client) if book.reservations_by_key else None
+        return answer(Exchange(self._policy, message, arrival, now, client, book, subnet, identifier, reservation))
 
-    def probed(self, address: str, in_use: bool, now: float) -> tuple[Lease, ...]:
+    def probe_finished(self, address: str, in_use: bool, now: float) -> tuple[Lease, ...]:
         """Take the result of conflict detection for an address whose answer had ``probe`` set.
 
-        :param in_use: another machine uses it: handle() the client's message again for another address.
-        :return: to be stored; nothing waits for it.
+        :param in_use: another machine uses the address. Call handle() again with the message to get another one.
+        :return: leases to store; no reply waits for them.
         """
-        found = self.known(address)
+        found = self.find_binding(address)
         if found is None:
             return ()
         book, binding = found
@@ -114,34 +117,34 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
         binding.probed = True
         return ()
 
-    def take_over(self, before: LeaseBooks[Subnet, Offers], now: float) -> list[Lease]:
-        """See LeaseBooks. The offers are kept for their clients, where the address is still given."""
-        left = super().take_over(before, now)
+    def restore_from(self, before: LeaseBooks[Subnet, OfferAllocator], now: float) -> list[Lease]:
+        """See LeaseBooks. Current offers are copied too, if their addresses are still in a pool."""
+        left = super().restore_from(before, now)
         for book in before.books:
-            for binding in book.choice.offered(now):
-                found = self.known(binding.address)
+            for binding in book.allocator.offered(now):
+                found = self.find_binding(binding.address)
                 if found is not None:
-                    found[0].choice.take_over(found[1], binding)
+                    found[0].allocator.restore_offer(found[1], binding)
         return left
 
-    def _place(
+    def _locate(
         self, message: Message, arrival: Arrival, agent: Mapping[int, bytes]
-    ) -> tuple[LeaseBook[Subnet, Offers], Subnet] | None:
-        """Where the client is."""
+    ) -> tuple[LeaseBook[Subnet, OfferAllocator], Subnet] | None:
+        """Return lease book and subnet of the client's link; None: there is no subnet for it."""
         relay = message.giaddr
         if relay != UNSPECIFIED:
             link = agent.get(_LINK_SELECTION, b"")  # RFC 3527
             if len(link) == 4:
                 relay = codec.address(link)
-            return self.relays.get(relay) or self._place_of_relay(relay)
+            return self.relays.get(relay) or self._subnet_of_relay(relay)
         if arrival.unicast and message.ciaddr != UNSPECIFIED:
-            # It renews through routers, which tell nothing: its address does (RFC 2131 section 4.3.2).
-            place = self.place_of(message.ciaddr)
-            if place is not None:
-                return place
+            # A renewal is routed, and routers add no option: ciaddr shows the subnet (RFC 2131 section 4.3.2).
+            located = self.find_subnet(message.ciaddr)
+            if located is not None:
+                return located
         ours = arrival.server, arrival.addresses
-        here = self._here.get(ours)
+        here = self._local_subnets.get(ours)
         if here is None:
-            found = filter(None, map(self.place_of, (arrival.server, *arrival.addresses)))
-            here = self._here[ours] = next(found, None)
+            found = filter(None, map(self.find_subnet, (arrival.server, *arrival.addresses)))
+            here = self._local_subnets[ours] = next(found, None)
         return here

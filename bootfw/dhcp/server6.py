@@ -1,4 +1,5 @@
-"""The DHCPv6 server without its sockets and its store: which client gets which address (RFC 8415 section 18.3)."""
+"""The DHCPv6 address server, without sockets and store: it decides which client gets which address (RFC 8415 section
+18.3)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -6,8 +7,8 @@ from attrs import define, evolve
 
 from bootfw.dhcp import associations6 as ia
 from bootfw.dhcp.answer import Answer6, Arrival6, NoReply, NoReplyReason
-from bootfw.dhcp.classify import link_of
-from bootfw.dhcp.computedchoice import FIRMWARE, SYSTEM, ComputedChoice, Holder
+from bootfw.dhcp.classify import link_address
+from bootfw.dhcp.hashedallocator import FIRMWARE, SYSTEM, ClientIA, HashedAllocator
 from bootfw.dhcp.hostclass import HostClass6
 from bootfw.dhcp.identity import is_firmware6
 from bootfw.dhcp.leasebook import QUARANTINE_SECONDS, LeaseBook, LeaseBooks
@@ -20,10 +21,10 @@ from bootfw.wire import options6 as codec
 from bootfw.wire.dhcp6 import UNSPECIFIED, Message, MessageType
 from bootfw.wire.options6 import IdentityAssociation, Option, Status, Values
 
-_FOR_SERVER = frozenset((MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE))
-"""Messages that name the server that they are for."""
-_FOR_ANY_SERVER = frozenset((MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND))
-"""Messages that name no server."""
+_NAMES_SERVER = frozenset((MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE))
+"""Messages that must have a server identifier (RFC 8415 section 16)."""
+_NAMES_NO_SERVER = frozenset((MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND))
+"""Messages that must not have a server identifier."""
 
 
 @define(eq=False)
@@ -32,48 +33,49 @@ class _Exchange:
     arrival: Arrival6
     now: float
     duid: bytes
-    book: LeaseBook[Subnet6, ComputedChoice]
+    book: LeaseBook[Subnet6, HashedAllocator]
     subnet: Subnet6
 
     def associations(self) -> Iterator[IdentityAssociation]:
-        """Those that are well formed."""
-        for raw in self.message.every(Option.IA_NA)[: ia.MOST_ASSOCIATIONS]:
+        """Yield the IA_NA options; malformed ones are skipped."""
+        for raw in self.message.every(Option.IA_NA)[: ia.MAX_ASSOCIATIONS]:
             try:
                 yield codec.identity_association(raw)
             except WireError:
                 continue
 
-    def holder(self, association: IdentityAssociation) -> Holder:
-        """What an address for it is leased to."""
+    def client_ia(self, association: IdentityAssociation) -> ClientIA:
+        """Return the owner of the leases of an association."""
         kind = FIRMWARE if is_firmware6(self.message) else SYSTEM
-        return Holder(self.duid, association.iaid, self.arrival.mac, kind)
+        return ClientIA(self.duid, association.iaid, self.arrival.mac, kind)
 
 
-class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
-    """Gives addresses by DHCPv6. Every lease that an answer brings has to be stored before the answer leaves.
+class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
+    """Assigns addresses by DHCPv6. All leases of an answer must be stored before it is sent.
 
-    A SOLICIT changes nothing: the address that it is offered is computed from the identity of the machine, so that the
-    REQUEST gets the same although nothing was remembered, unless another client was quicker.
+    A SOLICIT changes no state: the offered address is a hash of the identity of the machine, so the REQUEST gets the
+    same one, unless another client got it in between.
 
-    :param duid: that of this server.
-    :param admit: whether one more unknown client is given an address now: called with its wire and the time.
-    :param classes: options for kinds of clients, the later ones over the earlier.
+    :param duid: the DUID of this server.
+    :param admit: called with the link (Arrival6.link) and the time before an unknown client gets an address; if it
+        returns false, there is no reply.
+    :param classes: client classes; the options of a later class override those of an earlier one.
     """
 
     def __init__(
         self,
         subnets: Sequence[Subnet6],
         duid: bytes,
-        admit: Callable[[object, float], bool] = lambda wire, now: True,
+        admit: Callable[[object, float], bool] = lambda link, now: True,
         classes: Sequence[HostClass6] = (),
     ) -> None:
-        super().__init__(subnets, ComputedChoice)
+        super().__init__(subnets, HashedAllocator)
         self._duid = duid
         self._admit = admit
         self._classes = tuple(classes)
 
     def handle(self, message: Message, arrival: Arrival6, now: float) -> Answer6 | NoReply:
-        """What to do about *message*.
+        """Answer *message*.
 
         :param now: seconds since the epoch.
         """
@@ -87,22 +89,22 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
                 NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_FOR_SERVER,
                 server.hex(),
             )
-        if (server is None and kind in _FOR_SERVER) or (server is not None and kind in _FOR_ANY_SERVER):
+        if (server is None and kind in _NAMES_SERVER) or (server is not None and kind in _NAMES_NO_SERVER):
             return NoReply(
                 NoReplyReason.MALFORMED, f"{kind.name} with{'out' if server is None else ''} a server identifier"
             )
-        self.own.update(arrival.addresses)
-        place = self._place(arrival)
+        self.own_addresses.update(arrival.addresses)
+        located = self._locate(arrival)
         if kind is MessageType.INFORMATION_REQUEST:
-            return self._inform(message, place, arrival.mac)
+            return self._inform(message, located, arrival.mac)
         duid = message.first(Option.CLIENT_ID)
         if not duid:
             return NoReply(NoReplyReason.MALFORMED, f"{kind.name} without a client identifier")
-        if arrival.unicast and not arrival.relays and kind in _FOR_SERVER:
-            return Answer6(MessageType.REPLY, (ia.status(Status.USE_MULTICAST, "not to this address"),))
-        if place is None:
-            return NoReply(NoReplyReason.NO_SUBNET, link_of(arrival.relays))
-        return handle(self, _Exchange(message, arrival, now, duid, *place))
+        if arrival.unicast and not arrival.relays and kind in _NAMES_SERVER:
+            return Answer6(MessageType.REPLY, (ia.status_option(Status.USE_MULTICAST, "not to this address"),))
+        if located is None:
+            return NoReply(NoReplyReason.NO_SUBNET, link_address(arrival.relays))
+        return handle(self, _Exchange(message, arrival, now, duid, *located))
 
     def reserve(self, reservation: Reservation) -> None:
         """See LeaseBooks.
@@ -115,48 +117,48 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
         """See LeaseBooks."""
         super().unreserve(Host6.of(reservation).reservation())
 
-    def _place(self, arrival: Arrival6) -> tuple[LeaseBook[Subnet6, ComputedChoice], Subnet6] | None:
-        """Where the client is."""
-        link = link_of(arrival.relays)
+    def _locate(self, arrival: Arrival6) -> tuple[LeaseBook[Subnet6, HashedAllocator], Subnet6] | None:
+        """Return lease book and subnet of the client's link; None: there is no subnet for it."""
+        link = link_address(arrival.relays)
         if link in self.relays:
             return self.relays[link]
-        places = map(self.place_of, (link,) if link != UNSPECIFIED else arrival.addresses)
-        return next(filter(None, places), None)
+        located = map(self.find_subnet, (link,) if link != UNSPECIFIED else arrival.addresses)
+        return next(filter(None, located), None)
 
     def _inform(
-        self, message: Message, place: tuple[LeaseBook[Subnet6, ComputedChoice], Subnet6] | None, mac: str
+        self, message: Message, located: tuple[LeaseBook[Subnet6, HashedAllocator], Subnet6] | None, mac: str
     ) -> Answer6 | NoReply:
         if message.first(Option.IA_NA) is not None or message.first(Option.IA_TA) is not None:
             return NoReply(NoReplyReason.MALFORMED, "INFORMATION-REQUEST with an identity association")  # section 16.12
-        if place is None:
+        if located is None:
             return Answer6(MessageType.REPLY, ())
-        book, subnet = place
-        reservation = book.choice.reserved_for(message.first(Option.CLIENT_ID) or b"", mac)
+        book, subnet = located
+        reservation = book.allocator.reserved_for(message.first(Option.CLIENT_ID) or b"", mac)
         return Answer6(MessageType.REPLY, (), self._configured(message, subnet, reservation), subnet=subnet)
 
     def _configured_for(self, exchange: _Exchange) -> Values:
-        reservation = exchange.book.choice.reserved_for(exchange.duid, exchange.arrival.mac)
+        reservation = exchange.book.allocator.reserved_for(exchange.duid, exchange.arrival.mac)
         return self._configured(exchange.message, exchange.subnet, reservation)
 
     def _configured(self, message: Message, subnet: Subnet6, reservation: Reservation | None) -> Values:
-        """The configured options that the client requests; all of them when it has no option 6."""
+        """Return the configured options that the client requests (option 6); all of them if it has no option 6."""
         configured = subnet.reply_options
         if self._classes or reservation is not None:
             configured = dict(configured)
             for host_class in self._classes:
-                if host_class.has(message):
+                if host_class.matches(message):
                     configured.update(host_class.options)
             if reservation is not None:
                 configured.update(reservation.options)
         raw = message.first(Option.OPTION_REQUEST)
         try:
-            wanted = None if raw is None else codec.uint16s(raw)
+            requested = None if raw is None else codec.uint16s(raw)
         except WireError:
-            wanted = None
+            requested = None
         return (
             configured
-            if wanted is None
-            else {key: value for key, value in configured.items() if codec.code_of(key) in wanted}
+            if requested is None
+            else {key: value for key, value in configured.items() if codec.code_of(key) in requested}
         )
 
     def _solicit(self, exchange: _Exchange) -> Answer6 | NoReply:
@@ -173,46 +175,46 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
 
     def _assign(self, exchange: _Exchange, kind: MessageType) -> Answer6 | NoReply:
         book, now = exchange.book, exchange.now
-        answered: list[tuple[int, bytes]] = []
+        ia_options: list[tuple[int, bytes]] = []
         commit: list[Lease] = []
         granted: list[Lease] = []
-        given: dict[int, str] = {}
+        assigned: dict[int, str] = {}
         reason = NoReplyReason.EXHAUSTED
         for association in exchange.associations():
-            holder, wanted = exchange.holder(association), ia.wanted(association)
-            numbers = [number_of(each) for each in wanted]
+            client_ia, requested = exchange.client_ia(association), ia.requested_addresses(association)
+            numbers = [number_of(each) for each in requested]
             if exchange.message.kind is MessageType.REQUEST and any(each not in book for each in numbers):
                 # Section 18.3.2: the client has moved, and has to start over.
-                answered.append(ia.refused(association, Status.NOT_ON_LINK, "not an address of this link"))
+                ia_options.append(ia.refuse(association, Status.NOT_ON_LINK, "not an address of this link"))
                 continue
-            reservation = book.choice.reservation(holder)
+            reservation = book.allocator.reservation(client_ia)
             first = numbers[0] if numbers else None
-            binding = book.choose(holder, reservation, first, exchange.subnet, now, given)
+            binding = book.choose(client_ia, reservation, first, exchange.subnet, now, assigned)
             if binding is None:
-                serves = reservation is not None or book.serves_unknown
+                serves = reservation is not None or book.serves_unknown_clients
                 reason = NoReplyReason.EXHAUSTED if serves else NoReplyReason.UNKNOWN_CLIENT
                 why = "no address left" if serves else "for known clients only"
-                answered.append(ia.refused(association, Status.NO_ADDRESSES, why))
+                ia_options.append(ia.refuse(association, Status.NO_ADDRESSES, why))
                 continue
             if kind is MessageType.REPLY:
-                if holder.key not in book.leased and not self._admit(exchange.arrival.wire, now):
+                if client_ia.key not in book.leased and not self._admit(exchange.arrival.link, now):
                     return NoReply(NoReplyReason.LIMITED, book.name, tuple(commit))
-                new = not _has(holder, binding.lease, now)
-                lease = _lease(holder, binding, now)
+                new = not _has_current_lease(client_ia, binding.lease, now)
+                lease = _new_lease(client_ia, binding, now)
                 commit += book.grant(binding, lease)
                 granted += [lease] if new else []
-            address = given[binding.number] = binding.address
-            answered.append(
-                ia.given(association, exchange.subnet, address, [each for each in wanted if each != address])
+            address = assigned[binding.number] = binding.address
+            ia_options.append(
+                ia.assign(association, exchange.subnet, address, [each for each in requested if each != address])
             )
-        answered += ia.no_prefixes(exchange.message)
-        exhausted = bool(answered) and not given
+        ia_options += ia.refuse_prefixes(exchange.message)
+        exhausted = bool(ia_options) and not assigned
         return Answer6(
             kind,
-            tuple(answered),
+            tuple(ia_options),
             self._configured_for(exchange),
             tuple(commit),
-            next(iter(given.values()), ""),
+            next(iter(assigned.values()), ""),
             tuple(granted),
             exchange.subnet,
             reason if exhausted and kind is MessageType.ADVERTISE else None,
@@ -222,96 +224,98 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
     def _renew(self, exchange: _Exchange) -> Answer6 | NoReply:
         """RENEW and REBIND (sections 18.3.4 and 18.3.5)."""
         book, now = exchange.book, exchange.now
-        rebinds = exchange.message.kind is MessageType.REBIND
-        answered: list[tuple[int, bytes]] = []
+        is_rebind = exchange.message.kind is MessageType.REBIND
+        ia_options: list[tuple[int, bytes]] = []
         commit: list[Lease] = []
         first = ""
         for association in exchange.associations():
-            holder, wanted = exchange.holder(association), ia.wanted(association)
-            reservation = book.choice.reservation(holder)
-            held = book.leased.get(holder.key)
+            client_ia, requested = exchange.client_ia(association), ia.requested_addresses(association)
+            reservation = book.allocator.reservation(client_ia)
+            held = book.leased.get(client_ia.key)
             binding = None
             if held is not None:
-                if book.preferred(holder, reservation, None, now) is held:
+                if book.preferred(client_ia, reservation, None, now) is held:
                     binding = held
             else:
-                # Our record of it is lost, or another server has given it.
-                found = (book.find(number_of(each)) for each in wanted)
-                may_have = (each for each in found if each and book.may_have(each, holder, reservation, now))
-                binding = next(may_have, None)
+                # The lease is not in our store: it was lost, or another server has granted it.
+                found = (book.find(number_of(each)) for each in requested)
+                can_assign = (each for each in found if each and book.can_assign(each, client_ia, reservation, now))
+                binding = next(can_assign, None)
             if binding is not None:
-                commit += book.grant(binding, _lease(holder, binding, now))
+                commit += book.grant(binding, _new_lease(client_ia, binding, now))
                 address = binding.address
                 first = first or address
-                gone = [each for each in wanted if each != address]
-                answered.append(ia.given(association, exchange.subnet, address, gone))
-            elif gone := [each for each in wanted if not rebinds or _is_wrong(book, holder, each)]:
-                if held is not None or rebinds:
-                    answered.append(ia.ended(association, gone))
+                withdrawn = [each for each in requested if each != address]
+                ia_options.append(ia.assign(association, exchange.subnet, address, withdrawn))
+            elif withdrawn := [each for each in requested if not is_rebind or _must_stop_using(book, client_ia, each)]:
+                if held is not None or is_rebind:
+                    ia_options.append(ia.withdraw(association, withdrawn))
                 else:
-                    answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
-            elif not rebinds:
-                answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
-        if not answered and rebinds:
+                    ia_options.append(ia.refuse(association, Status.NO_BINDING, "not known here"))
+            elif not is_rebind:
+                ia_options.append(ia.refuse(association, Status.NO_BINDING, "not known here"))
+        if not ia_options and is_rebind:
             return NoReply(NoReplyReason.UNKNOWN)
         configured = self._configured_for(exchange)
-        return Answer6(MessageType.REPLY, tuple(answered), configured, tuple(commit), first, subnet=exchange.subnet)
+        return Answer6(MessageType.REPLY, tuple(ia_options), configured, tuple(commit), first, subnet=exchange.subnet)
 
     def _confirm(self, exchange: _Exchange) -> Answer6 | NoReply:
-        addresses = [each for association in exchange.associations() for each in ia.wanted(association)]
+        addresses = [each for association in exchange.associations() for each in ia.requested_addresses(association)]
         if not addresses:
             return NoReply(NoReplyReason.NOT_FOR_SERVER)
         if all(number_of(each) in exchange.book for each in addresses):
-            return Answer6(MessageType.REPLY, (ia.status(Status.SUCCESS, "all on this link"),))
-        return Answer6(MessageType.REPLY, (ia.status(Status.NOT_ON_LINK, "not all on this link"),))
+            return Answer6(MessageType.REPLY, (ia.status_option(Status.SUCCESS, "all on this link"),))
+        return Answer6(MessageType.REPLY, (ia.status_option(Status.NOT_ON_LINK, "not all on this link"),))
 
-    def _give_back(self, exchange: _Exchange) -> Answer6 | NoReply:
-        """RELEASE and DECLINE: only of what the client has (sections 18.3.7 and 18.3.8)."""
-        declines = exchange.message.kind is MessageType.DECLINE
+    def _release_or_decline(self, exchange: _Exchange) -> Answer6 | NoReply:
+        """Answer RELEASE and DECLINE; only leases of this client end (sections 18.3.7 and 18.3.8)."""
+        is_decline = exchange.message.kind is MessageType.DECLINE
         book, now = exchange.book, exchange.now
-        answered: list[tuple[int, bytes]] = [ia.status(Status.SUCCESS, "done")]
+        ia_options: list[tuple[int, bytes]] = [ia.status_option(Status.SUCCESS, "done")]
         commit: list[Lease] = []
         for association in exchange.associations():
-            binding = book.leased.get(exchange.holder(association).key)
+            binding = book.leased.get(exchange.client_ia(association).key)
             if binding is None or binding.lease is None:
-                answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
-            elif binding.address in ia.wanted(association):
-                if declines:
-                    # The DUID has declined it: a client has as many identity associations as it likes.
+                ia_options.append(ia.refuse(association, Status.NO_BINDING, "not known here"))
+            elif binding.address in ia.requested_addresses(association):
+                if is_decline:
+                    # Declines are counted by DUID (client_id): a client can invent any number of identity associations.
                     end = now + QUARANTINE_SECONDS
                     lease = evolve(binding.lease, client=b"", state=LeaseState.DECLINED, granted=now, expires=end)
                     commit += book.quarantine(binding, lease)
                 else:
                     commit.append(book.release(binding, now))
-        reason = (NoReplyReason.DECLINED if declines else NoReplyReason.RELEASED) if commit else None
+        reason = (NoReplyReason.DECLINED if is_decline else NoReplyReason.RELEASED) if commit else None
         detail = commit[0].address if commit else ""
-        return Answer6(MessageType.REPLY, tuple(answered), commit=tuple(commit), reason=reason, detail=detail)
+        return Answer6(MessageType.REPLY, tuple(ia_options), commit=tuple(commit), reason=reason, detail=detail)
 
 
-def _has(holder: Holder, lease: Lease | None, now: float) -> bool:
-    return lease is not None and lease.client == holder.key and lease.state is LeaseState.ACTIVE and lease.expires > now
-
-
-def _lease(holder: Holder, binding: Binding[Subnet6], now: float) -> Lease:
-    return Lease(
-        address=binding.address,
-        client=holder.key,
-        mac=holder.mac,
-        state=LeaseState.ACTIVE,
-        granted=now,
-        expires=now + binding.subnet.lease_seconds,
-        client_id=holder.duid,
-        kind=holder.kind,
+def _has_current_lease(client_ia: ClientIA, lease: Lease | None, now: float) -> bool:
+    return (
+        lease is not None and lease.client == client_ia.key and lease.state is LeaseState.ACTIVE and lease.expires > now
     )
 
 
-def _is_wrong(book: LeaseBook[Subnet6, ComputedChoice], holder: Holder, address: str) -> bool:
-    """*holder*, which may not have the address, is surely wrong to use it: it is not of this network, or it is in
-    quarantine, or we have leased it to another client."""
+def _new_lease(client_ia: ClientIA, binding: Binding[Subnet6], now: float) -> Lease:
+    return Lease(
+        address=binding.address,
+        client=client_ia.key,
+        mac=client_ia.mac,
+        state=LeaseState.ACTIVE,
+        granted=now,
+        expires=now + binding.subnet.lease_seconds,
+        client_id=client_ia.duid,
+        kind=client_ia.kind,
+    )
+
+
+def _must_stop_using(book: LeaseBook[Subnet6, HashedAllocator], client_ia: ClientIA, address: str) -> bool:
+    """Return whether a client that can't renew the address must stop using it: it is not in this link's subnets, or in
+    quarantine, or leased to another client."""
     number = number_of(address)
     binding = book.find(number)
     return number not in book or (
-        binding is not None and binding.lease is not None and binding.lease.client != holder.key
+        binding is not None and binding.lease is not None and binding.lease.client != client_ia.key
     )
 
 
@@ -321,7 +325,7 @@ _HANDLERS: Mapping[MessageType, Callable[[AddressServer6, _Exchange], Answer6 | 
     MessageType.CONFIRM: AddressServer6._confirm,
     MessageType.RENEW: AddressServer6._renew,
     MessageType.REBIND: AddressServer6._renew,
-    MessageType.RELEASE: AddressServer6._give_back,
-    MessageType.DECLINE: AddressServer6._give_back,
-    MessageType.INFORMATION_REQUEST: AddressServer6._request,  # handle() sees to it before
+    MessageType.RELEASE: AddressServer6._release_or_decline,
+    MessageType.DECLINE: AddressServer6._release_or_decline,
+    MessageType.INFORMATION_REQUEST: AddressServer6._request,  # never called: handle() answers it before
 }

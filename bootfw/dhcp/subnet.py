@@ -1,4 +1,4 @@
-"""Subnets as they are configured: which addresses are given to clients, and with which options."""
+"""IPv4 subnets in the configuration: the addresses that clients get, and their options."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
@@ -8,14 +8,26 @@ from typing import Any, ClassVar
 from attrs import field, frozen
 
 from bootfw.dhcp.optionvalues import option_values
-from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, check_renewal, each, number_of, ranges4, without
+from bootfw.dhcp.ranges import (
+    Range,
+    check_inside,
+    check_lease_time,
+    check_renewal,
+    convert_all,
+    number_of,
+    ranges4,
+    subtract,
+)
 from bootfw.errors import ErrorCollector
-from bootfw.lease import Reservation, address_text, known_by
+from bootfw.lease import Reservation, address_text, reservation_keys
 from bootfw.wire.options import Option, address_bytes, addresses_bytes, text_bytes, uint32_bytes
 
 
 def network(value: str | IPv4Network) -> IPv4Network:
-    """``"10.77.0.0/24"``."""
+    """Parse an IPv4 network, such as ``"10.77.0.0/24"``.
+
+    :raise ValueError: it is not a network.
+    """
     try:
         return IPv4Network(value)
     except ValueError as error:
@@ -23,12 +35,15 @@ def network(value: str | IPv4Network) -> IPv4Network:
 
 
 def addresses(values: str | Iterable[str]) -> tuple[str, ...]:
-    """One address or several."""
-    return (address_text(values),) if isinstance(values, str) else each(address_text, values)
+    """Parse one IPv4 address or several.
+
+    :raise ConfigError, ValueError: one is not an address.
+    """
+    return (address_text(values),) if isinstance(values, str) else convert_all(address_text, values)
 
 
 class AnySubnet:
-    """What the subnets of DHCPv4 and DHCPv6 have in common. Options, lease times and hosts are spelled differently."""
+    """The attributes that the subnets of DHCPv4 and DHCPv6 share."""
 
     __slots__ = ()
 
@@ -41,21 +56,21 @@ class AnySubnet:
     known_clients_only: bool
     relays: tuple[str, ...]
     hosts: tuple[Any, ...]
-    free: tuple[Range, ...]
-    """The pool without addresses that must not be given, in the order of the pool."""
+    assignable: tuple[Range, ...]
+    """The ranges of the pool without excluded addresses, routers and non-host addresses; sorted as the pool is."""
 
-    read_network: ClassVar[Callable[..., IPv4Network | IPv6Network]]
+    parse_network: ClassVar[Callable[..., IPv4Network | IPv6Network]]
     host_keys: ClassVar[Mapping[str, str]] = {}
-    """Key of known_by() -> that of the configuration, where they differ."""
+    """Key of reservation_keys() -> key of the configuration, where they differ."""
 
     @classmethod
     def check_table(cls, table: Mapping[str, Any]) -> None:
-        """Check how the values of a table fit together, whether or not each is right.
+        """Check that the values of a table are consistent; values that are malformed are ignored here.
 
-        :raise ConfigError: they do not, with the path below *table*.
+        :raise ConfigError: they are not; the path begins below *table*.
         """
         try:
-            own = cls.read_network(table.get("network", ""))
+            own = cls.parse_network(table.get("network", ""))
         except (ValueError, TypeError):
             return
         check_inside(own, table)
@@ -65,28 +80,28 @@ class AnySubnet:
         self.check_table({"network": self.network, **given})
         check_renewal(self.renew_seconds, self.rebind_seconds, self.lease_seconds)
         taken = [*self.exclude, *((number, number) for number in map(number_of, self.routers()))]
-        taken += [(number, number) for number in self.no_hosts()]
-        object.__setattr__(self, "free", without(self.pool, taken))
+        taken += [(number, number) for number in self.non_host_addresses()]
+        object.__setattr__(self, "assignable", subtract(self.pool, taken))
 
     @property
-    def wire(self) -> str:
-        """The name of the network that clients are in: the same for subnets that share a wire."""
+    def link_name(self) -> str:
+        """The name of the link; subnets with the same name are on one link."""
         return str(self.network)
 
     def contains(self, address: str) -> bool:
-        """Whether *address* is in the network."""
+        """Return whether *address* is in the network."""
         return number_of(address) & int(self.network.netmask) == int(self.network.network_address)
 
     def routers(self) -> tuple[str, ...]:
-        """Addresses of routers, which no client gets."""
+        """Return the addresses of routers, which no client gets."""
         return ()
 
-    def no_hosts(self) -> Sequence[int]:
-        """Addresses of the network that belong to no host."""
+    def non_host_addresses(self) -> Sequence[int]:
+        """Return the addresses that no host can have, such as the broadcast address."""
         raise NotImplementedError
 
     def reservations(self) -> Sequence[Reservation]:
-        """What is configured for single clients, in the order of ``hosts``."""
+        """Return the reservations of ``hosts``, in the same sequence."""
         raise NotImplementedError
 
 
@@ -108,7 +123,7 @@ class Host(Reservation):
 class Subnet(AnySubnet):
     """``[[dhcp.subnet]]``"""
 
-    read_network = staticmethod(network)
+    parse_network = staticmethod(network)
 
     network: IPv4Network = field(converter=network, metadata={"toml": str})
     """The network, such as `"10.77.0.0/24"`."""
@@ -152,7 +167,7 @@ class Subnet(AnySubnet):
     )
     """What is reserved for single clients, `[[dhcp.subnet.host]]`; see below."""
 
-    free: tuple[Range, ...] = field(init=False, repr=False)
+    assignable: tuple[Range, ...] = field(init=False, repr=False)
     """See AnySubnet."""
     reply_options: Mapping[int, bytes] = field(init=False, repr=False)
     """Options for all clients, code to bytes."""
@@ -169,7 +184,7 @@ class Subnet(AnySubnet):
         object.__setattr__(self, "firmware_options", self._times(self.firmware_lease_seconds) | configured)
 
     @property
-    def wire(self) -> str:
+    def link_name(self) -> str:
         """See AnySubnet."""
         return self.shared_network or str(self.network)
 
@@ -177,8 +192,8 @@ class Subnet(AnySubnet):
         """See AnySubnet."""
         return self.router
 
-    def no_hosts(self) -> Sequence[int]:
-        """The network and its broadcast address; a network of two addresses has neither (RFC 3021)."""
+    def non_host_addresses(self) -> Sequence[int]:
+        """Return the network and broadcast addresses; a network of two addresses has neither (RFC 3021)."""
         return (int(self.network[0]), int(self.network[-1])) if self.network.prefixlen < 31 else ()
 
     def reservations(self) -> Sequence[Reservation]:
@@ -203,11 +218,14 @@ class Subnet(AnySubnet):
         return configured | dict(self.options)
 
 
-def check_together(subnets: Sequence[AnySubnet]) -> None:
-    """:raise ConfigError: two of *subnets* contradict each other; the path begins with "subnet" and the later one."""
+def check_subnets(subnets: Sequence[AnySubnet]) -> None:
+    """Check that subnets don't overlap, and that no relay or identifier of a host occurs twice.
+
+    :raise ConfigError: they do; the path begins with "subnet" and the index of the later one.
+    """
     collector = ErrorCollector()
-    places = sorted(enumerate(subnets), key=lambda place: (int(place[1].network[0]), int(place[1].network[-1])))
-    for (one, first), (other, second) in pairwise(places):
+    sorted_subnets = sorted(enumerate(subnets), key=lambda entry: (int(entry[1].network[0]), int(entry[1].network[-1])))
+    for (one, first), (other, second) in pairwise(sorted_subnets):
         if int(second.network[0]) <= int(first.network[-1]):
             later, earlier = max(one, other), min(one, other)
             collector.note(f"{subnets[later].network} overlaps {subnets[earlier].network}", "subnet", later, "network")
@@ -218,9 +236,9 @@ def check_together(subnets: Sequence[AnySubnet]) -> None:
                 collector.note(f"{relay} is a relay of another subnet already", "subnet", index, "relays", at)
             seen.add(("relay", relay))
         for at, host in enumerate(subnet.reservations()):
-            for key, value in known_by(host):
-                if (subnet.wire, key, str(value)) in seen:
+            for key, value in reservation_keys(host):
+                if (subnet.link_name, key, str(value)) in seen:
                     spelled = subnet.host_keys.get(key, key)
                     collector.note("there is a host with the same one already", "subnet", index, "host", at, spelled)
-                seen.add((subnet.wire, key, str(value)))
+                seen.add((subnet.link_name, key, str(value)))
     collector.finish()

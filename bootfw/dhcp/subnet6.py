@@ -1,4 +1,4 @@
-"""IPv6 subnets as they are configured: which addresses are given to clients, and with which options."""
+"""IPv6 subnets in the configuration: the addresses that clients get, and their options."""
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, IPv6Network
@@ -8,7 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from bootfw.dhcp.optionvalues import option_values6
-from bootfw.dhcp.ranges import Range, check_lease_time, each, ranges6
+from bootfw.dhcp.ranges import Range, check_lease_time, convert_all, ranges6
 from bootfw.dhcp.subnet import AnySubnet
 from bootfw.lease import Reservation, mac_text, mac_texts
 from bootfw.lease import duid as _duid
@@ -16,7 +16,10 @@ from bootfw.wire.options6 import Option, Values, addresses_bytes, domains_bytes
 
 
 def network6(value: str | IPv6Network) -> IPv6Network:
-    """``"fd77::/64"``."""
+    """Parse an IPv6 network, such as ``"fd77::/64"``.
+
+    :raise ValueError: it is not a network.
+    """
     try:
         return IPv6Network(value)
     except ValueError as error:
@@ -24,9 +27,9 @@ def network6(value: str | IPv6Network) -> IPv6Network:
 
 
 def address6(value: str) -> str:
-    """An IPv6 address in its usual spelling.
+    """Return an IPv6 address in canonical form (RFC 5952).
 
-    :raise ValueError: it is none.
+    :raise ValueError: it is not an IPv6 address.
     """
     try:
         return str(IPv6Address(value))
@@ -35,18 +38,24 @@ def address6(value: str) -> str:
 
 
 def addresses6(values: str | Iterable[str]) -> tuple[str, ...]:
-    """One address or several."""
-    return each(address6, [values] if isinstance(values, str) else values)
+    """Parse one IPv6 address or several.
+
+    :raise ConfigError: one is not an address.
+    """
+    return convert_all(address6, [values] if isinstance(values, str) else values)
 
 
 def domains6(values: str | Iterable[str]) -> tuple[str, ...]:
-    """One domain or several."""
+    """Check one domain name or several.
+
+    :raise ConfigError: one can't be encoded.
+    """
 
     def domain(value: str) -> str:
         domains_bytes([value])
         return value
 
-    return each(domain, [values] if isinstance(values, str) else values)
+    return convert_all(domain, [values] if isinstance(values, str) else values)
 
 
 def _address(value: str) -> str:
@@ -83,9 +92,9 @@ class Host6:
 
     @classmethod
     def of(cls, reservation: Reservation) -> "Host6":
-        """What is reserved for a client of DHCPv6.
+        """Convert a reservation.
 
-        :raise ValueError: it is no such reservation.
+        :raise ValueError: it is not for a client of DHCPv6.
         """
         if reservation.family != 6:
             raise ValueError(f"{reservation.address or 'a reservation without an address'} is not of IPv6")
@@ -100,7 +109,7 @@ class Host6:
         )
 
     def reservation(self) -> Reservation:
-        """The same as a Reservation."""
+        """Convert to a Reservation."""
         return Reservation(
             self.address, mac=self.mac, client_id=self.duid, options=self.options, other_macs=self.other_macs
         )
@@ -114,7 +123,7 @@ def _hosts(values: Iterable[Host6]) -> tuple[Host6, ...]:
 class Subnet6(AnySubnet):
     """``[[dhcp6.subnet]]``"""
 
-    read_network = staticmethod(network6)
+    parse_network = staticmethod(network6)
     host_keys = MappingProxyType({"client-id": "duid"})
 
     network: IPv6Network = field(converter=network6, metadata={"toml": str})
@@ -152,7 +161,7 @@ class Subnet6(AnySubnet):
 
     times: tuple[int, int] = field(init=False, repr=False)
     """T1 and T2."""
-    free: tuple[Range, ...] = field(init=False, repr=False)
+    assignable: tuple[Range, ...] = field(init=False, repr=False)
     """See AnySubnet."""
     reply_options: Values = field(init=False, repr=False)
     """Options for all clients that request them."""
@@ -169,8 +178,8 @@ class Subnet6(AnySubnet):
             configured[Option.DOMAIN_LIST] = domains_bytes(self.domain)
         object.__setattr__(self, "reply_options", configured | dict(self.options))
 
-    def no_hosts(self) -> Sequence[int]:
-        """The anycast address of the routers (RFC 4291 section 2.6.1)."""
+    def non_host_addresses(self) -> Sequence[int]:
+        """Return the subnet-router anycast address (RFC 4291 section 2.6.1)."""
         return (int(self.network[0]),)
 
     def reservations(self) -> Sequence[Reservation]:

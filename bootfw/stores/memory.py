@@ -76,9 +76,9 @@ class MemoryStore:
 
     def save_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> "Deferred[Any]":
         """See IAttemptStore."""
-        self._attempts.update((each.id, each) for each in attempts)
+        self._attempts.update((attempt.id, attempt) for attempt in attempts)
         latest = self._latest()
-        self._attempts = {each.id: each for each in reversed(latest[:keep]) if each.began >= since}
+        self._attempts = {attempt.id: attempt for attempt in reversed(latest[:keep]) if attempt.began >= since}
         return succeed(None)
 
     def find_attempts(
@@ -86,12 +86,12 @@ class MemoryStore:
     ) -> "Deferred[Any]":
         """See IAttemptStore."""
         found = (
-            each
-            for each in self._latest()
-            if (not machine or each.client == machine)
-            and (not verdict or each.verdict.value == verdict)
-            and each.began >= since
-            and (not before or each.began < before)
+            attempt
+            for attempt in self._latest()
+            if (not machine or attempt.client == machine)
+            and (not verdict or attempt.verdict.value == verdict)
+            and attempt.began >= since
+            and (not before or attempt.began < before)
         )
         return succeed(list(islice(found, limit)))
 
@@ -100,7 +100,7 @@ class MemoryStore:
         return succeed(None)
 
     def _latest(self) -> list[BootAttempt]:
-        return sorted(self._attempts.values(), key=lambda each: each.began, reverse=True)
+        return sorted(self._attempts.values(), key=lambda attempt: attempt.began, reverse=True)
 
 
 plugin = boot_plugin(ILeaseStore, MemoryStore)

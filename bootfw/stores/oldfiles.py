@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from bootfw.stores.statefile import APPLICATION, VERSION, as_state_errors, check, damaged, sync_directory, transaction
+from bootfw.stores.statefile import (
+    APPLICATION,
+    VERSION,
+    as_state_errors,
+    check_database,
+    damage_error,
+    sync_directory,
+    transaction,
+)
 
 LEASES = "leases.sqlite"
 """The name, in the state directory, of the file that had the leases."""
@@ -55,7 +63,7 @@ def import_old(db: Connection, old: Path) -> Path:
         try:
             (application,) = db.execute("PRAGMA old.application_id").fetchone()
             (version,) = db.execute("PRAGMA old.user_version").fetchone()
-            check(old, db, "old")
+            check_database(old, db, "old")
             if application == APPLICATION and 0 < version <= VERSION:
                 with transaction(db):
                     for statement in (each for level in _STATEMENTS[:version] for each in level):
@@ -66,7 +74,7 @@ def import_old(db: Connection, old: Path) -> Path:
                 with transaction(db):
                     db.executemany("INSERT OR REPLACE INTO main.machine_order VALUES ('next-boot', ?, ?)", orders)
             else:
-                raise damaged(old, "it is not a file of an earlier version of bootfw")
+                raise damage_error(old, "it is not a file of an earlier version of bootfw")
         finally:
             db.execute("DETACH old")
         renamed = old.with_name(old.name + SUFFIX)

@@ -40,7 +40,7 @@ _LEASES = "leases"
 class _Write:
     """A write that is pending."""
 
-    answer: "Deferred[Any]" = field(factory=Deferred)
+    done: "Deferred[Any]" = field(factory=Deferred)
     rows: Sequence[Row] = ()
     reservations: Sequence[Reservation] | None = None
     orders: tuple[str, Mapping[str, Mapping[str, object] | None]] | None = None
@@ -49,7 +49,7 @@ class _Write:
     """A read: the arguments of StateFile.attempts()."""
     found: list[BootAttempt] = field(factory=list)
     """Its result."""
-    last: bool = False
+    is_last: bool = False
     """Nothing comes after it: the file is closed."""
 
 
@@ -94,7 +94,7 @@ class SqliteStore:
 
     def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
         """See ILeaseStore."""
-        return self._put(_LEASES, _Write(rows=list(map(row_of, leases))))
+        return self._write_as(_LEASES, _Write(rows=list(map(row_of, leases))))
 
     def close(self) -> "Deferred[Any]":
         """See ILeaseStore."""
@@ -107,7 +107,7 @@ class SqliteStore:
 
     def save_reservations(self, reservations: Sequence[Reservation]) -> "Deferred[Any]":
         """See IReservationStore."""
-        return self._put(_LEASES, _Write(reservations=tuple(reservations)))
+        return self._write_as(_LEASES, _Write(reservations=tuple(reservations)))
 
     def load_orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
         """See IOrderStore. The file is made with the first order: a proxy may have no directory that it can write."""
@@ -121,21 +121,21 @@ class SqliteStore:
         write = _Write(orders=(kind, orders))
         if self._file is not None:
             return self._write(write)
-        late = kind not in self._users
+        after_close = kind not in self._users
         try:
             self._open(kind)
         except StateError as error:
             return fail(error)
         finally:
-            if late:
+            if after_close:
                 self._users.discard(kind)
-        if not late:
+        if not after_close:
             return self._write(write)
         # The call came after close_orders(), and the process may end at any moment.
         file, self._file = self._file, None
         assert file is not None
-        fault = _fault(_write_batch, file, [write])
-        return _answered(write.answer, _fault(file.close) or fault)
+        error = _error_of(_write_batch, file, [write])
+        return _fire(write.done, _error_of(file.close) or error)
 
     def close_orders(self, kind: str) -> "Deferred[Any]":
         """See IOrderStore."""
@@ -143,7 +143,7 @@ class SqliteStore:
 
     def save_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> "Deferred[Any]":
         """See IAttemptStore."""
-        return self._for_attempts(_Write(attempts=(tuple(attempts), keep, since)))
+        return self._write_attempts(_Write(attempts=(tuple(attempts), keep, since)))
 
     def find_attempts(
         self, machine: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
@@ -152,13 +152,13 @@ class SqliteStore:
         if self._file is None and not self.exists():
             return succeed([])
         search = _Write(search=(machine, verdict, since, before, limit))
-        return self._for_attempts(search).addCallback(lambda _: search.found)
+        return self._write_attempts(search).addCallback(lambda _: search.found)
 
     def close_attempts(self) -> "Deferred[Any]":
         """See IAttemptStore."""
         return self._close(_ATTEMPTS)
 
-    def _for_attempts(self, write: _Write) -> "Deferred[Any]":
+    def _write_attempts(self, write: _Write) -> "Deferred[Any]":
         try:
             if _ATTEMPTS not in self._users or self._file is None:
                 self._open(_ATTEMPTS)
@@ -199,12 +199,12 @@ class SqliteStore:
             return self._write(_Write())  # fires after all earlier writes
         if self._queue is None:
             file, self._file = self._file, None
-            return _answered(Deferred(), _fault(file.close))
-        closed = self._write(_Write(last=True))
+            return _fire(Deferred(), _error_of(file.close))
+        closed = self._write(_Write(is_last=True))
         self._file = self._queue = None
         return closed
 
-    def _put(self, user: str, write: _Write) -> "Deferred[Any]":
+    def _write_as(self, user: str, write: _Write) -> "Deferred[Any]":
         if user not in self._users or self._file is None:
             # A command of the operator may come while everything ends.
             return fail(StateError(f"{self.path}: is closed"))
@@ -213,30 +213,30 @@ class SqliteStore:
     def _write(self, write: _Write) -> "Deferred[Any]":
         assert self._file is not None
         if not IReactorFromThreads.providedBy(self._reactor):
-            return _answered(write.answer, _fault(_write_batch, self._file, [write]))
+            return _fire(write.done, _error_of(_write_batch, self._file, [write]))
         if self._queue is None:
             self._queue = SimpleQueue()
             # A daemon thread: a process that ends without close() has to be able to end.
             Thread(target=_run, args=(self._reactor, self._file, self._queue), name="store", daemon=True).start()
         self._queue.put(write)
-        return write.answer
+        return write.done
 
 
 def _run(reactor: Any, file: StateFile, queue: "SimpleQueue[_Write]") -> None:
     """The thread: all that is queued becomes one transaction, and one wake-up of the reactor."""
     while True:
         batch = _next_batch(queue)
-        closing = batch.pop() if batch[-1].last else None
-        reactor.callFromThread(_answer_all, batch, _fault(_write_batch, file, batch))
+        closing = batch.pop() if batch[-1].is_last else None
+        reactor.callFromThread(_fire_all, batch, _error_of(_write_batch, file, batch))
         if closing is not None:
-            reactor.callFromThread(_answer_all, [closing], _fault(file.close))
+            reactor.callFromThread(_fire_all, [closing], _error_of(file.close))
             return
 
 
 def _next_batch(queue: "SimpleQueue[_Write]") -> list[_Write]:
     batch = [queue.get()]
     rows = len(batch[0].rows)
-    while rows < MAX_ROWS and not batch[-1].last:
+    while rows < MAX_ROWS and not batch[-1].is_last:
         try:
             batch.append(queue.get_nowait())
         except Empty:
@@ -259,7 +259,7 @@ def _write_batch(file: StateFile, batch: Sequence[_Write]) -> None:
             write.found.extend(file.attempts(*write.search))
 
 
-def _fault(do: Callable[..., None], *arguments: Any) -> Exception | None:
+def _error_of(do: Callable[..., None], *arguments: Any) -> Exception | None:
     try:
         do(*arguments)
     except Exception as error:  # any exception has to reach the Deferreds
@@ -267,17 +267,17 @@ def _fault(do: Callable[..., None], *arguments: Any) -> Exception | None:
     return None
 
 
-def _answer_all(batch: Sequence[_Write], fault: Exception | None) -> None:
+def _fire_all(batch: Sequence[_Write], error: Exception | None) -> None:
     for write in batch:
-        _answered(write.answer, fault)
+        _fire(write.done, error)
 
 
-def _answered(answer: "Deferred[Any]", fault: Exception | None) -> "Deferred[Any]":
-    if fault is None:
-        answer.callback(None)
+def _fire(done: "Deferred[Any]", error: Exception | None) -> "Deferred[Any]":
+    if error is None:
+        done.callback(None)
     else:
-        answer.errback(fault)
-    return answer
+        done.errback(error)
+    return done
 
 
 plugin = boot_plugin(ILeaseStore, SqliteStore)

@@ -167,7 +167,7 @@ class StateFile:
                     raise StateError(f"{path}: can't keep state safely here: SQLite's journal is {mode}, not wal")
                 # The default may be less than a sync for each commit, and a lease is only a lease when it is on disk.
                 db.execute("PRAGMA synchronous = FULL")
-                check(path, db, "main")
+                check_database(path, db, "main")
                 if version < VERSION:
                     statements = "".join(_MIGRATIONS[version:])
                     db.executescript(f"BEGIN; {statements} PRAGMA user_version = {VERSION}; COMMIT;")
@@ -196,7 +196,7 @@ class StateFile:
 
     def _invalid_lease(self, number: object) -> StateError:
         shown = number.hex() if isinstance(number, bytes) else number
-        return damaged(self.path, f"the lease numbered {shown} is invalid")
+        return damage_error(self.path, f"the lease numbered {shown} is invalid")
 
     def write_leases(self, rows: Sequence[Row]) -> None:
         """Store leases; they are durable when it returns. Of several for one address the last counts."""
@@ -231,7 +231,7 @@ class StateFile:
                     first, *others = mac.split() or [""]
                     yield Reservation(address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others))
                 except (ValueError, AttributeError, TypeError) as error:
-                    raise damaged(self.path, f"the reservation of {address or mac} is invalid") from error
+                    raise damage_error(self.path, f"the reservation of {address or mac} is invalid") from error
 
     def replace_reservations(self, reservations: Sequence[Reservation]) -> None:
         """Store these in place of all others; durable when it returns."""
@@ -261,7 +261,7 @@ class StateFile:
                 try:
                     found[mac] = json.loads(content)
                 except (ValueError, TypeError) as error:
-                    raise damaged(self.path, f"the {kind} order of {mac} is invalid") from error
+                    raise damage_error(self.path, f"the {kind} order of {mac} is invalid") from error
         return found
 
     def write_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> None:
@@ -274,7 +274,7 @@ class StateFile:
 
     def write_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> None:
         """Store boot attempts, and drop those beyond the bounds; see IAttemptStore."""
-        rows = [(each.id, each.client, each.verdict.value, each.began, _packed(each)) for each in attempts]
+        rows = [(each.id, each.client, each.verdict.value, each.began, _encode_attempt(each)) for each in attempts]
         with self._writing() as connection, transaction(connection) as db:
             db.executemany("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)", rows)
             db.execute("DELETE FROM attempt WHERE began < ?", (since,))
@@ -293,9 +293,9 @@ class StateFile:
         statement = f"SELECT content FROM attempt WHERE {' AND '.join(where)} ORDER BY began DESC LIMIT ?"
         with as_state_errors(self.path):
             try:
-                return [_unpacked(content) for (content,) in self.connection.execute(statement, (*values, limit))]
+                return [_decode_attempt(content) for (content,) in self.connection.execute(statement, (*values, limit))]
             except (ValueError, KeyError, TypeError, zlib.error) as error:
-                raise damaged(self.path, "a boot attempt is invalid") from error
+                raise damage_error(self.path, "a boot attempt is invalid") from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -340,13 +340,13 @@ def as_state_errors(path: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StateError(f"{path}: another process uses it; is bootfw running already?") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise damaged(path, str(error)) from error
+            raise damage_error(path, str(error)) from error
         raise StateError(f"{path}: {error}") from error
     except OSError as error:
         raise StateError(f"{error.filename or path}: {error.strerror}") from error
 
 
-def damaged(path: Path, reason: str) -> StateError:
+def damage_error(path: Path, reason: str) -> StateError:
     """The error of a file whose content is wrong."""
     return StateError(
         f"{path}: is damaged: {reason}. Put a good copy in its place; or move it away to begin without any lease, "
@@ -354,14 +354,14 @@ def damaged(path: Path, reason: str) -> StateError:
     )
 
 
-def check(path: Path, db: sqlite3.Connection, schema: str) -> None:
+def check_database(path: Path, db: sqlite3.Connection, schema: str) -> None:
     """Read all of a database and look for damage.
 
     :param schema: SQLite's name of it, such as "main".
     """
     (found,) = db.execute(f"PRAGMA {schema}.quick_check(1)").fetchone()
     if found != "ok":
-        raise damaged(path, " ".join(found.split()))
+        raise damage_error(path, " ".join(found.split()))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -373,12 +373,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _packed(attempt: BootAttempt) -> bytes:
+def _encode_attempt(attempt: BootAttempt) -> bytes:
     # An attempt is some kilobytes of much the same words.
     return zlib.compress(json.dumps(attempt_record(attempt), separators=(",", ":")).encode(), 1)
 
 
-def _unpacked(content: bytes) -> BootAttempt:
+def _decode_attempt(content: bytes) -> BootAttempt:
     return attempt_of(json.loads(zlib.decompress(content)))
 
 
@@ -387,7 +387,7 @@ def _version(path: Path, db: sqlite3.Connection) -> int:
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
-        raise damaged(path, "it is not a state file of bootfw")
+        raise damage_error(path, "it is not a state file of bootfw")
     if not 0 < version <= VERSION:
         raise StateError(
             f"{path}: was written by another version of bootfw: its tables are of version {version}, "

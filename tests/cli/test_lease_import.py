@@ -13,7 +13,7 @@ from bootfw.cli.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.cli.failure import CommandError
 from bootfw.cli.isc import is_isc, read_isc
 from bootfw.cli.leaseimport import exported, identity
-from bootfw.dhcp.computedchoice import Holder
+from bootfw.dhcp.hashedallocator import ClientIA
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.records import lease_record, reservation_record
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
@@ -474,7 +474,7 @@ ia-na "\001\000\000\000" {
 def test_isc_of_ipv6(order: str, iaid: int) -> None:
     found = read_isc(ISC6.replace("little", order), NOW, HARDWARE)
     duid = b"\0\1\0\1abcd" + bytes.fromhex(MAC.replace(":", ""))
-    key = Holder(duid, iaid, MAC, "system").key
+    key = ClientIA(duid, iaid, MAC, "system").key
     assert found.leases == {
         "fd77::5": Lease("fd77::5", key, MAC, LeaseState.ACTIVE, NOW - 600, NOW + 3600, duid, kind="system"),
         "fd77::6": Lease("fd77::6", b"", "", LeaseState.DECLINED, NOW, NOW + 3600),
@@ -579,7 +579,7 @@ def test_dnsmasq_of_ipv6() -> None:
         HARDWARE,
     )
     duid = bytes.fromhex(DUID.replace(":", ""))
-    key, never = Holder(duid, 0xFFFFFFFF, MAC, "system").key, Holder(duid, 8, MAC, "system").key
+    key, never = ClientIA(duid, 0xFFFFFFFF, MAC, "system").key, ClientIA(duid, 8, MAC, "system").key
     active = LeaseState.ACTIVE
     assert found.leases == {
         "fd00::10": Lease("fd00::10", key, MAC, active, NOW, NOW + 3600, duid, hostname="pc", kind="system"),

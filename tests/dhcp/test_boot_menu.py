@@ -41,7 +41,9 @@ SHOWN = pxe.VendorOptions(
 def fit(
     message: Message, boot_server: bool = False, menu: BootMenu = MENU
 ) -> tuple[BootRequest, BootMenu | BootFile | Unsuitable]:
-    request = classify(message, PERSONAS.match, boot_server=boot_server, addresses=not boot_server, server="10.77.0.9")
+    request = classify(
+        message, PERSONAS.match, boot_server=boot_server, assigns_addresses=not boot_server, server="10.77.0.9"
+    )
     assert isinstance(request, BootRequest)
     return request, adapt_menu(menu, request, PERSONAS.by_name[request.persona], PERSONAS.is_ipxe_program)
 

@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 from firmware import Client
 
-from bootfw.dhcp.classify import NotOurs, classify
+from bootfw.dhcp.classify import Ignored, classify
 from bootfw.errors import WireError
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
@@ -25,7 +25,7 @@ def classified(client: Client, **header: Any) -> BootRequest:
 
 def left_alone(client: Client, **header: Any) -> str:
     found = classify(client.message(**header), MATCH, server="10.0.0.1", interface="eth0")
-    assert isinstance(found, NotOurs)
+    assert isinstance(found, Ignored)
     return found.reason
 
 
@@ -70,7 +70,7 @@ def test_a_client_that_requests_a_boot_file_is_booted_by_a_server_and_not_by_a_p
     requested: bytes, vendor_class: bytes | None
 ) -> None:
     client = firmware.DHCLIENT.changed({55: requested, 60: vendor_class})
-    found = classify(client.message(), MATCH, addresses=True, server="10.0.0.1")
+    found = classify(client.message(), MATCH, assigns_addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)
     assert (found.persona, found.architecture, found.may_be_system) == ("plain", "unknown", True)
@@ -79,7 +79,7 @@ def test_a_client_that_requests_a_boot_file_is_booted_by_a_server_and_not_by_a_p
 
 
 def test_bootp_is_booted_by_a_server_and_not_by_a_proxy() -> None:
-    found = classify(firmware.DHCLIENT.message(options={}), MATCH, addresses=True, server="10.0.0.1")
+    found = classify(firmware.DHCLIENT.message(options={}), MATCH, assigns_addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)
     assert (found.persona, found.architecture, found.stage) == ("plain", "unknown", "discover")
@@ -94,7 +94,7 @@ def test_an_operator_may_have_a_proxy_boot_clients_that_only_request_a_file() ->
     found = classify(client.message(), match, server="10.0.0.1")
     assert isinstance(found, BootRequest)
     assert (found.persona, found.may_be_system) == ("boards", True)
-    assert isinstance(classify(client.message(chaddr=b"\2\0\0\0\0\1"), match, server="10.0.0.1"), NotOurs)
+    assert isinstance(classify(client.message(chaddr=b"\2\0\0\0\0\1"), match, server="10.0.0.1"), Ignored)
 
 
 def test_firmware_is_no_installed_system() -> None:
@@ -141,7 +141,7 @@ def test_the_boot_server_answers_request_and_inform(client: Client, kind: Messag
 def test_the_boot_server_answers_nothing_else(kind: MessageType) -> None:
     found = classify(firmware.OVMF.changed({53: bytes((kind,))}).message(), MATCH, boot_server=True)
 
-    assert isinstance(found, NotOurs)
+    assert isinstance(found, Ignored)
     assert kind.name in found.reason
 
 
@@ -268,7 +268,7 @@ def test_only_pxe_clients_are_ipxe_to_us() -> None:
 def test_a_server_classifies_discover_request_inform_and_bootp(kind: bytes | None, stage: str) -> None:
     message = firmware.OVMF.changed({53: kind}).message()
 
-    found = classify(message, MATCH, addresses=True, server="10.0.0.1")
+    found = classify(message, MATCH, assigns_addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)
     assert found.stage == stage
@@ -278,12 +278,12 @@ def test_a_server_classifies_discover_request_inform_and_bootp(kind: bytes | Non
 def test_a_server_does_not_classify(kind: MessageType) -> None:
     message = firmware.OVMF.changed({53: bytes((kind,))}).message()
 
-    assert classify(message, MATCH, addresses=True, server="10.0.0.1") == NotOurs("")
+    assert classify(message, MATCH, assigns_addresses=True, server="10.0.0.1") == Ignored("")
 
 
 @pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
 def test_a_client_that_works_with_no_proxy_boots_from_the_server(client: Client) -> None:
-    found = classify(client.message(), MATCH, addresses=True, server="10.0.0.1")
+    found = classify(client.message(), MATCH, assigns_addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)
     assert found.persona == "u-boot"

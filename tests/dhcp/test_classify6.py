@@ -17,8 +17,8 @@ from firmware6 import (
     XID,
 )
 
-from bootfw.dhcp.classify import IPXE_HAS_NO_PROXY, NotOurs, classify6, link_of
-from bootfw.dhcp.identity import hardware_of, is_firmware6
+from bootfw.dhcp.classify import IPXE_HAS_NO_PROXY, Ignored, classify6, link_address
+from bootfw.dhcp.identity import client_mac, is_firmware6
 from bootfw.personas.table import stock
 from bootfw.values import BootRequest
 from bootfw.wire.dhcp6 import Message, MessageType, Relay
@@ -84,27 +84,27 @@ def test_the_first_of_an_option_counts() -> None:
 )
 def test_a_proxy_does_not_answer(message: Message, reason: str) -> None:
     found = classify6(message, (), MATCH)
-    assert isinstance(found, NotOurs)
+    assert isinstance(found, Ignored)
     assert found.reason == reason or (reason and reason in found.reason)
 
 
 def test_a_server_has_a_file_for_ipxe_and_with_the_address_too() -> None:
-    assert asks(IPXE.message(), addresses=True).ipxe
-    assert asks(OVMF.message(MessageType.REQUEST), addresses=True).stage == "request"
-    assert isinstance(classify6(OVMF.message(MessageType.RENEW), (), MATCH, addresses=True), NotOurs)
+    assert asks(IPXE.message(), assigns_addresses=True).ipxe
+    assert asks(OVMF.message(MessageType.REQUEST), assigns_addresses=True).stage == "request"
+    assert isinstance(classify6(OVMF.message(MessageType.RENEW), (), MATCH, assigns_addresses=True), Ignored)
 
 
 def test_a_server_has_a_file_for_a_client_that_only_requests_one() -> None:
-    found = asks(LINUX.changed({6: b"\0\x17\0\x3b"}).message(), addresses=True)
+    found = asks(LINUX.changed({6: b"\0\x17\0\x3b"}).message(), assigns_addresses=True)
 
     assert (found.persona, found.architecture, found.may_be_system) == ("plain", "unknown", True)
-    assert not asks(OVMF.message(), addresses=True).may_be_system
+    assert not asks(OVMF.message(), assigns_addresses=True).may_be_system
 
 
 def test_the_boot_server_takes_requests_only() -> None:
     assert asks(OVMF.message(MessageType.REQUEST, ia=None), boot_server=True).stage == "boot-server"
     found = classify6(OVMF.message(), (), MATCH, boot_server=True)
-    assert isinstance(found, NotOurs)
+    assert isinstance(found, Ignored)
     assert "SOLICIT on the boot server's port" in found.reason
 
 
@@ -130,7 +130,7 @@ def test_what_relays_tell() -> None:
     ],
 )
 def test_the_innermost_link_that_is_one_counts(links: list[str], link: str) -> None:
-    assert link_of([Relay(0, each, "fe80::9") for each in links]) == link
+    assert link_address([Relay(0, each, "fe80::9") for each in links]) == link
 
 
 def test_the_hardware_address() -> None:
@@ -138,17 +138,17 @@ def test_the_hardware_address() -> None:
     told = (79, b"\0\1" + bytes.fromhex(OTHER.replace(":", "")))
     private = "fe80::1234:5678:9abc:def0"
 
-    assert hardware_of(edk2, (), LINK_LOCAL) == MAC
-    assert hardware_of(edk2, (), LINK_LOCAL + "%eth0") == MAC
-    assert hardware_of(edk2, (), private) == ""
-    assert hardware_of(edk2, (), private, lambda: OTHER) == OTHER
-    assert hardware_of(linux, (), private) == MAC, "of its DUID"
-    assert hardware_of(linux, (), private, lambda: OTHER) == OTHER, "the wire knows better than a DUID"
-    assert hardware_of(edk2, [Relay(0, "fd78::1", LINK_LOCAL)], "fd78::1", lambda: OTHER) == MAC, "no neighbour of ours"
-    assert hardware_of(edk2, [Relay(0, "fd78::1", LINK_LOCAL, (told,))], "fd78::1") == OTHER
-    assert hardware_of(edk2, [Relay(0, "fd78::1", LINK_LOCAL, ((79, b"\0\1"),))], "fd78::1") == MAC
+    assert client_mac(edk2, (), LINK_LOCAL) == MAC
+    assert client_mac(edk2, (), LINK_LOCAL + "%eth0") == MAC
+    assert client_mac(edk2, (), private) == ""
+    assert client_mac(edk2, (), private, lambda: OTHER) == OTHER
+    assert client_mac(linux, (), private) == MAC, "of its DUID"
+    assert client_mac(linux, (), private, lambda: OTHER) == OTHER, "the wire knows better than a DUID"
+    assert client_mac(edk2, [Relay(0, "fd78::1", LINK_LOCAL)], "fd78::1", lambda: OTHER) == MAC, "no neighbour of ours"
+    assert client_mac(edk2, [Relay(0, "fd78::1", LINK_LOCAL, (told,))], "fd78::1") == OTHER
+    assert client_mac(edk2, [Relay(0, "fd78::1", LINK_LOCAL, ((79, b"\0\1"),))], "fd78::1") == MAC
     infiniband = (79, b"\0\x20" + bytes(20))
-    assert hardware_of(edk2, [Relay(0, "fd78::1", private, (infiniband,))], "fd78::1") == ""
+    assert client_mac(edk2, [Relay(0, "fd78::1", private, (infiniband,))], "fd78::1") == ""
     assert DUID_OF_LINUX.hex().endswith(MAC.replace(":", ""))
 
 

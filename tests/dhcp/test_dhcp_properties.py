@@ -5,9 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bootfw.dhcp.bootfile import Unsuitable, adapt
-from bootfw.dhcp.classify import NotOurs, classify
+from bootfw.dhcp.classify import Ignored, classify
 from bootfw.dhcp.reply import proxy_reply
-from bootfw.dhcp.routing import destination
+from bootfw.dhcp.routing import proxy_destination
 from bootfw.errors import WireError
 from bootfw.personas.table import stock
 from bootfw.values import BootFile
@@ -59,7 +59,7 @@ def test_every_answer_is_sound(
     except WireError:
         return
     vendor_class = message.options.get(60, b"")
-    if isinstance(request, NotOurs):
+    if isinstance(request, Ignored):
         return
     assert vendor_class.startswith((b"PXEClient", b"HTTPClient"))
     assert message.options[53] == b"\1" or boot_server
@@ -80,7 +80,7 @@ def test_every_answer_is_sound(
         assert not {1, 13, 50, 51, 58, 59} & answer.options.keys()
         assert answer.options[60] in (b"PXEClient", b"HTTPClient")
         assert vendor_class.startswith(answer.options[60])
-    host, port, *_ = destination(message, peer, boot_server=boot_server)
+    host, port, *_ = proxy_destination(message, peer, boot_server=boot_server)
     assert port
     assert host in ("255.255.255.255", message.giaddr, message.ciaddr, peer[0])
 
@@ -94,7 +94,7 @@ def test_strangers_get_no_answer_whatever_else_they_say(
         options.pop(60, None)
     message = client.message(options=options, flags=other.flags, ciaddr=other.ciaddr)
 
-    assert isinstance(classify(message, PERSONAS.match, boot_server=boot_server), NotOurs)
+    assert isinstance(classify(message, PERSONAS.match, boot_server=boot_server), Ignored)
 
 
 @given(st.sampled_from(firmware.BOOT_CLIENTS), messages)
@@ -102,4 +102,4 @@ def test_no_other_option_costs_a_boot_client_its_boot(client: firmware.Client, o
     kept = {code: client.options[code] for code in (53, 60)}
     message = client.message(options={**other.options, **kept}, flags=other.flags)
 
-    assert not isinstance(classify(message, PERSONAS.match), NotOurs)
+    assert not isinstance(classify(message, PERSONAS.match), Ignored)

@@ -158,7 +158,7 @@ def test_two_clients_of_one_reservation_by_anything_else_do_not_take_it_from_eac
 def test_what_another_machine_uses_does_not_pass_on(docked: AddressServer) -> None:
     offered = Machine(1, docked).discovers()
     assert isinstance(offered, Answer)
-    docked.probed(offered.address, True, BEGIN)
+    docked.probe_finished(offered.address, True, BEGIN)
     assert of_type(Answer, Machine(2, docked).discovers()).address == "10.77.0.100"
 
 
@@ -229,7 +229,7 @@ def test_a_client_that_wants_rapid_commit_has_its_address_with_the_first_answer(
     offer = machine.discovers()
     assert isinstance(offer, Answer)
     assert (offer.kind, offer.probe) == (OFFER, True)
-    dhcp.probed(offer.address, False, BEGIN)
+    dhcp.probe_finished(offer.address, False, BEGIN)
 
     answer = machine.discovers()
 
@@ -248,7 +248,7 @@ def test_the_reply_to_a_rapid_commit_keeps_its_mark_in_whatever_room() -> None:
         options = {code: {"bytes": "0x" + "00" * length} for code, length in values.items()}
         dhcp = server(subnet(rapid_commit=True, options=options))
         machine = Machine(1, dhcp, {80: b"", 55: b"\xe0\xe1"})
-        dhcp.probed(of_type(Answer, machine.discovers()).address, False, BEGIN)
+        dhcp.probe_finished(of_type(Answer, machine.discovers()).address, False, BEGIN)
         reply = server_reply(machine.message(1), of_type(Answer, machine.discovers()))
         assert reply.options[80] == b""
 
@@ -256,7 +256,7 @@ def test_the_reply_to_a_rapid_commit_keeps_its_mark_in_whatever_room() -> None:
 def test_without_request_or_permission_nothing_is_committed_rapidly() -> None:
     allowed, usual = server(subnet(rapid_commit=True)), server()
     for machine in (Machine(1, allowed), rapid(1, usual)):
-        machine.server.probed(of_type(Answer, machine.discovers()).address, False, BEGIN)
+        machine.server.probe_finished(of_type(Answer, machine.discovers()).address, False, BEGIN)
         answer = machine.discovers()
         assert isinstance(answer, Answer)
         assert (answer.kind, answer.commit) == (OFFER, ())

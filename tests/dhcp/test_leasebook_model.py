@@ -53,7 +53,7 @@ class DHCP4:
     """Clients of DHCPv4. A machine is one client; an offer is kept for it."""
 
     offers = True
-    one_address = True
+    one_address_per_client = True
     network, elsewhere = "10.77.0.{}", "10.78.0.5"
 
     def __init__(self, leases: Sequence[Lease], reservations: Sequence[Reservation], authoritative: bool) -> None:
@@ -99,7 +99,7 @@ class DHCP6:
     """Clients of DHCPv6. The firmware and the system of a machine are two clients; nothing is kept by an offer."""
 
     offers = False
-    one_address = False
+    one_address_per_client = False
     network, elsewhere = "fd77::{}", "fd78::5"
     duid = b"\0\3\0\1RT\0\0\0\1"
 
@@ -221,7 +221,7 @@ class Clients(RuleBasedStateMachine):
             return True
         return fate.offered_until > self.now and fate.offered_to is not None and fate.offered_to[0] != machine
 
-    def may_have(self, machine: int, address: str) -> bool:
+    def can_assign(self, machine: int, address: str) -> bool:
         owner = self.reserved.get(address)
         return owner == machine if owner is not None else address in self.pool
 
@@ -257,7 +257,7 @@ class Clients(RuleBasedStateMachine):
 
     def sees_address(self, key: Key, address: str) -> None:
         """It is given or offered."""
-        assert self.may_have(key[0], address)
+        assert self.can_assign(key[0], address)
         fate = self.fates[address]
         if fate.quarantined and fate.until > self.now:
             assert fate.offered_to == key or self.last_resort(address)
@@ -278,7 +278,7 @@ class Clients(RuleBasedStateMachine):
         lease = reply.commit[0]
         assert (lease.address, lease.state) == (reply.address, LeaseState.ACTIVE)
         assert lease.expires >= self.now + reply.seconds > self.now
-        if self.protocol.one_address:
+        if self.protocol.one_address_per_client:
             for other in self.holds(key):
                 if other != reply.address:
                     self.fates[other].until = self.now
@@ -299,7 +299,7 @@ class Clients(RuleBasedStateMachine):
         reply = self.dhcp.discovers(machine, rom, now, "" if wanted is None else self.text(wanted))
         if not reply.kind:
             assert reply.reason is NoReplyReason.EXHAUSTED
-            assert not any(self.may_have(machine, address) for address in has)
+            assert not any(self.can_assign(machine, address) for address in has)
             assert not self.next_free()
             assert not any(
                 self.last_resort(a) for a, f in self.fates.items()
@@ -308,7 +308,7 @@ class Clients(RuleBasedStateMachine):
             return
         if due and not self.disordered:
             assert reply.address in due
-        if len(has) == 1 and not reserved and self.may_have(machine, has[0]):
+        if len(has) == 1 and not reserved and self.can_assign(machine, has[0]):
             offered = [a for a, f in self.fates.items() if f.offered_to == key and f.offered_until > now]
             assert reply.address in has + offered
         self.sees(key, reply)
@@ -339,7 +339,7 @@ class Clients(RuleBasedStateMachine):
             return  # It would come from elsewhere.
         key, address = self.dhcp.key(machine, rom), self.text(wanted)
         reserved = machine in self.reserved.values()
-        holds = self.holds(key) == [address] and self.may_have(machine, address) and not reserved
+        holds = self.holds(key) == [address] and self.can_assign(machine, address) and not reserved
         reply = self.dhcp.comes_back(machine, rom, self.now, address, way)
         if holds:
             assert (reply.kind, reply.address) == ("ack", address)
@@ -353,7 +353,7 @@ class Clients(RuleBasedStateMachine):
         if reply.commit:
             assert self.fates[address].holder == key
             self.fates[address].until = min(self.now, self.fates[address].until)
-        elif self.protocol.one_address:
+        elif self.protocol.one_address_per_client:
             assert address not in self.holds(key)
 
     @rule(machine=machines, held=addresses, rom=st.booleans())
@@ -444,7 +444,7 @@ class Clients4(Clients):
         for address, fate in self.fates.items():
             if fate.offered_to == key and fate.offered_until > self.now:
                 reply = self.dhcp.selects(machine, rom, self.now, address)
-                if self.may_have(machine, address) and machine not in self.reserved.values():
+                if self.can_assign(machine, address) and machine not in self.reserved.values():
                     assert reply.kind == "ack"
                 self.sees(key, reply, address)
                 return
@@ -460,7 +460,7 @@ class Clients4(Clients):
     def is_probed_and_another_machine_replies(self, machine: int) -> None:
         for address, fate in self.fates.items():
             if fate.offered_to == (machine, False) and fate.offered_until > self.now:
-                for lease in self.dhcp.server.probed(address, True, self.now):
+                for lease in self.dhcp.server.probe_finished(address, True, self.now):
                     self.store[lease.address] = lease
                 self.begins_quarantine(address, self.now + 60)
                 return

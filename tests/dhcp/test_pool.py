@@ -194,7 +194,7 @@ def test_free_addresses_come_in_the_order_in_which_they_became_free(
     ready = [present(line.take(now)) for _ in range(5)]
     for binding in ready:
         lease(binding, now, 1.0)
-        line.enter(binding, now)
+        line.requeue(binding, now)
     for which, move, lasting, passing in steps:
         binding = ready[which]
         before = binding.free_at()
@@ -203,7 +203,7 @@ def test_free_addresses_come_in_the_order_in_which_they_became_free(
             taken = line.take(now)
             if taken is not None:
                 taken.offered_until = now + lasting
-                line.enter(taken, now)
+                line.requeue(taken, now)
             continue
         if move == "offer":
             binding.offered_until = max(binding.offered_until, now + lasting)
@@ -214,7 +214,7 @@ def test_free_addresses_come_in_the_order_in_which_they_became_free(
         elif move == "lease" or present(binding.lease).expires > now:
             lease(binding, now, lasting)
         if binding.free_at() != before:
-            line.enter(binding, now)
+            line.requeue(binding, now)
     now += later
 
     free = sorted((b for b in ready if b.free_at() <= now), key=lambda b: b.free_at())
@@ -234,7 +234,7 @@ def test_giving_and_taking_back_for_ever_takes_no_more_room() -> None:
         binding = present(line.take(now))
         for seconds in (3600.0, 0.0):
             lease(binding, now, seconds)
-            line.enter(binding, now)
+            line.requeue(binding, now)
 
     assert len(line.bindings) == 10
     assert len(line._queue) + len(line._expired) < 100

@@ -212,7 +212,9 @@ def test_an_offer_repeats_no_boot_item() -> None:
 
 def test_each_style_of_the_stock_personas_has_been_tried() -> None:
     clients = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, firmware.RASPBERRY_PI_3, firmware.RASPBERRY_PI_4]
-    tried = {of_type(BootRequest, classify(c.message(), PERSONAS.match, addresses=True)).persona for c in clients}
+    tried = {
+        of_type(BootRequest, classify(c.message(), PERSONAS.match, assigns_addresses=True)).persona for c in clients
+    }
     ways = {(PERSONAS.by_name[name].offer, PERSONAS.by_name[name].option_43) for name in tried}
 
     assert ways == {(rule.offer, rule.option_43) for rule in PERSONAS.rules if rule.offer is not None}

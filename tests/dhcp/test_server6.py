@@ -8,9 +8,9 @@ from attrs import evolve
 from firmware6 import IPXE, LINUX, MAC, OVMF, OVMF_OWN, Client
 from narrowing import present
 
-from bootfw.dhcp import computedchoice
+from bootfw.dhcp import hashedallocator
 from bootfw.dhcp.answer import Answer6, Arrival6, NoReply, NoReplyReason
-from bootfw.dhcp.computedchoice import ComputedChoice, Holder
+from bootfw.dhcp.hashedallocator import ClientIA, HashedAllocator
 from bootfw.dhcp.hostclass import HostClass6
 from bootfw.dhcp.leasebook import QUARANTINE_SECONDS, LeaseBook
 from bootfw.dhcp.pool import Binding
@@ -385,7 +385,7 @@ def test_a_reservation_of_the_operator_counts_at_once() -> None:
 
 
 def test_an_address_that_is_reserved_no_longer_is_of_the_pool_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(computedchoice, "_ATTEMPTS", 0)  # addresses are taken in their order only
+    monkeypatch.setattr(hashedallocator, "_ATTEMPTS", 0)  # addresses are taken in their order only
     book = Book(subnet(pool=["fd77::2-fd77::3"]))
     reservation = Reservation("fd77::2", client_id=b"x")
     book.reserve(reservation)
@@ -417,7 +417,7 @@ def test_a_reserved_address_that_was_declined_is_its_clients_again_after_the_qua
 
 
 def test_associations_of_one_message_get_what_is_left_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(computedchoice, "_ATTEMPTS", 0)
+    monkeypatch.setattr(hashedallocator, "_ATTEMPTS", 0)
     server = Server(subnet(pool=["fd77::2-fd77::4"]))
     more = [(Option.IA_NA, identity_association_bytes(IdentityAssociation(iaid))) for iaid in (98, 99)]
     offer = server.answer(LINUX.message(MessageType.SOLICIT, *more))
@@ -529,20 +529,20 @@ def test_the_operator_takes_a_lease_off(server: Server) -> None:
     assert not server.server.restore(evolve(released, address="10.0.0.1"))
 
 
-class Book(LeaseBook[Subnet6, ComputedChoice]):
+class Book(LeaseBook[Subnet6, HashedAllocator]):
     """A lease book of DHCPv6 and its clients, by number."""
 
     def __init__(self, of: Subnet6, own: Collection[str] = ()) -> None:
-        super().__init__([of], own, ComputedChoice)
+        super().__init__([of], own, HashedAllocator)
 
     def find_for(
-        self, number: int, now: float, besides: Collection[int] = ()
-    ) -> tuple[Holder, Binding[Subnet6] | None]:
-        holder = Holder(f"client {number}".encode(), number, "", "system")
-        return holder, self.choose(holder, None, None, self.subnets[0], now, besides)
+        self, number: int, now: float, excluded: Collection[int] = ()
+    ) -> tuple[ClientIA, Binding[Subnet6] | None]:
+        holder = ClientIA(f"client {number}".encode(), number, "", "system")
+        return holder, self.choose(holder, None, None, self.subnets[0], now, excluded)
 
-    def chooses(self, number: int, now: float, besides: Collection[int] = ()) -> str:
-        _, binding = self.find_for(number, now, besides)
+    def chooses(self, number: int, now: float, excluded: Collection[int] = ()) -> str:
+        _, binding = self.find_for(number, now, excluded)
         return "" if binding is None else binding.address
 
     def leases_to(self, number: int, now: float) -> str:
@@ -564,7 +564,7 @@ def test_the_pool_is_given_to_its_end_and_then_what_ended_first() -> None:
 
 
 def test_memory_has_an_end_though_the_pool_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(computedchoice, "MOST_REMEMBERED", 3)
+    monkeypatch.setattr(hashedallocator, "REUSE_EXPIRED_ABOVE", 3)
     book = Book(subnet())
     for number in range(20):
         book.leases_to(number, NOW + number * (LEASE + 1))

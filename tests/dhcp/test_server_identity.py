@@ -88,7 +88,7 @@ def test_a_machine_without_a_vendor_class_is_firmware_by_its_architecture() -> N
 
 
 @pytest.mark.parametrize(
-    ("known_by", "options"),
+    ("reservation_keys", "options"),
     [
         ({"mac": "02-00-00-00-00-01"}, {}),
         ({"client_id": "0x00616263"}, {61: b"\0abc"}),
@@ -97,8 +97,8 @@ def test_a_machine_without_a_vendor_class_is_firmware_by_its_architecture() -> N
     ],
     ids=lambda value: str(next(iter(value), "")),
 )
-def test_a_reserved_address_is_its_clients(known_by: dict[str, Any], options: dict[int, bytes]) -> None:
-    dhcp = server(subnet(hosts=[Host(address="10.77.0.20", **known_by)]))
+def test_a_reserved_address_is_its_clients(reservation_keys: dict[str, Any], options: dict[int, bytes]) -> None:
+    dhcp = server(subnet(hosts=[Host(address="10.77.0.20", **reservation_keys)]))
 
     assert Machine(1, dhcp, options, giaddr="10.77.0.1").boots() == "10.77.0.20"
     assert address(Machine(2, dhcp).discovers("10.77.0.20"), OFFER) == "10.77.0.100"
@@ -235,7 +235,7 @@ def test_bootp_gets_what_is_reserved_and_nothing_else() -> None:
     machine = Machine(1, dhcp)
 
     assert address(machine.says(None), None) == "10.77.0.20"
-    dhcp.probed("10.77.0.20", True, BEGIN)
+    dhcp.probe_finished("10.77.0.20", True, BEGIN)
     assert of_type(NoReply, machine.says(None)).reason is NoReplyReason.UNRESERVED
 
 
@@ -376,7 +376,7 @@ def test_the_operator_takes_leases_and_quarantines_back() -> None:
     dhcp = server(pool(2))
     machine = Machine(1, dhcp)
     held = machine.boots()
-    dhcp.probed("10.77.0.101", True, BEGIN)
+    dhcp.probe_finished("10.77.0.101", True, BEGIN)
 
     for given in (held, "10.77.0.101"):
         (lease,) = dhcp.release(given, BEGIN + 5)

@@ -10,7 +10,7 @@ from narrowing import of_type
 from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.server import AddressServer
-from bootfw.dhcp.subnet import Host, Subnet, check_together
+from bootfw.dhcp.subnet import Host, Subnet, check_subnets
 from bootfw.errors import ConfigError
 
 FAR: dict[str, Any] = {"network": "10.78.0.0/24", "pool": ["10.78.0.100-10.78.0.101"], "router": "10.78.0.1"}
@@ -244,7 +244,7 @@ def test_what_a_client_behind_a_relay_gave_back_is_probed(dhcp: AddressServer) -
 def test_another_address_than_the_reserved_one_is_probed_behind_a_relay() -> None:
     dhcp = server(subnet(hosts=[KEPT]))
     machine = behind(dhcp, "10.77.0.9")
-    dhcp.probed("10.77.0.100", True, BEGIN)
+    dhcp.probe_finished("10.77.0.100", True, BEGIN)
 
     assert address(machine.discovers(), OFFER) == "10.77.0.101"
     assert of_type(Answer, machine.discovers()).probe
@@ -280,13 +280,13 @@ def test_another_address_than_the_reserved_one_is_probed_behind_a_relay() -> Non
 )
 def test_contradictions_are_named(subnets: list[Subnet], path: tuple[str | int, ...], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as caught:
-        check_together(subnets)
+        check_subnets(subnets)
 
     assert caught.value.path == path
 
 
 def test_a_client_may_have_an_address_in_each_of_several_networks() -> None:
-    check_together([subnet(hosts=[Host(mac="02:00:00:00:00:01")]), far(hosts=[Host(mac="02:00:00:00:00:01")])])
+    check_subnets([subnet(hosts=[Host(mac="02:00:00:00:00:01")]), far(hosts=[Host(mac="02:00:00:00:00:01")])])
 
 
 # Several addresses of ours on one wire

@@ -113,7 +113,7 @@ def test_an_address_is_probed_until_that_is_done(machine: Machine) -> None:
     assert offered.probe
     assert of_type(Answer, machine.discovers()).probe
 
-    assert machine.server.probed(offered.address, False, BEGIN + 1) == ()
+    assert machine.server.probe_finished(offered.address, False, BEGIN + 1) == ()
 
     assert not of_type(Answer, machine.after(1).discovers()).probe
 
@@ -128,7 +128,7 @@ def test_an_address_that_its_client_may_be_using_is_not_probed(machine: Machine)
 def test_an_address_in_use_rests_and_another_is_offered(machine: Machine, other: Machine) -> None:
     taken = address(machine.discovers(), OFFER)
 
-    (declined,) = machine.server.probed(taken, True, BEGIN)
+    (declined,) = machine.server.probe_finished(taken, True, BEGIN)
 
     assert (declined.address, declined.state, declined.client) == (taken, LeaseState.DECLINED, b"")
     assert declined.expires == BEGIN + 3600
@@ -139,8 +139,8 @@ def test_an_address_in_use_rests_and_another_is_offered(machine: Machine, other:
 
 
 def test_a_probe_of_an_unknown_address_changes_nothing(machine: Machine) -> None:
-    assert machine.server.probed("192.0.2.1", True, BEGIN) == ()
-    assert machine.server.probed("10.77.0.5", True, BEGIN) == ()
+    assert machine.server.probe_finished("192.0.2.1", True, BEGIN) == ()
+    assert machine.server.probe_finished("10.77.0.5", True, BEGIN) == ()
     assert list(machine.server.leases()) == []
 
 
@@ -496,7 +496,7 @@ def test_where_a_probe_was_answered_a_client_gets_nothing_for_a_minute() -> None
     dhcp = server(pool(1))
     machine = Machine(1, dhcp)
     taken = address(machine.discovers(), OFFER)
-    dhcp.probed(taken, True, machine.now)
+    dhcp.probe_finished(taken, True, machine.now)
 
     assert silent(machine.after(59).discovers()) is NoReplyReason.EXHAUSTED
     again = machine.after(60).discovers()

@@ -34,7 +34,7 @@ def replied(
     """What is answered, after a trip over the wire; scapy has seen the same."""
     answer = (dhcp or server(FULL)).handle(message, arrival, 1000.0)
     assert isinstance(answer, Answer), answer
-    found = classify(message, PERSONAS.match, addresses=True, server=SERVER)
+    found = classify(message, PERSONAS.match, assigns_addresses=True, server=SERVER)
     if isinstance(found, BootRequest):
         reply = server_reply(message, answer, found, file, PERSONAS.by_name[found.persona])
     else:
@@ -244,7 +244,7 @@ def test_every_reply_fits(
     options = {57: maximum.to_bytes(2, "big"), 55: requested, 82: b"c" * agent, 61: b"i" * identifier}
     message = firmware.IPXE_ROM.changed(options).message(giaddr="10.77.0.1")
     answer = dhcp.handle(message, Arrival(SERVER, unicast=True), 1000.0)
-    found = classify(message, PERSONAS.match, addresses=True, server="10.77.0.9")
+    found = classify(message, PERSONAS.match, assigns_addresses=True, server="10.77.0.9")
 
     reply = server_reply(
         message, of_type(Answer, answer), of_type(BootRequest, found), BootFile("n" * name) if name else None

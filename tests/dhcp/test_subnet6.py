@@ -42,7 +42,7 @@ def test_all_of_it() -> None:
         ("fd99::1",),
     )
     assert subnet.hosts == (Host6(address="fd77::42", mac=MAC), Host6(address="fd77::43", duid=b"\0\4\xff"))
-    assert [(str(IPv6Address(first)), str(IPv6Address(last))) for first, last in subnet.free] == [
+    assert [(str(IPv6Address(first)), str(IPv6Address(last))) for first, last in subnet.assignable] == [
         ("fd77::1000", "fd77::1000"),
         ("fd77::1002", "fd77::1fff"),
         ("fd77::2:0", "fd77::2:ffff"),
@@ -51,7 +51,7 @@ def test_all_of_it() -> None:
 
 
 def test_the_routers_anycast_address_is_not_given() -> None:
-    assert Subnet6(network="fd77::/64", pool=["fd77::-fd77::2"]).free == (
+    assert Subnet6(network="fd77::/64", pool=["fd77::-fd77::2"]).assignable == (
         (int(IPv6Address("fd77::1")), int(IPv6Address("fd77::2"))),
     )
 

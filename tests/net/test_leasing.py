@@ -19,7 +19,7 @@ from bootfw.errors import StateError
 from bootfw.events import Event, ProxyARPSeen
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.dhcp import leasing
-from bootfw.net.dhcp.leasing import Leasing, wanted_networks
+from bootfw.net.dhcp.leasing import Leasing, required_networks
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
@@ -88,7 +88,7 @@ def test_addresses_in_quarantine_by_proxy_arp_are_released(host: MemoryHost, sto
     made = Leasing(host, store, settings(), said.append)
     taken = [clients.address(Machine(number, made.server).discovers(), clients.OFFER) for number in (1, 2)]
     for address in taken:
-        made.server.probed(address, True, BEGIN)
+        made.server.probe_finished(address, True, BEGIN)
     declined = Machine(3, made.server).boots_and_declines()
 
     made.proxy_found("eth0", "02:00:00:00:00:66", (*taken, declined, "10.77.0.109"))
@@ -147,7 +147,7 @@ HERE = "127.0.0.0/8"
 
 def awaited(dhcp: DHCPSettings, dhcp6: DHCP6Settings | None = None) -> dict[str, str]:
     """Network -> what is missing for it."""
-    return {address[0]: missing() for _, address, missing in wanted_networks(dhcp, dhcp6 or DHCP6Settings())}
+    return {address[0]: missing() for _, address, missing in required_networks(dhcp, dhcp6 or DHCP6Settings())}
 
 
 def test_a_network_where_we_have_no_address_is_waited_for() -> None:

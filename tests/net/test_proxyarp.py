@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bootfw.net.dhcp.proxyarp import MANY, ProxyARP
+from bootfw.net.dhcp.proxyarp import MIN_ADDRESSES, ProxyARP
 
 ROUTER, HOST = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 
@@ -17,7 +17,7 @@ class Wire:
         self.now = 0.0
 
     def answers(self, hardware: bytes, *addresses: str) -> list[bool]:
-        return [self.proxies.answered(self.interface, hardware, address, self.now) for address in addresses]
+        return [self.proxies.reply_received(self.interface, hardware, address, self.now) for address in addresses]
 
 
 def numbered(count: int) -> list[str]:
@@ -26,8 +26,8 @@ def numbered(count: int) -> list[str]:
 
 def test_the_fourth_in_a_row_proves_nothing() -> None:
     wire = Wire()
-    assert wire.answers(ROUTER, *numbered(6)) == [True] * (MANY - 1) + [False] * 3
-    assert wire.found == [("eth0", "02:00:00:00:00:01", tuple(numbered(MANY)))]
+    assert wire.answers(ROUTER, *numbered(6)) == [True] * (MIN_ADDRESSES - 1) + [False] * 3
+    assert wire.found == [("eth0", "02:00:00:00:00:01", tuple(numbered(MIN_ADDRESSES)))]
 
 
 def test_many_replies_for_one_address_are_no_proxy_arp() -> None:
@@ -41,7 +41,7 @@ def test_another_machine_or_an_unanswered_probe_restarts_the_count() -> None:
     assert all(wire.answers(ROUTER, *numbered(3)))
     assert all(wire.answers(HOST, "10.77.0.200"))
     assert all(wire.answers(ROUTER, *numbered(3)))
-    wire.proxies.unanswered("eth0")
+    wire.proxies.probe_timed_out("eth0")
     assert all(wire.answers(ROUTER, *numbered(3)))
     assert wire.found == []
 
@@ -51,7 +51,7 @@ def test_wires_are_counted_apart() -> None:
     other = Wire("eth1", one.found, one.proxies)
     one.answers(ROUTER, *numbered(3))
     assert all(other.answers(ROUTER, *numbered(3)))
-    one.proxies.unanswered("eth1")
+    one.proxies.probe_timed_out("eth1")
     assert one.answers(ROUTER, "10.77.0.9") == [False]
     assert other.answers(ROUTER, "10.77.0.9") == [True]
 

@@ -75,7 +75,7 @@ def test_while_the_clock_is_not_set_nothing_is_changed(place: Place) -> None:
     held = place.boots(1)
     place.shift = 0.4
     assert place.stored(held) is place.server.lease(held)
-    assert place.store.by_wall(place.stored(held)) is place.stored(held)
+    assert place.store.to_wall_clock(place.stored(held)) is place.stored(held)
 
 
 @pytest.mark.parametrize("step", [-YEAR, -HOUR, HOUR, 56 * YEAR])

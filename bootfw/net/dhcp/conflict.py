@@ -203,7 +203,7 @@ class ArpProbe:
 
         def finished(user: str | None) -> None:
             if user is None:
-                self._proxies.unanswered(interface)
+                self._proxies.probe_timed_out(interface)
             done(user)
 
         self._probes.start(address, send, finished, interface=interface, client=client)
@@ -220,7 +220,7 @@ class ArpProbe:
         if tuple(header) != _ARP_HEADER or operation != _ARP_REPLY:
             return
         address, interface = socket.inet_ntoa(packed), sender[0]
-        if self._probes.is_pending(address, interface, hardware) and self._proxies.answered(
+        if self._probes.is_pending(address, interface, hardware) and self._proxies.reply_received(
             interface, hardware, address, self._clock.seconds()
         ):
             self._probes.replied(address, interface, hardware)

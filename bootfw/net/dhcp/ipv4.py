@@ -8,9 +8,9 @@ from bootfw.boot.resolverchain import Answer
 from bootfw.config.settings import DHCPSettings
 from bootfw.dhcp.answer import Arrival
 from bootfw.dhcp.bootfile import Unsuitable, adapt, adapt_menu
-from bootfw.dhcp.classify import NotOurs, classify
+from bootfw.dhcp.classify import Ignored, classify
 from bootfw.interfaces import IViaTransport
-from bootfw.net.dhcp.port import Place, Query
+from bootfw.net.dhcp.port import Ingress, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.stalerequests import RequestKind
 from bootfw.values import Address, BootMenu, BootRequest, Via
@@ -34,7 +34,7 @@ class IPv4:
 
     service = "dhcp"
     boot_service = "boot-server"
-    needless = (NETWORK_GEAR,)
+    optional_architectures = (NETWORK_GEAR,)
 
     def __init__(self, settings: DHCPSettings | None = None, server: str = "") -> None:
         self.settings = settings or DHCPSettings()
@@ -55,14 +55,14 @@ class IPv4:
         """See Family."""
         return _DISCOVER if data.startswith(_DISCOVER_OPTION, _OPTIONS_AT) else _OTHER
 
-    def place(self, via: Via | None, services: DHCPServices) -> Place:
+    def ingress(self, via: Via | None, services: DHCPServices) -> Ingress:
         """See Family."""
         if via is None:
-            return _place("", self._server)
+            return _ingress("", self._server)
         interfaces = services.interfaces
         interface = interfaces.name(via.interface)
         if via.destination == via.local:
-            return _place(interface, self._server or via.local, unicast=True)
+            return _ingress(interface, self._server or via.local, unicast=True)
         local = "" if via.local == UNSPECIFIED else via.local
         known = bool(interface) and self.socket is not None
         ours = interfaces.addresses(via.interface) if known else None
@@ -70,30 +70,36 @@ class IPv4:
             # Otherwise, for a broadcast, the kernel would report the address of another interface.
             local = ""
         several = ours if ours is not None and len(ours) > 1 and not self._server else ()
-        return _place(interface, self._server or local, several)
+        return _ingress(interface, self._server or local, several)
 
-    def parse(self, data: bytes, peer: Address, via: Via | None, place: Place, services: DHCPServices) -> Query:
+    def parse(self, data: bytes, peer: Address, via: Via | None, ingress: Ingress, services: DHCPServices) -> Query:
         """See Family."""
         message = parse(data)
         hardware = message.chaddr
-        return Query(message, peer, via, place, (hardware, message.xid), (), hardware.hex(":"))
+        return Query(message, peer, via, ingress, (hardware, message.xid), (), hardware.hex(":"))
 
     def client(self, query: Query) -> str:
         """See Family."""
         return query.mac
 
     def classify(
-        self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False
-    ) -> BootRequest | NotOurs:
+        self,
+        query: Query,
+        services: DHCPServices,
+        server: str,
+        *,
+        boot_server: bool = False,
+        assigns_addresses: bool = False,
+    ) -> BootRequest | Ignored:
         """See Family."""
         return classify(
             query.message,
             services.personas.match,
             boot_server=boot_server,
-            addresses=addresses,
+            assigns_addresses=assigns_addresses,
             server=server,
             own_urls=services.own_urls(server),
-            interface=query.place.interface,
+            interface=query.ingress.interface,
             mac=query.mac,
         )
 
@@ -104,11 +110,11 @@ class IPv4:
             return adapt_menu(answer, request, personas.by_name[request.persona], personas.is_ipxe_program)
         return adapt(answer, request, personas.is_ipxe_program)
 
-    def no_address(self, place: Place) -> str:
+    def no_address_reason(self, ingress: Ingress) -> str:
         """See Family."""
-        return f"interface {place.interface or '(unknown)'} has no IPv4 address for clients to come to"
+        return f"interface {ingress.interface or '(unknown)'} has no IPv4 address for clients to come to"
 
 
-def _place(interface: str, server: str, addresses: Any = (), *, unicast: bool = False) -> Place:
+def _ingress(interface: str, server: str, addresses: Any = (), *, unicast: bool = False) -> Ingress:
     arrival = Arrival(server, unicast, tuple(each.address for each in addresses) if addresses else ())
-    return Place(interface, server, addresses, unicast, arrival=arrival)
+    return Ingress(interface, server, addresses, unicast, arrival=arrival)

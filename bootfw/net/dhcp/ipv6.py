@@ -8,11 +8,11 @@ from twisted.internet.interfaces import ISystemHandle
 from bootfw.boot.resolverchain import Answer
 from bootfw.config.settings import DHCP6Settings
 from bootfw.dhcp.bootfile import Unsuitable, adapt
-from bootfw.dhcp.classify import NotOurs, classify6
-from bootfw.dhcp.identity import hardware_of
-from bootfw.dhcp.reply6 import answer_port, relays_back, reply_limit
+from bootfw.dhcp.classify import Ignored, classify6
+from bootfw.dhcp.identity import client_mac
+from bootfw.dhcp.reply6 import reply_limit, reply_port, reply_relays
 from bootfw.errors import WireError
-from bootfw.net.dhcp.port import Place, Query
+from bootfw.net.dhcp.port import Ingress, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.linux.groups import Groups
 from bootfw.net.stalerequests import RequestKind
@@ -41,7 +41,7 @@ class IPv6:
 
     service = "dhcp6"
     boot_service = "boot-server6"
-    needless = ()
+    optional_architectures = ()
 
     def __init__(self, duid: bytes, settings: DHCP6Settings | None = None, server: str = "") -> None:
         self.duid = duid
@@ -66,32 +66,38 @@ class IPv6:
         """See Family."""
         return _SOLICIT if data.startswith(_SOLICIT_TYPE) else _OTHER
 
-    def place(self, via: Via | None, services: DHCPServices) -> Place:
+    def ingress(self, via: Via | None, services: DHCPServices) -> Ingress:
         """See Family."""
         if via is None:
-            return Place("", self._server, fixed=True)
+            return Ingress("", self._server, fixed=True)
         unicast = not via.destination.startswith("ff")
         fixed = self._server or (via.local if unicast and not via.destination.startswith("fe8") else "")
         ours = services.interfaces.addresses6(via.interface)
         server = fixed or (ours[0].address if ours else "")
-        return Place(services.interfaces.name(via.interface), server, ours, unicast, bool(fixed))
+        return Ingress(services.interfaces.name(via.interface), server, ours, unicast, bool(fixed))
 
-    def parse(self, data: bytes, peer: Address, via: Via | None, place: Place, services: DHCPServices) -> Query:
+    def parse(self, data: bytes, peer: Address, via: Via | None, ingress: Ingress, services: DHCPServices) -> Query:
         """See Family."""
         if data[:1] == _RELAY_REPLY:
             raise WireError("a server's answer to a relay")
         message, relays = parse(data)
-        mac = hardware_of(message, relays, peer[0], partial(services.hardware_address, peer))
+        mac = client_mac(message, relays, peer[0], partial(services.hardware_address, peer))
         key = message.first(Option.CLIENT_ID), message.kind, message.xid
-        return Query(message, peer, via, place, key, relays, mac, len(data))
+        return Query(message, peer, via, ingress, key, relays, mac, len(data))
 
     def client(self, query: Query) -> str:
         """See Family."""
         return query.mac or (query.relays[-1].peer if query.relays else query.peer[0])
 
     def classify(
-        self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False
-    ) -> BootRequest | NotOurs:
+        self,
+        query: Query,
+        services: DHCPServices,
+        server: str,
+        *,
+        boot_server: bool = False,
+        assigns_addresses: bool = False,
+    ) -> BootRequest | Ignored:
         """See Family."""
         return classify6(
             query.message,
@@ -100,10 +106,10 @@ class IPv6:
             mac=query.mac,
             source=query.peer[0],
             boot_server=boot_server,
-            addresses=addresses,
+            assigns_addresses=assigns_addresses,
             server=server,
             own_urls=services.own_urls(server),
-            interface=query.place.interface,
+            interface=query.ingress.interface,
         )
 
     def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Unsuitable:
@@ -112,24 +118,24 @@ class IPv6:
             return Unsuitable("DHCPv6 knows no boot menus")
         return adapt(answer, request, services.personas.is_ipxe_program)
 
-    def no_address(self, place: Place) -> str:
+    def no_address_reason(self, ingress: Ingress) -> str:
         """See Family."""
-        where = place.interface or "(unknown)"
+        where = ingress.interface or "(unknown)"
         return f"interface {where} has no IPv6 address for clients to come to; a link-local one is not enough"
 
     def limit(self, query: Query) -> int:
         """Bytes that the reply should have at most; see reply_limit()."""
         return reply_limit(query.size, query.peer[0])
 
-    def packed(self, query: Query, reply: Message) -> bytes | None:
+    def pack_reply(self, query: Query, reply: Message) -> bytes | None:
         """*reply* as a datagram, by the relays that the request came by; None: it is too long to be sent."""
-        data = pack(reply, relays_back(query.relays))
+        data = pack(reply, reply_relays(query.relays))
         # Requests by a relay are from a client as a rule, and the reply goes to that relay. See docs/security.md.
         return None if len(data) > (LARGEST if query.relays else self.limit(query)) else data
 
-    def answer_address(self, query: Query) -> Address:
+    def reply_address(self, query: Query) -> Address:
         """Where the reply to *query* goes: to the client, or to the last relay."""
         host, udp_port, *scope = query.peer
         ports = self.settings
-        udp_port = answer_port(query.relays, udp_port, server_port=ports.server_port, client_port=ports.client_port)
+        udp_port = reply_port(query.relays, udp_port, server_port=ports.server_port, client_port=ports.client_port)
         return (host, udp_port, *scope)  # type: ignore[return-value]

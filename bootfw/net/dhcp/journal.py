@@ -50,7 +50,7 @@ class Journal:
         self._publish = publish
         self._clock = clock
         self._batch = Batch()
-        self._under_way: set[Batch] = set()
+        self._pending: set[Batch] = set()
         self._unreported: list[Lease] = []
         """Granted since the last event."""
         self._next_event: Any = None
@@ -74,15 +74,15 @@ class Journal:
         if not batch.leases:
             return
         self._batch = Batch()
-        self._under_way.add(batch)
+        self._pending.add(batch)
         committed = maybeDeferred(self._store.commit, batch.leases)
         committed.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
 
-    def forget(self) -> None:
+    def close(self) -> None:
         """Commit the leases that were put, drop all pending calls, and cancel the timer."""
         self.flush()
-        for batch in self._under_way:
+        for batch in self._pending:
             batch.waiting.clear()
             batch.granted.clear()
         if self._next_event is not None:
@@ -90,7 +90,7 @@ class Journal:
             self._report()
 
     def _durable(self, _: object, batch: Batch) -> None:
-        self._under_way.discard(batch)
+        self._pending.discard(batch)
         batch.durable = True
         if self._failing:
             self._failing = False
@@ -117,7 +117,7 @@ class Journal:
             self._publish(AddressesGranted(self._clock.seconds(), tuple(granted)))
 
     def _failed(self, failure: Failure, batch: Batch) -> None:
-        self._under_way.discard(batch)
+        self._pending.discard(batch)
         batch.durable = False
         batch.waiting.clear()
         if failure.check(StateError) is None and not self._failing:

@@ -43,7 +43,7 @@ class LeaseControl:
 
     :param reactor: IReactorTime.
     :param server6: the DHCPv6 server, if there is one.
-    :param by_wall: converts the times of a lease to the wall clock.
+    :param to_wall_clock: converts the times of a lease to the wall clock.
     :param reservations: those of the store, which the servers know already. Reservations of the configuration are not
         among them, and can't be removed while the server runs.
     """
@@ -55,10 +55,10 @@ class LeaseControl:
         store: ChangesStore,
         reservations: Iterable[Reservation],
         server6: AddressServer6 | None = None,
-        by_wall: Callable[[Lease], Lease] = lambda lease: lease,
+        to_wall_clock: Callable[[Lease], Lease] = lambda lease: lease,
     ) -> None:
         self._reactor = reactor
-        self._by_wall = by_wall
+        self._by_wall = to_wall_clock
         self._server = server
         self._server6 = server6
         self._store = store
@@ -88,27 +88,27 @@ class LeaseControl:
             "unreserve": self.unreserve,
         }
 
-    def leases(self, given: Mapping[str, Any]) -> Iterator[Record]:
+    def leases(self, arguments: Mapping[str, Any]) -> Iterator[Record]:
         """The leases that match a Selection, in no order."""
         try:
-            selection = Selection(**given)
+            selection = Selection(**arguments)
         except (AttributeError, TypeError, ValueError) as error:
             raise ControlError(str(error)) from error
         now = self._reactor.seconds()
         # A copy: leases change while the reply is sent.
-        every = [lease for server in self._servers() for lease in server.leases()]
-        return (self._record(lease, now) for lease in selection.leases(every, now))
+        all_leases = [lease for server in self._servers() for lease in server.leases()]
+        return (self._record(lease, now) for lease in selection.leases(all_leases, now))
 
-    def release(self, given: Mapping[str, Any]) -> "Deferred[Any]":
+    def release(self, arguments: Mapping[str, Any]) -> "Deferred[Any]":
         """End the lease or the quarantine of ``address``."""
         now = self._reactor.seconds()
-        address = str(given.get("address"))
+        address = str(arguments.get("address"))
         released = [lease for server in self._servers() for lease in server.release(address, now)]
         if not released:
-            raise ControlError(f"{given.get('address')} is not leased")
+            raise ControlError(f"{arguments.get('address')} is not leased")
         return done(self._store.commit(released), *(self._record(lease, now) for lease in released))
 
-    def reservations(self, given: Mapping[str, Any]) -> Sequence[Record]:
+    def reservations(self, arguments: Mapping[str, Any]) -> Sequence[Record]:
         """All reservations, each with its ``origin``: the store, or the configuration file, where it has to be
         removed."""
         return [
@@ -117,10 +117,10 @@ class LeaseControl:
             for each in server.reservations()
         ]
 
-    def reserve(self, given: Mapping[str, Any]) -> "Deferred[Any]":
+    def reserve(self, arguments: Mapping[str, Any]) -> "Deferred[Any]":
         """Add a reservation, valid at once."""
         try:
-            reservation = reservation_of(given)
+            reservation = reservation_of(arguments)
             server = self._server if reservation.family == 4 else self._server6
             if server is None or not server.serves(reservation.address):
                 raise ControlError(f"{reservation.address or 'a reservation without an address'} is of no subnet")
@@ -135,9 +135,9 @@ class LeaseControl:
         saved.addErrback(self._remove, reservation)
         return done(saved, reservation_record(reservation))
 
-    def unreserve(self, given: Mapping[str, Any]) -> "Deferred[Any]":
+    def unreserve(self, arguments: Mapping[str, Any]) -> "Deferred[Any]":
         """Remove the reservation of ``who``: its address, or anything that identifies its client."""
-        who = str(given.get("who"))
+        who = str(arguments.get("who"))
         try:
             found = reserved_for(who, self._reservations)
         except ValueError as error:

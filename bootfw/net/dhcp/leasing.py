@@ -25,7 +25,7 @@ from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.journal import Journal
 from bootfw.net.dhcp.leasecontrol import LeaseControl, server_for
 from bootfw.net.dhcp.ratelimit import RateLimit
-from bootfw.net.dhcp.walltime import CHECKED_EVERY, WallTimeLeases
+from bootfw.net.dhcp.walltime import CHECK_INTERVAL, WallTimeLeases
 from bootfw.net.linux.interfaces import own_addresses
 
 
@@ -61,13 +61,13 @@ class Leasing:
         self.ping: IcmpProbe | None = None
         try:
             self._restore(store.load())
-            kept = tuple(store.reservations())
-            for reservation in kept:
+            reservations = tuple(store.reservations())
+            for reservation in reservations:
                 try:
                     server_for(reservation, self.server, server6).reserve(reservation)
                 except ValueError as error:
                     self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
-            self._control = LeaseControl(reactor, self.server, store, kept, server6, store.by_wall)
+            self._control = LeaseControl(reactor, self.server, store, reservations, server6, store.to_wall_clock)
             self.operations: Mapping[str, Operation] = self._control.operations()
             """The operations of ``bootfw leases``."""
         except BaseException:
@@ -98,11 +98,11 @@ class Leasing:
         now = self._clock.seconds()
         before, before6 = self.server, self.server6
         self.server, self.server6 = _server4(settings), _server6(dhcp6)
-        left = [*self._outside.values(), *self.server.take_over(before, now)]
+        outside = [*self._outside.values(), *self.server.restore_from(before, now)]
         if before6 is not None:
-            left += before6.leases() if self.server6 is None else self.server6.take_over(before6, now)
+            outside += before6.leases() if self.server6 is None else self.server6.restore_from(before6, now)
         self._outside = {}
-        self._restore(lease for lease in left if lease.expires > now)
+        self._restore(lease for lease in outside if lease.expires > now)
         for error in self._control.use(self.server, self.server6):
             self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
 
@@ -130,7 +130,7 @@ class Leasing:
 
     def _check_clock(self) -> None:
         self._store.check()
-        self._checking = self._clock.callLater(CHECKED_EVERY, self._check_clock)
+        self._checking = self._clock.callLater(CHECK_INTERVAL, self._check_clock)
 
     def proxy_found(self, interface: str, mac: str, addresses: Sequence[str]) -> None:
         """End the quarantine of those of *addresses* where the only reply to a probe was from *mac*.
@@ -146,17 +146,17 @@ class Leasing:
         self._publish(ProxyARPSeen(now, interface, mac, tuple(addresses)))
 
     def _start_probing(self, reactor: Any, seconds: float) -> None:
-        barred = []
+        failures = []
         try:
             self.probe = ArpProbe(reactor, seconds, self.proxy_found)
         except OSError as error:
-            barred.append(f"on our wires, by ARP ({error.strerror})")
+            failures.append(f"on our wires, by ARP ({error.strerror})")
         try:
             self.ping = IcmpProbe(reactor, seconds)
         except OSError as error:
-            barred.append(f"behind relays, by ping ({error.strerror})")
-        if barred:
-            self._log.warn("addresses are not probed before they are offered: {where}", where="; ".join(barred))
+            failures.append(f"behind relays, by ping ({error.strerror})")
+        if failures:
+            self._log.warn("addresses are not probed before they are offered: {where}", where="; ".join(failures))
 
 
 def _server4(settings: DHCPSettings) -> AddressServer:
@@ -176,7 +176,7 @@ def _server6(settings: DHCP6Settings | None) -> AddressServer6 | None:
     return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
 
 
-def wanted_networks(
+def required_networks(
     dhcp: DHCPSettings, dhcp6: DHCP6Settings
 ) -> Iterator[tuple[str, tuple[str, int], Callable[[], str]]]:
     """Return the networks that DHCP serves without a relay, so that this host needs an address in each.
@@ -195,7 +195,7 @@ def _by_wire(subnets: Sequence[AnySubnet]) -> Iterator[list[AnySubnet]]:
     """The subnets by link: this host needs an address in one subnet of each link, unless one of them has a relay."""
     wires: dict[str, list[AnySubnet]] = {}
     for subnet in subnets:
-        wires.setdefault(subnet.wire, []).append(subnet)
+        wires.setdefault(subnet.link_name, []).append(subnet)
     return (listed for listed in wires.values() if not any(subnet.relays for subnet in listed))
 
 

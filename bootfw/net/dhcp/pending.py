@@ -28,11 +28,11 @@ class PendingResolutions(Generic[Adapted]):
         self,
         chain: ResolverChain,
         adapt: Callable[[Answer, BootRequest], Adapted | Unsuitable],
-        needless: Collection[str] = (),
+        optional_architectures: Collection[str] = (),
     ) -> None:
         self._chain = chain
         self._adapt = adapt
-        self._needless = needless
+        self._needless = optional_architectures
         self._resolving: dict[Hashable, Deferred[Any]] = {}
 
     def resolve(self, key: Hashable, request: BootRequest, done: Callable[[Adapted | None, str], None]) -> None:

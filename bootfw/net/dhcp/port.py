@@ -16,7 +16,7 @@ from zope.interface import implementer
 from bootfw.boot.resolverchain import Answer, ResolverChain
 from bootfw.dhcp.answer import Arrival
 from bootfw.dhcp.bootfile import Unsuitable
-from bootfw.dhcp.classify import NotOurs
+from bootfw.dhcp.classify import Ignored
 from bootfw.errors import WireError
 from bootfw.events import RequestClassified
 from bootfw.interfaces import IBatchReceiver, IViaTransport
@@ -31,12 +31,12 @@ from bootfw.wire.dhcp6 import Relay
 _BOOT_SERVER_REQUEST = RequestKind("boot-server", 1.0)
 """iPXE and EDK2 repeat it after 1 s; iPXE gives up a second later."""
 
-_PLACES = 256
+_MAX_INGRESSES = 256
 """Places that are kept, at most: ways by which requests come."""
 
 
 @define(eq=False)
-class Place:
+class Ingress:
     """Where requests arrive: an interface, and our address there."""
 
     interface: str
@@ -61,13 +61,13 @@ class Query:
     """Of bootfw.wire.dhcp4 or bootfw.wire.dhcp6."""
     peer: Address
     via: Via | None
-    place: Place
+    ingress: Ingress
     key: Hashable
     """The same for the repetitions of one request."""
     relays: tuple[Relay, ...] = ()
     """IPv6: the relays that forwarded it."""
     mac: str = ""
-    """The client's; for IPv6 see hardware_of()."""
+    """The client's; for IPv6 see client_mac()."""
     size: int = 0
     """Bytes of the datagram."""
 
@@ -87,7 +87,7 @@ class Family(Protocol):
         """Name of the boot server port (4011) in events."""
 
     @property
-    def needless(self) -> Collection[str]:
+    def optional_architectures(self) -> Collection[str]:
         """Architectures of clients that request a file whether or not they need one."""
 
     def start(self, transport: Any, services: DHCPServices) -> None:
@@ -102,10 +102,10 @@ class Family(Protocol):
     def request_kind(self, data: bytes) -> RequestKind:
         """How long a request to the DHCP port may wait in the socket's buffer."""
 
-    def place(self, via: Via | None, services: DHCPServices) -> Place:
-        """The Place where a datagram arrived."""
+    def ingress(self, via: Via | None, services: DHCPServices) -> Ingress:
+        """The Ingress where a datagram arrived."""
 
-    def parse(self, data: bytes, peer: Address, via: Via | None, place: Place, services: DHCPServices) -> Query:
+    def parse(self, data: bytes, peer: Address, via: Via | None, ingress: Ingress, services: DHCPServices) -> Query:
         """The request in a datagram.
 
         :raise WireError: it is not a request.
@@ -115,8 +115,14 @@ class Family(Protocol):
         """The client's name in events: its MAC address, or the best substitute."""
 
     def classify(
-        self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False
-    ) -> BootRequest | NotOurs:
+        self,
+        query: Query,
+        services: DHCPServices,
+        server: str,
+        *,
+        boot_server: bool = False,
+        assigns_addresses: bool = False,
+    ) -> BootRequest | Ignored:
         """What the client wants to boot; see classify() and classify6().
 
         :param server: our address for this client.
@@ -126,7 +132,7 @@ class Family(Protocol):
     def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Unsuitable:
         """Convert a resolver's answer to what this client can use, or return why it can't use it."""
 
-    def no_address(self, place: Place) -> str:
+    def no_address_reason(self, ingress: Ingress) -> str:
         """Why replies there can't name a boot file, when ``place.server`` is ""."""
 
 
@@ -151,17 +157,19 @@ class DHCPPort(DatagramProtocol):
         self._stale = StaleRequests(service, self._request_kind, services.publish, services.reactor)
         self.send: Callable[[bytes, Address, Via | None], None] = self._write
         self._pending: PendingResolutions[Any] = PendingResolutions(
-            services.chain, partial(family.adapt, services=services), needless=family.needless
+            services.chain,
+            partial(family.adapt, services=services),
+            optional_architectures=family.optional_architectures,
         )
-        self.others: OtherBootServers | None = None
+        self.other_servers: OtherBootServers | None = None
         """Looks for other boot servers, and is closed with the port."""
-        self._drains = False
+        self._draining = False
         self._number = 0
         """Number of the UDP port, for the flight recorder."""
-        self._places: dict[Via | None, Place] = {}
+        self._ingresses: dict[Via | None, Ingress] = {}
         """Places by arrival, as long as no interface and no address changes."""
         self._generation: int | None = None
-        """That of the interfaces when ``_places`` was emptied last."""
+        """That of the interfaces when ``_ingresses`` was emptied last."""
         self.after_batch: Callable[[], None] | None = None
         """Called after each batch."""
 
@@ -192,13 +200,13 @@ class DHCPPort(DatagramProtocol):
 
     def drain(self) -> None:
         """Drop new requests. Pending ones are still answered."""
-        self._drains = True
+        self._draining = True
 
     def close(self) -> None:
         """Drop the pending requests, and cancel all timers."""
-        if self.others is not None:
-            self.others.close()
-            self.others = None
+        if self.other_servers is not None:
+            self.other_servers.close()
+            self.other_servers = None
         self._pending.close()
         self.malformed.stop()
         self._stale.stop()
@@ -210,13 +218,13 @@ class DHCPPort(DatagramProtocol):
 
     def datagrams_received(self, batch: Sequence[tuple[bytes, Address, Via]]) -> None:
         """See IBatchReceiver."""
-        places, services, family = self._places, self.services, self.family
+        ingresses, services, family = self._ingresses, self.services, self.family
         interfaces, parse, handle = services.interfaces, family.parse, self.handle
-        if self._drains:
+        if self._draining:
             return
         generation = interfaces.generation() if batch[0][2] is not None else None
-        if generation is None or generation != self._generation or len(places) >= _PLACES:
-            places.clear()
+        if generation is None or generation != self._generation or len(ingresses) >= _MAX_INGRESSES:
+            ingresses.clear()
             self._generation = generation
         now = self.seconds()
         keep = None if services.recorder is None else services.recorder.keep
@@ -226,10 +234,10 @@ class DHCPPort(DatagramProtocol):
                     continue
                 if keep is not None:
                     keep((now, data, peer, via, self._number, False))
-                place = places.get(via)
-                if place is None:
-                    place = places[via] = family.place(via, services)
-                handle(parse(data, peer, via, place, services), now)
+                ingress = ingresses.get(via)
+                if ingress is None:
+                    ingress = ingresses[via] = family.ingress(via, services)
+                handle(parse(data, peer, via, ingress, services), now)
             except WireError as error:
                 self.malformed.count(str(error), peer, now)
             except Exception:
@@ -262,7 +270,7 @@ class DHCPPort(DatagramProtocol):
         if request.server:
             self._pending.resolve(query.key, request, done)
         else:
-            done(None, self.family.no_address(query.place))
+            done(None, self.family.no_address_reason(query.ingress))
 
     def _write(self, data: bytes, to: Address, via: Via | None) -> None:
         """IViaTransport.write_via for other transports: a datagram that can't be sent is dropped."""

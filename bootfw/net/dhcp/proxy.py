@@ -8,10 +8,10 @@ from functools import partial
 from socket import inet_ntoa
 
 from bootfw.boot.resolverchain import Answer
-from bootfw.dhcp.classify import NotOurs
+from bootfw.dhcp.classify import Ignored
 from bootfw.dhcp.reply import proxy_reply
 from bootfw.dhcp.reply6 import proxy_reply6
-from bootfw.dhcp.routing import destination
+from bootfw.dhcp.routing import proxy_destination
 from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
@@ -38,16 +38,16 @@ class Proxy(DHCPPort):
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
-        server = self.server_for(query) if query.place.addresses else query.place.server
+        server = self.server_for(query) if query.ingress.addresses else query.ingress.server
         request = self.family.classify(query, self.services, server, boot_server=self.boot_server)
-        if not isinstance(request, NotOurs):
+        if not isinstance(request, Ignored):
             self.resolve(query, request, now, partial(self._resolved, query, request))
         elif request.reason:
             self.publish(RequestIgnored(now, self.family.client(query), request.reason))
 
     def server_for(self, query: Query) -> str:
         """Our address for the sender of *query*, where there are several to choose from."""
-        return query.place.server
+        return query.ingress.server
 
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
         """Send the reply that names *file*. Return the event that says what was sent, or why nothing was."""
@@ -74,16 +74,16 @@ class Proxy4(Proxy):
         A proxy does not know which address the client will be given: the guess is the network of the address that the
         client had or requests, otherwise that of the last client there.
         """
-        place, message = query.place, query.message
+        ingress, message = query.ingress, query.message
         kind, wanted = message.options.get(Option.MESSAGE_TYPE), message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
         for known in (message.ciaddr, inet_ntoa(wanted) if len(wanted) == 4 else UNSPECIFIED):
-            for ours in place.addresses if known != UNSPECIFIED else ():
+            for ours in ingress.addresses if known != UNSPECIFIED else ():
                 if ours.is_beside(known):
                     if kind == _REQUEST:
-                        self._networks[place.interface] = ours.address
+                        self._networks[ingress.interface] = ours.address
                     return str(ours.address)
-        used = self._networks.get(place.interface, "")
-        return used if used in [ours.address for ours in place.addresses] else place.server
+        used = self._networks.get(ingress.interface, "")
+        return used if used in [ours.address for ours in ingress.addresses] else ingress.server
 
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
         """See Proxy."""
@@ -98,7 +98,7 @@ class Proxy4(Proxy):
         except ValueError as error:
             return f"the answer can't be sent: {error}"
         settings = self.family.settings
-        to = destination(
+        to = proxy_destination(
             message,
             query.peer,
             boot_server=self.boot_server,
@@ -134,13 +134,13 @@ class Proxy6(Proxy):
         """See Proxy."""
         assert isinstance(file, BootFile)
         family = self.family
-        made = proxy_reply6(query.message, request, file, family.duid)
-        data = family.packed(query, made)
+        packet = proxy_reply6(query.message, request, file, family.duid)
+        data = family.pack_reply(query, packet)
         if data is None:
             return TOO_LONG
-        to = query.peer if self.boot_server else family.answer_address(query)
+        to = query.peer if self.boot_server else family.reply_address(query)
         self.send(data, to, query.via)
         if self.boot_server:
             # All copies together must not exceed the limit for one reply: see docs/security.md.
             self._repeats.add(data, to, query.via, family.limit(query) // len(data) - 1)
-        return OfferMade(self.seconds(), request, made.kind.name, file, to)
+        return OfferMade(self.seconds(), request, packet.kind.name, file, to)

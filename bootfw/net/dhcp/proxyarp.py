@@ -3,12 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-MANY = 4
+MIN_ADDRESSES = 4
 """Consecutive answers of one hardware address for different addresses, with no unanswered probe in between, that
 identify such equipment."""
 
 _REMEMBERED_SECONDS = 3600.0
-_MOST = 256
+_MAX_PROXIES = 256
 
 
 class ProxyARP:
@@ -25,7 +25,7 @@ class ProxyARP:
         self._proxies: OrderedDict[tuple[str, bytes], float] = OrderedDict()
         """(interface, hardware address) of such equipment -> when it answered last."""
 
-    def answered(self, interface: str, hardware: bytes, address: str, now: float) -> bool:
+    def reply_received(self, interface: str, hardware: bytes, address: str, now: float) -> bool:
         """Take an answer of *hardware* to a probe of *address*. Returns whether it proves that the address is in
         use."""
         proxy = interface, hardware
@@ -38,16 +38,16 @@ class ProxyARP:
             addresses = {}
             self._runs[interface] = hardware, addresses
         addresses[address] = None
-        if len(addresses) < MANY:
+        if len(addresses) < MIN_ADDRESSES:
             return True
         del self._runs[interface]
         self._proxies[proxy] = now
         self._proxies.move_to_end(proxy)
-        if len(self._proxies) > _MOST:
+        if len(self._proxies) > _MAX_PROXIES:
             self._proxies.popitem(last=False)
         self._found(interface, hardware.hex(":"), tuple(addresses))
         return False
 
-    def unanswered(self, interface: str) -> None:
+    def probe_timed_out(self, interface: str) -> None:
         """Take a probe that timed out on the interface."""
         self._runs.pop(interface, None)

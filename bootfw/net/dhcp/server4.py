@@ -8,11 +8,11 @@ from attrs import evolve
 
 from bootfw.boot.resolverchain import Answer as BootChoice
 from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
-from bootfw.dhcp.classify import NotOurs
+from bootfw.dhcp.classify import Ignored
 from bootfw.dhcp.identity import is_firmware
 from bootfw.dhcp.reply import server_reply
 from bootfw.dhcp.replycache import ReplyCache
-from bootfw.dhcp.routing import BROADCAST, renews, server_destination
+from bootfw.dhcp.routing import BROADCAST, is_renewal, server_destination
 from bootfw.dhcp.server import AddressServer
 from bootfw.errors import WireError
 from bootfw.events import AddressRefused, AddressTaken, FileWithheld, OfferMade, RequestIgnored
@@ -30,7 +30,7 @@ _MASK = 1
 _RAPID_COMMIT = Option.RAPID_COMMIT
 _PARAMETERS, _BOOTFILE_NAME = Option.PARAMETER_REQUEST_LIST, Option.BOOTFILE_NAME
 _NAK, _OFFER = MessageType.NAK, MessageType.OFFER
-_ENDS_BOOTS = (NoReplyReason.EXHAUSTED, NoReplyReason.OTHER_SERVER)
+_RECORDED_REASONS = (NoReplyReason.EXHAUSTED, NoReplyReason.OTHER_SERVER)
 """Reasons that are recorded in the boot attempt of the client."""
 
 _IDENTIFYING = frozenset(
@@ -85,22 +85,22 @@ class Server4(DHCPPort):
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
         super().close()
         self._probing.clear()
-        self._journal.forget()
+        self._journal.close()
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
-        message, place, personas = query.message, query.place, self.services.personas
-        if not place.server:
-            reason = f"interface {place.interface or '(unknown)'} has no IPv4 address to answer from"
+        message, ingress, personas = query.message, query.ingress, self.services.personas
+        if not ingress.server:
+            reason = f"interface {ingress.interface or '(unknown)'} has no IPv4 address to answer from"
             self.publish(RequestIgnored(now, message.mac, reason))
             return
-        assert place.arrival is not None
-        result = self._addresses.handle(message, place.arrival, now)
+        assert ingress.arrival is not None
+        result = self._addresses.handle(message, ingress.arrival, now)
         if isinstance(result, NoReply):
             if result.commit:
                 self._journal.put(result.commit)
-            boots = self._boot_client(query) if result.reason in _ENDS_BOOTS else None
-            self._no_reply.report(result.reason, result.detail, message.mac, query.peer, place.interface, now, boots)
+            boots = self._unanswered_boot_request(query) if result.reason in _RECORDED_REASONS else None
+            self._no_reply.report(result.reason, result.detail, message.mac, query.peer, ingress.interface, now, boots)
             return
         batch = self._journal.put(result.commit, result.new) if result.commit else None
         if result.probe:
@@ -108,19 +108,19 @@ class Server4(DHCPPort):
                 return
             if _RAPID_COMMIT in message.options:
                 # A BOOTP reply can't wait for a probe.
-                self._addresses.probed(result.address, False, now)
+                self._addresses.probe_finished(result.address, False, now)
                 self.handle(query, now)
                 return
         if result.kind is _NAK:
             self.publish(AddressRefused(now, _requested_address(message), message.mac))
-        request = None if result.kind is _NAK else self._classified(query, result)
+        request = None if result.kind is _NAK else self._boot_request(query, result)
         if request is not None:
             if result.kind is _OFFER and personas.by_name[request.persona].takes_offer and is_firmware(message):
                 # The client uses the address without a REQUEST.
-                batch = self._leased(result, query, now)
+                batch = self._lease_at_once(result, query, now)
             # An installed system that renews its lease boots nothing; it gets the boot file of the subnet's options.
             if self.services.chain.resolvers and not (
-                request.may_be_system and (renews(message) or _BOOTFILE_NAME in result.options)
+                request.may_be_system and (is_renewal(message) or _BOOTFILE_NAME in result.options)
             ):
                 self.resolve(query, request, now, partial(self._answer, result, query, batch, request), result.address)
                 return
@@ -130,7 +130,7 @@ class Server4(DHCPPort):
 
     def _starts_probe(self, answer: Answer, query: Query) -> bool:
         """Whether the OFFER has to wait until its address is probed."""
-        address, message, interface = answer.address, query.message, query.place.interface
+        address, message, interface = answer.address, query.message, query.ingress.interface
         probe: Callable[[str, Done], None]
         if message.giaddr != UNSPECIFIED:
             if self._ping is None:
@@ -151,7 +151,7 @@ class Server4(DHCPPort):
         if query is None:
             return
         now = self.seconds()
-        changed = self._addresses.probed(address, user is not None, now)
+        changed = self._addresses.probe_finished(address, user is not None, now)
         if changed:
             self._journal.put(changed)
         if user is not None:
@@ -161,7 +161,7 @@ class Server4(DHCPPort):
 
     # Boot files
 
-    def _classified(self, query: Query, answer: Answer) -> BootRequest | None:
+    def _boot_request(self, query: Query, answer: Answer) -> BootRequest | None:
         """The request for a boot file; None: the client does not identify itself as one that boots."""
         options, services = query.message.options, self.services
         if _IDENTIFYING.isdisjoint(options) and not (
@@ -170,22 +170,22 @@ class Server4(DHCPPort):
         ):
             return None
         try:
-            found = self.family.classify(query, services, answer.server, addresses=True)
+            found = self.family.classify(query, services, answer.server, assigns_addresses=True)
         except WireError:
             return None
-        return None if isinstance(found, NotOurs) else found
+        return None if isinstance(found, Ignored) else found
 
-    def _boot_client(self, query: Query) -> BootRequest | None:
+    def _unanswered_boot_request(self, query: Query) -> BootRequest | None:
         """The boot request of a client that gets no address; None: it does not boot."""
         if _IDENTIFYING.isdisjoint(query.message.options):
             return None
         try:
-            found = self.family.classify(query, self.services, query.place.server, addresses=True)
+            found = self.family.classify(query, self.services, query.ingress.server, assigns_addresses=True)
         except WireError:
             return None
-        return None if isinstance(found, NotOurs) or found.may_be_system else found
+        return None if isinstance(found, Ignored) or found.may_be_system else found
 
-    def _leased(self, offer: Answer, query: Query, now: float) -> Batch | None:
+    def _lease_at_once(self, offer: Answer, query: Query, now: float) -> Batch | None:
         """Lease the offered address at once, since this client sends no REQUEST; None: that is not possible."""
         selects: dict[int, bytes] = {
             Option.MESSAGE_TYPE: bytes((MessageType.REQUEST,)),
@@ -193,8 +193,8 @@ class Server4(DHCPPort):
             Option.SERVER_IDENTIFIER: inet_aton(offer.identifier),
         }
         message = evolve(query.message, options={**query.message.options, **selects})
-        assert query.place.arrival is not None
-        result = self._addresses.handle(message, query.place.arrival, now)
+        assert query.ingress.arrival is not None
+        result = self._addresses.handle(message, query.ingress.arrival, now)
         return self._journal.put(result.commit, isinstance(result, Answer) and result.new) if result.commit else None
 
     # Replies
@@ -221,11 +221,11 @@ class Server4(DHCPPort):
             if data is None:
                 size = reply_size(message)
                 if request is None:
-                    made = server_reply(message, answer, size=size)
+                    reply = server_reply(message, answer, size=size)
                 else:
                     persona = self.services.personas.by_name[request.persona]
-                    made = server_reply(message, answer, request, file, persona, size)
-                data = pack(made, size)
+                    reply = server_reply(message, answer, request, file, persona, size)
+                data = pack(reply, size)
         except ValueError as error:
             if request is None or file is None:
                 self.publish(RequestIgnored(self.seconds(), message.mac, f"no answer can be sent: {error}"))

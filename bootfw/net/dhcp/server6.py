@@ -5,7 +5,7 @@ from ipaddress import IPv6Address
 
 from bootfw.boot.resolverchain import Answer
 from bootfw.dhcp.answer import Answer6, Arrival6, NoReply, NoReplyReason
-from bootfw.dhcp.classify import NotOurs, link_of
+from bootfw.dhcp.classify import Ignored, link_address
 from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.events import FileWithheld, OfferMade, RequestIgnored
@@ -42,7 +42,7 @@ class Server6(DHCPPort):
     def close(self) -> None:
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
         super().close()
-        self._journal.forget()
+        self._journal.close()
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
@@ -66,23 +66,23 @@ class Server6(DHCPPort):
         self.resolve(query, request, now, done, address)
 
     def _arrival(self, query: Query) -> Arrival6:
-        place, relays = query.place, query.relays
-        ours = tuple(each.address for each in place.addresses) or ((place.server,) if place.server else ())
+        ingress, relays = query.ingress, query.relays
+        ours = tuple(each.address for each in ingress.addresses) or ((ingress.server,) if ingress.server else ())
         port = relays[-1].first(Option.INTERFACE_ID) if relays else None
-        return Arrival6(ours, relays, query.mac, place.unicast, (place.interface, link_of(relays), port))
+        return Arrival6(ours, relays, query.mac, ingress.unicast, (ingress.interface, link_address(relays), port))
 
     def _boot_request(self, query: Query, answer: Answer6) -> BootRequest | None:
         """The request for a boot file; None: there is none, or no resolver to answer it."""
         if not self.services.chain.resolvers:
             return None
-        place, subnet = query.place, answer.subnet
-        server = place.server
-        if subnet is not None and not place.fixed:
+        ingress, subnet = query.ingress, answer.subnet
+        server = ingress.server
+        if subnet is not None and not ingress.fixed:
             # With several networks on a link, use our address in the network of the client's lease.
-            here = (each.address for each in place.addresses if IPv6Address(each.address) in subnet.network)
+            here = (each.address for each in ingress.addresses if IPv6Address(each.address) in subnet.network)
             server = next(here, server)
-        found = self.family.classify(query, self.services, server, addresses=True)
-        if isinstance(found, NotOurs):
+        found = self.family.classify(query, self.services, server, assigns_addresses=True)
+        if isinstance(found, Ignored):
             return None
         # An installed system gets the boot file of the subnet's options.
         return None if found.may_be_system and Option.BOOTFILE_URL in map(code_of, answer.configured) else found
@@ -108,11 +108,11 @@ class Server6(DHCPPort):
     def _send_answer(
         self, reply: Message, answer: Answer6, query: Query, request: BootRequest | None, file: BootFile | None
     ) -> None:
-        data = self.family.packed(query, reply)
+        data = self.family.pack_reply(query, reply)
         if data is None:
             self.publish(RequestIgnored(self.seconds(), self.family.client(query), TOO_LONG))
             return
-        to = self.family.answer_address(query)
+        to = self.family.reply_address(query)
         self.send(data, to, query.via)
         if request is not None and file is not None:
             self.publish(OfferMade(self.seconds(), request, reply.kind.name, file, to, answer.address))
@@ -122,5 +122,5 @@ class Server6(DHCPPort):
         if reason is NoReplyReason.OTHER_SERVER:
             detail = f"DUID {detail}"
         elif reason is NoReplyReason.NO_SUBNET and detail == UNSPECIFIED:
-            detail = ", ".join(each.address for each in query.place.addresses)
-        self._no_reply.report(reason, detail, self.family.client(query), query.peer, query.place.interface, now)
+            detail = ", ".join(each.address for each in query.ingress.addresses)
+        self._no_reply.report(reason, detail, self.family.client(query), query.peer, query.ingress.interface, now)

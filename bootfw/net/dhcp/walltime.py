@@ -12,7 +12,7 @@ from zope.interface import implementer
 from bootfw.interfaces import ILeaseStore, IReservationStore
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 
-CHECKED_EVERY = 60.0
+CHECK_INTERVAL = 60.0
 """Seconds between two checks whether the clock was set."""
 
 _STEP = 1.0
@@ -39,13 +39,13 @@ class WallTimeLeases:
         store: Any,
         now: Callable[[], float],
         shift: Callable[[], float],
-        every: Callable[[], Iterable[Lease]],
+        all_leases: Callable[[], Iterable[Lease]],
     ) -> None:
         self._store = store
         self._now = now
         self._shift = shift
-        self._every = every
-        self._used = 0.0
+        self._all_leases = all_leases
+        self._stored_shift = 0.0
         """The shift that the times in the store were converted with."""
         self._outdated = False
         """The clock was set, and the store has not taken all leases since then."""
@@ -54,7 +54,7 @@ class WallTimeLeases:
         """See ILeaseStore. A lease granted in the future was stored before the clock was set back: its time starts
         now."""
         now = self._now()
-        return [_counting_from(now, lease) if lease.granted > now else lease for lease in self._store.load()]
+        return [_restarted(now, lease) if lease.granted > now else lease for lease in self._store.load()]
 
     def reservations(self) -> Any:
         """See IReservationStore."""
@@ -63,20 +63,20 @@ class WallTimeLeases:
     def commit(self, leases: Sequence[Lease]) -> Any:
         """See ILeaseStore."""
         shift = self._shift()
-        every = abs(shift - self._used) >= _STEP
-        if every:
+        clock_was_set = abs(shift - self._stored_shift) >= _STEP
+        if clock_was_set:
             self._log.warn(
                 "the clock was set {direction} by {seconds:.0f} s; leases go on",
-                direction="forward" if shift > self._used else "back",
-                seconds=abs(shift - self._used),
+                direction="forward" if shift > self._stored_shift else "back",
+                seconds=abs(shift - self._stored_shift),
             )
-            self._used = shift
-        if every or (self._outdated and not leases):
-            leases = list({lease.address: lease for lease in (*self._every(), *leases)}.values())
-            return self._store_every(leases)
-        return self._store.commit([self.by_wall(lease) for lease in leases] if self._used else leases)
+            self._stored_shift = shift
+        if clock_was_set or (self._outdated and not leases):
+            leases = list({lease.address: lease for lease in (*self._all_leases(), *leases)}.values())
+            return self._store_all(leases)
+        return self._store.commit([self.to_wall_clock(lease) for lease in leases] if self._stored_shift else leases)
 
-    def _store_every(self, leases: Sequence[Lease]) -> "Deferred[Any]":
+    def _store_all(self, leases: Sequence[Lease]) -> "Deferred[Any]":
         def stored(result: Any) -> Any:
             self._outdated = False
             return result
@@ -87,21 +87,21 @@ class WallTimeLeases:
                     "leases can't be stored with the times of the clock as it is now: {reason}; retried every "
                     "{seconds:.0f} s",
                     reason=failure.getErrorMessage(),
-                    seconds=CHECKED_EVERY,
+                    seconds=CHECK_INTERVAL,
                 )
             self._outdated = True
             return failure
 
-        return maybeDeferred(self._store.commit, list(map(self.by_wall, leases))).addCallbacks(stored, failed)
+        return maybeDeferred(self._store.commit, list(map(self.to_wall_clock, leases))).addCallbacks(stored, failed)
 
     def check(self) -> None:
         """Store all leases again if the clock was set, or if that has failed before."""
-        if self._outdated or abs(self._shift() - self._used) >= _STEP:
-            self.commit(()).addErrback(lambda failure: None)  # _store_every() has logged it
+        if self._outdated or abs(self._shift() - self._stored_shift) >= _STEP:
+            self.commit(()).addErrback(lambda failure: None)  # _store_all() has logged it
 
-    def by_wall(self, lease: Lease) -> Lease:
+    def to_wall_clock(self, lease: Lease) -> Lease:
         """*lease* with times of the wall clock."""
-        shift = self._used
+        shift = self._stored_shift
         if not shift:
             return lease
         expires = lease.expires if lease.expires == NEVER else lease.expires + shift
@@ -117,7 +117,7 @@ class WallTimeLeases:
         return self._store.close()
 
 
-def _counting_from(now: float, lease: Lease) -> Lease:
+def _restarted(now: float, lease: Lease) -> Lease:
     if lease.state is LeaseState.RELEASED:
         return evolve(lease, granted=now, expires=now)
     expires = lease.expires if lease.expires == NEVER else now + max(0.0, lease.expires - lease.granted)

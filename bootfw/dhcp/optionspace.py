@@ -1,4 +1,4 @@
-"""Which options a reply has room for, and which of them are left out first."""
+"""Fit the options of a reply into its size: choose which options are left out first."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,10 @@ from bootfw.wire.dhcp4 import Message, option_size
 from bootfw.wire.options import Option
 
 _BESIDE_OPTIONS = 241
-"""Bytes of the header and of the END."""
+"""Bytes of the header and of the END option."""
 
 _NEEDED, _LAST, _REQUESTED, _OTHERS = 0, 1, 4, 5
-"""Ranks: a client needs the first; the second are left out only when no other option is left."""
+"""Ranks: _NEEDED options are always sent; of the others those with the highest rank are left out first."""
 
 _RANKS: Mapping[int, int] = {
     Option.LEASE_TIME: _NEEDED,
@@ -23,18 +23,21 @@ _RANKS: Mapping[int, int] = {
 }
 
 
-def fit(options: dict[int, bytes], message: Message, size: int, configured: Mapping[int, bytes] | None = None) -> None:
-    """Add *configured* to the *options* of the reply to *message*, and leave out what there is no room for.
+def fit_options(
+    options: dict[int, bytes], message: Message, size: int, configured: Mapping[int, bytes] | None = None
+) -> None:
+    """Add *configured* to the *options* of the reply to *message*, and remove those that there is no room for.
 
-    Configured options that are not requested are left out first, an echoed option 61 last. Other *options* stay: the
-    reply is of no use without them. Option 82 is never dropped (RFC 3046 section 2.2).
+    Configured options that the client does not request are left out first, an echoed option 61 last. Other *options*
+    stay, since the client can't use the reply without them. Option 82 is never dropped (RFC 3046 section 2.2).
 
-    :param size: bytes of the reply, see reply_size().
+    :param size: bytes of the reply; see reply_size().
     """
     configured = configured or {}
     room = size - _BESIDE_OPTIONS
     length = sum(map(len, options.values())) + sum(map(len, configured.values()))
-    # Two bytes for each, two for each full 255, and a pad: when that fits at the most, nothing has to be counted.
+    # Upper bound: a header of two bytes for each option and for each further 255 bytes of a split one (RFC 3396), and a
+    # pad. If it fits, the exact sizes need not be computed: almost every reply ends here.
     if length + 2 * (len(options) + len(configured)) + length // 127 + 1 <= room:
         options |= configured
         return
