@@ -23,9 +23,6 @@ from bootfw.net.control import ControlError
 from bootfw.net.workers.supervisor import Workers
 from bootfw.service import BootService
 
-_FIXED = ("observer", "store")
-"""The sections of plugins that can't change while the server runs."""
-
 _RESTART = "was changed, which needs a restart"
 
 
@@ -47,8 +44,8 @@ class Reload:
     """Called when a reload begins."""
     after: Callable[[], None] = field(default=lambda: None, init=False)
     """Called when it has ended, whether or not the configuration was applied."""
-    applied: Callable[[Settings], None] = field(default=lambda settings: None, init=False)
-    """Called with the new settings when they are in use."""
+    applied: Callable[[Parts], None] = field(default=lambda parts: None, init=False)
+    """Called with the new parts when they are in use."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _lock: DeferredLock = field(factory=DeferredLock, init=False)
 
@@ -103,7 +100,9 @@ class Reload:
                 raise ConfigErrors(missing)
         known = [] if workers is None else workers.ports
         try:
-            prepared = boot.prepare(settings, parts.backends, parts.resolvers, parts.watchdog[1], sites)
+            prepared = boot.prepare(
+                settings, parts.backends, parts.resolvers, parts.watchdog[1], sites, parts.observers
+            )
             if workers is not None:
                 errors = yield workers.check(evolve(parts.configuration, settings=settings), known)
                 if errors:
@@ -116,7 +115,7 @@ class Reload:
         if workers is not None:
             workers.use()
         self._parts = evolve(parts, settings=settings)
-        self.applied(settings)
+        self.applied(self._parts)
 
 
 def needing_restart(running: Parts, new: Parts) -> Iterator[ConfigError]:
@@ -127,11 +126,8 @@ def needing_restart(running: Parts, new: Parts) -> Iterator[ConfigError]:
         for key in keys_of(section):
             if _is_fixed(key) and not same_values(getattr(old, key.name), getattr(wanted, key.name)):
                 yield ConfigError(_RESTART, (section, *key.path))
-    if not same_values(before.settings.persona, after.settings.persona):
-        yield ConfigError(_RESTART, ("persona",))
-    for name in _FIXED:
-        if running.tables(name) != new.tables(name):
-            yield ConfigError(_RESTART, (name,))
+    if running.tables("store") != new.tables("store"):
+        yield ConfigError(_RESTART, ("store",))
     for section in ("dhcp", "dhcp6"):
         modes = getattr(before.settings, section).mode, getattr(after.settings, section).mode
         if modes[0] != modes[1] and "server" in modes:
@@ -149,7 +145,7 @@ def with_fixed(running: Settings, new: Settings) -> Settings:
         if section != "bootfw"
     }
     own = {key.name: getattr(running, key.name) for key in keys_of("bootfw") if _is_fixed(key)}
-    return evolve(new, persona=running.persona, **changed, **own)
+    return evolve(new, **changed, **own)
 
 
 def _is_fixed(key: Key) -> bool:

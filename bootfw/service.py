@@ -78,7 +78,7 @@ from bootfw.net.workers.supervisor import Workers
 from bootfw.observe.boots import BootRecorder
 from bootfw.observe.publisher import EventSink, Publisher
 from bootfw.observe.recordings import Recordings
-from bootfw.personas.table import stock
+from bootfw.personas.table import Personas, stock
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.servicestates import Do, Input, ServiceStates, State
 from bootfw.values import Address, SocketStatus, address_text
@@ -153,8 +153,7 @@ class BootService(MultiService):
             verifyObject(ILeaseStore, self._store)
             verifyObject(IReservationStore, self._store)
         self._control = control
-        listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
-        observing = [*_named(observers, IBootObserver), *listening]
+        self._given_observers = _named(observers, IBootObserver)
         self._recorders: list[Named] = []
         self._recorder = FlightRecorder() if recordings is not None else None
         self._recordings: Recordings | None = None
@@ -165,15 +164,14 @@ class BootService(MultiService):
                 self._recordings = Recordings(self._recorder, reactor.seconds, recordings)
                 recorder.write_packets = self._recordings.write
             self._recorders.append(("boot attempts", recorder))
-            observing += self._recorders
-        self._publisher = Publisher(reactor, observing) if event_sink is None else event_sink
+        self._publisher = Publisher(reactor, self._observing()) if event_sink is None else event_sink
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._broadcast = broadcast
         self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
         used = self._resolvers if self._settings.answers_dhcp else []
         self._plugins = PluginLifecycle(reactor, used, self._publisher.publish)
         self._stores = PluginLifecycle(reactor, self._backends, self._publisher.publish, "backend")
-        every_observer = [*_named(observers, IBootObserver), *self._recorders]
+        every_observer = [*self._given_observers, *self._recorders]
         self._observers = PluginLifecycle(reactor, every_observer, self._publisher.publish, "observer")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
         names = self._settings.interfaces
@@ -189,7 +187,7 @@ class BootService(MultiService):
         self._unbound: set[tuple[str, ListenAddress]] = set()
         """Sockets of HTTP and HTTPS that are open here, and whose address the main process waits for."""
         self._layers = self._layered()
-        self._give_lookup([*observing, *self._resolvers])
+        self._give_lookup([*self._observing(), *self._resolvers])
         self._file_servers: WeakSet[TFTPProtocol | BootSite] = WeakSet()
         """All that this process has, also those that serve for workers which are starting."""
         self._retired: list[_Retired] = []
@@ -240,6 +238,11 @@ class BootService(MultiService):
             own_urls=self._urls.of,
         )
 
+    def _observing(self) -> list[Named]:
+        """Return what gets the events, in its order."""
+        listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
+        return [*self._given_observers, *listening, *self._recorders]
+
     def _give_lookup(self, plugins: Iterable[Named]) -> None:
         for plugin in {id(plugin): plugin for _, plugin in plugins}.values():
             if provides(plugin, IClientAware):
@@ -257,12 +260,13 @@ class BootService(MultiService):
         resolvers: Sequence[Any],
         watchdog: IWatchdogPolicy,
         sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
+        observers: Sequence[Any] | None = None,
     ) -> None:
         """Use these for what clients request from now on, while the service runs: prepare() and commit() in one.
 
         :raise StateError, ConfigError, zope.interface.Invalid: see prepare(); then nothing has changed.
         """
-        self.commit(self.prepare(settings, backends, resolvers, watchdog, sites))
+        self.commit(self.prepare(settings, backends, resolvers, watchdog, sites, observers))
 
     def prepare(
         self,
@@ -271,6 +275,7 @@ class BootService(MultiService):
         resolvers: Sequence[Any],
         watchdog: IWatchdogPolicy,
         sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
+        observers: Sequence[Any] | None = None,
     ) -> "Prepared":
         """Start the plugins that are new, and open the sockets that are.
 
@@ -279,9 +284,10 @@ class BootService(MultiService):
 
         :param settings: equal those until now in the keys that need a restart, see bootfw.reload.
         :param sites: service of add_site() -> where it listens; those that it does not name stay where they are.
+        :param observers: in place of those that the service was made with; None: these stay.
         :return: for commit() or abandon().
         :raise StateError: a plugin can't be started, a socket can't be opened, or the service does not run.
-        :raise ConfigError: the certificate can't be used.
+        :raise ConfigError: the certificate can't be used, or the personas contradict each other.
         :raise zope.interface.Invalid: see BootService.
         """
         if self._life.state is not State.RUNNING:
@@ -289,11 +295,19 @@ class BootService(MultiService):
         if self._prepared is not None:
             raise StateError("the server is loading another configuration")
         new_backends, new_resolvers = _named(backends, IBackend), _named(resolvers, IBootFileResolver)
-        before = {id(resolver) for _, resolver in self._resolvers}
-        self._give_lookup([each for each in new_resolvers if id(each[1]) not in before])
+        new_observers = self._given_observers if observers is None else _named(observers, IBootObserver)
+        personas = self._personas
+        if not same_values(settings.persona, self._settings.persona):
+            personas = stock().with_own(settings.persona)
+        before = {id(plugin) for _, plugin in (*self._given_observers, *self._resolvers)}
+        self._give_lookup([each for each in (*new_observers, *new_resolvers) if id(each[1]) not in before])
         moved = tuple(evolve(site, listen=tuple(sites.get(site.service, site.listen))) for site in self._sites)
-        new = _Configured(settings, watchdog, new_backends, new_resolvers, moved, None, self._certificate)
+        new = _Configured(
+            settings, watchdog, new_backends, new_resolvers, new_observers, personas, moved, None, self._certificate
+        )
         with ExitStack() as undo:
+            self._observers.start_new(new_observers)
+            undo.callback(self._observers.drop_new, new_observers)
             self._stores.start_new(new_backends)
             undo.callback(self._stores.drop_new, new_backends)
             self._plugins.start_new(new.used)
@@ -309,6 +323,7 @@ class BootService(MultiService):
             self._close_opened(prepared.opened)
             self._plugins.drop_new(prepared.configured.used)
             self._stores.drop_new(prepared.configured.backends)
+            self._observers.drop_new(prepared.configured.observers)
 
     def commit(self, prepared: "Prepared") -> None:
         """Use what was prepared.
@@ -321,14 +336,11 @@ class BootService(MultiService):
         if self._prepared is not prepared:
             raise StateError("the server is stopping")
         self._prepared = None
-        if isinstance(self._publisher, Publisher):
-            for _, resolver in self._resolvers:
-                self._publisher.remove(resolver)
-            for name, resolver in prepared.configured.resolvers:
-                if IBootObserver.providedBy(resolver):
-                    self._publisher.add(name, resolver)
-        before = self._configured()
+        before, observed_by = self._configured(), self._observing()
         self._configure(prepared.configured)
+        if isinstance(self._publisher, Publisher):
+            self._publisher.replace(observed_by, self._observing())
+        self._replace_observers()
         for _, recorder in self._recorders:
             recorder.use(self._settings.boots, self._backends)
         self._interfaces.serve(self._settings.interfaces)
@@ -341,7 +353,7 @@ class BootService(MultiService):
         self._layers = self._layered()
         for server in self._file_servers:
             if isinstance(server, TFTPProtocol):
-                server.use(self._layers, self._watchdog, self._settings.tftp)
+                server.use(self._layers, self._watchdog, self._settings.tftp, self._personas)
             else:
                 server.files.use(self._layers)
         for each in tuple(self._bindings):
@@ -354,11 +366,19 @@ class BootService(MultiService):
         self._bindings.check_ready()
         self._close_retired()
 
+    def _replace_observers(self) -> None:
+        """Close the observers that are no longer used, and offer the operations of those that are."""
+        operations = self._observers.operations()
+        for close in self._observers.replace([*self._given_observers, *self._recorders]):
+            close()
+        self._plugins.offer(self._observers.operations(), operations)
+
     def _use(self, wanted: WantedSocket, before: Settings) -> None:
         """Have an open port use the settings that there are now."""
         settings, protocol = self._settings, wanted.protocol
         if isinstance(protocol, DHCPPort):
-            protocol.use(self._new_chain(), settings.dhcp if isinstance(protocol.family, IPv4) else settings.dhcp6)
+            family = settings.dhcp if isinstance(protocol.family, IPv4) else settings.dhcp6
+            protocol.use(self._new_chain(), family, self._personas)
             if isinstance(protocol, Server4):
                 protocol.use_addresses(self._new_leasing().server)
             elif isinstance(protocol, Server6):
@@ -374,6 +394,8 @@ class BootService(MultiService):
             self._watchdog,
             self._backends,
             self._resolvers,
+            self._given_observers,
+            self._personas,
             self._sites,
             self._chain,
             self._certificate,
@@ -382,6 +404,7 @@ class BootService(MultiService):
     def _configure(self, configured: "_Configured") -> None:
         self._settings, self._watchdog = configured.settings, configured.watchdog
         self._backends, self._resolvers = list(configured.backends), list(configured.resolvers)
+        self._given_observers, self._personas = list(configured.observers), configured.personas
         self._sites, self._chain, self._certificate = configured.sites, configured.chain, configured.certificate
 
     def _opened_for(self, new: "_Configured") -> "Prepared":
@@ -942,6 +965,8 @@ class _Configured:
     watchdog: Any
     backends: Sequence[Named]
     resolvers: Sequence[Named]
+    observers: Sequence[Named]
+    personas: Personas
     sites: "tuple[_AddedSite, ...]"
     chain: ResolverChain | None
     certificate: Any

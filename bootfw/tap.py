@@ -190,10 +190,11 @@ def makeService(options: Options) -> IService:
     reload = Reload(timed, boot, parts, path, os.environ)
     log = _log(options.parent, parts)
 
-    def applied(settings: Settings) -> None:
-        site.use(settings.web)
+    def applied(parts: Parts) -> None:
+        site.use(parts.settings.web)
         if log is not None:
-            log.use_level(settings.log.level)
+            log.use_level(parts.settings.log.level)
+            _set_names_of_macs(parts, log)
 
     reload.applied = applied
     boot.add_operations({"reload": reload.operation})
@@ -230,10 +231,15 @@ def _log(twistd: Mapping[str, Any] | None, parts: Parts) -> LinesLog | JournalLo
         _give_up([parts.configuration.where(error.under("log").each[0])], WRONG)
     except OSError as error:
         _give_up([f"--logfile {error.filename}: can't be written: {error.strerror}"], WRONG)
+    _set_names_of_macs(parts, log)
+    return log
+
+
+def _set_names_of_macs(parts: Parts, log: LinesLog | JournalLog) -> None:
+    """Have the records of transfers hold the client's MAC address where the log shows it as a field."""
     for _, observer in parts.observers:
         if isinstance(observer, LogObserver):
             observer.names_macs = log.shows_fields
-    return log
 
 
 class Daemon(MultiService):

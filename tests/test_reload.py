@@ -35,6 +35,7 @@ from bootfw.interfaces import (
 )
 from bootfw.lease import Lease, Reservation
 from bootfw.net.control import ControlError
+from bootfw.personas.rule import Rule
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.reload import Reload, needing_restart, with_fixed
 from bootfw.service import DROPPED_CLOSE_WITHIN, BootService
@@ -266,6 +267,24 @@ def test_the_record_of_a_boot_that_failed_names_the_files_of_the_new_backends() 
     network.result_of(service.stopService())
 
 
+def test_the_records_of_boots_name_clients_by_their_mac_before_and_after_a_reload() -> None:
+    network = MemoryNetwork()
+    host = network.host(SERVER)
+    settings = Settings(dhcp=DHCPSettings(mode="off"))
+    service = BootService(host, settings=settings, attempts=MemoryStore(), backends=[MemoryBackend({})])
+    macs = {"10.0.0.8": "52:54:00:00:00:08", "10.0.0.9": "52:54:00:00:00:09"}
+    service._clients._hardware_address = lambda peer: macs[peer[0]]
+    service.startService()
+    for address, mac in macs.items():
+        client = FakePeer(network.host(address))
+        client.send(b"\0\1vmlinux\0octet\0", (SERVER, 69))
+        network.advance(120)
+        assert network.result_of(service.operations()["boot"]({"machine": mac}))
+        client.close()
+        service.reload(settings, [MemoryBackend({})], [], FIXED, observers=[])
+    network.result_of(service.stopService())
+
+
 # Sockets
 
 
@@ -470,6 +489,184 @@ def test_a_request_that_waits_gets_the_answer_of_the_old_resolver() -> None:
     site.stop()
 
 
+# Observers and personas
+
+
+@implementer(IBootObserver, IStartable, IOperable, IClientAware)
+@define(eq=False)
+class Watching:
+    """Keeps the events, and has one operation."""
+
+    operation: str = "new"
+    life: list[str] = field(factory=list)
+    seen: list[Event] = field(factory=list)
+    error: Exception | None = None
+
+    def set_client_lookup(self, lookup: Any) -> None:
+        self.life.append("aware")
+
+    def start(self, publish: Callable[..., Any]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.life.append("started")
+
+    def close(self) -> None:
+        self.life.append("closed")
+
+    def operations(self) -> dict[str, Callable[[Any], Any]]:
+        return {self.operation: lambda given: ()}
+
+    def observe(self, event: Event) -> None:
+        assert self.life[-1] == "started"
+        self.seen.append(event)
+
+
+def observe(site: Site, *observers: Any) -> None:
+    service = site.service
+    service.reload(service.settings, site.backends, site.resolvers, FIXED, observers=observers)
+
+
+def test_an_observer_gets_the_events_from_its_reload_until_the_next(site: Site) -> None:
+    machine = Machine(site)
+    first, second = Watching("first"), Watching("second")
+    observe(site, first, second)
+    assert "first" in site.service.operations()
+    assert machine.gets("file") == numbered(2000)
+    refuse = FakePeer(site.network.host("10.0.0.7"))
+    refuse.send(b"\0\1nosuch\0octet\0", (SERVER, 69))
+    site.network.advance(0)
+    observe(site, second)
+    assert first.life == ["aware", "started", "closed"]
+    assert second.life == ["aware", "started"], "it stays"
+    assert {"first", "second"} & set(site.service.operations()) == {"second"}
+    before = list(first.seen)
+    assert machine.gets("file") == numbered(2000)
+    site.network.advance(0)
+    assert first.seen == before
+    assert second.seen[: len(before)] == before
+    assert len(second.seen) > len(before)
+    refuse.close()
+    site.stop()
+    assert second.life == ["aware", "started", "closed"]
+
+
+def test_an_observer_that_is_replaced_gets_what_was_published_before(site: Site) -> None:
+    old, new = Watching("old"), Watching("new")
+    observe(site, old)
+    site.service._publisher.publish(BackendProblem(1.0, "files", "no such directory"))
+    observe(site, new)
+    assert any(isinstance(event, BackendProblem) for event in old.seen)
+    site.network.advance(0)
+    assert not any(isinstance(event, BackendProblem) for event in new.seen)
+    site.stop()
+
+
+def test_observers_get_events_in_their_order_and_before_those_that_were_added(site: Site) -> None:
+    order: list[str] = []
+
+    @implementer(IBootObserver)
+    @define(eq=False)
+    class Noting:
+        name: str
+
+        def observe(self, event: Event) -> None:
+            order.append(self.name)
+
+    site.service.add_observer(Noting("added"))
+    observe(site, Noting("first"), Noting("second"))
+    site.network.advance(0)
+    order.clear()
+    site.service._publisher.publish(BackendProblem(1.0, "files", "no such directory"))
+    site.network.advance(0)
+    assert order == ["first", "second", "added"]
+    site.stop()
+
+
+def test_an_observer_that_can_not_be_started_changes_nothing(site: Site) -> None:
+    stays, good, bad = Watching("stays"), Watching("good"), Watching("bad", error=StateError("no such collector"))
+    observe(site, stays)
+    with pytest.raises(StateError, match="no such collector"):
+        observe(site, good, bad)
+    assert (stays.life[-1], good.life[-1], bad.life) == ("started", "closed", ["aware"])
+    assert {"stays", "good"} & set(site.service.operations()) == {"stays"}
+    Machine(site).gets("file")
+    assert stays.seen
+    assert good.seen == []
+    site.stop()
+
+
+def test_an_observer_of_a_configuration_that_was_abandoned_is_closed(site: Site) -> None:
+    new = Watching()
+    service = site.service
+    prepared = service.prepare(service.settings, site.backends, site.resolvers, FIXED, observers=[new])
+    service.abandon(prepared)
+    assert new.life == ["aware", "started", "closed"]
+    failing = Opened(error=StateError("no such archive"))
+    with pytest.raises(StateError, match="no such archive"):
+        service.prepare(service.settings, [failing], site.resolvers, FIXED, observers=[new])
+    assert new.life[3:] == ["aware", "started", "closed"]
+    site.stop()
+
+
+def with_personas(site: Site, *tables: dict[str, Any]) -> None:
+    service = site.service
+    rules = tuple(Rule(**table) for table in tables)
+    service.reload(evolve(service.settings, persona=rules), site.backends, site.resolvers, FIXED)
+
+
+def test_a_client_is_classified_by_the_new_personas(site: Site) -> None:
+    machine = Machine(site)
+    assert machine.asks(firmware.IPXE_ROM) == "old"
+    with_personas(
+        site,
+        {
+            "name": "mine",
+            "vendor_class": "PXEClient",
+            "oui": [firmware.MAC_TEXT[:8]],
+            "offer": "none",
+            "reason": "has its own disk",
+        },
+    )
+    assert machine.asks(firmware.IPXE_ROM) is None
+    with_personas(site)
+    assert machine.asks(firmware.IPXE_ROM) == "old"
+    site.stop()
+
+
+def test_transfers_have_the_quirks_of_the_new_personas(site: Site) -> None:
+    client = FakePeer(site.network.host("10.0.0.8", name="client"))
+
+    def answer() -> bytes:
+        client.send(b"\0\1file\0octet\0blksize\x00700\0", (SERVER, 69))
+        site.network.advance(0.1)
+        data: bytes = client.take()[0].data
+        client.send(b"\0\5\0\0\0", (SERVER, 69))
+        site.network.advance(0.1)
+        return data
+
+    assert answer() == b"\0\6blksize\x00700\0"
+    with_personas(site, {"name": "mine", "tftp_files": ["fi*"], "refuse_options": ["blksize"]})
+    assert answer() == b"\0\3\0\1" + numbered(2000)[:512]
+    client.close()
+    site.stop()
+
+
+def test_a_pending_request_is_answered_although_its_persona_is_gone() -> None:
+    waiting: Deferred[Any] = Deferred()
+    site = Site([Names("old", waiting)])
+    site.start()
+    mine = {"name": "mine", "like": "ipxe", "oui": [firmware.MAC_TEXT[:8]]}
+    with_personas(site, mine)
+    port, discover = discovering(site)
+    discover(9)
+    with_personas(site)
+    waiting.callback(BootFile("late"))
+    site.network.advance(0.1)
+    assert [b"late" in received.data for received in port.take()] == [True]
+    port.close()
+    site.stop()
+
+
 # What can't be
 
 
@@ -599,14 +796,31 @@ def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Runnin
         ("max-blksize = 1400", 'max-blksize = 1400\ncache-size = "1 MiB"', "tftp.cache-size"),
         ("[web]", '[log]\nformat = "json"\n[web]', "log.format"),
         ("[web]", '[store]\nuse = "memory"\n[web]', "store"),
-        ("[web]", '[[observer]]\nuse = "log"\n[[observer]]\nuse = "log"\n[web]', "observer"),
-        ("[web]", '[[persona]]\nname = "mine"\nvendor-class = "Mine"\n[web]', "persona"),
     ],
 )
 def test_what_needs_a_restart_is_refused_as_a_whole(running: Running, before: str, after: str, where: str) -> None:
     running.change((before, after), ("hello", "changed"))
     assert running.reloads() == (f"{running.path}: {where}: was changed, which needs a restart",)
     assert running.gets("motd") == b"hello"
+
+
+def test_observers_and_personas_of_a_file_are_applied(running: Running) -> None:
+    observer = f'[[observer]]\nuse = "{__name__}:watching"\n'
+    persona = '[[persona]]\nname = "mine"\nvendor-class = "Mine"\n'
+    running.change(("[web]", f"{observer}{persona}[web]"))
+    assert running.reloads() == ()
+    [(_, watching)] = running.reload._parts.observers
+    assert watching.life == ["aware", "started"]
+    running.gets("motd")
+    assert watching.seen
+    assert [rule.name for rule in running.service.settings.persona] == ["mine"]
+    running.change(("[web]", f"{observer}{persona}[web]"), ("hello", "changed"))
+    assert running.reloads() == ()
+    assert running.reload._parts.observers[0][1] is watching, "its table is the same"
+    running.change()
+    assert running.reloads() == ()
+    assert watching.life == ["aware", "started", "closed"]
+    assert running.service.settings.persona == ()
 
 
 def test_the_control_operation_answers_with_the_errors(running: Running) -> None:
@@ -706,6 +920,18 @@ class Surroundings(Files):
 surroundings = boot_plugin(IBackend, Surroundings)
 
 
+@define(eq=False)
+class Configured(Watching):
+    """An observer without options."""
+
+    @classmethod
+    def configured(cls, context: PluginContext) -> "Configured":
+        return cls()
+
+
+watching = boot_plugin(IBootObserver, Configured)
+
+
 @implementer(ILeaseStore, IReservationStore)
 @define(eq=False)
 class LeasesOnly:
@@ -794,7 +1020,7 @@ vendor-class = "Mine"
         ("", "", []),
         ("10.77.0.150", "10.77.0.151", []),
         ('mode = "server"\n[[dhcp.sub', 'mode = "server"\nprobe-seconds = 0.3\n[[dhcp.sub', ["dhcp.probe-seconds"]),
-        ('"Mine"', '"mine"', ["persona"]),
+        ('"Mine"', '"mine"', []),
     ],
 )
 def test_only_what_differs_needs_a_restart(tmp_path: Path, before: str, after: str, where: list[str]) -> None:

@@ -157,7 +157,6 @@ class Bindings:
         """
         self._subscribe(wanted)
         self._wanted.append(wanted)
-        wanted.since = self._reactor.seconds()
         self._enter(wanted)
         wanted.added = True
 

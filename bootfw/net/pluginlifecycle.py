@@ -1,6 +1,6 @@
 """Starts and closes the plugins of a service, and opens the control socket for those with operator commands."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -78,11 +78,16 @@ class PluginLifecycle:
 
         :return: close those that are no longer used; to be called when nothing needs these any more.
         """
-        for name in self.operations():
-            self._served.pop(name, None)
+        operations = self.operations()
         before, self._plugins = self._plugins, plugins
-        self._served.update(self.operations())
+        self.offer(self.operations(), operations)
         return [partial(self.retire, plugin) for _, plugin in before if not _has(plugins, plugin)]
+
+    def offer(self, operations: Mapping[str, Operation], before: Iterable[str]) -> None:
+        """Have the control socket offer *operations* in place of those that are named in *before*."""
+        for name in before:
+            self._served.pop(name, None)
+        self._served.update(operations)
 
     def retire(self, plugin: Any) -> None:
         """Close a plugin that is not used any more, if it was started."""

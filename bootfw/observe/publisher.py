@@ -49,9 +49,14 @@ class Publisher:
         """Deliver to one more observer, from now on."""
         self._observers = [*self._observers, (name, self._delivery(name, observer), observer)]
 
-    def remove(self, observer: IBootObserver) -> None:
-        """Deliver to *observer* no longer."""
-        self._observers = [each for each in self._observers if each[2] is not observer]
+    def replace(
+        self, before: Sequence[tuple[str, IBootObserver]], observers: Sequence[tuple[str, IBootObserver]]
+    ) -> None:
+        """Deliver to *observers* in place of *before*, which still get what was published until now."""
+        self._deliver(len(self._queue))
+        replaced = {id(observer) for _, observer in before}
+        kept = [each for each in self._observers if id(each[2]) not in replaced]
+        self._observers = [*((name, self._delivery(name, observer), observer) for name, observer in observers), *kept]
 
     def publish(self, event: Event) -> None:
         """Never blocks, never raises; beyond the limit the event is dropped and that is counted."""

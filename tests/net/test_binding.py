@@ -195,6 +195,39 @@ def test_closing_cancels_the_retry() -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_one_that_is_dropped_is_not_wanted_any_more_and_its_port_stays_open() -> None:
+    kernel, events = Kernel(), list[Event]()
+    kernel.present = True
+    clock, bindings = following(events)
+    stays, dropped = wanted_socket(kernel), wanted_socket(kernel, "10.0.0.2")
+    bindings.add(stays)
+    bindings.add(dropped)
+    bindings.drop(dropped)
+    assert list(bindings) == [stays]
+    assert (dropped.state, dropped.port is None) == (State.CLOSED, False)
+    kernel.present = False
+    bindings.look()
+    assert (stays.state, dropped.state) == (State.WAITING, State.CLOSED)
+    assert clock.getDelayedCalls() == []
+
+
+def test_dropping_the_one_that_is_not_bound_ends_its_retries_and_makes_the_service_ready() -> None:
+    held, events = Kernel(), list[Event]()
+    held.present = held.held = True
+    clock, bindings = following(events)
+    dropped = wanted_socket(held)
+    bindings.add(dropped)
+    bindings.start()
+    bindings.drop(dropped)
+    assert clock.getDelayedCalls() == []
+    assert [event.ready for event in events if isinstance(event, ReadinessChanged)] == [False, True]
+
+
+def test_the_service_the_address_and_the_interface_tell_one_from_the_others() -> None:
+    wanted = wanted_socket(Kernel())
+    assert wanted.key == ("web", ("10.0.0.1", 69), "")
+
+
 def test_tcp_of_an_absent_interface_is_opened_later() -> None:
     _, bindings = following()
     wanted = wanted_socket(Kernel(), "fe80::1%s9", service="http")

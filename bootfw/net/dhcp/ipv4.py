@@ -105,10 +105,10 @@ class IPv4:
 
     def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Unsuitable:
         """See Family."""
-        personas = services.personas
+        is_ipxe_program = services.personas.is_ipxe_program
         if isinstance(answer, BootMenu):
-            return adapt_menu(answer, request, personas.by_name[request.persona], personas.is_ipxe_program)
-        return adapt(answer, request, personas.is_ipxe_program)
+            return adapt_menu(answer, request, services.persona_by_name[request.persona], is_ipxe_program)
+        return adapt(answer, request, is_ipxe_program)
 
     def no_address_reason(self, ingress: Ingress) -> str:
         """See Family."""

@@ -25,6 +25,7 @@ from bootfw.net.dhcp.pending import PendingResolutions
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.malformedcounter import MalformedCounter
 from bootfw.net.stalerequests import RequestKind, StaleRequests
+from bootfw.personas.table import Personas
 from bootfw.values import Address, BootRequest, Via
 from bootfw.wire.dhcp6 import Relay
 
@@ -189,12 +190,13 @@ class DHCPPort(DatagramProtocol):
             self.send = recorder.sender(self.seconds, self.send, self._number)
         self.family.start(transport, self.services)
 
-    def use(self, chain: ResolverChain, settings: Any) -> None:
-        """Use *chain* for all later requests.
+    def use(self, chain: ResolverChain, settings: Any, personas: Personas) -> None:
+        """Use *chain* and *personas* for all later requests.
 
         :param settings: those of the family.
         """
         self.services.chain = chain
+        self.services.use_personas(personas)
         self.family.settings = settings
         self._pending.use(chain)
 

@@ -88,7 +88,7 @@ class Proxy4(Proxy):
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
         """See Proxy."""
         message: Message = query.message
-        persona = self.services.personas.by_name[request.persona]
+        persona = self.services.persona_by_name[request.persona]
         # Refer a client to the boot server only if there is a file: the client then tries no other way to boot.
         redirected = persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server and isinstance(file, BootFile)
         choice = None if redirected else file

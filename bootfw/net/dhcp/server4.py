@@ -89,7 +89,7 @@ class Server4(DHCPPort):
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
-        message, ingress, personas = query.message, query.ingress, self.services.personas
+        message, ingress = query.message, query.ingress
         if not ingress.server:
             reason = f"interface {ingress.interface or '(unknown)'} has no IPv4 address to answer from"
             self.publish(RequestIgnored(now, message.mac, reason))
@@ -115,7 +115,7 @@ class Server4(DHCPPort):
             self.publish(AddressRefused(now, _requested_address(message), message.mac))
         request = None if result.kind is _NAK else self._boot_request(query, result)
         if request is not None:
-            if result.kind is _OFFER and personas.by_name[request.persona].takes_offer and is_firmware(message):
+            if result.kind is _OFFER and self._takes_offer(request) and is_firmware(message):
                 # The client uses the address without a REQUEST.
                 batch = self._lease_at_once(result, query, now)
             # An installed system that renews its lease boots nothing; it gets the boot file of the subnet's options.
@@ -125,6 +125,9 @@ class Server4(DHCPPort):
                 self.resolve(query, request, now, partial(self._answer, result, query, batch, request), result.address)
                 return
         self._answer(result, query, batch)
+
+    def _takes_offer(self, request: BootRequest) -> bool:
+        return self.services.persona_by_name[request.persona].takes_offer
 
     # Conflict detection
 
@@ -223,7 +226,7 @@ class Server4(DHCPPort):
                 if request is None:
                     reply = server_reply(message, answer, size=size)
                 else:
-                    persona = self.services.personas.by_name[request.persona]
+                    persona = self.services.persona_by_name[request.persona]
                     reply = server_reply(message, answer, request, file, persona, size)
                 data = pack(reply, size)
         except ValueError as error:

@@ -11,7 +11,7 @@ from bootfw.boot.resolverchain import ResolverChain
 from bootfw.events import Event
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.personas.table import Personas, stock
-from bootfw.values import Address
+from bootfw.values import Address, Persona
 
 
 def _no_urls(server: str) -> tuple[str, str]:
@@ -35,6 +35,8 @@ class DHCPServices:
     """Requests that arrive on other interfaces are dropped."""
     personas: Personas = field(factory=stock)
     """The kinds of clients; by default those that come with bootfw."""
+    persona_by_name: dict[str, Persona] = field(init=False)
+    """Personas of requests, also of those that were pending when ``personas`` changed."""
     clients: Clients = field(factory=Clients)
     """Which client has which address; TFTP and HTTP look clients up in it."""
     own_urls: Callable[[str], tuple[str, str]] = _no_urls
@@ -43,3 +45,11 @@ class DHCPServices:
     """The MAC address of a neighbour, from the kernel's table; "" when it has none. DHCPv6 only."""
     recorder: FlightRecorder | None = None
     """Keeps the latest packets in memory, for recordings of failed boots; None: packets are not kept."""
+
+    def __attrs_post_init__(self) -> None:
+        self.persona_by_name = dict(self.personas.by_name)
+
+    def use_personas(self, personas: Personas) -> None:
+        """Classify the requests that come from now on by *personas*."""
+        self.personas = personas
+        self.persona_by_name |= personas.by_name

@@ -112,11 +112,10 @@ class TFTPProtocol(DatagramProtocol):
         self._reactor = reactor
         self._client_at = clients.lookup if clients is not None else None
         self._publish = publish
-        self.use(backend, watchdog, settings or TFTPSettings())
+        self.use(backend, watchdog, settings or TFTPSettings(), personas or stock())
         self._listen = listen
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
-        self._personas = personas or stock()
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._stale = StaleRequests("tftp", _request_kind, publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
@@ -144,12 +143,13 @@ class TFTPProtocol(DatagramProtocol):
         """How many transfers are under way."""
         return len(self._transfers)
 
-    def use(self, backend: IBackend, watchdog: IWatchdogPolicy, settings: TFTPSettings) -> None:
+    def use(self, backend: IBackend, watchdog: IWatchdogPolicy, settings: TFTPSettings, personas: Personas) -> None:
         """Serve the requests that come from now on by these. Transfers under way keep what they began with."""
         self._backend = backend = with_client_lookup(backend, self._client_at)
         self._batching = backend if provides(backend, IBatchingBackend) else None
         self._watchdog = watchdog
         self._settings = settings
+        self._personas = personas
         self._usual_limits = Limits(settings.max_blksize, settings.max_windowsize)
 
     def use_ports(self, listen: Listen | None) -> None:
