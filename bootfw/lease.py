@@ -11,7 +11,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 NEVER = 253402300799.0
-"""The end of the year 9999 in seconds since the epoch: when a lease expires that has no end, such as BOOTP's."""
+"""The expiry of a lease that never expires, such as BOOTP's: the end of the year 9999, in seconds since the epoch."""
 
 _MAC = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}", re.IGNORECASE)
 
@@ -19,31 +19,31 @@ _PAIRS = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2})+", re.IGNORECASE)
 
 
 class LeaseState(enum.Enum):
-    """The state of an address. An ACTIVE lease whose time is over has expired; there is no state for that."""
+    """The state of a lease. An ACTIVE lease has expired after ``Lease.expires``; that is not a state of its own."""
 
     ACTIVE = "active"
     DECLINED = "declined"
     """Another machine uses the address (quarantine); no client gets it before ``expires``."""
     RELEASED = "released"
-    """Given back; the client keeps its claim until another client needs the address."""
+    """The client has released the address. It may get it again until another client needs it."""
 
 
 @frozen
 class Lease:
-    """One address and its latest client. The address is the key: a later record of it replaces the earlier."""
+    """An address and its latest client. A store keeps one lease for each address: a later one replaces it."""
 
     address: str
-    """Dotted quad, or IPv6 in its usual spelling."""
+    """IPv4 as dotted quad, or IPv6 in canonical form (RFC 5952)."""
     client: bytes
     """Key of the client that has it, of :class:`bootfw.dhcp.identity.Client` or, by DHCPv6,
     :class:`bootfw.dhcp.hashedallocator.Holder`; empty when the client is not known."""
     mac: str
-    """Lower-case with colons; "" when the hardware has none."""
+    """MAC address, lower-case with colons; "": unknown."""
     state: LeaseState
     granted: float
-    """When it was given or last renewed, seconds since the epoch."""
+    """When it was granted or last renewed, in seconds since the epoch."""
     expires: float
-    """Seconds since the epoch; NEVER: it has no end. A RELEASED lease ended then."""
+    """Seconds since the epoch; NEVER: it does not expire. For a RELEASED lease it is the time when it ended."""
     client_id: bytes = b""
     """Option 61, for the operator; by DHCPv6 the DUID."""
     uuid: str = ""
@@ -55,9 +55,9 @@ class Lease:
 
 
 def mac_text(value: str) -> str:
-    """A hardware address in any usual spelling, as ours: lower-case with colons.
+    """Convert a MAC address in any usual notation to lower-case with colons.
 
-    :raise ValueError: it is none.
+    :raise ValueError: it is not a MAC address.
     """
     if not _MAC.fullmatch(value):
         raise ValueError(f'must be a MAC address, such as "52:54:00:12:34:56", not "{value}"')
@@ -65,7 +65,7 @@ def mac_text(value: str) -> str:
 
 
 def machine_text(value: str) -> str:
-    """What a boot record calls a machine: its MAC, or its UUID or IP address where no MAC is known.
+    """Convert the name of a machine in boot records: its MAC, or its UUID or IP address if no MAC is known.
 
     :raise ValueError: it is none of these.
     """
@@ -76,9 +76,9 @@ def machine_text(value: str) -> str:
 
 
 def uuid_text(value: str) -> str:
-    """A machine's UUID in any spelling, as dmidecode shows it.
+    """Convert a UUID in any notation to that of dmidecode.
 
-    :raise ValueError: it is none.
+    :raise ValueError: it is not a UUID.
     """
     try:
         return str(UUID(value))
@@ -87,9 +87,10 @@ def uuid_text(value: str) -> str:
 
 
 def hexadecimal(value: str) -> bytes | None:
-    """The bytes of ``"0x0104"``, or of ``"01:04"`` as dnsmasq and ISC dhcpd write them; None: *value* is plain text.
+    """Return the bytes of ``"0x0104"``, or of ``"01:04"``, the notation of dnsmasq and ISC dhcpd; None: it is plain
+    text.
 
-    :raise ValueError: it begins as such, and has other characters in it.
+    :raise ValueError: it begins with "0x", and other characters than hexadecimal digits follow.
     """
     if _PAIRS.fullmatch(value):
         return bytes.fromhex(value.replace(":", ""))
@@ -102,9 +103,9 @@ def hexadecimal(value: str) -> bytes | None:
 
 
 def to_bytes(value: str | bytes) -> bytes:
-    """Text as UTF-8; hexadecimal digits, see :func:`hexadecimal`, as those bytes.
+    """Convert text to UTF-8, and hexadecimal digits (see :func:`hexadecimal`) to the bytes.
 
-    :raise ValueError: the digits are none.
+    :raise ValueError: see :func:`hexadecimal`.
     """
     if isinstance(value, bytes):
         return value
@@ -113,9 +114,9 @@ def to_bytes(value: str | bytes) -> bytes:
 
 
 def duid(value: str | bytes) -> bytes:
-    """A DUID, which is bytes and never text: ``"0x0003..."`` or ``"00:03:..."``; "" stays.
+    """Convert a DUID, ``"0x0003..."`` or ``"00:03:..."``, to bytes; text is refused. "" becomes b"".
 
-    :raise ValueError: it is none.
+    :raise ValueError: it is not a DUID.
     """
     if isinstance(value, bytes):
         return value
@@ -126,9 +127,9 @@ def duid(value: str | bytes) -> bytes:
 
 
 def address_text(value: str) -> str:
-    """An IPv4 address as a dotted quad; "" stays.
+    """Check an IPv4 address in dotted quad notation; "" is allowed.
 
-    :raise ValueError: it is none.
+    :raise ValueError: it is not an IPv4 address.
     """
     try:
         return inet_ntop(AF_INET, inet_pton(AF_INET, value)) if value else ""
@@ -137,7 +138,7 @@ def address_text(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    """Of either family."""
+    """Convert an IPv4 or IPv6 address to canonical form."""
     if ":" not in value:
         return address_text(value)
     try:
@@ -155,9 +156,9 @@ def _uuid(value: str) -> str:
 
 
 def mac_texts(values: Iterable[str]) -> tuple[str, ...]:
-    """Hardware addresses, each as mac_text() has it.
+    """Convert MAC addresses; see mac_text().
 
-    :raise ValueError: one is none.
+    :raise ValueError: one is not a MAC address.
     """
     if isinstance(values, str):
         raise ValueError(f'must be a list, such as ["52:54:00:12:34:56"], not "{values}"')
@@ -168,7 +169,7 @@ def mac_texts(values: Iterable[str]) -> tuple[str, ...]:
 class Reservation:
     """An address, a name or options for one client. The client is recognized by any one of the given identifiers.
 
-    That of an IPv6 address is for a client of DHCPv6, whose DUID is ``client_id``; its options are those of DHCPv6.
+    With an IPv6 address it is for a client of DHCPv6: ``client_id`` is its DUID, and ``options`` are of DHCPv6.
     """
 
     address: str = field(default="", converter=_address)
@@ -195,17 +196,17 @@ class Reservation:
 
     @property
     def macs(self) -> tuple[str, ...]:
-        """All hardware addresses of the machine."""
+        """All MAC addresses of the machine."""
         return (self.mac, *self.other_macs) if self.mac else self.other_macs
 
     @property
     def family(self) -> int:
-        """4 or 6. Without an address it is 4."""
+        """The address family, 4 or 6; 4 if there is no address."""
         return 6 if ":" in self.address else 4
 
 
 def reservation_keys(reservation: Reservation) -> Iterator[tuple[str, str | bytes]]:
-    """What *reservation* holds and is found by, as (key of the configuration, value): the address first."""
+    """Yield the address and the identifiers of *reservation* as (configuration key, value); the address first."""
     known: list[tuple[str, str | bytes]] = [("address", reservation.address)]
     known += [("mac", mac) for mac in reservation.macs]
     known += [("client-id", reservation.client_id), ("uuid", reservation.uuid)]

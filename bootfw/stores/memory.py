@@ -1,4 +1,4 @@
-"""The ``memory`` store: for trying things out."""
+"""The ``memory`` store: nothing survives a restart."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -23,9 +23,9 @@ from bootfw.api import (
 @implementer(ILeaseStore, IReservationStore, IOrderStore, IAttemptStore)
 @define(eq=False)
 class MemoryStore:
-    """Keeps leases as long as the process lives, and no longer: after a restart addresses may be given twice.
+    """Keeps leases in memory: after a restart an address in use may be leased to another client.
 
-    For trials and tests, and where all clients boot again whenever the server starts.
+    For tests, and for networks where all clients boot again whenever the server starts.
     """
 
     _leases: dict[str, Lease] = field(factory=dict, init=False, repr=False)
@@ -33,7 +33,7 @@ class MemoryStore:
     _orders: dict[str, dict[str, Mapping[str, object]]] = field(factory=dict, init=False, repr=False)
     """Kind -> MAC -> order."""
     _attempts: dict[str, BootAttempt] = field(factory=dict, init=False, repr=False)
-    """By id."""
+    """Id of a boot attempt -> boot attempt."""
 
     def load(self) -> Iterable[Lease]:
         """See ILeaseStore."""

@@ -1,4 +1,4 @@
-"""The files of earlier versions, one for leases and one for next boots, imported into the state file."""
+"""Imports the state files of earlier versions: one with leases, one with one-time boots."""
 
 import json
 import os
@@ -17,15 +17,15 @@ from bootfw.stores.statefile import (
 )
 
 LEASES = "leases.sqlite"
-"""The name, in the state directory, of the file that had the leases."""
+"""Name of the old file with leases, in the state directory."""
 
 NEXT_BOOTS = "next-boot.sqlite"
-"""The name, in the state directory, of the file that had the one-time boots."""
+"""Name of the old file with one-time boots, in the state directory."""
 
 _NEXT_BOOTS_APPLICATION = 0x62667732
 
 SUFFIX = ".imported"
-"""Added to the name of a file that was imported."""
+"""Suffix of a file that was imported."""
 
 _NEWER = """
 INSERT OR REPLACE INTO main.{table} SELECT theirs.* FROM old.{table} AS theirs
@@ -45,18 +45,18 @@ _STATEMENTS: Sequence[Sequence[str]] = (
     (_NEWER.format(table="lease6"),),
     ("INSERT OR REPLACE INTO main.machine_order SELECT * FROM old.machine_order",),
 )
-"""What to import from the tables that came with each schema version, 1 the first."""
+"""The statements that import the tables of each schema version, from version 1 on."""
 
 
 def import_old(db: Connection, old: Path) -> Path:
     """Import an old file in one transaction, and rename it.
 
-    A process that is killed between the two imports the file once more at its next start. That changes nothing: of two
-    leases for an address the later one counts, and other entries that exist are skipped.
+    A process that is killed between import and rename imports the file again at its next start, which changes nothing:
+    the later lease of an address wins, and other rows that exist are skipped.
 
     :param db: the connection of the open state file.
     :return: the new name of the old file.
-    :raise StateError: it can't be read, is damaged, or another process uses it; it stays as it was.
+    :raise StateError: the file can't be read, is damaged, or is open in another process; it is not changed.
     """
     with as_state_errors(old):
         db.execute("ATTACH ? AS old", (os.fspath(old),))

@@ -29,16 +29,16 @@ from bootfw.stores.oldfiles import LEASES, NEXT_BOOTS, import_old
 from bootfw.stores.statefile import MAX_ROWS, Row, StateFile, row_of
 
 FILE = "bootfw.sqlite"
-"""Its name in the state directory."""
+"""Name of the file in the state directory."""
 
 _ATTEMPTS = "attempts"
 _LEASES = "leases"
-"""Users of the open file, besides the kinds of orders: the attempts, and the leases (from load() to close())."""
+"""Users of the open file, beside the kinds of orders: boot attempts, and leases (from load() to close())."""
 
 
 @frozen(eq=False)
 class _Write:
-    """A write that is pending."""
+    """A write or search that is queued for the thread."""
 
     done: "Deferred[Any]" = field(factory=Deferred)
     rows: Sequence[Row] = ()
@@ -46,11 +46,11 @@ class _Write:
     orders: tuple[str, Mapping[str, Mapping[str, object] | None]] | None = None
     attempts: tuple[Sequence[BootAttempt], int, float] | None = None
     search: tuple[str, str, float, float, int] | None = None
-    """A read: the arguments of StateFile.attempts()."""
+    """The arguments of StateFile.attempts(), for a search."""
     found: list[BootAttempt] = field(factory=list)
-    """Its result."""
+    """The result of the search."""
     is_last: bool = False
-    """Nothing comes after it: the file is closed."""
+    """The file is closed after it."""
 
 
 @implementer(IOfflineStore, IReservationStore, IOrderStore, IAttemptStore)
@@ -58,20 +58,20 @@ class _Write:
 class SqliteStore:
     """Keeps leases, reservations, orders and boot attempts in an SQLite file.
 
-    A thread writes them, and what is committed while the disk is busy becomes durable together. When the power fails
-    or the process is killed, whatever the moment, no lease is lost that was acknowledged.
+    A thread writes them: all commits that arrive while the disk is busy become one transaction. No acknowledged lease
+    is lost if the power fails or the process is killed.
 
     :param path: the file, on a disk of this machine; by default `bootfw.sqlite` in the state directory.
     """
 
     path: Path = field(converter=Path)
     _reactor: Any = None
-    """Without one that has threads every call blocks."""
+    """If it does not provide IReactorFromThreads, every call blocks."""
     _old_files: Sequence[Path] = ()
-    """Files of earlier versions, which are imported when the state file is opened."""
+    """Files of earlier versions; they are imported when the state file is opened."""
     _file: StateFile | None = field(default=None, init=False)
     _users: set[str] = field(factory=set, init=False, repr=False)
-    """The users that have loaded and not closed. The file is opened for the first one and closed after the last."""
+    """Users of the file. It is opened for the first one and closed after the last."""
     _queue: "SimpleQueue[_Write] | None" = field(default=None, init=False, repr=False)
     """The queue of the thread; None: there is no thread."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
@@ -131,7 +131,7 @@ class SqliteStore:
                 self._users.discard(kind)
         if not after_close:
             return self._write(write)
-        # The call came after close_orders(), and the process may end at any moment.
+        # Called after close_orders(): nothing would close the file later, so write now and close it.
         file, self._file = self._file, None
         assert file is not None
         error = _error_of(_write_batch, file, [write])
@@ -168,7 +168,7 @@ class SqliteStore:
         return self._write(write)
 
     def _open(self, user: str) -> StateFile:
-        """Open the file for one more user; returns it."""
+        """Add a user of the file, open it if necessary, and return it."""
         assert user not in self._users or self._file is None, "it is loaded already"
         self._users.add(user)
         if self._file is None:
@@ -206,7 +206,7 @@ class SqliteStore:
 
     def _write_as(self, user: str, write: _Write) -> "Deferred[Any]":
         if user not in self._users or self._file is None:
-            # A command of the operator may come while everything ends.
+            # An operator's command may arrive while the service stops.
             return fail(StateError(f"{self.path}: is closed"))
         return self._write(write)
 
@@ -223,7 +223,7 @@ class SqliteStore:
 
 
 def _run(reactor: Any, file: StateFile, queue: "SimpleQueue[_Write]") -> None:
-    """The thread: all that is queued becomes one transaction, and one wake-up of the reactor."""
+    """Run the thread: everything that is queued becomes one transaction, and wakes the reactor once."""
     while True:
         batch = _next_batch(queue)
         closing = batch.pop() if batch[-1].is_last else None

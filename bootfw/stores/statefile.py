@@ -75,7 +75,7 @@ CREATE TABLE reservation (
 """
 
 _MIGRATIONS = (_TABLES, _IPV6_TABLE, _ORDER_TABLE, _ATTEMPT_TABLE)
-"""The statements that lead from each schema version, 0 the first, to the next one."""
+"""The statements that migrate from each schema version, from 0 on, to the next one."""
 
 VERSION = len(_MIGRATIONS)
 """The schema version that this program writes: SQLite's user version of the file."""
@@ -94,7 +94,7 @@ _STATES = {state.value: state for state in LeaseState}
 
 
 def row_of(lease: Lease) -> Row:
-    """The row that StateFile.write_leases() takes."""
+    """Convert a lease to a row for StateFile.write_leases()."""
     return (
         inet_pton(AF_INET6, lease.address) if ":" in lease.address else int.from_bytes(inet_aton(lease.address)),
         lease.client,
@@ -319,7 +319,7 @@ class StateFile:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Commit what is done inside, all of it or nothing."""
+    """Run a block in a transaction: it is committed as a whole, or rolled back."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield db
@@ -332,7 +332,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def as_state_errors(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the system into StateErrors whose message names *path*, for the operator."""
+    """Convert errors of SQLite and the system to StateErrors whose message names *path*."""
     try:
         yield
     except sqlite3.Error as error:
@@ -347,7 +347,7 @@ def as_state_errors(path: Path) -> Iterator[None]:
 
 
 def damage_error(path: Path, reason: str) -> StateError:
-    """The error of a file whose content is wrong."""
+    """Return the error for a damaged file."""
     return StateError(
         f"{path}: is damaged: {reason}. Put a good copy in its place; or move it away to begin without any lease, "
         "and then addresses that are in use may be given to others"
@@ -401,7 +401,7 @@ def _text(content: bytes) -> str:
 
 
 def _make_directory(directory: Path) -> None:
-    """Make a directory and those above it, each durable, for its user only."""
+    """Create a directory and its parents with mode 0700, and sync each to disk."""
     if not directory.is_dir():
         _make_directory(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -409,7 +409,7 @@ def _make_directory(directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
+    """Sync a directory to disk: file names that were created or renamed in it are durable then."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -60,13 +60,13 @@ class _Probe:
 
 @implementer(IReadDescriptor)
 class PendingProbes:
-    """What the two kinds of probes share: the socket that replies arrive on, and one timer for all timeouts.
+    """The pending probes of an ArpProbe or IcmpProbe, with the socket for replies and one timer for all timeouts.
 
     :param reactor: IReactorFDSet and IReactorTime.
     :param timeout: seconds to wait for a reply.
     :param sock: a non-blocking socket; it is closed with this.
     :param received: called with each datagram and its sender, as recvfrom() returns them.
-    :param kind: the name of such a probe in the log.
+    :param kind: name of the probe in the log.
     """
 
     _log = Logger(namespace="bootfw")
@@ -91,8 +91,8 @@ class PendingProbes:
 
         :param send: sends the probe. If it raises OSError, *done* is called in the next turn with None.
         :param done: called once, never before this returns; not at all after close().
-        :param interface: only replies on this one count.
-        :param client: replies of this hardware address don't count.
+        :param interface: replies on other interfaces are ignored.
+        :param client: replies of this MAC address are ignored: it is the client that gets the address.
         """
         timeout = self._timeout
         try:
@@ -105,14 +105,14 @@ class PendingProbes:
         self._alarm.watch(probe)
 
     def is_pending(self, address: str, interface: str = "", sender: bytes = b"") -> bool:
-        """Whether a reply by *sender* for *address* counts."""
+        """Return whether a probe of *address* waits for a reply by *sender*."""
         probe = self._pending.get((address, interface))
         return probe is not None and sender != probe.client
 
     def replied(self, address: str, interface: str = "", sender: bytes = b"") -> None:
-        """A host uses *address*.
+        """End the probe of *address*: a host uses it.
 
-        :param sender: its hardware address; b"": it is not known.
+        :param sender: MAC address of the host; b"": unknown.
         """
         if not self.is_pending(address, interface, sender):
             return
@@ -167,7 +167,7 @@ class ArpProbe:
     :param reactor: IReactorFDSet and IReactorTime.
     :param timeout: seconds to wait for a reply.
     :param proxy_found: see ProxyARP; replies by such equipment don't count.
-    :raise OSError: this process may not (CAP_NET_RAW, AF_NETLINK), or this is not Linux.
+    :raise OSError: this process lacks CAP_NET_RAW or AF_NETLINK, or the system is not Linux.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The identity of this server in DHCPv6."""
+"""The DUID of this server."""
 
 import socket
 import struct
@@ -13,10 +13,10 @@ _LOCALLY_ADMINISTERED = 0x02
 
 
 def own_duid() -> bytes:
-    """A DUID that stays the same without being stored: of the network card with the lowest index (DUID-LL).
+    """Return a DUID that is the same after a restart without being stored: DUID-LL of the first network card.
 
-    A card with a globally unique address is preferred to virtual ones, whose addresses change at each boot of the host.
-    If it changes anyway, each client's next renewal fails, and it rebinds with any server.
+    Cards with a globally unique MAC address are preferred: those of virtual interfaces change when the host boots. If
+    the DUID changes, renewals get no answer, and clients rebind (RFC 8415 section 18.2.5).
     """
     cards: list[tuple[int, int, bytes]] = []
     with closing(Netlink()) as kernel, suppress(OSError):

@@ -1,4 +1,4 @@
-"""DHCPv4 on a DHCPPort: datagrams, addresses, and boot requests."""
+"""The Family of DHCPv4: parses, classifies and adapts for a DHCPPort."""
 
 from typing import Any
 
@@ -28,8 +28,8 @@ _OPTIONS_AT = 240
 class IPv4:
     """See Family.
 
-    :param server: our address for clients; "": the one that the request was sent to. It is needed on a port without
-        IViaTransport, such as Twisted's own, which can't tell.
+    :param server: our address for clients; "": the address that the request was sent to. A port without IViaTransport,
+        such as Twisted's own, does not know that address, so *server* is required there.
     """
 
     service = "dhcp"

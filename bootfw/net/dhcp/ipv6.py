@@ -1,4 +1,4 @@
-"""DHCPv6 on a DHCPPort: datagrams, multicast groups, addresses, and boot requests."""
+"""The Family of DHCPv6: joins the multicast groups, parses, classifies and adapts for a DHCPPort."""
 
 from functools import partial
 from typing import Any
@@ -35,8 +35,8 @@ TOO_LONG = (
 class IPv6:
     """See Family.
 
-    :param duid: ours.
-    :param server: our address for clients; "": one of the interface that the request arrived on.
+    :param duid: the DUID of this server.
+    :param server: our address for clients; "": an address of the interface that the request arrived on.
     """
 
     service = "dhcp6"
@@ -124,17 +124,18 @@ class IPv6:
         return f"interface {where} has no IPv6 address for clients to come to; a link-local one is not enough"
 
     def limit(self, query: Query) -> int:
-        """Bytes that the reply should have at most; see reply_limit()."""
+        """Return the largest size of the reply in bytes; see reply_limit()."""
         return reply_limit(query.size, query.peer[0])
 
     def pack_reply(self, query: Query, reply: Message) -> bytes | None:
-        """*reply* as a datagram, by the relays that the request came by; None: it is too long to be sent."""
+        """Return *reply* as a datagram with the relay headers of its request; None: it is too long to be sent."""
         data = pack(reply, reply_relays(query.relays))
-        # Requests by a relay are from a client as a rule, and the reply goes to that relay. See docs/security.md.
+        # No limit by the size of the request behind a relay: its source address is the relay, not a victim. See
+        # docs/security.md.
         return None if len(data) > (LARGEST if query.relays else self.limit(query)) else data
 
     def reply_address(self, query: Query) -> Address:
-        """Where the reply to *query* goes: to the client, or to the last relay."""
+        """Return the destination of the reply: the client, or the last relay."""
         host, udp_port, *scope = query.peer
         ports = self.settings
         udp_port = reply_port(query.relays, udp_port, server_port=ports.server_port, client_port=ports.client_port)

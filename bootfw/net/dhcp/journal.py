@@ -1,4 +1,4 @@
-"""Commits leases to the store, a batch at a time; no reply is sent before its lease is durable."""
+"""Commits leases to the store in batches; no reply is sent before its lease is durable."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ leases do."""
 
 
 class Batch:
-    """Leases that are committed together, and the calls that wait for them."""
+    """Leases that are committed together, and the callbacks that wait for the commit."""
 
     __slots__ = ("durable", "granted", "leases", "waiting")
 
@@ -30,7 +30,7 @@ class Batch:
         """None: the commit is pending; True: the leases are durable; False: the store failed."""
 
     def then(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Call *call* when the whole batch is durable, at once if it is already; never if the store has failed."""
+        """Call *call* when the batch is durable: at once if it is already, never if the commit failed."""
         if self.durable is None:
             self.waiting.append((call, arguments))
         elif self.durable:
@@ -38,7 +38,7 @@ class Batch:
 
 
 class Journal:
-    """Collects the leases that change in one turn of the reactor, and commits them with one call.
+    """Collects the leases that change during one batch of requests, and commits them with one call.
 
     :param clock: an IReactorTime.
     """
@@ -52,15 +52,15 @@ class Journal:
         self._batch = Batch()
         self._pending: set[Batch] = set()
         self._unreported: list[Lease] = []
-        """Granted since the last event."""
+        """Leases granted since the last event."""
         self._next_event: Any = None
         self._failing = False
         """The latest commit has failed."""
 
     def put(self, leases: Sequence[Lease], new: bool = False) -> Batch:
-        """Commit *leases* with the next flush().
+        """Add *leases* to the batch that the next flush() commits.
 
-        :param new: the first of them was granted to a client that did not have it.
+        :param new: the first lease was granted to a client that did not have the address before.
         """
         batch = self._batch
         batch.leases += leases
@@ -69,7 +69,7 @@ class Journal:
         return batch
 
     def flush(self) -> None:
-        """Commit the leases that were put since the last call."""
+        """Commit the leases that were added since the last call."""
         batch = self._batch
         if not batch.leases:
             return
@@ -80,7 +80,7 @@ class Journal:
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
 
     def close(self) -> None:
-        """Commit the leases that were put, drop all pending calls, and cancel the timer."""
+        """Commit the leases that were added, drop all pending callbacks, and cancel the timer."""
         self.flush()
         for batch in self._pending:
             batch.waiting.clear()

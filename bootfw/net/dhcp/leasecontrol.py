@@ -23,13 +23,13 @@ from bootfw.records import (
 def server_for(
     reservation: Reservation, server: AddressServer, server6: AddressServer6 | None
 ) -> AddressServer | AddressServer6:
-    """The server of the reservation's address family; without a DHCPv6 server that of DHCPv4, which then refuses the
-    address."""
+    """Return the server for the reservation's address family. Without a DHCPv6 server it is the DHCPv4 server, which
+    raises ValueError for an IPv6 address."""
     return server if reservation.family == 4 or server6 is None else server6
 
 
 class ChangesStore(Protocol):
-    """The methods of a store that changes by the operator need."""
+    """The methods of a store that LeaseControl calls."""
 
     def commit(self, leases: Sequence[Lease]) -> "Deferred[None]":
         """See ILeaseStore."""
@@ -39,13 +39,13 @@ class ChangesStore(Protocol):
 
 
 class LeaseControl:
-    """Shows the leases and reservations of the address servers, and changes servers and store together.
+    """Lists leases and reservations of the address servers, and changes them there and in the store.
 
     :param reactor: IReactorTime.
     :param server6: the DHCPv6 server, if there is one.
     :param to_wall_clock: converts the times of a lease to the wall clock.
-    :param reservations: those of the store, which the servers know already. Reservations of the configuration are not
-        among them, and can't be removed while the server runs.
+    :param reservations: the reservations of the store, which the servers have already. Those of the configuration file
+        are not among them: they can't be removed by a command.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class LeaseControl:
         self._reservations = list(reservations)
 
     def use(self, server: AddressServer, server6: AddressServer6 | None) -> list[ValueError]:
-        """Show and change these servers from now on, and enter the reservations of the store.
+        """Replace the servers after a reload, and enter the reservations of the store.
 
-        :return: why some don't fit; they stay in the store.
+        :return: errors of the reservations that don't fit the new subnets; they stay in the store.
         """
         self._server, self._server6 = server, server6
         errors = []
@@ -79,7 +79,7 @@ class LeaseControl:
         return errors
 
     def operations(self) -> Mapping[str, Operation]:
-        """For listen_control()."""
+        """Return the operations by name, for listen_control()."""
         return {
             "leases": self.leases,
             "release": self.release,
@@ -89,7 +89,7 @@ class LeaseControl:
         }
 
     def leases(self, arguments: Mapping[str, Any]) -> Iterator[Record]:
-        """The leases that match a Selection, in no order."""
+        """Return the leases that match a Selection, unsorted."""
         try:
             selection = Selection(**arguments)
         except (AttributeError, TypeError, ValueError) as error:
@@ -109,8 +109,8 @@ class LeaseControl:
         return done(self._store.commit(released), *(self._record(lease, now) for lease in released))
 
     def reservations(self, arguments: Mapping[str, Any]) -> Sequence[Record]:
-        """All reservations, each with its ``origin``: the store, or the configuration file, where it has to be
-        removed."""
+        """Return all reservations. ``origin`` is "command", or "configuration" for those that only an edit of the file
+        removes."""
         return [
             {**reservation_record(each), "origin": "command" if each in self._reservations else "configuration"}
             for server in self._servers()
@@ -118,7 +118,7 @@ class LeaseControl:
         ]
 
     def reserve(self, arguments: Mapping[str, Any]) -> "Deferred[Any]":
-        """Add a reservation, valid at once."""
+        """Add a reservation; it is valid at once."""
         try:
             reservation = reservation_of(arguments)
             server = self._server if reservation.family == 4 else self._server6

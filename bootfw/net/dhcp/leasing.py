@@ -1,4 +1,5 @@
-"""The leases of a running server: loaded from the store, committed to it, and shown to the operator."""
+"""The address servers of a running service with their store: load leases, commit them, and list them for the
+operator."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,8 +34,8 @@ class Leasing:
     """The address servers of both versions of DHCP with the store of their leases.
 
     :param reactor: IReactorTime.
-    :param settings: of DHCPv4; without subnets it assigns no addresses.
-    :param dhcp6: of DHCPv6; in server mode its leases are in the same store.
+    :param settings: settings of DHCPv4; without subnets it assigns no addresses.
+    :param dhcp6: settings of DHCPv6; in server mode its leases are in the same store.
     :raise StateError: see ILeaseStore.load().
     """
 
@@ -52,7 +53,7 @@ class Leasing:
         self.server6 = server6 = _server6(dhcp6)
         """The DHCPv6 address server; None: DHCPv6 assigns no addresses."""
         self._outside: dict[str, Lease] = {}
-        """Address -> the lease of one that is in no subnet, which a reload may bring back."""
+        """Address -> its lease, for addresses in no subnet: a reload may add the subnet again."""
         self._store = store = WallTimeLeases(store, reactor.seconds, shift_of(reactor), self._leases)
         self.journal = Journal(store, publish, reactor)
         self._clock = reactor
@@ -66,7 +67,7 @@ class Leasing:
                 try:
                     server_for(reservation, self.server, server6).reserve(reservation)
                 except ValueError as error:
-                    self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
+                    self._log.warn("a stored reservation is ignored: {error}", error=error)
             self._control = LeaseControl(reactor, self.server, store, reservations, server6, store.to_wall_clock)
             self.operations: Mapping[str, Operation] = self._control.operations()
             """The operations of ``bootfw leases``."""
@@ -90,10 +91,10 @@ class Leasing:
         return maybeDeferred(self._store.close)
 
     def use(self, settings: DHCPSettings, dhcp6: DHCP6Settings) -> None:
-        """Give addresses by other settings from now on.
+        """Replace the settings after a reload.
 
-        Leases, offers and quarantines stay, and so do the reservations that were made while running. A lease of an
-        address that is in no subnet now is in the store until it ends, and counts again if its subnet comes back.
+        Leases, offers, quarantines and the reservations of the store stay. A lease of an address that is in no subnet
+        any more stays in the store until it expires, and is valid again if its subnet is configured again.
         """
         now = self._clock.seconds()
         before, before6 = self.server, self.server6
@@ -104,7 +105,7 @@ class Leasing:
         self._outside = {}
         self._restore(lease for lease in outside if lease.expires > now)
         for error in self._control.use(self.server, self.server6):
-            self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
+            self._log.warn("a stored reservation is ignored: {error}", error=error)
 
     def _restore(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
@@ -118,7 +119,7 @@ class Leasing:
             yield from self.server6.leases()
 
     def counts(self) -> tuple[dict[tuple[str, str], int], dict[tuple[str], int]]:
-        """Addresses by (subnet, state of the lease), and free ones by (subnet,); see LeaseBooks."""
+        """Count addresses by (subnet, state of the lease), and free addresses by (subnet,); see LeaseBooks."""
         now = self._clock.seconds()
         servers: list[Any] = [self.server, *([] if self.server6 is None else [self.server6])]
         leases: dict[tuple[str, str], int] = {}
@@ -179,9 +180,9 @@ def _server6(settings: DHCP6Settings | None) -> AddressServer6 | None:
 def required_networks(
     dhcp: DHCPSettings, dhcp6: DHCP6Settings
 ) -> Iterator[tuple[str, tuple[str, int], Callable[[], str]]]:
-    """Return the networks that DHCP serves without a relay, so that this host needs an address in each.
+    """Yield the networks that DHCP serves without a relay: this host needs an address in each of them.
 
-    :return: service, network and port, and a function that returns what is missing, or "".
+    :return: service, (network, port), and a function that returns which address is missing, or "".
     """
     if dhcp.mode == "server" and not dhcp.foreign_networks:
         for subnets in _by_wire(dhcp.subnets):
@@ -192,7 +193,7 @@ def required_networks(
 
 
 def _by_wire(subnets: Sequence[AnySubnet]) -> Iterator[list[AnySubnet]]:
-    """The subnets by link: this host needs an address in one subnet of each link, unless one of them has a relay."""
+    """Group subnets by link: this host needs an address in one subnet of each link, unless one of them has a relay."""
     wires: dict[str, list[AnySubnet]] = {}
     for subnet in subnets:
         wires.setdefault(subnet.link_name, []).append(subnet)

@@ -1,4 +1,4 @@
-"""Events for messages of DHCPv4 and DHCPv6 that get no address."""
+"""Publishes events about DHCPv4 and DHCPv6 messages that get no address."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ _SERVER_REPEATED_AFTER = 600.0
 
 
 class NoReplyReports:
-    """Publishes an event for each message; for a reason in the network and not in the client, once a minute.
+    """Publishes an event for each message; if the reason is in the network and not in the client, once a minute.
 
     :param malformed: counts the malformed messages.
     """
@@ -43,13 +43,13 @@ class NoReplyReports:
         now: float,
         request: BootRequest | None = None,
     ) -> None:
-        """Publish why there is no reply, or no address in it.
+        """Publish why a message gets no reply, or a reply without an address.
 
         :param detail: see NoReply.
-        :param client: its name in events.
-        :param peer: the sender of the message.
-        :param interface: the one that it arrived on; "" when that is not known.
-        :param request: what a boot client requests; None: it does not boot, or that is not known.
+        :param client: name of the client in events.
+        :param peer: source address of the message.
+        :param interface: the interface that it arrived on; "": unknown.
+        :param request: the boot request; None: the client does not boot, or it is unknown.
         """
         if reason is NoReplyReason.OTHER_SERVER:
             boots = request is not None and self._once_per.due((reason, detail, client), now)

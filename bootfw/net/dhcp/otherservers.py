@@ -1,8 +1,8 @@
-"""Other boot servers on our networks, by the replies that they broadcast: two of them, and chance decides what boots.
+"""Detects other boot servers on our links: with two of them a client boots from whichever answers first.
 
-A client without an address can only be reached by broadcast, so every OFFER of a PXE proxy is seen by all hosts of the
-network. The ports of a client belong to the DHCP client of this host, so a packet socket is used: with a filter that
-passes DHCP replies of others and nothing else.
+A client without an address is reached by broadcast only, so all hosts of the link receive the OFFER of a PXE proxy. The
+DHCP client of this host owns UDP port 68, so a packet socket is used, with a filter that passes DHCP replies of other
+hosts and nothing else.
 """
 
 import socket
@@ -22,24 +22,25 @@ from bootfw.wire.dhcp4 import BOOTREPLY, Message, parse
 from bootfw.wire.options import Option, text
 
 _BATCH = 16
-"""Packets that are read in one turn of the reactor."""
+"""Packets read in one turn of the reactor."""
 
 _REPEATED_AFTER = 10.0
-"""Seconds until the same reply to a client is published again: it is sent for each retry of a DISCOVER."""
+"""Seconds until the same reply to a client is reported again: servers answer each retry of a DISCOVER."""
 
 _OWN_SECONDS = 10.0
-"""Seconds that the addresses of this host are kept."""
+"""Seconds that the addresses of this host are cached."""
 
 _ETH_P_IP = 0x0800
 _UDP_HEADER = 8
 _DROP = 12
-"""Where the filter drops a packet."""
+"""Index of the instruction that drops a packet; jumps are relative to the next instruction (bpf(4))."""
 
 
 def _filter(server_port: int, client_port: int) -> list[tuple[int, int, int, int]]:
-    """BPF: UDP from *server_port* to *client_port*, not fragmented, with a BOOTREPLY in it.
+    """Build a BPF program that passes unfragmented UDP from *server_port* to *client_port* with a BOOTREPLY.
 
-    What this host sends never reaches a packet socket that is for one protocol (packet(7)).
+    It need not drop what this host sends: the kernel does not pass outgoing packets to a packet socket that is bound to
+    one protocol (packet(7)).
     """
     program = [
         (0x30, 0, 0, 9),  # the protocol
@@ -65,8 +66,8 @@ class OtherBootServers:
     """Publishes an OtherBootServerSeen for each reply of another server that is about booting.
 
     :param reactor: IReactorFDSet and IReactorTime.
-    :param interfaces: those that are served.
-    :raise OSError: this process may not (CAP_NET_RAW), or this is not Linux.
+    :param interfaces: the interfaces that are served; replies on others are ignored.
+    :raise OSError: this process lacks CAP_NET_RAW, or the system is not Linux.
     """
 
     def __init__(
@@ -129,7 +130,8 @@ class OtherBootServers:
         server = socket.inet_ntoa(raw if len(raw) == 4 else packet[12:16])
         if file is None or server in self._own_addresses() or not self._serves(interface):
             return
-        # The DISCOVER that it answers may wait on its own socket still, and comes first.
+        # Publish later in this turn: the DISCOVER that it answers may still be in the buffer of the DHCP socket, and
+        # the boot attempt begins with it.
         now = self._reactor.seconds()
         if self._once_per.due((server, message.mac, file), now):
             self._reactor.callLater(0, self._publish, OtherBootServerSeen(now, server, interface, message.mac, file))
@@ -148,7 +150,7 @@ class OtherBootServers:
 
 
 def _boot_file(message: Message) -> str | None:
-    """The boot file that a reply names, "" where it sends the client to port 4011; None: it is not about booting."""
+    """Return the boot file in a reply, "" if it refers to port 4011, None if it is not about booting."""
     name = message.options.get(Option.BOOTFILE_NAME, b"") or message.file
     if name:
         return text(name)

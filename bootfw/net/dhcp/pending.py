@@ -1,4 +1,4 @@
-"""Boot requests of DHCPv4 and DHCPv6 that resolvers have not answered yet."""
+"""Boot requests that wait for resolvers."""
 
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, Generic, TypeVar
@@ -18,8 +18,8 @@ Adapted = TypeVar("Adapted", bound=Answer)
 class PendingResolutions(Generic[Adapted]):
     """Calls the resolver chain, once for all repetitions of a request.
 
-    :param adapt: converts a resolver's answer to what the client can use, or returns why it can't use it.
-    :param needless: architectures of clients that request a file whether or not they need one.
+    :param adapt: adapts a resolver's answer to the client, or returns why the client can't use it.
+    :param needless: architectures whose clients request a boot file but need none.
     """
 
     _log = Logger()
@@ -40,8 +40,7 @@ class PendingResolutions(Generic[Adapted]):
 
         :param key: the same for the repetitions of one request.
         :param done: called with the file, or with None and the reason; not called for a repetition while the first
-        request
-            is pending. The reason is "" if no resolver has a file for a client that needs none.
+            request is pending. The reason is "" if no resolver has a file for a client that needs none.
         """
         if key in self._resolving:
             return  # A repetition: the reply to the pending request will follow.
@@ -59,7 +58,7 @@ class PendingResolutions(Generic[Adapted]):
         found.addErrback(self._failed, done)
 
     def use(self, chain: ResolverChain) -> None:
-        """Call *chain* for the requests that come from now on."""
+        """Call *chain* for later requests."""
         self._chain = chain
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""A DHCP port: the steps that proxy and server, IPv4 and IPv6 have in common.
+"""A DHCP port: the steps that proxy and server, IPv4 and IPv6 share.
 
-A datagram is parsed (:class:`Family`), answered by the subclass (proxy or server), whose boot file is resolved, and the
-reply is sent the way that the request came.
+For each datagram: parse it (:class:`Family`), pass it to the subclass (proxy or server), resolve the boot file, and
+send the reply through the interface that the request arrived on.
 """
 
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -33,12 +33,12 @@ _BOOT_SERVER_REQUEST = RequestKind("boot-server", 1.0)
 """iPXE and EDK2 repeat it after 1 s; iPXE gives up a second later."""
 
 _MAX_INGRESSES = 256
-"""Places that are kept, at most: ways by which requests come."""
+"""Entries of the cache of ingresses; there is one for each combination in Via."""
 
 
 @define(eq=False)
 class Ingress:
-    """Where requests arrive: an interface, and our address there."""
+    """The interface that requests arrive on, with our addresses there."""
 
     interface: str
     """Name of the interface; "": unknown."""
@@ -51,7 +51,7 @@ class Ingress:
     fixed: bool = False
     """IPv6: ``server`` is configured, or the request was sent to it."""
     arrival: Arrival | None = None
-    """IPv4: this place as the address server takes it."""
+    """IPv4: the same for AddressServer.handle()."""
 
 
 @define(eq=False)
@@ -59,7 +59,7 @@ class Query:
     """A request and how it arrived."""
 
     message: Any
-    """Of bootfw.wire.dhcp4 or bootfw.wire.dhcp6."""
+    """A Message of bootfw.wire.dhcp4 or bootfw.wire.dhcp6."""
     peer: Address
     via: Via | None
     ingress: Ingress
@@ -68,13 +68,13 @@ class Query:
     relays: tuple[Relay, ...] = ()
     """IPv6: the relays that forwarded it."""
     mac: str = ""
-    """The client's; for IPv6 see client_mac()."""
+    """MAC address of the client; for IPv6 see client_mac()."""
     size: int = 0
     """Bytes of the datagram."""
 
 
 class Family(Protocol):
-    """What differs between IPv4 and IPv6."""
+    """The steps that differ between IPv4 and IPv6."""
 
     settings: Any
     """The settings of its section."""
@@ -89,7 +89,7 @@ class Family(Protocol):
 
     @property
     def optional_architectures(self) -> Collection[str]:
-        """Architectures of clients that request a file whether or not they need one."""
+        """Architectures whose clients request a boot file but need none: a missing file is not reported."""
 
     def start(self, transport: Any, services: DHCPServices) -> None:
         """Prepare the socket.
@@ -98,22 +98,22 @@ class Family(Protocol):
         """
 
     def stop(self) -> None:
-        """Leave no timer behind."""
+        """Cancel all timers."""
 
     def request_kind(self, data: bytes) -> RequestKind:
         """How long a request to the DHCP port may wait in the socket's buffer."""
 
     def ingress(self, via: Via | None, services: DHCPServices) -> Ingress:
-        """The Ingress where a datagram arrived."""
+        """Return the Ingress of a datagram; ``via`` is None on a port that can't tell."""
 
     def parse(self, data: bytes, peer: Address, via: Via | None, ingress: Ingress, services: DHCPServices) -> Query:
-        """The request in a datagram.
+        """Parse a datagram.
 
         :raise WireError: it is not a request.
         """
 
     def client(self, query: Query) -> str:
-        """The client's name in events: its MAC address, or the best substitute."""
+        """Return the name of the client in events: its MAC address, else its IP address."""
 
     def classify(
         self,
@@ -124,22 +124,22 @@ class Family(Protocol):
         boot_server: bool = False,
         assigns_addresses: bool = False,
     ) -> BootRequest | Ignored:
-        """What the client wants to boot; see classify() and classify6().
+        """Return the boot request, or why it is ignored; see classify() and classify6().
 
         :param server: our address for this client.
         :raise WireError: it is not a request, or its relay can't be one.
         """
 
     def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Unsuitable:
-        """Convert a resolver's answer to what this client can use, or return why it can't use it."""
+        """Adapt a resolver's answer to this client; see bootfw.dhcp.bootfile."""
 
     def no_address_reason(self, ingress: Ingress) -> str:
-        """Why replies there can't name a boot file, when ``place.server`` is ""."""
+        """Return why replies can't name a boot file: ``ingress.server`` is ""."""
 
 
 @implementer(IBatchReceiver)
 class DHCPPort(DatagramProtocol):
-    """Receives requests and sends replies; subclasses decide which.
+    """Receives DHCP requests and sends replies; a subclass decides which.
 
     :param family: IPv4 or IPv6.
     """
@@ -163,14 +163,14 @@ class DHCPPort(DatagramProtocol):
             optional_architectures=family.optional_architectures,
         )
         self.other_servers: OtherBootServers | None = None
-        """Looks for other boot servers, and is closed with the port."""
+        """Watches for other boot servers; None: it does not. It is closed with the port."""
         self._draining = False
         self._number = 0
         """Number of the UDP port, for the flight recorder."""
         self._ingresses: dict[Via | None, Ingress] = {}
-        """Places by arrival, as long as no interface and no address changes."""
+        """A cache; it is emptied if an interface or address of this host changes."""
         self._generation: int | None = None
-        """That of the interfaces when ``_ingresses`` was emptied last."""
+        """Interfaces.generation() of the time when ``_ingresses`` was emptied last."""
         self.after_batch: Callable[[], None] | None = None
         """Called after each batch."""
 

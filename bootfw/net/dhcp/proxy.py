@@ -1,7 +1,7 @@
-"""The proxy: names boot clients their file beside another DHCP server, and gives no addresses.
+"""The proxy: it sends boot files to clients that get their addresses from another DHCP server.
 
 It has two ports: the DHCP port, for the broadcasts of clients, and the PXE boot server port (4011), for the second
-request that some clients send.
+request of some clients.
 """
 
 from functools import partial
@@ -46,11 +46,11 @@ class Proxy(DHCPPort):
             self.publish(RequestIgnored(now, self.family.client(query), request.reason))
 
     def server_for(self, query: Query) -> str:
-        """Our address for the sender of *query*, where there are several to choose from."""
+        """Return our address for the sender of *query*; called if this host has several on the link."""
         return query.ingress.server
 
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
-        """Send the reply that names *file*. Return the event that says what was sent, or why nothing was."""
+        """Send the reply with *file*. Return the event to publish, or the reason why nothing was sent."""
         raise NotImplementedError
 
     def _resolved(self, query: Query, request: BootRequest, file: Answer | None, why: str) -> None:
@@ -66,13 +66,13 @@ class Proxy4(Proxy):
     def __init__(self, services: DHCPServices, family: IPv4, *, boot_server: bool = False) -> None:
         super().__init__(services, family, boot_server=boot_server)
         self._networks: dict[str, str] = {}
-        """Interface with several addresses of ours -> the one in whose network clients last had their address."""
+        """Name of an interface -> our address there in the network of the last client that sent its own."""
 
     def server_for(self, query: Query) -> str:
-        """See Proxy. Of several, the one whose network the client is in.
+        """See Proxy.
 
-        A proxy does not know which address the client will be given: the guess is the network of the address that the
-        client had or requests, otherwise that of the last client there.
+        A proxy does not know which address the DHCP server will assign. It guesses the network: that of the address
+        that the client had or requests, otherwise that of the last client on the link.
         """
         ingress, message = query.ingress, query.message
         kind, wanted = message.options.get(Option.MESSAGE_TYPE), message.options.get(Option.REQUESTED_IP_ADDRESS, b"")

@@ -1,32 +1,32 @@
-"""Equipment that answers ARP for addresses that no machine has: proxy ARP, ARP suppression of access points."""
+"""Recognizes devices that answer ARP for addresses of others: routers with proxy ARP, access points."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 
 MIN_ADDRESSES = 4
-"""Consecutive answers of one hardware address for different addresses, with no unanswered probe in between, that
-identify such equipment."""
+"""Number of different addresses that one MAC address answers for in a row, with no timeout between, before it counts as
+a proxy."""
 
 _REMEMBERED_SECONDS = 3600.0
 _MAX_PROXIES = 256
 
 
 class ProxyARP:
-    """Decides whether an ARP reply proves that an address is in use, or comes from such equipment.
+    """Decides whether an ARP reply proves that an address is in use, or comes from a proxy.
 
-    :param found: called once for each such device, with the interface, its hardware address, and the addresses that
-        counted as in use before it was recognized.
+    :param found: called once for each proxy, with the interface, its MAC address, and the addresses that counted as in
+        use before it was recognized.
     """
 
     def __init__(self, found: Callable[[str, str, tuple[str, ...]], None]) -> None:
         self._found = found
         self._runs: dict[str, tuple[bytes, dict[str, None]]] = {}
-        """Interface -> (the hardware address that answered last, the addresses that it answered for in a row)."""
+        """Interface -> (the MAC address that answered last, the addresses that it answered for in a row)."""
         self._proxies: OrderedDict[tuple[str, bytes], float] = OrderedDict()
-        """(interface, hardware address) of such equipment -> when it answered last."""
+        """(interface, MAC address) of a proxy -> when it answered last."""
 
     def reply_received(self, interface: str, hardware: bytes, address: str, now: float) -> bool:
-        """Take an answer of *hardware* to a probe of *address*. Returns whether it proves that the address is in
+        """Count an ARP reply of *hardware* to a probe of *address*; return whether it proves that the address is in
         use."""
         proxy = interface, hardware
         seen = self._proxies.get(proxy)
@@ -49,5 +49,5 @@ class ProxyARP:
         return False
 
     def probe_timed_out(self, interface: str) -> None:
-        """Take a probe that timed out on the interface."""
+        """Reset the count of an interface: no proxy answered this probe."""
         self._runs.pop(interface, None)

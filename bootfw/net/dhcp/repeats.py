@@ -30,7 +30,7 @@ class Repeats:
     by ICMP "port unreachable", waits for 3 s and gives up. A client that has the reply already drops the repeats.
 
     :param clock: an IReactorTime.
-    :param send: called with data, destination and way, as ``DHCPPort.send`` is.
+    :param send: called with data, destination and Via, as ``DHCPPort.send`` is.
     """
 
     def __init__(self, clock: Any, send: Callable[[bytes, Address, Via | None], None]) -> None:

@@ -31,7 +31,7 @@ _RAPID_COMMIT = Option.RAPID_COMMIT
 _PARAMETERS, _BOOTFILE_NAME = Option.PARAMETER_REQUEST_LIST, Option.BOOTFILE_NAME
 _NAK, _OFFER = MessageType.NAK, MessageType.OFFER
 _RECORDED_REASONS = (NoReplyReason.EXHAUSTED, NoReplyReason.OTHER_SERVER)
-"""Reasons that are recorded in the boot attempt of the client."""
+"""Reasons that end a boot attempt, so their events contain the boot request."""
 
 _IDENTIFYING = frozenset(
     (
@@ -41,14 +41,14 @@ _IDENTIFYING = frozenset(
         Option.IPXE_ENCAPSULATED,
     )
 )
-"""The options that classify() reads."""
+"""Options that identify a boot client; without them classify() need not be called."""
 
 
 class Server4(DHCPPort):
     """Gives addresses to all clients, and their boot files to those that boot.
 
     :param addresses: decides which client gets which address.
-    :param journal: of the store of *addresses*.
+    :param journal: commits the leases of *addresses*.
     :param probe: detects conflicts on our own links; None: addresses are offered there without a check.
     :param ping: detects conflicts behind relays; None: addresses are offered there without a check.
     """
@@ -77,12 +77,12 @@ class Server4(DHCPPort):
         self._no_reply = NoReplyReports(services.publish, self.malformed)
 
     def use_addresses(self, addresses: AddressServer) -> None:
-        """Have *addresses* decide from now on, also for requests whose address is being probed."""
+        """Replace the address server after a reload; requests that wait for a probe use the new one too."""
         self._addresses = addresses
         self._reply_cache = ReplyCache(subnet for book in addresses.books for subnet in book.subnets)
 
     def close(self) -> None:
-        """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
+        """See DHCPPort. Granted leases are committed; pending replies are dropped."""
         super().close()
         self._probing.clear()
         self._journal.close()
@@ -132,7 +132,7 @@ class Server4(DHCPPort):
     # Conflict detection
 
     def _starts_probe(self, answer: Answer, query: Query) -> bool:
-        """Whether the OFFER has to wait until its address is probed."""
+        """Start the probe of the offered address; return False if it can't be probed here."""
         address, message, interface = answer.address, query.message, query.ingress.interface
         probe: Callable[[str, Done], None]
         if message.giaddr != UNSPECIFIED:
@@ -165,7 +165,7 @@ class Server4(DHCPPort):
     # Boot files
 
     def _boot_request(self, query: Query, answer: Answer) -> BootRequest | None:
-        """The request for a boot file; None: the client does not identify itself as one that boots."""
+        """Return the boot request; None: the client does not boot."""
         options, services = query.message.options, self.services
         if _IDENTIFYING.isdisjoint(options) and not (
             services.chain.resolvers
@@ -179,7 +179,7 @@ class Server4(DHCPPort):
         return None if isinstance(found, Ignored) else found
 
     def _unanswered_boot_request(self, query: Query) -> BootRequest | None:
-        """The boot request of a client that gets no address; None: it does not boot."""
+        """Return the boot request in a message that gets no reply; None: the client does not boot."""
         if _IDENTIFYING.isdisjoint(query.message.options):
             return None
         try:
@@ -189,7 +189,7 @@ class Server4(DHCPPort):
         return None if isinstance(found, Ignored) or found.may_be_system else found
 
     def _lease_at_once(self, offer: Answer, query: Query, now: float) -> Batch | None:
-        """Lease the offered address at once, since this client sends no REQUEST; None: that is not possible."""
+        """Lease the offered address: this client uses it without a REQUEST. None: it can't be leased."""
         selects: dict[int, bytes] = {
             Option.MESSAGE_TYPE: bytes((MessageType.REQUEST,)),
             Option.REQUESTED_IP_ADDRESS: inet_aton(offer.address),
@@ -213,8 +213,8 @@ class Server4(DHCPPort):
     ) -> None:
         """Reply.
 
-        :param request: what the client boots; None: nothing.
-        :param file: None: there is none for it, and *why* says the reason; "" is none to report.
+        :param request: the boot request; None: the client does not boot.
+        :param file: the boot file; None: there is none, and *why* is the reason, "" if it is not to be reported.
         """
         message = query.message
         if why and file is None and request is not None:
@@ -255,19 +255,19 @@ class Server4(DHCPPort):
             self.publish(OfferMade(self.seconds(), request, kind, file, to, answer.address))
 
     def _set_neighbour(self, address: str, hardware: bytes, via: Via | None) -> bool:
-        """See Interfaces.set_neighbour; false on a port that is not a socket of this host."""
+        """See Interfaces.set_neighbour(); returns False on a port that is not a socket of this host."""
         interfaces, sock = self.services.interfaces, self.family.socket
         return sock is not None and via is not None and interfaces.set_neighbour(address, hardware, via)
 
 
 def _requested_address(message: Message) -> str:
-    """The address that a client wants to use."""
+    """Return the address in option 50, else ciaddr."""
     wanted = message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
     return inet_ntoa(wanted) if len(wanted) == 4 else message.ciaddr
 
 
 def _is_on_link(answer: Answer) -> bool:
-    """The client's address and ours are in one network; otherwise the reply would be sent to a router."""
+    """Return whether the client's address and ours are in one network; otherwise the kernel would route the reply."""
     mask = answer.options.get(_MASK)
     if mask is None:
         return False

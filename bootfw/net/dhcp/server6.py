@@ -23,7 +23,7 @@ class Server6(DHCPPort):
     """Gives addresses to all clients, and their boot files to those that boot.
 
     :param addresses: decides which client gets which address.
-    :param journal: of the store of *addresses*.
+    :param journal: commits the leases of *addresses*.
     """
 
     family: IPv6
@@ -36,11 +36,11 @@ class Server6(DHCPPort):
         self._no_reply = NoReplyReports(services.publish, self.malformed)
 
     def use_addresses(self, addresses: AddressServer6) -> None:
-        """Have *addresses* decide from now on."""
+        """Replace the address server after a reload."""
         self._addresses = addresses
 
     def close(self) -> None:
-        """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
+        """See DHCPPort. Granted leases are committed; pending replies are dropped."""
         super().close()
         self._journal.close()
 
@@ -72,7 +72,7 @@ class Server6(DHCPPort):
         return Arrival6(ours, relays, query.mac, ingress.unicast, (ingress.interface, link_address(relays), port))
 
     def _boot_request(self, query: Query, answer: Answer6) -> BootRequest | None:
-        """The request for a boot file; None: there is none, or no resolver to answer it."""
+        """Return the boot request; None: the client does not boot, or there is no resolver."""
         if not self.services.chain.resolvers:
             return None
         ingress, subnet = query.ingress, answer.subnet
@@ -118,7 +118,7 @@ class Server6(DHCPPort):
             self.publish(OfferMade(self.seconds(), request, reply.kind.name, file, to, answer.address))
 
     def _report(self, reason: NoReplyReason, detail: str, query: Query, now: float) -> None:
-        """Publish the events of an answer, or the reason why there is none."""
+        """Publish why the client gets no reply or no address, or that it released or declined one."""
         if reason is NoReplyReason.OTHER_SERVER:
             detail = f"DUID {detail}"
         elif reason is NoReplyReason.NO_SUBNET and detail == UNSPECIFIED:

@@ -24,7 +24,7 @@ def _unknown_hardware(peer: Address) -> str:
 
 @define(eq=False)
 class DHCPServices:
-    """The objects that a DHCPPort works with."""
+    """The collaborators of a DHCPPort."""
 
     reactor: Any
     """An IReactorTime."""
@@ -38,7 +38,7 @@ class DHCPServices:
     persona_by_name: dict[str, Persona] = field(init=False)
     """Personas of requests, also of those that were pending when ``personas`` changed."""
     clients: Clients = field(factory=Clients)
-    """Which client has which address; TFTP and HTTP look clients up in it."""
+    """Maps addresses to clients; TFTP and HTTP look clients up in it."""
     own_urls: Callable[[str], tuple[str, str]] = _no_urls
     """Called with one of our addresses. Returns the URLs of our HTTP and HTTPS servers at that address."""
     hardware_address: Callable[[Address], str] = _unknown_hardware

@@ -1,4 +1,4 @@
-"""Times of leases: the store has them by the wall clock; in memory they are by a clock that is never set."""
+"""Converts the times of leases: in the store they are wall clock times, in memory times of a monotonic clock."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,9 +21,9 @@ _STEP = 1.0
 
 @implementer(ILeaseStore, IReservationStore)
 class WallTimeLeases:
-    """A store of leases that converts their times between *now*'s clock and the wall clock.
+    """Wraps a lease store, and converts times between the monotonic clock and the wall clock.
 
-    When the wall clock has been set, every lease is stored again, so that after a restart each ends when its client
+    If the wall clock was set, all leases are stored again, so that after a restart each one expires when its client
     expects it.
 
     :param store: an ILeaseStore; holds leases by the wall clock.
