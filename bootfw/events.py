@@ -443,6 +443,19 @@ class StaleRequestsDropped(Event):
 
 
 @frozen
+class RequestsDropped(Event):
+    """Requests that were not answered because of a limit, or of [bootfw] allow and deny; at most one event in ten
+    seconds for each service."""
+
+    service: str
+    count: int
+    """Since the last such event."""
+    reason: str
+    """Of the latest one."""
+    peer: Address
+
+
+@frozen
 class DatagramsCounted(Event):
     """What has gone through the UDP ports of a service since the last such event; at most one a second for each."""
 

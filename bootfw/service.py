@@ -40,6 +40,7 @@ from bootfw.interfaces import (
     ISelfChecking,
     IWatchdogPolicy,
 )
+from bootfw.net.admission import Admission
 from bootfw.net.binding import Bindings, SocketKey, WantedSocket
 from bootfw.net.bindingstates import State as SocketState
 from bootfw.net.clock import hold, monotonic
@@ -174,10 +175,11 @@ class BootService(MultiService):
         every_observer = [*self._given_observers, *self._recorders]
         self._observers = PluginLifecycle(reactor, every_observer, self._publisher.publish, "observer")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
-        names = self._settings.interfaces
         self._kernel = Netlink()
-        dropped = partial(report_dropped, reactor, names, self._publisher.publish)
-        self._interfaces = Interfaces(names, dropped, self._kernel)
+        dropped = partial(report_dropped, reactor, lambda: self._settings, self._publisher.publish)
+        served, excepted = self._settings.interfaces, self._settings.except_interfaces
+        self._interfaces = Interfaces(served, dropped, self._kernel, excepted)
+        self._admission = Admission(reactor, self._publisher.publish, self._settings)
         self._personas = stock().with_own(self._settings.persona)
         self._clients = Clients(self._kernel.hardware_address, self._sharing("client"))
         self._frame_cache = FrameCache(self._settings.tftp.cache_size)
@@ -343,7 +345,8 @@ class BootService(MultiService):
         self._replace_observers()
         for _, recorder in self._recorders:
             recorder.use(self._settings.boots, self._backends)
-        self._interfaces.serve(self._settings.interfaces)
+        self._interfaces.serve(self._settings.interfaces, self._settings.except_interfaces)
+        self._admission.use(self._settings)
         if self._leasing is not None and _dhcp_differs(before.settings, self._settings):
             self._leasing.use(self._settings.dhcp, self._settings.dhcp6)
         self._check_backends()
@@ -674,6 +677,7 @@ class BootService(MultiService):
         for each in opened:
             closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
+        self._admission.stop()
         closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
         if self._leasing is not None:
             closing.append(self._leasing.close())
@@ -807,7 +811,7 @@ class BootService(MultiService):
 
     def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:
         """See Workers.join(). There is no frame cache: the worker will have one."""
-        protocol: Any = self._tftp(address, publish, None) if service == "tftp" else self._http(publish)
+        protocol: Any = self._tftp(address, publish, None) if service == "tftp" else self._http(service, publish)
         return protocol, listen_on(self._reactor, service, address, protocol, sock, self._certificate)
 
     def _wanted_ports(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
@@ -826,11 +830,13 @@ class BootService(MultiService):
         publish = self._publisher.publish
         tftp = partial(self._tftp, publish=publish, frame_cache=self._frame_cache)
         wanted.extend(("tftp", address, partial(tftp, address)) for address in settings.tftp.listen)
-        wanted.extend(("http", address, partial(self._http, publish)) for address in settings.http.listen)
+        wanted.extend(("http", address, partial(self._http, "http", publish)) for address in settings.http.listen)
         if settings.http.https_listen:
             if self._certificate is None:
                 self._certificate = renewed_certificate(self._reactor, settings.http, publish, self._urls)
-            wanted.extend(("https", address, partial(self._http, publish)) for address in settings.http.https_listen)
+            wanted.extend(
+                ("https", address, partial(self._http, "https", publish)) for address in settings.http.https_listen
+            )
         return wanted
 
     def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
@@ -890,6 +896,7 @@ class BootService(MultiService):
             own_urls=self._urls.of,
             hardware_address=self._kernel.hardware_address,
             recorder=self._recorder,
+            admission=self._admission,
         )
 
     def _new_chain(self) -> ResolverChain:
@@ -924,6 +931,7 @@ class BootService(MultiService):
             clients=self._clients,
             adopted=self._adopted_transfers,
             recorder=self._recorder,
+            admission=self._admission,
         )
         self._file_servers.add(protocol)
         return protocol
@@ -933,8 +941,8 @@ class BootService(MultiService):
         ports = self._settings.tftp.ports
         return None if ports == "single" else opener(self._reactor, address[0], ports)
 
-    def _http(self, publish: Any) -> BootSite:
-        site = BootSite(self._reactor, self._layers, publish, self._clients)
+    def _http(self, service: str, publish: Any) -> BootSite:
+        site = BootSite(self._reactor, self._layers, publish, self._clients, self._admission, self._interfaces, service)
         self._file_servers.add(site)
         return site
 

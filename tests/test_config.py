@@ -132,7 +132,7 @@ SECTIONS = (
 )
 A_TIME = 'must be a time, such as "90 s", "200 ms" or 90 (seconds)'
 
-TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"
+TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size, writable-by"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,8 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"
         ("zzz = 1", f"zzz: unknown key; known: {SECTIONS}"),
         (
             "[bootfw]\ninterface = []",
-            "bootfw.interface: unknown key; known: interfaces, optional, state-dir, user, workers; "
+            "bootfw.interface: unknown key; known: interfaces, except-interfaces, allow, deny, "
+            "requests-per-second, optional, state-dir, user, workers; "
             'did you mean "interfaces"?',
         ),
         ("[tftp]\nmax_blksize = 1", f'tftp.max_blksize: unknown key; known: {TFTP_KEYS}; did you mean "max-blksize"?'),
@@ -160,6 +161,19 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"
         ('[bootfw]\ninterfaces = "eth0"', 'bootfw.interfaces: must be a list of strings, not "eth0"'),
         ("[bootfw]\ninterfaces = [1]", "bootfw.interfaces[0]: must be a string, not 1"),
         ("[bootfw]\nstate-dir = 2026-11-20", "bootfw.state-dir: must be a string, not a date"),
+        (
+            '[bootfw]\nallow = ["10.0.0.0/33"]',
+            'bootfw.allow[0]: must be an address or a network, such as "10.0.0.0/8", not "10.0.0.0/33"',
+        ),
+        (
+            '[bootfw]\ndeny = ["10.0.0.7/8"]',
+            'bootfw.deny[0]: "10.0.0.7/8" has bits behind its prefix: write "10.0.0.0/8"',
+        ),
+        (
+            '[bootfw]\nexcept-interfaces = ["a b"]',
+            'bootfw.except-interfaces[0]: "a b" can\'t be the name of an interface',
+        ),
+        ('[tftp]\nwritable-by = ["10.0.0.1"]', "tftp.writable-by: no client may upload without writable = true"),
         ('[tftp]\nwritable = "yes"', 'tftp.writable: must be true or false, not "yes"'),
         ('[tftp]\nmax-blksize = "1468"', 'tftp.max-blksize: must be an integer, not "1468"'),
         ("[tftp]\nmax-blksize = true", "tftp.max-blksize: must be an integer, not true"),

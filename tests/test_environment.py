@@ -28,6 +28,10 @@ def wrong(**environ: str) -> list[str]:
 def test_every_key_of_the_settings_has_a_variable() -> None:
     assert list(variables()) == [
         "BOOTFW_INTERFACES",
+        "BOOTFW_EXCEPT_INTERFACES",
+        "BOOTFW_ALLOW",
+        "BOOTFW_DENY",
+        "BOOTFW_REQUESTS_PER_SECOND",
         "BOOTFW_OPTIONAL",
         "BOOTFW_STATE_DIR",
         "BOOTFW_USER",
@@ -38,6 +42,7 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_TFTP_MAX_BLKSIZE",
         "BOOTFW_TFTP_MAX_WINDOWSIZE",
         "BOOTFW_TFTP_CACHE_SIZE",
+        "BOOTFW_TFTP_WRITABLE_BY",
         "BOOTFW_DHCP_MODE",
         "BOOTFW_DHCP_PORTS_SERVER",
         "BOOTFW_DHCP_PORTS_CLIENT",

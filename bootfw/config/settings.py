@@ -86,6 +86,24 @@ def interface_names(values: Iterable[str]) -> tuple[str, ...]:
     return convert_all(read, values)
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def networks(values: Iterable[str | Network]) -> tuple[Network, ...]:
+    """Each of ``"10.0.0.0/8"``, ``"10.0.0.5"`` and ``"fd77::/64"``."""
+
+    def read(value: str | Network) -> Network:
+        try:
+            network = ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError(f'must be an address or a network, such as "10.0.0.0/8", not "{value}"') from None
+        if isinstance(value, str) and ipaddress.ip_address(value.partition("/")[0]) != network.network_address:
+            raise ValueError(f'"{value}" has bits behind its prefix: write "{network}"')
+        return network
+
+    return convert_all(read, values)
+
+
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 
@@ -172,6 +190,13 @@ class TFTPSettings:
     )
     """Memory for cached files, as they go over the wire, shared by all transfers; it grows with what is requested.
     Files that do not fit are read for each transfer. 0: no cache."""
+    writable_by: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
+    """Addresses and networks of the clients that may upload, such as `["10.0.0.0/24", "fd77::9"]`. Empty: all of them.
+    Needs `writable = true`."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.writable_by and not self.writable:
+            raise ConfigError("no client may upload without writable = true", ("writable-by",))
 
 
 @frozen
@@ -392,6 +417,18 @@ class Settings:
     interfaces: tuple[str, ...] = field(default=(), converter=interface_names, metadata={"toml": list[str]})
     """Names of the interfaces whose clients are served. Empty: all of them. One that does not exist yet is served as
     soon as it does; the log names it at the start."""
+    except_interfaces: tuple[str, ...] = field(default=(), converter=interface_names, metadata={"toml": list[str]})
+    """Names of interfaces whose clients are not served, such as `["wlan0"]`."""
+    allow: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
+    """Addresses and networks whose clients are served, such as `["10.0.0.0/8", "fd77::/64"]`. Empty: all of them. A
+    DHCP client that has no address yet, or only a link-local one, is served; behind a relay the relay's address
+    counts."""
+    deny: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
+    """The same of clients that are not served, also where `allow` has them."""
+    requests_per_second: int = field(default=2000, validator=within(0, 1_000_000, "requests"))
+    """Requests for files that one client address may send in a second, to each process; its network (a /24 or a /64)
+    may send four times as many. Those beyond are dropped, by HTTP refused. Requests of this host are not counted. 0: no
+    limit, for clients behind address translation or a load balancer that send more."""
     optional: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
     """Interfaces, addresses and networks of the configuration that may be absent: bootfw waits for them as for the
     others, but counts as ready without them, such as `["wlan0", "10.0.0.1", "10.77.0.0/24"]`."""

@@ -4,17 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 INTERVAL = 1.0
-"""Minimum seconds between two reports."""
+"""Minimum seconds between two reports, unless it is set otherwise."""
 
 
 class ReportLimit:
-    """Calls *report* at most once per INTERVAL.
+    """Calls *report* at most once per interval.
 
     :param clock: an IReactorTime.
     :param report: called with the time; reports all that has happened since the last call.
+    :param interval: minimum seconds between two calls.
     """
 
-    def __init__(self, clock: Any, report: Callable[[float], None]) -> None:
+    def __init__(self, clock: Any, report: Callable[[float], None], interval: float = INTERVAL) -> None:
+        self._interval = interval
         self._clock = clock
         self._publish = report
         self._next = 0.0
@@ -38,5 +40,5 @@ class ReportLimit:
     def _report(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        self._next = now + INTERVAL
+        self._next = now + self._interval
         self._publish(now)

@@ -99,6 +99,9 @@ STALE = Family(
     "Requests dropped because they had waited for longer than their clients wait: more arrive than can be answered.",
     ("service", "kind"),
 )
+DROPPED = Family(
+    "bootfw_requests_dropped", "Requests that were dropped because of a limit or a list of addresses.", ("service",)
+)
 HANDSHAKES_FAILED = Family("bootfw_tls_handshake_failures", "HTTPS connections without an agreement on TLS.")
 EVENTS_DROPPED = Family("bootfw_events_dropped", "Events that an observer was too slow for; other counts lack them.")
 WORKERS_LOST = Family("bootfw_workers_lost", "Processes that served files and ended without being stopped.")
@@ -107,7 +110,7 @@ INTERNAL_ERRORS = Family("bootfw_internal_errors", "Bugs of bootfw that ended so
 
 COUNTERS = (
     *(DHCP_REQUESTS, DHCP_REPLIES, DHCP_UNANSWERED, POOL_EXHAUSTED, OTHER_SERVERS, ADDRESSES_TAKEN),
-    *(LEASES_NOT_STORED, TRANSFERS, BYTES, RETRANSMISSIONS, REFUSED, BOOTS, FAILURES, DATAGRAMS, MALFORMED),
+    *(LEASES_NOT_STORED, TRANSFERS, BYTES, RETRANSMISSIONS, REFUSED, BOOTS, FAILURES, DATAGRAMS, MALFORMED, DROPPED),
     *(STALE, HANDSHAKES_FAILED, EVENTS_DROPPED, WORKERS_LOST, PLUGIN_FAILURES, INTERNAL_ERRORS),
 )
 """The counters; Prometheus adds ``_total`` to their names."""
@@ -169,6 +172,7 @@ class Counts:
             events.DatagramsCounted: self._datagrams,
             events.DatagramsMalformed: lambda e: self.count(MALFORMED, e.service, by=e.count),
             events.StaleRequestsDropped: self._stale,
+            events.RequestsDropped: lambda e: self.count(DROPPED, e.service, by=e.count),
             events.HandshakeFailed: lambda e: self.count(HANDSHAKES_FAILED),
             events.EventsDropped: lambda e: self.count(EVENTS_DROPPED, by=e.count),
             events.WorkerLost: lambda e: self.count(WORKERS_LOST),

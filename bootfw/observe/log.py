@@ -50,6 +50,7 @@ from bootfw.events import (
     ProxyARPSeen,
     ReadinessChanged,
     RequestIgnored,
+    RequestsDropped,
     ResolverPassedOver,
     SecondStageFound,
     SocketChanged,
@@ -67,6 +68,9 @@ from bootfw.values import Address, BootMenu, BootRequest, Client, Outcome, Trans
 
 REMEMBERED = 1000
 """Most facts of each kind that are remembered, so that a repeated fact is logged once."""
+
+REPEATED_AFTER = 600.0
+"""Seconds until it is logged again that requests of the same client are dropped for the same reason."""
 
 GRANTED_SINGLY = 4
 """Most leases of a batch that have a line each. A larger batch, as of a rack that is powered on, has one line."""
@@ -481,6 +485,12 @@ _LINES: dict[type[Event], _Line] = {
         "{service} dropped {what} requests that had waited {waited:.1f} s, longer than clients wait: "
         "more requests arrive than can be answered",
         what=lambda event: " and ".join(f"{count} {kind}" for kind, count in event.dropped),
+    ),
+    RequestsDropped: _line(
+        _warn,
+        "{service} dropped {count} request(s), the latest from {peer}: {reason}",
+        fact=lambda event: ((event.service, event.reason, event.peer[0]), event.at // REPEATED_AFTER),
+        peer=_peer,
     ),
     EventsDropped: _line(_warn, "{count} event(s) were dropped: an observer is too slow"),
 }

@@ -7,6 +7,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
+from bootfw.events import RequestsDropped
 from bootfw.net.http import site
 from bootfw.net.http.downloadstates import STALLED_SECONDS
 from bootfw.net.http.site import SPARED
@@ -138,3 +139,37 @@ def test_a_client_that_never_reads_fills_no_memory() -> None:
         if wire.producerState == "producing":
             wire.protocol.dataReceived(GET)
     assert wire.held < 200_000
+
+
+def test_one_client_has_half_of_the_connections_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "MOST_CONNECTIONS", 20)
+    web = Web(small)
+    wires = [web.connect() for _ in range(15)]
+    assert [wire.aborted for wire in wires] == [False] * 10 + [True] * 5
+    other = web.connect("10.9.0.8")
+    assert answered(other)
+    wires[0].lose(Exception("gone"))
+    web.clock.advance(0)
+    assert answered(web.connect())
+
+
+def test_a_client_that_is_not_allowed_gets_no_connection() -> None:
+    web = Web(small, deny=["10.9.0.8"])
+    assert web.connect("10.9.0.8").aborted
+    assert answered(web.connect("10.9.0.9"))
+    assert [event.service for event in web.events if isinstance(event, RequestsDropped)] == ["http"]
+
+
+@pytest.mark.parametrize("request_bytes", [GET, b"GET /%61 HTTP/1.1\r\n\r\n"], ids=["fast path", "twisted.web"])
+def test_requests_beyond_the_rate_are_refused_and_their_connection_is_closed(request_bytes: bytes) -> None:
+    web = Web(small, requests_per_second=3)
+    wire = web.connect()
+    for _ in range(6):
+        wire.protocol.dataReceived(request_bytes)
+        assert wire.value().endswith(b"content")
+    wire.clear()
+    wire.protocol.dataReceived(request_bytes)
+    assert wire.value().startswith(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n")
+    assert wire.disconnecting
+    web.clock.advance(1)
+    assert answered(web.connect())

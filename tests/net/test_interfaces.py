@@ -124,3 +124,17 @@ def test_an_ipv6_address_that_is_still_tentative_can_not_be_reached() -> None:
     )
     assert done.stdout == "'this address is still tentative' True ()\n"
     assert "Cannot assign requested address" in done.stderr, "else it is tentative no more"
+
+
+def test_an_excepted_interface_is_not_served_whether_or_not_it_is_listed() -> None:
+    dropped: list[str] = []
+    interfaces = Interfaces(dropped=dropped.append, excepted=["lo"])
+    assert not interfaces.all_served
+    assert not interfaces.serves(via(LO))
+    assert LO not in set(interfaces.served())
+    assert dropped == ["lo"]
+    interfaces.serve(["lo"], ["lo"])
+    assert not interfaces.serves(via(LO))
+    interfaces.serve([], ["eth9"])
+    assert interfaces.serves(via(LO))
+    assert LO in set(interfaces.served())

@@ -11,9 +11,11 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from bootfw.config.settings import Settings
 from bootfw.errors import FileMissing
 from bootfw.events import Event
 from bootfw.interfaces import IBackend, ICacheableReader, IReader
+from bootfw.net.admission import Admission
 from bootfw.net.http.site import BootSite
 from bootfw.values import TransferReport, TransferRequest
 
@@ -79,8 +81,8 @@ class Wire(StringTransport):
 
     bufferSize = 65536
 
-    def __init__(self, clock: Clock, protocol: Any) -> None:
-        super().__init__(IPv4Address("TCP", "10.9.0.1", 8069), IPv4Address("TCP", "10.9.0.9", 4000), lenient=True)
+    def __init__(self, clock: Clock, protocol: Any, client: str = "10.9.0.9") -> None:
+        super().__init__(IPv4Address("TCP", "10.9.0.1", 8069), IPv4Address("TCP", client, 4000), lenient=True)
         self.clock = clock
         self.protocol = protocol
         self.takes_all = True
@@ -143,16 +145,17 @@ class Response:
 class Web:
     """A site and its clients."""
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, **settings: Any) -> None:
         self.clock = Clock()
         self.events: list[Event] = []
         self.backend: Backend = backend if isinstance(backend, Backend) else Backend(backend)
-        self.site = BootSite(self.clock, self.backend, self.events.append)
+        admission = Admission(self.clock, self.events.append, Settings(**settings))
+        self.site = BootSite(self.clock, self.backend, self.events.append, admission=admission)
 
-    def connect(self) -> Wire:
-        """A new client, as its Wire."""
-        protocol = self.site.buildProtocol(IPv4Address("TCP", "10.9.0.9", 4000))
-        wire = Wire(self.clock, protocol)
+    def connect(self, client: str = "10.9.0.9") -> Wire:
+        """A new connection of *client*, as its Wire."""
+        protocol = self.site.buildProtocol(IPv4Address("TCP", client, 4000))
+        wire = Wire(self.clock, protocol, client)
         protocol.makeConnection(wire)
         return wire
 

@@ -76,7 +76,7 @@ class IPv4:
         """See Family."""
         message = parse(data)
         hardware = message.chaddr
-        return Query(message, peer, via, ingress, (hardware, message.xid), (), hardware.hex(":"))
+        return Query(message, peer, via, ingress, (hardware, message.xid), (), hardware.hex(":"), hardware=hardware)
 
     def client(self, query: Query) -> str:
         """See Family."""

@@ -82,8 +82,9 @@ class IPv6:
             raise WireError("a server's answer to a relay")
         message, relays = parse(data)
         mac = client_mac(message, relays, peer[0], partial(services.hardware_address, peer))
-        key = message.first(Option.CLIENT_ID), message.kind, message.xid
-        return Query(message, peer, via, ingress, key, relays, mac, len(data))
+        duid = message.first(Option.CLIENT_ID)
+        key = duid, message.kind, message.xid
+        return Query(message, peer, via, ingress, key, relays, mac, len(data), duid or peer[0])
 
     def client(self, query: Query) -> str:
         """See Family."""

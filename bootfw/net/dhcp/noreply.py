@@ -13,7 +13,7 @@ from bootfw.events import (
     PoolExhausted,
     RequestIgnored,
 )
-from bootfw.net.malformedcounter import MalformedCounter
+from bootfw.net.dropcounter import DropCounter
 from bootfw.values import Address, BootRequest
 
 _REPEATED_AFTER = 60.0
@@ -27,7 +27,7 @@ class NoReplyReports:
     :param malformed: counts the malformed messages.
     """
 
-    def __init__(self, publish: Callable[[Event], None], malformed: MalformedCounter) -> None:
+    def __init__(self, publish: Callable[[Event], None], malformed: DropCounter) -> None:
         self._publish = publish
         self._malformed = malformed
         self._once_per = OncePer(_REPEATED_AFTER)

@@ -12,6 +12,9 @@ from bootfw.dhcp.bootfile import Unsuitable, http_architecture
 from bootfw.errors import BootRefused
 from bootfw.values import BootRequest
 
+MOST_PENDING = 4096
+"""Requests of one port that wait at once. They wait for a second at most, so 3,000 machines at once pass."""
+
 Adapted = TypeVar("Adapted", bound=Answer)
 
 
@@ -34,6 +37,11 @@ class PendingResolutions(Generic[Adapted]):
         self._adapt = adapt
         self._needless = optional_architectures
         self._resolving: dict[Hashable, Deferred[Any]] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request may wait."""
+        return len(self._resolving) < MOST_PENDING
 
     def resolve(self, key: Hashable, request: BootRequest, done: Callable[[Adapted | None, str], None]) -> None:
         """Find the boot file for *request*.

@@ -23,7 +23,7 @@ from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.dhcp.otherservers import OtherBootServers
 from bootfw.net.dhcp.pending import PendingResolutions
 from bootfw.net.dhcp.services import DHCPServices
-from bootfw.net.malformedcounter import MalformedCounter
+from bootfw.net.dropcounter import DropCounter
 from bootfw.net.stalerequests import RequestKind, StaleRequests
 from bootfw.personas.table import Personas
 from bootfw.values import Address, BootRequest, Via
@@ -71,6 +71,8 @@ class Query:
     """MAC address of the client; for IPv6 see client_mac()."""
     size: int = 0
     """Bytes of the datagram."""
+    hardware: Hashable = b""
+    """Identifies the client in all its requests: its hardware address, by IPv6 its DUID."""
 
 
 class Family(Protocol):
@@ -154,7 +156,7 @@ class DHCPPort(DatagramProtocol):
         self.service = service
         self.seconds: Callable[[], float] = services.reactor.seconds
         self.publish = services.publish
-        self.malformed = MalformedCounter(service, services.publish, services.reactor)
+        self.malformed = DropCounter(service, services.publish, services.reactor)
         self._stale = StaleRequests(service, self._request_kind, services.publish, services.reactor)
         self.send: Callable[[bytes, Address, Via | None], None] = self._write
         self._pending: PendingResolutions[Any] = PendingResolutions(
@@ -222,6 +224,7 @@ class DHCPPort(DatagramProtocol):
         """See IBatchReceiver."""
         ingresses, services, family = self._ingresses, self.services, self.family
         interfaces, parse, handle = services.interfaces, family.parse, self.handle
+        admission, service = services.admission, self.service
         if self._draining:
             return
         generation = interfaces.generation() if batch[0][2] is not None else None
@@ -239,7 +242,9 @@ class DHCPPort(DatagramProtocol):
                 ingress = ingresses.get(via)
                 if ingress is None:
                     ingress = ingresses[via] = family.ingress(via, services)
-                handle(parse(data, peer, via, ingress, services), now)
+                query = parse(data, peer, via, ingress, services)
+                if admission is None or admission.admits_dhcp(service, peer, query.hardware, now):
+                    handle(query, now)
             except WireError as error:
                 self.malformed.count(str(error), peer, now)
             except Exception:
@@ -269,10 +274,12 @@ class DHCPPort(DatagramProtocol):
         if request.mac:
             self.services.clients.remember(request, address)
         self.publish(RequestClassified(now, request))
-        if request.server:
-            self._pending.resolve(query.key, request, done)
-        else:
+        if not request.server:
             done(None, self.family.no_address_reason(query.ingress))
+        elif self._pending.has_room:
+            self._pending.resolve(query.key, request, done)
+        elif self.services.admission is not None:
+            self.services.admission.drop(self.service, "too many requests wait for resolvers", query.peer, now)
 
     def _write(self, data: bytes, to: Address, via: Via | None) -> None:
         """IViaTransport.write_via for other transports: a datagram that can't be sent is dropped."""

@@ -9,6 +9,7 @@ from bootfw.boot.clients import Clients
 from bootfw.boot.flightrecorder import FlightRecorder
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.events import Event
+from bootfw.net.admission import Admission
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.personas.table import Personas, stock
 from bootfw.values import Address, Persona
@@ -45,6 +46,8 @@ class DHCPServices:
     """The MAC address of a neighbour, from the kernel's table; "" when it has none. DHCPv6 only."""
     recorder: FlightRecorder | None = None
     """Keeps the latest packets in memory, for recordings of failed boots; None: packets are not kept."""
+    admission: Admission | None = None
+    """Decides which requests are served; None: all of them."""
 
     def __attrs_post_init__(self) -> None:
         self.persona_by_name = dict(self.personas.by_name)

@@ -23,15 +23,18 @@ from bootfw.boot.onceper import OncePer
 from bootfw.events import Event, HandshakeFailed, SystemUp, TransferRefused
 from bootfw.interfaces import IBackend
 from bootfw.lease import mac_text
+from bootfw.net.admission import Admission
 from bootfw.net.alarm import Alarm
+from bootfw.net.http.arrival import arrived_by
 from bootfw.net.http.download import Download
 from bootfw.net.http.downloadcontext import DownloadContext
 from bootfw.net.http.downloadstates import STALLED_SECONDS
 from bootfw.net.http.headers import refuse
 from bootfw.net.http.plainrequest import PlainRequest, parse
 from bootfw.net.http.smallfiles import SmallFiles
-from bootfw.net.linux.interfaces import missing_interface
+from bootfw.net.linux.interfaces import Interfaces, missing_interface
 from bootfw.net.linux.portowner import who_holds
+from bootfw.net.shares import Shares
 from bootfw.net.udp.quietport import quiet_port
 from bootfw.net.udp.sockets import IP_FREEBIND, IPV6_FREEBIND
 from bootfw.tftp.path import relative
@@ -49,6 +52,8 @@ MOST_CONNECTIONS = 8192
 
 SPARED = 5.0
 """Seconds without a request for which a connection is never closed to make room for another one."""
+
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 _REPORT_AGAIN = 60.0
 """Seconds until the same failure of the same client's TLS handshakes is reported again."""
@@ -158,7 +163,7 @@ class Connection(HTTPChannel):
         """See IProtocol."""
         super().connectionMade()  # type: ignore[no-untyped-call]
         transport: Any = self.transport
-        self._peer, self._local = _address(transport.getPeer()), _address(transport.getHost())[0]
+        self.peer, self._local = _address(transport.getPeer()), _address(transport.getHost())[0]
         self._protocol = "https" if self.isSecure() else "http"  # type: ignore[no-untyped-call]
         self.factory.joined(self)
 
@@ -183,12 +188,23 @@ class Connection(HTTPChannel):
         if plain is None or plain.target == PHONE_HOME:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
+        if not self._admitted():
+            return
         self._plain, self.deadline = plain, None
         self.persistent = not plain.closes
         self.factory.busy(self)
         name = plain.target.decode("ascii")
-        transfer = TransferRequest(name, relative(name), self._peer, self._local, protocol=self._protocol)
+        transfer = TransferRequest(name, relative(name), self.peer, self._local, protocol=self._protocol)
         self.factory.files.render_plain(plain, transfer)
+
+    def _admitted(self) -> bool:
+        """Whether to answer the request that is complete. Otherwise it is refused, and the connection closes."""
+        if self.factory.admits(self):
+            return True
+        transport: Any = self.transport
+        transport.write(_TOO_MANY)
+        self.loseConnection()  # type: ignore[no-untyped-call]
+        return False
 
     def _plain_done(self) -> None:
         """The response to a request of the fast path is complete."""
@@ -219,6 +235,8 @@ class Connection(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """A request is complete."""
+        if not self._admitted():
+            return
         self.deadline = None
         self.factory.busy(self)
         self._next_is_request_line = True
@@ -270,6 +288,9 @@ class BootSite(Site):
     :param reactor: IReactorTime.
     :param publish: called with each event; must not raise.
     :param clients: see BootResource.
+    :param admission: decides which requests are served; None: all of them.
+    :param interfaces: connections that come by others are refused; None: they may come by all.
+    :param service: its name in events about refused requests.
     """
 
     _log = Logger(namespace="bootfw")
@@ -282,12 +303,17 @@ class BootSite(Site):
         backend: IBackend,
         publish: Callable[[Event], None],
         clients: Clients | None = None,
+        admission: Admission | None = None,
+        interfaces: Interfaces | None = None,
+        service: str = "http",
     ) -> None:
         self._alarm: Alarm[Any] = Alarm(reactor, _ring)
+        self._admission, self._interfaces, self._service = admission, interfaces, service
         self.files = BootResource(reactor, backend, publish, clients, self._alarm)
         super().__init__(self.files, FileRequest, reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
         self._clock = reactor
         self._connections: set[Connection] = set()
+        self._shares = Shares()
         self._idle: dict[Connection, None] = {}
         """Those that wait for a request; the one that waits longest comes first."""
         self._emptied: Deferred[None] | None = None
@@ -313,11 +339,33 @@ class BootSite(Site):
 
     def joined(self, connection: "Connection") -> None:
         """A client has connected."""
-        if len(self._connections) >= _most_connections() and not self._make_room():
+        refused = not self._is_welcome(connection)
+        most = _most_connections()
+        if not refused and not self._shares.allows(connection.peer[0], most):
+            self._drop(connection, "too many connections at once of one client")
+            refused = True
+        if refused or (len(self._connections) >= most and not self._make_room()):
             transport: Any = connection.transport
             transport.abortConnection()
         self._connections.add(connection)
+        self._shares.take(connection.peer[0])
         self.idle(connection)
+
+    def _is_welcome(self, connection: "Connection") -> bool:
+        """Whether the lists of addresses and interfaces let the client be served."""
+        interfaces, admission = self._interfaces, self._admission
+        if admission is not None and not admission.serves(self._service, connection.peer, self._clock.seconds()):
+            return False
+        return interfaces is None or interfaces.all_served or interfaces.serves(arrived_by(connection.transport))
+
+    def admits(self, connection: "Connection") -> bool:
+        """Whether to serve a request that has come on *connection*."""
+        admission = self._admission
+        return admission is None or admission.admits(self._service, connection.peer, self._clock.seconds())
+
+    def _drop(self, connection: "Connection", reason: str) -> None:
+        if self._admission is not None:
+            self._admission.drop(self._service, reason, connection.peer, self._clock.seconds())
 
     def idle(self, connection: "Connection") -> None:
         """Start the wait for the next request."""
@@ -344,7 +392,9 @@ class BootSite(Site):
                 self._publish(HandshakeFailed(now, peer, why))
         self._alarm.forget(connection)
         self._idle.pop(connection, None)
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._shares.give_back(connection.peer[0])
         if self._emptied is not None and not self._connections:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)

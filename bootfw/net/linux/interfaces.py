@@ -97,6 +97,7 @@ def unusable_address(address: str, kernel: Netlink | None = None) -> str:
     Where netlink is forbidden, a socket that can be bound to it is the proof.
 
     :param kernel: shared with others; None: one of its own.
+    :param excepted: names of those that are not served.
     """
     if address in ("0.0.0.0", "::"):
         return ""
@@ -176,6 +177,7 @@ class Interfaces:
     :param names: those that are served; empty: all.
     :param dropped: called with the name of another one at the first request that arrives there.
     :param kernel: shared with others; None: one of its own.
+    :param excepted: names of those that are not served.
     """
 
     def __init__(
@@ -183,9 +185,10 @@ class Interfaces:
         names: Sequence[str] = (),
         dropped: Callable[[str], None] | None = None,
         kernel: Netlink | None = None,
+        excepted: Sequence[str] = (),
     ) -> None:
-        self._names = frozenset(names)
-        self.all_served = not names
+        self._names, self._excepted = frozenset(names), frozenset(excepted)
+        self.all_served = not (names or excepted)
         """serves() is true for every datagram."""
         self._dropped = dropped
         self._reported: set[str] = set()
@@ -195,17 +198,18 @@ class Interfaces:
         self._ipv4: dict[int, tuple[IPv4Address, ...]] = {}
         self._ipv6: dict[int, tuple[IPv6Address, ...]] = {}
 
-    def serve(self, names: Sequence[str]) -> None:
-        """Serve these from now on."""
-        self._names, self.all_served = frozenset(names), not names
+    def serve(self, names: Sequence[str], excepted: Sequence[str] = ()) -> None:
+        """Serve *names* from now on, or all if it is empty, without *excepted*."""
+        self._names, self._excepted = frozenset(names), frozenset(excepted)
+        self.all_served = not (names or excepted)
         self._reported.clear()
 
     def serves(self, via: Via | None) -> bool:
         """Whether to answer a datagram that arrived there. One whose interface is unknown is answered."""
-        if not self._names or via is None or not via.interface:
+        if self.all_served or via is None or not via.interface:
             return True
         name = self.name(via.interface)
-        if name in self._names:
+        if self._is_served(name):
             return True
         if self._dropped is not None and name and name not in self._reported and len(self._reported) < _REPORTED:
             self._reported.add(name)
@@ -218,7 +222,10 @@ class Interfaces:
             present = {link.name: index for index, link in self._kernel.links().items()}
         except OSError:
             present = {name: index_of(name) for name in self._names if index_of(name)}
-        return (index for name, index in present.items() if not self._names or name in self._names)
+        return (index for name, index in present.items() if self._is_served(name))
+
+    def _is_served(self, name: str) -> bool:
+        return (not self._names or name in self._names) and name not in self._excepted
 
     def generation(self) -> int | None:
         """A number that is another one after each change of an interface or address; None when that can't be known."""

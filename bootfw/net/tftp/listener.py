@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from ipaddress import ip_address
 from secrets import randbelow
 from typing import Any
 
@@ -27,9 +28,11 @@ from bootfw.interfaces import (
     IWatchdogPolicy,
     IWritableBackend,
 )
+from bootfw.net.admission import Admission
 from bootfw.net.alarm import Alarm
+from bootfw.net.dropcounter import DropCounter
 from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
-from bootfw.net.malformedcounter import MalformedCounter
+from bootfw.net.shares import Shares
 from bootfw.net.stalerequests import RequestKind, StaleRequests
 from bootfw.net.tftp.fastpath import attach
 from bootfw.net.tftp.framecache import FrameCache
@@ -56,6 +59,10 @@ _REQUESTS = (b"\0\1", b"\0\2")
 _REMEMBERED = 512
 """Bytes of a request (RFC 2347). Up to that it is parsed once: machines that boot together send the same."""
 _ACK = b"\0\4"
+
+MOST_TRANSFERS = 8192
+"""Transfers at once on one port. Another one then takes the place of the oldest that was never acknowledged, or is
+dropped: its client requests it again."""
 
 _REQUEST = RequestKind("file", 2.0)
 """iPXE has repeated it three times by then, and gives up after 8 s; EDK2 repeats it after 4 s, U-Boot after 5."""
@@ -86,6 +93,7 @@ class TFTPProtocol(DatagramProtocol):
     :param randbelow: random numbers that a peer can't guess.
     :param adopted: the adopted transfers of all ports of the service; None: this port has its own.
     :param recorder: keeps packets in memory; None: they are not kept.
+    :param admission: decides which requests are served; None: all of them.
     """
 
     noisy = False
@@ -108,6 +116,7 @@ class TFTPProtocol(DatagramProtocol):
         randbelow: Callable[[int], int] = randbelow,
         adopted: AdoptedTransfers | None = None,
         recorder: FlightRecorder | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._reactor = reactor
         self._client_at = clients.lookup if clients is not None else None
@@ -116,9 +125,13 @@ class TFTPProtocol(DatagramProtocol):
         self._listen = listen
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
-        self._malformed = MalformedCounter("tftp", publish, reactor)
+        self._malformed = DropCounter("tftp", publish, reactor)
         self._stale = StaleRequests("tftp", _request_kind, publish, reactor)
+        self._admission = admission
         self._transfers: dict[Address, Transfer] = {}
+        self._shares = Shares()
+        self._unproven: dict[Address, Transfer] = {}
+        """Those of which _make_room() has not seen an acknowledgement, the oldest first."""
         self._fitting: dict[Via, int] = {}
         """The largest block size for each way that requests of this batch came: one lookup of the MTU for all."""
         self._parsed = Cache(ParsedRequest.parse)
@@ -240,6 +253,9 @@ class TFTPProtocol(DatagramProtocol):
     # Requests.
 
     def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
+        admission = self._admission
+        if admission is not None and not admission.admits("tftp", peer, now):
+            return
         if known is not None and known.raw == data and known.request_repeated(now):
             return
         # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
@@ -260,6 +276,8 @@ class TFTPProtocol(DatagramProtocol):
             return
         if known is not None:
             known.replace(now)
+        if not self._has_room(peer, now):
+            return
         adopted = self._adopted.take(peer)
         if adopted is not None:
             self._adopted.publish_failed(adopted.begun_event, "the client started again")
@@ -283,6 +301,28 @@ class TFTPProtocol(DatagramProtocol):
             keep((now, False, data, len(data), 0, peer, via, self._number))
             transfer.number, transfer.packets_left = self._number, OF_TRANSFER
         self._await_file(transfer, answer, now)
+
+    def _has_room(self, peer: Address, now: float) -> bool:
+        """Whether *peer* may have another transfer. If need be, room is made."""
+        if not self._shares.allows(peer[0], MOST_TRANSFERS):
+            if self._admission is not None:
+                self._admission.drop("tftp", "too many transfers at once of one client", peer, now)
+            return False
+        if self._shares.total < MOST_TRANSFERS or self._make_room(now):
+            return True
+        if self._admission is not None:
+            self._admission.drop("tftp", f"{MOST_TRANSFERS} transfers at once", peer, now)
+        return False
+
+    def _make_room(self, now: float) -> bool:
+        """End the oldest transfer that its client has never acknowledged. Returns False if there is none."""
+        unproven = self._unproven
+        while unproven:
+            transfer = unproven.pop(next(iter(unproven)))
+            if not transfer.acknowledged:
+                transfer.replace(now)
+                return True
+        return False
 
     def _keep_refused(self, raw: bytes, peer: Address, via: Via | None, reply: bytes, now: float) -> None:
         keep = self._keep
@@ -367,12 +407,23 @@ class TFTPProtocol(DatagramProtocol):
             if quirks is None:
                 return self._backend.open(request.path, request)
             return open_with_quirks(self._backend, request, quirks)
-        if self._settings.writable and IWritableBackend.providedBy(self._backend):
+        if self._may_write(request.peer) and IWritableBackend.providedBy(self._backend):
             return self._backend.create(request.path, request)
         raise AccessViolation("Uploads are not allowed")
 
+    def _may_write(self, peer: Address) -> bool:
+        settings = self._settings
+        allowed = settings.writable_by
+        if not allowed:
+            return settings.writable
+        address = ip_address(peer[0].partition("%")[0])
+        return any(address in network for network in allowed)
+
     def _await_file(self, transfer: Transfer, answer: Any, now: float) -> None:
-        self._transfers[transfer.request.peer] = transfer
+        peer = transfer.request.peer
+        if peer not in self._transfers:
+            self._shares.take(peer[0])
+        self._transfers[peer] = self._unproven[peer] = transfer
         waiting = as_deferred(answer)
         if waiting is None:
             self._opened(transfer, answer, now)
@@ -458,8 +509,11 @@ class TFTPProtocol(DatagramProtocol):
         return limits if transfer.quirks is None else capped_limits(limits, transfer.quirks)
 
     def _on_finished(self, transfer: Transfer) -> None:
-        if self._transfers.get(transfer.request.peer) is transfer:
-            del self._transfers[transfer.request.peer]
+        peer = transfer.request.peer
+        if self._transfers.get(peer) is transfer:
+            del self._transfers[peer]
+            self._unproven.pop(peer, None)
+            self._shares.give_back(peer[0])
 
     def _give_own_port(self, transfer: Transfer) -> None:
         """Give a transfer a port of its own (RFC 1350 section 4: the server chooses its TID)."""

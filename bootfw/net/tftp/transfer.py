@@ -137,6 +137,11 @@ class Transfer:
         return self._states.state is not State.RUNNING
 
     @property
+    def acknowledged(self) -> bool:
+        """Whether its client has sent anything but its request."""
+        return self.session is not None and self.session.last_heard > self._started_at
+
+    @property
     def recorded(self) -> bool:
         """Whether the flight recorder keeps its packets."""
         return self.number != 0

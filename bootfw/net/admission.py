@@ -1,0 +1,135 @@
+"""Decides which requests are served: by lists of addresses, and by how much one client requests.
+
+It is called for each request, and never for the packets of a transfer. One object serves all ports of a process.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from ipaddress import ip_address
+from typing import Any
+
+from bootfw.config.settings import Settings
+from bootfw.events import Event, RequestsDropped
+from bootfw.net.dropcounter import DropCounter
+from bootfw.net.udp.packetinfo import Cache
+from bootfw.values import Address
+
+NETWORK_SHARE = 4
+"""A network may send so many times the requests that one client may."""
+
+BURST_SECONDS = 2.0
+"""The requests of so many seconds may arrive at once, after a pause."""
+
+DHCP_PER_SECOND = 100
+"""Requests by DHCP in a second from one network card. Firmware sends about four, and a boot about ten in all."""
+
+REMEMBERED = 16_384
+"""Clients and networks whose requests are counted; the one with the oldest request is dropped first."""
+
+REPORT_SECONDS = 10.0
+"""Minimum seconds between two events about dropped requests of one service."""
+
+DENIED, NOT_ALLOWED = "its address is in [bootfw] deny", "its address is not in [bootfw] allow"
+
+_ROUNDING = 1e-6  # seconds; sums of fractions are not exact
+
+_Source = tuple[str, Hashable]
+"""(why requests from an address are not served, or ""; its network, None: without limits)."""
+
+
+class Admission:
+    """Decides for all services of a process which requests are served.
+
+    :param reactor: IReactorTime.
+    :param publish: called with the events about dropped requests; must not raise.
+    """
+
+    def __init__(self, reactor: Any, publish: Callable[[Event], None], settings: Settings | None = None) -> None:
+        self._reactor = reactor
+        self._publish = publish
+        self._due: OrderedDict[Hashable, float] = OrderedDict()
+        """Client or network -> when all its requests so far would have come at its rate."""
+        self._counters: dict[str, DropCounter] = {}
+        """By service."""
+        self.use(settings or Settings())
+
+    def use(self, settings: Settings) -> None:
+        """Use the lists and limits of *settings* for the requests that come from now on."""
+        self._allow, self._deny = settings.allow, settings.deny
+        self._per_second = settings.requests_per_second
+        self._sources: Cache[str, _Source] = Cache(self._source)
+
+    def stop(self) -> None:
+        """Report what has not been reported, and cancel the timers."""
+        for counter in self._counters.values():
+            counter.stop()
+
+    def serves(self, service: str, peer: Address, now: float) -> bool:
+        """Whether the lists let the client at *peer* be served. Otherwise its request is counted as dropped."""
+        refused = self._sources[peer[0]][0]
+        if refused:
+            self.drop(service, refused, peer, now)
+        return not refused
+
+    def admits(self, service: str, peer: Address, now: float) -> bool:
+        """Whether to serve a request for a file from *peer*. Otherwise it is counted as dropped."""
+        refused, network = self._sources[peer[0]]
+        most = self._per_second
+        if refused:
+            self.drop(service, refused, peer, now)
+            return False
+        if not most or network is None:
+            return True
+        if not self._take(peer[0], most, now):
+            self.drop(service, f"more than {most} requests a second of one client", peer, now)
+            return False
+        if not self._take(network, NETWORK_SHARE * most, now):
+            self.drop(service, f"more than {NETWORK_SHARE * most} requests a second of one network", peer, now)
+            return False
+        return True
+
+    def admits_dhcp(self, service: str, peer: Address, hardware: Hashable, now: float) -> bool:
+        """Whether to serve a request by DHCP. Otherwise it is counted as dropped.
+
+        :param peer: where it comes from: a relay or a client. One without an address of its own is in no list.
+        :param hardware: identifies the client, whatever its address is.
+        """
+        address = peer[0]
+        unaddressed = address == "0.0.0.0" or address.startswith("fe80:")
+        if not unaddressed and not self.serves(service, peer, now):
+            return False
+        if not self._per_second or self._take(hardware, DHCP_PER_SECOND, now):
+            return True
+        self.drop(service, f"more than {DHCP_PER_SECOND} requests a second of one client", peer, now)
+        return False
+
+    def drop(self, service: str, reason: str, peer: Address, now: float) -> None:
+        """Count a request of *peer* that is dropped."""
+        counter = self._counters.get(service)
+        if counter is None:
+            counter = DropCounter(service, self._publish, self._reactor, RequestsDropped, REPORT_SECONDS)
+            self._counters[service] = counter
+        counter.count(reason, peer, now)
+
+    def _take(self, sender: Hashable, per_second: float, now: float) -> bool:
+        """Count a request of *sender*, unless that is one too many."""
+        due = max(self._due.get(sender, now), now) + 1 / per_second
+        if due > now + BURST_SECONDS + _ROUNDING:
+            return False
+        self._due[sender] = due
+        self._due.move_to_end(sender)
+        if len(self._due) > REMEMBERED:
+            self._due.popitem(last=False)
+        return True
+
+    def _source(self, address: str) -> _Source:
+        try:
+            parsed = ip_address(address.partition("%")[0])
+        except ValueError:
+            return "", None  # a UNIX socket's, of an application with a site of its own
+        if any(parsed in network for network in self._deny):
+            return DENIED, None
+        if self._allow and not any(parsed in network for network in self._allow):
+            return NOT_ALLOWED, None
+        # Programs of this host are no strangers. Such an address comes from no network (RFC 1122 section 3.2.1.3).
+        return "", None if parsed.is_loopback else parsed.packed[: 3 if parsed.version == 4 else 8]

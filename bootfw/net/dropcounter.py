@@ -1,0 +1,48 @@
+"""Counts what is dropped, and reports it at a limited rate."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bootfw.events import DatagramsMalformed, Event, RequestsDropped
+from bootfw.net.reportlimit import INTERVAL, ReportLimit
+from bootfw.values import Address
+
+
+class DropCounter:
+    """Publishes at most one event per interval, with the number of what was dropped since the last one.
+
+    :param service: its name in the events.
+    :param clock: an IReactorTime.
+    :param kind: the class of the events.
+    :param interval: minimum seconds between two events.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        publish: Callable[[Event], None],
+        clock: Any,
+        kind: type[DatagramsMalformed | RequestsDropped] = DatagramsMalformed,
+        interval: float = INTERVAL,
+    ) -> None:
+        self._service = service
+        self._publish = publish
+        self._kind = kind
+        self.total = 0
+        self._unreported = 0
+        self._latest: tuple[str, Address] = ("", ("", 0))
+        self._limit = ReportLimit(clock, self._report, interval)
+        self.stop = self._limit.stop
+        """Report what has not been reported, and cancel the timer."""
+
+    def count(self, reason: str, peer: Address, now: float) -> None:
+        """Count one. It is reported now, or at the end of the interval that the last event began."""
+        self.total += 1
+        self._unreported += 1
+        self._latest = (reason, peer)
+        self._limit.due(now)
+
+    def _report(self, now: float) -> None:
+        reason, peer = self._latest
+        self._publish(self._kind(now, self._service, self._unreported, reason, peer))
+        self._unreported = 0

@@ -1,0 +1,38 @@
+"""Shares a bounded number of places, such as connections, among clients."""
+
+FEW = 4
+"""A client with fewer places than this may have one as long as there is one."""
+
+
+class Shares:
+    """How many places each client has, of a bounded number.
+
+    A client gets another place while it has fewer than are free. So one client gets half of all at most, two a third
+    each, and whatever some clients do, places are left for the others.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        """Places that are taken."""
+        self._taken: dict[str, int] = {}
+
+    def allows(self, client: str, most: int) -> bool:
+        """Whether *client* may have another place.
+
+        :param most: places that there are.
+        """
+        return self._taken.get(client, 0) < max(most - self.total, FEW)
+
+    def take(self, client: str) -> None:
+        """Note that *client* has one more."""
+        self.total += 1
+        self._taken[client] = self._taken.get(client, 0) + 1
+
+    def give_back(self, client: str) -> None:
+        """Note that *client* has one less."""
+        self.total -= 1
+        left = self._taken[client] - 1
+        if left:
+            self._taken[client] = left
+        else:
+            del self._taken[client]
