@@ -8,6 +8,7 @@ from bootfw.table import STAY, goes
 from bootfw.tftp.blocks import advance
 from bootfw.tftp.proof import RATIO, SENDINGS, SPARE, Proof, marker
 from bootfw.tftp.readstates import State
+from bootfw.tftp.retransmit import CLIENT_TIMEOUT
 from bootfw.tftp.session import Session
 from bootfw.values import OACK_UNANSWERED, Agreed, Outcome
 from bootfw.wire.tftp import option_ack
@@ -62,7 +63,7 @@ class Proving(Session[State]):
                 proof.burst_failed()  # It acknowledges what was not sent.
             return self.state
         proof.ack_received(progress=block > acked)
-        if block == acked == self._resent_at:
+        if block == acked == self._resent_at and now - self.flight.sent_at < CLIENT_TIMEOUT:
             return self.state  # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
         # The time from the OACK to ACK 0 includes the client's preparations: it is no round trip to compare with, so
         # the ACK of the first burst is never too early.

@@ -16,7 +16,7 @@ from bootfw.tftp.position import Continuing, Position
 from bootfw.tftp.proof import RATIO, Proof
 from bootfw.tftp.readstates import Input as Input
 from bootfw.tftp.readstates import State as State
-from bootfw.tftp.retransmit import Watchdog
+from bootfw.tftp.retransmit import CLIENT_TIMEOUT, Watchdog
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode
 
@@ -353,6 +353,9 @@ class ReadSession(Continuing):
         * EDK2 says it for each old block, too. A window that was sent twice is echoed by as many of these, and a window
           that is sent again for an echo has an echo itself: the Sorcerer's Apprentice once more. So what repeats the
           end of such a window is not answered.
+
+        What the client's timer repeats is always answered: atftp waits for that only, and our waits have become long
+        where no round trip could be measured.
         """
         if self.agreed.windowsize == 1:
             if self._paused_at != self.flight.acked:
@@ -362,7 +365,9 @@ class ReadSession(Continuing):
             assert self.flight.deadline is not None
             return self._fetch(self.flight.acked + 1, self.flight.deadline - now)
         self._repeats_acks = True
-        if self.flight.acked in (self._resent_at, self._resent_end) or now - self.flight.sent_at < self._timer.soonest:
+        waited = now - self.flight.sent_at
+        echo = waited < CLIENT_TIMEOUT and self.flight.acked in (self._resent_at, self._resent_end)
+        if echo or waited < self._timer.soonest:
             return self.state
         self._resent_at = self.flight.acked
         self._resent_end = self.flight.sent

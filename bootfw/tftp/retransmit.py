@@ -14,6 +14,10 @@ from bootfw.tftp.flight import Flight
 SHORTEST_GRACE = 0.002
 """Seconds. Timers and schedulers are not more precise than this."""
 
+CLIENT_TIMEOUT = 1.0
+"""Seconds since the last sending after which a repeated ACK is one of the client's timer, and no answer to a block that
+was on its way. No known client has a shorter timeout: RFC 2349 has none below 1 s, most of them take 3 to 5 s."""
+
 
 class WatchdogFailed(Exception):
     """The watchdog raised, or returned something that is no number of seconds; see ``__cause__``."""

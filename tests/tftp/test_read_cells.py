@@ -42,10 +42,12 @@ def refetching(windowsize: int = 1) -> Reading:
     return reading
 
 
-def awaiting(acked: int = 0, windowsize: int = 1, content: bytes = CONTENT, tsize: bool = False) -> Reading:
+def awaiting(
+    acked: int = 0, windowsize: int = 1, content: bytes = CONTENT, tsize: bool = False, **more: object
+) -> Reading:
     """The block after *acked* is in flight."""
     agreed = Agreed(8, windowsize, tsize=len(content) if tsize else None)
-    reading = Reading(content, agreed)
+    reading = Reading(content, agreed, **more)  # type: ignore[arg-type]
     for block in range(1, acked + 1):
         reading.ack(block)
     assert reading.session.state is State.AWAITING_ACK
@@ -437,6 +439,18 @@ def test_awaiting_ack_ack_repeated_sends_a_window_again_once() -> None:
     assert reading.session.deadline == 1.0
 
 
+def test_awaiting_ack_ack_repeated_by_the_timer_of_the_client_is_answered_each_time() -> None:
+    reading = awaiting(windowsize=2, watchdog=Waits((9, 9)))
+    assert [reading.ack(0, at=at) for at in (0.0, 0.99, 1.0, 1.99, 2.0)] == [BLOCK[:2], [], BLOCK[:2], [], BLOCK[:2]]
+
+
+def test_awaiting_ack_ack_repeated_at_the_end_of_a_window_sent_twice_is_answered_for_the_timer_of_the_client() -> None:
+    reading = awaiting(windowsize=2, watchdog=Waits((9, 9)))
+    assert reading.tick() == BLOCK[:2]
+    assert reading.ack(2, at=9.5) == [BLOCK[2]]
+    assert [reading.ack(2, at=at) for at in (10.49, 10.5)] == [[], [BLOCK[2]]]
+
+
 def echoing(**more: object) -> Reading:
     """Seven blocks; 3 to 6 were sent twice to a peer that repeats its ACKs, and it has acknowledged 2."""
     reading = Reading(numbered(49), Agreed(8, 4), **more)  # type: ignore[arg-type]
@@ -676,6 +690,8 @@ def test_proving_ack_repeated_sends_a_burst_from_there_once() -> None:
     assert reading.ack(2, at=0.06) == []
     assert runs(reading.tick())[-1:] == [0]
     assert runs(reading.ack(2, at=reading.now + 0.02))[0] == 3, "once more after the timer"
+    assert reading.ack(2, at=reading.now + 0.9) == []
+    assert runs(reading.ack(2, at=reading.now + 0.1))[0] == 3, "and for the timer of the client"
 
 
 def test_proving_ack_sooner_than_an_answer_is_no_proof() -> None:
