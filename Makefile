@@ -1,5 +1,6 @@
 # make run        try bootfw: its own environment, no configuration, no root
 # make test       everything that is checked, with what the checks need
+# make fuzz       looks for inputs that break a parser or the service; ARGS="tftp service --seconds 600" and more: ARGS=-h
 # make firmware   every firmware boots, on a clean link and on bad ones; ARGS="--server both --loss 0 2" and more: ARGS=-h
 #
 # The rest are parts of these, for work on one thing.
@@ -7,7 +8,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test firmware install-clients lint types imports pytest test-all
+.PHONY: run test fuzz firmware install-clients lint types imports pytest test-all
 
 run: $(VENV)/installed
 	exec $(BIN)/twistd --nodaemon --pidfile= bootfw
@@ -22,6 +23,10 @@ ifeq ($(strip $(ARGS)),)
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m firmware --ignore-glob="*/test_firmware.py" --ignore-glob="*/test_loss.py"
 endif
 	PYTHONPATH=tests $(BIN)/python -m interop.matrix $(ARGS)
+
+fuzz: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 install-clients:
 	tools/install-clients

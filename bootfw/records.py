@@ -53,7 +53,7 @@ def lease_record(lease: Lease, now: float) -> Record:
 def lease_of(record: Mapping[str, Any]) -> Lease:
     """The lease that lease_record() made *record* of.
 
-    :raise ValueError, KeyError, TypeError: it did not.
+    :raise ValueError, KeyError, TypeError, OverflowError: it did not.
     """
     return Lease(
         address=record["address"],

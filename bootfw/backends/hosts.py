@@ -212,6 +212,8 @@ def _toml(path: Path, text: str) -> Any:
         place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", reason)
         line = (place[1] if place else None) or text.count("\n") + 1
         raise HostFileError(f"{path}:{line}: {reason[: place.start()] if place else reason}") from error
+    except (RecursionError, ValueError) as error:
+        raise HostFileError(f"{path}: {error}") from error
 
 
 def _yaml(path: Path, text: str) -> Any:

@@ -77,7 +77,7 @@ def exported(text: str) -> ImportedLeases:
         for record in document["reservations"]:
             fields = {name: value for name, value in record.items() if name != "origin"}
             reservations[record["origin"]].append(reservation_of(fields))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CommandError(f"this is not an export of bootfw: {type(error).__name__}: {error}") from error
     return ImportedLeases(
         {lease.address: lease for lease in leases},

@@ -154,7 +154,10 @@ async def _tftp_answered(dry_run: DryRun, number: int, request: Datagram, later:
 
 def _is_limited_by_mtu(what: str, before: dict[str, str], after: dict[str, str]) -> bool:
     """Whether a block size was smaller, as it is where the MTU of an interface allows no more."""
-    return what == _BLKSIZE and {what} <= before.keys() & after.keys() and int(before[what]) < int(after[what])
+    if what != _BLKSIZE or not {what} <= before.keys() & after.keys():
+        return False
+    sizes = before[what], after[what]
+    return all(map(str.isdecimal, sizes)) and int(sizes[0]) < int(sizes[1])
 
 
 def _tftp_fields(data: bytes) -> dict[str, str]:
@@ -178,11 +181,17 @@ def _shown_tftp(fields: dict[str, str]) -> str:
 
 async def _http_answered(dry_run: DryRun, number: int, request: Segment, later: list[Datagram]) -> list[Difference]:
     """Compare the status: the recording has no more of the response."""
-    target = unquote(request.data.split(b" ")[1].decode("ascii", "replace"))
+    target = unquote(_second_word(request.data))
     response = next(each.data for each in (*later, request) if each.destination == request.source or each is request)
-    recorded = response.split(b" ")[1].decode("ascii", "replace") if response is not request.data else NO_ANSWER
+    recorded = _second_word(response) if response is not request.data else NO_ANSWER
     now = str(await dry_run.replay_http(target, request.source))
     return [] if recorded == now else [Difference(number, f"HTTP {target}", "status", recorded, now)]
+
+
+def _second_word(head: bytes) -> str:
+    """The target of an HTTP request, or the status of a response; "": there is none."""
+    words = head.split(b" ")
+    return words[1].decode("ascii", "replace") if len(words) > 1 else ""
 
 
 def _answer_to(later: list[Datagram], request: Datagram) -> bytes:

@@ -122,6 +122,10 @@ def _read(source: Path) -> dict[str, Any]:
         end = text.count("\n") + 1, len(text.rpartition("\n")[2]) + 1
         line, column = place.groups() if place[1] else end
         raise ConfigErrors([f"{source}:{line}:{column}: {reason[: place.start()]}"]) from error
+    except ValueError as error:
+        raise ConfigErrors([f"{source}: a number has too many digits: {error}"]) from error
+    except RecursionError as error:
+        raise ConfigErrors([f"{source}: arrays or inline tables are nested too deep"]) from error
 
 
 def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigError]) -> Settings:

@@ -13,7 +13,7 @@ from bootfw.config.tables import Key
 from bootfw.errors import ConfigError, nearest
 
 PREFIX = "BOOTFW_"
-_LISTED = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_LISTS)})_(\d+)_(\w+)", re.IGNORECASE)
+_LISTED = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_LISTS)})_(\d{1, 9})_(\w+)", re.IGNORECASE)
 _SINGLE = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_TABLES)})_(\w+)", re.IGNORECASE)
 
 _URL = re.compile(r"(?:tcp|udp|sctp)://.+:\d+")
@@ -140,7 +140,7 @@ def _put(document: dict[str, Any], path: KeyPath, value: Any) -> None:
 def _decoded(text: str, wanted: Any) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # it is no TOML, a number has too many digits, arrays are nested too deep
         value = text
     if get_origin(wanted) is list and not isinstance(value, list):
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -151,4 +151,4 @@ def _decoded(text: str, wanted: Any) -> Any:
 
 def _natural_key(name: str) -> list[Any]:
     """A sort key by which plugin 10 comes after plugin 9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [(len(part.lstrip("0")), part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

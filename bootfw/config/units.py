@@ -3,13 +3,15 @@
 As an annotation of an option, Size and Seconds say what TOML may hold; the option gets the number.
 """
 
-import math
 import re
 from typing import Any, Self
 
 _SIZES = {"B": 1, **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)}}
 _SIZES |= {"kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 _TIMES = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
+
+_LARGEST = 1e18
+"""About an exbibyte, or the age of the universe in seconds: what is larger is a mistake."""
 
 _SPELLED = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 
@@ -49,11 +51,12 @@ def _number(value: Any, units: dict[str, Any]) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return value if math.isfinite(value) and value >= 0 else None
-    if not isinstance(value, str) or (found := _SPELLED.fullmatch(value.strip())) is None:
+        return value if 0 <= value <= _LARGEST else None
+    if not isinstance(value, str) or (found := _SPELLED.fullmatch(value.strip())) is None or found[2] not in units:
         return None
     # The nearest of the floats: "200 ms" is 0.2, not 0.2 and a bit.
-    return round(float(found[1]) * units[found[2]], 9) if found[2] in units else None
+    number = round(float(found[1]) * units[found[2]], 9)
+    return number if number <= _LARGEST else None
 
 
 def size_text(size: int) -> str:

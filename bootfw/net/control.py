@@ -106,13 +106,15 @@ class ControlProtocol(LineOnlyReceiver):
             request = json.loads(line)
             name, given = request["do"], request.get("with", {})
             operation = self._operations.get(name)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ControlError("this server does not understand the request; is it of another version?") from None
         if operation is None:
             raise ControlError(
                 f'this server has no operation "{name}": its configuration has nothing to do with it, '
                 "or it is of another version"
             )
+        if not isinstance(given, dict):
+            raise ControlError(f'"with" must be an object, not {given!r}')
         return operation(given)
 
     def _returned(self, records: Iterable[Mapping[str, Any]]) -> None:

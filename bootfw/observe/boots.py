@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite, nan
 from typing import Any
 
 from attrs import define, evolve, field
@@ -260,7 +261,7 @@ class BootRecorder:
             known = ", ".join(f'"{each.value}"' for each in Verdict)
             raise ControlError(f'there is no verdict "{verdict}"; there is {known}')
         since, before = _number(given, "since"), _number(given, "before")
-        limit = min(int(_number(given, "limit", LISTED)), _MOST)
+        limit = max(0, min(int(_number(given, "limit", LISTED)), _MOST))
 
         def fits(attempt: BootAttempt) -> bool:
             return (
@@ -320,6 +321,9 @@ def _in_thread(reactor: Any, function: Callable[[], Any]) -> "Deferred[Any]":
 
 def _number(given: Mapping[str, Any], name: str, default: float = 0.0) -> float:
     try:
-        return float(given.get(name, default))
-    except (TypeError, ValueError):
-        raise ControlError(f'"{name}" must be a number, not {given[name]!r}') from None
+        number = float(given.get(name, default))
+    except (TypeError, ValueError, OverflowError):
+        number = nan
+    if not isfinite(number):
+        raise ControlError(f'"{name}" must be a number, not {given[name]!r}')
+    return number

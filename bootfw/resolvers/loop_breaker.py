@@ -120,7 +120,7 @@ class LoopBreaker:
         for mac, order in self._store.load_orders(LOOPS).items():
             try:
                 machine = _restored(order, now, wall)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise StateError(f"the stored loop of {mac} is invalid: {order!r}") from error
             if machine.local_until > now:
                 self._machines[mac] = machine

@@ -230,7 +230,7 @@ class StateFile:
                     codes = {int(code): bytes.fromhex(value) for code, value in json.loads(options).items()}
                     first, *others = mac.split() or [""]
                     yield Reservation(address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others))
-                except (ValueError, AttributeError, TypeError) as error:
+                except (ValueError, AttributeError, TypeError, RecursionError) as error:
                     raise damage_error(self.path, f"the reservation of {address or mac} is invalid") from error
 
     def replace_reservations(self, reservations: Sequence[Reservation]) -> None:
@@ -260,7 +260,7 @@ class StateFile:
             for mac, content in self.connection.execute(statement, (kind,)):
                 try:
                     found[mac] = json.loads(content)
-                except (ValueError, TypeError) as error:
+                except (ValueError, TypeError, RecursionError) as error:
                     raise damage_error(self.path, f"the {kind} order of {mac} is invalid") from error
         return found
 
@@ -294,7 +294,7 @@ class StateFile:
         with as_state_errors(self.path):
             try:
                 return [_decode_attempt(content) for (content,) in self.connection.execute(statement, (*values, limit))]
-            except (ValueError, KeyError, TypeError, zlib.error) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
                 raise damage_error(self.path, "a boot attempt is invalid") from error
 
     @contextmanager

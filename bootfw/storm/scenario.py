@@ -108,7 +108,7 @@ def read_scenario(
     """
     try:
         own = tomllib.loads(path.read_text("utf-8-sig")) if path is not None else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from error
     stock = tomllib.loads(files("bootfw.storm").joinpath("boots.toml").read_text("utf-8"))
     collector = ErrorCollector()

@@ -150,7 +150,7 @@ class Action(Page):
             return refusal(request, *refused)
         try:
             given = json.loads(request.content.getvalue())
-        except ValueError:
+        except (ValueError, RecursionError):
             given = None
         wanted = ", ".join(self._keys)
         if not isinstance(given, dict) or sorted(given) != self._keys or not all(map(_is_text, given.values())):

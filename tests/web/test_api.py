@@ -314,7 +314,19 @@ def test_without_a_token_nothing_can_be_ordered() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b'"x"', b'{"mac":"a"}', b'{"mac":"a","file":1}', b'{"mac":"a","file":"b","c":"d"}', b"\xff"],
+    [
+        *(
+            b"",
+            b"{",
+            b"[]",
+            b'"x"',
+            b'{"mac":"a"}',
+            b'{"mac":"a","file":1}',
+            b'{"mac":"a","file":"b","c":"d"}',
+            b"\xff",
+        ),
+        b"[" * 4000,
+    ],
 )
 def test_orders_that_are_malformed(pages: Pages, body: bytes) -> None:
     pages.finds("order", [])

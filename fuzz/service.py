@@ -1,0 +1,437 @@
+"""Targets: the whole service on virtual time, its HTTP connections, and its control socket."""
+
+import json
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import firmware
+from attrs import define, field
+from net.webclient import Dated, Web
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from bootfw.backends.memory import MemoryBackend
+from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings, TFTPSettings
+from bootfw.dhcp.subnet import Subnet
+from bootfw.dhcp.subnet6 import Subnet6
+from bootfw.errors import WireError
+from bootfw.events import Event, TransferBegun, TransferEnded
+from bootfw.interfaces import IBootObserver
+from bootfw.net.control import ControlFactory
+from bootfw.net.linux.netlink import Link, LinkAddress, Netlink
+from bootfw.resolvers.by_architecture import ByArchitecture
+from bootfw.resolvers.loop_breaker import LoopBreaker
+from bootfw.resolvers.next_boot import NextBoot
+from bootfw.resolvers.pxe_menu import PXEMenu
+from bootfw.service import BootService
+from bootfw.stores.memory import MemoryStore
+from bootfw.testing import FakePeer, MemoryNetwork, Received
+from bootfw.testing.network import MemoryHost
+from bootfw.testing.port import BROADCAST
+from bootfw.wire import dhcp4, dhcp6, tftp
+from fuzz import packets
+from fuzz.target import Target
+
+SERVER, SERVER6 = "10.77.0.1", "fd77::1"
+
+_GROUP = dhcp6.ALL_AGENTS
+_MOST_TIMERS = 100
+_PATIENCE = 2000.0
+"""Seconds after the last packet in which every transfer and every other wait ends."""
+
+
+@contextmanager
+def _no_bug_is_logged() -> Iterator[None]:
+    """What is raised and caught on the way is logged as a failure; here it is raised."""
+    found: list[Any] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event or event.get("log_level") is LogLevel.critical:
+            found.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    if found:
+        failure = found[0].get("log_failure")
+        raise AssertionError(f"logged: {found[0].get('log_format')}") from (failure.value if failure else None)
+
+
+@implementer(IBootObserver)
+@define(eq=False)
+class _Transfers:
+    """How many have begun and not ended."""
+
+    under_way: int = 0
+
+    def observe(self, event: Event) -> None:
+        if isinstance(event, TransferBegun):
+            self.under_way += 1
+        elif isinstance(event, TransferEnded):
+            self.under_way -= 1
+
+
+# The service
+
+
+class _Kernel(Netlink):
+    """What the kernel says of the interfaces and neighbours of the server, on every machine the same."""
+
+    def refresh(self) -> int:
+        return 1
+
+    def links(self) -> Mapping[int, Link]:
+        return {MemoryHost.interface: Link(MemoryHost.interface, "eth0", 1500, 1, b"RT\0\0\0\xff")}
+
+    def addresses(self) -> Sequence[LinkAddress]:
+        return _ADDRESSES
+
+    def hardware_address(self, peer: Any) -> str:
+        return ""
+
+    def set_neighbour(self, address: str, hardware: bytes, interface: int) -> bool:
+        return False
+
+
+_ADDRESSES = (
+    LinkAddress(MemoryHost.interface, socket.AF_INET, SERVER, 24, 0, 0),
+    LinkAddress(MemoryHost.interface, socket.AF_INET6, SERVER6, 64, 0, 0),
+)
+
+
+@define(eq=False)
+class _Client:
+    """A machine with the ports that its firmware sends from."""
+
+    address: str
+    address6: str
+    mac: bytes
+    host: MemoryHost
+    ports: dict[str, FakePeer] = field(factory=dict)
+    sent: int = 0
+    """Bytes to TFTP."""
+    proven: bool = False
+    """It has sent more than requests, so that it may be taken for somebody who receives what we send."""
+    last: bytes = b""
+    """The latest packet."""
+
+    def port(self, kind: str) -> FakePeer:
+        """One of its ports, opened when it is used first."""
+        if kind not in self.ports:
+            number, interface = {
+                "dhcp": (68, ""),
+                "boot-server": (4011, ""),
+                "dhcp6": (546, "::"),
+                "boot-server6": (4011, "::"),
+            }.get(kind, (0, self.address))
+            self.ports[kind] = FakePeer(self.host, number, interface)
+        return self.ports[kind]
+
+
+_KINDS: Mapping[str, tuple[str, int]] = {
+    "dhcp": (BROADCAST, 67),
+    "boot-server": (SERVER, 4011),
+    "dhcp6": (_GROUP, 547),
+    "boot-server6": (SERVER6, 4011),
+    "tftp": (SERVER, 69),
+}
+_DELAYS = (0.0, 0.0005, 0.01, 0.3, 1.0, 4.0, 20.0, 130.0)
+_TFTP = tuple(packets.tftp_requests())
+_DHCP = tuple(packets.dhcp4_requests())
+_DHCP6 = tuple(packets.dhcp6_requests())
+_SEEDS = {"dhcp": _DHCP, "boot-server": _DHCP, "dhcp6": _DHCP6, "boot-server6": _DHCP6, "tftp": _TFTP}
+
+
+class _Network:
+    """A service that does all that it can do without TCP, and clients around it."""
+
+    def __init__(self, ports: str, mode: str) -> None:
+        self.network = MemoryNetwork(link=self._link)
+        self.store = MemoryStore()
+        self.transfers = _Transfers()
+        self.dhcp_room = 0
+        """Bytes that DHCP and DHCPv6 may still send for what they have received."""
+        self.sent_to: dict[str, int] = {}
+        """Bytes of TFTP to each address."""
+        server = self.network.host(SERVER, SERVER6, _GROUP, name="server", rich=True)
+        subnet = Subnet(network="10.77.0.0/24", pool=["10.77.0.100-10.77.0.103"])
+        subnet6 = Subnet6(network="fd77::/64", pool=["fd77::1000-fd77::1003"])
+        files = {"boot/loader": b"loader" * 5000, "empty": b"", "block": bytes(1024), "x.efi": b"MZ" + bytes(3000)}
+        names: dict[str, Any] = {
+            "ipxe": "boot/loader",
+            "x86-bios": "boot/loader",
+            "x86_64-uefi": "x.efi",
+            "unknown": "{mac}",
+        }
+        self.service = BootService(
+            server,
+            settings=Settings(
+                tftp=TFTPSettings(ports=ports, writable=True),
+                dhcp=DHCPSettings(mode=mode, subnets=(subnet,) if mode == "server" else (), probe_seconds=0.0),
+                dhcp6=DHCP6Settings(mode=mode, subnets=(subnet6,) if mode == "server" else ()),
+            ),
+            backends=[MemoryBackend(files, writable=True)],
+            resolvers=[
+                NextBoot(self.store),
+                LoopBreaker(2, 300.0, 60.0, server, self.store),
+                PXEMenu([{"description": "Install", "file": "boot/loader"}, {"description": "Disk"}]),
+                ByArchitecture(names),
+            ],
+            observers=[self.transfers],
+            store=self.store,
+            attempts=self.store,
+        )
+        self.service._kernel.__class__ = _Kernel
+        self.clients = [
+            _Client(f"10.77.0.{9 + n}", f"fe80::5054:ff:fe00:{n}", b"RT\0\0\0" + bytes((n,)), self._host(n))
+            for n in range(4)
+        ]
+
+    def _host(self, number: int) -> MemoryHost:
+        return self.network.host(f"10.77.0.{9 + number}", f"fe80::5054:ff:fe00:{number}")
+
+    def _link(self, data: bytes, source: Any, destination: Any) -> list[float]:
+        if source[0] in (SERVER, SERVER6, _GROUP):
+            if source[1] in (67, 547, 4011):
+                self.dhcp_room -= len(data)
+            else:
+                self.sent_to[destination[0]] = self.sent_to.get(destination[0], 0) + len(data)
+        return [0.001]
+
+    def send(self, client: _Client, kind: str, data: bytes, port: int | None = None) -> None:
+        """Send a packet of a client to the service."""
+        host, known = _KINDS[kind]
+        client.last = data
+        client.port(kind).send(data, (host, known if port is None else port))
+        if kind == "tftp":
+            client.sent += len(data)
+            client.proven |= data[:2] not in (b"\0\1", b"\0\2")
+        elif kind in ("dhcp", "boot-server"):
+            self.dhcp_room += max(dhcp4.REPLY_RATIO * len(data), dhcp4.MINIMUM_SIZE)
+        else:
+            self.dhcp_room += dhcp6.LARGEST  # all clients here are link-local
+
+    def check(self) -> None:
+        """What has been sent to those who may not have sent a thing themselves, and what is held."""
+        assert self.dhcp_room >= 0, "DHCP has sent more than three times the bytes of its requests"
+        for client in self.clients:
+            sent = self.sent_to.get(client.address, 0)
+            assert client.proven or sent <= 52 * client.sent, f"{sent} bytes for {client.sent}"
+        assert len(self.network.clock.getDelayedCalls()) <= _MOST_TIMERS
+        assert self.transfers.under_way >= 0
+
+    def stop(self) -> None:
+        """Let all waits end, stop the service, and look for what it leaves behind."""
+        self.network.advance(_PATIENCE)
+        self.check()
+        assert self.transfers.under_way == 0, "a transfer does not end"
+        self.network.result_of(self.service.stopService())
+        for client in self.clients:
+            for peer in client.ports.values():
+                peer.close()
+        self.network.advance(0)
+        assert self.network.leaks() == []
+
+
+def service(data: bytes) -> None:
+    """Whatever clients send, and when: no bug is logged, replies have the bounds of docs/security.md, and all ends."""
+    how = data[0] if data else 0
+    with _no_bug_is_logged():
+        made = _Network("ephemeral" if how & 1 else "single", "proxy" if how & 2 else "server")
+        made.service.startService()
+        made.network.advance(1)
+        try:
+            for step in _steps(data[1:]):
+                step(made)
+                made.check()
+        finally:
+            made.stop()
+
+
+Step = Callable[[_Network], None]
+
+
+def _steps(data: bytes) -> Iterator[Step]:
+    """Each is four bytes: what, which client and which delay after it, and two numbers."""
+    for at in range(0, min(len(data) - 3, 4 * 64), 4):
+        what, who, one, two = data[at : at + 4]
+        yield lambda made, what=what, who=who, one=one, two=two: _step(made, what, who, one, two)  # type: ignore[misc]
+
+
+def _step(made: _Network, what: int, who: int, one: int, two: int) -> None:
+    client = made.clients[who & 3]
+    kinds = (*_SEEDS, "tftp", "dhcp", "tftp")
+    kind = kinds[what & 7]
+    change = what >> 3
+    seeds = _SEEDS[kind]
+    if change < 12:  # what a real client sends
+        made.send(client, kind, _own(kind, seeds[one % len(seeds)], client, two))
+    elif change < 18:  # the same with one byte changed, or cut
+        packet = bytearray(_own(kind, seeds[one % len(seeds)], client, 0))
+        place = two * len(packet) // 256
+        packet[place] ^= 1 << (who >> 5)
+        made.send(client, kind, bytes(packet) if change < 15 else bytes(packet[:place]))
+    elif change < 20:
+        made.send(client, kind, client.last)
+    elif change < 28:
+        _answer(made, client, one, two)
+    elif change < 30:
+        made.send(client, "tftp", struct.pack("!HBB", one % 8, two >> 4, two & 15) + bytes(two * 4))
+    else:
+        made.send(client, kind, bytes((one, two)) * (1 + who % 16))
+    made.network.advance(_DELAYS[who >> 2 & 7])
+
+
+def _own(kind: str, data: bytes, client: _Client, number: int) -> bytes:
+    """A packet with the client's own hardware address and a transaction of some number."""
+    if kind in ("dhcp", "boot-server"):
+        return (
+            data.replace(firmware.MAC, client.mac)[:4]
+            + bytes((0, 0, 1, number))
+            + data.replace(firmware.MAC, client.mac)[8:]
+        )
+    if kind in ("dhcp6", "boot-server6"):
+        return data.replace(firmware.MAC, client.mac)
+    names = (b"boot/loader", b"empty", b"block", b"x.efi", b"new", b"../a")
+    return data.replace(b"boot/loader", names[number % len(names)])
+
+
+def _answer(made: _Network, client: _Client, one: int, two: int) -> None:
+    """Reply to the latest TFTP packet that the client has got: an ACK, a DATA or an ERROR."""
+    got: list[Received] = client.port("tftp").received
+    if not got:
+        return
+    port, block = got[-1].peer[1], 0
+    try:
+        packet = tftp.parse(got[-1].data)
+    except WireError:
+        return
+    if isinstance(packet, tftp.Data | tftp.Ack):
+        block = packet.block
+    made.send(
+        client,
+        "tftp",
+        (
+            *(tftp.ack(block), tftp.ack(block), tftp.ack(block), tftp.ack((block + two) & 0xFFFF)),
+            *(tftp.data((block + 1) & 0xFFFF, bytes(512)), tftp.data((block + 1) & 0xFFFF, bytes(two))),
+            *(tftp.data((block - two) & 0xFFFF, bytes(one)), tftp.error(two % 9, "no")),
+        )[one % 8],
+        port,
+    )
+
+
+def _boots() -> Iterator[bytes]:
+    """Whole boots as the steps above spell them: an address, the boot server, a file with its ACKs, an upload."""
+    acks = bytes((20 << 3, 0b100, 0, 0)) * 40
+    for how in range(4):
+        boot = bytearray((how,))
+        for client in range(4):
+            discover = packets.TO_BOOT_SERVER + 3 * client
+            boot += bytes((0, client | 0b100, discover, 1)) + bytes((0, client | 0b100, discover + 2, 1))
+            boot += bytes((1, client | 0b100, 2 * client, 1)) + bytes((2, client | 0b100, client, 1))
+        yield bytes(boot)
+        yield bytes((how, 4, 0b100, 8, 0)) + acks
+        yield bytes((how, 4, 0b100, 16, 2, *acks[:80]))
+        yield bytes((how, 4, 0b100, 24, 4)) + bytes((20 << 3, 0b100, 4, 0)) * 3 + bytes((20 << 3, 0b100, 5, 9))
+        yield bytes((how, 3, 0b100, 1, 0, 2, 0b101, 3, 0, 19 << 3 | 4, 0b11100, 0, 0))
+
+
+# HTTP
+
+_FILE = b"0123456789" * 300
+
+
+def http(data: bytes) -> None:
+    """Whatever comes on a connection, in whatever pieces: responses or nothing, no bug logged, and it ends."""
+    with _no_bug_is_logged():
+        web = Web(lambda: Dated(_FILE, size=len(_FILE)))
+        wire = web.connect()
+        for piece in data.split(b"\0\0"):
+            if not wire.disconnecting and not wire.gone:
+                wire.protocol.dataReceived(piece)
+            for _ in range(3):
+                wire.take()
+        assert wire.value()[:5] in (b"", b"HTTP/")
+        web.clock.advance(200)
+        web.clock.advance(200)
+        if not wire.gone:
+            wire.lose(ConnectionDone())
+        assert web.clock.getDelayedCalls() == []
+
+
+def _requests() -> Iterator[bytes]:
+    yield b"GET /boot/vmlinuz HTTP/1.1\r\nHost: 10.9.0.1:8069\r\nUser-Agent: iPXE\r\nConnection: keep-alive\r\n\r\n" * 2
+    yield b"HEAD /a.efi HTTP/1.1\r\nHost: 10.9.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n\r\n"
+    yield b"GET /preseed.cfg HTTP/1.0\r\nHost: 10.9.0.1\r\nConnection: close\r\nRange: bytes=5-20\r\n\r\n"
+    yield b'GET /a HTTP/1.1\r\nRange: bytes=-9\r\nIf-Range: "x"\r\n\r\n\0\0GET /a b HTTP/1.1\r\nRange: bytes=1-\r\n\r\n'
+    yield b'GET /a HTTP/1.1\r\nIf-None-Match: W/"1", *\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n'
+    yield b'GET /a HTTP/1.1\r\nIf-Match: "1"\r\nIf-Unmodified-Since: Sun Nov  6 08:49:36 1994\r\n\r\n'
+    yield b"POST /bootfw/up?mac=52-54-00-12-34-56 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n"
+    yield b"GET /bootfw/up?mac=525400123456 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    yield b"GET http://10.9.0.1/%41%zz/../b\xff HTTP/1.1\r\nExpect: 100-continue\r\nX: y\r\n z\r\n\r\n"
+
+
+# The control socket
+
+
+def control(data: bytes) -> None:
+    """Whatever an operator's program sends, it gets records or an error in words, and no bug is logged."""
+    with _no_bug_is_logged():
+        made = _Network("single", "server")
+        made.service.startService()
+        made.network.advance(1)
+        made.send(made.clients[0], "dhcp", _own("dhcp", _DHCP[0], made.clients[0], 1))
+        made.send(made.clients[0], "dhcp", _own("dhcp", _DHCP[2], made.clients[0], 1))
+        made.network.advance(1)
+        factory = ControlFactory(made.service.operations())
+        try:
+            for line in data.split(b"\n")[:8]:
+                transport = StringTransport()
+                protocol: Any = factory.buildProtocol(None)
+                protocol.makeConnection(transport)
+                protocol.dataReceived(line + b"\n")
+                made.network.advance(1)
+                while transport.producer is not None:
+                    transport.producer.resumeProducing()
+                *_, last = (json.loads(each) for each in transport.value().splitlines())
+                assert last.keys() <= {"done", "error"}, last
+                assert transport.disconnecting
+                protocol.connectionLost(Failure(ConnectionDone()))
+        finally:
+            made.stop()
+
+
+def _lines() -> Iterator[bytes]:
+    mac = firmware.MAC_TEXT
+    for name, given in (
+        ("leases", {"who": mac, "state": "active", "network": "10.77.0.0/24"}),
+        ("release", {"address": "10.77.0.100"}),
+        ("reservations", {}),
+        ("reserve", {"address": "10.77.0.50", "mac": mac, "hostname": "n", "options": {"67": "00"}, "client_id": ""}),
+        ("unreserve", {"who": "10.77.0.50"}),
+        ("next", {}),
+        ("order", {"mac": mac, "file": "boot/loader"}),
+        ("cancel", {"mac": mac}),
+        ("looping", {}),
+        ("forgive", {"mac": mac}),
+        ("boots", {"machine": mac, "verdict": "booted", "since": 0, "before": 9e9, "limit": 5}),
+        ("boot", {"id": "1"}),
+    ):
+        yield json.dumps({"do": name, "with": given}).encode()
+    yield b'{"do": "order", "with": {"mac": "52:54:00:12:34:56", "file": "x"}}\n{"do": "next"}\n{"do": "nothing"}\n[]'
+
+
+TARGETS = (
+    Target("service", service, _boots, 257),
+    Target("http", http, _requests, 2000),
+    Target("control", control, _lines, 1500),
+)
