@@ -129,7 +129,7 @@ class DeclarationReader:
         self._words, self._line = [], 0
 
     def _damaged_line(self, number: int, line: str) -> None:
-        first = line.split()[0]
+        first = next(iter(line.split()), "")  # "": of separators that are no blanks, such as U+001C
         if not self._open:
             self._leave_out(number, f"can't be read: {shown(line.strip())}")
         elif self._words or first in IDENTITY or first not in LEASE_STATEMENTS or "\0" in line:

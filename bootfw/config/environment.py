@@ -13,7 +13,7 @@ from bootfw.config.tables import Key
 from bootfw.errors import ConfigError, nearest
 
 PREFIX = "BOOTFW_"
-_LISTED = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_LISTS)})_(\d{1, 9})_(\w+)", re.IGNORECASE)
+_LISTED = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_LISTS)})_(\d{{1,9}})_(\w+)", re.IGNORECASE)
 _SINGLE = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_TABLES)})_(\w+)", re.IGNORECASE)
 
 _URL = re.compile(r"(?:tcp|udp|sctp)://.+:\d+")
