@@ -10,7 +10,7 @@ from attrs import evolve
 
 from bootfw.dhcp.bootfile import adapt
 from bootfw.dhcp.classify import classify, classify6
-from bootfw.dhcp.identity import hardware_of, identify, is_firmware, is_firmware6
+from bootfw.dhcp.identity import client_mac, identify, is_firmware, is_firmware6
 from bootfw.errors import WireError
 from bootfw.personas.table import stock
 from bootfw.storm import frames
@@ -171,7 +171,7 @@ def dhcp6_client(data: bytes) -> None:
     except WireError:
         return
     is_firmware6(message)
-    mac = hardware_of(message, relays, firmware6.LINK_LOCAL)
+    mac = client_mac(message, relays, firmware6.LINK_LOCAL)
     for boot_server, addresses in _ROLES:
         where = {"server": "fd77::1", "own_urls": ("http://[fd77::1]", ""), "source": firmware6.LINK_LOCAL}
         role = {"boot_server": boot_server, "addresses": addresses}
