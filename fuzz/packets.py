@@ -102,9 +102,15 @@ def dhcp4_client(data: bytes) -> None:
     with suppress(WireError):
         message = dhcp4.parse(data)
         for boot_server, addresses in _ROLES:
-            where = {"server": "10.0.0.1", "own_urls": ("http://10.0.0.1", "")}
-            role = {"boot_server": boot_server, "addresses": addresses}
-            _adapted(classify(message, stock().match, **where, **role))  # type: ignore[arg-type]
+            found = classify(
+                message,
+                stock().match,
+                boot_server=boot_server,
+                assigns_addresses=addresses,
+                server="10.0.0.1",
+                own_urls=("http://10.0.0.1", ""),
+            )
+            _adapted(found)
 
 
 TO_BOOT_SERVER = len(firmware.BOOT_CLIENTS) + 1
@@ -173,9 +179,18 @@ def dhcp6_client(data: bytes) -> None:
     is_firmware6(message)
     mac = client_mac(message, relays, firmware6.LINK_LOCAL)
     for boot_server, addresses in _ROLES:
-        where = {"server": "fd77::1", "own_urls": ("http://[fd77::1]", ""), "source": firmware6.LINK_LOCAL}
-        role = {"boot_server": boot_server, "addresses": addresses}
-        _adapted(classify6(message, relays, stock().match, mac=mac, **where, **role))  # type: ignore[arg-type]
+        found = classify6(
+            message,
+            relays,
+            stock().match,
+            mac=mac,
+            source=firmware6.LINK_LOCAL,
+            boot_server=boot_server,
+            assigns_addresses=addresses,
+            server="fd77::1",
+            own_urls=("http://[fd77::1]", ""),
+        )
+        _adapted(found)
 
 
 def dhcp6_requests() -> Iterator[bytes]:
