@@ -1,5 +1,6 @@
 """The sending half, on kernels and devices that we haven't got."""
 
+import ctypes
 import errno
 import socket
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,7 @@ from typing import cast
 import pytest
 
 from bootfw.net.udp import mmsg
-from bootfw.net.udp.packetinfo import IPV4, Cache
+from bootfw.net.udp.packetinfo import IPV4, Cache, control_message
 from bootfw.net.udp.sender import Counters, Sender
 from bootfw.values import Via
 
@@ -236,6 +237,20 @@ def test_an_error_in_the_middle_of_a_call_costs_one_datagram(sockets: list[socke
     assert outbox.flush(sockets[0].fileno()) == (3, [errno.EINVAL] * 3)
     assert [sockets[1].recv(10) for _ in range(3)] == [b"1", b"2", b"5"]
     assert outbox.flush(sockets[0].fileno()) == (0, [])
+
+
+def test_a_prepared_message_can_be_used_for_another_peer(sockets: list[socket.socket]) -> None:
+    prepared, burst = mmsg.Prepared(), mmsg.Burst()
+    memory = ctypes.create_string_buffer(b"data")
+    prepared.vector[0], prepared.vector[1] = ctypes.addressof(memory), 4
+    local = control_message(IPV4.level, IPV4.type, IPV4.info(Via("127.0.0.2", 0, ""), False))
+    received: list[tuple[bytes, str]] = []
+    for peer, control in ((1, local), (0, b""), (1, b"")):
+        prepared.use(IPV4.destination(sockets[peer].getsockname()).raw, control)
+        assert burst.send(sockets[0].fileno(), [prepared.header]) == []
+        data, (source, _) = sockets[peer].recvfrom(10)
+        received.append((data, source))
+    assert received == [(b"data", "127.0.0.2"), (b"data", "127.0.0.1"), (b"data", "127.0.0.1")]
 
 
 def test_an_outbox_says_when_it_is_full(sockets: list[socket.socket]) -> None:

@@ -33,12 +33,15 @@ TakeACK = Callable[[int, float], bool]
 _ACK = 4 << 16  # the opcode, where the first four bytes of a datagram are one number
 _MIN_ROUND_TRIP = 1e-9  # seconds; the second of two ACKs in one batch cannot answer what the first made us send
 
+_MOST_UNUSED = 1024  # prepared messages that are kept for later transfers, about 500 bytes each
+
 _segment = Struct("@H").pack
 
 
-class Flow(mmsg.Prepared):
+class Flow:
     """One transfer on the fast path: the prepared message to its peer, and the frames that it sends from.
 
+    :param prepared: the message to use; no other flow uses it.
     :param flight: the state of the session, shared with it.
     :param take: called with an ACK that the fast path leaves to the session.
     :param blksize: bytes of a block.
@@ -51,21 +54,31 @@ class Flow(mmsg.Prepared):
         "chunk",
         "flight",
         "frame_base",
+        "header",
         "key",
         "last_full",
+        "prepared",
         "stride",
         "take",
+        "vector",
     )
 
     def __init__(
-        self, destination: Destination, controls: Controls, flight: Flight, take: TakeACK, blksize: int
+        self,
+        prepared: mmsg.Prepared,
+        destination: Destination,
+        controls: Controls,
+        flight: Flight,
+        take: TakeACK,
+        blksize: int,
     ) -> None:
         self.stride = blksize + 4
         windowsize = flight.windowsize
         control = controls[1]
         if windowsize > 1:
             control += control_message(*SEGMENTATION, _segment(self.stride))
-        super().__init__(destination.raw, control)
+        prepared.use(destination.raw, control)
+        self.prepared, self.header, self.vector = prepared, prepared.header, prepared.vector
         self.vector[1] = self.stride * windowsize
         self.key = destination.key
         self.flight = flight
@@ -139,6 +152,8 @@ class FastPath:
         self._flows: dict[bytes | int, Flow] = {}
         """By Destination.key of the peer: one dictionary lookup for each datagram that arrives."""
         self._burst = mmsg.Burst()
+        self._unused: list[mmsg.Prepared] = []
+        """Messages of transfers that have ended, for those that begin."""
 
     def __bool__(self) -> bool:
         """Whether a transfer may get an ACK soon, so that the port should poll for it."""
@@ -147,13 +162,16 @@ class FastPath:
     def add(self, peer: Address, via: Via | None, flight: Flight, take: TakeACK, blksize: int) -> Flow:
         """Add a transfer; *via* as for write_via()."""
         destination, controls = self._sender.route(peer, via)
-        flow = self._flows[destination.key] = Flow(destination, controls, flight, take, blksize)
+        prepared = self._unused.pop() if self._unused else mmsg.Prepared()
+        flow = self._flows[destination.key] = Flow(prepared, destination, controls, flight, take, blksize)
         return flow
 
     def remove(self, flow: Flow) -> None:
         """Remove a transfer that has ended."""
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
+            if len(self._unused) < _MOST_UNUSED:
+                self._unused.append(flow.prepared)
 
     def first_look(self, inbox: mmsg.Inbox, count: int) -> list[int]:
         """Answer what can be answered of the first *count* slots. Returns the other slots, in order."""

@@ -32,7 +32,7 @@ _LARGEST_SLOT = 65536  # room for the largest datagram, and a multiple of what t
 _SOCKADDR_IN = 16
 _LENGTHS = [Struct(f"!{count}I") for count in range(BATCH + 1)]
 _NAME = 32  # room for a name: sockaddr_in6 takes 28
-_CONTROL = 64  # room for control messages: in6_pktinfo and its cmsghdr take 40
+_CONTROL = 64  # room for control messages: in6_pktinfo and its cmsghdr take 40, UDP_SEGMENT and its cmsghdr 24
 _INFO = socket.CMSG_LEN(0)  # where the payload of a control message begins
 
 
@@ -71,6 +71,7 @@ _SIZES = _SIZE // ctypes.sizeof(ctypes.c_size_t)
 _LENGTH = _Message.length.offset // ctypes.sizeof(ctypes.c_uint)
 _CONTROL_LENGTH = _Header.control_length.offset // ctypes.sizeof(ctypes.c_size_t)
 _VECTOR_SIZES = ctypes.sizeof(_Vector) // ctypes.sizeof(ctypes.c_size_t)
+_PREPARED_NAME = ctypes.sizeof(_Vector)  # where the name begins in the memory of a Prepared
 
 
 def _function(name: str, *more: Any) -> Any:
@@ -209,24 +210,34 @@ def source_key(raw: bytes) -> bytes | int:
 class Prepared:
     """A message for many datagrams to the same peer: only where its data lies changes from one to the next.
 
-    :param name: raw destination sockaddr.
-    :param control: packed control messages; may be empty.
+    It can be used again for another peer. Its memory is most of what it costs.
     """
 
-    __slots__ = ("header", "vector")
+    __slots__ = ("_address", "_memory", "header", "vector")
 
-    def __init__(self, name: bytes, control: bytes) -> None:
-        size = ctypes.sizeof(_Vector)
-        memory = (ctypes.c_char * (size + _NAME + len(control)))()
-        raw = memoryview(memory).cast("B")  # keeps the memory alive
-        raw[size : size + len(name)] = name
-        raw[size + _NAME :] = control
-        address = ctypes.addressof(memory)
-        at = address + size
-        self.header = _message(at, len(name), address, 1, at + _NAME if control else 0, len(control), 0, 0)
+    def __init__(self) -> None:
+        memory = (ctypes.c_char * (_PREPARED_NAME + _NAME + _CONTROL))()
+        self._memory = memoryview(memory).cast("B")  # keeps the memory alive
+        self._address = ctypes.addressof(memory)
+        self.header = b""
         """What a Burst takes."""
-        self.vector = raw[:size].cast("L")
+        self.vector = self._memory[:_PREPARED_NAME].cast("L")
         """Address of the data and its length in bytes; to be set before each sending."""
+
+    def use(self, name: bytes, control: bytes) -> None:
+        """Send to another peer from now on.
+
+        :param name: raw destination sockaddr.
+        :param control: packed control messages, at most _CONTROL bytes; may be empty.
+        """
+        memory, address = self._memory, self._address
+        memory[_PREPARED_NAME : _PREPARED_NAME + len(name)] = name
+        at = address + _PREPARED_NAME
+        if control:
+            memory[_PREPARED_NAME + _NAME : _PREPARED_NAME + _NAME + len(control)] = control
+            self.header = _message(at, len(name), address, 1, at + _NAME, len(control), 0, 0)
+        else:
+            self.header = _message(at, len(name), address, 1, 0, 0, 0, 0)
 
 
 class Burst:
