@@ -172,10 +172,22 @@ def test_an_overwritten_file_has_no_frames_for_readers_that_opened_it_before(ope
 
 def test_the_last_frames_are_not_sent_to_readers_of_an_older_version(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
+    beyond = last_in_chunk(512, 1) + 1
+    size = 512 * beyond - 12
+    reader = opened(bytes(size))
+    assert present(cache.chunk(reader, 512, beyond)) is cache.chunk(reader, 512, beyond)
+    overwrite(reader, b"x" * size)
+    assert cache.chunk(reader, 512, beyond) is None
+
+
+def test_a_small_file_is_sent_whole_to_readers_of_an_older_version(opened: Opened) -> None:
+    cache = FrameCache(CAPACITY)
     reader = opened(bytes(1000))
-    assert cache.chunk(reader, 512, 1) is cache.chunk(reader, 512, 1)
+    chunk = cache.chunk(reader, 512, 1)
     overwrite(reader, b"x" * 1000)
-    assert cache.chunk(reader, 512, 1) is None
+    assert present(cache.chunk(reader, 512, 2)) is chunk
+    newer = FileReader(os.dup(reader.fileno()))
+    assert bytes(present(cache.chunk(newer, 512, 2)).view[4:8]) == b"xxxx"
 
 
 @define(eq=False)

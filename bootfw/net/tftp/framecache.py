@@ -123,8 +123,9 @@ class FrameCache:
         chunk = self._chunks.get(key)
         if chunk is not None:
             # A file may be overwritten during a transfer. Its last chunk is given out only if the reader still sees
-            # the version that was opened, so no client gets a complete file that is mixed from two versions.
-            if chunk.last > chunk.last_full and not self._is_unchanged(reader, file_key):
+            # the version that was opened, so no client gets a complete file that is mixed from two versions. A file of
+            # one chunk can't be mixed.
+            if chunk.last > chunk.last_full and chunk.first > 1 and not self._is_unchanged(reader, file_key):
                 return None
             self._chunks.move_to_end(key)
             _record_sample(reader, chunk)
