@@ -87,6 +87,8 @@ class MonotonicReactor:
         self._timer = _Timer(reactor, self._run)
         self._queue: list[tuple[float, int, Any]] = []
         """Entries of calls that were moved or cancelled are passed over when their turn comes."""
+        self._soon: list[Any] = []
+        """Calls without a delay: they need no timer."""
         self._order = 0
         self._pending = 0
         self._holders = 0
@@ -103,12 +105,18 @@ class MonotonicReactor:
         due = self.seconds() + delay
         call: Any = DelayedCall(due, callable, args, kw, self._cancelled, self._put, self.seconds)
         self._pending += 1
-        self._put(call)
+        if delay:
+            self._put(call)
+            return call
+        if not self._soon:
+            self._reactor.callFromThread(self._run_soon)
+        self._soon.append(call)
         return call
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
         """See IReactorTime."""
-        return list({id(call): call for _, _, call in self._queue if call.active()}.values())
+        calls = [*self._soon, *(call for _, _, call in self._queue)]
+        return list({id(call): call for call in calls if call.active()}.values())
 
     # The timer
 
@@ -143,6 +151,27 @@ class MonotonicReactor:
         if not self._pending and not self._holders:
             self._timer.close()
 
+    def _run_soon(self) -> None:
+        """Run the calls without a delay. Those that these schedule wait for the next turn."""
+        calls, self._soon = self._soon, []
+        for call in calls:
+            if call.active():
+                self._call(call)
+        self._close_idle()
+
+    def _call(self, call: Any) -> None:
+        """Make an active call, or wait longer for it if it has been put off."""
+        if call.delayed_time > 0:
+            call.activate_delay()
+            self._put(call)
+            return
+        call.called = 1
+        self._pending -= 1
+        try:
+            call.func(*call.args, **call.kw)
+        except Exception:
+            self._log.failure("A delayed call failed.")
+
     def _run(self) -> None:
         """Run the calls that are due. Calls that these schedule wait for the next turn, so that descriptors are read
         first."""
@@ -151,18 +180,8 @@ class MonotonicReactor:
         try:
             while queue and queue[0][0] <= now:
                 due, _, call = heappop(queue)
-                if not call.active() or due != call.time:
-                    continue
-                if call.delayed_time > 0:
-                    call.activate_delay()
-                    self._put(call)
-                    continue
-                call.called = 1
-                self._pending -= 1
-                try:
-                    call.func(*call.args, **call.kw)
-                except Exception:
-                    self._log.failure("A delayed call failed.")
+                if call.active() and due == call.time:
+                    self._call(call)
         finally:
             self._running = False
             while queue and not queue[0][2].active():

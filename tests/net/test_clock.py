@@ -155,6 +155,30 @@ def test_calls_scheduled_by_calls_run_in_a_later_turn(
     assert seen[0] < 10
 
 
+def test_a_call_without_a_delay_needs_no_timer(
+    reactor: MonotonicReactor, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
+    before = set(private_reactor.getReaders())
+    called: list[int] = []
+    call = reactor.callLater(0, called.append, 1)
+
+    assert set(private_reactor.getReaders()) == before
+    assert reactor.getDelayedCalls() == [call]
+    assert called == []
+    turn_until(lambda: called)
+    assert called == [1]
+    assert reactor.getDelayedCalls() == []
+
+
+def test_a_call_without_a_delay_can_be_put_off(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+    called: list[str] = []
+    reactor.callLater(0, called.append, "put off").delay(60)
+    reactor.callLater(0.01, called.append, "other")
+    turn_until(lambda: called)
+
+    assert called == ["other"]
+
+
 def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
     called: list[int] = []
     with capturedLogs() as logs:
