@@ -123,13 +123,15 @@ class LogObserver:
 
     def log_events(self, events: Sequence[Event]) -> list[LogEvent]:
         """What observe_many() gives to Twisted's log."""
-        refused = Counter(_refusal(event) for event in events if type(event) is TransferRefused)
         found: list[LogEvent] = []
+        refused: Counter[Hashable] | None = None
         for event in events:
             kind = type(event)
             if kind is TransferEnded:
                 found.append(self._ended(event))
             elif kind is TransferRefused:
+                if refused is None:
+                    refused = Counter(_refusal(each) for each in events if type(each) is TransferRefused)
                 count = refused.pop(_refusal(event), 0)
                 if count:
                     found.append(self._refused(event, count))

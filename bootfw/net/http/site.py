@@ -128,17 +128,16 @@ class BootResource(Resource):
 
     def render_plain(self, request: PlainRequest, transfer: TransferRequest) -> None:
         """Answer a request of the fast path."""
-        download = Download(transfer, request, self._context)
         if not request.is_plain_get:
-            download.open()
+            Download(transfer, request, self._context).open()
             return
         try:
             answer = self._context.open(transfer)
         except Exception as error:
-            download.not_opened(error)
+            Download(transfer, request, self._context).not_opened(error)
             return
         if not self._small_files.serve(request, transfer, answer):
-            download.opened(answer)
+            Download(transfer, request, self._context).opened(answer)
 
     def close(self) -> None:
         """End every download: the connections are cut."""
