@@ -25,11 +25,12 @@ class Throughput:
     def add(self, report: TransferReport) -> None:
         """Count a transfer."""
         self._move(report.ended)
-        took = report.ended - report.began
-        if took <= 0:
-            self._count(math.floor(report.ended), report.bytes_transferred)
+        first, last = math.floor(report.began), math.floor(report.ended)
+        if first >= last:
+            self._count(last, report.bytes_transferred)
             return
-        for second in range(max(math.floor(report.began), self._latest - SECONDS), math.floor(report.ended) + 1):
+        took = report.ended - report.began
+        for second in range(max(first, self._latest - SECONDS), last + 1):
             within = min(report.ended, second + 1) - max(report.began, second)
             self._count(second, report.bytes_transferred * within / took)
 
@@ -39,9 +40,10 @@ class Throughput:
         return [round(count) for count in self._bytes]
 
     def _move(self, now: float) -> None:
-        for _ in range(min(SECONDS, math.floor(now) - self._latest)):
-            self._bytes.append(0.0)
-        self._latest = max(self._latest, math.floor(now))
+        second = math.floor(now)
+        if second > self._latest:
+            self._bytes.extend([0.0] * min(SECONDS, second - self._latest))
+            self._latest = second
 
     def _count(self, second: int, count: float) -> None:
         place = second - self._latest + SECONDS - 1
