@@ -299,9 +299,9 @@ def table(work: Path) -> tuple[str, bool]:
     """A Markdown table, and whether bootfw has kept its bounds."""
     found: dict[str, list[float | None]] = {}
     for number, name in enumerate(SERVERS):
-        place = work / f"dhcp{number}"
-        place.mkdir()
-        measured = measure(name, place)
+        directory = work / f"dhcp{number}"
+        directory.mkdir()
+        measured = measure(name, directory)
         if measured is not None:
             found[name] = measured
     lines = ["| the forger sends | bytes | " + " | ".join(found) + " |", "| --- | --- |" + " --- |" * len(found)]

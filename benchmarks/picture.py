@@ -23,8 +23,8 @@ def draw(figures: Figures, path: Path) -> None:
     for row, servers in enumerate(figures.values()):
         compared = beside(servers)
         unit = median(map(rate, servers[compared])) or 1.0
-        for place, (name, rounds) in enumerate(servers.items()):
-            at = row + pitch * (place - (len(servers) - 1) / 2)
+        for position, (name, rounds) in enumerate(servers.items()):
+            at = row + pitch * (position - (len(servers) - 1) / 2)
             for axes, values in ((rates, [rate(r) / unit for r in rounds]), (costs, [cost(r) for r in rounds])):
                 middle = median(values)
                 spread = [[middle - min(values)], [max(values) - middle]]

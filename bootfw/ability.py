@@ -46,7 +46,7 @@ def _declared(kind: Any, ability: Any) -> tuple[bool, tuple[str, ...], bool]:
     order, has_dict = kind.__mro__, kind.__dictoffset__ != 0
     if not _implemented(kind).isOrExtends(ability):
         return False, methods, has_dict
-    declares = next(place for place, one in enumerate(order) if _extends(_implemented(one).declared, ability))
+    declares = next(index for index, one in enumerate(order) if _extends(_implemented(one).declared, ability))
     return all(declares <= _definition(order, method) for method in methods), methods, has_dict
 
 
@@ -60,7 +60,7 @@ def _extends(declared: Any, ability: Any) -> bool:
 
 def _definition(order: Any, method: str) -> int:
     """The place of the class that defines *method*; abstract methods are no definition."""
-    for place, one in enumerate(order):
+    for index, one in enumerate(order):
         if method in vars(one) and not getattr(vars(one)[method], "__isabstractmethod__", False):
-            return place
+            return index
     return len(order)

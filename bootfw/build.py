@@ -166,7 +166,7 @@ def _assembled(
     resolvers = made("resolver", lambda: defaults.resolvers(backends))
     if configuration.source is not None and http_is_valid:  # otherwise the ports are tried at the start
         for choice in configuration.plugins.get("resolver", ()):
-            errors += _not_served(choice.options, choice.place, configuration.settings.http)
+            errors += _not_served(choice.options, choice.path, configuration.settings.http)
     watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
     observers = made("observer", lambda: defaults.OBSERVERS)
     errors += store_errors
@@ -281,7 +281,7 @@ def _made(
         try:
             plugin = plugins.load(choice.use, plugins.group_of(section))
         except PluginError as error:
-            errors.append(error.under(*choice.place, "use"))
+            errors.append(error.under(*choice.path, "use"))
             continue
         try:
             table = Table(section, choice.use, choice.options, None)
@@ -290,25 +290,25 @@ def _made(
             else:
                 table = evolve(table, plugin=plugins.configure(plugin, choice.options, context))
         except ConfigError as error:
-            errors += error.under(*choice.place).each
+            errors += error.under(*choice.path).each
             continue
         if made_from is not None:
             made_from.append(table)
-        made.append((choice.use if uses[choice.use] == 1 else f"{choice.use}[{choice.place[-1]}]", table.plugin))
+        made.append((choice.use if uses[choice.use] == 1 else f"{choice.use}[{choice.path[-1]}]", table.plugin))
     return made
 
 
-def _not_served(value: Any, place: KeyPath, http: HTTPSettings) -> Iterator[ConfigError]:
+def _not_served(value: Any, key_path: KeyPath, http: HTTPSettings) -> Iterator[ConfigError]:
     """An error for each name of a boot file that needs our own HTTP or HTTPS where it is off."""
     if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _not_served(item, (*place, key), http)
+            yield from _not_served(item, (*key_path, key), http)
     elif isinstance(value, str):
         served = {"http": http.listen, "https": http.https_listen}
         for name in placeholders(value):
             if not served.get(name, True):
                 key, port = LISTEN_KEYS[name], {"http": 8069, "https": 8443}[name]
-                yield ConfigError(f'{{{name}}} needs [http] {key} = ["0.0.0.0:{port}"] or the like', place)
+                yield ConfigError(f'{{{name}}} needs [http] {key} = ["0.0.0.0:{port}"] or the like', key_path)
 
 
 def _default(choices: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[PluginChoice, ...]:

@@ -25,8 +25,8 @@ def failure(error: BaseException) -> str:
     text = one_line(error)
     if isinstance(error, SyntaxError):
         return text  # has file and line in its message
-    place = _place(error)
-    return f"{text} ({place})" if place else text
+    location = _location(error)
+    return f"{text} ({location})" if location else text
 
 
 def one_line(error: BaseException) -> str:
@@ -34,7 +34,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}" if str(error).strip() else type(error).__name__
 
 
-def _place(error: BaseException) -> str:
+def _location(error: BaseException) -> str:
     """The innermost line of code that is most likely the plugin's: not installed, or at least of no library."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.isfile(frame.filename)]
     outside = [frame for frame in frames if not frame.filename.startswith(_OWN + os.sep)]
@@ -59,7 +59,7 @@ def cannot_import(error: BaseException, reference: str) -> str:
             return f'"{module}" is a file; name the module: "{module.removesuffix(".py")}:{attribute}"'
         if module == error.name or module.startswith(error.name + "."):
             return f'no module "{error.name}": install it, or name its directory (PYTHONPATH=. for this one)'
-        return f'it imports "{error.name}" ({_place(error)}), which is not installed'
+        return f'it imports "{error.name}" ({_location(error)}), which is not installed'
     return failure(error)
 
 
@@ -92,7 +92,7 @@ def lacking(interface: Any, made: Any, error: Invalid) -> str:
 
 def _lacks(interface: Any, kind: str, error: Invalid) -> Iterable[str]:
     if isinstance(error, MultipleInvalid):
-        parts = [part for each in error.exceptions for part in _lacks(interface, kind, each)]
+        parts = [part for exception in error.exceptions for part in _lacks(interface, kind, exception)]
         return dict.fromkeys(parts)
     if isinstance(error, DoesNotImplement):
         return [f"add @implementer({interface.__name__}) above the class {kind}"]

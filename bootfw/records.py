@@ -124,13 +124,22 @@ def reserved_for(who: str, reservations: Iterable[Reservation]) -> Reservation |
     """
     names = _names(who)
     found: Reservation | None = None
-    for each in reservations:
-        known = {each.address, *each.macs, each.client_id, each.uuid, each.circuit_id, each.hostname.lower()}
+    for reservation in reservations:
+        known = {
+            reservation.address,
+            *reservation.macs,
+            reservation.client_id,
+            reservation.uuid,
+            reservation.circuit_id,
+            reservation.hostname.lower(),
+        }
         if not names & known:
             continue
-        if found is not None and found.family != each.family:
-            raise ValueError(f"{who} has {found.address or 'one without an address'} and {each.address}: say which")
-        found = found or each
+        if found is not None and found.family != reservation.family:
+            raise ValueError(
+                f"{who} has {found.address or 'one without an address'} and {reservation.address}: say which"
+            )
+        found = found or reservation
     return found
 
 

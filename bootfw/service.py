@@ -359,13 +359,13 @@ class BootService(MultiService):
                 server.use(self._layers, self._watchdog, self._settings.tftp, self._personas)
             else:
                 server.files.use(self._layers)
-        for each in tuple(self._bindings):
-            wanted = prepared.wanted.get(each.key)
-            if wanted is None or (each.open is None and each not in prepared.opened and prepared.waits_again):
-                self._drop(each, before.chain)
+        for binding in tuple(self._bindings):
+            wanted = prepared.wanted.get(binding.key)
+            if wanted is None or (binding.open is None and binding not in prepared.opened and prepared.waits_again):
+                self._drop(binding, before.chain)
             else:
-                each.optional = wanted.optional
-                self._use(each, before.settings)
+                binding.optional = wanted.optional
+                self._use(binding, before.settings)
         self._bindings.check_ready()
         self._close_retired()
 
@@ -416,7 +416,7 @@ class BootService(MultiService):
         :raise StateError, ConfigError: one can't be opened; then none is.
         """
         before = self._configured()
-        present = {each.key: each for each in self._bindings}
+        present = {binding.key: binding for binding in self._bindings}
         self._configure(new)
         opened: list[WantedSocket] = []
         try:
@@ -489,7 +489,7 @@ class BootService(MultiService):
         """
         port, protocol = wanted.port, wanted.protocol
         closing = [maybeDeferred(port.stopListening)]
-        if not any(each.protocol is protocol and each is not wanted for each in self._bindings):
+        if not any(binding.protocol is protocol and binding is not wanted for binding in self._bindings):
             closing.insert(0, maybeDeferred(protocol.close))
         self._report_datagrams([wanted])
         self._reported.pop(port, None)
@@ -585,7 +585,7 @@ class BootService(MultiService):
         known: list[tuple[str, tuple[Any, ...]]] = [("client", (client,)) for client in self._clients.all()]
         known += [("boot-program", pair) for pair in self._second_stage.all()]
         known += [("generated", pair) for pair in self._generated.all()]
-        waiting = [each for each in self._bindings if each.state is not SocketState.BOUND]
+        waiting = [binding for binding in self._bindings if binding.state is not SocketState.BOUND]
         return known + [("url", (each.service, each.where, False)) for each in waiting if each.service in _WEB]
 
     def report_datagrams(self) -> None:
@@ -614,9 +614,9 @@ class BootService(MultiService):
     def summary(self) -> list[Listening]:
         """Return the ports that clients can reach."""
         return [
-            Listening(each.service, each.where, f"on {each.device}" if each.device else "")
-            for each in self._bindings
-            if each.port is not None and each.state is SocketState.BOUND
+            Listening(binding.service, binding.where, f"on {binding.device}" if binding.device else "")
+            for binding in self._bindings
+            if binding.port is not None and binding.state is SocketState.BOUND
         ]
 
     def sockets(self) -> tuple[SocketStatus, ...]:
@@ -714,7 +714,7 @@ class BootService(MultiService):
         return [position for tftp in self._tftps() for position in tftp.positions()]
 
     def _tftps(self) -> list[TFTPProtocol]:
-        opened = (each.protocol for each in self._bindings if each.port is not None)
+        opened = (binding.protocol for binding in self._bindings if binding.port is not None)
         return [protocol for protocol in opened if isinstance(protocol, TFTPProtocol)]
 
     def _bind(self) -> None:

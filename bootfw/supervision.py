@@ -86,9 +86,9 @@ class Supervision(Service):
 
 
 def _in_words(sockets: tuple[SocketStatus, ...]) -> str:
-    serving = dict.fromkeys(each.service for each in sockets if each.state == "bound")
+    serving = dict.fromkeys(socket.service for socket in sockets if socket.state == "bound")
     parts = [f"serving {', '.join(serving)}"] if serving else []
-    waiting = [each for each in sockets if each.state != "bound"]
+    waiting = [socket for socket in sockets if socket.state != "bound"]
     if waiting:
         parts.append("waiting for " + ", ".join(map(_waited_for, waiting)))
     return "; ".join(parts)

@@ -391,7 +391,7 @@ def _contents(parts: Parts) -> list[tuple[str, str]]:
     silent = not parts.resolvers and dhcp.mode == "proxy"
     http = parts.settings.http
     certificate = [("certificate", _certificate(http))] if http.https_listen else []
-    networks = [str(each.network) for each in dhcp.subnets] + [str(each.network) for each in dhcp6.subnets]
+    networks = [str(subnet.network) for subnet in dhcp.subnets] + [str(subnet.network) for subnet in dhcp6.subnets]
     given = [
         ("addresses", ", ".join(networks)),
         ("leases", parts.store[0]),

@@ -353,7 +353,7 @@ class BootMenu:
         descriptions = [len(item.description.encode("utf-8", "surrogateescape")) for item in self.items]
         files = sum(1 for item in self.items if item.file is not None)
         prompt = len(self.prompt.encode("utf-8", "surrogateescape"))
-        size = 3 + (2 + 7 * files if files else 0) + 2 + sum(3 + each for each in descriptions) + 3 + prompt + 1
+        size = 3 + (2 + 7 * files if files else 0) + 2 + sum(3 + length for length in descriptions) + 3 + prompt + 1
         if size > MENU_BYTES:
             raise ValueError(f"the menu takes {size} bytes; there is room for {MENU_BYTES}: use shorter texts")
 

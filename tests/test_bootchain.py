@@ -79,7 +79,7 @@ class Overriding(Uniform):
     ],
 )
 def test_which_machines_end_at_ipxe(resolvers: list[Any], architectures: list[str]) -> None:
-    sentences = list(ends_at_ipxe([("resolver", each) for each in resolvers], Settings()))
+    sentences = list(ends_at_ipxe([("resolver", resolver) for resolver in resolvers], Settings()))
     assert [sentence.split()[0] for sentence in sentences] == architectures
 
 

@@ -77,7 +77,7 @@ class Recorded:
 
 
 def opcodes(packets: Sequence[Datagram]) -> list[tuple[bool, int]]:
-    return [(each.outbound, each.data[1]) for each in packets]
+    return [(packet.outbound, packet.data[1]) for packet in packets]
 
 
 def test_a_transfer_is_kept_from_its_request_to_its_last_ack() -> None:
@@ -253,7 +253,9 @@ def test_a_boot_that_fails_has_its_packets_in_a_file_that_its_record_names(
     assert attempt.recording
     assert Path(attempt.recording).parent == tmp_path / "recordings"
     packets = read_pcapng(Path(attempt.recording).read_bytes())
-    kinds = {(each.destination[1] if not each.outbound else each.source[1], each.outbound) for each in packets}
+    kinds = {
+        (packet.destination[1] if not packet.outbound else packet.source[1], packet.outbound) for packet in packets
+    }
     assert {(67, False), (67, True), (69, False), (69, True)} <= kinds
     site.stop()
 

@@ -45,7 +45,7 @@ class Facts:
     def loaded(self) -> list[Stage]:
         """The transfers that were complete, in the order of their ends."""
         transfers = self.all(StageKind.TRANSFER)
-        return sorted((each for each in transfers if each.data.get("outcome") in _LOADED), key=_end)
+        return sorted((transfer for transfer in transfers if transfer.data.get("outcome") in _LOADED), key=_end)
 
     @cached_property
     def tail(self) -> list[Stage]:
@@ -53,7 +53,7 @@ class Facts:
         if not self.loaded:
             return sorted(self.stages, key=_end)
         last = self.loaded[-1]
-        after = [each for each in self.stages if each is not last and _end(each) >= last.until]
+        after = [stage for stage in self.stages if stage is not last and _end(stage) >= last.until]
         return sorted((each for each in after if each.data.get("outcome") not in _LOADED), key=_end)
 
     @cached_property

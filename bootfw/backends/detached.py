@@ -46,7 +46,7 @@ class Threads:
 
     def call(
         self,
-        place: Hashable,
+        mount: Hashable,
         work: Callable[[], Any],
         unwanted: Callable[[Any], None] = lambda value: None,
         must_run: bool = False,
@@ -59,47 +59,47 @@ class Threads:
         :raise TransferError: too many calls are pending.
         """
         call = _Call(work, unwanted)
-        call.result = Deferred(lambda _: self._cancel(place, call))
-        if self._running.get(place, 0) < THREADS:
-            self._start(place, call)
+        call.result = Deferred(lambda _: self._cancel(mount, call))
+        if self._running.get(mount, 0) < THREADS:
+            self._start(mount, call)
             return call.result
-        pending = self._pending.setdefault(place, deque())
+        pending = self._pending.setdefault(mount, deque())
         if len(pending) >= PENDING and not must_run:
             raise TransferError("Too many requests wait for this directory, try again later")
         pending.append(call)
         return call.result
 
-    def _start(self, place: Hashable, call: _Call) -> None:
-        self._running[place] = self._running.get(place, 0) + 1
-        threading.Thread(target=self._run, args=(place, call), name="bootfw files", daemon=True).start()
+    def _start(self, mount: Hashable, call: _Call) -> None:
+        self._running[mount] = self._running.get(mount, 0) + 1
+        threading.Thread(target=self._run, args=(mount, call), name="bootfw files", daemon=True).start()
 
-    def _run(self, place: Hashable, call: _Call) -> None:
+    def _run(self, mount: Hashable, call: _Call) -> None:
         value, error = None, None
         try:
             value = call.work()
         except Exception as caught:
             error = caught
-        self._reactor.callFromThread(self._done, place, call, value, error)
+        self._reactor.callFromThread(self._done, mount, call, value, error)
 
-    def _done(self, place: Hashable, call: _Call, value: Any, error: Exception | None) -> None:
-        self._running[place] -= 1
-        pending = self._pending.get(place)
+    def _done(self, mount: Hashable, call: _Call, value: Any, error: Exception | None) -> None:
+        self._running[mount] -= 1
+        pending = self._pending.get(mount)
         if pending:
-            self._start(place, pending.popleft())
-        elif not self._running[place]:
-            del self._running[place]
-            self._pending.pop(place, None)
+            self._start(mount, pending.popleft())
+        elif not self._running[mount]:
+            del self._running[mount]
+            self._pending.pop(mount, None)
         if call.cancelled:
             if error is None:
-                self.call(place, lambda: call.unwanted(value), must_run=True).addErrback(lambda _: None)
+                self.call(mount, lambda: call.unwanted(value), must_run=True).addErrback(lambda _: None)
         elif error is None:
             call.result.callback(value)
         else:
             call.result.errback(error)
 
-    def _cancel(self, place: Hashable, call: _Call) -> None:
+    def _cancel(self, mount: Hashable, call: _Call) -> None:
         call.cancelled = True
-        pending = self._pending.get(place)
+        pending = self._pending.get(mount)
         if pending and call in pending:
             pending.remove(call)
 
@@ -115,7 +115,7 @@ class DetachedReader:
 
     _file: Any
     _threads: Threads
-    _place: Hashable
+    _mount: Hashable
     size: int | None = field(init=False)
     modified: float | None = field(init=False)
     changed: float | None = field(init=False)
@@ -141,14 +141,14 @@ class DetachedReader:
         start = offset - self._begin
         if 0 <= start <= len(self._data) - length:
             return self._data[start : start + length]
-        return self._threads.call(self._place, lambda: self._read(offset, length)).addCallback(
+        return self._threads.call(self._mount, lambda: self._read(offset, length)).addCallback(
             self._received, offset, length
         )
 
     def close(self) -> None:
         """See IReader."""
         self._data = b""
-        self._threads.call(self._place, self._close, must_run=True).addErrback(lambda _: None)
+        self._threads.call(self._mount, self._close, must_run=True).addErrback(lambda _: None)
 
     def _received(self, data: bytes, offset: int, length: int) -> bytes:
         self._begin, self._data = offset, data
@@ -171,22 +171,22 @@ class DetachedWriter:
 
     _file: Any
     _threads: Threads
-    _place: Hashable
+    _mount: Hashable
     _lock: Any = field(factory=threading.Lock, init=False)
     _cancelled: bool = field(default=False, init=False)
 
     def write(self, offset: int, data: bytes) -> Any:
         """See IWriter."""
-        return self._threads.call(self._place, lambda: self._locked(self._file.write, offset, data))
+        return self._threads.call(self._mount, lambda: self._locked(self._file.write, offset, data))
 
     def finish(self) -> Any:
         """See IWriter."""
-        return self._threads.call(self._place, lambda: self._locked(self._finish))
+        return self._threads.call(self._mount, lambda: self._locked(self._finish))
 
     def cancel(self) -> None:
         """See IWriter. A finish() that has begun is completed."""
         self._cancelled = True
-        cancelling = self._threads.call(self._place, lambda: self._locked(self._file.cancel), must_run=True)
+        cancelling = self._threads.call(self._mount, lambda: self._locked(self._file.cancel), must_run=True)
         cancelling.addErrback(lambda _: None)
 
     def _finish(self) -> None:

@@ -87,7 +87,7 @@ class DirectoryBackend:
 
     def problem(self) -> str:
         """See ISelfChecking. A file system that can hang is not accessed."""
-        if self._place() is not None:
+        if self._mount() is not None:
             return ""
         try:
             os.close(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -117,22 +117,22 @@ class DirectoryBackend:
         """See IBackend."""
         name = _encoded(path)
         ignore_case = self.ignore_case or getattr(request, "ignore_case", False)
-        place = self._place(name, ignore_case)
-        if place is None or self._threads is None:
+        mount = self._mount(name, ignore_case)
+        if mount is None or self._threads is None:
             return self._open(name, ignore_case)
-        opening = self._threads.call(place, lambda: self._open(name, ignore_case), FileReader.close)
-        return opening.addCallback(DetachedReader, self._threads, place)
+        opening = self._threads.call(mount, lambda: self._open(name, ignore_case), FileReader.close)
+        return opening.addCallback(DetachedReader, self._threads, mount)
 
     def create(self, path: str, request: Any) -> Any:
         """See IWritableBackend."""
         name = _encoded(path)
-        place = self._place(name)
-        if place is None or self._threads is None:
+        mount = self._mount(name)
+        if mount is None or self._threads is None:
             return self._create(name, request, self._reactor)
-        creating = self._threads.call(place, lambda: self._create(name, request, None), Upload.cancel)
-        return creating.addCallback(DetachedWriter, self._threads, place)
+        creating = self._threads.call(mount, lambda: self._create(name, request, None), Upload.cancel)
+        return creating.addCallback(DetachedWriter, self._threads, mount)
 
-    def _place(self, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
+    def _mount(self, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
         """The mount point of the file system that opening *name* may have to wait for; None: it can't hang."""
         return None if self._threads is None else self._mounts.on_the_way_to(self.root, name, ignore_case)
 

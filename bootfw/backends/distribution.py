@@ -143,22 +143,22 @@ class DistributionBackend:
         """The mount point of the file system that opening *name* may have to wait for; None: it can't hang."""
         if not self._mounts.hanging():
             return None
-        mounts = (self._mounts.on_the_way_to(self._below(place)) for place in _places(name))
+        mounts = (self._mounts.on_the_way_to(self._below(candidate)) for candidate in _candidates(name))
         return next(filter(None, mounts), None)
 
     def _first(self, name: str) -> FileReader:
         """The first path of *name* that exists."""
-        for place in _places(name):
+        for candidate in _candidates(name):
             try:
                 with as_transfer_errors:
-                    return self._opened(place)
+                    return self._opened(candidate)
             except FileMissing:
                 continue
         raise FileMissing()
 
     def has(self, path: str) -> bool:
         """See IListableBackend."""
-        return any(os.path.isfile(self._below(place)) for place in _places(path))
+        return any(os.path.isfile(self._below(candidate)) for candidate in _candidates(path))
 
     def names(self) -> list[str]:
         """See IListableBackend."""
@@ -170,21 +170,23 @@ class DistributionBackend:
         for prefix, suffix, directories in MODULES:
             for directory in directories:
                 names += [f"{prefix}{found.name}" for found in self._below(directory).glob(f"*{suffix}")]
-        found = {name: next(filter(os.path.isfile, map(self._below, _places(name))), None) for name in sorted(names)}
+        found = {
+            name: next(filter(os.path.isfile, map(self._below, _candidates(name))), None) for name in sorted(names)
+        }
         return {name: str(path) for name, path in found.items() if path is not None}
 
-    def _opened(self, place: str) -> FileReader:
-        fd = os.open(self._below(place), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    def _opened(self, candidate: str) -> FileReader:
+        fd = os.open(self._below(candidate), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return FileReader(fd)
         os.close(fd)
         raise FileMissing()
 
-    def _below(self, place: str) -> Path:
-        return self.root / place.removeprefix("/")
+    def _below(self, candidate: str) -> Path:
+        return self.root / candidate.removeprefix("/")
 
 
-def _places(name: str) -> Iterator[str]:
+def _candidates(name: str) -> Iterator[str]:
     """Where the file *name* may be, the best first."""
     yield from PROGRAMS.get(ALIASES.get(name, name), ())
     prefix, slash, last = name.rpartition("/")

@@ -20,37 +20,37 @@ def explain_link(root: Path, name: bytes) -> str:
     """
     top = os.path.realpath(os.fsencode(root))
     pending = name.split(b"/")[::-1]
-    place, link = top, ""
+    directory, link = top, ""
     for _ in range(_LINKS):
-        found = _next_link(top, place, pending)
+        found = _next_link(top, directory, pending)
         if found is None:
             return f"{link}: its target does not exist" if link else ""
-        place, at, target = found
+        directory, at, target = found
         link = f"{os.fsdecode(at)} -> {os.fsdecode(target)}"
         if target.startswith(b"/"):
             if _is_below(os.path.normpath(target), top):
                 return f"{link}: absolute links begin at {os.fsdecode(top)} here; make it a relative one"
             return f"{link} leads out of {os.fsdecode(top)}; copy the file, or add a [[backend]] for where it leads"
-        if not _is_below(os.path.normpath(os.path.join(place, target)), top):
+        if not _is_below(os.path.normpath(os.path.join(directory, target)), top):
             return f"{link} leads out of {os.fsdecode(top)}; copy the file, or add a [[backend]] for where it leads"
         pending += target.split(b"/")[::-1]
     return f"{link}: links lead in a circle"
 
 
-def _next_link(top: bytes, place: bytes, pending: list[bytes]) -> tuple[bytes, bytes, bytes] | None:
+def _next_link(top: bytes, directory: bytes, pending: list[bytes]) -> tuple[bytes, bytes, bytes] | None:
     """(its directory, itself, its target) of the first link on the way; None: there is none."""
     while pending:
         name = pending.pop()
         if name in (b"", b"."):
             continue
         if name == b"..":
-            place = place if place == top else os.path.dirname(place)
+            directory = directory if directory == top else os.path.dirname(directory)
             continue
-        below = os.path.join(place, name)
+        below = os.path.join(directory, name)
         try:
-            return place, below, os.readlink(below)
+            return directory, below, os.readlink(below)
         except OSError:  # no link, or missing
-            place = below
+            directory = below
     return None
 
 
@@ -68,16 +68,16 @@ def explain_denial(path: str, status: os.stat_result) -> str:
 
 def explain_path_denial(root: Path, name: bytes) -> str:
     """The first directory on the way to *name* that this process may not enter; "" if it can't be found out."""
-    place = os.fsencode(root)
+    directory = os.fsencode(root)
     parts = name.split(b"/")
     for part in (b"", *parts) if b".." not in parts else ():
-        place = os.path.join(place, part) if part else place
+        directory = os.path.join(directory, part) if part else directory
         try:
-            status = os.stat(place)
+            status = os.stat(directory)
         except OSError:
             break
-        if stat.S_ISDIR(status.st_mode) and not os.access(place, os.X_OK, effective_ids=True):
-            return explain_denial(os.fsdecode(place), status)
+        if stat.S_ISDIR(status.st_mode) and not os.access(directory, os.X_OK, effective_ids=True):
+            return explain_denial(os.fsdecode(directory), status)
     return ""
 
 

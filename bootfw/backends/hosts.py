@@ -209,9 +209,9 @@ def _toml(path: Path, text: str) -> Any:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         reason = str(error)
-        place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", reason)
-        line = (place[1] if place else None) or text.count("\n") + 1
-        raise HostFileError(f"{path}:{line}: {reason[: place.start()] if place else reason}") from error
+        location = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", reason)
+        line = (location[1] if location else None) or text.count("\n") + 1
+        raise HostFileError(f"{path}:{line}: {reason[: location.start()] if location else reason}") from error
     except (RecursionError, ValueError) as error:
         raise HostFileError(f"{path}: {error}") from error
 

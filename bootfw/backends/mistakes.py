@@ -38,8 +38,8 @@ def mistakes(template: str, directories: Sequence[Path]) -> Iterator[None]:
     except (FileMissing, TransferError):
         raise
     except TemplateNotFound as error:
-        place = _place(error.__traceback__, directories) or f"{template}, named in the configuration"
-        raise mistake(f"{place}: there is no template {error.name}") from error
+        location = _location(error.__traceback__, directories) or f"{template}, named in the configuration"
+        raise mistake(f"{location}: there is no template {error.name}") from error
     except TemplateSyntaxError as error:
         raise mistake(f"{error.name or template}:{error.lineno}: {error.message}") from error
     except UnicodeDecodeError as error:
@@ -48,7 +48,7 @@ def mistakes(template: str, directories: Sequence[Path]) -> Iterator[None]:
         raise mistake(f"{template}: it includes or calls itself without end") from error
     except Exception as error:
         # An expression may raise anything: 1 // 0, "a" + 1.
-        where = _place(error.__traceback__, directories) or template
+        where = _location(error.__traceback__, directories) or template
         raise mistake(f"{where}: {error or type(error).__name__}") from error
 
 
@@ -85,13 +85,13 @@ def _included(template: nodes.Template) -> Iterator[tuple[int, str]]:
             yield node.lineno, named.value
 
 
-def _place(traceback: TracebackType | None, directories: Sequence[Path]) -> str:
+def _location(traceback: TracebackType | None, directories: Sequence[Path]) -> str:
     """``boot.ipxe.j2:7``: the innermost line of a template; "" when there is none in the traceback."""
-    place = ""
+    location = ""
     while traceback is not None:
         file = Path(traceback.tb_frame.f_code.co_filename)
         for directory in directories:
             if file.is_relative_to(directory):
-                place = f"{os.path.relpath(file, directory)}:{traceback.tb_lineno}"
+                location = f"{os.path.relpath(file, directory)}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
-    return place
+    return location

@@ -97,7 +97,7 @@ class TemplateBackend:
 
         File systems that can hang are not read.
         """
-        if self._reactor is not None and any(map(self._place, ("", *self.files.values()))):
+        if self._reactor is not None and any(map(self._mount, ("", *self.files.values()))):
             return ""
         wrong = [] if os.path.isdir(self.root) else [f"{self.root}: there is no such directory"]
         absent = [name for name in self.files.values() if not self._exists(name)]
@@ -136,14 +136,14 @@ class TemplateBackend:
         name = lexical(path)
         template, identifiers = self._template_of(name)
         threads = self._threads
-        place = self._place(template) if threads is not None else None
-        if place is None:
+        mount = self._mount(template) if threads is not None else None
+        if mount is None:
             self._check_exists(template, identifiers)
         known = identified(request.client, identifiers or Identifiers(), searched(name))
         variables = template_variables(name, request, known)
         if threads is None:
             return self._render(template, known, variables)
-        if place is None and not self._mounts.hanging():
+        if mount is None and not self._mounts.hanging():
             pool = self._reactor.getThreadPool()
             return deferToThreadPool(self._reactor, pool, self._render, template, known, variables)
 
@@ -152,17 +152,17 @@ class TemplateBackend:
             return self._render(template, known, variables)
 
         # A template on a local file system may include one of a file system that hangs.
-        return threads.call(place or self.root, make)
+        return threads.call(mount or self.root, make)
 
-    def _place(self, template: str) -> bytes | None:
+    def _mount(self, template: str) -> bytes | None:
         """The mount point of a file system that can hang and that rendering reads from; None: there is none."""
         try:
-            place = self._mounts.on_the_way_to(self.root, template.encode("utf-8", "surrogateescape"))
+            mount = self._mounts.on_the_way_to(self.root, template.encode("utf-8", "surrogateescape"))
         except UnicodeEncodeError:
             raise FileMissing() from None
-        if place is None and self.hosts is not None:
-            place = self._mounts.on_the_way_to(self.hosts.directory, GROUPS.encode())
-        return place
+        if mount is None and self.hosts is not None:
+            mount = self._mounts.on_the_way_to(self.hosts.directory, GROUPS.encode())
+        return mount
 
     def _template_of(self, path: str) -> tuple[str, Identifiers | None]:
         """(template of *path*, which may not exist; what the pattern matched in the path, None if none matches)."""

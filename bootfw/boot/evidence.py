@@ -51,9 +51,9 @@ def program_machine(backends: Sequence[tuple[str, Any]], path: str) -> str | Non
         if provides(backend, IDirectoryBackend):
             root = Path(backend.root)
             with suppress(OSError, ValueError):
-                place = (root / path).resolve(strict=True)
-                if place.is_relative_to(root.resolve()):
-                    with place.open("rb") as file:
+                found = (root / path).resolve(strict=True)
+                if found.is_relative_to(root.resolve()):
+                    with found.open("rb") as file:
                         return machine_of(file.read(_HEAD))
     return None
 
@@ -71,7 +71,7 @@ def _names(backend: Any, directory: str) -> Iterator[str]:
 
 
 def _walk(root: Path, top: Path) -> Iterator[str]:
-    for place, directories, files in os.walk(top):
+    for directory, directories, files in os.walk(top):
         directories.sort()
         for name in sorted(files):
-            yield str(PurePosixPath(Path(place, name).relative_to(root)))
+            yield str(PurePosixPath(Path(directory, name).relative_to(root)))

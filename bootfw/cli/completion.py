@@ -59,5 +59,8 @@ def subcommands(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.Arg
     found = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            found += [(each.help or "", action.choices[each.dest]) for each in action._choices_actions]
+            found += [
+                (choices_action.help or "", action.choices[choices_action.dest])
+                for choices_action in action._choices_actions
+            ]
     return found

@@ -209,7 +209,7 @@ class Relayed:
             if self._to == self.server:
                 return _collected(sock, to, build, seconds)
             offers = _collected(sock, to, lambda secs: _renamed(build(secs), self.server, self._to), seconds)
-            return [evolve(each, message=_renamed(each.message, self._to, self.server)) for each in offers]
+            return [evolve(offer, message=_renamed(offer.message, self._to, self.server)) for offer in offers]
 
     def send(self, message: Message, server: str) -> None:
         """See Link."""
@@ -254,7 +254,7 @@ def _relay_for(server: str) -> tuple[str, str]:
     if not ours.startswith("127.") and ours != server:
         return ours, server
     others = sorted(each for each in own_addresses(socket.AF_INET) or () if not each.startswith("127."))
-    usable = [each for each in others if each != server]
+    usable = [other for other in others if other != server]
     if usable:
         return usable[0], server
     if others:
@@ -320,7 +320,7 @@ def random_xid() -> int:
 def offers_of(replies: Sequence[Offer]) -> list[Offer]:
     """The offers among *replies*, one for each server."""
     found: dict[tuple[str, str], Offer] = {}
-    for each in replies:
-        if each.message.message_type in (MessageType.OFFER, None):
-            found.setdefault((each.server, each.address), each)
+    for reply in replies:
+        if reply.message.message_type in (MessageType.OFFER, None):
+            found.setdefault((reply.server, reply.address), reply)
     return list(found.values())

@@ -266,7 +266,9 @@ class _Report:
                 {
                     "message": exchange.sent,
                     "port": exchange.port,
-                    "resolvers": [attrs.asdict(each) for each in exchange.resolvers] if exchange.request else [],
+                    "resolvers": [attrs.asdict(resolver) for resolver in exchange.resolvers]
+                    if exchange.request
+                    else [],
                     "reply": _kind(exchange),
                     "to": list(exchange.to[:2]) if exchange.to else None,
                     "address": self._address(exchange),
@@ -437,4 +439,4 @@ def _shown(exchange: Exchange) -> list[Shown]:
     if exchange.sent != "SOLICIT":
         return shown_options(options_of(exchange.reply))
     message = dhcp6.parse(exchange.reply)[0]
-    return shown_options6(tuple(each for each in message.options if each[0] != Option6.CLIENT_ID))
+    return shown_options6(tuple(option for option in message.options if option[0] != Option6.CLIENT_ID))

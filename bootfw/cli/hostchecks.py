@@ -176,7 +176,7 @@ def check_interfaces(host: Host, settings: Settings) -> Iterator[Check]:
     """Do the interfaces exist, and can clients come to an address there? Are its packets large enough?"""
     for name, problem in missing_interfaces(settings.interfaces).items():
         yield Check("interfaces", PROBLEM, f"{name}: {problem}", 'correct "interfaces" in [bootfw]')
-    numbers = {each.interface for each in host.addresses() if each.family == socket.AF_INET}
+    numbers = {address.interface for address in host.addresses() if address.family == socket.AF_INET}
     served = [link for link in host.links() if link.name != "lo"]
     served = [link for link in served if not settings.interfaces or link.name in settings.interfaces]
     usable = [link for link in served if link.index in numbers]

@@ -210,7 +210,7 @@ def _unknown(block: Block, known: set[str]) -> Iterator[Statement | Block]:
 def _not_understood(block: Block) -> Iterator[Statement | Block]:
     """The statements of a lease that it is taken over without."""
     yield from _unknown(block, LEASE_STATEMENTS)
-    yield from (each for each in block.items if each.words[:1] == ["client-hostname"] and len(each.words) != 2)
+    yield from (item for item in block.items if item.words[:1] == ["client-hostname"] and len(item.words) != 2)
 
 
 def _by_name(block: Block) -> dict[str, Statement]:

@@ -146,12 +146,12 @@ class DeclarationReader:
 def _tokens(line: str) -> list[tuple[str, str]] | None:
     """(kind, token) of a line; None: a string in it has no end."""
     found = []
-    place = 0
-    while place < len(line):
-        token = _TOKEN.match(line, place)
+    position = 0
+    while position < len(line):
+        token = _TOKEN.match(line, position)
         if token is None:
             return None
-        place = token.end()
+        position = token.end()
         if token.lastgroup:
             found.append((token.lastgroup, token[0]))
     return found

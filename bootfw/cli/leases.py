@@ -192,7 +192,7 @@ def _reserve(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise CommandError(str(error)) from error
     _source(options, True).reserve(reservation)
-    _print(f"{reservation.address or 'a place'} is reserved")
+    _print(f"{reservation.address or 'an address of the pool'} is reserved")
 
 
 def _unreserve(options: argparse.Namespace) -> None:

@@ -143,7 +143,7 @@ class NetBoot:
             self.client = evolve(self.client, relay=self.link.relay)
         try:
             offers = self._discover()
-            address_offer = next((each for each in offers if each.address), None)
+            address_offer = next((offer for offer in offers if offer.address), None)
             if self.lease and address_offer is not None:
                 self._take_lease(address_offer)
             name, server = self._boot_file(offers, address_offer)
@@ -170,20 +170,20 @@ class NetBoot:
         if not offers:
             seconds = time.monotonic() - began
             raise self._stop("DISCOVER", f"no offer {self.link.where}", self._why_no_offer(), seconds)
-        for each in offers:
-            has = [f"the address {each.address}" if each.address else "no address"]
-            has.append(f"the boot file {each.file}" if each.file else "no boot file")
-            if each.pxe.menu:
-                has.append(f"a menu of {len(each.pxe.menu)} items")
+        for offer in offers:
+            has = [f"the address {offer.address}" if offer.address else "no address"]
+            has.append(f"the boot file {offer.file}" if offer.file else "no boot file")
+            if offer.pxe.menu:
+                has.append(f"a menu of {len(offer.pxe.menu)} items")
             self._step(
                 "OFFER",
                 OK,
-                f"{each.server} offers {', '.join(has)}",
-                each.seconds,
-                server=each.server,
-                address=each.address,
-                file=each.file,
-                vendor_class=each.vendor_class,
+                f"{offer.server} offers {', '.join(has)}",
+                offer.seconds,
+                server=offer.server,
+                address=offer.address,
+                file=offer.file,
+                vendor_class=offer.vendor_class,
             )
         self._judge(offers)
         return offers
@@ -214,8 +214,8 @@ class NetBoot:
 
     def _judge(self, offers: Sequence[Offer]) -> None:
         """Report a warning for offers that make some boots fail."""
-        giving = [each.server for each in offers if each.address]
-        naming = {each.server: each.file for each in offers if each.file}
+        giving = [offer.server for offer in offers if offer.address]
+        naming = {offer.server: offer.file for offer in offers if offer.file}
         if len(set(giving)) > 1:
             self._step("offers", WARNING, f"{' and '.join(giving)} give addresses: which one wins is chance")
         if len(set(naming.values())) > 1:
@@ -239,7 +239,7 @@ class NetBoot:
         finally:
             with suppress(OSError):
                 self.link.send(self._relayed(self.client.release(random_xid(), address, server)), server)
-        answer = next((each for each in replies if each.server == server), None)
+        answer = next((reply for reply in replies if reply.server == server), None)
         seconds = time.monotonic() - began
         if answer is None or answer.message.message_type is not MessageType.ACK:
             text = "no answer" if answer is None else "a NAK"
@@ -250,7 +250,7 @@ class NetBoot:
         """The name of the boot file, and the server to fetch it from."""
         chosen = self._chosen(offers)
         if chosen is None:
-            servers = ", ".join(each.server for each in offers)
+            servers = ", ".join(offer.server for offer in offers)
             raise self._stop("boot file", "no offer is about booting", self._why_no_file(servers))
         if not self._needs_boot_server(chosen):
             return chosen.file, chosen.next_server
@@ -262,14 +262,14 @@ class NetBoot:
     def _chosen(self, offers: Sequence[Offer]) -> Offer | None:
         """The offer that the firmware takes its boot file from."""
         if self.profile.http:
-            http = [each for each in offers if each.vendor_class.startswith("HTTPClient") and each.file]
+            http = [offer for offer in offers if offer.vendor_class.startswith("HTTPClient") and offer.file]
             return next(iter(sorted(http, key=lambda each: not each.address)), None)
         if self.profile.name == "u-boot":
-            return next((each for each in offers if each.address and each.file), None) or (
-                next((each for each in offers if each.file), None) if self.link.relay else None
+            return next((offer for offer in offers if offer.address and offer.file), None) or (
+                next((offer for offer in offers if offer.file), None) if self.link.relay else None
             )
-        about_boot = [each for each in offers if each.vendor_class.startswith("PXEClient")]
-        named = [each for each in offers if each.file]
+        about_boot = [offer for offer in offers if offer.vendor_class.startswith("PXEClient")]
+        named = [offer for offer in offers if offer.file]
         # A server that gives the address and speaks PXE comes first, then proxies, then a plain boot file.
         about_boot.sort(key=lambda each: not each.address)
         return next(iter(about_boot or named), None)
@@ -297,7 +297,7 @@ class NetBoot:
         address = self.own_address(server)
         client = evolve(self.client, relay="")
         replies = self.servers.boot_server(server, lambda secs: client.boot_server_request(xid, address, raw))
-        answer = next((each for each in replies if each.file), None)
+        answer = next((reply for reply in replies if reply.file), None)
         seconds = time.monotonic() - began
         if answer is not None:
             self._step("port 4011", OK, f"{answer.server} names the boot file {answer.file}", answer.seconds)

@@ -126,17 +126,17 @@ class OfflineLeases:
                     taken.leases.append(lease)
             done(self._store.commit(taken.leases))
             stored = list(self._store.reservations())
-            for each in reservations:
-                others = self._others(each, stored)
-                if reservation_record(each) in map(reservation_record, others):
+            for reservation in reservations:
+                others = self._others(reservation, stored)
+                if reservation_record(reservation) in map(reservation_record, others):
                     continue
                 try:
-                    self._check(each, others)
+                    self._check(reservation, others)
                 except CommandError as error:
-                    taken.left_out.append(f"the reservation of {shown_reservation(each)}: {error}")
+                    taken.left_out.append(f"the reservation of {shown_reservation(reservation)}: {error}")
                 else:
-                    taken.reservations.append(each)
-                    stored.append(each)
+                    taken.reservations.append(reservation)
+                    stored.append(reservation)
             done(self._store.save_reservations(stored))
         return taken
 

@@ -55,11 +55,13 @@ def _of_server(taken: Snapshot, server: RunningServer) -> None:
             return ()  # its configuration has no use for this operation
 
     _keep_leases(taken, records(lambda: server.leases(Selection())), records(server.reservations))
-    nexts = {each["mac"]: {"file": each["file"], "ordered": each["ordered"]} for each in records(server.next_boots)}
+    nexts = {
+        record["mac"]: {"file": record["file"], "ordered": record["ordered"]} for record in records(server.next_boots)
+    }
     now = time.time()
     loops = {
-        each["mac"]: {"files": each["files"], "times": each["times"], "until": now + each["seconds"]}
-        for each in records(lambda: server.call("looping"))
+        record["mac"]: {"files": record["files"], "times": record["times"], "until": now + record["seconds"]}
+        for record in records(lambda: server.call("looping"))
     }
     _keep_orders(taken, ORDERS, nexts)
     _keep_orders(taken, LOOPS, loops)
@@ -82,8 +84,8 @@ def _of_store(taken: Snapshot, configuration: Configuration, state: Path) -> Non
 
 
 def _keep_leases(taken: Snapshot, leases: Iterable[Record], reservations: Iterable[Record]) -> None:
-    done(taken.store.commit([lease_of(each) for each in leases]))
-    made = [reservation_of(each) for each in reservations if each.get("origin") != "configuration"]
+    done(taken.store.commit([lease_of(lease) for lease in leases]))
+    made = [reservation_of(reservation) for reservation in reservations if reservation.get("origin") != "configuration"]
     done(taken.store.save_reservations(made))
 
 

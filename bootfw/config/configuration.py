@@ -37,7 +37,7 @@ class PluginChoice:
 
     use: str
     options: Mapping[str, Any]
-    place: KeyPath
+    path: KeyPath
     """The path of its table, such as ``("resolver", 1)``."""
 
 
@@ -116,12 +116,12 @@ def _read(source: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         reason = str(error)
-        place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason)
-        if place is None:
+        location = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason)
+        if location is None:
             raise ConfigErrors([f"{source}: {reason}"]) from error
         end = text.count("\n") + 1, len(text.rpartition("\n")[2]) + 1
-        line, column = place.groups() if place[1] else end
-        raise ConfigErrors([f"{source}:{line}:{column}: {reason[: place.start()]}"]) from error
+        line, column = location.groups() if location[1] else end
+        raise ConfigErrors([f"{source}:{line}:{column}: {reason[: location.start()]}"]) from error
     except ValueError as error:
         raise ConfigErrors([f"{source}: a number has too many digits: {error}"]) from error
     except RecursionError as error:
@@ -178,13 +178,13 @@ def _single(section: str, table: Any, errors: list[ConfigError]) -> tuple[Plugin
     return (choice,) if choice else ()
 
 
-def _choice(table: Any, place: KeyPath, errors: list[ConfigError]) -> PluginChoice | None:
-    wrong = list(mismatches(table, dict, place))
+def _choice(table: Any, path: KeyPath, errors: list[ConfigError]) -> PluginChoice | None:
+    wrong = list(mismatches(table, dict, path))
     if not wrong and "use" not in table:
-        wrong = [ConfigError('"use" is missing: it names the plugin', place)]
+        wrong = [ConfigError('"use" is missing: it names the plugin', path)]
     if not wrong:
-        wrong = list(mismatches(table["use"], str, (*place, "use")))
+        wrong = list(mismatches(table["use"], str, (*path, "use")))
     errors += wrong
     if wrong:
         return None
-    return PluginChoice(table["use"], {key: value for key, value in table.items() if key != "use"}, place)
+    return PluginChoice(table["use"], {key: value for key, value in table.items() if key != "use"}, path)

@@ -118,23 +118,23 @@ def _in_a_variable(key: str) -> str:
 
 def _put(document: dict[str, Any], path: KeyPath, value: Any) -> None:
     """Set *path*. A value in the way that is not a table is left alone: the checks of the document report it."""
-    place: Any = document
+    table: Any = document
     for part, following in itertools.pairwise(path):
         empty: Any = [] if isinstance(following, int) else {}
         if isinstance(part, int):
-            if not isinstance(place, list):
+            if not isinstance(table, list):
                 return
-            if part > len(place):
-                raise ConfigError(f"there is no number {len(place)} before it; plugins are counted from 0")
-            if part == len(place):
-                place.append(empty)
-            place = place[part]
+            if part > len(table):
+                raise ConfigError(f"there is no number {len(table)} before it; plugins are counted from 0")
+            if part == len(table):
+                table.append(empty)
+            table = table[part]
         else:
-            if not isinstance(place, dict):
+            if not isinstance(table, dict):
                 return
-            place = place.setdefault(part, empty)
-    if isinstance(place, dict):
-        place[path[-1]] = value
+            table = table.setdefault(part, empty)
+    if isinstance(table, dict):
+        table[path[-1]] = value
 
 
 def _decoded(text: str, wanted: Any) -> Any:

@@ -270,6 +270,6 @@ def same_values(one: Any, other: Any) -> bool:
     if isinstance(one, tuple | list):
         return type(one) is type(other) and len(one) == len(other) and all(map(same_values, one, other))
     if attrs.has(type(one)):
-        names = [each.name for each in attrs.fields(type(one)) if each.init]
+        names = [field.name for field in attrs.fields(type(one)) if field.init]
         return type(one) is type(other) and all(same_values(getattr(one, name), getattr(other, name)) for name in names)
     return bool(one == other)

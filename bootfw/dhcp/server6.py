@@ -183,7 +183,7 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
         for association in exchange.associations():
             client_ia, requested = exchange.client_ia(association), ia.requested_addresses(association)
             numbers = [number_of(each) for each in requested]
-            if exchange.message.kind is MessageType.REQUEST and any(each not in book for each in numbers):
+            if exchange.message.kind is MessageType.REQUEST and any(number not in book for number in numbers):
                 # Section 18.3.2: the client has moved, and has to start over.
                 ia_options.append(ia.refuse(association, Status.NOT_ON_LINK, "not an address of this link"))
                 continue
@@ -260,10 +260,12 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
         return Answer6(MessageType.REPLY, tuple(ia_options), configured, tuple(commit), first, subnet=exchange.subnet)
 
     def _confirm(self, exchange: _Exchange) -> Answer6 | NoReply:
-        addresses = [each for association in exchange.associations() for each in ia.requested_addresses(association)]
+        addresses = [
+            address for association in exchange.associations() for address in ia.requested_addresses(association)
+        ]
         if not addresses:
             return NoReply(NoReplyReason.NOT_FOR_SERVER)
-        if all(number_of(each) in exchange.book for each in addresses):
+        if all(number_of(address) in exchange.book for address in addresses):
             return Answer6(MessageType.REPLY, (ia.status_option(Status.SUCCESS, "all on this link"),))
         return Answer6(MessageType.REPLY, (ia.status_option(Status.NOT_ON_LINK, "not all on this link"),))
 

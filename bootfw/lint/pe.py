@@ -46,8 +46,8 @@ def read_program(file: Served) -> Program | None:
         (magic,) = Struct("<H").unpack_from(head, header)
         directories = header + (112 if magic == _PE32_PLUS else 96)
         (count,) = Struct("<I").unpack_from(head, directories - 4)
-        place, size = _pair.unpack_from(head, directories + 8 * _CERTIFICATES) if count > _CERTIFICATES else (0, 0)
-        end = place + size
+        offset, size = _pair.unpack_from(head, directories + 8 * _CERTIFICATES) if count > _CERTIFICATES else (0, 0)
+        end = offset + size
         for number in range(sections):
             _, _, _, length, offset = _section.unpack_from(head, header + optional + 40 * number)
             end = max(end, offset + length if length else 0)

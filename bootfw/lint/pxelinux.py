@@ -52,9 +52,9 @@ class _Reading:
                 yield from self._statement(file, number, [words[0].lower(), *words[1:]], depth)
         yield from self._label_ends(file)
         if depth == 0 and self.default is not None:
-            place, number, word = self.default
+            source, number, word = self.default
             if word not in self.labels and word.endswith(".c32"):
-                yield from self._named(place, number, word)
+                yield from self._named(source, number, word)
 
     def _statement(self, file: Served, number: int, words: list[str], depth: int) -> Iterator[Finding]:
         keyword, rest = words[0], words[1:]
@@ -108,8 +108,8 @@ class _Reading:
         return None
 
     def _find(self, name: str) -> Served | None:
-        for place in ("", *(self.path if name.endswith(".c32") else ())):
-            found = self.tree.nearest(relative(f"{place}/{name}"), self.directory)
+        for directory in ("", *(self.path if name.endswith(".c32") else ())):
+            found = self.tree.nearest(relative(f"{directory}/{name}"), self.directory)
             if found is not None:
                 return found
         return None

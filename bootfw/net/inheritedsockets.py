@@ -153,7 +153,7 @@ class InheritedSockets:
         try:
             return self._otherwise.listen(service, address, protocol, device, certificate)
         except CannotListenError as error:
-            named = [each for each in candidates if each.name == service and not each.used]
+            named = [candidate for candidate in candidates if candidate.name == service and not candidate.used]
             if not named:
                 raise
             reason = str(getattr(error, "socketError", error))

@@ -62,7 +62,7 @@ class PluginLifecycle:
         :raise StateError: from IStartable.start(); then none of them is started.
         """
         try:
-            self._start([each for each in plugins if not _has(self._plugins, each[1])])
+            self._start([plugin for plugin in plugins if not _has(self._plugins, plugin[1])])
         except BaseException:
             self.drop_new(plugins)
             raise

@@ -326,7 +326,7 @@ def _granted(event: AddressesGranted) -> str:
 
 
 def _granted_singly(event: AddressesGranted) -> Sequence[AddressesGranted]:
-    return [event] if len(event.leases) > GRANTED_SINGLY else [evolve(event, leases=(each,)) for each in event.leases]
+    return [event] if len(event.leases) > GRANTED_SINGLY else [evolve(event, leases=(lease,)) for lease in event.leases]
 
 
 def _taken(event: AddressTaken) -> str:
@@ -355,8 +355,10 @@ def _socket_changed(event: SocketChanged) -> str:
         return f"{socket.service} serves {host}" if "/" in host else f"interface {socket.device} exists"
     if event.was == "bound":
         gone = f"interface {socket.device} is gone" if socket.device else f"the {kind} is gone"
-        place = f"{address_text(socket.address)} on {socket.device}" if socket.device else address_text(socket.address)
-        return f"{socket.service} lost {host if kind == 'network' else place}: {gone}; waiting for it"
+        location = (
+            f"{address_text(socket.address)} on {socket.device}" if socket.device else address_text(socket.address)
+        )
+        return f"{socket.service} lost {host if kind == 'network' else location}: {gone}; waiting for it"
     wanted = f"interface {socket.device}" if socket.device else f"{kind} {host}"
     by = f" ({socket.service}, port {port})" if port else ""
     return f"waiting for {wanted}{by}: {socket.reason}"

@@ -81,7 +81,9 @@ class Recordings:
         if not packets:
             return ""
         packets.sort(key=lambda each: each.at)
-        packets = [evolve(each, comment=each.comment or _stages(attempt, each.at)) for each in packets[-PACKETS:]]
+        packets = [
+            evolve(packet, comment=packet.comment or _stages(attempt, packet.at)) for packet in packets[-PACKETS:]
+        ]
         path = self._directory / f"{attempt.id}.pcapng"
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,7 +121,7 @@ def _http_packets(attempt: BootAttempt, others: list[Datagram]) -> Iterator[Segm
         if not client[0]:
             continue
         ours = "::" if ":" in client[0] else "0.0.0.0"
-        server = next((_own_address(each) for each in others if _can_be_of(each, client[0])), ours), _HTTP_PORT
+        server = next((_own_address(other) for other in others if _can_be_of(other, client[0])), ours), _HTTP_PORT
         request = f"GET {quote('/' + str(data['file']).lstrip('/'))} HTTP/1.1\r\nHost: {server[0]}\r\n\r\n".encode()
         code = int(data.get("code", HTTPStatus.OK))
         phrase = HTTPStatus(code).phrase if code in set(HTTPStatus) else ""

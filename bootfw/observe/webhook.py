@@ -176,7 +176,7 @@ class Webhook:
         """Return *event* as the JSON log has it; without a text where the log has none."""
         if not self._lines.has_line(event):
             return [{"time": iso_time(time()), "level": "info", "text": "", **record(event)}]
-        return [json_record(each, each["line"]) for each in self._lines.log_events((event,))]
+        return [json_record(log_event, log_event["line"]) for log_event in self._lines.log_events((event,))]
 
     def _handle(self, event: Input, argument: Any = None) -> None:
         self._states.run(self._do, event, argument, self._reactor.seconds())

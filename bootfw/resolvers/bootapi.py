@@ -70,20 +70,20 @@ def _lines(kernel: str, initrds: Sequence[str], words: Sequence[str], message: s
     yield " ".join(("boot kernel", *(f"initrd=initrd{number}" for number in range(len(initrds))), *words))
 
 
-def _url(value: Any, base: str, place: str) -> str:
+def _url(value: Any, base: str, location: str) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f'"{place}" must be a URL')
+        raise ValueError(f'"{location}" must be a URL')
     if not value.isprintable() or " " in value:
-        raise ValueError(f'"{place}" must have no blanks in it')
+        raise ValueError(f'"{location}" must have no blanks in it')
     url = urljoin(base, value)
     scheme = urlsplit(url).scheme
     if scheme == "file":
         raise ValueError(
-            f'"{place}": {value}: files of the server are not served by their URL; let a [[backend]] have it, '
+            f'"{location}": {value}: files of the server are not served by their URL; let a [[backend]] have it, '
             "and name its URL there"
         )
     if scheme not in SCHEMES:
-        raise ValueError(f'"{place}": {value}: must be a URL of {", ".join(SCHEMES)}')
+        raise ValueError(f'"{location}": {value}: must be a URL of {", ".join(SCHEMES)}')
     return url
 
 

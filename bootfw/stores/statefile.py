@@ -274,7 +274,10 @@ class StateFile:
 
     def write_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> None:
         """Store boot attempts, and drop those beyond the bounds; see IAttemptStore."""
-        rows = [(each.id, each.client, each.verdict.value, each.began, _encode_attempt(each)) for each in attempts]
+        rows = [
+            (attempt.id, attempt.client, attempt.verdict.value, attempt.began, _encode_attempt(attempt))
+            for attempt in attempts
+        ]
         with self._writing() as connection, transaction(connection) as db:
             db.executemany("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)", rows)
             db.execute("DELETE FROM attempt WHERE began < ?", (since,))

@@ -100,7 +100,7 @@ def _stages(outcomes: Iterable[Outcome]) -> Iterable[StageSummary]:
             len(stages),
             len(times),
             sum(retries),
-            sum(1 for each in retries if each),
+            sum(1 for retry in retries if retry),
             sum(stage.bytes for stage in stages),
             percentiles(times),
             max(times, default=0.0),

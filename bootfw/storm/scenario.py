@@ -80,11 +80,11 @@ class Scenario:
         """The boot of the machine with that number. Kinds are spread evenly, and every tenth is slow if a tenth is."""
         total = sum(share.share for share in self.shares)
         # The golden ratio spreads numbers evenly over 0 to 1 however many there are.
-        place, before = number * 0.6180339887 % 1 * total, 0.0
+        position, before = number * 0.6180339887 % 1 * total, 0.0
         chosen = self.shares[-1]
         for share in self.shares:
             before += share.share
-            if place < before:
+            if position < before:
                 chosen = share
                 break
         boot = self.boots[chosen.boot]

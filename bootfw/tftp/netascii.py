@@ -18,7 +18,7 @@ class NetasciiReading:
     That is all a transfer with windowsize 1 needs. Use: ``need()``, read what it says, ``feed()``.
     """
 
-    _places: dict[int, tuple[int, bytes]] = field(factory=lambda: {0: (0, b"")}, init=False)
+    _positions: dict[int, tuple[int, bytes]] = field(factory=lambda: {0: (0, b"")}, init=False)
     """Offset on the wire -> (offset in the file, the second half of a pair that the previous block has cut). The latest
     two offsets."""
     _requested: tuple[int, int] = field(default=(0, 0), init=False)
@@ -29,24 +29,24 @@ class NetasciiReading:
         :param offset: where the latest block began, or where it ended.
         :raise ValueError: it is another one.
         """
-        if offset not in self._places:
+        if offset not in self._positions:
             raise ValueError(f"offset {offset} is neither the latest block nor the next")
         self._requested = (offset, length)
-        place, left = self._places[offset]
+        position, left = self._positions[offset]
         # No byte gets shorter on the wire, so this many are always enough.
-        return place, length - len(left)
+        return position, length - len(left)
 
     def feed(self, source: bytes) -> bytes:
         """What was read at that place, as on the wire: *length* bytes, fewer at the end of the file."""
         offset, length = self._requested
-        place, left = self._places[offset]
+        position, left = self._positions[offset]
         encoded = left + encode(source)
         block, rest = encoded[:length], encoded[length:]
         # On the wire each CR begins a pair that stands for one byte of the file; a pair cut in the middle counts as
         # read, and its second half is what the next block begins with.
         cut = block.endswith(b"\r")
         read = len(block) - len(left) - block.count(b"\r") + cut
-        self._places = {offset: (place, left), offset + len(block): (place + read, rest[:1] if cut else b"")}
+        self._positions = {offset: (position, left), offset + len(block): (position + read, rest[:1] if cut else b"")}
         return block
 
 

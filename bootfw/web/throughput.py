@@ -46,6 +46,6 @@ class Throughput:
             self._latest = second
 
     def _count(self, second: int, count: float) -> None:
-        place = second - self._latest + SECONDS - 1
-        if 0 <= place < SECONDS:
-            self._bytes[place] += count
+        index = second - self._latest + SECONDS - 1
+        if 0 <= index < SECONDS:
+            self._bytes[index] += count

@@ -176,7 +176,7 @@ def _from_ip(packet: bytes, at: float, outbound: bool, comment: str) -> Datagram
     else:
         header, protocol = _IPV6.size, packet[6]
         addresses = packet[8:24], packet[24:40]
-    source, destination = (str(ip_address(each)) for each in addresses)
+    source, destination = (str(ip_address(address)) for address in addresses)
     if protocol == _TCP:
         source_port, destination_port, sequence, acknowledged, *_ = _TCP_HEADER.unpack_from(packet, header)
         ends = (source, source_port), (destination, destination_port)

@@ -234,7 +234,7 @@ def read(text: str) -> tuple[list[int], list[str], list[str]]:
     """(last bytes of the addresses, host names of the reservations, what is left out)."""
     found = read_isc(text, NOW, HARDWARE)
     addresses = [int(address.rpartition(".")[2]) for address in found.leases]
-    return addresses, [each.hostname for each in found.reservations], list(found.left_out)
+    return addresses, [reservation.hostname for reservation in found.reservations], list(found.left_out)
 
 
 def test_nul_bytes_between_declarations() -> None:

@@ -265,7 +265,11 @@ def test_reservations(place: Stopped | Running) -> None:
 
 def test_reserve_and_unreserve(place: Stopped | Running) -> None:
     assert place.run("reserve", "10.0.0.7", "--uuid", UUID) == (0, "10.0.0.7 is reserved\n", "")
-    assert place.run("reserve", "--client-id", "0x01ff", "--hostname", "x") == (0, "a place is reserved\n", "")
+    assert place.run("reserve", "--client-id", "0x01ff", "--hostname", "x") == (
+        0,
+        "an address of the pool is reserved\n",
+        "",
+    )
     assert place.run("unreserve", "10.0.0.6") == (0, "10.0.0.6 is reserved no longer\n", "")
     assert place.run("unreserve", "0x01ff") == (0, "client-id 0x01ff is reserved no longer\n", "")
     _, reservations = place.kept()
@@ -347,7 +351,7 @@ def test_ipv6_leases_are_imported(place: Stopped | Running, tmp_path: Path, caps
     outside = "left out: the lease of fd78::9: that is of no subnet of the configuration\n"
     assert capsys.readouterr().err == outside
     assert command.main(["leases", "-c", "other.toml", "list", "--network", "fd77::/64", "--json"]) == 0
-    assert [each["address"] for each in json.loads(capsys.readouterr().out)] == ["fd77::9"]
+    assert [load["address"] for load in json.loads(capsys.readouterr().out)] == ["fd77::9"]
 
 
 DNSMASQ = f"""\

@@ -275,7 +275,7 @@ def test_templates_host_files_and_the_menu(lint: Callable[..., tuple[int, str, s
     """)
     code, out, err = lint("--json", "-c", tmp_path / "bootfw.toml")
     assert (code, err) == (1, "")
-    found = {each["file"].removeprefix(f"{tmp_path}/"): each["reason"] for each in json.loads(out)}
+    found = {load["file"].removeprefix(f"{tmp_path}/"): load["reason"] for load in json.loads(out)}
     assert list(found) == sorted(
         [
             "[[backend]] menu, default",

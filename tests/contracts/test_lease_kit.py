@@ -125,7 +125,7 @@ class SortsReservations(MemoryStore):
 
 class ForgetsOptions(MemoryStore):
     def reservations(self) -> list[Reservation]:
-        return [evolve(each, options={}) for each in super().reservations()]
+        return [evolve(reservation, options={}) for reservation in super().reservations()]
 
 
 class IsNoStore:

@@ -51,7 +51,7 @@ def subnet(**more: Any) -> Subnet6:
 
 
 def wants(*addresses: str) -> bytes:
-    return options_bytes((5, ia_address_bytes(IAAddress(each))) for each in addresses)
+    return options_bytes((5, ia_address_bytes(IAAddress(address))) for address in addresses)
 
 
 class Server:

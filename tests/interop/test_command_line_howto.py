@@ -60,7 +60,9 @@ def test_the_command_line_howto(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(configuration)
     explaining, probing, checking, asking, _ = blocks(PAGE, "console")
     before = [(server, each) for each in sessions(explaining) + sessions(checking)]
-    while_it_runs = [(client, each) for each in sessions(probing)] + [(server, each) for each in sessions(asking)]
+    while_it_runs = [(client, session) for session in sessions(probing)] + [
+        (server, session) for session in sessions(asking)
+    ]
     wrong = {}
 
     def compare(host: Host, command: str, shown: str) -> None:

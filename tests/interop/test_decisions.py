@@ -102,5 +102,5 @@ def test_a_chain_loop_is_broken_and_reported(site: Site) -> None:
     assert (
         f"{MAC} (ipxe, x86-bios, on eth0): boot loop: it loaded the same files 5 times in a row" in site.server.output
     )
-    assert [each["mac"] for each in json.loads(site.command("--json"))["looping"]] == [MAC]
+    assert [load["mac"] for load in json.loads(site.command("--json"))["looping"]] == [MAC]
     assert site.command("--forgive", MAC) == f"{MAC} boots from here again\n"

@@ -74,7 +74,9 @@ def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client
     wait_until(lambda: has_link_local(host), 10, "the client's link-local address can be used")
     program = client.start(host, tmp_path)
 
-    program.wait_until(lambda: any(each.startswith("fd77::1") for each in addresses(host)), 30, "it has an address")
+    program.wait_until(
+        lambda: any(address.startswith("fd77::1") for address in addresses(host)), 30, "it has an address"
+    )
     life = LeaseLife(lab, server, client, program)
     life.begins(addresses(host)[0])
 

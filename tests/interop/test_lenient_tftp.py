@@ -279,4 +279,4 @@ def test_the_full_path_on_the_server_is_that_of_the_file(answers: Mapping[str, M
 
 
 def test_nothing_is_answered_with_other_content(answers: Mapping[str, Mapping[str, str]]) -> None:
-    assert [each for each in answers["bootfw"].items() if "content" in each[1] or "opcode" in each[1]] == []
+    assert [item for item in answers["bootfw"].items() if "content" in item[1] or "opcode" in item[1]] == []

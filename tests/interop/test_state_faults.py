@@ -68,7 +68,7 @@ class Clients:
             answers = raw.say(_sent(n, 1 << 16, chosen + option(50, offers[n].address)) for n in numbers)
         finally:
             raw.close()
-        return {each.address for each in answers.values() if each.kind == ACK}
+        return {answer.address for answer in answers.values() if answer.kind == ACK}
 
     def _by_ipv6(self, numbers: range) -> set[str]:
         raw = RawClients6(self._host)

@@ -45,7 +45,7 @@ def test_a_boot_is_shown(lab: Lab, tmp_path: Path) -> None:
     kinds = [stage["kind"] for stage in found[0]["stages"]]
     assert {"discover", "resolver", "offer", "transfer"} <= set(kinds)
     decisions = [stage["data"] for stage in found[0]["stages"] if stage["kind"] == "resolver"]
-    assert ("by-architecture", "shim.efi") in {(each["resolver"], each.get("file")) for each in decisions}
+    assert ("by-architecture", "shim.efi") in {(decision["resolver"], decision.get("file")) for decision in decisions}
     assert sum(read(client, "/api/throughput")["bytes"]) > 0
     chromium = shutil.which("chromium")
     if chromium is None:

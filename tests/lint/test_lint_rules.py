@@ -51,7 +51,7 @@ def found(
         place = root / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data.encode() if isinstance(data, str) else data)
-    findings = lint(tree_of(root, complete, **more), [("resolver", each) for each in resolvers], user)
+    findings = lint(tree_of(root, complete, **more), [("resolver", resolver) for resolver in resolvers], user)
     for finding in findings:
         assert finding.reason
         assert finding.remedy
@@ -366,7 +366,7 @@ def test_pxe_menus_tables_and_pxelinux_configurations(tmp_path: Path) -> None:
     ]
     files: dict[str, bytes | str] = {"b/pxelinux.0": pxelinux("4.07"), "b/own.cfg": "", "b/beside.cfg": ""}
     found(tmp_path, files)
-    findings = lint(tree_of(tmp_path), [(type(each).__name__, each) for each in resolvers], ROOT)
+    findings = lint(tree_of(tmp_path), [(type(resolver).__name__, resolver) for resolver in resolvers], ROOT)
     assert [(finding.file, finding.rule) for finding in findings] == [
         ("[[resolver]] ByClient, clients[1]", "missing"),
         ('[[resolver]] PXEMenu, items[1] "Rescue"', "missing"),

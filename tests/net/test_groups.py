@@ -53,7 +53,7 @@ def test_it_joins_on_interfaces_that_are_there_and_that_come_later(
         finally:
             server.ip("link", "delete", "later")
     groups.stop()
-    assert not [each for each in private_reactor.getReaders() if isinstance(each, Changes)]
+    assert not [reader for reader in private_reactor.getReaders() if isinstance(reader, Changes)]
     groups.stop()
 
 

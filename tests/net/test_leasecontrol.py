@@ -51,7 +51,7 @@ class Place:
         return list(answer)
 
     def reserved(self) -> set[str]:
-        return {each.address for each in self.server.reservations()}
+        return {reservation.address for reservation in self.server.reservations()}
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_each_family_has_reservations_of_its_own() -> None:
     assert reserve(address="10.0.0.6", mac=MAC)
     assert reserve(address="fd77::6", client_id="0001")
     assert list(store.reservations()) == [ADDED, Reservation("fd77::6", client_id=b"\0\1")]
-    assert [(each["address"], each["origin"]) for each in control.reservations({})] == [
+    assert [(reservation["address"], reservation["origin"]) for reservation in control.reservations({})] == [
         ("10.0.0.5", "configuration"),
         ("10.0.0.6", "command"),
         ("fd77::5", "configuration"),
@@ -190,7 +190,7 @@ def test_each_family_has_reservations_of_its_own() -> None:
     with pytest.raises(ControlError, match="the configuration reserves that"):
         control.unreserve({"who": "fd77::5"})
     control.unreserve({"who": "0x0001"})
-    assert [each.address for each in six.reservations()] == ["fd77::5", ""]
+    assert [reservation.address for reservation in six.reservations()] == ["fd77::5", ""]
 
 
 def test_without_a_server_of_dhcp6_nothing_of_ipv6_is_reserved(place: Place) -> None:

@@ -112,8 +112,8 @@ def test_reservations_of_both_families_are_those_of_their_server(host: MemoryHos
     with capturedLogs() as logs:
         made = Leasing(host, store, settings(), lambda event: None, six)
     assert [str(event["error"]) for event in logs] == ["fd78::7 is of no subnet"]
-    assert [each.address for each in made.server.reservations()] == ["10.77.0.7"]
-    assert [each.address for each in present(made.server6).reservations()] == ["fd77::7"]
+    assert [reservation.address for reservation in made.server.reservations()] == ["10.77.0.7"]
+    assert [reservation.address for reservation in present(made.server6).reservations()] == ["fd77::7"]
     with capturedLogs() as logs:
         Leasing(host, store, settings(), lambda event: None)
     assert len(logs) == 2

@@ -135,13 +135,13 @@ def test_tables_are_read_again_only_after_a_change(tables: Netlink, wire: Host) 
     wire.ip("addr", "add", "10.98.0.2/24", "dev", "n0")
     wire.ip("addr", "add", "10.97.0.1", "peer", "10.97.0.2/32", "dev", "n0")
     index = present(tables.link("n0")).index
-    found = [(each.address, each.prefix) for each in tables.addresses() if each.interface == index]
+    found = [(address.address, address.prefix) for address in tables.addresses() if address.interface == index]
     assert found == [("10.98.0.1", 24), ("10.97.0.1", 32), ("10.98.0.2", 24)], "a secondary address comes last"
     wire.ip("link", "set", "n0", "name", "n9")
     assert tables.links()[index].name == "n9"
     wire.ip("link", "delete", "n9")
     assert index not in tables.links()
-    assert all(each.interface != index for each in tables.addresses())
+    assert all(address.interface != index for address in tables.addresses())
 
 
 def flood(host: Host, device: str) -> None:
@@ -154,13 +154,13 @@ def flood(host: Host, device: str) -> None:
 def test_tables_are_right_after_more_changes_than_the_socket_holds(tables: Netlink, wire: Host) -> None:
     flood(wire, "n0")
     wire.ip("addr", "add", "10.98.0.7/24", "dev", "n0")
-    assert "10.98.0.7" in {each.address for each in tables.addresses()}
+    assert "10.98.0.7" in {address.address for address in tables.addresses()}
     wire.ip("neighbour", "replace", "10.9.0.88", "lladdr", "52:54:00:00:00:88", "dev", "s0", "nud", "permanent")
     flood(wire, "n0")
     assert tables.hardware_address(("10.9.0.88", 1)) == "52:54:00:00:00:88", "there is room for an answer all the same"
     wire.ip("neighbour", "del", "10.9.0.88", "dev", "s0")
     wire.ip("addr", "del", "10.98.0.7/24", "dev", "n0")
-    assert "10.98.0.7" not in {each.address for each in tables.addresses()}
+    assert "10.98.0.7" not in {address.address for address in tables.addresses()}
 
 
 def test_a_request_does_not_hide_a_change_that_comes_with_it(tables: Netlink, wire: Host) -> None:

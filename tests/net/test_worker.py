@@ -198,7 +198,7 @@ def test_a_worker_sends_the_packets_that_it_has_recorded_of_a_client(tmp_path: P
     assert service.on_message("packets-of", (7, ("10.0.0.9",), 0.0))
     [(kind, (number, packets))] = sent
     assert (kind, number) == ("packets", 7)
-    assert [each.data[1] for each in packets][:2] == [1, 3]
+    assert [packet.data[1] for packet in packets][:2] == [1, 3]
     network.result_of(service.stopService())
 
 

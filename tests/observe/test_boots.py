@@ -257,16 +257,16 @@ def test_the_list_has_boots_in_progress_and_those_that_ended() -> None:
     recording.machine("52:54:00:00:00:01", "10.77.0.1").boots()
     recording.wait(60)
     recording.machine("52:54:00:00:00:02", "10.77.0.2").asks()
-    assert [(each["mac"][-1], each["verdict"]) for each in recording.records()] == [
+    assert [(record["mac"][-1], record["verdict"]) for record in recording.records()] == [
         ("2", "in progress"),
         ("1", "booted"),
     ]
     assert "stages" not in recording.records()[0]
-    assert [each["mac"][-1] for each in recording.records(verdict="booted")] == ["1"]
-    assert [each["mac"][-1] for each in recording.records(machine="52-54-00-00-00-02")] == ["2"]
-    assert [each["mac"][-1] for each in recording.records(limit="1")] == ["2"]
-    assert [each["mac"][-1] for each in recording.records(before=str(WALL + 30))] == ["1"]
-    assert [each["mac"][-1] for each in recording.records(since=WALL + 30)] == ["2"]
+    assert [record["mac"][-1] for record in recording.records(verdict="booted")] == ["1"]
+    assert [record["mac"][-1] for record in recording.records(machine="52-54-00-00-00-02")] == ["2"]
+    assert [record["mac"][-1] for record in recording.records(limit="1")] == ["2"]
+    assert [record["mac"][-1] for record in recording.records(before=str(WALL + 30))] == ["1"]
+    assert [record["mac"][-1] for record in recording.records(since=WALL + 30)] == ["2"]
 
 
 def test_one_machine_has_its_stages() -> None:

@@ -99,10 +99,10 @@ def close(reactor: EPollReactor, made: OpenTelemetry) -> None:
 
 def attributes(span: Any) -> dict[str, Any]:
     found = {}
-    for each in span.attributes:
-        kind = each.value.WhichOneof("value")
-        value = getattr(each.value, kind)
-        found[each.key] = [item.string_value for item in value.values] if kind == "array_value" else value
+    for attribute in span.attributes:
+        kind = attribute.value.WhichOneof("value")
+        value = getattr(attribute.value, kind)
+        found[attribute.key] = [item.string_value for item in value.values] if kind == "array_value" else value
     return found
 
 

@@ -61,9 +61,9 @@ def test_a_perfect_link_passes_everything_at_once() -> None:
 def test_a_link_loses_doubles_and_delays_its_share() -> None:
     link = Link(LinkQuality(loss=0.1, duplication=0.2, reordering=0.3, delay=0.5, jitter=0.1), 7)
     copies = [list(link.delays()) for _ in range(10_000)]
-    assert 0.08 < sum(not each for each in copies) / 10_000 < 0.12
-    assert 0.15 < sum(len(each) == 2 for each in copies) / 10_000 < 0.2
-    every = [delay for each in copies for delay in each]
+    assert 0.08 < sum(not copy for copy in copies) / 10_000 < 0.12
+    assert 0.15 < sum(len(copy) == 2 for copy in copies) / 10_000 < 0.2
+    every = [delay for copy in copies for delay in copy]
     assert all(0.5 <= delay <= 0.62 for delay in every)
     assert 0.28 < sum(delay > 0.6 for delay in every) / len(every) * 5 < 0.4  # a reordered one, late by jitter too
 
@@ -186,8 +186,8 @@ def test_a_report_says_when_the_simulator_was_the_limit(effort: Effort) -> None:
 def test_percentiles_are_values_that_as_many_are_not_above(times: list[float]) -> None:
     times.sort()
     for percent, value in zip((50, 90, 99), percentiles(times), strict=True):
-        assert sum(each <= value for each in times) >= percent / 100 * len(times)
-        assert sum(each < value for each in times) < percent / 100 * len(times)
+        assert sum(time_ <= value for time_ in times) >= percent / 100 * len(times)
+        assert sum(time_ < value for time_ in times) < percent / 100 * len(times)
 
 
 def test_it_goes_to_loopback_or_where_it_is_allowed_to() -> None:

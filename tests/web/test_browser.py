@@ -314,7 +314,7 @@ def test_a_server_that_is_gone(showing: Show, open_tab: Open) -> None:
     tab.page.get_by_role("link", name="No connection").wait_for()
     assert tab.row(recorded.mac_of(60)).count(), "what was known stays"
     tab.context.close()
-    tab.complaints = [each for each in tab.complaints if "ERR_" not in each]
+    tab.complaints = [complaint for complaint in tab.complaints if "ERR_" not in complaint]
 
 
 # Pictures of the documentation

@@ -102,7 +102,7 @@ class ArchiveBackend:
 
     def problem(self) -> str:
         """See ISelfChecking. A file system that can hang is not touched."""
-        if self._place() is not None:
+        if self._mount() is not None:
             return ""
         try:
             if not os.path.isfile(self.file):
@@ -124,12 +124,12 @@ class ArchiveBackend:
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
         inside = self._inside(path)
-        place = self._place()
-        if place is None or self._threads is None:
+        mount = self._mount()
+        if mount is None or self._threads is None:
             return self._open(self._version(), inside, None)
-        return self._threads.call(place, self._version).addCallback(self._open, inside, place)
+        return self._threads.call(mount, self._version).addCallback(self._open, inside, mount)
 
-    def _place(self) -> bytes | None:
+    def _mount(self) -> bytes | None:
         """Where the file system is mounted that the archive is on, if it can hang."""
         return None if self._threads is None else self._mounts.on_the_way_to(self.file)
 
@@ -137,25 +137,25 @@ class ArchiveBackend:
         with as_transfer_errors:
             return version_of(os.stat(self.file))
 
-    def _open(self, version: Version, inside: str, place: bytes | None) -> Any:
+    def _open(self, version: Version, inside: str, mount: bytes | None) -> Any:
         """A reader of what is *inside* this version.
 
-        :param place: see _place().
+        :param place: see _mount().
         """
         if self._archive is not None and self._archive.version == version:
-            return self._reader(inside, place)
+            return self._reader(inside, mount)
         if self._broken is not None and self._broken[0] == version:
             raise FileMissing()
         opening = partial(open_archive, self.file, self.unpack_size)
-        return self._when_done("archive", lambda: opening, partial(self._opened, version), inside, place)
+        return self._when_done("archive", lambda: opening, partial(self._opened, version), inside, mount)
 
     def _give_back(self, archive: OpenArchive) -> None:
         """Close *archive*."""
-        place = self._place()
-        if place is None or self._threads is None:
+        mount = self._mount()
+        if mount is None or self._threads is None:
             archive.close()
         else:
-            self._threads.call(place, archive.close, must_run=True).addErrback(lambda _: None)
+            self._threads.call(mount, archive.close, must_run=True).addErrback(lambda _: None)
 
     def _inside(self, path: str) -> str:
         """The path in the archive."""
@@ -166,23 +166,23 @@ class ArchiveBackend:
             name = name.removeprefix(f"{prefix}/")
         return f"{lexical(self.path)}/{name}"
 
-    def _reader(self, inside: str, place: bytes | None) -> Any:
+    def _reader(self, inside: str, mount: bytes | None) -> Any:
         archive = self._archive
         member = archive.contents.find(inside) if archive is not None else None
         if archive is None or member is None:
             raise FileMissing()
         if not isinstance(member, Packed):
-            if place is None or self._threads is None:
+            if mount is None or self._threads is None:
                 return archive.reader(member)
-            opening = self._threads.call(place, partial(archive.reader, member), lambda reader: reader.close())
-            return opening.addCallback(DetachedReader, self._threads, place)
+            opening = self._threads.call(mount, partial(archive.reader, member), lambda reader: reader.close())
+            return opening.addCallback(DetachedReader, self._threads, mount)
         reader = archive.reader_of_unpacked(member)
         if reader is not None:
             return reader
         if member.size > self.unpack_size:
             raise TransferError("Too large to be unpacked here")
         unpacked = partial(self._unpacked, archive, member, inside)
-        return self._when_done((archive, id(member)), partial(archive.unpacking, member), unpacked, inside, place)
+        return self._when_done((archive, id(member)), partial(archive.unpacking, member), unpacked, inside, mount)
 
     def _when_done(
         self,
@@ -190,7 +190,7 @@ class ArchiveBackend:
         make: Callable[[], Callable[[], Any]],
         done: Callable[[Any], None],
         inside: str,
-        place: bytes | None,
+        mount: bytes | None,
     ) -> Any:
         """A reader, once the job *what* is done in a thread: one job for all requests that wait for it.
 
@@ -206,13 +206,13 @@ class ArchiveBackend:
         waiting.append(waiter)
         if what not in self._working:
             self._working.add(what)
-            if place is None or self._threads is None:
+            if mount is None or self._threads is None:
                 pool = self._reactor.getThreadPool()
                 working = deferToThreadPool(self._reactor, pool, _outcome, make())
             else:
-                working = self._threads.call(place, partial(_outcome, make()), must_run=True)
+                working = self._threads.call(mount, partial(_outcome, make()), must_run=True)
             working.addCallback(self._finished, what, done)
-        return waiter.addCallback(lambda _: self._reader(inside, place))
+        return waiter.addCallback(lambda _: self._reader(inside, mount))
 
     def _finished(self, outcome: Any, what: Any, done: Callable[[Any], None]) -> None:
         self._working.discard(what)

@@ -51,8 +51,8 @@ def unpack(opened: Callable[[], IO[bytes]], most: int) -> int:
     :raise OSError: no room for them.
     """
     try:
-        place = DIRECTORY if os.path.isdir(DIRECTORY) else None
-        with opened() as source, tempfile.TemporaryFile(dir=place) as file:
+        directory = DIRECTORY if os.path.isdir(DIRECTORY) else None
+        with opened() as source, tempfile.TemporaryFile(dir=directory) as file:
             length = 0
             while data := source.read(_CHUNK):
                 length += len(data)

@@ -116,5 +116,5 @@ class IPv4:
 
 
 def _ingress(interface: str, server: str, addresses: Any = (), *, unicast: bool = False) -> Ingress:
-    arrival = Arrival(server, unicast, tuple(each.address for each in addresses) if addresses else ())
+    arrival = Arrival(server, unicast, tuple(address.address for address in addresses) if addresses else ())
     return Ingress(interface, server, addresses, unicast, arrival=arrival)

@@ -112,9 +112,12 @@ class LeaseControl:
         """Return all reservations. ``origin`` is "command", or "configuration" for those that only an edit of the file
         removes."""
         return [
-            {**reservation_record(each), "origin": "command" if each in self._reservations else "configuration"}
+            {
+                **reservation_record(reservation),
+                "origin": "command" if reservation in self._reservations else "configuration",
+            }
             for server in self._servers()
-            for each in server.reservations()
+            for reservation in server.reservations()
         ]
 
     def reserve(self, arguments: Mapping[str, Any]) -> "Deferred[Any]":

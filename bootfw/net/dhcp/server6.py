@@ -67,7 +67,7 @@ class Server6(DHCPPort):
 
     def _arrival(self, query: Query) -> Arrival6:
         ingress, relays = query.ingress, query.relays
-        ours = tuple(each.address for each in ingress.addresses) or ((ingress.server,) if ingress.server else ())
+        ours = tuple(address.address for address in ingress.addresses) or ((ingress.server,) if ingress.server else ())
         port = relays[-1].first(Option.INTERFACE_ID) if relays else None
         return Arrival6(ours, relays, query.mac, ingress.unicast, (ingress.interface, link_address(relays), port))
 
@@ -79,7 +79,7 @@ class Server6(DHCPPort):
         server = ingress.server
         if subnet is not None and not ingress.fixed:
             # With several networks on a link, use our address in the network of the client's lease.
-            here = (each.address for each in ingress.addresses if IPv6Address(each.address) in subnet.network)
+            here = (address.address for address in ingress.addresses if IPv6Address(address.address) in subnet.network)
             server = next(here, server)
         found = self.family.classify(query, self.services, server, assigns_addresses=True)
         if isinstance(found, Ignored):
@@ -122,5 +122,5 @@ class Server6(DHCPPort):
         if reason is NoReplyReason.OTHER_SERVER:
             detail = f"DUID {detail}"
         elif reason is NoReplyReason.NO_SUBNET and detail == UNSPECIFIED:
-            detail = ", ".join(each.address for each in query.ingress.addresses)
+            detail = ", ".join(address.address for address in query.ingress.addresses)
         self._no_reply.report(reason, detail, self.family.client(query), query.peer, query.ingress.interface, now)

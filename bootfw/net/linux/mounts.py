@@ -75,16 +75,16 @@ class MountTable:
             return None
         known = self._roots.get(root)
         if known is None:
-            mounts = {place: place for place in hanging}
+            mounts = {mount_point: mount_point for mount_point in hanging}
             found, top = _walk(b"", os.fsencode(os.path.abspath(root)), mounts.get)
-            known = self._roots[root] = found, top, any(place.startswith(top + b"/") for place in hanging)
+            known = self._roots[root] = found, top, any(mount_point.startswith(top + b"/") for mount_point in hanging)
         found, top, below = known
         if found or not name or not below:
             return found
-        mounts = {place: place for place in hanging}
+        mounts = {mount_point: mount_point for mount_point in hanging}
         if ignore_case:
-            alike = {place.lower(): place for place in hanging}
-            return _walk(top, name, lambda place: alike.get(place.lower()))[0]
+            alike = {mount_point.lower(): mount_point for mount_point in hanging}
+            return _walk(top, name, lambda mount_point: alike.get(mount_point.lower()))[0]
         return _walk(top, name, mounts.get)[0]
 
 
@@ -108,43 +108,43 @@ class MountProbe:
 
     def hangs(self, path: Path) -> bool:
         """Whether *path* is on, or leads to, a file system that does not answer. Blocks for PROBE_SECONDS at most."""
-        place = self._mounts.on_the_way_to(path)
-        if place is None:
+        mount_point = self._mounts.on_the_way_to(path)
+        if mount_point is None:
             return False
         now = self._seconds()
-        if place in self._answered and now - self._answered[place] < _ANSWERED:
+        if mount_point in self._answered and now - self._answered[mount_point] < _ANSWERED:
             return False
-        thread = self._probing.get(place)
+        thread = self._probing.get(mount_point)
         if thread is None:
-            thread = threading.Thread(target=_probe, args=(place,), name="bootfw probe", daemon=True)
-            self._probing[place] = thread
+            thread = threading.Thread(target=_probe, args=(mount_point,), name="bootfw probe", daemon=True)
+            self._probing[mount_point] = thread
             thread.start()
             thread.join(PROBE_SECONDS)
         if thread.is_alive():
             return True
-        del self._probing[place]
-        self._answered[place] = now
+        del self._probing[mount_point]
+        self._answered[mount_point] = now
         return False
 
 
-def _probe(place: bytes) -> None:
+def _probe(mount_point: bytes) -> None:
     # statvfs(3) asks the server each time; an NFS client may answer stat(2) from its cache.
     with contextlib.suppress(OSError):  # an error is an answer, too
-        os.statvfs(place)
+        os.statvfs(mount_point)
 
 
 def _mount_points(table: bytes) -> "set[bytes]":
     types: dict[bytes, bytes] = {}
     for line in table.splitlines():
         before, _, after = line.partition(b" - ")
-        place = _ESCAPED.sub(lambda code: bytes((int(code[1], 8),)), before.split(b" ")[4])
-        types[place] = after.partition(b" ")[0]  # of several at one place the latest counts
+        mount_point = _ESCAPED.sub(lambda code: bytes((int(code[1], 8),)), before.split(b" ")[4])
+        types[mount_point] = after.partition(b" ")[0]  # of several at one place the latest counts
     return {
-        place
-        for place, kind in types.items()
-        if place != b"/"
+        mount_point
+        for mount_point, kind in types.items()
+        if mount_point != b"/"
         and kind.decode("ascii", "replace") not in _LOCAL
-        and not (os.fsdecode(place) + "/").startswith(_NO_FILES)
+        and not (os.fsdecode(mount_point) + "/").startswith(_NO_FILES)
     }
 
 
@@ -152,28 +152,28 @@ def _walk(top: bytes, path: bytes, mount: Callable[[bytes], bytes | None]) -> tu
     """(the first mount point on *path*, the directory that the walk reached). Absolute links begin at *top*, and ``..``
     stops there."""
     pending = path.split(b"/")[::-1]
-    place, links = top, 0
+    mount_point, links = top, 0
     while pending:
         name = pending.pop()
         if name in (b"", b"."):
             continue
         if name == b"..":
-            if place != top:
-                place = place.rpartition(b"/")[0]
+            if mount_point != top:
+                mount_point = mount_point.rpartition(b"/")[0]
             continue
-        below = place + b"/" + name
+        below = mount_point + b"/" + name
         found = mount(below)
         if found is not None:
-            return found, place
+            return found, mount_point
         try:
             target = os.readlink(below)
         except OSError:  # no link, or missing
-            place = below
+            mount_point = below
             continue
         links += 1
         if links > _LINKS:
             break
         if target.startswith(b"/"):
-            place = top
+            mount_point = top
         pending += target.split(b"/")[::-1]
-    return None, place
+    return None, mount_point

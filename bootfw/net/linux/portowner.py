@@ -58,7 +58,7 @@ def _listed(family: int, protocol: int, port: int) -> Iterator[_Holder]:
     with closing(NetlinkSocket(NETLINK_SOCK_DIAG)) as kernel:
         for entry in kernel.dump(_SOCK_DIAG_BY_FAMILY, _REQUEST.pack(family, protocol, 0, 0xFFFFFFFF)):
             if _PORT.unpack_from(entry)[0] == port:
-                device, inode = (_NUMBER.unpack_from(entry, place)[0] for place in (_INTERFACE_AT, _INODE_AT))
+                device, inode = (_NUMBER.unpack_from(entry, offset)[0] for offset in (_INTERFACE_AT, _INODE_AT))
                 yield _Holder(str(inode), device)
 
 

@@ -22,12 +22,12 @@ class NetasciiReader:
 
     def read(self, offset: int, length: int) -> Any:
         """See IReader."""
-        place, wanted = self._reading.need(offset, length)
+        position, wanted = self._reading.need(offset, length)
         if self._reader.size is not None:
-            wanted = min(wanted, self._reader.size - place)
+            wanted = min(wanted, self._reader.size - position)
         if wanted <= 0:
             return self._reading.feed(b"")
-        answer = self._reader.read(place, wanted)
+        answer = self._reader.read(position, wanted)
         waiting = as_deferred(answer)
         if waiting is None:
             return self._translated(answer, wanted)
@@ -59,8 +59,8 @@ class NetasciiWriter:
 
     def write(self, offset: int, data: bytes) -> Any:
         """See IWriter."""
-        place, translated = self._writing.feed(data, self.final)
-        return self._writer.write(place, translated) if translated else None
+        position, translated = self._writing.feed(data, self.final)
+        return self._writer.write(position, translated) if translated else None
 
     def finish(self) -> Any:
         """See IWriter."""

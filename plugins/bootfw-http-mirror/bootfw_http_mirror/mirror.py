@@ -106,8 +106,8 @@ class MirrorBackend:
                 raise ConfigError(f"must be more than 0, not {value}", (key,))
         if not fresh_seconds >= 0:
             raise ConfigError(f"must be 0 or more, not {fresh_seconds}", ("fresh-seconds",))
-        place = context.directory / cache
-        return cls(context.reactor, url, place, cache_megabytes, fresh_seconds, timeout_seconds)
+        cache_directory = context.directory / cache
+        return cls(context.reactor, url, cache_directory, cache_megabytes, fresh_seconds, timeout_seconds)
 
     def open(self, path: str, request: Any) -> "IReader | Deferred[IReader]":
         """See IBackend."""

@@ -84,7 +84,7 @@ def verdicts(lab: Lab, machines: int = 1, seconds: float = 150) -> list[BootAtte
 
     def ended() -> list[BootAttempt]:
         attempts = [attempt_of(record) for record in server.call("boots")]
-        full = [attempt_of(record) for each in attempts for record in server.call("boot", machine=each.client)]
+        full = [attempt_of(record) for attempt in attempts for record in server.call("boot", machine=attempt.client)]
         is_over = len(full) >= machines and all(each.verdict is not Verdict.IN_PROGRESS for each in full)
         return full if is_over else []
 
