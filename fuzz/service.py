@@ -34,6 +34,7 @@ from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork, Received
 from bootfw.testing.network import MemoryHost
 from bootfw.testing.port import BROADCAST
+from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import dhcp4, dhcp6, tftp
 from fuzz import packets
 from fuzz.target import Target
@@ -186,6 +187,7 @@ class _Network:
                 PXEMenu([{"description": "Install", "file": "boot/loader"}, {"description": "Disk"}]),
                 ByArchitecture(names),
             ],
+            watchdog=Adaptive(),  # the default one is looked up among the plugins, which takes 20 ms
             observers=[self.transfers],
             store=self.store,
             attempts=self.store,
