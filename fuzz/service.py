@@ -1,6 +1,7 @@
 """Targets: the whole service on virtual time, its HTTP connections, and its control socket."""
 
 import json
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,8 @@ from typing import Any
 
 import firmware
 from attrs import define, field
-from net.webclient import Dated, Web
+from net.webclient import Dated, Web, Wire
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
@@ -24,6 +26,7 @@ from bootfw.errors import WireError
 from bootfw.events import Event, TransferBegun, TransferEnded
 from bootfw.interfaces import IBootObserver
 from bootfw.net.control import ControlFactory
+from bootfw.net.http import site
 from bootfw.net.linux.netlink import Link, LinkAddress, Netlink
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.loop_breaker import LoopBreaker
@@ -35,6 +38,7 @@ from bootfw.testing import FakePeer, MemoryNetwork, Received
 from bootfw.testing.network import MemoryHost
 from bootfw.testing.port import BROADCAST
 from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.web import WebSite
 from bootfw.wire import dhcp4, dhcp6, tftp
 from fuzz import packets
 from fuzz.target import Target
@@ -350,24 +354,39 @@ def _boots() -> Iterator[bytes]:
 # HTTP
 
 _FILE = b"0123456789" * 300
+_SITE: Any = site
+"""Where the parser of the fast path is looked up."""
 
 
 def http(data: bytes) -> None:
-    """Whatever comes on a connection, in whatever pieces: responses or nothing, no bug logged, and it ends."""
+    """Whatever comes, in whatever pieces: no bug is logged, it ends, and the fast path of HTTP answers alike."""
     with _no_bug_is_logged():
-        web = Web(lambda: Dated(_FILE, size=len(_FILE)))
-        wire = web.connect()
-        for piece in data.split(b"\0\0"):
-            if not wire.disconnecting and not wire.gone:
-                wire.protocol.dataReceived(piece)
-            for _ in range(3):
-                wire.take()
-        assert wire.value()[:5] in (b"", b"HTTP/")
-        web.clock.advance(200)
-        web.clock.advance(200)
-        if not wire.gone:
-            wire.lose(ConnectionDone())
-        assert web.clock.getDelayedCalls() == []
+        fast = _answered(data)
+        fast_path, _SITE.parse = _SITE.parse, lambda *arguments: None
+        try:
+            plain = _answered(data)
+        finally:
+            _SITE.parse = fast_path
+    assert fast == plain
+
+
+def _answered(data: bytes) -> tuple[bytes, list[str], bool]:
+    """What comes back, the events, and whether the connection was closed."""
+    web = Web(lambda: Dated(_FILE, size=len(_FILE)))
+    wire = web.connect()
+    for piece in data.split(b"\0\0"):
+        if not wire.disconnecting and not wire.gone:
+            wire.protocol.dataReceived(piece)
+        for _ in range(3):
+            wire.take()
+    received, closed = re.sub(rb"Date: [^\r]*", b"Date: now", wire.value()), wire.disconnecting or wire.aborted
+    assert received[:5] in (b"", b"HTTP/")
+    web.clock.advance(200)
+    web.clock.advance(200)
+    if not wire.gone:
+        wire.lose(ConnectionDone())
+    assert web.clock.getDelayedCalls() == []
+    return received, [*map(str, web.events)], closed
 
 
 def _requests() -> Iterator[bytes]:
@@ -380,6 +399,57 @@ def _requests() -> Iterator[bytes]:
     yield b"POST /bootfw/up?mac=52-54-00-12-34-56 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n"
     yield b"GET /bootfw/up?mac=525400123456 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     yield b"GET http://10.9.0.1/%41%zz/../b\xff HTTP/1.1\r\nExpect: 100-continue\r\nX: y\r\n z\r\n\r\n"
+
+
+# The operator's pages
+
+_TOKEN = "0123456789abcdef"
+
+
+def web(data: bytes) -> None:
+    """Whatever a browser sends to the operator's pages, with and without the token: no bug is logged, and it ends."""
+    made = _Network("single", "server")
+    made.service.startService()
+    made.network.advance(1)
+    pages = WebSite(made.network.clock, made.service, token=_TOKEN)
+    try:
+        with _no_bug_is_logged():
+            connection = pages.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
+            wire = Wire(made.network.clock, connection)
+            connection.makeConnection(wire)
+            for piece in data.split(b"\0\0"):
+                if not wire.disconnecting and not wire.gone:
+                    connection.dataReceived(piece)
+                made.network.advance(0.1)
+                wire.take()
+            assert wire.value()[:5] in (b"", b"HTTP/")
+            assert b"HTTP/1.1 500" not in wire.value()
+            made.network.advance(400)
+            if not wire.gone:
+                wire.lose(ConnectionDone())
+            pages.close()
+    finally:
+        made.stop()
+
+
+def _page_requests() -> Iterator[bytes]:
+    head = b" HTTP/1.1\r\nHost: 127.0.0.1:8067\r\n"
+    for target in (
+        *(b"/", b"/app.js", b"/healthz", b"/readyz", b"/metrics", b"/api", b"/api/status", b"/api/throughput", b"/%zz"),
+        b"/api/boots?machine=52:54:00:12:34:56&verdict=failed&since=5&before=7.5&limit=2",
+        b"/api/leases?who=a&state=active&network=10.0.0.0/8&limit=5",
+        *(b"/api/machines/52:54:00:12:34:56", b"/api/events", b"/machine/52:54:00:12:34:56"),
+    ):
+        yield b"GET " + target + head + b"\r\n"
+    token = b"Authorization: Bearer " + _TOKEN.encode() + b"\r\nContent-Type: application/json\r\n"
+    for target, body in (
+        (b"/api/order", b'{"mac": "52:54:00:12:34:56", "file": "boot/loader"}'),
+        (b"/api/cancel", b'{"mac": "52:54:00:12:34:56"}'),
+        (b"/api/release", b'{"address": "10.77.0.100"}'),
+    ):
+        length = b"Content-Length: %d\r\n\r\n" % len(body)
+        yield b"POST " + target + head + token + length + body
+        yield b"POST " + target + head + b"Origin: http://other\r\n" + token + length + body
 
 
 # The control socket
@@ -435,5 +505,6 @@ def _lines() -> Iterator[bytes]:
 TARGETS = (
     Target("service", service, _boots, 257),
     Target("http", http, _requests, 2000),
+    Target("web", web, _page_requests, 2000),
     Target("control", control, _lines, 1500),
 )

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from fuzz import packets, service, texts
+from fuzz import files, packets, service, texts
 from fuzz.target import Target
 
-TARGETS: Mapping[str, Target] = {each.name: each for each in (*packets.TARGETS, *texts.TARGETS, *service.TARGETS)}
+_ALL = (*packets.TARGETS, *texts.TARGETS, *files.TARGETS, *service.TARGETS)
+
+TARGETS: Mapping[str, Target] = {each.name: each for each in _ALL}

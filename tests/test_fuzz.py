@@ -10,7 +10,7 @@ from fuzz.__main__ import main
 from fuzz.target import Target
 from fuzz.targets import TARGETS
 
-_EXAMPLES = {"service": 10, "control": 10, "configuration": 25}
+_EXAMPLES = {"service": 10, "control": 10, "web": 10, "configuration": 25, "boot-files": 25, "host-files": 25}
 """Of the targets that take long for an input."""
 
 

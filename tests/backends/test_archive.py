@@ -29,6 +29,8 @@ from zope.interface.verify import verifyObject
 from bootfw.api import ConfigError, FileMissing, FileReader, IStartable, PluginContext, TransferError
 from bootfw.backends.archive import packing
 from bootfw.backends.archive.backend import ArchiveBackend, plugin
+from bootfw.backends.archive.contents import ArchiveError
+from bootfw.backends.archive.iso import read_iso
 from bootfw.backends.archive.reader import PiecesReader
 from bootfw.net.tftp.framecache import FrameCache
 
@@ -604,3 +606,13 @@ def test_stopped_while_a_thread_opens_it(tmp_path: Path) -> None:
 def test_problems(tmp_path: Path) -> None:
     assert "No such file" in ArchiveBackend(tmp_path / "a.iso").problem()
     assert "no file" in ArchiveBackend(tmp_path).problem()
+
+
+def test_an_image_with_a_damaged_rock_ridge_entry_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "image.iso"
+    make_iso(path, FILES)
+    data = path.read_bytes()
+    entry = data.index(b"F0.;1RR") + len(b"F0.;1")
+    damaged = data[:entry] + bytes(2) + data[entry + 2 :]
+    with pytest.raises(ArchiveError, match="no ISO 9660 image that can be read"):
+        read_iso(io.BytesIO(damaged), len(damaged))

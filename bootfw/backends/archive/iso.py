@@ -39,12 +39,12 @@ def read_iso(file: Any, size: int) -> Contents:
     image = pycdlib.PyCdlib()
     try:
         image.open_fp(file)
+        try:
+            return _contents(image, size)
+        finally:
+            image.close()
     except Exception as error:  # pycdlib raises struct.error, IndexError and others for what is not as it expects
         raise ArchiveError(f"no ISO 9660 image that can be read: {error}") from error
-    try:
-        return _contents(image, size)
-    finally:
-        image.close()
 
 
 def _contents(image: Any, size: int) -> Contents:

@@ -13,7 +13,7 @@ def is_tar(file: Any) -> bool:
     try:
         with tarfile.open(fileobj=file, mode="r:"):
             return True
-    except tarfile.TarError:
+    except Exception:  # as in read_tar()
         return False
 
 
@@ -47,7 +47,7 @@ def read_tar(file: Any, size: int) -> Contents:
                         runs = ((member.offset_data, member.size),) if member.size else ()
                         contents.add(member.name, Stored(runs, float(member.mtime)))
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-    except (tarfile.TarError, OSError) as error:
+    except Exception as error:  # tarfile raises ValueError and others for what is not as it expects
         raise ArchiveError(f"no tar archive that can be read: {error}") from error
     for name, target in early:
         original = contents.find(target)

@@ -32,17 +32,17 @@ def read_zip(file: Any, size: int) -> Contents:
     try:
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
-                if info.is_dir():
+                if not info.filename or info.is_dir():
                     continue
                 reason = _unreadable(info)
                 if not reason:
                     try:
                         reason = _add(contents, archive, file, info, size)
-                    except (zipfile.BadZipFile, StructError, zlib.error) as error:
+                    except (zipfile.BadZipFile, StructError, ValueError, zlib.error) as error:
                         reason = f"it is damaged: {error}"
                 if reason:
                     contents.left_out[info.filename] = reason
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # zipfile raises struct.error, ValueError and others for what is not as it expects
         raise ArchiveError(f"no zip archive that can be read: {error}") from error
     return contents
 
