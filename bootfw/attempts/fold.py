@@ -52,6 +52,9 @@ FIRST_STAGES = 40
 FILES = 200
 """Names of files that one attempt keeps at most."""
 
+ADDRESSES = 16
+"""Addresses that one attempt keeps at most; the one that was added first goes."""
+
 ATTEMPTS = 5000
 """Attempts that are kept in memory at most. Those with a verdict go first."""
 
@@ -125,7 +128,7 @@ class _Attempt:
     patience: float
     """Seconds that its firmware pauses at most between two requests."""
     states: AttemptStates = field(factory=AttemptStates)
-    keys: list[str] = field(factory=list)
+    keys: dict[str, None] = field(factory=dict)
     """Under which it is in the index."""
     mac: str = ""
     uuid: str = ""
@@ -674,10 +677,17 @@ class Attempts:
             self._key(attempt, address)
             if address not in attempt.addresses:
                 attempt.addresses.append(address)
+                if len(attempt.addresses) > ADDRESSES:
+                    self._unkey(attempt, attempt.addresses.pop(0))
+
+    def _unkey(self, attempt: _Attempt, key: str) -> None:
+        attempt.keys.pop(key, None)
+        if self._index.get(key) is attempt:
+            del self._index[key]
 
     def _key(self, attempt: _Attempt, key: str) -> None:
         self._index[key] = attempt
-        attempt.keys.append(key)
+        attempt.keys[key] = None
 
     def _note(self, attempt: _Attempt, at: float, kind: StageKind, data: dict[str, Any]) -> _Entry:
         entry = _Entry(at + self.wall, kind, data)
@@ -734,9 +744,8 @@ class Attempts:
     def _drop(self, attempt: _Attempt) -> None:
         for table in (self._all, self._open, self._changed):
             table.pop(attempt.id, None)
-        for key in attempt.keys:
-            if self._index.get(key) is attempt:
-                del self._index[key]
+        for key in list(attempt.keys):
+            self._unkey(attempt, key)
 
 
 def _is_loading(attempt: _Attempt) -> bool:

@@ -36,7 +36,7 @@ class Arrival6:
     unicast: bool = False
     """The message was sent to one of our addresses, not by multicast."""
     link: object = None
-    """Key of the client's link for the rate limit: the interface, or the relay and its port."""
+    """Key of the client's link for the rate limit: (the interface or the relay, the relay's port or None)."""
 
 
 class NoReplyReason(enum.Enum):

@@ -18,6 +18,9 @@ _ATTEMPTS = 4
 REUSE_EXPIRED_ABOVE = 65536
 """Number of bindings above which expired addresses are assigned before new ones: an IPv6 pool is larger than memory."""
 
+MAX_BINDINGS = 262_144
+"""Number of bindings above which only expired addresses are assigned: a flood of invented clients fills no memory."""
+
 
 @frozen
 class ClientIA:
@@ -92,7 +95,10 @@ class HashedAllocator:
             return None
         if len(self._book.bindings) < REUSE_EXPIRED_ABOVE:
             return self._computed_address(pool, client, excluded) or pool.longest_free(now, excluded)
-        return pool.longest_free(now, excluded) or self._computed_address(pool, client, excluded)
+        expired = pool.longest_free(now, excluded)
+        if expired is not None or len(self._book.bindings) >= MAX_BINDINGS:
+            return expired
+        return self._computed_address(pool, client, excluded)
 
     def lease_changed(self, binding: Binding[Subnet6], before: Lease | None, now: float) -> None:
         """Update the index by MAC address."""

@@ -75,6 +75,15 @@ REPEATED_AFTER = 600.0
 GRANTED_SINGLY = 4
 """Most leases of a batch that have a line each. A larger batch, as of a rack that is powered on, has one line."""
 
+LINES_AT_ONCE = 100_000
+"""Lines about clients that may be logged at once. A storm of 3,000 machines has about 60,000."""
+
+LINES_PER_SECOND = 100.0
+"""Lines about clients that are logged in the long run. Those beyond are left out, and counted."""
+
+LEFT_OUT_AGAIN = 10.0
+"""Seconds until the log says again how many lines it has left out."""
+
 WORTH_SAYING = 0.1
 """Seconds of waiting for a backend from which a line mentions them."""
 
@@ -100,6 +109,15 @@ class LogObserver:
     _client_macs: ClientMACs | None = field(default=None, init=False)
     _known: dict[type[Event], "OrderedDict[Hashable, Hashable]"] = field(factory=dict, init=False)
     """Kind of event -> the state of each fact that was logged last; see _Line.fact."""
+
+    _lines_left: float = field(default=LINES_AT_ONCE, init=False)
+    """How many lines about clients may be logged now."""
+    _counted_at: float = field(default=0.0, init=False)
+    """When ``_lines_left`` was computed."""
+    _left_out: int = field(default=0, init=False)
+    """Lines that were left out, and of which the log has not said so."""
+    _left_out_said: float = field(default=-LEFT_OUT_AGAIN, init=False)
+    """When it said so last."""
 
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
         """See IClientAware."""
@@ -127,7 +145,9 @@ class LogObserver:
         refused: Counter[Hashable] | None = None
         for event in events:
             kind = type(event)
-            if kind is TransferEnded:
+            if kind in _OF_CLIENTS and not self._has_line_left(event.at):
+                self._left_out += 1
+            elif kind is TransferEnded:
                 found.append(self._ended(event))
             elif kind is TransferRefused:
                 if refused is None:
@@ -137,7 +157,21 @@ class LogObserver:
                     found.append(self._refused(event, count))
             elif kind in _LINES:
                 found += self._by_line(_LINES[kind], event)
+        if self._left_out and events[-1].at >= self._left_out_said + LEFT_OUT_AGAIN:
+            found.append(self._lines_left_out(events[-1].at))
         return found
+
+    def _has_line_left(self, now: float) -> bool:
+        """Whether another line about a client may be logged. If so, it is counted."""
+        left = min(LINES_AT_ONCE, self._lines_left + max(0.0, now - self._counted_at) * LINES_PER_SECOND)
+        self._counted_at = max(now, self._counted_at)
+        self._lines_left = left - 1 if left >= 1 else left
+        return left >= 1
+
+    def _lines_left_out(self, now: float) -> LogEvent:
+        count, self._left_out, self._left_out_said = self._left_out, 0, now
+        line = f"{count} line(s) about clients were left out: the log takes {LINES_PER_SECOND:.0f} a second"
+        return self._log_event(LogLevel.warn, line, {"event": "LinesLeftOut", "count": count})
 
     def _ended(self, event: Any) -> LogEvent:
         report: TransferReport = event.report
@@ -498,6 +532,16 @@ _LINES: dict[type[Event], _Line] = {
     ),
     EventsDropped: _line(_warn, "{count} event(s) were dropped: an observer is too slow"),
 }
+
+
+_OF_CLIENTS = frozenset(
+    (
+        *(TransferEnded, TransferRefused, OfferMade, OfferWithheld, FileWithheld, RequestIgnored, AddressesGranted),
+        *(AddressReleased, AddressTaken, BootAttemptEnded, SecondStageFound, HandshakeFailed, PluginFailed),
+        *(InternalError, ResolverPassedOver, LoopBroken),
+    )
+)
+"""Kinds of events that a client can cause as often as it likes."""
 
 
 plugin = boot_plugin(IBootObserver, LogObserver)

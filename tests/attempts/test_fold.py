@@ -5,7 +5,7 @@ from attrs import evolve
 from boots import ADDRESS, GRUB, IPXE, IPXE_ROM, MAC, SYSTEM, UEFI, UUID, WALL, Machine, kinds, of_kind
 
 from bootfw.attempts.attempt import StageKind, Verdict
-from bootfw.attempts.fold import ATTEMPTS, FILES, REMEMBERED, STAGES
+from bootfw.attempts.fold import ADDRESSES, ATTEMPTS, FILES, REMEMBERED, STAGES
 from bootfw.events import (
     AddressesGranted,
     BackendProblem,
@@ -590,3 +590,13 @@ def test_what_is_found_out_later_is_judged_again() -> None:
     assert "vmlinuz-6.10" in better.cause.sentence
     machine.fold.amend("unknown", StageKind.REFUSED, "", {})
     assert machine.fold.out == []
+
+
+def test_a_client_that_takes_one_address_after_another_fills_no_memory() -> None:
+    machine = Machine()
+    for number in range(20 * ADDRESSES):
+        machine.asks(client_address=f"10.1.{number >> 8}.{number & 255}")
+    (attempt,) = machine.fold.running()
+    assert len(attempt.addresses) == ADDRESSES
+    assert attempt.addresses[-1] == f"10.1.{(20 * ADDRESSES - 1) >> 8}.{(20 * ADDRESSES - 1) & 255}"
+    assert len(machine.fold._index) <= ADDRESSES + 2

@@ -10,7 +10,7 @@ from leasing import BEGIN, HERE, Machine, pool, server
 from narrowing import of_type
 
 from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
-from bootfw.net.dhcp.ratelimit import RateLimit
+from bootfw.net.dhcp.ratelimit import BUSY_PORTS, RateLimit
 from bootfw.wire.dhcp4 import Message
 
 ELSEWHERE = Arrival("10.78.0.1")
@@ -112,3 +112,16 @@ def test_places_that_are_long_gone_are_forgotten() -> None:
 def test_no_limit() -> None:
     admission = RateLimit(math.inf)
     assert all(admission.admit(*asked(Machine(1, server()))) for _ in range(1000))
+
+
+def test_ports_that_a_relay_invents_get_no_more_than_the_relay() -> None:
+    admission = RateLimit(1)
+    circuits = [Machine(number, server(), {82: b"\1\1" + bytes((number,))}, giaddr="10.77.0.3") for number in range(99)]
+    assert sum(admission.admit(*asked(machine)) for machine in circuits) == BUSY_PORTS
+    other = Machine(1, server(), {82: b"\1\1a"}, giaddr="10.77.0.4")
+    assert admission.admit(*asked(other))
+    links = [(("eth0", "fd77::5"), bytes((number,))) for number in range(99)]
+    of_one = RateLimit(1)
+    assert sum(of_one.admit6(link, 0.0) for link in links) == BUSY_PORTS
+    assert of_one.admit6((("eth1", "::"), None), 0.0)
+    assert not of_one.admit6((("eth1", "::"), None), 0.0)

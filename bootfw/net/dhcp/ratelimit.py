@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from math import inf
+from typing import Any
 
 from bootfw.dhcp.answer import Arrival
 from bootfw.wire.dhcp4 import UNSPECIFIED, Message
@@ -12,6 +13,11 @@ _AGENT = Option.RELAY_AGENT_INFORMATION
 _SOURCES = 4096
 """Sources that are remembered at most; the oldest one is dropped first."""
 
+
+BUSY_PORTS = 16
+"""The ports of one relay together get so many times what one of them gets."""
+
+_ALL_PORTS = "all ports"
 
 SHARE = 4
 """One in SHARE of the free addresses of a link may be leased in a second, if that is more than the configured rate. So
@@ -42,14 +48,23 @@ relay's option 82)."""
         circuit = message.options.get(_AGENT, b"") if message.giaddr != UNSPECIFIED else b""
         if not circuit:  # a relay or link as a whole; otherwise a single port of a switch
             most = max(most, free() / SHARE)
-        return self._take((arrival.server, message.giaddr, circuit), most, now)
+            return self._take((arrival.server, message.giaddr), most, now)
+        return self._take_of_port((arrival.server, message.giaddr), circuit, now)
 
-    def admit6(self, wire: Hashable, now: float) -> bool:
+    def admit6(self, link: Any, now: float) -> bool:
         """The same by DHCPv6, whose pools are large.
 
-        :param wire: identifies the link, or the relay and its port.
+        :param link: see Arrival6.
         """
-        return self._per_second == inf or self._take(wire, self._per_second, now)
+        if self._per_second == inf:
+            return True
+        where, port = link
+        return self._take(where, self._per_second, now) if port is None else self._take_of_port(where, port, now)
+
+    def _take_of_port(self, relay: Hashable, port: Hashable, now: float) -> bool:
+        """Take from the port of a relay, which the client may have invented, and from the relay as a whole."""
+        own = self._take((relay, port), self._per_second, now)
+        return own and self._take((relay, _ALL_PORTS), BUSY_PORTS * self._per_second, now)
 
     def _take(self, source: Hashable, most: float, now: float) -> bool:
         left, last = self._left.get(source, (most, now))

@@ -69,7 +69,7 @@ class Server6(DHCPPort):
         ingress, relays = query.ingress, query.relays
         ours = tuple(address.address for address in ingress.addresses) or ((ingress.server,) if ingress.server else ())
         port = relays[-1].first(Option.INTERFACE_ID) if relays else None
-        return Arrival6(ours, relays, query.mac, ingress.unicast, (ingress.interface, link_address(relays), port))
+        return Arrival6(ours, relays, query.mac, ingress.unicast, ((ingress.interface, link_address(relays)), port))
 
     def _boot_request(self, query: Query, answer: Answer6) -> BootRequest | None:
         """Return the boot request; None: the client does not boot, or there is no resolver."""
