@@ -61,8 +61,11 @@ class Alarm(Generic[Owner]):
             return
         entry = self._entries.get(owner)
         if entry is not None:
+            # The usual case, once for each packet: the deadline has moved later. The entry stays, and _take() finds the
+            # new deadline when the old time has come.
             if entry[_WHEN] <= deadline:
                 return
+            # A heap can't remove an entry from its middle: leave a dead one, and push another.
             entry[_OWNER] = None
         self._order += 1
         self._entries[owner] = entry = [deadline, self._order, owner]
@@ -103,6 +106,7 @@ class Alarm(Generic[Owner]):
         when = self._heap[0][_WHEN]
         if self._call is not None and self._call_at <= when:
             return
+        # reset() keeps the one delayed call. Cancelled calls would stay in the reactor's own heap until it sweeps them.
         delay = max(0.0, when - self._clock.seconds())
         self._call_at = when
         if self._call is None:
@@ -112,6 +116,7 @@ class Alarm(Generic[Owner]):
 
     def _wake(self) -> None:
         self._call = None
+        # Owners that are watched while they ring must not arm the call each time: _arm() is called once, at the end.
         self._ringing = True
         now = self._clock.seconds()
         try:
@@ -134,6 +139,7 @@ class Alarm(Generic[Owner]):
             if again is None or owner in self._entries:
                 return
             self._entries[owner] = entry
+        # The deadline is later than this entry: reuse the entry for it.
         self._order += 1
         entry[_WHEN], entry[_NUMBER] = again, self._order
         heappush(self._heap, entry)

@@ -36,6 +36,7 @@ def advance(acked: int, number: int, limit: int) -> int | None:
 
     :param limit: at most 65535, so that the answer is unambiguous.
     """
+    # A difference modulo 65536 is right across the wrap, where a comparison of the numbers is not.
     ahead = (number - acked) & 0xFFFF
     return acked + ahead if ahead <= limit else None
 

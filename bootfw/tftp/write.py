@@ -112,6 +112,7 @@ class WriteSession(Session[State]):
     def _begun(self, argument: tuple[int, bytes], now: float) -> State:
         """Store DATA 1. A later block of the first window shows that DATA 1 was lost: ACK 0. Others are ignored."""
         number, payload = argument
+        # In the first window the wire numbers are the absolute numbers: no window is longer than 65535 blocks.
         if not 1 <= number <= self.agreed.windowsize:
             return self.state
         self.flight.heard_at = now
@@ -273,6 +274,7 @@ class WriteSession(Session[State]):
         """Store the block that follows the last stored one."""
         if len(payload) > self.agreed.blksize:
             return self._too_long(payload)
+        # Only the first block after an ACK answers it. The other blocks of a window (RFC 7440) measure no round trip.
         if self.stored == self.acked:
             self.flight.wait = self._timer.progressed(now - self.flight.sent_at if self._once else None)
         else:
@@ -288,6 +290,8 @@ class WriteSession(Session[State]):
         """ACK the last stored block."""
         self._once = self.acked != self.stored
         if self._once:
+            # Each copy of the previous ACK may have caused a copy of the next block. Those copies must not be
+            # acknowledged again, or ACKs and blocks would double to the end of the file.
             self._echoes, self._repeats = self._repeats, 0
         else:
             self._repeats += 1

@@ -135,10 +135,13 @@ class NetlinkSocket:
         """Discard all notifications. Return whether there were any, or some were lost, since the last call."""
         while True:
             try:
+                # One byte of room takes a whole datagram off the queue. The content does not matter: the tables are
+                # read again.
                 self._socket.recv_into(self._discarded)
             except BlockingIOError:
                 break
             except OSError as error:
+                # ENOBUFS: the queue was full and notifications were lost, so the tables have changed, too (netlink(7)).
                 if error.errno != errno.ENOBUFS:
                     raise
             self._notified = True
@@ -168,6 +171,7 @@ class NetlinkSocket:
     def _exchange(self, kind: int, body: bytes, flags: int) -> tuple[list[bytes], bool]:
         # A full receive buffer would have no room for the answer.
         self._notified = self.notified()
+        # Never 0, the number of what the kernel reports on its own.
         self._sequence = self._sequence % 0xFFFFFFFF + 1
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
         answer: list[bytes] = []
@@ -175,6 +179,7 @@ class NetlinkSocket:
         while True:
             try:
                 datagram = self.receive()
+            # The kernel answers during send(), so an empty queue means that there is no answer.
             except BlockingIOError:
                 raise
             except OSError as error:
@@ -188,11 +193,14 @@ class NetlinkSocket:
                     continue
                 complete = complete and not flags & _NLM_F_DUMP_INTR
                 if kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                    # NLMSG_ERROR with code 0 is the acknowledgement that NLM_F_ACK requests; NLMSG_DONE has the error
+                    # of a dump.
                     code = -_INTEGER.unpack_from(body)[0] if len(body) >= _INTEGER.size else 0
                     if code > 0:
                         raise OSError(code, os.strerror(code))
                     return answer, complete
                 answer.append(body)
+                # A dump is a series of messages up to NLMSG_DONE. Any other answer is a single message.
                 if not flags & _NLM_F_MULTI:
                     return answer, complete
 
@@ -369,6 +377,8 @@ class Changes:
     def doRead(self) -> None:
         """See IReadDescriptor."""
         changes: list[Change] = []
+        # Read until the queue is empty: one report for a burst of changes, since readers of the tables read all of
+        # them.
         while self._socket is not None:
             try:
                 changes += _changes(self._socket.receive())
@@ -400,6 +410,7 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         if length < _HEADER.size:
             return
         yield kind, flags, sequence, datagram[at + _HEADER.size : at + length]
+        # NLMSG_ALIGN: each message begins at a multiple of four bytes.
         at += length + 3 & ~3
 
 

@@ -78,6 +78,8 @@ class Flow:
         if windowsize > 1:
             control += control_message(*SEGMENTATION, _segment(self.stride))
         prepared.use(destination.raw, control)
+        # sendmmsg(2) reads the address and length of the data from `vector` during the call. These two words are all
+        # that changes from one window to the next, so a window costs no allocation.
         self.prepared, self.header, self.vector = prepared, prepared.header, prepared.vector
         self.vector[1] = self.stride * windowsize
         self.key = destination.key
@@ -96,6 +98,8 @@ class Flow:
 
     def use(self, chunk: Chunk | None) -> None:
         """Send from *chunk* from now on. The fast path stays closed until open()."""
+        # Close first: the limit of the old chunk with the frame base of the new one would send memory outside of the
+        # chunk to the client.
         self.flight.close()
         self.chunk, self.last_full = chunk, -1
         if chunk is not None:
@@ -106,6 +110,7 @@ class Flow:
         chunk, flight = self.chunk, self.flight
         if chunk is None or not self._segmented:
             return
+        # The highest `sent` behind which the chunk still has a whole window of full blocks.
         limit = chunk.last_full - flight.windowsize
         if chunk.first - 1 <= flight.sent <= limit:
             min_round_trip, flight.max_round_trip = session.ignored_round_trips
@@ -122,6 +127,8 @@ class Flow:
         if flight.limit == CLOSED or not flight.min_round_trip <= waited <= flight.max_round_trip:
             return False
         assert chunk is not None
+        # The length is not set back: this is the last datagram of the file, and the next flow of the message sets its
+        # own.
         self.vector[0] = self.frame_base + flight.sent * self.stride
         self.vector[1] = len(chunk.view) - (chunk.last - chunk.first) * self.stride
         flight.sent = chunk.last
@@ -168,6 +175,7 @@ class FastPath:
 
     def remove(self, flow: Flow) -> None:
         """Remove a transfer that has ended."""
+        # A new request from the same port may have added another flow under this key already.
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
             if len(self._unused) < _MOST_UNUSED:
@@ -187,8 +195,12 @@ class FastPath:
                 continue
             flight = flow.flight
             sent = flight.sent
+            # One comparison for opcode and block number: an ACK of everything in flight. A late, partial or repeated
+            # ACK, an ERROR and a longer datagram are left to the table.
             if head == _ACK | sent & 0xFFFF and sent <= flight.limit and length == 4:
                 waited = now - flight.sent_at
+                # Another round trip would change the watchdog's wait, so the session has to see it. Within the bounds
+                # the wait stays, and the deadline follows from sent_at.
                 if flight.min_round_trip <= waited <= flight.max_round_trip:
                     # The cell (AWAITING_ACK, ACK), inlined; see the top of this module.
                     flow.vector[0] = flow.frame_base + sent * flow.stride
@@ -214,6 +226,8 @@ class FastPath:
             # in this batch has a round trip of 0, less than _MIN_ROUND_TRIP.
             failed = self._burst.send(self._sender.descriptor, headers)
             if failed:
+                # Errors are rare, so the owners of the headers are looked up only now. Each flow has a header object of
+                # its own.
                 flows = [flow for _, key, _, _ in inbox.heads(count) if (flow := find(key)) is not None]
                 owners = {id(flow.header): flow for flow in flows}
                 for position, code in failed:
@@ -238,6 +252,7 @@ class FastPath:
     def _send_failed(self, flow: Flow, code: int) -> None:
         windowsize = flow.flight.windowsize
         self._sender.counters.sent -= windowsize
+        # No block of the window has left. Send them one by one now; the retransmission timer would take a second.
         if windowsize > 1 and code in NOT_SEGMENTED:
             flow.send_unsegmented(self._sender)
         else:

@@ -48,6 +48,8 @@ class Chunk:
         self.stride = blksize + _HEADER
         """Bytes from one frame to the next."""
         size = _frames_size(count, blksize, tail)
+        # The kernel gets addresses of frames, so the memory must not move. The view keeps the ctypes array alive, and
+        # that keeps the bytearray.
         memory = (ctypes.c_char * size).from_buffer(bytearray(size))
         self.view = memoryview(memory).cast("B")
         """The datagrams, one after the other. A reference to the chunk or to a slice of this keeps the memory alive."""
@@ -69,6 +71,8 @@ class Chunk:
         end = len(view)
         for block, start in zip(range(self.first, self.last + 1), range(0, end, stride), strict=True):
             _header(view, start, _DATA, block & 0xFFFF)
+        # Headers and payloads alternate in memory. preadv(2) reads each payload directly behind its header, so the
+        # content is copied once.
         payloads = [view[start + _HEADER : start + stride] for start in range(0, end, stride)]
         blksize = stride - _HEADER
         begin = reader.start + (self.first - 1) * blksize
@@ -143,6 +147,7 @@ class FrameCache:
             # transfers are held.
             self._evict(next((key for key, old in self._chunks.items() if not old.holders), next(iter(self._chunks))))
         chunk = Chunk(first, count, blksize, tail)
+        # Verify after the read: a file that is overwritten during preadv(2) gives blocks of both versions.
         if not chunk.fill(reader) or not self._is_unchanged(reader, file_key):
             return None
         self._chunks[key] = chunk
@@ -194,7 +199,7 @@ def _file_key(reader: IFileReader) -> tuple[Hashable, ...]:
 
     A FileVersion is unique. Any other identity is unique within its backend only, so what fstat(2) says is added.
 
-    :return: at most _FILE items that say which file it is, and others.
+    :return: at most _FILE_ITEMS items that identify the file, and others.
     :raise OSError: the descriptor can't be used.
     """
     identity = reader.identity
@@ -219,7 +224,7 @@ def last_in_chunk(blksize: int, block: int) -> int:
 
 
 def _frames_size(count: int, blksize: int, tail: int) -> int:
-    """See Piece."""
+    """Return the bytes of the frames of a chunk; arguments as of Chunk."""
     return count * (blksize + _HEADER) + (_HEADER + tail if tail >= 0 else 0)
 
 

@@ -55,6 +55,7 @@ class AdoptedTransfer:
 
     def block(self, number: int) -> int:
         """Return the absolute number of the block that the client acknowledges as *number* on the wire."""
+        # The client is less than WRAP blocks ahead of the position, so 16 bits identify one block.
         return self.position + ((number - self.position) % WRAP)
 
 

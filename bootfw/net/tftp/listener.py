@@ -217,6 +217,8 @@ class TFTPProtocol(DatagramProtocol):
                 transfer = find(peer)
                 if data[:2] in _REQUESTS:
                     self._requested(data, peer, via, transfer, now)
+                # A transfer with a port of its own receives there (RFC 1350 section 4: its TID); what comes here is
+                # stray.
                 elif transfer is not None and transfer.port is None:
                     transfer.datagram(data, now)
                 elif not self._resume(data, peer, via, now):
@@ -270,11 +272,14 @@ class TFTPProtocol(DatagramProtocol):
         except WireError as error:
             self._malformed.count(str(error), peer, now)
             reply = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
+            # The source may be forged, and a malformed request may have two bytes: limit the amplification.
             if known is None and len(reply) <= 4 * len(data):
                 self._context.send(reply, peer, via, 0)
                 self._keep_refused(data, peer, via, reply, now)
             return
         if known is not None:
+            # The client has started again from the same port, after a reset for example. Two transfers with one pair of
+            # TIDs would mix their ACKs (RFC 1350 section 4).
             known.replace(now)
         if not self._has_room(peer, now):
             return

@@ -50,6 +50,7 @@ class ReadTransfer(Transfer):
     @property
     def can_hand_over(self) -> bool:
         """See Transfer."""
+        # Netascii has a translation state (such as a CR at the end of a block) that a Position does not have.
         if self.session is None or self._reader is None or self.request.mode is not Mode.OCTET:
             return False
         return not has_changed(self._reader, TransferBegun(self._started_at, self.request, self._agreed))
@@ -178,6 +179,8 @@ class ReadTransfer(Transfer):
             self._flow.use(chunk)
 
     def _advance(self, now: float) -> None:
+        # FETCHED may want the next blocks at once, when a window ends in another chunk or the peer has moved on
+        # meanwhile.
         session = self.session
         while True:
             if session.out:
@@ -198,12 +201,14 @@ class ReadTransfer(Transfer):
             session.handle(read.Input.FETCHED, length, now)
         if self._states.state is not _FINISHED:
             self._settle(now)
+            # handle() closed the fast path before the transition. Open it only if the next ACK needs no decision.
             if self._flow is not None and session.steady:
                 self._flow.open(session)
 
     def _fetch(self, wants: Blocks, now: float) -> bytes | None:
         """Return the content of *wants*; None: it is pending, or the transfer has just failed."""
         held, data = self._fetched_content
+        # A retransmission: an asynchronous reader must not be called again for content that we still have.
         if held == wants:
             return data
         length = self.session.wanted_bytes

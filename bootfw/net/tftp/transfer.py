@@ -261,6 +261,7 @@ class Transfer:
         self._pending_deadline = seconds() + BACKEND_TIMEOUT
 
         def on_value(value: Any) -> None:
+            # The transfer has ended or the wait has timed out. A file that is opened late still has to be closed.
             if self._pending is not answer:
                 if discard is not None:
                     self._run_cleanup(discard, value)
@@ -276,6 +277,7 @@ class Transfer:
                 failed(failure.value, seconds())
 
         answer.addCallbacks(on_value, on_failure)
+        # A Deferred that had fired already has called back above; then there is nothing to time out.
         if self._pending is answer:
             self._context.alarm.watch(self)
 

@@ -122,6 +122,7 @@ def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callabl
                 code = getattr(error.socketError, "errno", None)
                 if code in (errno.EMFILE, errno.ENFILE):
                     raise too_many() from error
+                # Another transfer, or another program, has this port of the range: try the next one.
                 if code != errno.EADDRINUSE or numbers is None:
                     raise
                 continue

@@ -153,6 +153,7 @@ class Inbox:
         used = self._used
         if used:
             # The kernel has put what it used in the place of what there is.
+            # msg_namelen is overwritten as well, but with the same value: all sources are of the socket's family.
             messages.sizes[_CONTROL_LENGTH : _SIZES * used : _SIZES] = self._control_lengths[:used]
             self._used = 0
         count: int = _recvmmsg(descriptor, messages.address, BATCH, socket.MSG_DONTWAIT, None)
@@ -172,6 +173,8 @@ class Inbox:
         messages = self._messages
         keys: Iterable[bytes | int]
         if self._name_length == _SOCKADDR_IN:
+            # Strided views read one word of each slot with a single call. The first eight bytes of a sockaddr_in are
+            # its family, port and address; the rest is padding.
             keys = self._keys[: count * _NAME // 8 : _NAME // 8].tolist()
         else:
             names, length = messages.names, self._name_length
@@ -264,6 +267,8 @@ def _transmit(descriptor: int, address: int, count: int) -> list[tuple[int, int]
     first = 0
     failed: list[tuple[int, int]] = []
     while first < count:
+        # After a partial success sendmmsg(2) returns a count, and the next call fails with the error of the datagram
+        # that stopped it.
         sent = _sendmmsg(descriptor, address + _SIZE * first, count - first, socket.MSG_DONTWAIT)
         if sent < 0:
             code = ctypes.get_errno()

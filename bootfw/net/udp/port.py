@@ -211,6 +211,7 @@ class DatagramPort:
 
     def _close_soon(self) -> None:
         self._reactor.removeReader(self)
+        # Twisted's ports call connectionLost() in a later turn, never during stopListening(). Protocols rely on it.
         self._reactor.callLater(0, self.connectionLost)
 
     def _close(self) -> None:
@@ -231,6 +232,7 @@ class DatagramPort:
 
     def _recovered(self) -> bool:
         """Whether the reactor gave the port up for an ICMP error, of which a connected socket tells; then go on."""
+        # Reading SO_ERROR clears it (socket(7)). Without an error the reactor is stopping, or the descriptor is bad.
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._failed_to_receive(code)

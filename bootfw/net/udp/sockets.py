@@ -56,6 +56,7 @@ def open_socket(address: str, port: int, *, shared: bool = False, device: str = 
         _configure(sock, family)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # bind(2) needs the index of the interface. bind_socket() is called when the interface appears.
         if absent:
             pass
         elif not device:
@@ -126,6 +127,7 @@ def resolve(address: str, port: int) -> tuple[Family, Any]:
 
 def _configure(sock: socket.socket, family: Family) -> None:
     if family is IPV6:
+        # Otherwise a socket on :: would take the IPv4 port too, and 0.0.0.0 could not be bound beside it (ipv6(7)).
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     adopt_socket(sock)
 

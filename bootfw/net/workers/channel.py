@@ -52,6 +52,7 @@ def send_sockets(channel: socket.socket, sockets: Sequence[socket.socket]) -> No
     """
     for start in range(0, len(sockets), _DESCRIPTORS_PER_MESSAGE):
         part = [sock.fileno() for sock in sockets[start : start + _DESCRIPTORS_PER_MESSAGE]]
+        # Descriptors need at least one byte of data to travel with (unix(7)).
         socket.send_fds(channel, [b"s"], part)
 
 

@@ -41,6 +41,8 @@ class SharedPort:
         with_port = all(sock.getsockname()[1] for sock in opened.sockets)
         if with_port:
             for old, new in zip(self.sockets, opened.sockets, strict=True):
+                # dup2(2) puts the new socket behind the old number, so everything that holds the number goes on
+                # working.
                 os.dup2(new.fileno(), old.fileno(), inheritable=False)
             self.on_reopened()
         opened.stopListening()
@@ -80,6 +82,8 @@ def open_shared(
             sockets.append(_open(service, address, port, shared=replaces or bool(sockets), device=device))
             if len(sockets) == 1:
                 port = sockets[0].getsockname()[1] or port
+                # The kernel compares the option of both sockets when the second one is bound, so it may be set after
+                # bind(2).
                 sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         _close(sockets)

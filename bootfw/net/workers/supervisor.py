@@ -223,6 +223,7 @@ class _Worker(ProcessProtocol):
     def _spawn(self) -> None:
         try:
             self._connection, theirs = socket_connection()
+            # Close our copy of its end: with it the connection would not end when the process does.
             with theirs:
                 self._process = self._workers.spawn(self, theirs.fileno())
         except OSError as error:

@@ -60,6 +60,8 @@ class GivenSockets:
             port = self._ports.get(key)
             if port is None or port.fileno() < 0:
                 return
+            # epoll(7) watches the open socket and not the number. The main process still has the old socket open, so
+            # epoll would go on reporting it: remove it before dup2(2), and add the new one.
             reads = port in self._reactor.getReaders()
             if reads:
                 self._reactor.removeReader(port)
