@@ -17,6 +17,7 @@ from zope.interface import implementer, provider
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Verdict
 from bootfw.events import (
+    AddressesGranted,
     AddressTaken,
     BootAttemptEnded,
     CertificateLoaded,
@@ -30,6 +31,7 @@ from bootfw.events import (
     TransferRefused,
 )
 from bootfw.interfaces import IBatchObserver, IBootObserver
+from bootfw.lease import Lease, LeaseState
 from bootfw.observe import log
 from bootfw.observe.clientmacs import REMEMBERED_SECONDS
 from bootfw.observe.log import LogObserver
@@ -334,3 +336,16 @@ def test_a_flood_writes_a_bounded_log_and_leaves_the_lines_about_the_server(monk
     assert len([line for line in later if "file-" in line]) == 20
     assert later[-1].startswith("11 line(s)")
     assert len(observer.log_events([refusal(1, 100.0)])) == 1
+
+
+def test_what_a_client_names_begins_no_line_of_the_log() -> None:
+    hostile = "a\nerror: \x1b[2Jforged\r\u2028"
+    lease = Lease("10.0.0.9", b"1", "52:54:00:00:00:01", LeaseState.ACTIVE, 0.0, 9.0, hostname=hostile)
+    events: list[Event] = [
+        refused(1, hostile),
+        evolve(ended(1), report=evolve(ended(1).report, request=evolve(REQUEST, filename=hostile))),
+        AddressesGranted(1.0, (lease,)),
+    ]
+    lines = [each["line"] for each in LogObserver().log_events(events)]
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
