@@ -25,7 +25,7 @@ def names_in(path: str) -> set[str]:
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row[0]} {row[1]}"[:60] for row in ROWS])
 def test_a_test_holds_each_row(row: list[str]) -> None:
     attacker, attempt, outcome, tests = row
-    assert attacker and attempt and outcome
+    assert all((attacker, attempt, outcome))
     named = re.findall(r"`(tests/[a-z0-9_/]+\.py)::(test_[A-Za-z0-9_]+)`", tests)
     assert named
     for path, name in named:
