@@ -37,6 +37,7 @@ from bootfw.errors import (
     IllegalOperation,
     PluginError,
     StateError,
+    TemporarilyUnavailable,
     TransferError,
 )
 from bootfw.events import (
@@ -295,6 +296,7 @@ __all__ = [
     "Subnet6",
     "SystemUp",
     "TFTPSettings",
+    "TemporarilyUnavailable",
     "TransferBegun",
     "TransferEnded",
     "TransferError",

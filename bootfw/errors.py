@@ -158,6 +158,12 @@ class FileAlreadyExists(TransferError):
     summary = "File already exists"
 
 
+class TemporarilyUnavailable(TransferError):
+    """The file can't be opened now, and could be later: the HTTP status is 503."""
+
+    summary = "The file can't be opened now, try again later"
+
+
 def format_path(path: Iterable[str | int]) -> str:
     """``("resolver", 1, "files", "x86-bios")`` as an operator reads it: ``resolver[1].files.x86-bios``."""
     text = ""

@@ -55,6 +55,7 @@ from bootfw.net.dhcp.proxy import Proxy4, Proxy6
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.net.dhcp.server6 import Server6
 from bootfw.net.dhcp.services import DHCPServices
+from bootfw.net.draining import Draining
 from bootfw.net.http.site import BootSite
 from bootfw.net.http.tls import renewed_certificate
 from bootfw.net.http.urls import WebURLs
@@ -73,6 +74,7 @@ from bootfw.net.reachability import report_dropped
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers
 from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.tftp.transfer import Transfer
 from bootfw.net.tftp.transferport import opener
 from bootfw.net.udp.port import DatagramPort
 from bootfw.net.workers.supervisor import Workers
@@ -645,6 +647,22 @@ class BootService(MultiService):
         """
         self._handle(Input.BIND)
         self._handle(Input.START)
+
+    def drain(self) -> Draining:
+        """Take no new TFTP transfers from now on, whose clients repeat their requests; stopService() is next.
+
+        HTTP downloads may begin still: their clients take a refused connection for the end.
+
+        :return: the wait for the transfers and downloads of this process.
+        """
+        for server in self._file_servers:
+            if isinstance(server, TFTPProtocol):
+                server.drain()
+        return Draining(self._reactor, self._running)
+
+    def _running(self) -> set[Any]:
+        """Return the transfers and downloads that have not ended; those under way may repeat a last packet."""
+        return {each for each in self._under_way() if not isinstance(each, Transfer) or each.is_running}
 
     def stopService(self) -> "Deferred[None]":
         """End every transfer, close every port.

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import attrs
 from twisted.application.service import IService, MultiService
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
@@ -29,6 +30,7 @@ from bootfw.config.settings import HTTPSettings, Settings
 from bootfw.config.state import state_directory
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.clock import monotonic
+from bootfw.net.draining import DRAIN_WITHIN, Draining
 from bootfw.net.http.tls import tls
 from bootfw.net.inheritedsockets import InheritedSocket, check_used, inherited_sockets, restore_variables
 from bootfw.net.linux.interfaces import missing_interfaces
@@ -264,6 +266,7 @@ class Daemon(MultiService):
         self._was_root = False
         self._log_to = log_to
         self._boot = boot
+        self._draining: Draining | None = None
         self._parts = parts
         self._notes = notes
         boot.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -310,7 +313,7 @@ class Daemon(MultiService):
         if self._was_root and os.geteuid() != 0:
             restrict_capabilities()
         super().startService()  # type: ignore[no-untyped-call]
-        reactor.callWhenRunning(reactor.callLater, 0, _end_once)
+        reactor.callWhenRunning(reactor.callLater, 0, _end_once, self.stop_now)
         rows = self._boot.summary()
         table = aligned([(r.service, address_text(r.address), self._note(r)) for r in rows])
         self.log.info("bootfw serves\n{table}", table=table)
@@ -332,6 +335,23 @@ class Daemon(MultiService):
         # What a start loads stays to the end. To look through it would hold all clients up for tens of milliseconds.
         gc.freeze()
 
+    def stopService(self) -> "Deferred[Any]":
+        """Stop when the transfers under way have ended, or after a while, or at a second signal."""
+        self._draining = draining = self._boot.drain()
+        if draining.count:
+            self.log.info(
+                "stopping: {count} transfer(s) have {seconds:.0f} s to end; a second signal ends them at once",
+                count=draining.count,
+                seconds=DRAIN_WITHIN,
+            )
+        stopping = super().stopService
+        return draining.start().addCallback(lambda _: maybeDeferred(stopping))
+
+    def stop_now(self) -> None:
+        """Wait for transfers no longer."""
+        if self._draining is not None:
+            self._draining.end()
+
     def _note(self, row: Listening) -> str:
         """What to say about an open port."""
         if row.service == "web":
@@ -339,9 +359,12 @@ class Daemon(MultiService):
         return row.note or self._notes.get(row.service, "")
 
 
-def _end_once() -> None:
+def _end_once(again: Callable[[], None]) -> None:
     """Have the reactor take SIGTERM and SIGINT once. It stops at the first one, and a second one that it gets before it
-    has stopped would raise."""
+    has stopped would raise.
+
+    :param again: called for each signal after the first.
+    """
     taken: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         handler = signal.getsignal(number)
@@ -352,6 +375,8 @@ def _end_once() -> None:
             if not taken:
                 taken.append(number)
                 handler(number, frame)
+            else:
+                reactor.callFromThread(again)  # type: ignore[attr-defined]
 
         signal.signal(number, once)
 

@@ -37,6 +37,7 @@ class HangingFileSystem:
         self._files = list(files.items())
         self._answers = threading.Event()
         self._answers.set()
+        self._readable: int | None = None
         self._closed = False
         self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -55,6 +56,10 @@ class HangingFileSystem:
     def answer(self) -> None:
         """Answer again."""
         self._answers.set()
+
+    def fail_beyond(self, offset: int | None) -> None:
+        """From now on each read that goes beyond *offset* is an error of the disk; None: no read is."""
+        self._readable = offset
 
     def close(self) -> None:
         """Unmount it. Whoever waits for it gets an error."""
@@ -102,6 +107,8 @@ class HangingFileSystem:
             return struct.pack("<QII", 0, 0, 0)
         if opcode == _READ:
             _, offset, size = struct.unpack_from("<QQI", body)
+            if self._readable is not None and offset + size > self._readable:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             return self._files[node - 2][1][offset : offset + size]
         if opcode in (_RELEASE, _FLUSH):
             return b""

@@ -2,8 +2,16 @@
 
 import errno
 import os
+import resource
 
-from bootfw.api import AccessViolation, DiskFull, FileAlreadyExists, FileMissing, TransferError
+from bootfw.api import (
+    AccessViolation,
+    DiskFull,
+    FileAlreadyExists,
+    FileMissing,
+    TemporarilyUnavailable,
+    TransferError,
+)
 
 _BY_ERRNO: dict[int | None, type[TransferError]] = {
     errno.ENOENT: FileMissing,
@@ -17,6 +25,8 @@ _BY_ERRNO: dict[int | None, type[TransferError]] = {
     errno.ENOSPC: DiskFull,
     errno.EDQUOT: DiskFull,
     errno.EFBIG: DiskFull,
+    errno.EMFILE: TemporarilyUnavailable,
+    errno.ENFILE: TemporarilyUnavailable,
 }
 
 
@@ -34,7 +44,13 @@ class _TransferErrors:
 
 
 def _detail(error: OSError) -> str:
-    """The path and user of a denied access; "" for a missing file or a full disk, which explain themselves."""
+    """The path and user of a denied access, or the limit that was reached; "" for a missing file or a full disk, which
+    explain themselves."""
+    if error.errno == errno.EMFILE:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"the limit of {limit} open files is reached: raise LimitNOFILE= of the unit, or ulimit -n"
+    if error.errno == errno.ENFILE:
+        return "the system's limit of open files is reached: raise the sysctl fs.file-max"
     if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or error.filename is None:
         return ""
     return f"{os.fsdecode(error.filename)}: {error.strerror} for uid {os.geteuid()}"

@@ -22,6 +22,7 @@ from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.config.state import state_directory
 from bootfw.errors import BootfwError
 from bootfw.net.clock import monotonic
+from bootfw.net.draining import Draining
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing, received_sockets
@@ -56,6 +57,8 @@ class Program:
     """Where sockets come from."""
     _checked: tuple[Parts, Prepared | None] | None = field(default=None, init=False)
     """What another configuration makes, until it is used or abandoned."""
+    _draining: Draining | None = field(default=None, init=False)
+    """The wait for transfers, if the main process stops in good order."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _timed: Any = field(default=None, init=False)
     """The reactor, with a monotonic clock."""
@@ -87,6 +90,8 @@ class Program:
             self._use()
         elif kind == "abandon":
             self._abandon()
+        elif kind == "drain":
+            self._draining = None if self._service is None else self._service.drain()
         elif kind == "reopened":
             [key], [sock] = values, received_sockets(self._handed, 1)
             self._given.replace(key, sock)
@@ -197,6 +202,8 @@ class Program:
         service, self._service = self._service, None
         if service is None:
             self._ended(None)
+        elif self._draining is not None:
+            self._draining.start().addCallback(lambda _: service.stopService()).addBoth(self._ended)
         else:
             service.stopService().addBoth(self._ended)
 

@@ -146,7 +146,9 @@ def test_a_stop_sends_errors_to_the_clients_and_leaves_no_process(
     copy = lab.directory / "copy"
     wait_until(lambda: copy.exists() and copy.stat().st_size > 100_000, SECONDS, "it has begun")
     pids = workers_of(service)
-    service.stop()
+    fetch.send(signal.SIGSTOP)  # or the file could be complete before the server gives its clients up
+    service.stop(SECONDS)
+    fetch.send(signal.SIGCONT)
     assert fetch.wait(SECONDS) != 0
     assert "'large': cancelled (the server is stopping)" in service.output
     assert "Server Shut Down" in service.output

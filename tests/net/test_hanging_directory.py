@@ -53,3 +53,24 @@ def test_other_files_are_served(served: tuple[HangingFileSystem, list[str]], cur
     remote.answer()
     for url in urls:
         assert curl(f"{url}/remote/file") == (0, CONTENT)
+
+
+READABLE = 200_000
+"""Of CONTENT."""
+
+
+@pytest.mark.parametrize("beyond", [0, READABLE], ids=["at once", "in the middle"])
+def test_a_file_on_a_disk_that_fails_is_never_passed_off_as_whole(
+    served: tuple[HangingFileSystem, list[str]], curl: Curl, beyond: int
+) -> None:
+    """And other files are served, and this one is when the disk can be read again."""
+    remote, urls = served
+    for url in urls:
+        remote.fail_beyond(beyond)
+        code, received = curl(f"{url}/remote/file")
+        assert code not in (0, 28), "an error at once, not a timeout"
+        assert len(received) <= beyond
+        assert CONTENT.startswith(received)
+        assert curl(f"{url}/local") == (0, CONTENT)
+        remote.fail_beyond(None)
+        assert curl(f"{url}/remote/file") == (0, CONTENT)

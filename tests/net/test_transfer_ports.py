@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from turning import TurnUntil
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.logger import capturedLogs, formatEvent
 
 from bootfw.errors import TransferError
 from bootfw.net.tftp.transferport import SPARE, opener
 from bootfw.net.udp.port import DatagramPort
+from bootfw.net.udp.quietport import quiet_port
 
 from .recorders import Echo
 
@@ -113,3 +115,25 @@ def test_where_no_descriptor_is_left_at_all(
     os.close(free)
     limit(free)
     assert "descriptors are in use" in refusal(open_ports)
+
+
+def test_connections_that_cannot_be_accepted_are_one_line_in_a_minute(
+    limit: Callable[..., Any], private_reactor: EPollReactor
+) -> None:
+    port = quiet_port(private_reactor.listenTCP, 0, Factory.forProtocol(Protocol), interface="127.0.0.1")
+    clients = [socket.socket() for _ in range(20)]
+    for client in clients:
+        client.connect(("127.0.0.1", port.getHost().port))
+    free = os.dup(0)
+    os.close(free)
+    limit(free)
+    with capturedLogs() as logs:
+        for _ in clients:
+            private_reactor.iterate(0)
+    limit(free + 100)
+    for client in clients:
+        client.close()
+    port.stopListening()
+    private_reactor.iterate(0)
+    [event] = logs
+    assert f"accept() fails with EMFILE. The process may have {free} files open" in formatEvent(event)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bootfw.net.draining import DRAIN_WITHIN
 from bootfw.net.workers import workerstates
 from bootfw.net.workers.workerstates import (
     CHECK_EVERY,
@@ -158,7 +159,14 @@ def test_serving_exited_waits_longer_each_time_until_a_process_lasts() -> None:
 
 
 def test_serving_stop_gives_time_for_the_transfers() -> None:
-    takes(in_state(State.SERVING), Input.STOP, State.STOPPING, Do.CLOSE, deadline=NOW + EXIT_WITHIN)
+    takes(
+        in_state(State.SERVING),
+        Input.STOP,
+        State.STOPPING,
+        Do.FINISH,
+        Do.CLOSE,
+        deadline=NOW + DRAIN_WITHIN + EXIT_WITHIN,
+    )
 
 
 # OVERDUE

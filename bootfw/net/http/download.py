@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from bootfw.ability import provides
 from bootfw.boot.pluginresult import as_deferred, checked_bytes, traceback_of, transfer_error
-from bootfw.errors import TransferError
+from bootfw.errors import TemporarilyUnavailable, TransferError
 from bootfw.events import PluginFailed, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IReader, IVerifiableReader
 from bootfw.net.http import headers
@@ -42,6 +42,8 @@ _STATUSES = {1: 404, 2: 403}
 
 def status_of(error: TransferError | None) -> int:
     """Return the HTTP status for an error of a backend; None: an exception that it should not raise."""
+    if isinstance(error, TemporarilyUnavailable):
+        return 503
     return 500 if error is None else _STATUSES.get(error.tftp_code, 500)
 
 

@@ -25,6 +25,7 @@ Send = Callable[[bytes, Address, Via | None, int], None]
 """Sends (data, peer, via, segment) like IViaTransport.write_via; never raises."""
 
 _NOTHING_AGREED = Agreed()
+_RUNNING = State.RUNNING
 _FINISHED = State.FINISHED
 _DATA = 3
 
@@ -211,6 +212,11 @@ class Transfer:
         self._abandon_pending()
         self._on_backend_timeout(BackendTimeout(f"No answer about the file within {BACKEND_TIMEOUT:.0f} s"), now)
         return None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its end has not been reported."""
+        return self._states.state is _RUNNING
 
     def cancel(self, reason: str, now: float) -> None:
         """End the transfer from our side, with an ERROR that says why."""

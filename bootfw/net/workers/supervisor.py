@@ -90,6 +90,7 @@ class _Worker(ProcessProtocol):
             Do.DRAIN: self._drain,
             Do.BEGIN: self._begin,
             Do.REPORT: self._report,
+            Do.FINISH: lambda: self._channel.send("drain"),
             Do.CLOSE: self._close,
             Do.KILL: self._kill,
             Do.STOPPED: lambda: self.stopped.callback(None),

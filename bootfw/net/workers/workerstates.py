@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from attrs import define, field
 
+from bootfw.net.draining import DRAIN_WITHIN
 from bootfw.table import STAY, Key, Machine, Table, check, goes, ignore, illegal
 
 EARLY_EXIT = 10.0
@@ -24,7 +25,7 @@ CHECK_EVERY = 0.02
 """Seconds between two looks at the transfers of the interim server."""
 
 EXIT_WITHIN = 5.0
-"""Seconds that a process has to end its transfers and then itself, before it is killed."""
+"""Seconds that a process has to tell the clients of its transfers and to end, before it is killed."""
 
 
 class State(Key):
@@ -84,6 +85,8 @@ class Do(Enum):
     """Stop the interim server, and send the process what it needs to serve and to continue transfers."""
     REPORT = "report"
     """Publish that the worker was lost, for ``reason``."""
+    FINISH = "finish"
+    """Tell the process to wait for its transfers before it ends, DRAIN_WITHIN seconds at most."""
     CLOSE = "close"
     """Close the pipe to the process, which tells it to end."""
     KILL = "kill"
@@ -190,8 +193,8 @@ def stop_now(worker: "WorkerStates", argument: Any, now: float) -> State:
 @goes(State.STOPPING)
 def stop(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Tell the process to end, which gives it time for its transfers."""
-    worker.deadline = now + EXIT_WITHIN
-    worker.out.append(Do.CLOSE)
+    worker.deadline = now + DRAIN_WITHIN + EXIT_WITHIN
+    worker.out += [Do.FINISH, Do.CLOSE]
     return State.STOPPING
 
 
