@@ -18,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
-def test_the_tests_that_conformance_names_exist() -> None:
-    text = (ROOT / "docs/conformance.md").read_text()
+@pytest.mark.parametrize("page", ["conformance", "faults"])
+def test_the_tests_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / f"docs/{page}.md").read_text()
     there = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from turning import TurnUntil
+from twistd import free_port
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime
@@ -12,8 +14,16 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
+from bootfw.backends.memory import MemoryBackend
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, WebSettings
+from bootfw.dhcp.subnet import Subnet
 from bootfw.net.clock import MonotonicReactor, monotonic, shift_of
+from bootfw.service import BootService
+from bootfw.stores.memory import MemoryStore
 from bootfw.testing import MemoryNetwork
+from bootfw.web.site import add_web
+
+from .webservice import RunClient
 
 
 class Wall:
@@ -239,3 +249,41 @@ def test_a_fake_keeps_its_time(private_reactor: EPollReactor) -> None:
     assert isinstance(once, MonotonicReactor)
     assert monotonic(once) is once
     assert shift_of(clock)() == 0.0
+
+
+def test_every_timer_is_by_the_clock_that_is_never_set(
+    private_reactor: EPollReactor, run_client: RunClient, turn_until: TurnUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of TFTP, HTTP, the web pages and DHCP: nobody has the reactor's own clock wait."""
+    waits: list[float] = []
+    call_later = private_reactor.callLater
+
+    def noted(delay: float, *arguments: Any, **named: Any) -> Any:
+        if delay:
+            waits.append(delay)
+        return call_later(delay, *arguments, **named)
+
+    monkeypatch.setattr(private_reactor, "callLater", noted)
+    anywhere = (("127.0.0.1", 0),)
+    subnet = Subnet(network="127.0.0.0/8", pool=["127.1.0.1-127.1.0.9"])
+    settings = Settings(
+        tftp=TFTPSettings(listen=anywhere),
+        http=HTTPSettings(listen=anywhere),
+        dhcp=DHCPSettings(mode="server", subnets=(subnet,), server_port=free_port(), probe_seconds=0),
+    )
+    backend = MemoryBackend(files={"file": "content"})
+    timed = monotonic(private_reactor)
+    service = BootService(timed, settings=settings, backend=backend, store=MemoryStore(), attempts=MemoryStore())
+    add_web(timed, service, WebSettings(listen=anywhere))
+    service.startService()
+    try:
+        ports = {row.service: row.address[1] for row in service.summary()}
+        for url in ("tftp://127.0.0.1:{tftp}/file", "http://127.0.0.1:{http}/file"):
+            assert run_client("curl", "--silent", url.format(**ports)) == (0, b"content")
+        code, page = run_client("curl", "--silent", "http://127.0.0.1:{web}/healthz".format(**ports))
+        assert (code, bool(page)) == (0, True)
+    finally:
+        stopped: list[object] = []
+        service.stopService().addBoth(stopped.append)
+        turn_until(lambda: stopped)
+    assert waits == []

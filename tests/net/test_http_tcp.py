@@ -301,6 +301,34 @@ def test_curl_gets_no_complete_response_for_a_file_that_shrinks(
     assert [report.outcome for report in observer.reports] == [Outcome.FAILED]
 
 
+def test_a_download_of_a_file_that_is_replaced_has_what_it_began_with(
+    files: tuple[Path, str, Observer], curl: Curl, turn_until: TurnUntil
+) -> None:
+    root, url, _ = files
+    old, new = os.urandom(20_000_000), b"new"
+    (root / "a").write_bytes(old)
+    (root / "b").write_bytes(new)
+    host, _, port = url.removeprefix("http://").partition(":")
+    received = bytearray()
+    with socket.create_connection((host, int(port))) as client:
+        client.setblocking(False)
+        client.send(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+        def goes_on() -> bool:
+            try:
+                piece = client.recv(1 << 20)
+            except BlockingIOError:
+                return False
+            received.extend(piece)
+            return bool(piece)
+
+        turn_until(goes_on)
+        os.replace(root / "b", root / "a")
+        turn_until(lambda: not goes_on() and len(received) > len(old))
+    assert bytes(received).partition(b"\r\n\r\n")[2] == old
+    assert curl(f"{url}/a") == (0, new)
+
+
 @pytest.mark.interop
 def test_curl_may_not_upload(files: tuple[Path, str, Observer], curl: Curl, tmp_path: Path) -> None:
     root, url, _ = files
