@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +44,25 @@ UNIT = {"packet": AT_ONCE, "file of 30 kB": AT_ONCE, "missing file": AT_ONCE, "D
 
 def measure(names: list[str]) -> dict[str, float]:
     """Yardsticks that each of *names* costs."""
-    runs = [None, "yardstick", *names]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        none, yardstick, *others = pool.map(_counted, runs)
+    none, yardstick, *others = _counted([None, "yardstick", *names])
     unit = (yardstick - none) / WORK["yardstick"]
     return {
         name: (count - none) / WORK[name] / UNIT.get(name, 1) / unit for name, count in zip(names, others, strict=True)
     }
 
 
-def _counted(more: str | None) -> int:
-    """Instructions of a server that does a little of everything, and much of *more*."""
+def _counted(runs: list[str | None]) -> list[int]:
+    """Instructions of a server that does a little of everything, and much of one thing: for each of *runs*.
+
+    The server forks for each of them, so that they differ in nothing else, and Python starts once only.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         content = root / "30000"
         content.write_bytes(bytes(30_000))
         (root / "big").write_bytes(bytes(20_000_000))
-        counted = root / "counted"
         command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
-        command += [f"--log-file={counted}"]
+        command += [f"--log-file={root}/counted-%p"]
         command += [sys.executable, "-P", str(HERE / "instructions.py"), "--serve", scratch]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         with subprocess.Popen(
@@ -72,14 +71,22 @@ def _counted(more: str | None) -> int:
             assert server.stdin is not None
             assert server.stdout is not None
             load = Load(server.stdin, server.stdout)
-            for name, rounds in WORK.items():
-                load.do(name, 3 + (rounds if name == more else 0))
+            pids = []
+            for more in runs:
+                pids.append(load.order("fork 0"))
+                for name, rounds in WORK.items():
+                    load.do(name, 3 + (rounds if name == more else 0))
+                load.order("end 0")
             load.close()
             server.stdin.close()
-        told = counted.read_text()
-    found = re.search(r"I +refs: +([\d,]+)", told)
+        return [_instructions((root / f"counted-{pid}").read_text()) for pid in pids]
+
+
+def _instructions(log: str) -> int:
+    """What cachegrind counted."""
+    found = re.search(r"I +refs: +([\d,]+)", log)
     if found is None:
-        raise RuntimeError(f"valgrind has counted nothing:\n{told}")
+        raise RuntimeError(f"valgrind has counted nothing:\n{log}")
     return int(found[1].replace(",", ""))
 
 
@@ -96,7 +103,7 @@ class Load:
     def do(self, name: str, rounds: int) -> None:
         """Have the server do *name*."""
         if name == "yardstick":
-            self._order(f"yardstick {rounds}")
+            self.order(f"yardstick {rounds}")
         elif name == "packet":
             self._lock_step(AT_ONCE, rounds)
         elif name == "single packet":
@@ -113,10 +120,11 @@ class Load:
             sock.close()
         self._sockets.clear()
 
-    def _order(self, words: str) -> None:
+    def order(self, words: str) -> str:
+        """Have the server do it; returns its answer when it is done."""
         self._orders.write(words + "\n")
         self._orders.flush()
-        self._answers.readline()
+        return str(self._answers.readline()).strip()
 
     def _request(self, count: int, filename: str) -> list[socket.socket]:
         request = b"\0\1" + filename.encode() + b"\0octet\0blksize\0%d\0" % BLKSIZE
@@ -128,14 +136,14 @@ class Load:
             sock.settimeout(10)
             sock.send(request)
             made.append(sock)
-        self._order(f"read {count}")
+        self.order(f"read {count}")
         return made
 
     def _acknowledge(self, sockets: list[socket.socket]) -> bytes:
         for sock in sockets:
             data = sock.recv(2048)
             sock.send(b"\0\4" + (data[2:4] if data[1] == 3 else b"\0\0"))
-        self._order(f"read {len(sockets)}")
+        self.order(f"read {len(sockets)}")
         return data
 
     def _lock_step(self, at_once: int, rounds: int) -> None:
@@ -144,7 +152,7 @@ class Load:
             self._acknowledge(sockets)
         for sock in sockets:
             sock.send(b"\0\5\0\0enough\0")
-        self._order(f"read {at_once}")
+        self.order(f"read {at_once}")
         self._sockets += sockets  # a port that is used again would find its transfer
 
     def _files(self, filename: str) -> None:
@@ -168,13 +176,13 @@ class Load:
             macs = [b"\2\0" + number.to_bytes(4, "big") for number in range(self._clients - AT_ONCE, self._clients)]
             for mac in macs:
                 relay.send(dhcp_request(mac, {Option.MESSAGE_TYPE: b"\1"}))
-            self._order(f"dhcp {AT_ONCE}")
+            self.order(f"dhcp {AT_ONCE}")
             for mac in macs:
                 offer = dhcp4.parse(relay.recv(2048))
                 chosen = {Option.SERVER_IDENTIFIER: offer.options[Option.SERVER_IDENTIFIER]}
                 wanted = {Option.REQUESTED_IP_ADDRESS: address_bytes(offer.yiaddr)}
                 relay.send(dhcp_request(mac, {Option.MESSAGE_TYPE: b"\3"} | chosen | wanted))
-            self._order(f"dhcp {AT_ONCE}")
+            self.order(f"dhcp {AT_ONCE}")
             for _ in macs:
                 assert dhcp4.parse(relay.recv(2048)).message_type is dhcp4.MessageType.ACK
 
@@ -266,7 +274,16 @@ def serve(root: str) -> None:
     gc.freeze()  # as bootfw.tap.Daemon does
     for line in sys.stdin:
         order, number = line.split()
-        if order == "yardstick":
+        answer = "done"
+        if order == "fork":
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+            else:
+                answer = str(os.getpid())
+        elif order == "end":
+            os._exit(0)
+        elif order == "yardstick":
             yardstick(int(number))
         else:
             asked = dhcp_port if order == "dhcp" else port
@@ -274,7 +291,7 @@ def serve(root: str) -> None:
             while asked.counters.received < end:
                 asked.doRead()
             reactor.advance(0.0005)
-        sys.stdout.write("done\n")
+        sys.stdout.write(answer + "\n")
         sys.stdout.flush()
 
 
