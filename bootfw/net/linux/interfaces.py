@@ -97,7 +97,6 @@ def unusable_address(address: str, kernel: Netlink | None = None) -> str:
     Where netlink is forbidden, a socket that can be bound to it is the proof.
 
     :param kernel: shared with others; None: one of its own.
-    :param excepted: names of those that are not served.
     """
     if address in ("0.0.0.0", "::"):
         return ""
