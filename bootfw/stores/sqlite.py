@@ -1,6 +1,7 @@
 """The ``sqlite`` store: one file in the state directory. Leases are durable before they are acknowledged."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -8,7 +9,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -30,6 +31,9 @@ from bootfw.stores.statefile import MAX_ROWS, Row, StateFile, row_of
 
 FILE = "bootfw.sqlite"
 """Name of the file in the state directory."""
+
+OPEN_AGAIN_AFTER = 60.0
+"""Seconds from a failure to open the file until the next try."""
 
 _ATTEMPTS = "attempts"
 _LEASES = "leases"
@@ -70,6 +74,8 @@ class SqliteStore:
     _old_files: Sequence[Path] = ()
     """Files of earlier versions; they are imported when the state file is opened."""
     _file: StateFile | None = field(default=None, init=False)
+    _open_failure: tuple[float, StateError] | None = field(default=None, init=False, repr=False)
+    """When opening the file has failed, and why; None: the latest try was successful."""
     _users: set[str] = field(factory=set, init=False, repr=False)
     """Users of the file. It is opened for the first one and closed after the last."""
     _queue: "SimpleQueue[_Write] | None" = field(default=None, init=False, repr=False)
@@ -123,7 +129,7 @@ class SqliteStore:
             return self._write(write)
         after_close = kind not in self._users
         try:
-            self._open(kind)
+            self._open_again(kind)
         except StateError as error:
             return fail(error)
         finally:
@@ -161,20 +167,39 @@ class SqliteStore:
     def _write_attempts(self, write: _Write) -> "Deferred[Any]":
         try:
             if _ATTEMPTS not in self._users or self._file is None:
-                self._open(_ATTEMPTS)
+                self._open_again(_ATTEMPTS)
         except StateError as error:
             self._users.discard(_ATTEMPTS)
             return fail(error)
         return self._write(write)
 
-    def _open(self, user: str) -> StateFile:
-        """Add a user of the file, open it if necessary, and return it."""
+    def _open_again(self, user: str) -> None:
+        """Open the file while the service runs: after a failure once in OPEN_AGAIN_AFTER seconds, without waiting.
+
+        To wait for another process, or to look for damage, blocks the reactor.
+        """
+        now = self._reactor.seconds() if IReactorTime.providedBy(self._reactor) else inf
+        before = self._open_failure
+        if before is not None and now < before[0] + OPEN_AGAIN_AFTER:
+            raise before[1]
+        try:
+            self._open(user, wait=None if before is None else 0)
+        except StateError as error:
+            self._open_failure = now, error
+            raise
+        self._open_failure = None
+
+    def _open(self, user: str, wait: float | None = None) -> StateFile:
+        """Add a user of the file, open it if necessary, and return it.
+
+        :param wait: see StateFile.open().
+        """
         assert user not in self._users or self._file is None, "it is loaded already"
         self._users.add(user)
         if self._file is None:
             if not self.path.exists():
                 StateFile.create(self.path)
-            file = StateFile.open(self.path)
+            file = StateFile.open(self.path, wait)
             try:
                 for old in self._old_files:
                     if old.exists():

@@ -149,13 +149,17 @@ class StateFile:
             sync_directory(path.parent)
 
     @classmethod
-    def open(cls, path: Path) -> "StateFile":
-        """Open an existing file, check all of it for damage, and bring it to the newest schema version."""
+    def open(cls, path: Path, wait: float | None = None) -> "StateFile":
+        """Open an existing file, check all of it for damage, and bring it to the newest schema version.
+
+        :param wait: seconds to wait for another process to close it; None: LOCK_TIMEOUT.
+        """
         with as_state_errors(path):
             if not path.exists():  # SQLite would make one
                 raise StateError(f"{path}: there is no such file")
             # Transactions are begun by hand. The reactor's thread and the one that writes take turns.
-            db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
+            timeout = LOCK_TIMEOUT if wait is None else wait
+            db = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
         try:
             with as_state_errors(path):
                 # Set before the first read, so that SQLite uses no shared memory and no second process can open the

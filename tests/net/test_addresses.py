@@ -35,7 +35,7 @@ from bootfw.events import (
 from bootfw.interfaces import IBatchReceiver, ILeaseStore, IReservationStore
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.dhcp.conflict import Done
-from bootfw.net.dhcp.journal import Journal
+from bootfw.net.dhcp.journal import OVERDUE_AFTER, Journal
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
@@ -508,6 +508,31 @@ def test_a_store_that_takes_leases_again_is_reported_once(lab: Lab) -> None:
     for _ in range(2):
         assert len(lab.broadcast(selecting(firmware.DHCLIENT, offer))) == 1
     assert (len(lab.said(LeasesNotKept)), len(lab.said(LeasesKeptAgain))) == (2, 1)
+
+
+def test_a_store_that_hangs_is_reported_once_until_it_answers(lab: Lab) -> None:
+    """Its clients repeat what they want, and get nothing meanwhile."""
+    hung: list[Deferred[None]] = []
+
+    def hangs() -> Deferred[None]:
+        hung.append(Deferred())
+        return hung[-1]
+
+    lab.store.answer = hangs
+    [offer] = lab.broadcast(firmware.DHCLIENT.message())
+    for _ in range(4):
+        assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
+        lab.network.advance(OVERDUE_AFTER - 1)
+    [event] = lab.said(LeasesNotKept)
+    assert event.reason == "the store has not answered for 5 s"
+
+    lab.store.answer = lambda: succeed(None)
+    for each in hung:
+        each.callback(None)
+    assert len(lab.said(LeasesKeptAgain)) == 1
+    lab.heard()
+    assert len(lab.broadcast(selecting(firmware.DHCLIENT, offer))) == 1
+    assert len(lab.said(LeasesNotKept)) == 1
 
 
 def test_a_store_that_raises_has_failed(lab: Lab) -> None:

@@ -10,12 +10,13 @@ from callbacks import Callbacks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import DeferredList
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from bootfw.api import ConfigError, Lease, LeaseState, PluginContext, StateError
 from bootfw.plugins import configure
 from bootfw.stores import sqlite
-from bootfw.stores.sqlite import SqliteStore
+from bootfw.stores.sqlite import OPEN_AGAIN_AFTER, SqliteStore
 from bootfw.testing.contracts.leases import LEASES
 
 
@@ -87,6 +88,34 @@ def test_two_servers_can_not_use_one_file(
     with pytest.raises(StateError, match="is bootfw running already"):
         SqliteStore(store.path, reactor).load()
     closed(store, reactor)
+
+
+def test_a_file_that_another_process_has_is_opened_again_only_after_a_while(
+    store: sqlite.SqliteStore, reactor: Callbacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try may take seconds, in which nothing is served."""
+    monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
+    clock = Clock()
+    other = SqliteStore(store.path, clock)
+    errors: list[Failure] = []
+
+    def save() -> bool:
+        saved = other.save_attempts([], 10, 0.0)
+        saved.addErrback(errors.append)
+        return saved.result is None and not errors
+
+    assert not save()
+    closed(store, reactor)
+    for seconds in (0.0, OPEN_AGAIN_AFTER - 1):
+        clock.advance(seconds)
+        assert not save()
+    assert [failure.getErrorMessage() for failure in errors] == [
+        f"{store.path}: another process uses it; is bootfw running already?"
+    ] * 3
+    errors.clear()
+    clock.advance(1)
+    assert save()
+    other.close_attempts()
 
 
 def test_it_raises_where_it_is_misused(store: sqlite.SqliteStore, reactor: Callbacks) -> None:

@@ -17,12 +17,18 @@ EVENT_INTERVAL = 0.5
 leases do."""
 
 
+OVERDUE_AFTER = 5.0
+"""Seconds that a commit may take before it is reported: the disk, or the store's server, may hang."""
+
+
 class Batch:
     """Leases that are committed together, and the callbacks that wait for the commit."""
 
-    __slots__ = ("durable", "granted", "leases", "waiting")
+    __slots__ = ("began", "durable", "granted", "leases", "waiting")
 
     def __init__(self) -> None:
+        self.began = 0.0
+        """When its commit began, in seconds of the clock."""
         self.leases: list[Lease] = []
         self.granted: list[Lease] = []
         self.waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
@@ -50,12 +56,13 @@ class Journal:
         self._publish = publish
         self._clock = clock
         self._batch = Batch()
-        self._pending: set[Batch] = set()
+        self._pending: dict[Batch, None] = {}
+        """Batches whose commit has begun and not ended, the oldest first."""
         self._unreported: list[Lease] = []
         """Leases granted since the last event."""
         self._next_event: Any = None
         self._failing = False
-        """The latest commit has failed."""
+        """The latest commit has failed, or one is overdue."""
 
     def put(self, leases: Sequence[Lease], new: bool = False) -> Batch:
         """Add *leases* to the batch that the next flush() commits.
@@ -74,7 +81,11 @@ class Journal:
         if not batch.leases:
             return
         self._batch = Batch()
-        self._pending.add(batch)
+        batch.began = self._clock.seconds()
+        self._pending[batch] = None
+        oldest = next(iter(self._pending))
+        if batch.began - oldest.began > OVERDUE_AFTER and not self._failing:
+            self._report_failure(f"the store has not answered for {OVERDUE_AFTER:.0f} s", batch.leases)
         committed = maybeDeferred(self._store.commit, batch.leases)
         committed.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
@@ -90,7 +101,7 @@ class Journal:
             self._report()
 
     def _durable(self, _: object, batch: Batch) -> None:
-        self._pending.discard(batch)
+        self._pending.pop(batch, None)
         batch.durable = True
         if self._failing:
             self._failing = False
@@ -117,11 +128,14 @@ class Journal:
             self._publish(AddressesGranted(self._clock.seconds(), tuple(granted)))
 
     def _failed(self, failure: Failure, batch: Batch) -> None:
-        self._pending.discard(batch)
+        self._pending.pop(batch, None)
         batch.durable = False
         batch.waiting.clear()
         if failure.check(StateError) is None and not self._failing:
             self._log.failure("The lease store failed.", failure)
+        self._report_failure(str(failure.value), batch.leases)
+
+    def _report_failure(self, reason: str, leases: Sequence[Lease]) -> None:
         self._failing = True
-        macs = tuple(lease.mac for lease in batch.leases if lease.mac)
-        self._publish(LeasesNotKept(self._clock.seconds(), len(batch.leases), str(failure.value), macs))
+        macs = tuple(lease.mac for lease in leases if lease.mac)
+        self._publish(LeasesNotKept(self._clock.seconds(), len(leases), reason, macs))
