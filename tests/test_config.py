@@ -345,7 +345,7 @@ def test_broken_toml_is_reported_with_line_and_column(wrong: Any, text: str, lin
     assert wrong(text) == [line]
 
 
-def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
+def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# one\n# \xfc\n")
     with pytest.raises(ConfigErrors) as caught:
         load_config(tmp_path / "latin.toml", {})
@@ -366,7 +366,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
     assert caught.value.lines == (f"{path}:1: must be UTF-8, as TOML is",)
 
 
-def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors) as caught:
         load_config(tmp_path / "missing.toml", {})
     assert caught.value.lines == (f"{tmp_path}/missing.toml: can't be read: No such file or directory",)
@@ -538,7 +538,7 @@ def complaints(path: Path, environ: dict[str, str]) -> Sequence[str]:
         ),
     ],
 )
-def test_a_name_that_needs_http_where_it_is_off(tmp_path: Path, http: str, lines: list[str]) -> None:
+def test_http_placeholder_without_http_is_an_error(tmp_path: Path, http: str, lines: list[str]) -> None:
     (tmp_path / "bootfw.toml").write_text(
         f"""{http}
         [[resolver]]

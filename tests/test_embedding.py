@@ -197,7 +197,7 @@ def test_not_privileged() -> None:
     assert embedded.leaks() == []
 
 
-def test_backend_that_raises_at_the_start() -> None:
+def test_exception_in_a_backend_start_is_an_error() -> None:
     @implementer(ISelfChecking)
     class Broken(Files):
         def problem(self) -> str:
@@ -222,7 +222,7 @@ def test_objects_that_keep_to_no_interface_are_refused() -> None:
             BootService(network.host(), **options)
 
 
-def test_range_of_ports_that_is_exhausted(rich: bool) -> None:
+def test_exhausted_port_range_refuses_the_transfer(rich: bool) -> None:
     embedded = Embedded(rich, ports=(30000, 30001))
     embedded.service.startService()
     peers = [embedded.peer() for _ in range(2)]

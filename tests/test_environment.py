@@ -214,7 +214,7 @@ def test_wrong_variables(environ: dict[str, str], line: str | None) -> None:
         assert wrong(**environ) == [line]
 
 
-def test_a_variable_for_what_is_no_table_in_the_file(tmp_path: Path) -> None:
+def test_variable_below_a_value_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text("tftp = 1\nbackend = 2\nresolver = [3]")
     with pytest.raises(ConfigErrors) as caught:
@@ -267,7 +267,7 @@ def test_variables_of_a_kubernetes_service_are_no_configuration(name: str) -> No
 
 
 @pytest.mark.parametrize("name", service("BOOTFW"))
-def test_any_one_of_them_is_none(name: str) -> None:
+def test_single_variables_are_ignored(name: str) -> None:
     assert load_config(None, {name: service("BOOTFW")[name]}) == load_config(None, {})
 
 

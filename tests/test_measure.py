@@ -38,7 +38,7 @@ def measure(*arguments: Path) -> dict[str, float]:
     return figures
 
 
-def test_it_counts_what_it_says(tmp_path: Path) -> None:
+def test_measure_counts_calls(tmp_path: Path) -> None:
     package, tests = tmp_path / "package", tmp_path / "tests"
     for directory in (package / "inner", tests):
         directory.mkdir(parents=True)

@@ -153,7 +153,7 @@ def complaints(path: Path) -> list[str]:
     return [line.removeprefix(f"{path}: ") for line in caught.value.lines]
 
 
-def test_everything_that_is_wrong_is_found_in_one_round(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text(EVERYTHING)
     expected, found = LINES.strip().splitlines(), complaints(path)
@@ -331,7 +331,7 @@ def test_a_mistake_with_a_plugin(
     assert line in error_line(source, use, section)
 
 
-def test_what_follows_from_another_mistake_is_not_reported(tmp_path: Path) -> None:
+def test_consequential_mistakes_are_not_reported(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text('[http]\nlisten = ["*:80"]\n[[resolver]]\nuse = "static"\nfile = "{http}/a"\n')
     (line,) = complaints(path)

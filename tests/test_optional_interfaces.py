@@ -175,7 +175,7 @@ def test_what_is_wrong_stops_the_start_and_is_named(provided: Any, made: Any, me
     [(IBackend, Files()), (IWatchdogPolicy, Policy(Watchdog)), (IBackend, NoBackendButFiles())],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_right_is_taken(provided: Any, made: Any) -> None:
+def test_valid_plugins_are_accepted(provided: Any, made: Any) -> None:
     verify(provided, made)
 
 

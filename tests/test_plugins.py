@@ -116,7 +116,7 @@ def test_options_reach_the_fields_with_dashes_for_underscores() -> None:
     )
 
 
-def test_what_is_left_out_keeps_its_default() -> None:
+def test_omitted_options_keep_their_defaults() -> None:
     assert configure(PLUGIN, {"text": ""}, CONTEXT) == Everything("")
 
 
@@ -352,7 +352,7 @@ class Broken:  # type: ignore[misc]  # never made, so it needs no methods
         (Broken, "the plugin failed: ZeroDivisionError: of its own"),
     ],
 )
-def test_what_a_plugin_makes_is_verified(cls: type, message: str) -> None:
+def test_result_of_a_plugin_is_verified(cls: type, message: str) -> None:
     with pytest.raises(PluginError) as caught:
         configure(boot_plugin(IBackend, cls), {}, CONTEXT)
     assert str(caught.value).startswith(message)
@@ -468,7 +468,7 @@ def test_a_name_that_two_distributions_install_is_refused(distribution: Callable
     assert load("acme_inventory:plugin", "bootfw.resolvers")
 
 
-def test_what_is_no_plugin_is_refused(distribution: Callable[..., None]) -> None:
+def test_non_plugins_are_refused(distribution: Callable[..., None]) -> None:
     distribution("acme", "", acme_inventory=RESOLVER)
     assert refused("acme_inventory:text") == (
         '"acme_inventory:text" is no plugin, but str "no plugin"; '

@@ -97,7 +97,7 @@ def test_a_datagram_that_is_no_dhcp_message_harms_nothing() -> None:
     assert recorder.packets_of(MAC, (), 0) == []
 
 
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flightrecorder, "PACKETS", 3)
     recorder = FlightRecorder()
     for number in range(5):
@@ -142,7 +142,7 @@ def test_the_oldest_files_are_dropped(
     assert {path.name for path in (tmp_path / "recordings").iterdir()} == {"2.pcapng", "3.pcapng"}
 
 
-def test_a_directory_that_can_not_be_made(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
+def test_uncreatable_directory_is_reported(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
     (tmp_path / "recordings").write_text("a file")
     with capturedLogs() as logs:
         assert write(written[1], ATTEMPT) == ""
@@ -200,12 +200,12 @@ def test_no_answer_is_a_difference(recording: Path, capsys: pytest.CaptureFixtur
     }
 
 
-def test_a_file_that_is_no_recording(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_is_not_a_recording_is_an_error(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "bootfw.toml", "-c", "bootfw.toml"]) == 2
     assert capsys.readouterr().err == "bootfw: bootfw.toml: this is no pcapng file in little-endian byte order\n"
 
 
-def test_a_file_that_does_not_exist(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_recording_is_an_error(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "nothing.pcapng", "-c", "bootfw.toml"]) == 2
     assert capsys.readouterr().err == "bootfw: nothing.pcapng: No such file or directory\n"
 

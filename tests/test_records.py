@@ -137,9 +137,9 @@ def test_the_client_of_a_reservation(who: str) -> None:
         (Reservation("", circuit_id=b"e0"), "circuit-id 0x6530"),
     ],
 )
-def test_what_clashes(new: Reservation, kind: str) -> None:
+def test_clashing_reservations_are_found(new: Reservation, kind: str) -> None:
     assert clashing(new, [KEPT]) == f"{kind} is reserved already; remove that reservation first"
 
 
-def test_what_does_not_clash() -> None:
+def test_compatible_reservations_do_not_clash() -> None:
     assert clashing(Reservation("", mac="52:54:00:00:00:01", hostname="Pc"), [KEPT, Reservation("", uuid=UUID)]) == ""

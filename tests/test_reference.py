@@ -15,11 +15,11 @@ MANUAL = Path(__file__).parent.parent / "man" / "bootfw.1"
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
 
-def test_the_page_is_what_the_code_says() -> None:
+def test_configuration_page_equals_the_generated_one() -> None:
     assert PAGE.read_text() == reference(), "run: python -m bootfw.config.reference > docs/configuration.md"
 
 
-def test_the_manual_page_is_what_the_parser_says() -> None:
+def test_manual_page_equals_the_generated_one() -> None:
     assert MANUAL.read_text() == "\n".join(manpage(parser())) + "\n", "run: bootfw manpage > man/bootfw.1"
 
 

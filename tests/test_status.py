@@ -33,7 +33,7 @@ def record(boot: BootService) -> Any:
     return found
 
 
-def test_a_service_that_runs() -> None:
+def test_status_of_a_running_service() -> None:
     network = MemoryNetwork()
     boot = service(network, dhcp=DHCPSettings(mode="off"))
     assert record(boot)["ready"] is False

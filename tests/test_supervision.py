@@ -76,7 +76,7 @@ def test_a_daemon_names_its_own_process(manager: ServiceManager, tmp_path: Path)
     assert manager.messages[0] == f"READY=1\nMAINPID={pid}"
 
 
-def test_a_port_that_is_held_is_never_ready(manager: ServiceManager, tmp_path: Path) -> None:
+def test_occupied_port_prevents_readiness(manager: ServiceManager, tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
         holder.bind(("127.0.0.1", 0))
         with bootfw(config(tmp_path, holder.getsockname()[1])) as server:

@@ -246,7 +246,7 @@ def test_workers_have_none_of_the_capabilities_of_a_unit(namespace: str, directo
         assert {int(status_of(worker)["CapPrm"], 16) for worker in workers} == {0}
 
 
-def test_an_account_that_does_not_exist(tmp_path: Path) -> None:
+def test_unknown_account_is_an_error(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     (tmp_path / "bootfw.toml").write_text(DROPPED.format(user="nobody-at-all"))

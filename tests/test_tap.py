@@ -273,7 +273,7 @@ def test_the_pages_are_there_and_shown(config: Path) -> None:
             assert response.status == 200
 
 
-def test_a_port_of_the_pages_that_is_held(config: Path) -> None:
+def test_occupied_web_port_is_an_error(config: Path) -> None:
     """It ends the start only where it is configured: the default port is one that need not be had."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
@@ -321,7 +321,7 @@ def test_bootfw_run_takes_the_options_of_twistd_bootfw(
 
 
 @pytest.mark.parametrize("mode", [["-n"], []], ids=["foreground", "daemon"])
-def test_a_port_that_is_held_ends_the_start(config: Path, mode: list[str]) -> None:
+def test_occupied_port_ends_the_start(config: Path, mode: list[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
         holder.bind(("127.0.0.1", port_of(config)))
         done = run_to_end(TWISTD, *mode, "bootfw", "-c", config, cwd=config.parent)

@@ -61,13 +61,13 @@ WRONG: list[Any] = [
 
 
 @pytest.mark.parametrize("value", [*WRONG, 1.5, "0.3 B", "1 s"])
-def test_what_is_no_size_is_refused(value: object) -> None:
+def test_invalid_sizes_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="must be a size"):
         Size.read(value)
 
 
 @pytest.mark.parametrize("value", [*WRONG, "1 B", "1 MiB"])
-def test_what_is_no_time_is_refused(value: object) -> None:
+def test_invalid_times_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="must be a time"):
         Seconds.read(value)
 

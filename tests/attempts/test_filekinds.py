@@ -66,14 +66,14 @@ def test_no_boot_program(path: str) -> None:
         ),
     ],
 )
-def test_what_loaders_do_without(path: str) -> None:
+def test_optional_files_of_loaders_are_recognized(path: str) -> None:
     assert is_optional(path)
 
 
 @pytest.mark.parametrize(
     "path", ["pxelinux.cfg/default", "grub.cfg", "vmlinuz", "grubx64.efi", "boot.ipxe", "x86_64-efi/normal.mod"]
 )
-def test_what_they_do_not(path: str) -> None:
+def test_required_files_of_loaders_are_recognized(path: str) -> None:
     assert not is_optional(path)
 
 

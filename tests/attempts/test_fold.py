@@ -74,7 +74,7 @@ def test_a_repeated_message_is_counted() -> None:
     assert attempt.stages[0].until == WALL + 112.0
 
 
-def test_what_a_transfer_says() -> None:
+def test_stage_of_a_transfer_has_its_data() -> None:
     machine = Machine()
     machine.gets_address()
     machine.loads("boot.efi", Outcome.TIMED_OUT, 8.0, bytes_transferred=1468, blocks=1, retransmitted=5, detail="why")
@@ -96,7 +96,7 @@ def test_what_a_transfer_says() -> None:
     }
 
 
-def test_changes_are_published_once_for_all_that_was_added() -> None:
+def test_changes_of_several_events_are_published_once() -> None:
     machine = Machine()
     machine.asks()
     machine.is_offered()
@@ -114,7 +114,7 @@ def test_there_is_nothing_to_do_while_no_machine_boots() -> None:
     assert machine.fold.idle
 
 
-def test_other_events_are_none_of_its_business() -> None:
+def test_unrelated_events_are_ignored() -> None:
     machine = Machine()
     machine.add(BackendProblem(1.0, "directory", "missing"))
     assert machine.fold.idle
@@ -229,7 +229,7 @@ def test_firmware_that_tries_again_before_it_has_loaded_anything_is_one_attempt(
     assert machine.ended[-1].verdict is Verdict.BOOTED
 
 
-def test_a_long_pause_ends_what_had_loaded_nothing() -> None:
+def test_long_pause_ends_an_attempt_without_transfers() -> None:
     machine = Machine()
     machine.asks()
     machine.wait(700)
@@ -310,7 +310,7 @@ def test_which_of_two_machines_loads_by_ipv6_from_an_unknown_address_is_not_gues
     assert [each.client for each in machine.ended] == ["fd77::1ab"]
 
 
-def test_an_address_that_has_passed_to_another_machine() -> None:
+def test_reassigned_address_belongs_to_the_new_machine() -> None:
     machine = Machine()
     booted(machine)
     machine.wait(31)
@@ -323,7 +323,7 @@ def test_an_address_that_has_passed_to_another_machine() -> None:
     assert (attempt.mac, attempt.files) == ("52:54:00:00:00:02", ("boot.efi",))
 
 
-def test_a_machine_that_came_without_dhcp() -> None:
+def test_transfer_without_dhcp_begins_an_attempt() -> None:
     machine = Machine(clients={ADDRESS: Client(ADDRESS, MAC, UUID, "x86-bios", "pxe-bios")})
     machine.loads("pxelinux.0")
     (attempt,) = machine.fold.running()
@@ -334,7 +334,7 @@ def test_a_machine_that_came_without_dhcp() -> None:
 # Systems that run.
 
 
-def test_a_system_that_requests_an_address_is_no_boot() -> None:
+def test_dhcp_of_an_installed_system_is_not_a_boot() -> None:
     machine = Machine(SYSTEM)
     machine.gets_address()
     machine.add(RequestIgnored(machine.now, MAC, "not a client that boots"))
@@ -379,7 +379,7 @@ def test_what_an_installed_system_loads_does_not_change_the_verdict() -> None:
     assert [attempt.verdict for attempt in machine.ended] == [Verdict.BOOTED]
 
 
-def test_a_menu_that_waits_for_a_human() -> None:
+def test_long_pause_in_a_menu_does_not_end_the_attempt() -> None:
     machine = Machine()
     machine.gets_address()
     machine.loads("boot.efi")
@@ -481,7 +481,7 @@ def test_a_machine_has_stopped_when_it_is_silent_for_longer_than_its_firmware_pa
     assert [attempt.verdict for attempt in machine.ended] == [Verdict.FAILED]
 
 
-def test_a_transfer_whose_end_is_never_heard_of() -> None:
+def test_transfer_without_an_end_event_is_closed() -> None:
     machine = Machine()
     machine.gets_address()
     machine.loads("boot.efi", seconds=8000)
@@ -560,7 +560,7 @@ def test_an_exhausted_pool_is_not_a_boot_of_a_client_that_does_not_boot() -> Non
     assert machine.ended == []
 
 
-def test_a_lease_tells_the_address() -> None:
+def test_lease_adds_the_address() -> None:
     machine = Machine()
     machine.asks()
     lease = Lease(ADDRESS, b"", MAC, LeaseState.ACTIVE, 0.0, 1.0)
@@ -575,7 +575,7 @@ def test_a_loop() -> None:
     assert of_kind(machine.fold.running()[0], StageKind.LOOP) == {"files": ["a", "b"], "times": 5}
 
 
-def test_what_is_found_out_later_is_judged_again() -> None:
+def test_verdict_is_updated_by_later_findings() -> None:
     machine = Machine()
     machine.gets_address()
     machine.loads("boot.efi")

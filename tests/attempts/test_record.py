@@ -32,7 +32,7 @@ FAILED = BootAttempt(
 
 
 @pytest.mark.parametrize("attempt", [FAILED, BootAttempt("a", 1.0)])
-def test_it_comes_back_from_json(attempt: BootAttempt) -> None:
+def test_record_round_trips_through_json(attempt: BootAttempt) -> None:
     assert attempt_of(json.loads(json.dumps(attempt_record(attempt)))) == attempt
 
 
@@ -56,5 +56,5 @@ def test_seconds_are_those_to_the_last_stage() -> None:
         ({}, ""),
     ],
 )
-def test_a_machine_is_called_by_the_best_name_that_is_known(known: dict[str, object], name: str) -> None:
+def test_machine_is_named_by_mac_uuid_or_address(known: dict[str, object], name: str) -> None:
     assert BootAttempt("a", 0.0, **known).client == name  # type: ignore[arg-type]

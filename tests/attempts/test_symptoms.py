@@ -147,7 +147,7 @@ def test_the_pool_is_exhausted() -> None:
     fails(machine, "pool-exhausted", "10.77.0.0/24")
 
 
-def test_an_exhausted_pool_that_had_an_address_later() -> None:
+def test_exhausted_pool_is_no_cause_after_a_later_lease() -> None:
     machine = Machine()
     machine.add(PoolExhausted(machine.now, "10.77.0.0/24", MAC, UEFI))
     machine.wait(4)
@@ -203,7 +203,7 @@ def test_a_slow_resolver_after_which_another_answers() -> None:
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_resolver_whose_api_is_down(refused: bool) -> None:
+def test_failing_resolver_api_is_the_cause(refused: bool) -> None:
     machine = Machine(IPXE_ROM)
     reason = "it has not answered in time"
     for gap in (1, 2, 4):
@@ -214,7 +214,7 @@ def test_a_resolver_whose_api_is_down(refused: bool) -> None:
     assert "resolver callout could not decide" in stage_line(machine.ended[-1].stages[1])
 
 
-def test_an_api_that_is_down_when_another_resolver_answers() -> None:
+def test_failing_api_is_no_cause_if_another_resolver_answers() -> None:
     machine = Machine(IPXE_ROM)
     machine.add(ResolverUnavailable(machine.now, machine.asks(), "callout", "it answers 500"))
     machine.is_offered("boot.ipxe", ADDRESS)
@@ -234,7 +234,7 @@ def test_it_boots_nothing_by_configuration(address: bool) -> None:
     fails(machine, "no-boot-file", "its own disk", verdict="nothing to boot")
 
 
-def test_a_menu_of_which_it_takes_the_local_disk() -> None:
+def test_local_disk_chosen_in_a_menu_is_not_a_failure() -> None:
     machine = Machine()
     request = machine.asks()
     menu = BootMenu((BootMenuItem("local disk"),))
@@ -400,7 +400,7 @@ def test_a_revoked_certificate() -> None:
     fails(machine, "certificate-revoked", "certificate revoked")
 
 
-def test_tls_that_works_in_the_end() -> None:
+def test_failed_handshake_is_no_cause_after_a_successful_one() -> None:
     machine = Machine()
     machine.gets_address("https://10.77.0.1/boot.efi")
     machine.add(HandshakeFailed(machine.now, (ADDRESS, 1), "no shared cipher"))
@@ -419,7 +419,7 @@ def test_the_wrong_architecture() -> None:
     fails(machine, "wrong-architecture", "arm64-uefi", "x86_64-uefi")
 
 
-def test_a_file_that_is_no_uefi_program() -> None:
+def test_file_that_is_not_a_uefi_program_is_the_cause() -> None:
     machine = Machine()
     machine.gets_address()
     machine.loads("boot.efi")
@@ -459,7 +459,7 @@ def test_the_firmware_runs_another_program_by_http() -> None:
     boots(machine)
 
 
-def test_a_program_that_ran_and_returned_to_the_firmware() -> None:
+def test_program_that_returns_to_the_firmware_is_recognized() -> None:
     machine = started()
     machine.wait(0.1)
     machine.request = IPXE
@@ -479,7 +479,7 @@ def test_a_missing_file_that_is_optional_elsewhere_but_was_named_here(named: str
     fails(machine, "missing-file", "boot.scr.uimg")
 
 
-def test_ipxe_that_loads_ipxe() -> None:
+def test_ipxe_loading_ipxe_is_a_loop() -> None:
     machine = Machine(IPXE_ROM)
     for xid in range(5):
         machine.request = evolve(IPXE_ROM, xid=xid)
@@ -490,7 +490,7 @@ def test_ipxe_that_loads_ipxe() -> None:
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_ipxe_that_would_be_given_itself(answered: bool) -> None:
+def test_refusing_ipxe_to_ipxe_is_explained(answered: bool) -> None:
     machine = started()
     machine.wait(2)
     machine.request = IPXE
@@ -520,7 +520,7 @@ def test_a_program_that_gets_no_file_and_needs_none() -> None:
 # Boots that have nothing wrong with them.
 
 
-def test_what_loaders_miss_in_every_boot() -> None:
+def test_missing_optional_files_are_not_a_cause() -> None:
     machine = started()
     for file in ("revocations_sbat.efi", "grub.cfg-01-52-54-00-12-34-56", "x86_64-efi/command.lst"):
         machine.misses(file)
@@ -536,7 +536,7 @@ def test_a_missing_file_before_one_that_exists() -> None:
     boots(machine)
 
 
-def test_what_is_missing_after_a_kernel() -> None:
+def test_missing_file_after_a_kernel_is_not_a_cause() -> None:
     machine = started()
     machine.loads("vmlinuz")
     machine.loads("initrd")
@@ -545,7 +545,7 @@ def test_what_is_missing_after_a_kernel() -> None:
     boots(machine)
 
 
-def test_a_transfer_that_is_repeated_by_the_client() -> None:
+def test_repeated_transfer_is_not_a_failure() -> None:
     """The client asks again from another port, and the first transfer times out long after the second has ended."""
     machine = Machine()
     machine.gets_address()
@@ -555,13 +555,13 @@ def test_a_transfer_that_is_repeated_by_the_client() -> None:
     boots(machine)
 
 
-def test_a_last_acknowledgement_that_is_lost() -> None:
+def test_lost_last_ack_is_not_a_failure() -> None:
     machine = started()
     machine.loads("vmlinuz", Outcome.UNCONFIRMED)
     boots(machine)
 
 
-def test_an_abandoned_transfer_that_times_out_later() -> None:
+def test_timeout_of_an_abandoned_transfer_is_not_a_cause() -> None:
     """The ERROR that ends it is lost, so this server goes on with it while the client loads what it wants."""
     machine = started()
     machine.abandons("normal.mod")
@@ -579,13 +579,13 @@ def test_an_abandoned_transfer_after_which_a_file_is_missing() -> None:
     fails(machine, "missing-file", '"vmlinuz"')
 
 
-def test_a_file_that_is_read_in_part_by_http() -> None:
+def test_partial_http_read_is_not_a_failure() -> None:
     machine = started()
     machine.loads("image.bin", Outcome.STOPPED_BY_PEER, protocol="http", bytes_transferred=100)
     boots(machine)
 
 
-def test_a_transfer_that_our_side_ended() -> None:
+def test_transfer_ended_by_the_server_is_explained() -> None:
     machine = started()
     machine.loads("vmlinuz", Outcome.CANCELLED)
     boots(machine)
@@ -645,7 +645,7 @@ def test_no_boot_that_ends_with_a_kernel_is_a_failure(noise: list[tuple[str, flo
     boots(machine)
 
 
-def test_a_failure_that_no_row_explains() -> None:
+def test_unexplained_failure_has_a_general_cause() -> None:
     machine = Machine()
     machine.asks("request")
     assert machine.verdict == ("failed", "unknown")
@@ -662,7 +662,7 @@ def test_phone_home_outweighs_every_symptom() -> None:
 # The table.
 
 
-def test_every_row_says_where_it_is_from_and_what_to_do() -> None:
+def test_every_symptom_has_a_source_and_a_remedy() -> None:
     for symptom in SYMPTOMS:
         assert symptom.source
         assert symptom.remedy

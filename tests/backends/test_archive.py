@@ -257,7 +257,7 @@ def test_a_packed_zip_inside_gzip(tmp_path: Path) -> None:
     assert content(ArchiveBackend(tmp_path / "a.zip.gz"), "good") == b"good" * 1000
 
 
-def test_members_that_lead_out_are_left_out(tmp_path: Path) -> None:
+def test_members_outside_of_the_archive_root_are_ignored(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", {"../../evil": b"evil", "good": b"good"})
     backend = ArchiveBackend(tmp_path / "a.tar")
     assert content(backend, "good") == b"good"
@@ -325,7 +325,7 @@ def test_an_unreadable_archive_is_logged_once_and_its_files_are_missing(
     assert content(backend, "a") == b"repaired"
 
 
-def test_what_lies_behind_the_end_is_left_out(tmp_path: Path) -> None:
+def test_data_after_the_end_of_an_archive_is_ignored(tmp_path: Path) -> None:
     """A download that has been cut off."""
     make_iso(tmp_path / "a.iso", {"first": b"1" * 5000, "second": b"2" * 500_000})
     whole = (tmp_path / "a.iso").read_bytes()
@@ -335,7 +335,7 @@ def test_what_lies_behind_the_end_is_left_out(tmp_path: Path) -> None:
     assert content(backend, "second") == "missing"
 
 
-def test_an_archive_that_becomes_shorter(tmp_path: Path) -> None:
+def test_truncated_archive_fails_the_read(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", {"a": b"x" * 5000})
     with closing(ArchiveBackend(tmp_path / "a.tar").open("a", None)) as reader:
         os.truncate(tmp_path / "a.tar", 1000)
@@ -353,7 +353,7 @@ def test_unpacks_so_much_only(tmp_path: Path, errors: list[str]) -> None:
     assert content(backend, "b") == bytes(10_000)
 
 
-def test_a_member_that_is_larger_than_it_says(tmp_path: Path, errors: list[str]) -> None:
+def test_member_larger_than_its_header_fails(tmp_path: Path, errors: list[str]) -> None:
     make_zip(tmp_path / "a.zip", {"a": bytes(60_000)}, zipfile.ZIP_DEFLATED)
     data = (tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(data.replace((60_000).to_bytes(4, "little"), (60).to_bytes(4, "little")))
@@ -361,7 +361,7 @@ def test_a_member_that_is_larger_than_it_says(tmp_path: Path, errors: list[str])
     assert "a.zip" in errors[0]
 
 
-def test_what_was_wanted_last_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_most_recently_used_members_stay_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {name: name.encode() * 30_000 for name in "abc"}
     make_zip(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED)
     backend = ArchiveBackend(tmp_path / "a.zip", unpack_size=70_000)
@@ -456,7 +456,7 @@ def test_a_file_in_pieces(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "stored.zip"])
-def test_transfers_share_what_has_been_read_of_a_member(tmp_path: Path, kind: str) -> None:
+def test_transfers_share_the_unpacked_member(tmp_path: Path, kind: str) -> None:
     """By the frame cache of net/tftp/framecache.py, which read at the place in the archive."""
     files = {name: name.encode() * 5000 for name in "ab"}
     MAKERS[kind](tmp_path / kind, files)
@@ -569,7 +569,7 @@ def test_tars_of_zstd_need_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "bootfw[zstd]" in errors[0]
 
 
-def test_a_backend_that_is_not_needed_any_more_keeps_nothing_open(tmp_path: Path) -> None:
+def test_unused_backend_closes_its_files(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
     gc.collect()
     before = open_files()
@@ -578,7 +578,7 @@ def test_a_backend_that_is_not_needed_any_more_keeps_nothing_open(tmp_path: Path
     assert open_files() == before
 
 
-def test_a_service_that_stops_keeps_nothing_open_and_may_start_again(tmp_path: Path) -> None:
+def test_stopped_service_closes_files_and_can_restart(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
     backend = ArchiveBackend(tmp_path / "a.zip")
     verifyObject(IStartable, backend)

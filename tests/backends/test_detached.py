@@ -103,7 +103,7 @@ def test_only_requests_for_its_files_wait(
     end()
 
 
-def test_two_that_hang_do_not_wait_for_each_other(
+def test_hanging_file_systems_do_not_block_each_other(
     remote: HangingFileSystem, root: Path, backend: DirectoryBackend, result: Result
 ) -> None:
     (root / "other").mkdir()
@@ -144,7 +144,7 @@ def test_the_root_itself_may_hang(
     assert content(result(opening), result) == CONTENT
 
 
-def test_a_request_that_is_given_up_leaves_nothing_open(
+def test_cancelled_request_closes_its_file(
     remote: HangingFileSystem, backend: DirectoryBackend, end: Callable[[], None]
 ) -> None:
     before = open_descriptors()
@@ -203,7 +203,7 @@ def test_uploads_are_written_in_threads(
     assert writer.calls == [(0, b"a"), (1, b"b"), ending]
 
 
-def test_a_directory_that_takes_no_uploads_says_so(
+def test_read_only_directory_refuses_uploads(
     remote: HangingFileSystem, backend: DirectoryBackend, result: Result
 ) -> None:
     with pytest.raises((TransferError, OSError)) as refused:

@@ -83,7 +83,7 @@ def test_absolute_paths_are_below_the_root(backend: DirectoryBackend) -> None:
         "x/" * 3000,
     ],
 )
-def test_paths_that_lead_nowhere(backend: DirectoryBackend, path: str) -> None:
+def test_missing_paths_raise_file_missing(backend: DirectoryBackend, path: str) -> None:
     with pytest.raises(FileMissing):
         backend.open(path, None)
 
@@ -194,7 +194,7 @@ def test_unreadable_file_and_directory_are_access_violations(backend: DirectoryB
         os.seteuid(0)
 
 
-def test_open_file_stays_what_it_was(backend: DirectoryBackend) -> None:
+def test_open_file_is_not_affected_by_a_replacement(backend: DirectoryBackend) -> None:
     """protocols.md 7 #24."""
     path = backend.root / "a" / "b"
     reader = backend.open("a/b", None)
@@ -221,7 +221,7 @@ def test_file_that_shrinks_is_an_error_and_one_that_grows_is_not_read_further(ba
     reader.close()
 
 
-def test_nothing_is_left_open(backend: DirectoryBackend) -> None:
+def test_all_descriptors_are_closed(backend: DirectoryBackend) -> None:
     before = open_descriptors()
     os.mkfifo(backend.root / "fifo")
     for path in ("a/b", "a", "fifo", "missing", "a/b/c"):

@@ -37,7 +37,7 @@ def refused(backend: DirectoryBackend, path: str, kind: type[FileMissing] | type
         ("linked", "directory/../../../elsewhere", "linked/file"),
     ],
 )
-def test_a_link_that_leads_out(backend: DirectoryBackend, link: str, target: str, path: str) -> None:
+def test_link_outside_of_the_root_is_explained(backend: DirectoryBackend, link: str, target: str, path: str) -> None:
     (backend.root / link).symlink_to(target)
     said = refused(backend, path)
     assert said.startswith(f"{backend.root / link} -> {target} leads out of {backend.root}; ")
@@ -67,7 +67,7 @@ def test_links_in_a_circle(backend: DirectoryBackend) -> None:
 
 
 @pytest.mark.parametrize("path", ["missing", "missing/file", "file/below", "directory", "../../missing", ""])
-def test_what_is_just_not_there_needs_no_reason(backend: DirectoryBackend, path: str) -> None:
+def test_missing_file_has_no_explanation(backend: DirectoryBackend, path: str) -> None:
     (backend.root / "linked").symlink_to("/srv/elsewhere")
     assert refused(backend, path) == ""
 
@@ -98,17 +98,17 @@ def backend_of_another_user(
     os.setegid(0)
 
 
-def test_a_file_that_may_not_be_read(backend_of_another_user: DirectoryBackend) -> None:
+def test_unreadable_file_is_explained(backend_of_another_user: DirectoryBackend) -> None:
     detail = refused(backend_of_another_user, "file", AccessViolation)
     assert detail == "root/file: permission denied for uid 65534, gid 65534: mode 0600, owner uid 0, gid 0"
 
 
-def test_a_directory_that_may_not_be_entered(backend_of_another_user: DirectoryBackend) -> None:
+def test_inaccessible_directory_is_explained(backend_of_another_user: DirectoryBackend) -> None:
     detail = refused(backend_of_another_user, "directory/file", AccessViolation)
     assert detail.startswith("root/directory: permission denied for uid 65534")
 
 
-def test_an_upload_that_may_not_be_made(backend_of_another_user: DirectoryBackend) -> None:
+def test_refused_upload_is_explained(backend_of_another_user: DirectoryBackend) -> None:
     request = TransferRequest("new", "new", ("192.0.2.7", 2070), write=True)
     with pytest.raises(AccessViolation) as caught:
         backend_of_another_user.create("new", request)

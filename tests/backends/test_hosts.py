@@ -132,7 +132,7 @@ def test_a_broken_file_costs_its_host_and_no_other(tmp_path: Path, name: str, te
     assert hosts.find([Identifiers(mac=MAC)])["name"] == Path(name).stem
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_file_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_bytes(b'mac = "52:54:00:00:00:01"\nrole = "\xff"\n')
     with pytest.raises(HostFileError, match=r"x\.toml:2: must be UTF-8"):
         Hosts(tmp_path).find([Identifiers(mac=MAC)])
@@ -144,7 +144,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path, name: str, tex
     assert Hosts(tmp_path).find([Identifiers(mac=MAC)])["name"] == "x"
 
 
-def test_a_mac_that_yaml_takes_for_a_number(tmp_path: Path) -> None:
+def test_yaml_mac_parsed_as_a_number_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, {"x.yaml": "mac: 52:54:00:00:00:01\n"})
     with pytest.raises(HostFileError, match=r"YAML takes .* without quotes for a number"):
         Hosts(tmp_path).find([Identifiers(mac=MAC)])
@@ -156,7 +156,7 @@ def test_broken_defaults_cost_everybody(tmp_path: Path) -> None:
         Hosts(tmp_path).find([Identifiers()])
 
 
-def test_a_file_that_may_not_be_read(hosts: Hosts, tmp_path: Path) -> None:
+def test_unreadable_host_file_is_an_error(hosts: Hosts, tmp_path: Path) -> None:
     (tmp_path / "web1.toml").unlink()
     (tmp_path / "web1.toml").mkdir()
     with pytest.raises(HostFileError, match=r"web1\.toml: Is a directory"):
@@ -191,7 +191,7 @@ def test_the_log_has_each_problem_once(tmp_path: Path) -> None:
     assert [event["problem"].startswith(f"{tmp_path}/x.toml:1: ") for event in events] == [True, True]
 
 
-def test_without_pyyaml_a_yaml_file_says_so(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yaml_file_without_pyyaml_is_an_error(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     def without(name: str, *rest: Any) -> Any:
         if name == "yaml":
             raise ImportError(name)

@@ -157,7 +157,7 @@ FILES = {
 }
 
 
-def test_what_is_found(tmp_path: Path) -> None:
+def test_images_are_found_in_a_directory(tmp_path: Path) -> None:
     fill(tmp_path, FILES)
     found = scan([tmp_path])
     assert [(image.kind, image.path, image.label) for image in found] == [

@@ -101,7 +101,7 @@ def test_ipxe_offers_each_machine_what_it_can_run(root: Path, machine: str, item
     assert ipxe_items(text(menu(root), "boot.ipxe"), machine) == items
 
 
-def test_what_ipxe_does(root: Path) -> None:
+def test_ipxe_menu_has_the_expected_commands(root: Path) -> None:
     script = text(menu(root), "boot.ipxe")
     assert script.startswith("#!ipxe\n")
     base = "http://10.0.0.1:8069"
@@ -222,7 +222,7 @@ def test_the_modules_of_the_distribution_are_those_of_its_own_pxelinux(root: Pat
         ("sub/boot.ipxe", "unknown"),
     ],
 )
-def test_clients_that_get_no_menu(root: Path, path: str, architecture: str) -> None:
+def test_clients_without_menu_support_get_none(root: Path, path: str, architecture: str) -> None:
     with pytest.raises(FileMissing):
         text(menu(root), path, architecture=architecture)
 
@@ -282,7 +282,7 @@ def test_where_there_is_nothing_to_boot_there_is_no_menu(tmp_path: Path, path: s
         text(menu(tmp_path / "none"), path)
 
 
-def test_templates_of_the_operators_take_the_place_of_ours(root: Path) -> None:
+def test_operator_templates_replace_the_built_in_ones(root: Path) -> None:
     fill(root.parent / "own", {"grub.j2": b"# {{ title }}\n", "ipxe.j2": b"\n{{ nope }}"})
     made = menu(root, templates="own")
     assert text(made, "grub.cfg") == "# Network boot\n"
@@ -303,7 +303,7 @@ def test_templates_of_the_operators_take_the_place_of_ours(root: Path) -> None:
         ({"root": "x", "default": "../x"}, ("default",)),
     ],
 )
-def test_options_that_are_wrong(tmp_path: Path, options: Any, where: tuple[str, ...]) -> None:
+def test_invalid_options_are_errors(tmp_path: Path, options: Any, where: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         configure(plugin, options, PluginContext(None, tmp_path))
     assert caught.value.path == where

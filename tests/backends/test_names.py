@@ -24,7 +24,7 @@ UUID = "52420077-1234-4abc-9def-0123456789ab"
         ("pxelinux.cfg/01-52-54-00-ab-cd-ef/more", Identifiers()),
     ],
 )
-def test_names_that_are_searched_for(path: str, told: Identifiers) -> None:
+def test_candidate_names_of_a_client(path: str, told: Identifiers) -> None:
     assert searched(path) == told
 
 
@@ -66,6 +66,6 @@ def test_patterns(pattern: str, path: str, told: Identifiers | None) -> None:
     ("pattern", "reason"),
     [("{nope}", "unknown"), ("{mac}/{mac}", "twice"), ("", "relative"), ("/x", "relative"), ("{}", "unknown")],
 )
-def test_what_is_no_pattern(pattern: str, reason: str) -> None:
+def test_invalid_patterns_are_errors(pattern: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Pattern(pattern)

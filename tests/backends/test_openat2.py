@@ -116,7 +116,7 @@ def test_forty_links_are_followed_and_one_more_is_not(way: Resolve, tmp_path: Pa
     assert look(way, tmp_path, b"41") == "ELOOP"
 
 
-def test_no_descriptor_is_left_open(way: Resolve, tree: Path) -> None:
+def test_all_descriptors_are_closed(way: Resolve, tree: Path) -> None:
     before = open_descriptors()
     for path in (b"dir/../sub/up", b"absolute", b"loop", b"file/x", b"missing/a/b", b"..", b"sub/far"):
         look(way, tree, path)

@@ -50,7 +50,7 @@ def why_not(template: str, **more: str) -> str:
         ("{{ absent or 'x' }}{{ absent|default('y') }}{% if not absent and absent == '' %}z{% endif %}", "xyz"),
     ],
 )
-def test_what_templates_are_for(template: str, text: str) -> None:
+def test_templates_can_use_the_documented_features(template: str, text: str) -> None:
     assert rendered(template) == text
 
 
@@ -115,7 +115,7 @@ def test_mistakes_are_errors_that_name_the_variable_or_the_value(template: str, 
         "{{ self._TemplateReference__context.environment }}",
     ],
 )
-def test_what_templates_can_not_do(template: str) -> None:
+def test_templates_cannot_use_forbidden_features(template: str) -> None:
     why_not(template)
 
 
@@ -178,7 +178,7 @@ def test_values_are_never_templates() -> None:
     assert sandbox.render("t", {"v": "{{ 1 }}"}) == b"{{ 1 }}" * 4
 
 
-def test_what_nests_exponentially_is_not_printed() -> None:
+def test_exponentially_nested_output_is_refused() -> None:
     assert "can't be printed" in why_not(DOUBLING.format("[]", "[n.v, n.v]"))
 
 
@@ -200,7 +200,7 @@ def test_the_largest_file_can_be_had() -> None:
     assert f"more than {LARGEST} bytes" in why_not(half + half + "x")
 
 
-def test_files_that_change_are_compiled_again(tmp_path: Path) -> None:
+def test_changed_template_is_recompiled(tmp_path: Path) -> None:
     sandbox = Sandbox(templates_in(tmp_path))
     (tmp_path / "t").write_text("one {% include 'part' %}")
     (tmp_path / "part").write_text("1")

@@ -69,7 +69,7 @@ EVERYTHING = """\
 """
 
 
-def test_what_templates_know(root: Path) -> None:
+def test_variables_of_a_template(root: Path) -> None:
     text = made(backend(root, {"all.j2": EVERYTHING}), "all", http_url="http://10.0.0.1:8069")
     assert text == (
         f"{MAC} 52420077-1234-4abc-9def-0123456789ab 10.0.0.9 x86_64-uefi ipxe\n"
@@ -136,7 +136,7 @@ def test_no_http_and_empty_values_are_no_errors_where_the_template_allows_for_th
         ("m/52-54-00-00-00-03", "52:54:00:00:00:03 for m/{mac}"),
     ],
 )
-def test_which_template_makes_a_file(root: Path, path: str, text: str) -> None:
+def test_template_is_selected_by_path(root: Path, path: str, text: str) -> None:
     templates = {
         "boot.ipxe.j2": "root",
         "pxelinux.cfg/default.j2": "default",
@@ -152,7 +152,7 @@ def test_which_template_makes_a_file(root: Path, path: str, text: str) -> None:
 @pytest.mark.parametrize(
     "path", ["nope", "boot.ipxe.j2", "_part", ".secret", "_dir/x", "pxelinux.cfg", "", "a\0b", "x" * 300, "\udcff"]
 )
-def test_what_is_not_made(root: Path, path: str) -> None:
+def test_paths_without_a_template_are_missing(root: Path, path: str) -> None:
     templates = {"boot.ipxe.j2": "", "_part.j2": "", ".secret.j2": "", "_dir/x.j2": "", "pxelinux.cfg/default.j2": ""}
     with pytest.raises(FileMissing):
         made(backend(root, templates), path)
@@ -189,7 +189,7 @@ def test_the_requested_name_selects_the_host_file(root: Path) -> None:
 # What the wire says.
 
 
-def test_what_a_client_says_can_not_become_a_line_of_a_script(root: Path) -> None:
+def test_client_values_cannot_inject_script_lines(root: Path) -> None:
     evil = 'x"\nkernel http://evil/\r\n${net0/mac} `id` $(id) {{ 1 }} %s \\ ; && | \x1b[2J'
     made_by = backend(root, {"s.j2": "set vendor {{ client.vendor_class }}\n"})
     text = made(made_by, "s", evolve(CLIENT, vendor_class=evil))
@@ -202,7 +202,7 @@ def test_nor_can_the_requested_name(root: Path) -> None:
     assert made(made_by, "x/a\nboot ${b}") == "x/a_boot __b_"
 
 
-def test_what_comes_from_the_wire_is_short() -> None:
+def test_client_values_are_truncated() -> None:
     assert plain("x" * 1000) == "x" * LONGEST
     assert plain("PXEClient:Arch:00007:UNDI:003010") == "PXEClient:Arch:00007:UNDI:003010"
 
@@ -255,7 +255,7 @@ def test_byte_order_marks_of_templates_do_not_reach_the_client(root: Path) -> No
     assert made(made_by, "t.ipxe") == "#!ipxe\nboot"
 
 
-def test_a_template_that_is_named_but_not_there(root: Path) -> None:
+def test_missing_configured_template_is_an_error(root: Path) -> None:
     made_by = backend(root, {}, files={"x": "y.j2"})
     assert made_by.problem() == f"{root}/y.j2: there is no such file"
     with pytest.raises(TransferError) as caught:
@@ -275,7 +275,7 @@ def test_a_broken_host_file_is_logged_and_affects_its_host_only(root: Path) -> N
     assert made(made_by, "x", Client("10.0.0.8", "52:54:00:00:00:02")) == "ok"
 
 
-def test_templates_that_change_are_used(root: Path) -> None:
+def test_changed_template_is_used(root: Path) -> None:
     made_by = backend(root, {"x.j2": "{{ nope }}"})
     with pytest.raises(TransferError):
         made(made_by, "x")
@@ -283,7 +283,7 @@ def test_templates_that_change_are_used(root: Path) -> None:
     assert made(made_by, "x") == "better"
 
 
-def test_without_its_directory_nothing_is_made(root: Path) -> None:
+def test_missing_template_directory_renders_nothing(root: Path) -> None:
     made_by = configure(plugin, {"root": "none"}, PluginContext(None, root))
     assert made_by.problem() == f"{root}/none: there is no such directory"
     with pytest.raises(FileMissing):
@@ -302,7 +302,7 @@ def test_without_its_directory_nothing_is_made(root: Path) -> None:
         ({"root": "x", "files": {"x": 1}}, ("files", "x"), "string"),
     ],
 )
-def test_options_that_are_wrong(tmp_path: Path, options: Any, where: tuple[str, ...], what: str) -> None:
+def test_invalid_options_are_errors(tmp_path: Path, options: Any, where: tuple[str, ...], what: str) -> None:
     with pytest.raises(ConfigError, match=what) as caught:
         configure(plugin, options, PluginContext(None, tmp_path))
     assert caught.value.path == where
@@ -338,7 +338,7 @@ def test_the_client_gets_few_words_the_observers_all_of_them(root: Path) -> None
     assert refused.detail == "x.j2:2: 'nope' is undefined"
 
 
-def test_files_are_made_in_a_thread(root: Path, private_reactor: Any) -> None:
+def test_rendering_runs_in_a_thread(root: Path, private_reactor: Any) -> None:
     """The reactor goes on meanwhile."""
     context = PluginContext(private_reactor, root.parent)
     made_by = backend(root, {"x.j2": "{{ client.mac }}"}, context)

@@ -107,7 +107,7 @@ def test_cancelled_upload_leaves_nothing(backend: DirectoryBackend, tmp_path: Pa
     assert open_descriptors() == before
 
 
-def test_directories_are_made_at_the_end(backend: DirectoryBackend, tmp_path: Path) -> None:
+def test_directories_are_created_when_the_upload_finishes(backend: DirectoryBackend, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     writer = upload(backend, "/a/b\\c/d", b"data")
     assert not (tmp_path / "a" / "b").exists()
@@ -181,7 +181,7 @@ def test_uploads_stay_below_the_root(tmp_path: Path, path: str) -> None:
         ("x" * 256, FileMissing),
     ],
 )
-def test_paths_that_can_not_be_written(
+def test_unwritable_paths_are_refused(
     backend: DirectoryBackend, tmp_path: Path, path: str, error: type[IllegalOperation] | type[FileMissing]
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
@@ -205,7 +205,7 @@ def test_a_link_appears_where_a_directory_was_to_be_made(backend: DirectoryBacke
     assert os.listdir(root) == ["a"]
 
 
-def test_failed_finish_takes_back_what_it_made(
+def test_failed_finish_removes_created_directories(
     backend: DirectoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = upload(backend, "a/b/x", b"data")
@@ -221,7 +221,7 @@ def test_failed_finish_takes_back_what_it_made(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write")
-def test_directory_that_may_not_be_written(backend: DirectoryBackend, tmp_path: Path) -> None:
+def test_unwritable_directory_is_refused(backend: DirectoryBackend, tmp_path: Path) -> None:
     for path in (tmp_path, *tmp_path.parents):
         if str(path).startswith("/tmp/"):
             path.chmod(0o755)
@@ -248,7 +248,7 @@ def test_drop_box(backend: DirectoryBackend, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tsize", "TSize"])
-def test_announced_size_that_does_not_fit(backend: DirectoryBackend, tmp_path: Path, name: str) -> None:
+def test_upload_larger_than_the_free_space_is_refused(backend: DirectoryBackend, tmp_path: Path, name: str) -> None:
     space = os.statvfs(tmp_path)
     too_much = space.f_blocks * space.f_frsize
     with pytest.raises(DiskFull):
@@ -258,7 +258,7 @@ def test_announced_size_that_does_not_fit(backend: DirectoryBackend, tmp_path: P
 
 
 @pytest.mark.parametrize("size", ["", "-1", "abc", "9" * 300, "٣"])
-def test_announced_sizes_that_say_nothing(backend: DirectoryBackend, size: str) -> None:
+def test_unusable_announced_sizes_are_ignored(backend: DirectoryBackend, size: str) -> None:
     backend.create("x", wrq("x", ("tsize", size))).cancel()
 
 

@@ -89,13 +89,13 @@ def test_filters(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("stored")
-def test_none_is_code_1(run: Run) -> None:
+def test_no_boots_exit_with_code_1(run: Run) -> None:
     assert run("boots", "--since", "1 m") == (1, "", "bootfw: there is no such boot\n")
     assert run("boots", "--since", "1 m", "--json") == (1, "[]\n", "")
     assert run("show", "02:00:00:00:00:02") == (1, "", "bootfw: 02:00:00:00:00:02 has not booted\n")
 
 
-def test_a_machine_whose_mac_is_not_known(run: Run, here: Path) -> None:
+def test_machine_without_a_mac_is_shown_by_address(run: Run, here: Path) -> None:
     store = SqliteStore(here / "state" / "bootfw.sqlite")
     done(store.save_attempts([evolve(FAILED, mac=""), evolve(BOOTED, mac="", uuid=UUID)], 100, 0.0))
     done(store.close_attempts())
@@ -212,7 +212,7 @@ def test_there_is_nothing_to_follow_without_a_server(run: Run) -> None:
     assert "nothing to follow" in err
 
 
-def test_an_operation_that_is_refused(here: Path, recorder: BootRecorder, alongside: Alongside) -> None:
+def test_refused_operation_is_an_error(here: Path, recorder: BootRecorder, alongside: Alongside) -> None:
     def ask() -> str:
         with pytest.raises(CommandError) as refused:
             list(RunningServer(here / "state" / "control.sock").call("boot"))

@@ -72,7 +72,7 @@ def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, li
     return code, found["checks"]
 
 
-def test_a_port_that_another_program_has(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_occupied_port_is_reported_with_its_program(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         configured(here, CONFIG.format(port=taken.getsockname()[1]))
@@ -92,7 +92,7 @@ def test_for_people(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     assert "warning" in out.splitlines()[-1]
 
 
-def test_a_configuration_that_is_wrong(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_invalid_configuration_is_reported(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     (here / "bootfw.toml").write_text("[tftp]\nlisten = 1\n")
     code, checks = doctor(capsys)
     assert code == 1
@@ -116,7 +116,7 @@ def test_ports(code: int, result: str, text: str) -> None:
     assert (check.result, text in check.text) == (result, True)
 
 
-def test_the_sockets_of_a_server_that_runs() -> None:
+def test_sockets_of_a_running_server_are_not_conflicts() -> None:
     sockets = [
         {"service": "tftp", "address": "10.0.0.1", "port": 69, "state": state, "reason": "it waits for eth1"}
         for state in ("bound", "waiting")
@@ -126,7 +126,7 @@ def test_the_sockets_of_a_server_that_runs() -> None:
     assert checks[1].text == "tftp 10.0.0.1 port 69 is not bound: it waits for eth1"
 
 
-def test_which_ports_are_wanted(here: Path) -> None:
+def test_required_ports_follow_the_configuration(here: Path) -> None:
     parts = configured(
         here, '[http]\nlisten = ["0.0.0.0:8069"]\n[dhcp6]\nmode = "proxy"\n[[resolver]]\nuse = "static"\nfile = "x"\n'
     )
@@ -246,7 +246,7 @@ def test_firewalls(rules: str, policy: str, rule: str, expected: list[str]) -> N
     assert [check.result for check in check_firewall(seen, wanted)] == expected
 
 
-def test_a_firewall_that_can_not_be_read() -> None:
+def test_unreadable_firewall_is_reported() -> None:
     assert results(check_firewall(Host(command=lambda command: None), [])) == [("firewall", SKIPPED)]
 
 

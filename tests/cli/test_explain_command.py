@@ -124,13 +124,13 @@ def test_a_reply_by_a_relay_goes_to_it(capsys: pytest.CaptureFixture[str]) -> No
     assert record(capsys, "--relay", "10.9.0.1")["exchanges"][0]["to"] == ["10.9.0.1", 67]
 
 
-def test_a_boot_file_that_no_backend_has(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_boot_file_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = explain(capsys, "--arch", "x86-bios", "--server", "10.77.0.1")
     assert code == 1
     assert out.endswith('\nIt does not boot: no backend has "gone.kpxe".\n')
 
 
-def test_no_client_that_boots(capsys: pytest.CaptureFixture[str]) -> None:
+def test_client_that_does_not_boot_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     found = record(capsys, "--vendor-class", "udhcp 1.35.0")
     assert found["persona"] is None
     assert found["reason"].startswith("not a client that a proxy can boot: its vendor class is 'udhcp 1.35.0'")
@@ -246,7 +246,7 @@ def api() -> Iterator[int]:
         thread.join()
 
 
-def test_a_resolver_that_answers_later(here: Path, api: int) -> None:
+def test_asynchronous_resolver_is_awaited(here: Path, api: int) -> None:
     """As a program, since it runs the reactor."""
     callout = f'[[resolver]]\nuse = "callout"\nurl = "http://127.0.0.1:{api}"\n'
     (here / "bootfw.toml").write_text(f'[http]\nlisten = ["0.0.0.0:8069"]\n{callout}')

@@ -74,7 +74,7 @@ def test_a_lost_block() -> None:
     assert (found.size, found.retries) == (19, 1)
 
 
-def test_a_request_that_is_lost() -> None:
+def test_lost_request_is_repeated() -> None:
     heard: list[tftp.Packet] = []
 
     def answer(packet: tftp.Packet) -> list[bytes]:
@@ -116,13 +116,13 @@ def test_only_the_first_block() -> None:
         ),
     ],
 )
-def test_downloads_that_fail(answer: Answer, told: str) -> None:
+def test_failed_downloads_exit_with_an_error(answer: Answer, told: str) -> None:
     with pytest.raises(FetchError) as raised:
         fetch(answer, (0.05, 0.05))
     assert str(raised.value).startswith(told)
 
 
-def test_a_size_that_was_announced_wrongly() -> None:
+def test_wrong_announced_size_is_an_error() -> None:
     def answer(packet: tftp.Packet) -> list[bytes]:
         if isinstance(packet, tftp.Request):
             return [tftp.option_ack([("blksize", "8"), ("tsize", "20")])]

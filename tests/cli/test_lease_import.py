@@ -290,7 +290,7 @@ def test_a_damaged_declaration_leaves_the_earlier_one() -> None:
         ("  cltt", "line 7: lease 10.0.0.2 is not taken over: there is no ; after {} on line 12"),
     ],
 )
-def test_a_line_that_is_damaged(line: str, said: str) -> None:
+def test_damaged_line_is_skipped_and_named(line: str, said: str) -> None:
     """Where it only names the client, the lease is taken over without it; what is not understood is named."""
     excerpt = line.strip() if "can't" in said else line.strip().rstrip(";")
     addresses, _, left_out = read(entry(1) + entry(2, f"{line}\n") + entry(3))
@@ -299,7 +299,7 @@ def test_a_line_that_is_damaged(line: str, said: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["binding state strange", "binding active", "hardware ethernet", "hardware tin 1"])
-def test_a_statement_that_is_damaged(state: str) -> None:
+def test_damaged_statement_is_skipped_and_named(state: str) -> None:
     damaged = entry(2).replace("binding state active", state).replace("hardware ethernet 52:54:00:00:00:02", "", 0)
     if state.startswith("hardware"):
         damaged = entry(2).replace("hardware ethernet 52:54:00:00:00:02", state)
@@ -308,7 +308,7 @@ def test_a_statement_that_is_damaged(state: str) -> None:
     assert read(entry(1) + damaged) == ([1], [], [said])
 
 
-def test_a_brace_that_is_missing() -> None:
+def test_missing_brace_is_an_error() -> None:
     assert read(entry(1)[:-2] + entry(2)) == (
         [2],
         [],
@@ -329,7 +329,7 @@ def test_a_brace_that_is_missing() -> None:
         ('lease "10', "line 7 can't be read: lease \"10"),
     ],
 )
-def test_a_file_that_is_cut_off(text: str, said: str) -> None:
+def test_truncated_file_is_an_error(text: str, said: str) -> None:
     assert read(entry(1) + text) == ([1], [], [said])
 
 
@@ -360,7 +360,7 @@ def test_line_ends_and_names_of_windows() -> None:
     assert found.left_out == ()
 
 
-def test_a_lease_that_is_reserved() -> None:
+def test_reserved_lease_is_imported_as_a_reservation() -> None:
     found = read_isc(entry(1, "  reserved;\n") + entry(2, "  reserved;\n") + entry(2), NOW, HARDWARE)
     assert found.reservations == (Reservation("10.0.0.1", mac="52:54:00:00:00:01"),)
     assert len(found.leases) == 2
@@ -622,7 +622,7 @@ def test_clients_are_distinguished_as_by_the_server() -> None:
     assert found.leases["10.0.0.11"].client == b"h\1RT\0\0\0\1"
 
 
-def test_which_is_which() -> None:
+def test_file_format_is_detected() -> None:
     assert is_isc(ISC)
     assert not is_dnsmasq(ISC)
     assert is_dnsmasq(DNSMASQ)
@@ -653,6 +653,6 @@ def test_our_own_export() -> None:
      '{"leases": [], "reservations": [{"origin": "command", "mac": "x"}]}',
      '{"leases": [], "reservations": [{"origin": "elsewhere", "mac": "52:54:00:00:00:01"}]}'],
 )  # fmt: skip
-def test_an_export_that_is_none(text: str) -> None:
+def test_invalid_export_is_an_error(text: str) -> None:
     with pytest.raises(CommandError, match="this is not an export of bootfw"):
         exported(text)

@@ -320,12 +320,12 @@ def test_reserve_and_unreserve_of_ipv6(place: Stopped | Running) -> None:
         (["list", "--network", "10.0.0"], 'must be a network, such as "10.77.0.0/24", not "10.0.0"'),
     ],
 )
-def test_reservations_that_are_refused(place: Stopped | Running, arguments: list[str], reason: str) -> None:
+def test_invalid_reservations_are_refused(place: Stopped | Running, arguments: list[str], reason: str) -> None:
     assert place.run(*arguments) == (1, "", f"bootfw: {reason}\n")
     assert place.kept()[1] == [ADDED]
 
 
-def test_an_export_can_be_taken_over_elsewhere(
+def test_export_can_be_imported_by_another_server(
     place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = place.run("export")
@@ -466,7 +466,7 @@ def test_clients_are_distinguished_as_configured(stopped: Stopped, tmp_path: Pat
     assert stopped.kept()[0]["10.0.0.20"].client == b"i\1\2"
 
 
-def test_nothing_is_taken_over_while_it_runs(running_server: Running, tmp_path: Path) -> None:
+def test_import_is_refused_while_the_server_runs(running_server: Running, tmp_path: Path) -> None:
     (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
     assert running_server.run("import", "dnsmasq.leases") == (
         1,
@@ -628,7 +628,7 @@ def test_the_store_is_wrong(stopped: Stopped, tmp_path: Path) -> None:
     assert err.startswith('bootfw: bootfw.toml: store.use: no plugin "sqlight"; known: ')
 
 
-def test_a_store_that_can_not_be_read_from_outside(stopped: Stopped, tmp_path: Path) -> None:
+def test_store_without_offline_access_is_an_error(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG + "[store]\nuse = 'memory'")
     assert stopped.run("list") == (
         1,
@@ -649,7 +649,7 @@ def test_the_file_is_in_use(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -
     file.close()
 
 
-def test_a_socket_without_a_server_is_none(stopped: Stopped) -> None:
+def test_stale_control_socket_means_no_server(stopped: Stopped) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(stopped.path.parent / "control.sock"))
     assert listed(stopped) == ["10.0.0.9", "10.0.0.10", "10.0.0.11", "10.0.0.100"]
@@ -704,7 +704,7 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
     return dict(action.choices)
 
 
-def test_the_page_tells_of_every_verb_and_of_no_other() -> None:
+def test_manual_lists_exactly_the_existing_verbs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "howto" / "leases.md").read_text()
     parser = argparse.ArgumentParser()
     add_leases(parser.add_subparsers())

@@ -209,13 +209,15 @@ def test_files_of_templates_and_menus_exist(
         (["--colour"], "usage"),
     ],
 )
-def test_commands_that_fail(lint: Callable[..., tuple[int, str, str]], arguments: list[str], said: str) -> None:
+def test_invalid_commands_exit_with_an_error(
+    lint: Callable[..., tuple[int, str, str]], arguments: list[str], said: str
+) -> None:
     code, out, err = lint(*arguments)
     assert (code, out) == (2, "")
     assert said in err
 
 
-def test_a_boot_directory_that_is_not_there(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_missing_boot_directory_is_an_error(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text('[[backend]]\nuse = "directory"\nroot = "gone"\n')
     code, _, err = lint("-c", tmp_path / "bootfw.toml")
     assert code == 2
@@ -314,7 +316,7 @@ IPXE_AND_NOTHING = """
 """
 
 
-def test_machines_that_would_end_at_ipxe(
+def test_machines_without_a_script_for_ipxe_are_reported(
     lint: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configuration = tmp_path / "bootfw.toml"

@@ -115,7 +115,7 @@ def test_a_bios_loads_the_file_of_the_offer_where_the_proxy_says_so() -> None:
     assert (made.conclusion, servers.requests) == ("", [])
 
 
-def test_without_that_it_goes_to_the_boot_server_too() -> None:
+def test_bios_requests_the_boot_server_by_default() -> None:
     servers = FakeServers()
     made, _ = boot("bios", [offer(DHCP, "10.0.0.50"), proxy_offer("undionly.kpxe")], servers)
     assert len(servers.requests) == 1
@@ -185,7 +185,7 @@ def test_the_file_is_not_there() -> None:
     assert made.conclusion == 'TFTP server 10.0.0.1 refuses: error 1, "File not found"'
 
 
-def test_a_file_that_this_firmware_does_not_start() -> None:
+def test_file_for_another_architecture_is_reported() -> None:
     def conclusion(profile: str, begin: bytes, size: int = 9) -> str:
         servers = FakeServers({"file": Fetched(size=size, begin=begin)})
         return boot(profile, [offer(DHCP, "10.0.0.50", "file")], servers)[0].conclusion
@@ -197,13 +197,13 @@ def test_a_file_that_this_firmware_does_not_start() -> None:
     assert conclusion("bios", b"\xea") == ""
 
 
-def test_no_lease_is_taken() -> None:
+def test_simulation_takes_no_lease_by_default() -> None:
     link = FakeLink([[offer(DHCP, "10.0.0.50", "a.efi")]])
     boot("uefi", link, FakeServers({"a.efi": EFI}))
     assert [message.message_type for message in link.sent] == [MessageType.DISCOVER]
 
 
-def test_a_lease_that_is_taken_is_given_back() -> None:
+def test_lease_is_released_at_the_end() -> None:
     acked = offer(DHCP, "10.0.0.50", kind=MessageType.ACK)
     link = FakeLink([[offer(DHCP, "10.0.0.50", "a.efi")], [acked]])
     made, steps = boot("uefi", link, FakeServers({"a.efi": EFI}), lease=True)
@@ -217,7 +217,7 @@ def test_a_lease_that_is_taken_is_given_back() -> None:
     assert "10.0.0.1 leases 10.0.0.50; it was given back at once" in [step.text for step in steps]
 
 
-def test_it_is_given_back_too_when_the_answer_is_lost() -> None:
+def test_lease_is_released_even_if_the_ack_is_lost() -> None:
     link = FakeLink([[offer(DHCP, "10.0.0.50", "a.efi")], []])
     made, _ = boot("uefi", link, FakeServers(), lease=True)
     assert made.conclusion == "no answer from 10.0.0.1 for 10.0.0.50"

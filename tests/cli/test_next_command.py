@@ -111,7 +111,7 @@ def test_as_json(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
         (["--forgive", MAC], "no server runs with the state directory "),
     ],
 )
-def test_commands_that_fail(
+def test_invalid_commands_exit_with_an_error(
     run: Callable[..., tuple[int, str, str]], kept: State, arguments: list[str], said: str
 ) -> None:
     code, out, err = run(*arguments)
@@ -216,7 +216,7 @@ def test_a_state_directory_that_is_named_may_be_prepared(
         ("{mac}/none.ipxe", False),
     ],
 )
-def test_a_file_that_no_backend_has_is_warned_of(
+def test_missing_file_is_warned_about(
     run: Callable[..., tuple[int, str, str]], kept: State, file: str, warned: bool
 ) -> None:
     code, out, err = run(MAC, file)
@@ -379,7 +379,7 @@ def test_a_server_with_this_resolver_only_is_found(
     assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")[::2] == (0, "")
 
 
-def test_a_server_that_takes_no_orders(
+def test_server_without_the_resolver_refuses_one_time_boots(
     plain: Callable[..., tuple[int, str, str]],
     private_reactor: EPollReactor,
     alongside: Alongside,
@@ -392,9 +392,7 @@ def test_a_server_that_takes_no_orders(
     assert alongside(plain, "-c", "bootfw.toml")[:2] == (0, "MAC  NEXT BOOT  SINCE\n")
 
 
-def test_a_store_that_can_not_be_reached_without_a_server(
-    run: Callable[..., tuple[int, str, str]], tmp_path: Path
-) -> None:
+def test_store_without_offline_access_is_an_error(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG + '[store]\nuse = "memory"\n')
     assert run(MAC, "install.ipxe") == (
         1,

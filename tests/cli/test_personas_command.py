@@ -64,7 +64,7 @@ def test_an_unknown_persona(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == 'bootfw: there is no persona "rasberry-pi"; did you mean "raspberry-pi"?\n'
 
 
-def test_a_configuration_that_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_invalid_configuration_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text('[[persona]]\nname = "x"\n')
 

@@ -50,7 +50,7 @@ def test_the_file_as_the_client_gets_it(capfdbinary: pytest.CaptureFixture[bytes
     assert (code, out, err) == (0, f"web1 {MAC} x86_64-uefi http://10.0.0.1:8069\n", "")
 
 
-def test_it_says_where_the_file_comes_from(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_output_names_the_backend_of_the_file(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert render(capfdbinary, "-v", "static") == (0, "as it lies there", "bootfw: 16 bytes from backend directory\n")
 
 
@@ -66,7 +66,7 @@ def test_a_broken_host_file(capfdbinary: pytest.CaptureFixture[bytes], tmp_path:
     assert f"{tmp_path}/hosts/db1.toml:2: " in err
 
 
-def test_a_file_that_no_backend_has(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_missing_file_is_an_error(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert render(capfdbinary, "no\x1b[2J") == (3, "", 'bootfw: no backend has "no\\x1b[2J" for this client\n')
 
 
@@ -77,13 +77,13 @@ def test_a_file_that_no_backend_has(capfdbinary: pytest.CaptureFixture[bytes]) -
         (("x", "--uuid", "1"), "--uuid 1: is not a UUID"),
     ],
 )
-def test_options_that_are_wrong(
+def test_invalid_options_are_errors(
     capfdbinary: pytest.CaptureFixture[bytes], arguments: tuple[str, ...], told: str
 ) -> None:
     assert render(capfdbinary, *arguments) == (2, "", f"bootfw: {told}\n")
 
 
-def test_a_configuration_that_is_wrong(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+def test_invalid_configuration_is_an_error(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text("[tftp]\nlisten = 1\n")
     code, out, err = render(capfdbinary, "x")
     assert (code, out) == (2, "")

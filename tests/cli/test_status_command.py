@@ -32,7 +32,7 @@ def status(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_server_that_runs(capsys: pytest.CaptureFixture[str], here: Path, workers: int) -> None:
+def test_status_of_a_running_server(capsys: pytest.CaptureFixture[str], here: Path, workers: int) -> None:
     port = free_port()
     (here / "bootfw.toml").write_text(CONFIG.format(port=port, workers=workers))
     command = Path(sys.executable).with_name("bootfw")

@@ -106,7 +106,7 @@ def test_an_item_may_be_served_by_another() -> None:
 
 
 @pytest.mark.parametrize("item", [0, 0x8000, 0x8003, 1])
-def test_what_is_not_in_the_menu_can_t_be_picked(item: int) -> None:
+def test_unknown_menu_item_is_refused(item: int) -> None:
     assert fit(picks(item), boot_server=True)[1] == Unsuitable(
         f"it requests item {item} of a menu, and our menu has no such item"
     )
@@ -129,7 +129,7 @@ def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, firmware.IPXE_ROM, firmware.OVMF_HTTP], ids=lambda c: c.name)
-def test_whose_menus_don_t_work_are_shown_none(client: firmware.Client) -> None:
+def test_clients_with_broken_menus_get_none(client: firmware.Client) -> None:
     found = fit(client.message())[1]
 
     assert isinstance(found, Unsuitable)
@@ -144,7 +144,7 @@ def test_whose_menus_don_t_work_are_shown_none(client: firmware.Client) -> None:
         ((BootMenuItem("x" * 250),), {}, "the menu takes 262 bytes; there is room for 255: use shorter texts"),
     ],
 )
-def test_menus_that_can_t_be(items: tuple[BootMenuItem, ...], more: dict[str, Any], message: str) -> None:
+def test_invalid_menus_are_errors(items: tuple[BootMenuItem, ...], more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BootMenu(items, **more)
 
@@ -208,7 +208,7 @@ def test_options_of_pxelinux_that_are_not_set_are_not_sent() -> None:
 
 
 @pytest.mark.parametrize("field", ["configfile", "pathprefix"])
-def test_texts_that_fit_no_option(field: str) -> None:
+def test_oversized_menu_texts_are_errors(field: str) -> None:
     too_long: dict[str, Any] = {field: "x" * 255}
     menu = BootMenu((BootMenuItem("x", evolve(BootFile("pxelinux.0"), **too_long)),))
 

@@ -26,7 +26,7 @@ def test_placeholders_are_filled_in_and_the_server_is_kept() -> None:
     )
 
 
-def test_a_placeholder_that_the_client_gives_nothing_for() -> None:
+def test_placeholder_without_a_client_value_is_refused() -> None:
     found = fit(firmware.OVMF.changed({97: None}), "{uuid}.efi")
 
     assert isinstance(found, Unsuitable)
@@ -34,7 +34,7 @@ def test_a_placeholder_that_the_client_gives_nothing_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "n" * 255, "ä" * 128])
-def test_a_name_that_is_none(name: str) -> None:
+def test_invalid_names_are_refused(name: str) -> None:
     assert isinstance(fit(firmware.OVMF, name), Unsuitable)
 
 
@@ -44,7 +44,7 @@ def test_the_longest_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("server", ["", "boot.example", "fd77::1", "10.0.0"])
-def test_a_server_that_is_no_address(server: str) -> None:
+def test_server_must_be_an_address(server: str) -> None:
     found = fit(firmware.OVMF, "bootx64.efi", server)
 
     assert isinstance(found, Unsuitable)
@@ -74,7 +74,7 @@ def test_http_boot_takes_a_path_from_our_own_http(name: str, url: str) -> None:
     assert fit(firmware.OVMF_HTTP, name, own_urls=("", OWN[1])) == BootFile(f"{OWN[1]}/{url}")
 
 
-def test_a_path_that_gets_too_long_as_a_url() -> None:
+def test_path_too_long_as_a_url_is_refused() -> None:
     found = fit(firmware.OVMF_HTTP, "n" * 250, own_urls=OWN)
     assert isinstance(found, Unsuitable)
     assert "room for 254" in found.reason
@@ -84,7 +84,7 @@ def test_a_path_on_another_server_is_no_url() -> None:
     assert isinstance(fit(firmware.OVMF_HTTP, "bootx64.efi", "10.0.0.7", OWN), Unsuitable)
 
 
-def test_http_boot_without_any_http_of_ours() -> None:
+def test_http_boot_needs_an_http_server() -> None:
     found = fit(firmware.OVMF_HTTP, "bootx64.efi")
     assert isinstance(found, Unsuitable)
     assert "[http] listen" in found.reason
@@ -114,7 +114,7 @@ def test_the_key_for_http_boot_is_one_that_the_configuration_knows() -> None:
 
 @pytest.mark.parametrize("client", [firmware.BIOS_ROM, firmware.OVMF], ids=lambda client: client.name)
 @pytest.mark.parametrize("name", ["http://10.0.0.1/boot.ipxe", "tftp://10.0.0.1/x.efi"])
-def test_pxe_firmware_knows_no_urls(client: Client, name: str) -> None:
+def test_pxe_firmware_gets_no_url(client: Client, name: str) -> None:
     found = fit(client, name)
 
     assert isinstance(found, Unsuitable)
@@ -147,7 +147,7 @@ def test_ipxe_takes_both(name: str) -> None:
         "http://10.0.0.1/undionly.kpxe#top",
     ],
 )
-def test_ipxe_is_not_given_ipxe_again(name: str) -> None:
+def test_ipxe_is_not_sent_ipxe(name: str) -> None:
     found = fit(firmware.SNPONLY, name)
 
     assert isinstance(found, Unsuitable)
@@ -167,12 +167,12 @@ def test_ipxe_is_not_given_ipxe_again(name: str) -> None:
         "netboot.xyz.efi",
     ],
 )
-def test_ipxe_is_given_all_else(name: str) -> None:
+def test_ipxe_is_sent_other_files(name: str) -> None:
     assert fit(firmware.SNPONLY, name) == BootFile(name)
 
 
 @pytest.mark.parametrize("client", [firmware.BIOS_ROM, firmware.OVMF], ids=lambda client: client.name)
-def test_firmware_is_given_ipxe(client: Client) -> None:
+def test_firmware_is_sent_ipxe(client: Client) -> None:
     assert fit(client, "snponly.efi") == BootFile("snponly.efi")
 
 

@@ -55,7 +55,7 @@ def test_boot_clients(client: Client, persona: str, architecture: str, ipxe: boo
 
 
 @pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS, ids=lambda client: client.name)
-def test_ordinary_clients_are_left_alone(client: Client) -> None:
+def test_clients_that_do_not_boot_are_ignored(client: Client) -> None:
     assert "not a client that a proxy can boot" in left_alone(client)
 
 
@@ -102,7 +102,7 @@ def test_firmware_is_no_installed_system() -> None:
         assert not classified(client).may_be_system
 
 
-def test_what_a_client_says_of_itself_can_forge_no_log_line() -> None:
+def test_client_text_cannot_forge_log_lines() -> None:
     reason = left_alone(firmware.UDHCPC.changed({60: b"x\n2026 dhcp all is well\x1b[2J" + b"y" * 200}))
 
     assert reason.isprintable()
@@ -115,13 +115,13 @@ def test_a_proxy_leaves_u_boot_to_its_dhcp_server(client: Client) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MessageType if kind is not MessageType.DISCOVER])
-def test_the_rest_of_a_conversation_with_a_dhcp_server_is_passed_over_in_silence(kind: MessageType) -> None:
+def test_other_dhcp_messages_are_ignored_without_a_report(kind: MessageType) -> None:
     client = firmware.OVMF.changed({53: bytes((kind,))})
 
     assert left_alone(client) == ""
 
 
-def test_bootp_is_left_alone() -> None:
+def test_bootp_is_ignored_by_a_proxy() -> None:
     assert "BOOTP" in left_alone(firmware.BIOS_ROM.changed({53: None}))
 
 
@@ -181,7 +181,7 @@ def test_malformed_relay_information_counts_as_absent() -> None:
 
 
 @pytest.mark.parametrize("giaddr", ["10.0.0.1", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"])
-def test_an_address_that_can_be_no_relay_is_refused(giaddr: str) -> None:
+def test_invalid_relay_address_is_malformed(giaddr: str) -> None:
     with pytest.raises(WireError, match="relay"):
         classify(firmware.OVMF.message(giaddr=giaddr), MATCH, server="10.0.0.1")
 
@@ -190,7 +190,7 @@ def test_an_address_that_can_be_no_relay_is_refused(giaddr: str) -> None:
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"\0", b"\0\7\0"])
-def test_without_a_usable_option_93_the_vendor_class_tells_the_architecture(raw: bytes | None) -> None:
+def test_vendor_class_gives_the_architecture_without_option_93(raw: bytes | None) -> None:
     found = classified(firmware.OVMF.changed({93: raw}))
 
     assert (found.architecture, found.architecture_codes, found.persona) == ("x86_64-uefi", (), "uefi")
@@ -207,7 +207,7 @@ def test_without_a_usable_option_93_the_vendor_class_tells_the_architecture(raw:
         b"PXEClient:x:00007",
     ],
 )
-def test_a_client_that_does_not_say_what_it_is_counts_as_a_bios(vendor_class: bytes) -> None:
+def test_client_without_an_architecture_is_a_bios(vendor_class: bytes) -> None:
     found = classified(firmware.BIOS_ROM.changed({93: None, 60: vendor_class}))
 
     assert (found.architecture, found.persona) == ("unknown", "pxe-bios")

@@ -108,7 +108,7 @@ def test_the_boot_server_takes_requests_only() -> None:
     assert "SOLICIT on the boot server's port" in found.reason
 
 
-def test_what_relays_tell() -> None:
+def test_relay_options_are_read() -> None:
     near = Relay(0, "::", LINK_LOCAL, ((18, b"port 3"),))
     far = Relay(1, "fd78::1", "fe80::1", ((18, b"vlan 9"), (37, b"\0\0\0\x09id")))
     request = asks(OVMF.message(), (far, near))
@@ -129,7 +129,7 @@ def test_what_relays_tell() -> None:
         ([], "::"),
     ],
 )
-def test_the_innermost_link_that_is_one_counts(links: list[str], link: str) -> None:
+def test_innermost_valid_link_address_is_used(links: list[str], link: str) -> None:
     assert link_address([Relay(0, each, "fe80::9") for each in links]) == link
 
 

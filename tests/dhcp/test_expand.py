@@ -39,14 +39,14 @@ def test_expand(text: str, expanded: str) -> None:
 
 
 @pytest.mark.parametrize(("placeholder", "absent"), [("uuid", None), ("mac", ""), ("server", "")])
-def test_what_a_client_does_not_tell_is_not_made_up(placeholder: str, absent: str | None) -> None:
+def test_missing_client_value_is_refused(placeholder: str, absent: str | None) -> None:
     untold: dict[str, Any] = {placeholder: absent}
     with pytest.raises(BootRefused, match=f"needs {{{placeholder}}}"):
         expand(f"x/{{{placeholder}}}.ipxe", evolve(REQUEST, **untold))
 
 
 @pytest.mark.parametrize(("name", "key"), [("http", "listen"), ("https", "https-listen")])
-def test_what_is_not_served_is_named_with_the_key_that_would_serve_it(name: str, key: str) -> None:
+def test_missing_http_server_is_named_with_its_key(name: str, key: str) -> None:
     unserved: dict[str, Any] = {f"{name}_url": ""}
     with pytest.raises(BootRefused, match=rf"needs {{{name}}}, and no {name.upper()} is served .* \[http\] {key}$"):
         expand(f"{{{name}}}/boot.ipxe", evolve(REQUEST, **unserved))

@@ -44,7 +44,7 @@ def test_known_clients_get_addresses_of_the_pool_and_reserved_ones(known_only: A
     assert Machine(2, known_only).boots() == "10.77.0.50"
 
 
-def test_unknown_clients_get_none_and_that_is_the_reason(known_only: AddressServer) -> None:
+def test_unknown_clients_are_refused_with_the_reason(known_only: AddressServer) -> None:
     answer = Machine(3, known_only).discovers("10.77.0.105")
     assert isinstance(answer, NoReply)
     assert (cause(answer), answer.detail) == (NoReplyReason.UNKNOWN_CLIENT, "10.77.0.0/24")
@@ -72,7 +72,7 @@ def test_in_a_shared_network_unknown_clients_get_addresses_of_the_other_subnets(
     assert cause(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_what_rests_is_for_known_clients_only_too() -> None:
+def test_quarantined_addresses_are_for_known_clients_only_too() -> None:
     dhcp = server(
         subnet(pool=["10.77.0.100"], known_clients_only=True, shared_network="lab", hosts=[Host(mac=FIRST)]),
         Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab"),
@@ -140,7 +140,7 @@ def test_no_other_client_takes_it_over(docked: AddressServer) -> None:
     assert cause(Machine(3, docked).restarts_with("10.77.0.50")) is NoReplyReason.UNKNOWN
 
 
-def test_what_another_client_has_had_before_does_not_pass_on_before_its_lease_ends() -> None:
+def test_lease_of_another_client_is_not_taken_over() -> None:
     dhcp = server()
     held = Machine(3, dhcp).boots()
     dhcp.reserve(Reservation(held, mac=FIRST, other_macs=[DOCK]))
@@ -155,7 +155,7 @@ def test_two_clients_of_one_reservation_by_anything_else_do_not_take_it_from_eac
     assert address(other.discovers(), OFFER) == "10.77.0.100"
 
 
-def test_what_another_machine_uses_does_not_pass_on(docked: AddressServer) -> None:
+def test_quarantined_reserved_address_is_not_assigned(docked: AddressServer) -> None:
     offered = Machine(1, docked).discovers()
     assert isinstance(offered, Answer)
     docked.probe_finished(offered.address, True, BEGIN)

@@ -76,7 +76,7 @@ def test_a_pool_of_all_addresses_costs_nothing_to_make() -> None:
     assert present(line.take(0.0)).address == "10.0.0.1"
 
 
-def test_what_was_never_leased_comes_before_what_was() -> None:
+def test_never_leased_addresses_come_first() -> None:
     dhcp = server(pool(3))
     first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
     leased = first.boots()
@@ -89,7 +89,7 @@ def test_what_was_never_leased_comes_before_what_was() -> None:
     assert address(Machine(5, dhcp, now=later.now).discovers(), OFFER) == leased
 
 
-def test_the_address_that_expired_first_is_taken_first() -> None:
+def test_earliest_expired_address_is_assigned_first() -> None:
     dhcp = server(pool(4))
     machines = [Machine(number, dhcp).after(10 * number) for number in range(4)]
     held = [machine.boots() for machine in machines]

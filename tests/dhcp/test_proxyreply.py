@@ -133,7 +133,7 @@ def test_how_much_a_client_takes(raw: bytes | None, size: int) -> None:
 
 
 @pytest.mark.parametrize("raw", [None, b"\1" + bytes(16), b"\0" * 5])
-def test_a_uuid_that_is_none_is_not_repeated(raw: bytes | None) -> None:
+def test_malformed_uuid_is_not_echoed(raw: bytes | None) -> None:
     assert 97 not in offered(firmware.OVMF.changed({97: raw})).options
 
 
@@ -193,7 +193,7 @@ def test_malformed_vendor_options_request_no_boot_item(raw: bytes) -> None:
     assert 43 not in acknowledged(message).options
 
 
-def test_http_boot_knows_no_boot_items() -> None:
+def test_http_boot_has_no_boot_items() -> None:
     message = firmware.asks_boot_server(firmware.OVMF_HTTP)
     message = evolve(message, options={**message.options, 43: firmware.BOOT_ITEM})
 

@@ -19,7 +19,7 @@ def test_an_offer_is_broadcast_whatever_the_flag(client: firmware.Client) -> Non
     assert proxy_destination(client.message(), ("0.0.0.0", 68)) == (BROADCAST, 68)
 
 
-def test_an_offer_to_a_client_that_has_an_address_of_old() -> None:
+def test_offer_ignores_an_old_ciaddr() -> None:
     message = firmware.IPXE_ROM.message(ciaddr="10.0.0.9")
 
     assert proxy_destination(message, ("10.0.0.9", 68)) == (BROADCAST, 68)
@@ -70,7 +70,7 @@ def test_without_any_address_the_reply_is_broadcast() -> None:
     assert proxy_destination(message, ("0.0.0.0", 4011), boot_server=True) == (BROADCAST, 68)
 
 
-def test_ports_that_are_not_the_usual_ones() -> None:
+def test_configured_ports_are_used() -> None:
     relayed = firmware.OVMF.message(giaddr="10.1.0.254")
 
     assert proxy_destination(firmware.OVMF.message(), ("0.0.0.0", 68), client_port=10068) == (BROADCAST, 10068)

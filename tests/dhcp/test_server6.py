@@ -94,7 +94,7 @@ def server() -> Server:
     return Server()
 
 
-def test_solicit_is_advertised_an_address_and_nothing_is_kept(server: Server) -> None:
+def test_solicit_gets_an_advertise_and_changes_no_state(server: Server) -> None:
     answer = server.answer(LINUX.message())
     assert answer.kind is MessageType.ADVERTISE
     assert answer.commit == ()
@@ -110,7 +110,7 @@ def test_solicit_is_advertised_an_address_and_nothing_is_kept(server: Server) ->
     assert list(server.server.leases()) == []
 
 
-def test_request_gets_what_was_advertised_as_a_lease(server: Server) -> None:
+def test_request_leases_the_advertised_address(server: Server) -> None:
     address = server.gets(LINUX)
     (lease,) = server.server.leases()
     assert (lease.address, lease.mac, lease.state, lease.expires) == (address, MAC, LeaseState.ACTIVE, NOW + LEASE)
@@ -200,7 +200,7 @@ def test_a_request_from_another_link_is_refused_with_the_reason(server: Server) 
 
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE])
-def test_what_is_for_another_server_or_none(server: Server, kind: MessageType) -> None:
+def test_messages_for_another_server_are_ignored(server: Server, kind: MessageType) -> None:
     other = server.handle(LINUX.message(kind, (Option.SERVER_ID, b"other")))
     assert isinstance(other, NoReply)
     assert other.reason is (NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_FOR_SERVER)
@@ -213,7 +213,7 @@ def test_a_generic_file_has_no_identifiers(server: Server, kind: MessageType) ->
 
 
 @pytest.mark.parametrize("kind", [MessageType.REPLY, MessageType.ADVERTISE, MessageType.RECONFIGURE])
-def test_what_servers_send_is_not_answered(server: Server, kind: MessageType) -> None:
+def test_messages_of_servers_are_ignored(server: Server, kind: MessageType) -> None:
     assert server.handle(LINUX.message(kind)).reason is NoReplyReason.NOT_FOR_SERVER
 
 
@@ -237,7 +237,7 @@ def test_renewing_extends_the_lease(server: Server) -> None:
     assert answer.commit[0].expires == server.now + LEASE
 
 
-def test_renewing_what_we_have_forgotten_gets_it_back_if_it_is_free(server: Server) -> None:
+def test_renewal_without_a_lease_is_granted_if_the_address_is_free(server: Server) -> None:
     answer = server.answer(LINUX.message(MessageType.RENEW, OURS, ia=wants("fd77::123")))
     assert address_in(answer).address == "fd77::123"
     other = LINUX.changed({1: b"other"})
@@ -282,7 +282,7 @@ def test_release_frees_the_address_and_it_is_remembered(server: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", [MessageType.RELEASE, MessageType.DECLINE])
-def test_no_client_releases_what_others_have(server: Server, kind: MessageType) -> None:
+def test_client_cannot_release_leases_of_others(server: Server, kind: MessageType) -> None:
     address = server.gets(LINUX)
     answer = server.answer(OVMF_OWN.message(kind, OURS, ia=wants(address)))
     assert answer.commit == ()
@@ -312,7 +312,7 @@ def resting(server: Server) -> list[str]:
     return [lease.address for lease in server.server.leases() if lease.state is LeaseState.DECLINED]
 
 
-def test_one_client_has_three_addresses_rest_and_no_more(server: Server) -> None:
+def test_client_can_quarantine_three_addresses(server: Server) -> None:
     declined = []
     for _ in range(5):
         declined.append(server.gets(LINUX))
@@ -324,7 +324,7 @@ def test_one_client_has_three_addresses_rest_and_no_more(server: Server) -> None
     ]
 
 
-def test_an_address_that_rests_is_given_before_a_client_gets_none() -> None:
+def test_quarantined_address_is_assigned_if_no_other_is_left() -> None:
     server = Server(subnet(pool=["fd77::101-fd77::102"]))
     declined = [declines(server, number) for number in (1, 2)]
     assert sorted(declined) == ["fd77::101", "fd77::102"]
@@ -335,7 +335,7 @@ def test_an_address_that_rests_is_given_before_a_client_gets_none() -> None:
     assert server.answer(LINUX.changed({1: b"fifth"}).message(), mac="").reason is NoReplyReason.EXHAUSTED
 
 
-def test_a_reserved_address_does_not_go_from_rest_to_others() -> None:
+def test_reserved_quarantined_address_is_not_assigned_to_others() -> None:
     server = Server(subnet(pool=["fd77::101"]))
     server.server.reserve(Reservation(declines(server, 1), mac="02:00:00:00:00:77"))
     assert server.answer(LINUX.changed({1: b"other"}).message(), mac="").reason is NoReplyReason.EXHAUSTED
@@ -384,7 +384,7 @@ def test_a_reservation_of_the_operator_counts_at_once() -> None:
             server.server.reserve(wrong)
 
 
-def test_an_address_that_is_reserved_no_longer_is_of_the_pool_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_returns_to_the_pool_without_its_reservation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashedallocator, "_ATTEMPTS", 0)  # addresses are taken in their order only
     book = Book(subnet(pool=["fd77::2-fd77::3"]))
     reservation = Reservation("fd77::2", client_id=b"x")
@@ -416,7 +416,7 @@ def test_a_reserved_address_that_was_declined_is_its_clients_again_after_the_qua
     assert server.gets(LINUX) == "fd77::42"
 
 
-def test_associations_of_one_message_get_what_is_left_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_associations_of_one_message_share_the_remaining_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashedallocator, "_ATTEMPTS", 0)
     server = Server(subnet(pool=["fd77::2-fd77::4"]))
     more = [(Option.IA_NA, identity_association_bytes(IdentityAssociation(iaid))) for iaid in (98, 99)]
@@ -552,7 +552,7 @@ class Book(LeaseBook[Subnet6, HashedAllocator]):
         return binding.address
 
 
-def test_the_pool_is_given_to_its_end_and_then_what_ended_first() -> None:
+def test_pool_is_used_up_before_expired_addresses() -> None:
     book = Book(subnet(pool=["fd77::-fd77::5"], exclude=["fd77::3"]), {"fd77::4"})
     given = [book.leases_to(number, NOW + number) for number in range(3)]
     assert sorted(given) == ["fd77::1", "fd77::2", "fd77::5"]
@@ -563,7 +563,7 @@ def test_the_pool_is_given_to_its_end_and_then_what_ended_first() -> None:
     assert book.chooses(9, NOW + LEASE + 50, [second]) == given[2]
 
 
-def test_memory_has_an_end_though_the_pool_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_addresses_are_reused_before_memory_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashedallocator, "REUSE_EXPIRED_ABOVE", 3)
     book = Book(subnet())
     for number in range(20):

@@ -121,7 +121,7 @@ def test_a_reserved_address_of_the_pool_is_given_to_no_other_client() -> None:
     assert Machine(1, dhcp).boots() == "10.77.0.100"
 
 
-def test_a_client_moves_to_what_is_reserved_for_it_when_it_renews() -> None:
+def test_renewal_moves_a_client_to_its_reserved_address() -> None:
     dhcp = server()
     machine = Machine(1, dhcp)
     held = machine.boots()
@@ -167,7 +167,7 @@ def test_an_address_reserved_after_it_expired_is_given_to_no_other_client() -> N
     assert address(Machine(7, dhcp).after(LEASE + 1).discovers(), OFFER) == held
 
 
-def test_what_is_reserved_no_longer_may_go_to_others_again() -> None:
+def test_address_without_its_reservation_is_free_again() -> None:
     dhcp = server(pool(1))
     reservation = Reservation(address="10.77.0.100", mac="02:00:00:00:00:01")
     dhcp.reserve(reservation)
@@ -210,7 +210,7 @@ def test_reservations_are_listed_once() -> None:
     assert [found.mac for found in dhcp.reservations()] == ["02:00:00:00:00:01", "02:00:00:00:00:02"]
 
 
-def test_reserving_what_is_of_no_subnet_is_refused() -> None:
+def test_reserving_outside_of_the_subnets_is_refused() -> None:
     with pytest.raises(ValueError, match=r"192\.0\.2\.1 is of no subnet"):
         server().reserve(Reservation(address="192.0.2.1", mac="02:00:00:00:00:01"))
 
@@ -230,7 +230,7 @@ def test_a_reservation_without_a_valid_client_is_refused(fields: dict[str, Any],
         Reservation(**fields)
 
 
-def test_bootp_gets_what_is_reserved_and_nothing_else() -> None:
+def test_bootp_gets_reserved_addresses_only() -> None:
     dhcp = server(subnet(hosts=[Host(address="10.77.0.20", mac="02:00:00:00:00:01")]))
     machine = Machine(1, dhcp)
 
@@ -254,7 +254,7 @@ def test_host_options_and_names_are_sent_to_their_client() -> None:
 # Limits
 
 
-def test_strangers_can_be_kept_waiting_while_others_are_served() -> None:
+def test_unknown_clients_can_be_limited_while_known_ones_are_served() -> None:
     open_to_strangers = [True]
     dhcp = server(subnet(hosts=[Host(mac="02:00:00:00:00:09")]), admit=lambda *_: open_to_strangers[0])
     machine = Machine(1, dhcp)
@@ -275,7 +275,7 @@ def test_strangers_can_be_kept_waiting_while_others_are_served() -> None:
     assert address(Machine(9, dhcp).discovers(), OFFER)
 
 
-def test_a_client_that_lost_its_address_is_a_stranger_again() -> None:
+def test_client_without_its_address_is_unknown_again() -> None:
     asked: list[str] = []
 
     def admit(message: Message, *_: object) -> bool:
@@ -292,7 +292,7 @@ def test_a_client_that_lost_its_address_is_a_stranger_again() -> None:
     assert asked == [first.mac, second.mac, first.mac]
 
 
-def test_a_client_that_declined_is_a_stranger_again() -> None:
+def test_client_that_declined_is_unknown_again() -> None:
     """So that nobody gets through the pool faster than strangers do."""
     asked: list[int] = []
 
@@ -350,7 +350,7 @@ def test_of_several_leases_of_a_client_the_one_that_lasts_longest_is_its_address
     assert address(Machine(1, server(leases=leases)).discovers(), OFFER) == "10.77.0.101"
 
 
-def test_leases_of_other_networks_are_left_alone() -> None:
+def test_leases_outside_of_the_subnets_are_ignored() -> None:
     lease = Lease("192.0.2.1", b"x", "", LeaseState.ACTIVE, BEGIN, BEGIN + 60)
     dhcp = server()
 
@@ -360,7 +360,7 @@ def test_leases_of_other_networks_are_left_alone() -> None:
     assert dhcp.release("192.0.2.1", BEGIN) == ()
 
 
-def test_an_imported_lease_replaces_what_is_known() -> None:
+def test_imported_lease_replaces_the_existing_one() -> None:
     dhcp = server()
     machine, other = Machine(1, dhcp), Machine(2, dhcp)
     held = machine.boots()

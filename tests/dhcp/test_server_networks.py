@@ -69,7 +69,7 @@ def test_a_wire_without_a_subnet_is_not_answered(dhcp: AddressServer) -> None:
     assert (answer.reason, answer.detail) == (NoReplyReason.NO_SUBNET, "192.0.2.1")
 
 
-def test_a_cut_option_of_a_relay_counts_as_none(dhcp: AddressServer) -> None:
+def test_truncated_relay_option_counts_as_absent(dhcp: AddressServer) -> None:
     assert address(behind(dhcp, "10.78.0.1", {82: b"\1\x09x"}).discovers(), OFFER) == "10.78.0.100"
 
 
@@ -127,7 +127,7 @@ def test_a_client_of_a_shared_network_keeps_its_address_of_either_subnet() -> No
     assert address(machine.restarts_with("10.78.0.101")) == "10.78.0.101"
 
 
-def test_our_own_address_is_given_to_no_client() -> None:
+def test_own_address_is_not_assigned() -> None:
     dhcp = server(subnet(pool=["10.77.0.1-10.77.0.3"], router=()))
 
     assert Machine(1, dhcp).boots() == "10.77.0.2"
@@ -217,7 +217,7 @@ KEPT = Host(mac="02:00:00:00:00:01", address="10.77.0.100")
         "out of the pool",
     ],
 )
-def test_behind_a_relay_only_what_is_new_to_the_client_is_probed(
+def test_only_new_addresses_are_probed_behind_a_relay(
     giaddr: str, hosts: list[Host], before: float | None, doubtful: str
 ) -> None:
     """*before*: so many seconds ago it has got the address that it is offered."""
@@ -232,7 +232,7 @@ def test_behind_a_relay_only_what_is_new_to_the_client_is_probed(
     assert offer.probe == (doubtful == "everywhere" or (doubtful == "on our wire" and giaddr == "0.0.0.0"))
 
 
-def test_what_a_client_behind_a_relay_gave_back_is_probed(dhcp: AddressServer) -> None:
+def test_released_address_behind_a_relay_is_probed(dhcp: AddressServer) -> None:
     machine = behind(dhcp, "10.78.0.1")
     held = machine.boots()
     machine.releases(held)
@@ -322,14 +322,14 @@ def test_on_a_shared_network_it_is_the_one_beside_the_clients_address() -> None:
     assert address(Machine(2, dhcp, arrival=BOTH).selects("10.79.0.100", chosen="10.79.0.1")) == "10.79.0.100"
 
 
-def test_no_client_gets_another_address_of_ours() -> None:
+def test_other_own_addresses_are_not_assigned() -> None:
     dhcp = server(subnet(pool=["10.77.0.1-10.77.0.3"], router=()))
     ours = Arrival("10.77.0.1", addresses=("10.77.0.1", "10.77.0.2"))
 
     assert of_type(Answer, Machine(1, dhcp, arrival=ours).discovers()).address == "10.77.0.3"
 
 
-def test_what_a_relay_wants_as_identifier_stays() -> None:
+def test_server_identifier_override_of_a_relay_is_used() -> None:
     agent = {82: bytes((11, 4, 10, 77, 0, 254))}
     dhcp = server()
     offer = Machine(1, dhcp, agent, Arrival(SERVER, unicast=True), "10.77.0.254").discovers()

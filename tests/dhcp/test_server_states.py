@@ -42,7 +42,7 @@ def test_discover_gets_an_offer(machine: Machine) -> None:
     assert offer.new
 
 
-def test_an_offer_is_kept_for_its_client(machine: Machine, other: Machine) -> None:
+def test_offered_address_is_kept_for_its_client(machine: Machine, other: Machine) -> None:
     offered = address(machine.discovers(), OFFER)
 
     assert address(other.discovers(), OFFER) != offered
@@ -56,7 +56,7 @@ def test_discover_with_another_xid_gets_the_same_offer(machine: Machine) -> None
     assert address(machine.says(1, xid=77), OFFER) == offered
 
 
-def test_an_unused_offer_goes_to_other_clients_in_the_end(other: Machine) -> None:
+def test_unused_offer_expires(other: Machine) -> None:
     dhcp = server(pool(1))
     first, second = Machine(1, dhcp), Machine(2, dhcp)
     offered = address(first.discovers(), OFFER)
@@ -65,13 +65,13 @@ def test_an_unused_offer_goes_to_other_clients_in_the_end(other: Machine) -> Non
     assert address(second.after(120).discovers(), OFFER) == offered
 
 
-def test_discover_is_offered_what_it_wants_if_that_is_free(machine: Machine, other: Machine) -> None:
+def test_discover_is_offered_the_requested_free_address(machine: Machine, other: Machine) -> None:
     assert address(machine.discovers("10.77.0.107"), OFFER) == "10.77.0.107"
     assert address(other.discovers("10.77.0.107"), OFFER) == "10.77.0.100"
 
 
 @pytest.mark.parametrize("wanted", ["10.77.0.99", "10.78.0.100", "10.77.0.1", "255.255.255.255", "0.0.0.0"])
-def test_discover_is_not_offered_what_is_not_ours_to_give(machine: Machine, wanted: str) -> None:
+def test_discover_is_not_offered_addresses_outside_of_the_pool(machine: Machine, wanted: str) -> None:
     assert address(machine.discovers(wanted), OFFER) == "10.77.0.100"
 
 
@@ -79,7 +79,7 @@ def test_discover_with_a_cut_wish_is_one_without(machine: Machine) -> None:
     assert address(machine.says(1, {50: b"\x0a\x4d\0"}), OFFER) == "10.77.0.100"
 
 
-def test_discover_of_a_client_with_a_lease_is_offered_that(machine: Machine, other: Machine) -> None:
+def test_discover_is_offered_the_leased_address(machine: Machine, other: Machine) -> None:
     held = machine.boots()
     other.boots()
 
@@ -107,7 +107,7 @@ def test_an_offer_does_not_lengthen_a_lease(machine: Machine) -> None:
 # Probing
 
 
-def test_an_address_is_probed_until_that_is_done(machine: Machine) -> None:
+def test_address_is_probed_once(machine: Machine) -> None:
     offered = machine.discovers()
     assert isinstance(offered, Answer)
     assert offered.probe
@@ -241,14 +241,14 @@ def test_a_server_identifier_that_is_cut_off_counts_as_absent(machine: Machine) 
     assert address(machine.says(3, {54: b"\x0a", 50: inet_aton(offered)})) == offered
 
 
-def test_a_request_that_names_no_address_means_the_one_that_is_due(machine: Machine, other: Machine) -> None:
+def test_request_without_an_address_means_the_offered_one(machine: Machine, other: Machine) -> None:
     machine.discovers("10.77.0.105")
     assert address(machine.says(3, {54: inet_aton(SERVER), 50: b"\x0a\x4d"})) == "10.77.0.105"
     assert address(machine.after(60).says(3)) == "10.77.0.105"
     assert silent(other.says(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
 
 
-def test_what_comes_twice_counts_once(machine: Machine) -> None:
+def test_repeated_messages_change_nothing(machine: Machine) -> None:
     """RFC 3396 makes one value of eight bytes of them."""
     wanted, chosen = inet_aton("10.77.0.105"), inet_aton(SERVER)
 
@@ -414,7 +414,7 @@ def test_renewing_an_address_that_is_no_longer_given_gets_a_nak(machine: Machine
 # DECLINE, RELEASE, INFORM
 
 
-def test_declined_addresses_rest(machine: Machine, other: Machine) -> None:
+def test_declined_address_is_quarantined(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     answer = machine.declines(held)
@@ -444,7 +444,7 @@ def test_whoever_was_offered_an_address_earlier_can_not_decline_it_for_its_clien
     assert silent(earlier.after(121).declines(offered)) is UNKNOWN
 
 
-def test_one_client_has_three_addresses_rest_and_no_more() -> None:
+def test_client_can_quarantine_three_addresses() -> None:
     dhcp = server(pool(5))
     broken = Machine(1, dhcp)
     declined = [broken.after(seconds).boots_and_declines() for seconds in range(5)]
@@ -453,7 +453,7 @@ def test_one_client_has_three_addresses_rest_and_no_more() -> None:
     assert {Machine(number, dhcp, now=BEGIN + 10).boots() for number in (2, 3)} == set(declined[:2])
 
 
-def test_the_end_of_a_rest_is_stored_with_the_decline(machine: Machine) -> None:
+def test_released_quarantine_is_stored_with_the_decline(machine: Machine) -> None:
     first, _, _ = (machine.after(seconds).boots_and_declines() for seconds in range(3))
     fourth = machine.boots()
 
@@ -462,7 +462,7 @@ def test_the_end_of_a_rest_is_stored_with_the_decline(machine: Machine) -> None:
     assert (ended.address, ended.client, ended.state) == (first, b"", LeaseState.RELEASED)
 
 
-def test_what_a_client_declined_before_a_restart_still_counts(machine: Machine) -> None:
+def test_declines_before_a_restart_count(machine: Machine) -> None:
     declined = [machine.after(seconds).boots_and_declines() for seconds in range(3)]
     restarted = server(leases=list(machine.server.leases()))
 
@@ -471,7 +471,7 @@ def test_what_a_client_declined_before_a_restart_still_counts(machine: Machine) 
     assert [lease.address for lease in restarted.leases() if lease.state is LeaseState.DECLINED] == declined[1:]
 
 
-def test_an_address_that_rests_is_given_before_a_client_gets_none() -> None:
+def test_quarantined_address_is_offered_if_no_other_is_left() -> None:
     dhcp = server(pool(3))
     declined = [Machine(number, dhcp).after(number).boots_and_declines() for number in (1, 2)]
     kept = Machine(3, dhcp).boots()
@@ -483,7 +483,7 @@ def test_an_address_that_rests_is_given_before_a_client_gets_none() -> None:
     assert present(dhcp.lease(kept)).state is LeaseState.ACTIVE
 
 
-def test_the_only_client_of_a_small_pool_gets_what_it_declined() -> None:
+def test_only_client_of_a_small_pool_gets_its_declined_address() -> None:
     dhcp = server(pool(2))
     broken = Machine(1, dhcp)
     first, second = (broken.after(seconds).boots_and_declines() for seconds in range(2))
@@ -504,7 +504,7 @@ def test_where_a_probe_was_answered_a_client_gets_nothing_for_a_minute() -> None
     assert (address(again, OFFER), again.probe) == (taken, True)
 
 
-def test_what_is_reserved_or_has_left_the_pool_does_not_go_from_rest_to_others() -> None:
+def test_reserved_or_removed_addresses_stay_quarantined() -> None:
     dhcp = server(pool(2))
     declined = [Machine(number, dhcp).boots_and_declines() for number in (1, 2)]
     dhcp.reserve(Reservation(declined[0], mac=Machine(9, dhcp).mac))
@@ -592,7 +592,7 @@ def test_bootp_gets_an_address_for_ever_where_that_is_allowed() -> None:
     assert address(machine.after(1e6).says(None), None) == "10.77.0.100"
 
 
-def test_bootp_is_not_given_what_it_would_never_give_back(machine: Machine) -> None:
+def test_bootp_gets_no_pool_address_by_default(machine: Machine) -> None:
     assert silent(machine.says(None)) is NoReplyReason.UNRESERVED
 
 
@@ -613,7 +613,7 @@ def test_rom_ipxe_and_system_get_one_address_with_their_own_times(machine: Machi
     assert (lease.uuid, lease.hostname) == ("03020100-0504-0706-0809-0a0b0c0d0e0f", "node7")
 
 
-def test_what_the_system_was_promised_holds_while_its_machine_starts_again(machine: Machine) -> None:
+def test_lease_of_the_system_survives_a_reboot(machine: Machine) -> None:
     held = machine.boots()
     rom = machine.after(60).sending(ROM)
 
@@ -635,7 +635,7 @@ def test_many_restarts_take_one_address(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("kind", [2, 5, 6, 9, 10, 13, 18])
-def test_what_servers_and_others_send_is_not_answered(machine: Machine, kind: int) -> None:
+def test_messages_of_servers_and_unknown_types_are_ignored(machine: Machine, kind: int) -> None:
     assert silent(machine.says(kind)) is NoReplyReason.NOT_FOR_SERVER
 
 

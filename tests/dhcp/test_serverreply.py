@@ -162,7 +162,7 @@ def test_a_long_name_stands_in_the_option_only() -> None:
 # What an operator has configured
 
 
-def test_what_is_configured_for_other_devices_does_not_reach_firmware_that_boots() -> None:
+def test_options_for_other_devices_are_not_sent_to_booting_firmware() -> None:
     """Option 43 of a wireless controller stops ROMs for minutes."""
     dhcp = server(subnet(options={"vendor-specific": "0xf1040a4d0001", "vendor-class-identifier": "AP"}))
 
@@ -177,7 +177,7 @@ def test_a_configured_file_is_sent_when_no_resolver_has_one() -> None:
     assert replied(firmware.OVMF.message(), FILE, dhcp).options[67] == b"boot.file\0"
 
 
-def test_what_does_not_fit_is_left_out_and_what_is_not_requested_first() -> None:
+def test_options_that_do_not_fit_are_left_out_unrequested_ones_first() -> None:
     many = {str(code): {"text": "x" * 60} for code in (224, 225, 226, 227, 228)}
     dhcp = server(subnet(options={**many, "ntp-servers": "10.77.0.3", "domain-name": "lab"}))
     small = firmware.UDHCPC.changed({57: None, 55: bytes((1, 3, 15, 227, 42))}).message()
@@ -212,7 +212,7 @@ def test_a_nak_drops_its_reason_before_the_client_identifier() -> None:
     assert replied(longer).options.keys() == {53, 54, 56}
 
 
-def test_what_a_relay_added_comes_back_whole_however_much_that_is() -> None:
+def test_relay_option_is_echoed_whatever_its_size() -> None:
     for length in (100, 255, 300, 900, 1400):
         agent = bytes((1, 255)) + bytes(length)
         client = firmware.BIOS_ROM.changed({57: None, 61: b"c" * 200, 82: agent})
@@ -310,7 +310,7 @@ def test_bootp_is_answered_without_a_type() -> None:
     assert len(pack(reply)) == 300
 
 
-def test_what_a_relay_added_is_sent_back_and_last() -> None:
+def test_relay_option_is_echoed_as_the_last_option() -> None:
     agent = b"\1\4eth0\2\2ab"
     message = firmware.DHCLIENT.changed({82: agent}).message(giaddr="10.77.0.2")
 
@@ -320,7 +320,7 @@ def test_what_a_relay_added_is_sent_back_and_last() -> None:
     assert list(parse(pack(offer)).options)[-1] == 82
 
 
-def test_what_no_relay_added_is_not_sent_back() -> None:
+def test_option_82_of_a_client_is_not_echoed() -> None:
     message = firmware.DHCLIENT.changed({82: b"\1\4eth0"}).message()
 
     assert 82 not in replied(message).options
@@ -370,7 +370,7 @@ anything = st.builds(
 
 
 @given(st.lists(anything, max_size=12), st.booleans(), st.booleans(), st.booleans())
-def test_whatever_comes_is_answered_soundly_or_not_at_all(
+def test_any_message_gets_a_valid_reply_or_none(
     messages: list[Message], unicast: bool, authoritative: bool, by_client_id: bool
 ) -> None:
     dhcp = server(

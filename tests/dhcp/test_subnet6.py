@@ -50,7 +50,7 @@ def test_all_of_it() -> None:
     ]
 
 
-def test_the_routers_anycast_address_is_not_given() -> None:
+def test_router_anycast_address_is_not_assigned() -> None:
     assert Subnet6(network="fd77::/64", pool=["fd77::-fd77::2"]).assignable == (
         (int(IPv6Address("fd77::1")), int(IPv6Address("fd77::2"))),
     )
@@ -96,6 +96,6 @@ def test_the_routers_anycast_address_is_not_given() -> None:
         ),
     ],
 )
-def test_what_is_wrong(subnets: tuple[dict[str, Any], ...], mode: str, complaint: str) -> None:
+def test_invalid_subnets_are_errors(subnets: tuple[dict[str, Any], ...], mode: str, complaint: str) -> None:
     (found,) = read(*subnets, mode=mode)
     assert found.startswith(complaint)

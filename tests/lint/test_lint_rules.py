@@ -375,7 +375,7 @@ def test_pxe_menus_tables_and_pxelinux_configurations(tmp_path: Path) -> None:
     assert [finding.reason.split()[-5] for finding in findings] == ["far.0,", "gone.0,", "no/own.cfg,"]
 
 
-def test_what_another_server_has_is_not_looked_for_here(tmp_path: Path) -> None:
+def test_files_of_other_servers_are_not_checked(tmp_path: Path) -> None:
     elsewhere = "10.0.0.5"
     resolvers = [
         StaticResolver("a.0", server=elsewhere, configfile="a.cfg"),
@@ -387,7 +387,7 @@ def test_what_another_server_has_is_not_looked_for_here(tmp_path: Path) -> None:
     assert found(tmp_path, {}, resolvers) == []
 
 
-def test_links_that_can_t_be_followed(tmp_path: Path) -> None:
+def test_dangling_links_are_reported(tmp_path: Path) -> None:
     for name, target in (
         ("loop", "loop"),
         ("one", "two"),
@@ -414,7 +414,7 @@ def test_directories_are_looked_through_once_however_many_links_lead_to_them(tmp
     assert [entry.path for entry in tree_of(tmp_path).entries] == ["again", "d", "d/up", "d/wrong.ipxe"]
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
+def test_special_files_are_reported(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "vmlinuz")
     os.mkfifo(tmp_path / "grub.cfg")
     (tmp_path / "initrd").symlink_to("vmlinuz")
@@ -436,7 +436,7 @@ def test_a_deep_tree_is_looked_through(tmp_path: Path) -> None:
         place = os.path.dirname(place)
 
 
-def test_a_directory_that_can_t_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlistable_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "closed").mkdir()
     scandir = os.scandir
 

@@ -275,7 +275,7 @@ def test_a_nak_costs_no_resolver_a_call(lab: Lab) -> None:
     assert lab.said(RequestClassified) == []
 
 
-def test_an_address_that_is_given_back_is_stored_as_that(lab: Lab) -> None:
+def test_released_lease_is_stored(lab: Lab) -> None:
     lab.boots(firmware.DHCLIENT)
     lab.broadcast(firmware.DHCLIENT.message(ciaddr=FIRST, options={53: RELEASE, 54: inet_aton(SERVER)}))
 
@@ -286,7 +286,7 @@ def test_an_address_that_is_given_back_is_stored_as_that(lab: Lab) -> None:
     assert [(event.address, event.mac) for event in lab.said(AddressReleased)] == [(FIRST, firmware.MAC_TEXT)]
 
 
-def test_an_address_in_use_is_given_to_no_client(lab: Lab) -> None:
+def test_address_in_use_is_not_assigned(lab: Lab) -> None:
     lab.boots(firmware.DHCLIENT)
     lab.broadcast(firmware.DHCLIENT.message(options={53: DECLINE, 50: inet_aton(FIRST), 54: inet_aton(SERVER)}))
     offer, _ = lab.boots(firmware.DHCLIENT)
@@ -535,7 +535,7 @@ def test_a_store_that_hangs_is_reported_once_until_it_answers(lab: Lab) -> None:
     assert len(lab.said(LeasesNotKept)) == 1
 
 
-def test_a_store_that_raises_has_failed(lab: Lab) -> None:
+def test_exception_of_a_store_is_a_failed_commit(lab: Lab) -> None:
     def broken() -> NoReturn:
         raise StateError("no file")
 
@@ -545,7 +545,7 @@ def test_a_store_that_raises_has_failed(lab: Lab) -> None:
     assert [event.reason for event in lab.said(LeasesNotKept)] == ["no file"]
 
 
-def test_a_store_that_breaks_is_logged_with_its_traceback(lab: Lab) -> None:
+def test_unexpected_store_error_is_logged_with_a_traceback(lab: Lab) -> None:
     lab.store.answer = lambda: fail(ZeroDivisionError("oops"))
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
     with capturedLogs() as logs:
@@ -698,7 +698,7 @@ def test_a_probe_delays_no_other_client(lab: Lab, probe: Probe) -> None:
 
 
 @on_our_port
-def test_a_client_that_has_its_address_does_not_wait(lab: Lab, probe: Probe) -> None:
+def test_client_with_a_lease_is_not_probed(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message())
     probe.answer(FIRST)
     [offer] = lab.heard()
@@ -849,7 +849,7 @@ def test_malformed_messages_are_counted(lab: Lab) -> None:
     assert sum(event.count for event in lab.said(DatagramsMalformed)) == 2
 
 
-def test_the_replies_of_servers_are_none_of_our_business(lab: Lab) -> None:
+def test_replies_of_servers_are_ignored(lab: Lab) -> None:
     assert lab.broadcast(firmware.DHCLIENT.message(op=2, options={53: b"\2"})) == []
     assert lab.events == []
 

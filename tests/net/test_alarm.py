@@ -63,7 +63,7 @@ def test_rings_when_the_deadline_comes_and_only_once(clock: Clock) -> None:
     assert len(ring.calls) == 1
 
 
-def test_nothing_is_left_when_the_last_one_has_rung_early(clock: Clock) -> None:
+def test_no_delayed_call_is_left_after_the_last_ring(clock: Clock) -> None:
     alarm = Alarm(clock, Rung())
     owner = Owner(60.0)
     alarm.watch(owner)
@@ -317,7 +317,7 @@ def test_forgotten_owners_are_let_go_at_once_and_their_places_soon(clock: Clock)
     assert len(alarm._heap) <= 100
 
 
-def test_a_crowd_that_leaves_takes_its_places_along(clock: Clock) -> None:
+def test_dead_entries_are_swept(clock: Clock) -> None:
     """What stays rings on time: the order survives the sweeping."""
     ring = Rung()
     alarm = Alarm(clock, ring)
@@ -333,7 +333,7 @@ def test_a_crowd_that_leaves_takes_its_places_along(clock: Clock) -> None:
     assert ring.calls == [(owner, owner.deadline) for owner in sorted(stay, key=lambda owner: present(owner.deadline))]
 
 
-def test_an_owner_that_moves_earlier_again_and_again_leaves_no_trail(clock: Clock) -> None:
+def test_earlier_deadlines_leave_no_dead_entries(clock: Clock) -> None:
     alarm = Alarm(clock, Rung())
     owner = Owner()
     for n in range(10_000):

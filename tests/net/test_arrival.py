@@ -54,5 +54,5 @@ def test_a_connection_of_this_host_has_no_interface(family: socket.AddressFamily
             assert arrived_by(SimpleNamespace(socket=accepted)) is None
 
 
-def test_what_is_no_socket_is_known_by_no_interface() -> None:
+def test_port_without_a_socket_has_no_interface() -> None:
     assert arrived_by(SimpleNamespace()) is None

@@ -94,7 +94,7 @@ def test_a_resolver_that_blocks_is_named() -> None:
     assert len([event for event in events if isinstance(event, ResolverAnswered)]) == 4
 
 
-def test_the_log_says_what_to_do() -> None:
+def test_log_line_of_a_blocking_plugin_has_a_remedy() -> None:
     observer = LogObserver()
     with capturedLogs() as lines:
         observer.observe(PluginBlocked(0.0, "backend slow", "open('file')", 3.0))
@@ -212,7 +212,7 @@ def test_a_reader_that_blocks_is_named_once_a_minute() -> None:
     assert blocked(direct.events) == [(f"reader {Reader.__module__}:Reader", "read() of 'file-0'", 2.0)]
 
 
-def test_so_is_one_that_blocks_a_download() -> None:
+def test_blocking_reader_of_a_download_is_named_once_a_minute() -> None:
     def answer(data: bytes) -> bytes:
         web.clock.advance(2.0)
         return data
@@ -234,7 +234,9 @@ class SlowDescriptor(FileReader):
         return super().fileno()
 
 
-def test_so_is_one_whose_descriptor_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocking_descriptor_of_a_reader_is_named_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is read by what keeps frames."""
     monkeypatch.setattr(readers, "_TICK", -1)
     (tmp_path / "file").write_bytes(bytes(5000))

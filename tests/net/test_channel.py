@@ -55,7 +55,7 @@ def test_written_data_is_in_the_pipe_at_once(reactor: Reactor, ends: tuple[int, 
     assert reactor.writing == set()
 
 
-def test_the_rest_follows_when_the_pipe_has_room(reactor: Reactor, ends: tuple[int, int]) -> None:
+def test_buffered_data_is_sent_when_the_pipe_has_room(reactor: Reactor, ends: tuple[int, int]) -> None:
     outgoing = Outgoing(reactor, ends[1], lambda: None)
     content = os.urandom(1_000_000)
     outgoing.write(content)
@@ -93,7 +93,7 @@ def test_a_producer_is_paused_while_it_is_full(reactor: Reactor, ends: tuple[int
     assert told == ["pause", "resume"]
 
 
-def test_a_message_comes_through_and_the_end_after_it(reactor: Reactor, ends: tuple[int, int]) -> None:
+def test_message_arrives_before_the_end_of_the_pipe(reactor: Reactor, ends: tuple[int, int]) -> None:
     heard: list[tuple[str, tuple[int]]] = []
     ended: list[str] = []
     near, far = Channel(lambda *message: None), Channel(lambda *message: heard.append(message))
@@ -110,7 +110,7 @@ def test_a_message_comes_through_and_the_end_after_it(reactor: Reactor, ends: tu
     outgoing.write(b"nobody is there")
 
 
-def test_the_reader_has_gone(reactor: Reactor, ends: tuple[int, int]) -> None:
+def test_writing_to_a_closed_pipe_ends_the_channel(reactor: Reactor, ends: tuple[int, int]) -> None:
     """The reactor is left to find that out."""
     outgoing = Outgoing(reactor, ends[1], lambda: None)
     os.close(ends[0])

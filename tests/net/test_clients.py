@@ -56,7 +56,7 @@ def test_an_empty_address_has_no_client() -> None:
     assert clients.lookup(("0.0.0.0", 68)) == Client("0.0.0.0")
 
 
-def test_the_kernel_knows_whose_an_address_is_that_another_server_gave() -> None:
+def test_neighbour_table_identifies_clients_of_other_servers() -> None:
     clients = Clients(neighbours({PEER: MAC}))
     clients.remember(FIRMWARE)
     assert clients.lookup(PEER).architecture == "x86_64-uefi"
@@ -76,14 +76,14 @@ def test_behind_a_router_it_is_known_from_dhcp() -> None:
     assert clients.lookup(PEER).mac == MAC
 
 
-def test_an_address_that_another_machine_gets_is_its_own() -> None:
+def test_reassigned_address_identifies_the_new_machine() -> None:
     clients = Clients()
     clients.remember(FIRMWARE, "10.77.0.100")
     clients.remember(evolve(FIRMWARE, mac="52:54:00:00:00:02", persona="ipxe", ipxe=True), "10.77.0.100")
     assert (clients.lookup(PEER).mac, clients.lookup(PEER).ipxe) == ("52:54:00:00:00:02", True)
 
 
-def test_a_later_stage_that_tells_less_takes_nothing_away() -> None:
+def test_later_request_with_fewer_options_removes_nothing() -> None:
     clients = Clients()
     clients.remember(FIRMWARE, "10.77.0.100")
     clients.remember(BootRequest(MAC, "request", "ipxe", "unknown", ipxe=True))
@@ -119,7 +119,7 @@ def test_the_latest_are_remembered(asked: list[tuple[int, int]]) -> None:
         module.MACHINES = before
 
 
-def test_what_one_process_has_learned_can_be_sent_to_another() -> None:
+def test_known_clients_can_be_sent_to_another_process() -> None:
     """All of it at once, or each as it comes."""
     told: list[Client] = []
     clients = Clients(broadcast=told.append)

@@ -53,7 +53,7 @@ def reactor(private_reactor: EPollReactor, wall: Wall) -> Iterator[MonotonicReac
     assert private_reactor.getDelayedCalls() == []
 
 
-def test_calls_are_made_in_the_order_of_their_times(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+def test_delayed_calls_run_sorted_by_time(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
     called: list[float] = []
     for delay in (0.02, 0, 0.01, 0):
         reactor.callLater(delay, called.append, delay)
@@ -85,7 +85,7 @@ def test_no_call_comes_sooner_or_later_because_the_clock_is_set(
     assert called == ["soon"]
 
 
-def test_a_call_is_cancelled_once_and_not_after_it_was_made(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+def test_cancelling_twice_or_after_the_call_raises(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
     called: list[int] = []
     made, cancelled = reactor.callLater(0, called.append, 1), reactor.callLater(0, called.append, 2)
     cancelled.cancel()

@@ -67,7 +67,7 @@ def test_long_answers_come_in_portions(count: int) -> None:
     assert max(map(len, portions)) <= 101
 
 
-def test_it_answers_when_the_answer_comes() -> None:
+def test_asynchronous_operation_is_answered() -> None:
     later: Deferred[list[dict[str, int]]] = Deferred()
     asked = Asked({"release": lambda given: later}, {"do": "release"})
     assert asked.transport.value() == b""
@@ -76,7 +76,7 @@ def test_it_answers_when_the_answer_comes() -> None:
 
 
 @pytest.mark.parametrize("error", [ControlError("no"), StateError("no")])
-def test_it_says_why_not(error: ControlError | StateError) -> None:
+def test_failed_operation_is_answered_with_its_reason(error: ControlError | StateError) -> None:
     asked = Asked({"release": refusing(error)}, {"do": "release"})
     assert asked.take() == [{"error": "no"}]
     assert asked.transport.disconnecting
@@ -153,7 +153,7 @@ def test_an_answer_for_a_client_that_is_gone_is_dropped() -> None:
     assert asked.transport.value() == b""
 
 
-def test_it_goes_away_in_the_middle() -> None:
+def test_client_disconnecting_during_the_reply_is_handled() -> None:
     given: Iterator[dict[str, int]] = iter([{}] * 1000)
     asked = Asked({"list": lambda _: given}, {"do": "list"})
     asked.take()
@@ -194,7 +194,7 @@ def test_files_made_by_root_belong_to_the_owner_of_the_directory(listen: Callabl
     assert (status.st_uid, status.st_gid) == (65534, 65533)
 
 
-def test_a_socket_that_was_left_is_replaced(listen: Callable[..., Port], tmp_path: Path) -> None:
+def test_stale_socket_is_replaced(listen: Callable[..., Port], tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(tmp_path / "control.sock"))
     listen()
@@ -209,7 +209,7 @@ def test_another_server_answers_there(listen: Callable[..., Port], tmp_path: Pat
         client.connect(str(tmp_path / "control.sock"))  # the first is still there
 
 
-def test_a_file_that_is_no_socket_is_not_replaced(listen: Callable[..., Port], tmp_path: Path) -> None:
+def test_file_at_the_socket_path_is_not_replaced(listen: Callable[..., Port], tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     path.write_text("precious")
     with pytest.raises(CannotListenError) as caught:

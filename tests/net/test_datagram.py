@@ -419,7 +419,7 @@ def test_a_broadcast_that_is_not_allowed_is_a_lost_datagram(listening: Callable[
         ("::1", "::1%no"),
     ],
 )
-def test_sending_to_what_is_no_address_of_the_family_is_the_callers_mistake(
+def test_sending_to_an_invalid_address_raises(
     listening: Callable[..., DatagramPort], address: str, target: str
 ) -> None:
     port = listening(Echo(), address)
@@ -499,7 +499,7 @@ def test_sending_to_a_peer_that_is_gone_tells_a_connected_protocol(
     assert port.counters.send_errors == 1
 
 
-def test_a_peer_that_is_gone_is_nothing_to_a_port_for_all(
+def test_unreachable_peer_does_not_affect_an_unconnected_port(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     protocol = Echo()
@@ -583,7 +583,7 @@ def test_a_protocol_may_stop_its_port_before_it_reads(private_reactor: EPollReac
     turn_until(lambda: stopped)
 
 
-def test_stopping_what_never_ran_is_done_at_once(private_reactor: EPollReactor) -> None:
+def test_stopping_an_unstarted_port_fires_at_once(private_reactor: EPollReactor) -> None:
     port = DatagramPort(private_reactor, Echo(), "127.0.0.1", 0)
     done: list[None] = []
     port.stopListening().addCallback(done.append)

@@ -108,7 +108,7 @@ def test_holders_are_found_without_sock_diag(
         assert who_holds(PORT, socket.AF_INET).endswith(f"(pid {os.getpid()})")
 
 
-def test_what_the_kernel_does_not_allow_is_reported(
+def test_errors_of_the_kernel_are_reported(
     opened: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Refusing(socket.socket):
@@ -123,7 +123,7 @@ def test_what_the_kernel_does_not_allow_is_reported(
     assert "binding to interface lo needs CAP_NET_RAW" in str(caught.value.socketError)
 
 
-def test_which_services_have_a_socket_for_each_interface(private_reactor: EPollReactor) -> None:
+def test_services_with_a_socket_for_each_interface(private_reactor: EPollReactor) -> None:
     names = ("eth0", "eth1")
     for service in ("dhcp", "boot-server", "dhcp6", "boot-server6", "tftp"):
         assert devices_for(private_reactor, service, ("::", 1), names) == names

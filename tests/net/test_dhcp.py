@@ -237,7 +237,7 @@ def test_other_ports() -> None:
 
 
 @pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS + firmware.U_BOOTS, ids=lambda client: client.name)
-def test_other_clients_are_left_alone(lab: Lab, client: firmware.Client) -> None:
+def test_clients_that_do_not_boot_get_no_reply(lab: Lab, client: firmware.Client) -> None:
     assert lab.broadcast(client.message()) == []
 
     [event] = lab.events
@@ -264,7 +264,7 @@ def test_malformed_datagrams_are_counted_and_reported_once_a_second(lab: Lab) ->
     assert lab.broadcast(firmware.BIOS_ROM.message())
 
 
-def test_closing_tells_of_the_rest_of_the_malformed(lab: Lab) -> None:
+def test_closing_reports_the_remaining_malformed_count(lab: Lab) -> None:
     for _ in range(3):
         lab.broadcast(b"x")
     lab.protocols[0].close()
@@ -278,7 +278,7 @@ def test_a_bad_datagram_does_not_affect_the_others_of_its_batch(lab: Lab) -> Non
     assert len(lab.broadcast(firmware.BIOS_ROM.message())) == 1
 
 
-def test_a_bug_of_ours_does_not_cost_the_others_either() -> None:
+def test_exception_for_one_datagram_does_not_affect_others() -> None:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
     published: list[Event] = []
@@ -320,7 +320,7 @@ def test_no_resolver_has_a_file(lab: Lab) -> None:
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_the_reason_names_the_key_that_would_help(lab: Lab, client: firmware.Client, key: str) -> None:
+def test_reason_names_the_configuration_key(lab: Lab, client: firmware.Client, key: str) -> None:
     lab.resolver.files.clear()
     lab.broadcast(client.message())
 
@@ -350,14 +350,14 @@ def test_a_resolver_refuses(lab: Lab) -> None:
     assert lab.reason == "the machine is to be scrapped"
 
 
-def test_ipxe_is_not_given_ipxe(lab: Lab) -> None:
+def test_ipxe_gets_no_ipxe(lab: Lab) -> None:
     lab.resolver.files["ipxe"] = "undionly.kpxe"
 
     assert lab.broadcast(firmware.IPXE_ROM.message()) == []
     assert '[resolver.files] "ipxe"' in lab.reason
 
 
-def test_http_boot_is_not_given_a_path(lab: Lab) -> None:
+def test_http_boot_gets_no_path(lab: Lab) -> None:
     lab.resolver.files["uefi-http"] = "bootx64.efi"
 
     assert lab.broadcast(firmware.OVMF_HTTP.message()) == []
@@ -399,7 +399,7 @@ def test_an_interface_without_an_address(lab: Lab) -> None:
     assert lab.resolver.asked == []
 
 
-def test_on_twisteds_port_the_address_has_to_be_given() -> None:
+def test_twisted_port_requires_the_server_address() -> None:
     network = MemoryNetwork()
     host = network.host(SERVER)
     chain = ResolverChain(host, [], lambda event: None, 0.8)
@@ -408,7 +408,7 @@ def test_on_twisteds_port_the_address_has_to_be_given() -> None:
         host.listenUDP(67, proxy_port(host, chain, lambda event: None))
 
 
-def test_an_address_that_is_given_wins() -> None:
+def test_configured_server_address_takes_precedence() -> None:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
     chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], lambda event: None, 0.8)
@@ -482,7 +482,7 @@ def test_two_clients_and_two_boots_of_one_do_not_wait_for_each_other(lab: Lab) -
     assert len(lab.resolver.asked) == 3
 
 
-def test_a_resolver_that_is_too_slow(lab: Lab) -> None:
+def test_slow_resolver_gets_no_reply(lab: Lab) -> None:
     lab.resolver.files["pxe-bios"] = lambda request: Deferred()
     lab.broadcast(firmware.BIOS_ROM.message())
     lab.network.advance(0.8)
@@ -502,7 +502,7 @@ def test_a_late_refusal(lab: Lab) -> None:
     assert lab.reason == "no"
 
 
-def test_closing_ends_what_is_being_resolved(lab: Lab) -> None:
+def test_closing_cancels_pending_resolutions(lab: Lab) -> None:
     lab.resolver.files["pxe-bios"] = lambda request: Deferred()
     lab.broadcast(firmware.BIOS_ROM.message())
     with capturedLogs() as logs:

@@ -75,12 +75,12 @@ def test_an_anonymous_client_gets_a_reply_all_the_same(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.CONFIRM])
-def test_the_rest_is_for_the_server_that_gives_addresses(lab: Lab, kind: MessageType) -> None:
+def test_other_messages_are_ignored_by_a_proxy(lab: Lab, kind: MessageType) -> None:
     assert lab.heard(OVMF.message(kind, (Option.SERVER_ID, b"other"))) == []
     assert lab.events == []
 
 
-def test_systems_are_left_alone(lab: Lab) -> None:
+def test_installed_systems_get_no_reply_of_a_proxy(lab: Lab) -> None:
     assert lab.heard(LINUX.message()) == []
     assert lab.heard(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None)) == []
     assert [event.mac for event in lab.of(RequestIgnored)] == [MAC, MAC]
@@ -148,7 +148,7 @@ def test_the_boot_server_ignores_requests_to_another_one(lab: Lab) -> None:
     assert lab.events == []
 
 
-def test_relays_get_back_what_they_sent(lab: Lab) -> None:
+def test_relay_options_are_echoed(lab: Lab) -> None:
     inner = Relay(0, "::", LINK_LOCAL, ((18, b"port 3"), (79, b"\0\1RT\0\0\0\x09")))
     outer = Relay(1, "fd78::1", "fe80::1", ((37, b"\0\0\0\x09id"), (38, b"subscriber")))
     peer = ("fd78::1", 51000, 0, 0)
@@ -214,7 +214,7 @@ def _refuses(request: BootRequest) -> None:
         ("{nobody}", None),
     ],
 )
-def test_what_edk2_can_not_use(
+def test_files_that_edk2_cannot_load_are_withheld(
     lab: Lab, file: str | BootFile | Callable[[BootRequest], None] | None, reason: str | None
 ) -> None:
     lab.resolver.files["uefi-v6"] = file
@@ -233,7 +233,7 @@ def test_another_server_can_have_the_file(lab: Lab) -> None:
     assert lab.only(OVMF.message()).first(Option.BOOTFILE_URL) == b"tftp://[fd77::8]/y.efi"
 
 
-def test_closing_cancels_what_is_resolved() -> None:
+def test_closing_cancels_pending_resolutions() -> None:
     lab = Lab()
     cancelled: list[Deferred[None]] = []
     lab.resolver.files["uefi-v6"] = lambda request: Deferred(cancelled.append)

@@ -272,7 +272,7 @@ def test_with_and_without_are_the_same(
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1"])
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("round_trip", [0.0, 0.001, 0.015])
-def test_it_is_taken(
+def test_fast_path_answers_acks(
     root: str, address: str, window: int | None, round_trip: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without this, the comparison could be one of the same with the same."""

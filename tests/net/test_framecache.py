@@ -239,7 +239,7 @@ def test_the_cached_number_of_blocks_is_that_of_the_block_size_and_the_size(size
 
 
 @pytest.mark.parametrize("framed_before", [True, False])
-def test_a_reader_knows_what_others_have_framed(opened: Opened, framed_before: bool) -> None:
+def test_reader_learns_samples_of_cached_chunks(opened: Opened, framed_before: bool) -> None:
     """The beginning came from frames of the old content. When the file has grown, the end is compared with that."""
     cache = FrameCache(CAPACITY)
     first_of_end = last_in_chunk(512, 1) + 1

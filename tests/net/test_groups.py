@@ -33,7 +33,7 @@ def sock(hosts: tuple[Host, Host]) -> Iterator[socket.socket]:
     sock.close()
 
 
-def test_it_joins_on_interfaces_that_are_there_and_that_come_later(
+def test_groups_are_joined_on_present_and_later_interfaces(
     private_reactor: EPollReactor, turn_until: TurnUntil, hosts: tuple[Host, Host], sock: socket.socket
 ) -> None:
     server, _ = hosts
@@ -57,7 +57,7 @@ def test_it_joins_on_interfaces_that_are_there_and_that_come_later(
     groups.stop()
 
 
-def test_it_joins_on_those_that_are_served(hosts: tuple[Host, Host], sock: socket.socket) -> None:
+def test_groups_are_joined_on_served_interfaces_only(hosts: tuple[Host, Host], sock: socket.socket) -> None:
     server, _ = hosts
     with server.inside():
         Groups(Clock(), sock, [GROUP], Interfaces(["s1", "none"])).start()
@@ -65,7 +65,7 @@ def test_it_joins_on_those_that_are_served(hosts: tuple[Host, Host], sock: socke
     assert not joined(server, "s0")
 
 
-def test_it_receives_what_is_sent_to_the_group(hosts: tuple[Host, Host], sock: socket.socket) -> None:
+def test_datagrams_to_the_group_are_received(hosts: tuple[Host, Host], sock: socket.socket) -> None:
     server, client = hosts
     with server.inside():
         Groups(Clock(), sock, [GROUP], Interfaces()).start()

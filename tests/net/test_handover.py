@@ -114,20 +114,20 @@ def test_the_position_tells_which_of_the_blocks_with_that_number_it_is(position:
     assert found.block((position + ahead) & 0xFFFF) == position + ahead
 
 
-def test_a_client_that_restarts(direct: Direct) -> None:
+def test_restarted_client_begins_a_new_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.request(False, "file", "octet")) == [tftp.data(1, CONTENT[:512])]
     assert ends(direct) == [(Outcome.FAILED, "the client started again")]
 
 
-def test_a_client_that_gives_up(direct: Direct) -> None:
+def test_error_of_the_client_ends_an_adopted_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.error(0, "bye")) == []
     assert ends(direct) == [(Outcome.FAILED, "its worker ended, and then the client")]
     assert direct.say(tftp.ack(2)) == []
 
 
-def test_a_client_that_is_not_heard_again(direct: Direct) -> None:
+def test_silent_client_ends_an_adopted_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     direct.clock.advance(KEEP_SECONDS - 1)
     assert ends(direct) == []
@@ -136,7 +136,7 @@ def test_a_client_that_is_not_heard_again(direct: Direct) -> None:
     assert direct.say(tftp.ack(2)) == []
 
 
-def test_a_server_that_stops(direct: Direct) -> None:
+def test_stopping_ends_adopted_transfers(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     direct.protocol.close()
     assert ends(direct) == [(Outcome.FAILED, "the server is stopping")]
@@ -144,7 +144,7 @@ def test_a_server_that_stops(direct: Direct) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"write": True}, {"mode": Mode.NETASCII}])
-def test_transfers_that_can_not_continue(direct: Direct, changed: dict[str, Any]) -> None:
+def test_uploads_and_netascii_transfers_are_not_continued(direct: Direct, changed: dict[str, Any]) -> None:
     """The new process does not know what of an upload was stored, or where in a translated file a block begins."""
     begun = TransferBegun(direct.clock.seconds(), evolve(REQUEST, **changed), AGREED)
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])
@@ -157,7 +157,7 @@ def changed_since(direct: Direct, path: Path) -> None:
     os.utime(path, (0, 0))  # as rsync --times does
 
 
-def test_a_file_that_is_another_one_by_now(direct: Direct, tmp_path: Path) -> None:
+def test_changed_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) -> None:
     begun = TransferBegun(time.time() - 5, REQUEST, AGREED)
     changed_since(direct, tmp_path / "file")
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])
@@ -171,21 +171,21 @@ def test_a_file_of_another_size(direct: Direct) -> None:
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
 
 
-def test_a_file_whose_time_of_change_is_unknown() -> None:
+def test_unknown_change_time_ends_an_adopted_transfer() -> None:
     direct = Direct(MemoryBackend({"file": CONTENT}))
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
 
 
-def test_a_file_that_has_gone(direct: Direct, tmp_path: Path) -> None:
+def test_missing_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) -> None:
     (tmp_path / "file").unlink()
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(2)) == [tftp.error(1, "File not found")]
     assert ends(direct) == [(Outcome.FAILED, "File not found")]
 
 
-def test_a_file_that_stands_in_the_place_of_another(direct: Direct, tmp_path: Path) -> None:
+def test_replaced_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) -> None:
     """The request of GRUB for its menu, in the wrong directory."""
     (tmp_path / "grub").mkdir()
     (tmp_path / "file").rename(tmp_path / "grub/grub.cfg")

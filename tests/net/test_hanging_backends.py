@@ -147,7 +147,7 @@ def test_it_is_waited_for_each_time(
 
 
 @every
-def test_a_request_that_is_given_up_leaves_nothing_open(
+def test_cancelled_request_closes_its_file(
     tmp_path: Path,
     remote: HangingFileSystem,
     private_reactor: EPollReactor,
@@ -173,7 +173,7 @@ def test_a_request_that_is_given_up_leaves_nothing_open(
 
 
 @pytest.mark.parametrize("make", [templates, installed])
-def test_a_file_that_is_not_there_is_missing(
+def test_missing_file_is_reported_despite_a_hanging_backend(
     tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
 ) -> None:
     backend, _, _ = make(tmp_path, private_reactor)

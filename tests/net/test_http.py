@@ -46,7 +46,7 @@ def test_a_file_is_sent_as_a_whole() -> None:
     assert reader.closed == 1
 
 
-def test_the_events_that_observers_get() -> None:
+def test_observers_get_the_events_of_a_download() -> None:
     web = Web(Reader(THOUSAND, size=1000))
     web.get(target="/boot/vmlinuz?x=1")
     asked = TransferRequest("/boot/vmlinuz", "boot/vmlinuz", ("10.9.0.9", 4000), "10.9.0.1", protocol="http")
@@ -226,7 +226,7 @@ def test_a_file_without_a_size_ends_with_the_connection_for_an_old_client() -> N
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
 @pytest.mark.parametrize("known", [True, False])
-def test_sizes_around_that_of_a_chunk(size: int, known: bool) -> None:
+def test_file_sizes_around_a_chunk_are_sent_completely(size: int, known: bool) -> None:
     reader = Reader(bytes(size), size=size if known else None)
     assert len(Web(reader).get().body) == size
     assert reader.closed == 1
@@ -320,7 +320,7 @@ def test_edk2_does_not_resume_another_file() -> None:
     assert [event.code for event in web.events if hasattr(event, "code")] == [412, 412]
 
 
-def test_a_file_that_the_client_has() -> None:
+def test_not_modified_file_is_answered_with_304() -> None:
     reader = Dated(THOUSAND, size=1000)
     web = Web(reader)
     response = web.get(If_None_Match=TAG)
@@ -441,7 +441,7 @@ def test_a_request_is_read_the_same_however_it_is_cut_into_segments() -> None:
 @pytest.mark.parametrize(
     "line", [b"GET /a", b"GET", b"GET  HTTP/1.1", b"GET /a HTTP/2.0", b"GET /a HTTP/1.1 x", b"GET /a\tb HTTP/1.1", b" "]
 )
-def test_a_request_line_that_can_t_be_read(line: bytes) -> None:
+def test_malformed_request_line_is_answered_with_400(line: bytes) -> None:
     web = Web(MemoryReader(b"x"))
     wire = web.connect()
     wire.protocol.dataReceived(line + b"\r\nHost: a\r\n\r\n")
@@ -454,7 +454,7 @@ def test_a_request_line_that_can_t_be_read(line: bytes) -> None:
     ("sent", "status"),
     [(b"GET /" + b"a" * 20000, b"414"), (b"GET /a HTTP/1.1\r\nX: " + b"a" * 20000, b"400")],
 )
-def test_a_line_that_is_too_long(sent: bytes, status: bytes) -> None:
+def test_overlong_line_is_refused(sent: bytes, status: bytes) -> None:
     web = Web(MemoryReader(b"x"))
     wire = web.connect()
     wire.protocol.dataReceived(sent)
@@ -486,7 +486,7 @@ def test_no_file_has_a_nul_in_its_name() -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_file_that_can_t_be_had(error: Exception, status: int, text: str, method: str) -> None:
+def test_failed_open_is_answered_with_an_error_status(error: Exception, status: int, text: str, method: str) -> None:
     late: Deferred[Reader] = Deferred()
     for web in (Web(error), Web(lambda: late)):
         wire = web.ask(method)
@@ -700,7 +700,7 @@ def gone(web: Web, wire: Wire) -> bool:
     return True
 
 
-def test_the_client_goes_away() -> None:
+def test_disconnect_ends_the_download() -> None:
     reader = Reader(bytes(10 * CHUNK), size=10 * CHUNK)
     web = Web(reader)
     wire = web.connect()
@@ -713,7 +713,7 @@ def test_the_client_goes_away() -> None:
     assert 0 < web.report.bytes_transferred < 10 * CHUNK
 
 
-def test_the_client_goes_away_while_a_read_is_outstanding() -> None:
+def test_disconnect_during_a_read_ends_the_download() -> None:
     cancelled: list[Deferred[None]] = []
     reader = Reader(THOUSAND, lambda data: Deferred(cancelled.append), 1000)
     web = Web(reader)
@@ -724,7 +724,7 @@ def test_the_client_goes_away_while_a_read_is_outstanding() -> None:
     assert web.report.outcome is Outcome.STOPPED_BY_PEER
 
 
-def test_the_client_goes_away_while_the_file_is_being_opened() -> None:
+def test_disconnect_during_the_open_closes_the_file() -> None:
     kept: Deferred[Reader] = Deferred(lambda deferred: None)
     reader = Reader(THOUSAND, size=1000)
     web = Web(lambda: kept.addErrback(lambda failure: reader))  # a backend that answers all the same
@@ -772,7 +772,7 @@ def _fails(error: OSError | TransferError | ZeroDivisionError) -> Callable[[byte
     ],
 )
 @pytest.mark.parametrize("size", [1000, None])
-def test_a_reader_that_fails(answer: Callable[..., Any], detail: str, bug: bool, size: int | None) -> None:
+def test_failing_reader_ends_the_download(answer: Callable[..., Any], detail: str, bug: bool, size: int | None) -> None:
     reader = Reader(bytes(CHUNK), answer, size)
     web = Web(reader)
     wire = web.ask()
@@ -784,7 +784,7 @@ def test_a_reader_that_fails(answer: Callable[..., Any], detail: str, bug: bool,
     assert ("PluginFailed" in web.kinds) == bug
 
 
-def test_a_reader_that_can_t_be_closed() -> None:
+def test_failing_close_is_reported() -> None:
     class Stuck(Reader):
         def close(self) -> None:
             raise ZeroDivisionError
@@ -794,7 +794,7 @@ def test_a_reader_that_can_t_be_closed() -> None:
     assert web.kinds == ["TransferBegun", "PluginFailed", "TransferEnded"]
 
 
-def test_a_canceller_that_fails() -> None:
+def test_failing_canceller_is_reported() -> None:
     def cancel(deferred: Deferred[Any]) -> None:
         raise ZeroDivisionError
 
@@ -826,7 +826,7 @@ def test_a_client_that_takes_nothing_is_cut_off() -> None:
     assert (web.report.outcome, web.report.detail) == (Outcome.TIMED_OUT, "the client took nothing for 60 s")
 
 
-def test_a_backend_that_never_reads() -> None:
+def test_read_timeout_ends_the_download() -> None:
     reader = Reader(THOUSAND, lambda data: Deferred(), 1000)
     web = Web(reader)
     wire = web.ask()
@@ -837,7 +837,7 @@ def test_a_backend_that_never_reads() -> None:
     assert (web.report.outcome, web.report.detail) == (Outcome.FAILED, "the backend had not answered after 60 s")
 
 
-def test_a_backend_that_is_slow_all_the_time() -> None:
+def test_slow_backend_is_not_timed_out() -> None:
     answers: list[tuple[Deferred[bytes], bytes]] = []
     reader = Reader(bytes(3 * CHUNK), _kept_in(answers), 3 * CHUNK)
     web = Web(reader)
@@ -848,7 +848,7 @@ def test_a_backend_that_is_slow_all_the_time() -> None:
     assert len(parse(wire.value())[0].body) == 3 * CHUNK
 
 
-def test_a_backend_that_never_opens() -> None:
+def test_open_timeout_is_answered_with_an_error() -> None:
     web = Web(Backend(lambda: Deferred()))
     wire = web.ask()
     web.clock.advance(60)
@@ -975,7 +975,7 @@ def test_an_installed_system_says_that_it_is_up(method: str, query: str, mac: st
     assert web.events == [SystemUp(0.0, ("10.9.0.9", 4000), mac, "http")]
 
 
-def test_it_is_up_with_a_mac_that_is_none() -> None:
+def test_invalid_mac_of_a_running_system_is_refused() -> None:
     web = Web(Reader(THOUSAND, size=1000))
     assert web.get(target="/bootfw/up?mac=x").status == 400
     assert web.events == []

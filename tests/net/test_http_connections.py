@@ -36,7 +36,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("three")
-def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_longest() -> None:
+def test_longest_idle_connection_is_closed_for_a_new_one() -> None:
     web = Web(small)
     first, second, third = wires = [web.connect() for _ in range(3)]
     assert all(map(answered, wires))
@@ -50,7 +50,7 @@ def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_longest() 
 
 
 @pytest.mark.usefixtures("three")
-def test_connections_that_were_used_a_moment_ago_are_spared() -> None:
+def test_recently_used_connections_are_not_closed() -> None:
     web = Web(small)
     wires = [web.connect() for _ in range(3)]
     web.clock.advance(SPARED - 0.1)
@@ -81,7 +81,7 @@ def test_downloads_are_never_cut_to_make_room() -> None:
 
 @pytest.mark.usefixtures("three")
 @pytest.mark.parametrize("request_bytes", [GET, b"GET /%61 HTTP/1.1\r\n\r\n"], ids=["fast path", "twisted.web"])
-def test_the_place_of_a_connection_that_has_ended_is_free(request_bytes: bytes) -> None:
+def test_closed_connection_frees_its_slot(request_bytes: bytes) -> None:
     web = Web(small)
     wires = [web.connect() for _ in range(3)]
     for wire in wires:

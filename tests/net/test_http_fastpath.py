@@ -175,7 +175,7 @@ def test_requests_of_boot_programs_take_the_fast_path(request_bytes: bytes) -> N
         b"GET /a http/1.1\r\n\r\n",
     ],
 )
-def test_whatever_else_comes_is_for_twisted(request_bytes: bytes) -> None:
+def test_other_requests_are_passed_to_twisted(request_bytes: bytes) -> None:
     assert parse(request_bytes, None, lambda: None) is None
 
 

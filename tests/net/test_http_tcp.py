@@ -119,7 +119,7 @@ def test_stop_during_a_transfer(serve: Callable[..., Any], turn_until: TurnUntil
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_client_that_goes_away(serve: Callable[..., Any], turn_until: TurnUntil, reset: bool) -> None:
+def test_disconnect_ends_the_download(serve: Callable[..., Any], turn_until: TurnUntil, reset: bool) -> None:
     reader = Reader(bytes(50_000_000), size=50_000_000)
     service, observer = serve(Backend(reader))
     client = socket.create_connection(where(service))
@@ -133,7 +133,7 @@ def test_a_client_that_goes_away(serve: Callable[..., Any], turn_until: TurnUnti
     assert reader.closed == 1
 
 
-def test_a_client_that_goes_away_while_a_read_is_outstanding(serve: Callable[..., Any], turn_until: TurnUntil) -> None:
+def test_disconnect_during_a_read_ends_the_download(serve: Callable[..., Any], turn_until: TurnUntil) -> None:
     cancelled: list[Deferred[None]] = []
     reader = Reader(b"x", lambda data: Deferred(cancelled.append), 1)
     service, observer = serve(Backend(reader))
@@ -178,7 +178,7 @@ def test_a_hundred_clients_at_once(serve: Callable[..., Any], turn_until: TurnUn
     assert {report.outcome for report in observer.reports} == {Outcome.COMPLETE}
 
 
-def test_a_port_that_somebody_has(serve: Callable[..., Any]) -> None:
+def test_occupied_port_is_an_error(serve: Callable[..., Any]) -> None:
     with socket.create_server(ANY) as other:
         port = other.getsockname()[1]
         with pytest.raises(CannotListenError) as caught:
@@ -190,14 +190,14 @@ def test_a_port_that_somebody_has(serve: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::77"])
-def test_an_address_that_is_not_ours_yet(address: str) -> None:
+def test_absent_address_is_waited_for(address: str) -> None:
     """It may come later, and its port is ours until then."""
     with open_stream_socket(address, 0) as sock:
         assert sock.getsockname()[0] == address
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 
 
-def test_an_address_of_an_interface_that_does_not_exist(private_reactor: EPollReactor) -> None:
+def test_address_of_a_missing_interface_is_waited_for(private_reactor: EPollReactor) -> None:
     with pytest.raises(CannotListenError, match=r"no interface eth99; there are: .*lo"):
         listen_http(private_reactor, None, "fe80::1%eth99", 0)
 

@@ -284,7 +284,7 @@ def test_an_expired_certificate_is_a_warning(settings: HTTPSettings, authority: 
     assert "expired on " in of_type(CertificateProblem, events[1]).problem
 
 
-def test_a_certificate_that_expires_while_we_run(settings: HTTPSettings) -> None:
+def test_expiry_of_the_certificate_is_reported(settings: HTTPSettings) -> None:
     events: list[Event] = []
     now = [datetime.datetime.now(datetime.UTC).timestamp()]
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None, lambda: now[0])
@@ -308,7 +308,7 @@ def _handshake(address: tuple[str, int], context: ssl.SSLContext) -> None:
         wrapped.recv(1)
 
 
-def test_a_client_that_does_not_trust_us(
+def test_untrusting_client_is_reported(
     web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings
 ) -> None:
     service, observer = web_service(Backend(), settings)
@@ -332,7 +332,7 @@ def _leave(address: tuple[str, int], hello: bool) -> None:
             assert sock.recv(1)
 
 
-def test_a_client_that_leaves_in_the_handshake(
+def test_disconnect_during_the_handshake_is_handled(
     web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings
 ) -> None:
     """EDK2 does so with a certificate that it does not trust."""
@@ -425,9 +425,7 @@ def test_byte_order_marks_before_certificate_and_key(settings: HTTPSettings, tmp
     assert load(settings).names == ("boot.example", "127.0.0.1")
 
 
-def test_a_certificate_that_openssl_finds_too_weak(
-    settings: HTTPSettings, authority: Authority, tmp_path: Path
-) -> None:
+def test_weak_certificate_is_an_error(settings: HTTPSettings, authority: Authority, tmp_path: Path) -> None:
     write(tmp_path, *authority.issue("127.0.0.1", bits=1024))
     with pytest.raises(ConfigError, match=r"can't be used: .*key too small"):
         load(settings)

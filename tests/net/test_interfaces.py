@@ -53,7 +53,7 @@ def test_a_missing_interface_is_named_with_those_that_exist() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::"])
-def test_an_address_that_can_be_bound(address: str) -> None:
+def test_local_addresses_can_be_bound(address: str) -> None:
     assert unusable_address(address) == ""
 
 
@@ -65,7 +65,7 @@ def test_an_address_that_can_be_bound(address: str) -> None:
         ("fe80::1%eth9", "no interface eth9; there are: lo"),
     ],
 )
-def test_an_address_that_can_not(address: str, reason: str) -> None:
+def test_foreign_addresses_cannot_be_bound(address: str, reason: str) -> None:
     assert unusable_address(address).startswith(reason)
 
 

@@ -104,7 +104,7 @@ def directory(tmp_path: Path) -> DirectoryBackend:
     return DirectoryBackend(tmp_path)
 
 
-def test_a_transfer_goes_on_where_it_was(directory: DirectoryBackend) -> None:
+def test_handed_over_transfer_continues(directory: DirectoryBackend) -> None:
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)
@@ -135,7 +135,7 @@ def test_a_transfer_of_a_generated_file_is_waited_for() -> None:
     assert not server.interim.busy
 
 
-def test_an_answer_that_is_outstanding_is_waited_for() -> None:
+def test_pending_open_delays_the_handover() -> None:
     answer: Deferred[MemoryReader] = Deferred()
 
     class Slow(MemoryBackend):

@@ -71,7 +71,7 @@ def test_provides_the_interface() -> None:
     verifyObject(IWritableBackend, layers())
 
 
-def test_first_that_has_it_wins_and_answers_at_once() -> None:
+def test_first_backend_with_the_file_answers_at_once() -> None:
     first, second, third = Backend(FileMissing()), Backend(READER), Backend("never")
     assert layers(first, second, third).open("path", REQUEST) is READER
     assert first.asked == second.asked == [("path", REQUEST)]

@@ -104,7 +104,7 @@ def test_the_record_of_a_lease(place: Place) -> None:
 
 
 @pytest.mark.parametrize("given", [{"state": "gone"}, {"network": "10"}, {"who": "0x3"}, {"whom": "x"}, {"who": 1}])
-def test_a_selection_that_is_none(place: Place, given: dict[str, str | int]) -> None:
+def test_invalid_selection_is_refused(place: Place, given: dict[str, str | int]) -> None:
     assert refused(place, "leases", **given)
 
 
@@ -148,7 +148,7 @@ def test_a_reservation_counts_at_once_and_is_kept(place: Place) -> None:
         ({"address": "10.0.0", "mac": MAC}, 'must be an IPv4 address, such as "10.77.0.10", not "10.0.0"'),
     ],
 )
-def test_a_reservation_that_does_not_go(place: Place, given: dict[str, str], text: str) -> None:
+def test_invalid_reservation_is_refused(place: Place, given: dict[str, str], text: str) -> None:
     assert refused(place, "reserve", **given) == text
     assert place.reserved() == {"10.0.0.5"}
     assert list(place.store.reservations()) == []
@@ -212,7 +212,7 @@ def test_without_a_subnet_of_ipv4_nothing_of_ipv4_is_reserved() -> None:
 
 
 @pytest.mark.parametrize("who", ["10.0.0.6", MAC, MAC.upper().replace(":", "-")])
-def test_a_reservation_is_taken_back(who: str) -> None:
+def test_reservation_can_be_removed(who: str) -> None:
     place = Place(ADDED)
     assert place.ask("unreserve", who=who) == [reservation_record(ADDED)]
     assert place.reserved() == {"10.0.0.5"}

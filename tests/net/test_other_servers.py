@@ -115,7 +115,7 @@ def test_our_own_replies_are_ignored(
     assert until_last(seen, other, turn_until) == []
 
 
-def test_an_interface_that_is_not_served(
+def test_replies_on_unserved_interfaces_are_ignored(
     hosts: Hosts, private_reactor: EPollReactor, other: socket.socket, seen: list[Event], turn_until: TurnUntil
 ) -> None:
     with hosts[0].inside():

@@ -52,7 +52,7 @@ def test_twisted_s_name_for_the_broadcast_address() -> None:
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "::1", "10.1", "010.0.0.1", "10.0.0.256"])
-def test_values_that_are_no_ipv4_address(host: str) -> None:
+def test_invalid_ipv4_addresses_raise(host: str) -> None:
     with pytest.raises(InvalidAddressError):
         IPV4.destination((host, 69))
 
@@ -74,7 +74,7 @@ def test_values_that_are_no_ipv4_address(host: str) -> None:
         (IPV6, "2001:db8::1", False),
     ],
 )
-def test_which_destinations_don_t_say_on_which_wire(family: Family, host: str, needs: bool) -> None:
+def test_destinations_that_need_an_interface(family: Family, host: str, needs: bool) -> None:
     assert family.destination((host, 69)).needs_interface is needs
 
 

@@ -67,7 +67,7 @@ def test_an_address_is_free_when_no_reply_comes_before_the_timeout(
     assert SECONDS - 0.01 <= private_reactor.seconds() - began < 2 * SECONDS
 
 
-def test_the_client_itself_may_use_it(hosts: Hosts, probe: ArpProbe, turn_until: TurnUntil) -> None:
+def test_reply_of_the_client_itself_is_ignored(hosts: Hosts, probe: ArpProbe, turn_until: TurnUntil) -> None:
     results: list[str | None] = []
     probe.start(
         CLIENT,

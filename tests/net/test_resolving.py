@@ -124,11 +124,11 @@ async def _coroutine() -> BootFile:
 
 
 @pytest.mark.parametrize("answer", [lambda: succeed(FILE), _coroutine], ids=["a fired Deferred", "a coroutine"])
-def test_an_answer_that_only_looks_late_is_given_at_once(chain: Chain, answer: Callable[..., Any]) -> None:
+def test_fired_deferred_is_answered_at_once(chain: Chain, answer: Callable[..., Any]) -> None:
     assert chain.ask(Scripted(None), Scripted(answer)) == FILE
 
 
-def test_a_late_none_calls_the_next(chain: Chain) -> None:
+def test_asynchronous_none_calls_the_next_resolver(chain: Chain) -> None:
     waiting: Deferred[BootFile | None] = Deferred()
     last = Scripted(FILE)
     chain.ask(Scripted(waiting), last)
@@ -141,7 +141,7 @@ def test_a_late_none_calls_the_next(chain: Chain) -> None:
     assert [event.seconds for event in chain.said(ResolverAnswered)] == [0.25, 0]
 
 
-def test_each_resolver_is_timed_by_itself(chain: Chain) -> None:
+def test_each_resolver_has_its_own_timing(chain: Chain) -> None:
     def slow() -> None:
         chain.clock.advance(0.05)
 
@@ -166,7 +166,7 @@ def test_a_late_refusal(chain: Chain) -> None:
     assert last.asked == []
 
 
-def test_a_coroutine_that_waits(chain: Chain) -> None:
+def test_coroutine_resolver_is_awaited(chain: Chain) -> None:
     async def resolve() -> BootFile:
         await deferLater(chain.clock, 0.1)
         return FILE
@@ -196,7 +196,7 @@ def test_a_late_resolver_is_cancelled_and_passed_over(chain: Chain) -> None:
     assert event.seconds == pytest.approx(0.31)
 
 
-def test_each_gets_its_share_of_the_time_that_is_left(chain: Chain) -> None:
+def test_remaining_time_is_shared_among_resolvers(chain: Chain) -> None:
     chain.ask(Scripted(Deferred), Scripted(Deferred), Scripted(Deferred), seconds=0.9)
     times: list[float] = []
     for _ in range(90):
@@ -209,7 +209,7 @@ def test_each_gets_its_share_of_the_time_that_is_left(chain: Chain) -> None:
     assert chain.results == [None]
 
 
-def test_time_that_one_did_not_need_is_the_others(chain: Chain) -> None:
+def test_unused_time_goes_to_later_resolvers(chain: Chain) -> None:
     quick: Deferred[None] = Deferred()
     chain.ask(Scripted(quick), Scripted(Deferred), seconds=1.0)
     chain.clock.advance(0.2)
@@ -221,7 +221,7 @@ def test_time_that_one_did_not_need_is_the_others(chain: Chain) -> None:
     assert chain.results == [None]
 
 
-def test_the_last_one_has_all_that_is_left(chain: Chain) -> None:
+def test_last_resolver_gets_all_remaining_time(chain: Chain) -> None:
     last: Deferred[BootFile] = Deferred()
     chain.ask(Scripted(None), Scripted(last), seconds=0.8)
 
@@ -231,7 +231,7 @@ def test_the_last_one_has_all_that_is_left(chain: Chain) -> None:
     assert chain.results == [FILE]
 
 
-def test_an_answer_that_comes_too_late_is_thrown_away(chain: Chain) -> None:
+def test_late_answer_is_dropped(chain: Chain) -> None:
     late = Unhurried()
     second: Deferred[BootFile] = Deferred()
     chain.ask(Scripted(late), Scripted(second), seconds=0.8)
@@ -245,7 +245,7 @@ def test_an_answer_that_comes_too_late_is_thrown_away(chain: Chain) -> None:
     assert OTHER not in [event.answer for event in chain.said(ResolverAnswered)]
 
 
-def test_a_resolver_that_answers_when_it_is_cancelled_is_late_all_the_same(chain: Chain) -> None:
+def test_answer_during_cancellation_is_late(chain: Chain) -> None:
     chain.ask(Scripted(Deferred(lambda waiting: waiting.callback(OTHER))), Scripted(FILE), seconds=0.8)
 
     chain.clock.advance(0.4)
@@ -264,7 +264,7 @@ def test_a_failure_after_the_deadline_is_ignored(chain: Chain) -> None:
     assert chain.said(PluginFailed) == []
 
 
-def test_a_canceller_that_raises_is_reported(chain: Chain) -> None:
+def test_failing_canceller_is_reported(chain: Chain) -> None:
     def canceller(_: Deferred[Any]) -> None:
         raise ZeroDivisionError
 
@@ -315,7 +315,7 @@ def no_ones(file: BootFile, request: BootRequest) -> Unsuitable | BootFile:
     return Unsuitable("no ones here") if file == FILE else file
 
 
-def test_an_answer_that_does_not_fit_calls_the_next(chain: Chain) -> None:
+def test_unsuitable_answer_calls_the_next_resolver(chain: Chain) -> None:
     assert chain.ask(Scripted(FILE), Scripted(OTHER), fit=no_ones) == OTHER
     assert [event.answer for event in chain.said(ResolverAnswered)] == [FILE, OTHER]
 
@@ -330,7 +330,7 @@ def test_if_nothing_fits_the_first_reason_is_the_refusal(chain: Chain) -> None:
         )
 
 
-def test_the_file_comes_out_as_it_was_fitted(chain: Chain) -> None:
+def test_adapted_file_is_returned(chain: Chain) -> None:
     assert chain.ask(Scripted(FILE), fit=lambda file, request: OTHER) == OTHER
 
 

@@ -97,7 +97,7 @@ def test_found_beside_the_loader(loader: str, asked: str, found: str, protocol: 
         "",
     ],
 )
-def test_a_file_that_exists_nowhere_stays_missing(asked: str) -> None:
+def test_file_without_a_second_stage_stays_missing(asked: str) -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi")
     clients.get("debian/grubx64.efi")

@@ -173,7 +173,7 @@ def test_a_kernel_without_segmentation_is_never_tried(sockets: list[socket.socke
     assert odd.segmented == []
 
 
-def test_segments_above_what_is_ever_sent_at_once(sockets: list[socket.socket]) -> None:
+def test_runs_longer_than_the_limit_are_split(sockets: list[socket.socket]) -> None:
     """blksize 65464 (RFC 2348) makes datagrams of 65,468 bytes: one fits into a call."""
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
@@ -194,7 +194,7 @@ def test_a_source_is_named_only_when_the_socket_would_take_another(
     assert odd.messages == messages
 
 
-def test_segments_that_are_no_datagrams_are_lost(sockets: list[socket.socket]) -> None:
+def test_oversized_segments_count_as_lost(sockets: list[socket.socket]) -> None:
     sender = sender_on(sockets[0])
     sender.send(bytes(140_000), sockets[1].getsockname(), None, 66_000)
     assert sender.counters.send_errors == 2
@@ -260,7 +260,7 @@ def test_an_outbox_says_when_it_is_full(sockets: list[socket.socket]) -> None:
     assert outbox.flush(sockets[0].fileno()) == (mmsg.BATCH, [])
 
 
-def test_an_inbox_raises_what_is_not_emptiness(sockets: list[socket.socket]) -> None:
+def test_inbox_raises_errors_except_eagain(sockets: list[socket.socket]) -> None:
     inbox = mmsg.Inbox(IPV4.name_length, IPV4.info_length)
     assert inbox.take(sockets[0].fileno()) == 0
     with pytest.raises(OSError, match="Bad file descriptor") as caught:

@@ -158,7 +158,7 @@ def test_several_files_on_one_connection(serve: Serve, turn_until: TurnUntil, fi
     turn_until(lambda: len(observer.reports) == 2)
 
 
-def test_requests_that_come_at_once(serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
+def test_pipelined_requests_are_answered(serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -174,7 +174,9 @@ def test_requests_that_come_at_once(serve: Serve, turn_until: TurnUntil, file: t
     turn_until(lambda: len(observer.reports) == 2)
 
 
-def test_an_old_client_is_left_at_the_end(serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
+def test_http_1_0_connection_is_closed_at_the_end(
+    serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]
+) -> None:
     root, content = file
     service, _ = serve(DirectoryBackend(root))
     with socket.create_connection(where(service)) as sock:
@@ -206,7 +208,7 @@ def test_a_slow_client_is_sent_no_more_than_its_connection_takes(
     assert observer.reports[0].outcome is Outcome.COMPLETE
 
 
-def test_a_client_that_takes_nothing_is_given_up(
+def test_client_that_does_not_read_is_disconnected(
     serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "STALLED_SECONDS", 0.3)
@@ -219,7 +221,7 @@ def test_a_client_that_takes_nothing_is_given_up(
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_client_that_goes_away(
+def test_disconnect_ends_the_download(
     serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes], reset: bool
 ) -> None:
     root, content = file

@@ -80,14 +80,14 @@ def test_a_port_of_another_program_is_never_shared(
 
 
 @pytest.mark.parametrize("service", ["tftp", "http"])
-def test_nor_one_of_another_server_of_ours(opened: Callable[..., SharedPort], service: str) -> None:
+def test_port_of_another_bootfw_is_not_shared(opened: Callable[..., SharedPort], service: str) -> None:
     first = opened(service, "127.0.0.1")
     with pytest.raises(CannotListenError):
         opened(service, "127.0.0.1", port=first.getHost().port)
     assert all(sock.fileno() >= 0 for sock in first.sockets)
 
 
-def test_nothing_is_left_open_when_one_can_not_be_had(
+def test_failed_open_closes_the_other_sockets(
     opened: Callable[..., SharedPort], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []

@@ -56,7 +56,7 @@ def still_serves(served: Served) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_open_that_raises(serve: Serve, way: Callable[..., Any]) -> None:
+def test_exception_in_open_is_an_error_to_the_client(serve: Serve, way: Callable[..., Any]) -> None:
     served = serve(Files({"file": b"x"}, {"open": Raising(ValueError(SECRET), way)}))
     assert served.peer().ask("file", tsize=0) == [INTERNAL]
     complaint(served, "open 'file'")
@@ -64,7 +64,7 @@ def test_open_that_raises(serve: Serve, way: Callable[..., Any]) -> None:
     still_serves(served)
 
 
-def test_size_that_raises(serve: Serve) -> None:
+def test_exception_in_size_is_an_error_to_the_client(serve: Serve) -> None:
     served = serve(Files({"file": b"x"}, {"size": Raising(ValueError(SECRET))}))
     assert served.peer().ask("file", tsize=0) == [INTERNAL]
     complaint(served, "open 'file'")
@@ -85,7 +85,7 @@ def test_size_that_raises_later_is_a_failure_of_the_backend(serve: Serve, after:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_read_that_raises(serve: Serve, way: Callable[..., Any], mode: str) -> None:
+def test_exception_in_read_ends_the_transfer(serve: Serve, way: Callable[..., Any], mode: str) -> None:
     served = serve(Files({"file": numbered(600)}, {"read": Raising(ValueError(SECRET), way, after=1)}))
     peer = served.peer()
     peer.ask("file", mode)
@@ -97,7 +97,7 @@ def test_read_that_raises(serve: Serve, way: Callable[..., Any], mode: str) -> N
 
 @pytest.mark.parametrize("answer", [None, "text", 7, b"x" * 600])
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_read_that_answers_with_nonsense(serve: Serve, answer: str | int | bytes | None, mode: str) -> None:
+def test_invalid_result_of_read_ends_the_transfer(serve: Serve, answer: str | int | bytes | None, mode: str) -> None:
     served = serve(Files({"file": numbered(512)}, {"read": lambda call: answer}))
     assert served.peer().ask("file", mode) == [INTERNAL]
     [report] = served.reports
@@ -107,7 +107,7 @@ def test_read_that_answers_with_nonsense(serve: Serve, answer: str | int | bytes
     still_serves(served)
 
 
-def test_open_that_answers_with_nonsense(serve: Serve) -> None:
+def test_invalid_result_of_open_is_an_error(serve: Serve) -> None:
     served = serve(Files({"file": b""}, {"open": lambda call: None, "create": lambda call: None}))
     assert served.peer().ask("file") == [INTERNAL]
     peer = served.peer()
@@ -117,7 +117,7 @@ def test_open_that_answers_with_nonsense(serve: Serve) -> None:
     still_serves(served)
 
 
-def test_close_that_raises(serve: Serve) -> None:
+def test_exception_in_close_is_reported(serve: Serve) -> None:
     """The transfer was complete, its port goes and its client is forgotten all the same."""
     served = serve(Files({"file": b"x"}, {"close": Raising(ValueError(SECRET))}))
     assert served.peer().download("file") == b"x"
@@ -127,7 +127,7 @@ def test_close_that_raises(serve: Serve) -> None:
     still_serves(served)
 
 
-def test_close_that_raises_while_stopping(serve: Serve) -> None:
+def test_exception_in_close_does_not_stop_the_shutdown(serve: Serve) -> None:
     served = serve(Files({"file": b"x"}, {"close": Raising(ValueError(SECRET)), "cancel": Raising(ValueError())}))
     peers = [served.peer() for _ in range(4)]
     for peer in peers[:2]:
@@ -140,7 +140,7 @@ def test_close_that_raises_while_stopping(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_create_that_raises(serve: Serve, way: Callable[..., Any]) -> None:
+def test_exception_in_create_is_an_error_to_the_client(serve: Serve, way: Callable[..., Any]) -> None:
     served = serve(Files({}, {"create": Raising(ValueError(SECRET), way)}))
     assert served.peer().put("file") == [INTERNAL]
     complaint(served, "open 'file'")
@@ -149,7 +149,7 @@ def test_create_that_raises(serve: Serve, way: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_write_that_raises(serve: Serve, way: Callable[..., Any], mode: str) -> None:
+def test_exception_in_write_ends_the_transfer(serve: Serve, way: Callable[..., Any], mode: str) -> None:
     served = serve(Files({}, {"write": Raising(ValueError(SECRET), way, after=1)}))
     peer = served.peer()
     peer.put("file", mode)
@@ -162,7 +162,7 @@ def test_write_that_raises(serve: Serve, way: Callable[..., Any], mode: str) -> 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_finish_that_raises(serve: Serve, way: Callable[..., Any]) -> None:
+def test_exception_in_finish_ends_the_transfer(serve: Serve, way: Callable[..., Any]) -> None:
     served = serve(Files({}, {"finish": Raising(ValueError(SECRET), way)}))
     peer = served.peer()
     peer.put("file")
@@ -232,7 +232,7 @@ class BrokenWatchdog:
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("attempt", [1, 2, None])
-def test_watchdog_that_raises(serve: Serve, write: bool, attempt: int | None) -> None:
+def test_exception_in_a_watchdog_ends_the_transfer(serve: Serve, write: bool, attempt: int | None) -> None:
     """At the start, in the alarm, and on an answer of the client."""
     served = serve({"file": numbered(600)}, watchdog=BrokenWatchdog(attempt))
     peer = served.peer()
@@ -249,7 +249,7 @@ def test_watchdog_that_raises(serve: Serve, write: bool, attempt: int | None) ->
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_a_watchdog_whose_wait_is_no_number(serve: Serve, write: bool) -> None:
+def test_invalid_wait_of_a_watchdog_ends_the_transfer(serve: Serve, write: bool) -> None:
     class Policy:
         def begin(self, agreed: Agreed) -> "Policy":
             return self
@@ -289,7 +289,7 @@ def test_an_error_of_our_own_is_not_the_plugins(serve: Serve, write: bool) -> No
     assert other.say(tftp.data(1, b"x") if write else tftp.ack(1)) != [INTERNAL]
 
 
-def test_policy_that_raises(serve: Serve) -> None:
+def test_exception_in_a_policy_is_reported(serve: Serve) -> None:
     class Policy:
         def begin(self, agreed: Agreed) -> None:
             raise ValueError(SECRET)
@@ -332,7 +332,7 @@ def test_slow_open(serve: Serve) -> None:
     assert served.of(PluginFailed) == []
 
 
-def test_slow_open_that_fails(serve: Serve) -> None:
+def test_asynchronous_failure_of_open_is_an_error(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({}, {"open": pending}))
     peer = served.peer()
@@ -374,7 +374,7 @@ def test_end_while_opening(serve: Serve, write: bool, ending: str) -> None:
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_file_that_is_opened_in_spite_of_being_cancelled(serve: Serve, write: bool) -> None:
+def test_late_opened_file_is_closed(serve: Serve, write: bool) -> None:
     class Stubborn(Pending):
         def _cancel(self, waiting: Deferred[Any]) -> None:
             super()._cancel(waiting)
@@ -400,7 +400,7 @@ def test_giving_back_a_late_file_fails(serve: Serve) -> None:
     complaint(served, "give back 'file'")
 
 
-def test_cancelling_that_raises(serve: Serve) -> None:
+def test_exception_in_a_canceller_is_reported(serve: Serve) -> None:
     def cannot(waiting: Deferred[Any]) -> None:
         raise ValueError(SECRET)
 
@@ -535,7 +535,7 @@ def test_end_while_opening_what_cannot_be_cancelled(serve: Serve, write: bool, e
 
 
 @pytest.mark.parametrize("call", ["open", "read"])
-def test_backend_that_never_answers(serve: Serve, call: str) -> None:
+def test_backend_timeout_ends_the_transfer(serve: Serve, call: str) -> None:
     """The client gets an ERROR after a minute, and no resource is left open."""
     pending = Pending()
     served = serve(Files({"file": b"x"}, {call: pending}))

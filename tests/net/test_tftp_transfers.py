@@ -188,7 +188,7 @@ def test_events_of_a_transfer_are_exact(serve: Serve, wire: Wire) -> None:
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("error", [(8, "User aborted the transfer"), (0, "TFTP Aborted")])
-def test_size_probe_is_called_that(serve: Serve, error: tuple[int, str]) -> None:
+def test_size_probe_has_its_own_outcome(serve: Serve, error: tuple[int, str]) -> None:
     """EDK2 sends ERROR 8, iPXE ERROR 0."""
     served = serve({"file": numbered(5000)})
     peer = served.peer()
@@ -200,7 +200,7 @@ def test_size_probe_is_called_that(serve: Serve, error: tuple[int, str]) -> None
 
 
 @pytest.mark.every_port
-def test_client_that_stops_is_no_size_probe(serve: Serve) -> None:
+def test_client_error_after_data_is_not_a_size_probe(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
     peer = served.peer()
     peer.ask("file", tsize=0)
@@ -255,7 +255,7 @@ def test_a_port_for_each_transfer_or_one_for_all(serve: Serve) -> None:
 
 
 @pytest.mark.every_port
-def test_stopping_tells_the_clients(serve: Serve) -> None:
+def test_stopping_sends_an_error_to_clients(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
     reading, writing, done = served.peer(), served.peer(), served.peer()
     reading.ask("file")
@@ -270,7 +270,7 @@ def test_stopping_tells_the_clients(serve: Serve) -> None:
 
 
 @pytest.mark.every_port
-def test_port_that_is_closed_without_a_word(serve: Serve) -> None:
+def test_closed_client_port_times_out(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
     served.peer().ask("file")
     served.peer().put("new")

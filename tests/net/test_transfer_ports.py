@@ -108,7 +108,7 @@ def test_ports_leave_descriptors_for_everything_else(
         os.close(descriptor)
 
 
-def test_where_no_descriptor_is_left_at_all(
+def test_exhausted_descriptors_refuse_the_transfer(
     open_ports: Callable[..., list[DatagramPort]], limit: Callable[..., Any]
 ) -> None:
     free = os.dup(0)

@@ -440,7 +440,7 @@ def test_every_process_loads_another_configuration_before_any_uses_it(in_service
     assert reactor.getDelayedCalls() == []
 
 
-def test_one_that_can_not_load_it_is_named_and_all_forget_it(in_service: Workers, reactor: Reactor) -> None:
+def test_worker_that_cannot_load_a_configuration_is_named(in_service: Workers, reactor: Reactor) -> None:
     first, second = reactor.processes
     results: list[list[str]] = []
     in_service.check("new", []).addCallback(results.append)
@@ -463,7 +463,7 @@ def test_one_that_can_not_load_it_is_named_and_all_forget_it(in_service: Workers
 
 
 @pytest.mark.parametrize("how", ["disconnect", "end"])
-def test_one_that_ends_while_it_loads_fails_it(in_service: Workers, reactor: Reactor, how: str) -> None:
+def test_worker_exit_fails_the_reload(in_service: Workers, reactor: Reactor, how: str) -> None:
     first, second = reactor.processes
     results: list[list[str]] = []
     in_service.check("new", []).addCallback(results.append)
@@ -474,7 +474,7 @@ def test_one_that_ends_while_it_loads_fails_it(in_service: Workers, reactor: Rea
     assert results == [["worker 1: it has ended"]]
 
 
-def test_one_that_does_not_answer_fails_it(in_service: Workers, reactor: Reactor) -> None:
+def test_worker_timeout_fails_the_reload(in_service: Workers, reactor: Reactor) -> None:
     first, second = reactor.processes
     results: list[list[str]] = []
     in_service.check("new", []).addCallback(results.append)

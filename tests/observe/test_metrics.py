@@ -177,7 +177,7 @@ def served(*events: Event, settings: Settings = QUIET, **options: Any) -> tuple[
     return network.clock, boot, MetricsSite(network.clock, metrics)
 
 
-def test_what_events_add_up_to() -> None:
+def test_events_are_counted() -> None:
     clock, _, site = served(*EVENTS)
     response = request(clock, site)
     assert response.status == 200

@@ -187,7 +187,7 @@ def test_what_fails_too_often_is_dropped_and_reported(receiver: Receiver) -> Non
     receiver.close(hook)
 
 
-def test_what_is_refused_is_not_sent_again(receiver: Receiver) -> None:
+def test_refused_events_are_not_retried(receiver: Receiver) -> None:
     hook = receiver.webhook()
     receiver.status = 404
     hook.observe(LOST)
@@ -213,7 +213,7 @@ def test_a_server_that_does_not_answer_holds_nothing_up(receiver: Receiver) -> N
     receiver.close(hook)
 
 
-def test_a_stop_sends_what_is_there(receiver: Receiver) -> None:
+def test_stopping_sends_the_queued_events(receiver: Receiver) -> None:
     hook = receiver.webhook(**{"batch-seconds": 60})
     hook.observe_many([LOST] * (BATCH + 1))
     receiver.close(hook)
@@ -246,7 +246,7 @@ def test_no_server_at_all(private_reactor: EPollReactor, monkeypatch: pytest.Mon
     assert "refused" in hook._reason
 
 
-def test_what_waits_is_bounded() -> None:
+def test_queue_is_bounded() -> None:
     hook = configured(Clock(), url="http://10.0.0.1/", **{"batch-seconds": 60})
     with capturedLogs() as logs:
         hook.observe_many([LOST] * (QUEUED + 5))

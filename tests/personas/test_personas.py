@@ -78,7 +78,7 @@ def test_stock(client: tuple[str | bool, ...], persona: str | None) -> None:
         ({"vendor_class": "PXEClient", "architecture": "x86-bios", "requested": b"\x96"}, "pxe-bios"),
     ],
 )
-def test_stock_by_what_else_a_client_tells(
+def test_stock_personas_match_by_further_options(
     client: dict[str, tuple[str | int, ...] | str | int | bytes], persona: str | None
 ) -> None:
     assert matched(**client) == persona
@@ -252,7 +252,7 @@ def test_a_request_without_options_is_matched_without_a_lookup_of_its_client() -
     assert stock().quirks(*asks("tsize=0 blksize=1468")) is None
 
 
-def test_the_first_that_holds_decides() -> None:
+def test_first_matching_rule_wins() -> None:
     rest = {"name": "rest", "offer": "boot-server", "vendor-class": "PXE"}
     personas = read({"persona": [BIOS, rest, {**rest, "name": "late"}]})
 
@@ -398,7 +398,7 @@ def test_many_kinds_of_options_fill_no_memory() -> None:
 # An operator's
 
 
-def test_one_of_the_same_name_takes_the_place_of_ours() -> None:
+def test_rule_with_a_stock_name_replaces_it() -> None:
     personas = own({"name": "uefi", "vendor-class": "PXEClient", "offer": "file", "option-43": "use-boot-file"})
 
     uefi = personas.match("PXEClient", "x86_64-uefi")
@@ -425,7 +425,7 @@ def test_fields_that_are_not_given_are_those_of_the_rule_that_it_is_like() -> No
     assert present(personas.match("PXEClient", "x86_64-uefi")).offer is OfferStyle.BOOT_SERVER
 
 
-def test_ours_with_one_thing_changed() -> None:
+def test_stock_rule_can_be_changed_in_one_field() -> None:
     personas = own({"name": "pxe-bios", "like": "pxe-bios", "option-43": "none"})
 
     assert present(personas.match("PXEClient", "x86-bios")).option_43 is Option43.NONE

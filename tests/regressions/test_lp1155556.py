@@ -60,7 +60,7 @@ def wait_since(served: Served, delay: float) -> None:
 
 
 @reaching(DELAYS)
-def test_oack_that_is_answered_late(serve: Serve, policy: IWatchdogPolicy, delay: float) -> None:
+def test_late_answer_to_an_oack_is_handled(serve: Serve, policy: IWatchdogPolicy, delay: float) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
     assert peer.ask("file", tsize=0) == [OACK]
@@ -77,7 +77,9 @@ def test_oack_that_is_answered_late(serve: Serve, policy: IWatchdogPolicy, delay
 
 @reaching(DELAYS)
 @pytest.mark.parametrize("options", [{}, {"tsize": 513}])
-def test_upload_that_begins_late(serve: Serve, policy: IWatchdogPolicy, delay: float, options: dict[str, Any]) -> None:
+def test_late_first_block_of_an_upload_is_handled(
+    serve: Serve, policy: IWatchdogPolicy, delay: float, options: dict[str, Any]
+) -> None:
     served = serve(watchdog=policy)
     peer = served.peer()
     [answer] = peer.put("file", **options)
@@ -91,7 +93,7 @@ def test_upload_that_begins_late(serve: Serve, policy: IWatchdogPolicy, delay: f
 
 
 @reaching(DELAYS)
-def test_block_that_is_acknowledged_late(serve: Serve, policy: IWatchdogPolicy, delay: float) -> None:
+def test_late_ack_of_a_block_is_handled(serve: Serve, policy: IWatchdogPolicy, delay: float) -> None:
     """The same pause in the middle of the file."""
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()

@@ -43,7 +43,7 @@ def test_value_that_makes_no_sense_is_never_echoed(serve: Serve, name: str, valu
 
 @pytest.mark.parametrize("value", ["-1", "abc", "9" * 300, "99999999999999999999999"])
 @pytest.mark.parametrize("write", [False, True])
-def test_tsize_that_makes_no_sense(serve: Serve, write: bool, value: str) -> None:
+def test_invalid_tsize_is_ignored(serve: Serve, write: bool, value: str) -> None:
     """tftpd-hpa answers -1 with 2^64 - 1."""
     served = serve({"file": FILE})
     [answer] = served.peer().ask("new" if write else "file", write=write, tsize=value)
@@ -141,14 +141,14 @@ def test_full_disk(serve: Serve, small_disk: Path, options: dict[str, Any]) -> N
     assert (small_disk / "small").read_bytes() == b"x" * 1000
 
 
-def test_announced_size_that_does_not_fit(serve: Serve, small_disk: Path) -> None:
+def test_upload_larger_than_the_free_space_is_refused(serve: Serve, small_disk: Path) -> None:
     served = serve(DirectoryBackend(small_disk))
     assert served.peer().put("large", tsize=65_537 * 2) == [tftp.Error(3, "Disk full or allocation exceeded")]
     assert served.peer().put("small", tsize=100) == [tftp.OptionAck((("tsize", "100"),))]
     served.stop()
 
 
-def test_disk_that_is_full_when_the_file_is_finished(serve: Serve) -> None:
+def test_full_disk_at_the_end_of_an_upload_is_an_error(serve: Serve) -> None:
     """The last block is not acknowledged either."""
 
     def full(call: Callable[[], None]) -> None:
@@ -217,7 +217,7 @@ STAGES = {"the OACK": 0, "ACK 0": 1, "ACK 1": 2, "ACK 5": 6}
 @pytest.mark.parametrize("said", STAGES.values(), ids=STAGES)
 @pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 4}])
 @pytest.mark.usefixtures("proven_peers")
-def test_client_that_starts_again_from_the_same_port(serve: Serve, said: int, options: dict[str, Any]) -> None:
+def test_restarted_client_gets_a_new_transfer(serve: Serve, said: int, options: dict[str, Any]) -> None:
     """Firmware numbers its ports from the same start after each reset. It is served at once, not after our patience."""
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
@@ -234,7 +234,7 @@ def test_client_that_starts_again_from_the_same_port(serve: Serve, said: int, op
 
 
 @pytest.mark.every_port
-def test_client_without_options_that_starts_again(serve: Serve) -> None:
+def test_restarted_client_without_options_gets_a_new_transfer(serve: Serve) -> None:
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
     for said in (0, 1, 5):
@@ -251,7 +251,7 @@ def test_client_without_options_that_starts_again(serve: Serve) -> None:
 
 @pytest.mark.parametrize("sent", [0, 1, 3])
 @pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 16}])
-def test_upload_that_starts_again_from_the_same_port(serve: Serve, sent: int, options: dict[str, Any]) -> None:
+def test_restarted_upload_begins_again(serve: Serve, sent: int, options: dict[str, Any]) -> None:
     """Also in the middle of a window, when nothing has been acknowledged yet."""
     served = serve(watchdog=Adaptive())
     peer = served.peer()

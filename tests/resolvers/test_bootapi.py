@@ -70,7 +70,7 @@ def test_a_message_is_shown_and_does_nothing_else() -> None:
     assert lines[1:3] == ["echo Installing", "echo build-7 shell $ {mac}"]
 
 
-def test_a_script_is_taken_as_it_is() -> None:
+def test_script_is_returned_unchanged() -> None:
     assert boot_answer(b'{"ipxe-script": "#!ipxe\\nshell\\n"}', API) == BootAnswer("#!ipxe\nshell\n")
 
 

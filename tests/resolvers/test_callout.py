@@ -298,7 +298,7 @@ def test_a_cancelled_resolution_gets_no_answer_and_nothing_is_logged(api: API) -
     assert MAC in resolver._cache
 
 
-def test_close_ends_what_is_under_way(api: API) -> None:
+def test_close_cancels_pending_queries(api: API) -> None:
     resolver = api.resolver()
     api.go.clear()
     asking = resolver.resolve(IPXE)
@@ -309,7 +309,7 @@ def test_close_ends_what_is_under_way(api: API) -> None:
     api.turn(lambda: not api.reactor.getDelayedCalls())
 
 
-def test_what_is_kept_is_bounded(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_bounded(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callout, "CACHE_MAX", 400)
     resolver = api.resolver()
     api.raw = answered(200, json.dumps({"ipxe-script": "#!ipxe" + "x" * 100}).encode())
@@ -347,7 +347,7 @@ def test_https_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
         configure(load("callout", "bootfw.resolvers"), {"url": "https://x"}, PluginContext(Clock(), Path("/")))
 
 
-def test_a_port_that_no_server_listens_on(private_reactor: EPollReactor) -> None:
+def test_refused_connection_is_an_unavailable_resolver(private_reactor: EPollReactor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     made = Callout(f"http://127.0.0.1:{port}", "refuse", 5.0, 0.0, private_reactor)

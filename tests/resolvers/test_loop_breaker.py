@@ -80,7 +80,7 @@ def whole_boot(machine: Machine, *files: str, stays: float = POST) -> bytes | No
 # Loops
 
 
-def test_ipxe_that_requests_its_script_again_and_again(site: Guarded) -> None:
+def test_repeated_script_requests_of_ipxe_are_a_loop(site: Guarded) -> None:
     """A chain loop: no firmware between, a second each."""
     machine = Machine(site)
     assert machine.boots(BIOS_ROM) == b"iPXE"
@@ -100,7 +100,7 @@ def test_ipxe_that_requests_its_script_again_and_again(site: Guarded) -> None:
     assert len(site.said(LoopBroken)) == 1
 
 
-def test_a_kernel_that_crashes_and_resets(site: Guarded) -> None:
+def test_crashing_kernel_is_a_loop(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(5):
         assert whole_boot(machine, "vmlinuz", "initrd") == b"#!ipxe"
@@ -111,7 +111,7 @@ def test_a_kernel_that_crashes_and_resets(site: Guarded) -> None:
     assert "it shall boot its own disk: it loaded the same files 5 times" in site.said(OfferWithheld)[-1].reason
 
 
-def test_a_loader_that_crashes_on_uefi(site: Guarded) -> None:
+def test_crashing_loader_on_uefi_is_a_loop(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(5):
         assert machine.asks(OVMF) == ""
@@ -157,7 +157,7 @@ def test_what_others_serve_is_not_seen_and_counts_when_it_is_offered(failures: l
 # No loops
 
 
-def test_a_diskless_machine_that_boots_the_same_every_day(site: Guarded) -> None:
+def test_daily_boots_of_a_diskless_machine_are_no_loop(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(30):
         assert whole_boot(machine, "vmlinuz", "initrd", stays=24 * 3600) == b"#!ipxe"
@@ -198,7 +198,7 @@ def test_retries_of_one_attempt(site: Guarded) -> None:
     assert machine.gets("boot.ipxe")
 
 
-def test_a_machine_that_is_answered_and_never_gets_its_file(site: Guarded) -> None:
+def test_machine_without_a_completed_file_is_no_loop(site: Guarded) -> None:
     """Something is between us. To take its answer away would not help it."""
     machine = Machine(site)
     for _ in range(20):

@@ -365,7 +365,7 @@ def test_it_is_used_up_in_a_thread_and_close_waits_for_it(kept: State, private_r
     assert len(events) == 2
 
 
-def test_what_comes_after_close_is_on_disk_at_once(kept: State, private_reactor: EPollReactor) -> None:
+def test_save_after_close_is_durable_at_once(kept: State, private_reactor: EPollReactor) -> None:
     """The process may end before a thread would."""
     kept.order(MAC_TEXT, "pxelinux.0")
     made = resolver(kept, private_reactor)
@@ -399,7 +399,7 @@ def test_an_order_counts_at_once_and_is_stored(kept: State, started: Callable[[]
     assert kept.read() == {MAC_TEXT: "memtest"}
 
 
-def test_an_order_can_be_taken_back(kept: State, started: Callable[[], NextBoot]) -> None:
+def test_one_time_boot_can_be_cancelled(kept: State, started: Callable[[], NextBoot]) -> None:
     kept.order(MAC_TEXT, "pxelinux.0")
     made = started()
     cancel = made.operations()["cancel"]
@@ -412,7 +412,7 @@ def test_an_order_can_be_taken_back(kept: State, started: Callable[[], NextBoot]
 
 
 @pytest.mark.parametrize("given", [{}, {"mac": MAC_TEXT, "file": "{nope}"}, {"mac": "host", "file": "x"}])
-def test_an_order_that_makes_no_sense_is_refused(started: Callable[[], NextBoot], given: dict[str, str]) -> None:
+def test_invalid_one_time_boot_is_refused(started: Callable[[], NextBoot], given: dict[str, str]) -> None:
     with pytest.raises(StateError):
         started().operations()["order"](given)
 

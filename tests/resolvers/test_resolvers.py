@@ -34,7 +34,7 @@ def asked_by(architecture: str = "x86-bios", **about: Any) -> BootRequest:
 
 
 @pytest.mark.parametrize("name", ["static", "by-architecture", "by-client", "pxe-menu"])
-def test_the_plugin_says_what_it_is(name: str) -> None:
+def test_plugin_describes_itself(name: str) -> None:
     plugin = load(name, "bootfw.resolvers")
 
     assert plugin.provides is IBootFileResolver
@@ -284,7 +284,7 @@ def test_a_file_of_by_architecture_may_have_a_server_of_its_own() -> None:
         ({"file": "x", "reboot": 1}, ".reboot: unknown key; known: "),
     ],
 )
-def test_tables_that_describe_no_boot_file(table: dict[str, str | int], said: str) -> None:
+def test_invalid_boot_file_tables_are_errors(table: dict[str, str | int], said: str) -> None:
     assert said in complaint("by-architecture", files={"x86-bios": table})
     assert said.removeprefix(".") in complaint("by-client", clients=[{"mac": "52:54:00:12:34:56", **table}])
     assert said.removeprefix(".") in complaint("pxe-menu", items=[{"description": "x", **table}])
@@ -314,5 +314,5 @@ def test_a_menu() -> None:
         ({"items": [{"description": "a"}], "timeout_seconds": 256}, "a menu waits 0 to 255 seconds, not 256"),
     ],
 )
-def test_menus_that_can_t_be(options: dict[str, list[dict[str, str]] | int], said: str) -> None:
+def test_invalid_menus_are_errors(options: dict[str, list[dict[str, str]] | int], said: str) -> None:
     assert said in complaint("pxe-menu", **options)

@@ -49,7 +49,7 @@ def edited(path: Path) -> Iterator[sqlite3.Connection]:
         db.commit()
 
 
-def test_it_is_for_its_owner_only_and_nothing_is_left_beside_it(path: Path) -> None:
+def test_file_is_private_and_leaves_no_temporary_files(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [each.name for each in path.parent.iterdir()] == ["bootfw.sqlite"]
@@ -67,7 +67,7 @@ def test_files_made_by_root_belong_to_the_owner_of_the_directory(tmp_path: Path)
     file.close()
 
 
-def test_making_it_leaves_one_that_is_there(path: Path) -> None:
+def test_creating_keeps_an_existing_file(path: Path) -> None:
     before = path.read_bytes()
     StateFile.create(path)
     assert path.read_bytes() == before
@@ -260,7 +260,7 @@ def test_a_write_fails_where_another_file_is_in_the_place(path: Path) -> None:
     file.close()
 
 
-def test_of_nothing_to_write_nothing_is_said(path: Path) -> None:
+def test_writing_nothing_logs_nothing(path: Path) -> None:
     file = StateFile.open(path)
     path.rename(path.with_name("aside"))
     file.write_leases([])

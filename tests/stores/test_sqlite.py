@@ -40,7 +40,7 @@ def closed(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     reactor.wait(store.close())
 
 
-def test_what_waits_becomes_durable_together(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_queued_writes_are_committed_together(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     """One transaction and one call of the reactor for all that came while the disk was busy."""
     answers = [store.commit([evolve(LEASES[0], address=f"10.0.0.{turn}")]) for turn in range(250)]
     reactor.wait(DeferredList(answers))
@@ -155,7 +155,7 @@ LEASE = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(LEASE, max_size=8), max_size=8), st.integers(1, 8))
-def test_it_is_what_a_dictionary_is(
+def test_store_equals_a_dictionary(
     tmp_path_factory: pytest.TempPathFactory, commits: list[list[Lease]], largest: int
 ) -> None:
     reactor = Callbacks()

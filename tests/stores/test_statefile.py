@@ -72,7 +72,7 @@ def test_a_file_of_another_program_is_refused_with_what_to_do(path: Path) -> Non
         StateFile.open(path)
 
 
-def test_an_order_that_makes_no_sense(path: Path) -> None:
+def test_invalid_order_is_a_damaged_file(path: Path) -> None:
     StateFile.create(path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("INSERT INTO machine_order VALUES ('loop', '52:54:00:12:34:56', '{')")
@@ -84,7 +84,7 @@ def test_an_order_that_makes_no_sense(path: Path) -> None:
     file.close()
 
 
-def test_what_fails_inside_a_transaction_changes_nothing(path: Path) -> None:
+def test_failed_transaction_is_rolled_back(path: Path) -> None:
     StateFile.create(path)
     file = StateFile.open(path)
     file.write_orders("loop", {"a": {"times": 1}, "b": {"times": 1}})

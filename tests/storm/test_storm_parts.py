@@ -44,11 +44,11 @@ def test_frames_are_read_by_scapy_and_by_us(data: bytes, source: int, destinatio
 
 
 @given(st.binary(max_size=80))
-def test_any_other_frame_is_none(raw: bytes) -> None:
+def test_other_frames_are_ignored(raw: bytes) -> None:
     frames.parse(raw)
 
 
-def test_a_frame_that_is_cut_off_is_none() -> None:
+def test_truncated_frame_is_ignored() -> None:
     raw = frames.pack(UDPFrame(b"\xff" * 6, bytes(6), "10.0.0.1", 67, "10.0.0.2", 68, b"data"))
     assert [frames.parse(raw[:size]) for size in range(42)] == [None] * 42
 
@@ -134,7 +134,7 @@ def test_a_scenario_has_boots_and_programs_of_its_own(tmp_path: Path) -> None:
         ("storm = ", "Invalid value"),
     ],
 )
-def test_what_is_wrong_with_a_scenario_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_of_a_scenario_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read_scenario(write(tmp_path, text))
     assert message in str(raised.value)

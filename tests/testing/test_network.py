@@ -169,7 +169,7 @@ def test_write_via_never_raises() -> None:
     assert (network.sent, network.lost) == (0, 2)
 
 
-def test_what_listen_refuses() -> None:
+def test_listen_refuses_invalid_arguments() -> None:
     network = MemoryNetwork()
     host = network.host("10.0.0.1", "10.0.0.2", privileged=False)
     host.listenUDP(6900, DatagramProtocol(), "10.0.0.1")
@@ -212,7 +212,7 @@ def test_large_datagrams_are_cut_as_by_recvfrom() -> None:
     assert received == [bytes(100)]
 
 
-def test_what_write_refuses() -> None:
+def test_write_refuses_invalid_arguments() -> None:
     port = MemoryNetwork().host("10.0.0.1").listenUDP(0, DatagramProtocol())
     with pytest.raises(MessageLengthError):
         port.write(bytes(65508), ("10.0.0.2", 9))

@@ -31,7 +31,7 @@ def test_numbers_wrap_to_0_within_a_run() -> None:
 
 
 @pytest.mark.parametrize("length", [7, 8 * 2 - 9, 8 * 3 + 1])
-def test_data_that_does_not_fit_is_our_mistake(length: int) -> None:
+def test_data_of_a_wrong_length_raises(length: int) -> None:
     with pytest.raises(ValueError, match="bytes don't make 3 blocks of 8"):
         frame(Blocks(1, 3), 8, b"x" * length)
 

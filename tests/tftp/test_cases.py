@@ -81,7 +81,7 @@ def test_case_06_everything_is_duplicated_between_our_own_sessions(windowsize: i
     assert len(exchange.sent(4)) <= acks + 10
 
 
-def test_case_07_ack_of_a_block_that_was_not_sent() -> None:
+def test_case_07_ack_of_an_unsent_block_is_ignored() -> None:
     content = numbered(80)
     for windowsize, number in ((1, 2), (1, 3), (4, 5), (4, 6)):
         reading = Reading(content, Agreed(8, windowsize))

@@ -70,12 +70,12 @@ def test_a_value_out_of_range_is_left_out(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(("asked", "answer"), [(8, 8), (512, 512), (1468, 1468), (1469, 1468), (65464, 1468)])
-def test_blksize_is_at_most_ours(asked: int, answer: int) -> None:
+def test_blksize_is_limited_by_the_server(asked: int, answer: int) -> None:
     assert agree(("blksize", str(asked))) == Agreed(answer, acknowledged=(("blksize", str(answer)),))
 
 
 @pytest.mark.parametrize(("asked", "answer"), [(1, 1), (64, 64), (65, 64), (65535, 64)])
-def test_windowsize_is_at_most_ours(asked: int, answer: int) -> None:
+def test_windowsize_is_limited_by_the_server(asked: int, answer: int) -> None:
     assert agree(("windowsize", str(asked))) == Agreed(windowsize=answer, acknowledged=(("windowsize", str(answer)),))
 
 

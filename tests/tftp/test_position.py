@@ -80,7 +80,7 @@ def test_a_round_trip_from_before_is_known_and_none_is_measured_across() -> None
     assert now.watchdog.samples == [0.25, None, pytest.approx(0.02)]
 
 
-def test_what_is_being_read_is_read_again() -> None:
+def test_pending_read_is_repeated() -> None:
     before = reading(lazy=True)
     before.fetch()
     before.ack(1, at=0.1)
@@ -114,7 +114,7 @@ def test_the_oack_is_sent_three_times_in_all(repeated: int) -> None:
     assert now.session.retransmitted == 2
 
 
-def test_it_is_given_up_after_as_many_attempts() -> None:
+def test_continued_transfer_times_out_after_the_remaining_attempts() -> None:
     before = reading()
     before.tick()
     before.tick()

@@ -291,7 +291,7 @@ def test_a_guessing_peer_gets_little_more_than_without_windows(guess: str, windo
     assert blocks / acks < 3.1
 
 
-def test_acks_of_what_was_not_sent_allow_nothing() -> None:
+def test_acks_of_unsent_blocks_allow_nothing() -> None:
     blind = reading(64)
     for number in range(0, 6400, 64):
         blind.ack(number, at=blind.now + 0.02)
@@ -329,7 +329,7 @@ def test_a_link_that_loses_and_reorders_makes_no_storm(client: type[Firmware], w
         assert firmware.content == CONTENT
 
 
-def test_an_ack_of_what_was_not_sent_lowers_the_odds() -> None:
+def test_ack_of_an_unsent_block_lowers_the_odds() -> None:
     mine = reading(4)
     mine.ack(0, at=0.01)
     while (proof := mine.session._proof) is not None and proof._choices == 1:

@@ -249,7 +249,7 @@ def test_the_first_wait_is_never_none_and_the_sum_is_finite(name: str, timeout: 
         ("adaptive", {"patience": 60}, "patience"),
     ],
 )
-def test_options_that_make_no_sense(name: str, options: dict[str, Any], where: str) -> None:
+def test_invalid_options_are_errors(name: str, options: dict[str, Any], where: str) -> None:
     with pytest.raises(ConfigError) as caught:
         made(name, **options)
     assert str(caught.value).startswith(f"{where}: ")

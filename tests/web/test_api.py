@@ -213,20 +213,20 @@ def test_a_client_that_takes_nothing_is_sent_nothing(pages: Pages) -> None:
         ("/api/leases", 404, 'this server has no "leases": its configuration has nothing to do with it'),
     ],
 )
-def test_reads_that_are_refused(pages: Pages, target: str, status: int, reason: str) -> None:
+def test_refused_reads_are_answered_with_an_error(pages: Pages, target: str, status: int, reason: str) -> None:
     pages.finds("boots", [])
     response = pages.get(target)
     assert (response.status, json.loads(response.body)) == (status, {"error": reason})
 
 
 @pytest.mark.parametrize("error", [ControlError("no such verdict"), StateError("no such verdict")])
-def test_an_operation_that_refuses(pages: Pages, error: Exception) -> None:
+def test_refused_operation_is_answered_with_its_reason(pages: Pages, error: Exception) -> None:
     pages.fails("boots", error)
     response = pages.get("/api/boots")
     assert (response.status, json.loads(response.body)) == (400, {"error": "no such verdict"})
 
 
-def test_an_operation_that_fails(pages: Pages, failures: list[BaseException]) -> None:
+def test_failed_operation_is_answered_with_500(pages: Pages, failures: list[BaseException]) -> None:
     pages.fails("boots", ZeroDivisionError("secret"))
     response = pages.get("/api/boots")
     assert response.status == 500
@@ -235,7 +235,7 @@ def test_an_operation_that_fails(pages: Pages, failures: list[BaseException]) ->
     failures.clear()
 
 
-def test_records_that_fail_in_the_middle(pages: Pages, failures: list[BaseException]) -> None:
+def test_failure_during_records_ends_the_response(pages: Pages, failures: list[BaseException]) -> None:
     """The connection is cut, so that half a list is not taken for all of it."""
 
     def records() -> Iterator[dict[str, int]]:
@@ -328,7 +328,7 @@ def test_without_a_token_nothing_can_be_ordered() -> None:
         b"[" * 4000,
     ],
 )
-def test_orders_that_are_malformed(pages: Pages, body: bytes) -> None:
+def test_malformed_orders_are_refused(pages: Pages, body: bytes) -> None:
     pages.finds("order", [])
     wire = pages.send("POST", "/api/order", body, Authorization=f"Bearer {TOKEN}", **JSON)
     response = parse(wire.value())[0]

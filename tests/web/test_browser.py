@@ -50,7 +50,7 @@ def test_boots_appear_as_they_happen(showing: Show, open_tab: Open) -> None:
     tab.row(recorded.mac_of(400)).wait_for()
 
 
-def test_a_machine_that_boots_is_followed(showing: Show, open_tab: Open) -> None:
+def test_page_follows_a_booting_machine(showing: Show, open_tab: Open) -> None:
     server = showing("busy")
     tab = open_tab(server, f"#/machine/{recorded.mac_of(500)}")
     server.do("boot 500 1")
@@ -82,7 +82,7 @@ def test_why_machines_fail(shown: Show, open_tab: Open) -> None:
     ]
 
 
-def test_what_the_server_waits_for(showing: Show, open_tab: Open) -> None:
+def test_page_shows_pending_sockets(showing: Show, open_tab: Open) -> None:
     server = showing("waiting")
     tab = open_tab(server)
     tab.page.get_by_role("link", name="Not ready: 1 socket").click()
@@ -94,7 +94,7 @@ def test_what_the_server_waits_for(showing: Show, open_tab: Open) -> None:
     row.filter(has_text="Bound").wait_for()
 
 
-def test_a_search_that_matches_nothing(shown: Show, open_tab: Open) -> None:
+def test_search_without_matches_shows_none(shown: Show, open_tab: Open) -> None:
     tab = open_tab(shown("busy"))
     tab.page.get_by_label("MAC of a machine").fill("ff:ff")
     tab.page.get_by_text("No boot matches").wait_for()
@@ -306,7 +306,7 @@ def test_a_lease_is_released(showing: Show, open_tab: Open) -> None:
     assert found == [f"127.77.0.{number}" for number in (1, 9, 18, 27, 36)]
 
 
-def test_a_server_that_is_gone(showing: Show, open_tab: Open) -> None:
+def test_page_shows_a_lost_server(showing: Show, open_tab: Open) -> None:
     server = showing("busy")
     tab = open_tab(server)
     tab.row(recorded.mac_of(60)).wait_for()

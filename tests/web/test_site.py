@@ -98,7 +98,7 @@ def test_every_response_has_the_policy_and_no_cors(visitor: Visitor) -> None:
         assert not [name for name in headers if name.startswith("Access-Control")]
 
 
-def test_a_path_that_is_not_there(visitor: Visitor) -> None:
+def test_missing_path_is_answered_with_404(visitor: Visitor) -> None:
     for target in ("/missing", "/missing/below", "/%3Cb%3E"):
         response = visitor.get(target)
         assert (response.status, response.headers["Content-Type"]) == (404, "application/json")
@@ -111,7 +111,7 @@ def test_nothing_is_written_to_where_it_is_read(visitor: Visitor) -> None:
     assert json.loads(response.body) == {"error": "only GET, HEAD can be used here"}
 
 
-def test_a_long_body_is_not_kept(visitor: Visitor) -> None:
+def test_long_body_is_discarded(visitor: Visitor) -> None:
     assert visitor.ask("POST", "/missing", bytes(LONGEST_BODY)).status == 405
     assert visitor.ask("POST", "/missing", bytes(LONGEST_BODY + 1)).status == 413
 

@@ -304,7 +304,7 @@ def test_of_a_message_type_the_first_byte_counts(options: bytes) -> None:
         (frame(b"\x35\2\x13\1\xff"), "option 53 is 13"),
     ],
 )
-def test_what_has_no_kind_or_no_sender_is_refused(data: bytes, reason: str) -> None:
+def test_message_without_type_or_sender_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(WireError, match=reason):
         parse(data)
 
@@ -427,7 +427,7 @@ def test_the_longest_names_are_sent_with_their_nul() -> None:
         ({"options": {53: b"\1\1"}}, "option 53"),
     ],
 )
-def test_a_mistake_of_ours_raises(fields: dict[str, object], reason: str) -> None:
+def test_invalid_arguments_raise(fields: dict[str, object], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         pack(reply(**fields))
 
@@ -465,7 +465,7 @@ def test_reply_size(option: bytes | None, length: int) -> None:
         (None, 1000, 548 + 1008),
     ],
 )
-def test_what_a_relay_added_is_no_load_to_the_client(maximum: bytes | None, agent: int, size: int) -> None:
+def test_relay_option_does_not_count_for_the_client_size(maximum: bytes | None, agent: int, size: int) -> None:
     options = {82: b"x" * agent} if maximum is None else {82: b"x" * agent, 57: maximum}
     request = Message(op=BOOTREQUEST, xid=1, chaddr=MAC, giaddr="10.77.0.2", options=options)
 

@@ -48,7 +48,7 @@ def messages(draw: st.DrawFn) -> Message:
 
 @settings(deadline=None)
 @given(messages())
-def test_what_is_packed_is_parsed_back(message: Message) -> None:
+def test_message_round_trips(message: Message) -> None:
     data = pack(message, ROOM)
 
     assert parse(data) == message

@@ -77,7 +77,7 @@ def test_the_first_of_an_option_and_every_one() -> None:
         ),
     ],
 )
-def test_what_can_not_be_trusted_is_refused(data: bytes, complaint: str) -> None:
+def test_untrustworthy_messages_are_refused(data: bytes, complaint: str) -> None:
     with pytest.raises(WireError, match=complaint):
         parse(data)
 
@@ -106,14 +106,14 @@ def test_an_option_that_is_cut_off_is_ignored(rest: bytes) -> None:
         lambda: pack(SOLICIT, [Relay(0, "::", "::")], MessageType.REPLY),
     ],
 )
-def test_what_the_wire_can_not_carry_is_the_callers_mistake(wrong: Callable[..., Any]) -> None:
+def test_unencodable_values_raise(wrong: Callable[..., Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         wrong()
 
 
 @settings(deadline=None)
 @given(messages, relay_lists, st.sampled_from([MessageType.RELAY_FORWARD, MessageType.RELAY_REPLY]))
-def test_what_is_packed_is_parsed_back(message: Message, relays: list[Relay], wrapped_as: MessageType) -> None:
+def test_message_round_trips(message: Message, relays: list[Relay], wrapped_as: MessageType) -> None:
     assert parse(pack(message, relays, wrapped_as)) == (message, tuple(relays))
 
 
@@ -177,7 +177,7 @@ def test_scapy_reads_an_advertise() -> None:
     assert seen[scapy6.DHCP6OptClientArchType].archtypes == [7]
 
 
-def test_we_read_what_scapy_builds() -> None:
+def test_messages_of_scapy_are_parsed() -> None:
     solicit = (
         scapy6.DHCP6_Solicit(trid=5)
         / scapy6.DHCP6OptClientId(duid=scapy6.DUID_LLT(timeval=1, lladdr="52:54:00:00:00:02"))

@@ -131,7 +131,7 @@ def test_if_range(condition: str, holds: bool) -> None:
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**41), st.integers(0, 2**41))
-def test_a_range_is_what_a_slice_is(size: int, first: int, last: int) -> None:
+def test_range_equals_a_slice(size: int, first: int, last: int) -> None:
     found = requested_range(asked(Range=f"bytes={first}-{last}"), HERE, size)
     if last < first:
         assert found is None

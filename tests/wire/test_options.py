@@ -153,7 +153,7 @@ def test_relay_sub_options_have_no_end() -> None:
         (options.encapsulate, {6: bytes(256)}, "sub-option 6 of 256 bytes"),
     ],
 )
-def test_a_mistake_of_ours_raises(write: object, value: object, reason: str) -> None:
+def test_invalid_arguments_raise(write: object, value: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         write(value)  # type: ignore[operator]
 

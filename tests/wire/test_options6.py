@@ -36,7 +36,7 @@ BOTH_WAYS: list[tuple[Callable[[Any], bytes], Callable[[bytes], Any], st.SearchS
 
 
 @pytest.mark.parametrize(("write", "read", "values"), BOTH_WAYS)
-def test_what_is_written_is_read_back(
+def test_options_round_trip(
     write: Callable[..., Any], read: Callable[..., Any], values: st.SearchStrategy[Any]
 ) -> None:
     @given(values)
@@ -97,12 +97,12 @@ def test_malformed(read: Callable[[bytes], Any], raw: bytes) -> None:
         lambda: codec.domains_bytes(["a..b"]),
     ],
 )
-def test_what_the_wire_can_not_carry_is_the_callers_mistake(write: Callable[[], bytes]) -> None:
+def test_unencodable_values_raise(write: Callable[[], bytes]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         write()
 
 
-def test_what_a_duid_was_made_of() -> None:
+def test_duid_is_parsed() -> None:
     mac = bytes.fromhex("525400123456")
     assert codec.duid_hardware(b"\0\1\0\1" + bytes(4) + mac) == (1, mac)
     assert codec.duid_hardware(b"\0\3\0\1" + mac) == (1, mac)

@@ -26,7 +26,7 @@ def datagrams(version: int) -> st.SearchStrategy[Datagram]:
 
 
 @given(st.lists(datagrams(4) | datagrams(6), max_size=4), st.text(max_size=40))
-def test_what_is_written_is_read_again(written: list[Datagram], comment: str) -> None:
+def test_file_round_trips(written: list[Datagram], comment: str) -> None:
     read = read_pcapng(write_pcapng(written, comment))
     assert [evolve(each, at=0) for each in read] == [evolve(each, at=0) for each in written]
     assert all(abs(one.at - other.at) < 2e-6 for one, other in zip(read, written, strict=True))
@@ -54,7 +54,7 @@ def test_a_changed_byte_raises_nothing_but_wire_errors(at: int, value: int) -> N
 
 
 @given(st.binary(max_size=200))
-def test_no_other_file_is_taken_for_one(data: bytes) -> None:
+def test_other_files_are_refused(data: bytes) -> None:
     with pytest.raises(WireError):
         read_pcapng(data)
 

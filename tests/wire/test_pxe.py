@@ -122,7 +122,7 @@ def test_a_malformed_option_is_refused(hex_data: str) -> None:
         (VendorOptions(others={128: bytes(253)}), "option 43 has 256 bytes"),
     ],
 )
-def test_a_mistake_of_ours_raises(value: VendorOptions, reason: str) -> None:
+def test_invalid_arguments_raise(value: VendorOptions, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         pack(value)
 

@@ -85,7 +85,7 @@ def test_missing_last_nul_is_tolerated(data: bytes, options: tftp.Options) -> No
     assert tftp.parse(data) == Request(False, "f", "octet", options)
 
 
-def test_empty_value_is_kept() -> None:
+def test_empty_option_value_is_preserved() -> None:
     # RFC 2090 asks for multicast with an empty value; atftp sends it.
     packet = tftp.parse(b"\0\1f\0octet\0multicast\0\0tsize\x000\0")
     assert packet == Request(False, "f", "octet", (("multicast", ""), ("tsize", "0")))
@@ -176,12 +176,12 @@ def parses_or_says_no(data: bytes) -> bool:
 @given(st.binary(max_size=600))
 @example(b"\0\1\xff\0\xff\0\xff\0\xff")
 @example(b"\0\6" + b"\0" * 40)
-def test_nothing_but_wire_error_comes_out(data: bytes) -> None:
+def test_parser_raises_wire_error_only(data: bytes) -> None:
     assert parses_or_says_no(data)
 
 
 @given(st.integers(0, 7), st.binary(max_size=100))
-def test_nothing_but_wire_error_comes_out_behind_an_opcode(opcode: int, rest: bytes) -> None:
+def test_parser_raises_wire_error_only_after_an_opcode(opcode: int, rest: bytes) -> None:
     assert parses_or_says_no(bytes([0, opcode]) + rest)
 
 
@@ -259,7 +259,7 @@ def test_is_datagram(data: bytes, belongs: bool) -> None:
     assert tftp.is_datagram(data) is belongs
 
 
-def test_scapy_reads_what_we_write() -> None:
+def test_scapy_parses_our_packets() -> None:
     request = TFTP(tftp.request(False, "boot/x", "octet", [("blksize", "1432"), ("tsize", "0")]))
     assert request[TFTP_RRQ].filename == b"boot/x"
     assert request[TFTP_RRQ].mode == b"octet"
@@ -272,7 +272,7 @@ def test_scapy_reads_what_we_write() -> None:
     assert TFTP(tftp.option_ack([("tsize", "3")])).haslayer(TFTP_OACK)
 
 
-def test_we_read_what_scapy_writes() -> None:
+def test_packets_of_scapy_are_parsed() -> None:
     assert tftp.parse(bytes(TFTP() / TFTP_WRQ(filename="a/b", mode="netascii"))) == Request(True, "a/b", "netascii")
     assert tftp.parse(bytes(TFTP() / TFTP_ACK(block=17))) == Ack(17)
     assert tftp.parse(bytes(TFTP() / TFTP_DATA(block=3) / b"payload")) == Data(3, b"payload")
