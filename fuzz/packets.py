@@ -210,16 +210,6 @@ def dhcp6_requests() -> Iterator[bytes]:
 # Options
 
 
-def _vendor_bytes(found: pxe.VendorOptions) -> bytes:
-    """Option 43; a list of 255 bytes without an end is read, and is too long with one."""
-    try:
-        return pxe.pack(found)
-    except ValueError as error:
-        if "don't join split ones" not in str(error):
-            raise
-        return b""
-
-
 _READERS4: tuple[Callable[[bytes], Any], ...] = (
     options.uint8,
     options.uint16,
@@ -235,7 +225,7 @@ _ROUND4: tuple[tuple[Callable[[bytes], Any], Callable[[Any], bytes]], ...] = (
     (options.addresses, options.addresses_bytes),
     (options.machine_uuid, options.machine_uuid_bytes),
     (options.encapsulated, options.encapsulate),
-    (pxe.parse, _vendor_bytes),
+    (lambda raw: pxe.parse(raw[:254]), pxe.pack),  # an end is added
 )
 _READERS6: tuple[Callable[[bytes], Any], ...] = (
     options6.domains,
@@ -257,6 +247,13 @@ _ROUND6: tuple[tuple[Callable[[bytes], Any], Callable[[Any], bytes]], ...] = (
 )
 
 
+_EXACT = (
+    *(options.addresses, options.machine_uuid, options6.read_options, options6.address, options6.addresses),
+    *(options6.uint16s, options6.strings, options6.vendor_class, options6.vendor_options, options6.status),
+)
+"""Readers that leave nothing out: a value is spelled in one way only."""
+
+
 def _read(
     data: bytes,
     total: tuple[Callable[[bytes], Any], ...],
@@ -274,8 +271,8 @@ def _read(
         except WireError:
             continue
         encoded = encode(found)
-        if encoded or not data:
-            assert read(encoded) == found or not found, read
+        assert read(encoded) == found, read
+        assert read not in _EXACT or encoded == data, read
 
 
 def options4(data: bytes) -> None:

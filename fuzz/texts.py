@@ -311,6 +311,7 @@ def netascii(data: bytes) -> None:
         place, length = reading.need(offset, size)
         blocks.append(reading.feed(file[place : place + length]))
         offset += len(blocks[-1])
+        assert offset <= 2 * len(file)
     assert b"".join(blocks) == encode(file)
     assert _written(blocks) == file
     _written([file[at : at + size] for at in range(0, len(file), size)])
