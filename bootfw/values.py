@@ -156,7 +156,7 @@ class BootRequest:
 
     mac: str
     """Hardware address, lower-case with colons; "" when it is not known, which by DHCPv6 may be."""
-    stage: str
+    phase: str
     """ "discover" (by DHCPv6 SOLICIT), "request" (also INFORMATION-REQUEST) or "boot-server" (port 4011)."""
     persona: str
     """Name of the matched persona, such as "pxe-bios", "uefi", "ipxe"."""
@@ -198,6 +198,14 @@ class BootRequest:
     """Its identifier by DHCPv6. Firmware, boot program and system send different ones."""
     may_be_system: bool = False
     """Its request for a boot file is the only sign that it boots; an installed system may send one, too."""
+
+    @property
+    def stage(self) -> str:
+        """The earlier name of ``phase``.
+
+        :raise AttributeError: always, with the new name.
+        """
+        raise AttributeError('BootRequest.stage is called "phase" now')
 
 
 class OfferStyle(enum.Enum):

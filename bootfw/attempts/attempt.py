@@ -48,9 +48,9 @@ class StageKind(enum.Enum):
     """A resolver was called: "resolver", "seconds", "outcome" ("answered", "too slow" or "unavailable"), "file",
     "menu", "reason"."""
     NO_ANSWER = "no-answer"
-    """The client got no reply: "reason", "stage"."""
+    """The client got no reply: "reason", "phase"."""
     NO_FILE = "no-file"
-    """The client got an address but no boot file: "reason", "stage"."""
+    """The client got an address but no boot file: "reason", "phase"."""
     POOL_EXHAUSTED = "pool-exhausted"
     """No address was free: "network"."""
     ADDRESS_DECLINED = "address-declined"

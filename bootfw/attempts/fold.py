@@ -306,7 +306,7 @@ class Attempts:
 
     def _requested(self, event: RequestClassified) -> None:
         request, at = event.request, event.at
-        kind = _REQUESTS[request.stage]
+        kind = _REQUESTS[request.phase]
         attempt = self._of(request)
         signature = _signature(request)
         if attempt is not None and kind is not StageKind.BOOT_SERVER and self._is_restart(attempt, request, event.at):
@@ -431,7 +431,7 @@ class Attempts:
         else:
             data["boot_server"] = True
         kind = StageKind.OFFER
-        if request.stage == "boot-server":
+        if request.phase == "boot-server":
             kind = StageKind.BOOT_SERVER_REPLY
         elif event.message not in ("OFFER", "ADVERTISE"):
             kind = StageKind.ACK
@@ -442,7 +442,7 @@ class Attempts:
         attempt = self._of(event.request)
         if attempt is not None:
             kind = StageKind.NO_ANSWER if isinstance(event, OfferWithheld) else StageKind.NO_FILE
-            data = {"reason": event.reason, "stage": event.request.stage}
+            data = {"reason": event.reason, "phase": event.request.phase}
             self._once_in_round(attempt, (kind, event.reason), event.at, kind, data)
 
     def _once_in_round(self, attempt: _Attempt, key: Any, at: float, kind: StageKind, data: dict[str, Any]) -> None:

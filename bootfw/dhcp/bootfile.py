@@ -47,7 +47,7 @@ def adapt_menu(
     """
     if request.http or persona.option_43 is not Option43.MENU:
         return Unsuitable(f'the menu is not shown: that takes a persona with option-43 = "menu", not {persona.name}')
-    if request.stage != "boot-server":
+    if request.phase != "boot-server":
         found = [(item, item.file and adapt(item.file, request, is_ipxe_program)) for item in menu.items]
         usable = [evolve(item, file=file) for item, file in found if not isinstance(file, Unsuitable)]
         if any(item.file is not None for item in usable):

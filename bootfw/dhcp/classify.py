@@ -128,7 +128,7 @@ def classify(
         return _no_boot_file(persona, traits.vendor_class, "that a proxy can boot", Option.VENDOR_CLASS_IDENTIFIER)
     return BootRequest(
         mac=mac,
-        stage="boot-server" if boot_server else "request" if kind in _BOOT_SERVER_TYPES else "discover",
+        phase="boot-server" if boot_server else "request" if kind in _BOOT_SERVER_TYPES else "discover",
         persona=persona.name,
         architecture=persona.architecture or traits.architecture,
         architecture_codes=traits.architecture_codes,
@@ -195,7 +195,7 @@ def classify6(
         return Ignored(IPXE_HAS_NO_PROXY)
     return BootRequest(
         mac=mac,
-        stage="boot-server" if boot_server else "discover" if kind is dhcp6.MessageType.SOLICIT else "request",
+        phase="boot-server" if boot_server else "discover" if kind is dhcp6.MessageType.SOLICIT else "request",
         persona=persona.name,
         architecture=persona.architecture or traits.architecture,
         architecture_codes=traits.architecture_codes,

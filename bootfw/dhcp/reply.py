@@ -38,7 +38,7 @@ def proxy_reply(
     :param persona: the persona of the client.
     :param size: largest size in bytes; None: reply_size().
     """
-    offer = request.stage == "discover"
+    offer = request.phase == "discover"
     server = request.server
     file = choice if isinstance(choice, BootFile) else None
     name = codec.text_bytes(file.name) if file else b""
@@ -219,7 +219,7 @@ _OPTION_43 = {
 
 
 def _proxy_option_43(message: Message, request: BootRequest, persona: Persona) -> bytes:
-    to_boot_server = request.stage == "boot-server"
+    to_boot_server = request.phase == "boot-server"
     item = pxe.boot_item(message.options.get(Option.VENDOR_SPECIFIC, b"")) if to_boot_server else None
     if item is not None:
         # Without this bit EDK2 takes such a reply for an order to boot from the disk (UefiPxeBcDxe/PxeBcBoot.c).

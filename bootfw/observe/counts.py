@@ -64,7 +64,7 @@ class Histogram:
 
 
 DHCP_REQUESTS = Family(
-    "bootfw_dhcp_requests", "DHCP packets of boot clients, retransmissions included.", ("family", "stage")
+    "bootfw_dhcp_requests", "DHCP packets of boot clients, retransmissions included.", ("family", "phase")
 )
 DHCP_REPLIES = Family("bootfw_dhcp_replies", "DHCP replies to boot clients.", ("family", "message"))
 DHCP_UNANSWERED = Family(
@@ -155,7 +155,7 @@ class Counts:
             events.TransferBegun: self._transfer_begun,
             events.TransferEnded: self._transfer_ended,
             events.TransferRefused: self._transfer_refused,
-            events.RequestClassified: lambda e: self.count(DHCP_REQUESTS, str(e.request.family), e.request.stage),
+            events.RequestClassified: lambda e: self.count(DHCP_REQUESTS, str(e.request.family), e.request.phase),
             events.OfferMade: lambda e: self.count(DHCP_REPLIES, str(e.request.family), e.message.lower()),
             events.RequestIgnored: lambda e: self.count(DHCP_UNANSWERED, "ignored"),
             events.OfferWithheld: lambda e: self.count(DHCP_UNANSWERED, "withheld"),

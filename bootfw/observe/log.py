@@ -340,8 +340,8 @@ def _peer(event: Any) -> str:
     return address_text(event.peer)
 
 
-def _stage(event: Any) -> str:
-    return str(event.request.stage)
+def _phase(event: Any) -> str:
+    return str(event.request.phase)
 
 
 def _offered(event: OfferMade) -> str:
@@ -439,16 +439,16 @@ _LINES: dict[type[Event], _Line] = {
     RequestIgnored: _line(_info, "dhcp {mac} ignored: {reason}", fact=lambda event: ((event.mac, event.reason), None)),
     OfferMade: _line(
         _info,
-        "dhcp {client} {stage}: {message} to {where}, {what}",
+        "dhcp {client} {phase}: {message} to {where}, {what}",
         client=_client,
-        stage=_stage,
+        phase=_phase,
         message=lambda event: f"{event.message} of {event.address}" if event.address else event.message,
         where=lambda event: address_text(event.destination),
         what=_offered,
     ),
-    OfferWithheld: _line(_warn, "dhcp {client} {stage}: no answer: {reason}", client=_client, stage=_stage),
+    OfferWithheld: _line(_warn, "dhcp {client} {phase}: no answer: {reason}", client=_client, phase=_phase),
     FileWithheld: _line(
-        _warn, "dhcp {client} {stage}: an address but no boot file: {reason}", client=_client, stage=_stage
+        _warn, "dhcp {client} {phase}: an address but no boot file: {reason}", client=_client, phase=_phase
     ),
     AddressesGranted: _line(_info, "dhcp leases {what}", split=_granted_singly, what=_granted),
     AddressReleased: _line(_info, "dhcp {mac} releases {address}"),

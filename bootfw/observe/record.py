@@ -16,7 +16,7 @@ Record = dict[str, Any]
 """Key -> string, number, boolean, None, or a list or dictionary of them."""
 
 _OF_BOOT_REQUEST = (
-    *("mac", "stage", "persona", "architecture", "uuid", "vendor_class", "user_classes", "ipxe", "http"),
+    *("mac", "phase", "persona", "architecture", "uuid", "vendor_class", "user_classes", "ipxe", "http"),
     *("client_address", "relay_address", "interface", "xid", "family"),
 )
 

@@ -113,14 +113,14 @@ class Machine:
 
     # DHCP
 
-    def asks(self, stage: str = "discover", **changes: Any) -> BootRequest:
-        request = evolve(self.request, stage=stage, **changes)
+    def asks(self, phase: str = "discover", **changes: Any) -> BootRequest:
+        request = evolve(self.request, phase=phase, **changes)
         self.add(RequestClassified(self.now, request))
         return request
 
     def is_offered(self, file: str | None = "boot.efi", address: str = "", message: str = "OFFER", **more: Any) -> None:
-        stage = {"OFFER": "discover", "ACK": "request"}[message]
-        request = evolve(self.request, stage=more.pop("stage", stage))
+        phase = {"OFFER": "discover", "ACK": "request"}[message]
+        request = evolve(self.request, phase=more.pop("phase", phase))
         named = BootFile(file, **more) if file is not None else None
         if named is not None:
             self.add(ResolverAnswered(self.now, request, "by-architecture", named, 0.0001))

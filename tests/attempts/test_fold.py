@@ -289,7 +289,7 @@ def test_edk2_loads_by_ipv6_from_another_address_than_it_had_on_port_4011() -> N
     machine.asks()
     machine.is_offered("tftp://[fd77::1]/boot.efi")
     machine.asks("boot-server", client_address="fd77::11e")
-    machine.is_offered("tftp://[fd77::1]/boot.efi", message="ACK", stage="boot-server")
+    machine.is_offered("tftp://[fd77::1]/boot.efi", message="ACK", phase="boot-server")
     machine.address = "fd77::1ab"
     machine.probes_size("boot.efi")
     machine.loads("boot.efi")
@@ -303,7 +303,7 @@ def test_which_of_two_machines_loads_by_ipv6_from_an_unknown_address_is_not_gues
         machine.request = evolve(UEFI, mac=mac, uuid=None)
         machine.asks()
         machine.asks("boot-server", client_address=address)
-        machine.is_offered("tftp://[fd77::1]/boot.efi", message="ACK", stage="boot-server")
+        machine.is_offered("tftp://[fd77::1]/boot.efi", message="ACK", phase="boot-server")
     machine.address = "fd77::1ab"
     machine.loads("boot.efi")
     machine.wait(31)

@@ -90,7 +90,7 @@ def test_4011_is_answered_and_the_file_never_requested() -> None:
     machine.wait(4)
     for gap in (1, 2, 3):
         machine.asks("boot-server")
-        machine.is_offered("boot.efi", message="ACK", stage="boot-server")
+        machine.is_offered("boot.efi", message="ACK", phase="boot-server")
         machine.wait(gap)
     fails(machine, "file-not-requested", '"boot.efi"')
 
@@ -627,7 +627,7 @@ def test_no_boot_that_ends_with_a_kernel_is_a_failure(noise: list[tuple[str, flo
         machine.is_offered(None)
         machine.wait(3)
         machine.asks("boot-server")
-        machine.is_offered("boot.efi", message="ACK", stage="boot-server")
+        machine.is_offered("boot.efi", message="ACK", phase="boot-server")
     else:
         machine.gets_address()
     machine.loads("boot.efi")

@@ -49,7 +49,7 @@ def test_boot_clients(client: Client, persona: str, architecture: str, ipxe: boo
 
     assert (found.persona, found.architecture, found.ipxe, found.http) == (persona, architecture, ipxe, http)
     assert (found.mac, found.uuid, found.xid) == (firmware.MAC_TEXT, firmware.UUID, firmware.XID)
-    assert (found.stage, found.server, found.interface) == ("discover", "10.0.0.1", "eth0")
+    assert (found.phase, found.server, found.interface) == ("discover", "10.0.0.1", "eth0")
     assert found.vendor_class == client.options[60].decode()
     assert dict(found.options) == client.options
 
@@ -82,7 +82,7 @@ def test_bootp_is_booted_by_a_server_and_not_by_a_proxy() -> None:
     found = classify(firmware.DHCLIENT.message(options={}), MATCH, assigns_addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)
-    assert (found.persona, found.architecture, found.stage) == ("plain", "unknown", "discover")
+    assert (found.persona, found.architecture, found.phase) == ("plain", "unknown", "discover")
     assert "BOOTP" in left_alone(firmware.DHCLIENT.changed({53: None, 55: b"\x43"}))
 
 
@@ -134,7 +134,7 @@ def test_the_boot_server_answers_request_and_inform(client: Client, kind: Messag
     found = classify(message, MATCH, boot_server=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)
-    assert (found.stage, found.client_address) == ("boot-server", "10.0.0.9")
+    assert (found.phase, found.client_address) == ("boot-server", "10.0.0.9")
 
 
 @pytest.mark.parametrize("kind", set(MessageType) - {MessageType.REQUEST, MessageType.INFORM})
@@ -263,15 +263,15 @@ def test_only_pxe_clients_are_ipxe_to_us() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "stage"), [(b"\1", "discover"), (b"\3", "request"), (b"\x08", "request"), (None, "discover")]
+    ("kind", "phase"), [(b"\1", "discover"), (b"\3", "request"), (b"\x08", "request"), (None, "discover")]
 )
-def test_a_server_classifies_discover_request_inform_and_bootp(kind: bytes | None, stage: str) -> None:
+def test_a_server_classifies_discover_request_inform_and_bootp(kind: bytes | None, phase: str) -> None:
     message = firmware.OVMF.changed({53: kind}).message()
 
     found = classify(message, MATCH, assigns_addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)
-    assert found.stage == stage
+    assert found.phase == phase
 
 
 @pytest.mark.parametrize("kind", [MessageType.DECLINE, MessageType.RELEASE, MessageType.OFFER])
@@ -287,3 +287,10 @@ def test_a_client_that_works_with_no_proxy_boots_from_the_server(client: Client)
 
     assert isinstance(found, BootRequest)
     assert found.persona == "u-boot"
+
+
+def test_the_old_name_of_the_phase_is_an_error_that_names_the_new_one() -> None:
+    request = classify(firmware.OVMF.message(), MATCH, server="10.0.0.1")
+    assert isinstance(request, BootRequest)
+    with pytest.raises(AttributeError, match='"phase"'):
+        _ = request.stage

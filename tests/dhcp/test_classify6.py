@@ -36,7 +36,7 @@ def asks(message: Message, relays: tuple[Relay, ...] = (), **how: Any) -> BootRe
 
 def test_ovmf_is_classified() -> None:
     request = asks(OVMF.message(), mac=MAC, source=LINK_LOCAL, server="fd77::1", interface="eth0")
-    assert (request.mac, request.stage, request.persona, request.family) == (MAC, "discover", "uefi-v6", 6)
+    assert (request.mac, request.phase, request.persona, request.family) == (MAC, "discover", "uefi-v6", 6)
     assert (request.architecture, request.architecture_codes, request.http, request.ipxe) == (
         "x86_64-uefi",
         (7,),
@@ -50,7 +50,7 @@ def test_ovmf_is_classified() -> None:
 
 def test_ipxe_writes_its_uuid_the_other_way_round() -> None:
     request = asks(IPXE.message(MessageType.INFORMATION_REQUEST, ia=None))
-    assert (request.uuid, request.ipxe, request.persona, request.stage) == (UUID, True, "ipxe", "request")
+    assert (request.uuid, request.ipxe, request.persona, request.phase) == (UUID, True, "ipxe", "request")
 
 
 def test_http_boot_is_recognized_by_the_vendor_class() -> None:
@@ -90,7 +90,7 @@ def test_a_proxy_does_not_answer(message: Message, reason: str) -> None:
 
 def test_a_server_has_a_file_for_ipxe_and_with_the_address_too() -> None:
     assert asks(IPXE.message(), assigns_addresses=True).ipxe
-    assert asks(OVMF.message(MessageType.REQUEST), assigns_addresses=True).stage == "request"
+    assert asks(OVMF.message(MessageType.REQUEST), assigns_addresses=True).phase == "request"
     assert isinstance(classify6(OVMF.message(MessageType.RENEW), (), MATCH, assigns_addresses=True), Ignored)
 
 
@@ -102,7 +102,7 @@ def test_a_server_has_a_file_for_a_client_that_only_requests_one() -> None:
 
 
 def test_the_boot_server_takes_requests_only() -> None:
-    assert asks(OVMF.message(MessageType.REQUEST, ia=None), boot_server=True).stage == "boot-server"
+    assert asks(OVMF.message(MessageType.REQUEST, ia=None), boot_server=True).phase == "boot-server"
     found = classify6(OVMF.message(), (), MATCH, boot_server=True)
     assert isinstance(found, Ignored)
     assert "SOLICIT on the boot server's port" in found.reason

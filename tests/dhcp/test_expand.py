@@ -11,7 +11,7 @@ from bootfw.values import BootRequest
 
 REQUEST = BootRequest(
     mac="52:54:00:12:34:56",
-    stage="discover",
+    phase="discover",
     persona="uefi",
     architecture="x86_64-uefi",
     uuid="52420077-1234-4abc-9def-0123456789ab",

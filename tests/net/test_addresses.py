@@ -788,7 +788,7 @@ def test_a_boot_client_without_a_file_gets_its_address_all_the_same(lab: Lab) ->
     offer, ack = lab.boots(firmware.OVMF)
 
     assert (offer.yiaddr, ack.yiaddr, ack.file) == (FIRST, FIRST, b"")
-    assert [event.request.stage for event in lab.said(FileWithheld)] == ["discover", "request"]
+    assert [event.request.phase for event in lab.said(FileWithheld)] == ["discover", "request"]
     assert lab.said(OfferMade) == []
 
 

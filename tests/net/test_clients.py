@@ -46,7 +46,7 @@ def test_a_machine_is_known_by_the_address_it_gets_with_the_answer() -> None:
 
 def test_a_machine_is_identified_by_its_source_address() -> None:
     clients = Clients()
-    clients.remember(evolve(FIRMWARE, stage="boot-server", client_address="10.77.0.100"))
+    clients.remember(evolve(FIRMWARE, phase="boot-server", client_address="10.77.0.100"))
     assert clients.lookup(PEER).mac == MAC
 
 

@@ -162,7 +162,7 @@ def test_uefi_boots_by_the_detour(lab: Lab) -> None:
     event = lab.said(OfferMade)[1]
     assert (event.message, event.file) == ("ACK", BootFile("snponly.efi"))
     assert event.destination == ("10.0.0.9", 4011)
-    assert [event.request.stage for event in lab.said(RequestClassified)] == ["discover", "boot-server"]
+    assert [event.request.phase for event in lab.said(RequestClassified)] == ["discover", "boot-server"]
 
 
 def test_ipxe_sends_to_the_boot_server_from_port_68(lab: Lab) -> None:

@@ -22,7 +22,7 @@ from bootfw.values import BootFile, BootRequest
 
 _E = TypeVar("_E", bound=Event)
 
-REQUEST = BootRequest(mac="52:54:00:12:34:56", stage="discover", persona="uefi", architecture="x86_64-uefi")
+REQUEST = BootRequest(mac="52:54:00:12:34:56", phase="discover", persona="uefi", architecture="x86_64-uefi")
 FILE, OTHER = BootFile("one"), BootFile("two")
 
 

@@ -21,15 +21,15 @@ class Machine:
     mac: str
     address: str
 
-    def asks(self, stage: str = "discover") -> BootRequest:
-        request = evolve(UEFI, mac=self.mac, stage=stage)
+    def asks(self, phase: str = "discover") -> BootRequest:
+        request = evolve(UEFI, mac=self.mac, phase=phase)
         self.observe(RequestClassified(self.clock.seconds(), request))
         return request
 
     def gets_address(self, file: str = "boot.efi") -> None:
-        for stage, message in (("discover", "OFFER"), ("request", "ACK")):
+        for phase, message in (("discover", "OFFER"), ("request", "ACK")):
             offer = OfferMade(
-                self.clock.seconds(), self.asks(stage), message, BootFile(file), ("255.255.255.255", 68), self.address
+                self.clock.seconds(), self.asks(phase), message, BootFile(file), ("255.255.255.255", 68), self.address
             )
             self.observe(offer)
 

@@ -192,9 +192,9 @@ def test_json_is_an_object_a_line_with_all_fields() -> None:
         "grub",
         1,
     )
-    assert {key: offer[key] for key in ("mac", "stage", "message", "file", "destination", "address", "level")} == {
+    assert {key: offer[key] for key in ("mac", "phase", "message", "file", "destination", "address", "level")} == {
         "mac": MAC,
-        "stage": "discover",
+        "phase": "discover",
         "message": "OFFER",
         "file": "snponly.efi",
         "destination": "255.255.255.255:68",

@@ -95,8 +95,8 @@ EVENTS: list[Event] = [
 ]
 
 EXPECTED = {
-    'bootfw_dhcp_requests_total{family="4",stage="discover"}': 1,
-    'bootfw_dhcp_requests_total{family="6",stage="discover"}': 1,
+    'bootfw_dhcp_requests_total{family="4",phase="discover"}': 1,
+    'bootfw_dhcp_requests_total{family="6",phase="discover"}': 1,
     'bootfw_dhcp_replies_total{family="4",message="offer"}': 1,
     'bootfw_dhcp_unanswered_total{outcome="ignored"}': 1,
     'bootfw_dhcp_unanswered_total{outcome="withheld"}': 1,

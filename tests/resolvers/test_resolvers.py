@@ -29,7 +29,7 @@ def complaint(name: str, **options: Any) -> str:
 
 
 def asked_by(architecture: str = "x86-bios", **about: Any) -> BootRequest:
-    fields = {"mac": "52:54:00:12:34:56", "stage": "discover", "persona": "uefi", "server": "10.0.0.1"} | about
+    fields = {"mac": "52:54:00:12:34:56", "phase": "discover", "persona": "uefi", "server": "10.0.0.1"} | about
     return BootRequest(architecture=architecture, **fields)
 
 
