@@ -6,6 +6,7 @@ from functools import partial
 from math import inf
 from operator import sub
 from pathlib import Path
+from socket import socket
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
@@ -364,7 +365,7 @@ class BootService(MultiService):
         for binding in tuple(self._bindings):
             wanted = prepared.wanted.get(binding.key)
             if wanted is None or (binding.open is None and binding not in prepared.opened and prepared.waits_again):
-                self._drop(binding, before.chain)
+                self._drop(binding, before.chain, prepared.opened)
             else:
                 binding.optional = wanted.optional
                 self._use(binding, before.settings)
@@ -425,19 +426,22 @@ class BootService(MultiService):
             wanted = self._wanted()
             waits_again = _dhcp_differs(before.settings, new.settings)
             rows = [row for row in wanted.values() if row.key not in present or (row.protocol is None and waits_again)]
+            closing = [each for each in present.values() if each.key not in wanted and each.port is not None]
             for row in rows:
-                closing = [*(key for key in present if key not in wanted), *(each.key for each in self._dropped)]
-                overlapped = next((key for key in closing if _overlap(key, row.key)), None)
-                if row.protocol is not None and overlapped is not None:
+                ending = next((each.key for each in self._dropped if _overlap(each.key, row.key)), None)
+                if row.protocol is not None and ending is not None:
                     raise StateError(
-                        f"{_in_words(row.key)} can't be opened while {_in_words(overlapped)} is open, which ends with "
-                        "its transfers: reload without both first, or restart"
+                        f"{_in_words(row.key)} can't be opened while {_in_words(ending)} is open, which an earlier "
+                        f"reload has dropped and which ends with its transfers: try again when the log says so"
                     )
-                opened.append(made := self._wanted_socket(row))
+                beside = [each for each in closing if _overlap(each.key, row.key)] if row.protocol is not None else []
+                opened.append(made := self._wanted_socket(row, beside))
                 try:
                     self._bindings.add(made)
                 except CannotListenError as error:
                     reason = getattr(error, "socketError", error)
+                    if beside:
+                        reason = f"{reason}; {_in_words(beside[0].key)} is open: reload without both first, or restart"
                     raise StateError(f"{_in_words(row.key)} can't be opened: {reason}") from error
             return Prepared(self._configured(), opened, wanted, waits_again)
         except BaseException:
@@ -455,10 +459,11 @@ class BootService(MultiService):
                 self._close_socket(each)
                 finish_closing(port)
 
-    def _drop(self, wanted: WantedSocket, chain: ResolverChain | None) -> None:
+    def _drop(self, wanted: WantedSocket, chain: ResolverChain | None, opened: Sequence[WantedSocket]) -> None:
         """Take no more requests on a socket that is no longer wanted, and close it when nothing uses it.
 
         :param chain: may be answering requests that came to it.
+        :param opened: the new sockets, some of which may have its port.
         """
         self._bindings.drop(wanted)
         if wanted.port is None:
@@ -467,6 +472,9 @@ class BootService(MultiService):
         protocol = wanted.protocol
         under_way: set[Any] = set()
         if isinstance(protocol, TFTPProtocol):
+            for each in opened:
+                if _overlap(each.key, wanted.key):
+                    each.protocol.succeed(protocol, wholly=_contains(each.key, wanted.key))
             protocol.drain()
             under_way = protocol.under_way()
         elif isinstance(protocol, DHCPPort):
@@ -483,6 +491,11 @@ class BootService(MultiService):
     def _close_dropped(self, wanted: WantedSocket) -> None:
         self._dropped.remove(wanted)
         self._close_socket(wanted)
+        if wanted.service not in _TCP:
+            finish_closing(wanted.port)  # until then it gets datagrams that are for the socket which has its port now
+        for each in self._bindings:
+            if isinstance(each.protocol, TFTPProtocol):
+                each.protocol.forget(wanted.protocol)
 
     def _close_socket(self, wanted: WantedSocket) -> list["Deferred[Any]"]:
         """Close the port of a socket, and its protocol unless another socket has it too.
@@ -767,17 +780,36 @@ class BootService(MultiService):
             if problem:
                 self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
 
-    def _wanted_socket(self, row: "_Wanted") -> WantedSocket:
-        """A socket that is bound while its interface and address exist."""
+    def _wanted_socket(self, row: "_Wanted", beside: Sequence[WantedSocket] = ()) -> WantedSocket:
+        """A socket that is bound while its interface and address exist.
+
+        :param beside: those of the same port that it will replace.
+        """
         service, address, device = row.key
         protocol: Any = None
         opens: Callable[[], Any] | None = None
         if row.protocol is not None:
             protocol = row.protocol()
-            opens = partial(self._sockets.listen, service, address, protocol, device, self._certificate)
+            opens = partial(self._open, beside, service, address, protocol, device, self._certificate)
         return WantedSocket(
             service, address, device, row.optional, opens, row.may_be_held, row.missing, self._note_url, protocol
         )
+
+    def _open(
+        self,
+        replaced: Sequence[WantedSocket],
+        service: str,
+        address: ListenAddress,
+        protocol: Any,
+        device: str,
+        certificate: Any,
+    ) -> Any:
+        """Open a port by SocketSource.listen(), beside those of *replaced* that are open."""
+        beside: list[socket] = []
+        if replaced and IReactorFDSet.providedBy(self._reactor):
+            present = [each for each in (*self._bindings, *self._dropped) if each in replaced]
+            beside = [sock for each in present for sock in each.sockets()]
+        return self._sockets.listen(service, address, protocol, device, certificate, beside)
 
     def _note_url(self, wanted: WantedSocket) -> None:
         if wanted.service in _WEB:
@@ -1052,6 +1084,11 @@ def _overlap(one: SocketKey, other: SocketKey) -> bool:
     if (":" in host) is not (":" in other_host) or (device and other_device and device != other_device):
         return False
     return host == other_host or host in _ANY or other_host in _ANY
+
+
+def _contains(one: SocketKey, other: SocketKey) -> bool:
+    """Whether clients of *other* reach *one* too, of two that overlap."""
+    return (one[1][0] == other[1][0] or one[1][0] in _ANY) and one[2] in ("", other[2])
 
 
 def _in_words(key: SocketKey) -> str:

@@ -223,7 +223,7 @@ class Served:
     follow_interfaces: bool = False
     protocols: dict[str, Any] = field(factory=dict)
 
-    def listen(self, service: str, address: Any, protocol: Any, device: str, certificate: Any) -> Any:
+    def listen(self, service: str, address: Any, protocol: Any, device: str, certificate: Any, beside: Any = ()) -> Any:
         self.protocols[service] = protocol
         return MemoryNetwork().host(SERVER).listenUDP(69, DatagramProtocol())
 
@@ -873,10 +873,13 @@ def test_a_port_that_another_program_has_changes_nothing(running: Running) -> No
     assert running.gets("motd") == b"changed"
 
 
-def test_an_address_that_overlaps_one_which_is_dropped_is_refused(running: Running) -> None:
+def test_an_address_that_overlaps_one_which_is_dropped_is_refused_where_ports_can_not_be_shared(
+    running: Running,
+) -> None:
+    """A reactor that has no sockets, see tests/net/test_readdressed.py for those that have."""
     running.change(("0.0.0.0:69", f"{SERVER}:69"))
     assert running.reloads() == (
-        f"tftp on {SERVER}:69 can't be opened while tftp on 0.0.0.0:69 is open, which ends with its transfers: "
+        f"tftp on {SERVER}:69 can't be opened: [Errno 98] Address already in use; tftp on 0.0.0.0:69 is open: "
         "reload without both first, or restart",
     )
     assert running.gets("motd") == b"hello"

@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.interfaces import IReactorFDSet, ISystemHandle
 from twisted.logger import Logger
 
 from bootfw.events import Event, ListenerBound, ListenerFailed, ReadinessChanged, SocketChanged
@@ -115,7 +115,11 @@ class WantedSocket:
 
     def sockets(self) -> Sequence[socket.socket]:
         """Those of the port."""
-        return self.port.sockets if isinstance(self.port, SharedPort) else [self.port.getHandle()]
+        port = self.port
+        if isinstance(port, SharedPort):
+            return port.sockets
+        has_handle: bool = ISystemHandle.providedBy(port)
+        return [port.getHandle() if has_handle else port.socket]  # Twisted's TCP port has the attribute only
 
 
 class Bindings:

@@ -141,7 +141,15 @@ class InheritedSockets:
         """See SocketSource."""
         return self._otherwise.follow_interfaces
 
-    def listen(self, service: str, address: ListenAddress, protocol: Any, device: str, certificate: Any) -> Any:
+    def listen(
+        self,
+        service: str,
+        address: ListenAddress,
+        protocol: Any,
+        device: str,
+        certificate: Any,
+        beside: Sequence[socket.socket] = (),
+    ) -> Any:
         """See SocketSource."""
         candidates = [each for each in self._sockets if each.is_for(service)]
         for inherited in candidates:
@@ -151,7 +159,7 @@ class InheritedSockets:
                     adopt_socket(inherited.sock)
                 return listen_on(self._reactor, service, address, protocol, inherited.sock.dup(), certificate)
         try:
-            return self._otherwise.listen(service, address, protocol, device, certificate)
+            return self._otherwise.listen(service, address, protocol, device, certificate, beside)
         except CannotListenError as error:
             named = [candidate for candidate in candidates if candidate.name == service and not candidate.used]
             if not named:

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 
 from bootfw.config.settings import ListenAddress
-from bootfw.net.http.site import listen_http
+from bootfw.net.http.site import listen_http, open_stream_socket
 from bootfw.net.udp.port import listen
 from bootfw.net.udp.sockets import open_socket
 from bootfw.values import Address
@@ -48,11 +48,20 @@ class SocketSource(Protocol):
     def follow_interfaces(self) -> bool:
         """Whether this process looks after the ports, see Bindings; otherwise another one does."""
 
-    def listen(self, service: str, address: ListenAddress, protocol: Any, device: str, certificate: Any) -> Any:
+    def listen(
+        self,
+        service: str,
+        address: ListenAddress,
+        protocol: Any,
+        device: str,
+        certificate: Any,
+        beside: Sequence[socket] = (),
+    ) -> Any:
         """Open a port for *protocol*, on an address that this host need not have yet.
 
         :param device: the interface that it is bound to; "": all of them. The interface need not exist yet.
         :param certificate: for HTTPS; None otherwise.
+        :param beside: open sockets of the same port that this one will replace.
         :raise CannotListenError: ``socketError`` says why.
         """
 
@@ -64,9 +73,21 @@ class OwnSockets:
     _reactor: Any
     follow_interfaces: bool = True
 
-    def listen(self, service: str, address: ListenAddress, protocol: Any, device: str, certificate: Any) -> Any:
+    def listen(
+        self,
+        service: str,
+        address: ListenAddress,
+        protocol: Any,
+        device: str,
+        certificate: Any,
+        beside: Sequence[socket] = (),
+    ) -> Any:
         """See SocketSource."""
-        sock = open_socket(*address, device=device)[0] if device else None
+        sock = None
+        if beside and service not in _UDP:
+            sock = open_stream_socket(*address, beside=beside)
+        elif beside or device:
+            sock = open_socket(*address, device=device, beside=beside)[0]
         return listen_on(self._reactor, service, address, protocol, sock, certificate)
 
 

@@ -28,9 +28,9 @@ listen = []
 [dhcp]
 mode = "off"
 [tftp]
-listen = ["127.0.0.1:{tftp}"{more}]
+listen = ["{host}:{tftp}"{more}]
 [http]
-listen = ["127.0.0.1:{http}"]
+listen = ["{http_host}:{http}"]
 [[backend]]
 use = "directory"
 root = "{root}"
@@ -62,13 +62,23 @@ class Busy:
     def path(self) -> Path:
         return self.directory / "bootfw.toml"
 
-    def serve_from(self, root: str, *more: int, **changed: int) -> None:
+    def serve_from(
+        self, root: str, *more: int, host: str = "127.0.0.1", http_host: str = "127.0.0.1", **changed: int
+    ) -> None:
         """Write the configuration.
 
         :param more: other ports of TFTP.
         """
         listen = "".join(f', "127.0.0.1:{port}"' for port in more)
-        values = {"workers": self.workers, "tftp": self.tftp, "http": self.http, "more": listen, **changed}
+        values = {
+            "workers": self.workers,
+            "tftp": self.tftp,
+            "http": self.http,
+            "more": listen,
+            "host": host,
+            "http_host": http_host,
+            **changed,
+        }
         self.path.write_text(CONFIG.format(root=root, **values))
 
     def reload(self) -> "subprocess.CompletedProcess[str]":
@@ -255,6 +265,55 @@ def test_ports_are_opened_and_closed_by_a_reload_and_transfers_go_on(workers: in
             download.acknowledge()
         server.until(*(f"no longer listens on 127.0.0.1:{port}" for port in (more[0], busy.http)))
         assert len(bound & sockets_of(server.pid)) == len(bound) - 2 * workers, "the others are the same"
+
+
+def test_several_workers_move_no_port_of_tftp(tmp_path: Path) -> None:
+    busy = Busy(tmp_path, 2)
+    with running(busy) as server:
+        busy.serve_from("new", host="0.0.0.0")
+        done = busy.reload()
+        assert (done.returncode, done.stdout) == (1, "")
+        reason = f"tftp on 0.0.0.0:{busy.tftp} can't be opened: [Errno 98] several workers can't hand transfers over; "
+        assert done.stderr == (
+            f"bootfw: {reason}tftp on 127.0.0.1:{busy.tftp} is open: reload without both first, or restart\n"
+        )
+        assert len(fetch(("127.0.0.1", busy.tftp), "file", seconds=60)) == 512, "it serves the old file"
+        server.until("not reloaded: ")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ports_move_to_an_overlapping_address_and_back_while_transfers_go_on(workers: int, tmp_path: Path) -> None:
+    """With several workers that of HTTP does."""
+    busy = Busy(tmp_path, workers)
+    moves = ("tftp", "http") if workers == 1 else ("http",)
+    contents = {"old": OLD, "new": OLD[::-1]}
+    (tmp_path / "new" / "file").write_bytes(contents["new"])
+    (tmp_path / "new" / "big").write_bytes(DOWNLOAD)
+    with running(busy) as server:
+        for before, after, left, host in (
+            ("old", "new", "127.0.0.1", "0.0.0.0"),
+            ("new", "old", "0.0.0.0", "127.0.0.1"),
+        ):
+            with ExitStack() as opened:
+                downloads, http, received = under_way(busy, opened, [busy.tftp] * 40)
+                busy.serve_from(after, http_host=host, host=host if workers == 1 else "127.0.0.1")
+                done = busy.reload()
+                assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
+                for _ in range(20):  # by both workers
+                    assert fetch(("127.0.0.1", busy.tftp), "file", seconds=60) == contents[after][:512]
+                with urlopen(f"http://127.0.0.1:{busy.http}/file", timeout=30) as answer:
+                    assert answer.read() == contents[after]
+                for download in downloads:
+                    download.acknowledge()
+                go_on(downloads, 1000)
+                assert [download.data == contents[before] for download in downloads] == [True] * len(downloads)
+                while piece := http.recv(1 << 20):
+                    received += piece
+                assert received.partition(b"\r\n\r\n")[2] == DOWNLOAD
+                for download in downloads:
+                    download.acknowledge()
+            server.until(*(f"{name} no longer listens on {left}:" for name in moves))
+        assert "Traceback" not in server.stop()
 
 
 def test_a_port_of_another_program_is_refused_with_its_name(tmp_path: Path) -> None:

@@ -299,7 +299,15 @@ class Elsewhere:
 
     follow_interfaces: bool = False
 
-    def listen(self, service: str, address: tuple[str, int], protocol: Any, device: str, certificate: Any) -> Any:
+    def listen(
+        self,
+        service: str,
+        address: tuple[str, int],
+        protocol: Any,
+        device: str,
+        certificate: Any,
+        beside: Any = (),
+    ) -> Any:
         """See SocketSource."""
         return Elsewhere.Port(*address)
 

@@ -6,7 +6,7 @@ import os
 import re
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -36,7 +36,7 @@ from bootfw.net.linux.interfaces import Interfaces, missing_interface
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.shares import Shares
 from bootfw.net.udp.quietport import quiet_port
-from bootfw.net.udp.sockets import IP_FREEBIND, IPV6_FREEBIND
+from bootfw.net.udp.sockets import IP_FREEBIND, IPV6_FREEBIND, with_option
 from bootfw.tftp.path import relative
 from bootfw.values import Address, TransferRequest
 from bootfw.wire.http import encode_target
@@ -446,12 +446,15 @@ def listen_http(reactor: Any, factory: Any, address: str, port: int, sock: socke
         return quiet_port(reactor.adoptStreamPort, opened.fileno(), opened.family, factory)
 
 
-def open_stream_socket(address: str, port: int, *, shared: bool = False) -> socket.socket:
+def open_stream_socket(
+    address: str, port: int, *, shared: bool = False, beside: Sequence[socket.socket] = ()
+) -> socket.socket:
     """A listening, non-blocking TCP socket. "::" is IPv6 only, so that "0.0.0.0" can have the same port.
 
     The address may be one that this host does not have yet (IP_FREEBIND). One with a zone needs its interface.
 
     :param shared: other processes of ours listen on the same port (SO_REUSEPORT).
+    :param beside: sockets of ours that have the port already, and that this one will replace.
     :raise CannotListenError: ``socketError`` says why.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -469,8 +472,10 @@ def open_stream_socket(address: str, port: int, *, shared: bool = False) -> sock
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        sock.bind(socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4])
-        sock.listen(BACKLOG)
+        where = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
+        with with_option(socket.SO_REUSEPORT, [sock, *beside] if beside else []):
+            sock.bind(where)
+            sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         reason = os.strerror(error.errno or errno.EINVAL)

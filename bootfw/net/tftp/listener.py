@@ -145,6 +145,12 @@ class TFTPProtocol(DatagramProtocol):
             randbelow=randbelow,
         )
         self._adopted = adopted or AdoptedTransfers(reactor, publish)
+        self._heir: TFTPProtocol | None = None
+        """Has the port from a reload on, and gets what arrives here for it; None: none does."""
+        self._elders: tuple[TFTPProtocol, ...] = ()
+        """Had the port until a reload. Their transfers go on, and some of their clients' packets arrive here."""
+        self._shares_port = False
+        """There is an heir or an elder."""
         self._keep = None if recorder is None else recorder.keep_tftp
         self._number = 0
         """That of the port, for the recorder."""
@@ -216,12 +222,15 @@ class TFTPProtocol(DatagramProtocol):
             try:
                 transfer = find(peer)
                 if data[:2] in _REQUESTS:
-                    self._requested(data, peer, via, transfer, now)
+                    if not (self._shares_port and self._pass_on(data, peer, via, now)):
+                        self._requested(data, peer, via, transfer, now)
                 # A transfer with a port of its own receives there (RFC 1350 section 4: its TID); what comes here is
                 # stray.
                 elif transfer is not None and transfer.port is None:
                     transfer.datagram(data, now)
-                elif not self._resume(data, peer, via, now):
+                elif self._resume(data, peer, via, now):
+                    pass
+                elif not (self._shares_port and self._pass_on(data, peer, via, now)):
                     self._on_stray(data, peer, now)
             except Exception:
                 self._log.failure("Unexpected error for a datagram of {peer}.", peer=peer)
@@ -352,6 +361,51 @@ class TFTPProtocol(DatagramProtocol):
     def drain(self) -> None:
         """Drop requests from now on. Transfers on their own ports finish even after this port has closed."""
         self._states.run(self._do, Input.DRAIN)
+
+    # Two sockets with one port number, of overlapping addresses: the kernel gives a datagram to the one with the more
+    # specific address, whichever of them its transfer began at.
+
+    def succeed(self, elder: "TFTPProtocol", *, wholly: bool) -> None:
+        """Take the requests that come to the port from now on, in place of *elder*, whose transfers go on there.
+
+        :param wholly: every address of *elder* is one of ours.
+        """
+        self._elders, self._shares_port = (*self._elders, elder), True
+        if wholly:
+            elder._heir, elder._shares_port = self, True
+
+    def forget(self, elder: "TFTPProtocol") -> None:
+        """Note that *elder* has closed."""
+        self._elders = tuple(each for each in self._elders if each is not elder)
+        self._shares_port = bool(self._elders or self._heir)
+
+    def _pass_on(self, data: bytes, peer: Address, via: Via | None, now: float) -> bool:
+        """Give a datagram that is of no transfer of ours, or a request, to the protocol of the other socket.
+
+        An heir gives us what repeats the request of a transfer of ours.
+
+        :return: false: it is for this one.
+        """
+        if self._elder_takes(data, peer, now):
+            return True
+        if self._heir is not None:
+            self._heir.datagrams_received(((data, peer, via),))
+        return self._heir is not None
+
+    def _elder_takes(self, data: bytes, peer: Address, now: float) -> bool:
+        """Give a datagram to the transfer of an elder, if it is of one. A new request ends that transfer."""
+        for elder in self._elders:
+            transfer = elder._transfers.get(peer)
+            if transfer is None:
+                continue
+            if data[:2] not in _REQUESTS:
+                if transfer.port is None:
+                    transfer.datagram(data, now)
+                return True
+            if transfer.raw == data and transfer.request_repeated(now):
+                return True
+            transfer.replace(now)
+        return False
 
     def abandon_transfers(self) -> None:
         """Drop the transfers on this port, with an ERROR to the clients that no other process can go on with."""

@@ -4,6 +4,8 @@ import errno
 import fcntl
 import os
 import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from struct import Struct
 from typing import Any
 
@@ -30,8 +32,12 @@ _SIOCGSTAMPNS = 0x8907
 
 _STAMP = Struct("@ll")  # struct timespec
 
+_ANY = ("0.0.0.0", "::")
 
-def open_socket(address: str, port: int, *, shared: bool = False, device: str = "") -> tuple[socket.socket, Family]:
+
+def open_socket(
+    address: str, port: int, *, shared: bool = False, device: str = "", beside: Sequence[socket.socket] = ()
+) -> tuple[socket.socket, Family]:
     """A bound, non-blocking UDP socket that tells how each datagram arrived.
 
     The address may be one that this host doesn't have yet (IP_FREEBIND). SO_REUSEADDR is off when it is bound: with it
@@ -42,6 +48,7 @@ def open_socket(address: str, port: int, *, shared: bool = False, device: str = 
     :param shared: the port is one that others of our processes have too (SO_REUSEPORT).
     :param device: the interface that it is for (SO_BINDTODEVICE); "": all of them. While there is no such interface, or
         none of the zone, the socket is bound to nothing, which bind_socket() makes up for.
+    :param beside: sockets of ours that have the port already, and that this one will replace.
     :raise CannotListenError: its ``socketError`` says why, and who holds the port if it is taken.
     :raise InvalidAddressError: it isn't a numeric address.
     """
@@ -56,13 +63,18 @@ def open_socket(address: str, port: int, *, shared: bool = False, device: str = 
         _configure(sock, family)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if beside and where[0] in _ANY:
+            _refuse_other_holders(family, port, device)
         # bind(2) needs the index of the interface. bind_socket() is called when the interface appears.
         if absent:
             pass
         elif not device:
-            sock.bind(where)
+            with with_option(socket.SO_REUSEADDR, [sock, *beside] if beside else []):
+                sock.bind(where)
         elif bind_to(sock, device):
-            _bind_beside(sock, where)
+            with with_option(socket.SO_REUSEADDR, [sock, *beside] if beside else []):
+                sock.bind(where)
+            _leave_others(sock)
     except OSError as error:
         sock.close()
         raise _cannot_listen(address, port, _explained(error, family, port, device)) from None
@@ -76,18 +88,42 @@ def bind_socket(sock: socket.socket, address: str, port: int, device: str) -> No
     """
     family, where = resolve(address, port)
     try:
-        _bind_beside(sock, where)
+        sock.bind(where)
     except OSError as error:
         raise _explained(error, family, port, device) from None
+    _leave_others(sock)
 
 
-def _bind_beside(sock: socket.socket, where: Any) -> None:
-    """Bind a socket of one interface, and leave the port of the others to other servers from then on.
+def _leave_others(sock: socket.socket) -> None:
+    """Leave the port of the other interfaces to other servers, now that the socket is bound to one.
 
     dnsmasq has its port on all interfaces for a moment before it is bound to one of them.
     """
-    sock.bind(where)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+@contextmanager
+def with_option(option: int, sockets: Sequence[socket.socket]) -> Iterator[None]:
+    """Have the sockets share their port with each other (SO_REUSEADDR or SO_REUSEPORT) while one of them is bound."""
+    before = [sock.getsockopt(socket.SOL_SOCKET, option) for sock in sockets]
+    try:
+        for sock in sockets:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+        yield
+    finally:
+        for sock, value in zip(sockets, before, strict=True):
+            sock.setsockopt(socket.SOL_SOCKET, option, value)
+
+
+def _refuse_other_holders(family: Family, port: int, device: str) -> None:
+    """With SO_REUSEADDR the kernel does not refuse the port for the sake of other programs that set it too.
+
+    :raise OSError: another program has the port.
+    """
+    own = {str(os.stat(each).st_ino) for each in os.scandir("/proc/self/fd") if os.path.exists(each)}
+    holder = who_holds(port, family.number, device=device, own=own)
+    if holder:
+        raise OSError(errno.EADDRINUSE, holder)
 
 
 def waited(sock: socket.socket, wall_time: float) -> float:

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -64,7 +64,14 @@ class SharedPort:
 
 
 def open_shared(
-    service: str, address: str, port: int, count: int, device: str = "", *, replaces: bool = False
+    service: str,
+    address: str,
+    port: int,
+    count: int,
+    device: str = "",
+    *,
+    replaces: bool = False,
+    beside: Sequence[socket.socket] = (),
 ) -> SharedPort:
     """Open a socket for each of *count* processes.
 
@@ -73,13 +80,15 @@ def open_shared(
 
     :param device: as for open_socket().
     :param replaces: processes of ours that are about to end may still have sockets of this port.
+    :param beside: as for open_stream_socket().
     :raise CannotListenError: ``socketError`` says why.
     """
     configured = address, port
     sockets: list[socket.socket] = []
     try:
         for _ in range(count):
-            sockets.append(_open(service, address, port, shared=replaces or bool(sockets), device=device))
+            shared = replaces or bool(sockets)
+            sockets.append(_open(service, address, port, shared=shared, device=device, beside=beside))
             if len(sockets) == 1:
                 port = sockets[0].getsockname()[1] or port
                 # The kernel compares the option of both sockets when the second one is bound, so it may be set after
@@ -94,10 +103,12 @@ def open_shared(
     return SharedPort(service, configured, sockets, device)
 
 
-def _open(service: str, address: str, port: int, *, shared: bool, device: str) -> socket.socket:
+def _open(
+    service: str, address: str, port: int, *, shared: bool, device: str, beside: Sequence[socket.socket]
+) -> socket.socket:
     if service == "tftp":
         return open_socket(address, port, shared=shared, device=device)[0]
-    return open_stream_socket(address, port, shared=shared)
+    return open_stream_socket(address, port, shared=shared, beside=beside)
 
 
 def _close(sockets: list[Any]) -> None:

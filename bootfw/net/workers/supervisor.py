@@ -5,6 +5,7 @@ one, and no client is moved to another socket. The sockets of a port share it by
 clients over them.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.error import CannotListenError, ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -353,13 +354,25 @@ class Workers(Service):
 
     # Ports
 
-    def listen(self, service: str, address: tuple[str, int], protocol: Any, device: str, certificate: Any) -> Any:
+    def listen(
+        self,
+        service: str,
+        address: tuple[str, int],
+        protocol: Any,
+        device: str,
+        certificate: Any,
+        beside: Sequence[socket.socket] = (),
+    ) -> Any:
         """See SocketSource. The workers share the ports of TFTP and HTTP; the others are opened for this process."""
         if service not in ("tftp", "http", "https"):
-            return OwnSockets(self.reactor).listen(service, address, protocol, device, certificate)
+            return OwnSockets(self.reactor).listen(service, address, protocol, device, certificate, beside)
+        if beside and service == "tftp":
+            # The kernel spreads the clients of another address over the processes in another way, and a transfer's
+            # acknowledgments would come to a process that does not know it.
+            raise CannotListenError(*address, OSError(errno.EADDRINUSE, "several workers can't hand transfers over"))
         self._ports = self.ports
         replaces = any((service, address, device) == _key(port) for port in self._closing)
-        opened = open_shared(service, *address, self.count, device, replaces=replaces)
+        opened = open_shared(service, *address, self.count, device, replaces=replaces, beside=beside)
         opened.on_reopened = partial(self._reopened, opened)
         self._ports.append(opened)
         return opened

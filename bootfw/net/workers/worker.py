@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -47,7 +47,15 @@ class GivenSockets:
         for sock in unused.values():
             sock.close()
 
-    def listen(self, service: str, address: tuple[str, int], protocol: Any, device: str, certificate: Any) -> Any:
+    def listen(
+        self,
+        service: str,
+        address: tuple[str, int],
+        protocol: Any,
+        device: str,
+        certificate: Any,
+        beside: Sequence[socket.socket] = (),
+    ) -> Any:
         """See SocketSource."""
         key = service, address, device
         sock = self._sockets.pop(key)
