@@ -300,3 +300,13 @@ def test_two_signals_that_come_together_end_the_server_once(tmp_path: Path) -> N
         server.rest()
     assert "Traceback" not in server.text
     assert "ReactorNotRunning" not in server.text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_serves_where_its_log_can_not_be_written(workers: int, tmp_path: Path) -> None:
+    """Each write to this device is one to a full disk."""
+    setup = Setup(tmp_path, workers=workers)
+    with bootfw(setup.path, before=("sh", "-c", 'exec "$@" >/dev/full', "sh")) as server:
+        for _ in range(10):
+            assert fetch(("127.0.0.1", setup.tftp), "motd", seconds=90) == b"hello"
+        assert "Traceback" not in server.stop()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -142,11 +143,28 @@ def test_the_oldest_files_are_dropped(
     assert {path.name for path in (tmp_path / "recordings").iterdir()} == {"2.pcapng", "3.pcapng"}
 
 
-def test_uncreatable_directory_is_reported(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
-    (tmp_path / "recordings").write_text("a file")
+def test_uncreatable_directory_is_reported_once(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
+    place = tmp_path / "recordings"
+    place.write_text("a file")
     with capturedLogs() as logs:
-        assert write(written[1], ATTEMPT) == ""
-    assert "can't be written" in str(formatEvent(logs[0]))
+        assert [write(written[1], ATTEMPT) for _ in range(3)] == [""] * 3
+        place.unlink()
+        assert write(written[1], ATTEMPT) == write(written[1], ATTEMPT) == str(place / f"{ATTEMPT.id}.pcapng")
+    unable, able = map(str, map(formatEvent, logs))
+    assert "the packets of failed boots can't be written: " in unable
+    assert able == "the packets of failed boots are written again"
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with capturedLogs() as logs:
+            assert write(written[1], ATTEMPT) == ""
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(logs) == 1
+    assert list((tmp_path / "recordings").iterdir()) == []
 
 
 # Answered again

@@ -103,6 +103,9 @@ class LinesLog:
     _as_line: Callable[[LogEvent], str]
     _skipped: frozenset[Any] = frozenset()
     _lines: list[str] = field(factory=list, init=False)
+    _lost: int = field(default=0, init=False)
+    """Lines that could not be written since the latest that was."""
+    _reason: str = field(default="", init=False)
     _lock: Any = field(factory=RLock, init=False)
     """Plugins log from threads, and Twisted in its signal handlers, which may interrupt a write."""
 
@@ -123,10 +126,30 @@ class LinesLog:
                 self._lines.append(self._as_line(event))
             if "log_more" in event or not self._lines:
                 return
-            text = "".join(self._lines)
+            if self._lost:
+                self._lines.insert(0, self._lost_line(event))
+            count, text = len(self._lines), "".join(self._lines)
             self._lines.clear()
-            self._file.write(text)
-            self._file.flush()
+            try:
+                self._file.write(text)
+                self._file.flush()
+            except OSError as error:
+                self._lost += count - bool(self._lost)
+                self._reason = error.strerror or str(error)
+            else:
+                self._lost = 0
+
+    def _lost_line(self, event: LogEvent) -> str:
+        """The line that says what is missing, behind the end of a line that may have been written in part."""
+        lost = {
+            "log_format": "{count} line(s) of the log could not be written: {reason}",
+            "log_level": LogLevel.warn,
+            "log_namespace": "bootfw",
+            "log_time": event["log_time"],
+            "count": self._lost,
+            "reason": self._reason,
+        }
+        return "\n" + self._as_line(lost)
 
 
 @implementer(ILogObserver)

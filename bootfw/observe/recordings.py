@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
@@ -54,6 +55,8 @@ class Recordings:
         self._seconds = seconds
         self._directory = directory
         self._wall_clock = wall_clock
+        self._failing = False
+        """The latest file could not be written."""
         self.transfers_of_workers: Callable[[Collection[str], float], Deferred[list[Datagram]]] = (
             lambda addresses, since: succeed([])
         )
@@ -85,17 +88,24 @@ class Recordings:
             evolve(packet, comment=packet.comment or _stages(attempt, packet.at)) for packet in packets[-PACKETS:]
         ]
         path = self._directory / f"{attempt.id}.pcapng"
+        unfinished = path.with_suffix(".part")
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".part")
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "wb") as file:
                 file.write(write_pcapng(packets, _story(attempt)))
             unfinished.replace(path)
             self._drop_oldest()
         except OSError as error:
-            self._log.warn("the packets of a failed boot can't be written: {error}", error=error)
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            if not self._failing:
+                self._failing = True
+                self._log.warn("the packets of failed boots can't be written: {error}", error=error)
             return ""
+        if self._failing:
+            self._failing = False
+            self._log.info("the packets of failed boots are written again")
         return str(path)
 
     def _drop_oldest(self) -> None:

@@ -46,7 +46,7 @@ class Clients:
     """Machines that take addresses by both versions of DHCP. Each machine comes once."""
 
     _host: Host
-    _server: bytes
+    server: bytes
     """Hardware address."""
     acknowledged: set[str] = field(factory=set, init=False)
     _number: int = field(default=0, init=False)
@@ -60,7 +60,7 @@ class Clients:
         return len(four), len(six)
 
     def _by_ipv4(self, numbers: range) -> set[str]:
-        raw = RawClients.at(self._host, self._server)
+        raw = RawClients.at(self._host, self.server)
         try:
             offers = raw.say(_sent(number, 0, option(53, bytes((DISCOVER,)))) for number in numbers)
             assert len(offers) == len(numbers)
@@ -119,13 +119,22 @@ def scene(lab: Lab, tmp_path: Path) -> Iterator[Scene]:
 @pytest.fixture
 def clients(scene: Scene) -> Clients:
     """Of a server with a small file system of its own for its state."""
+    add_ipv6(scene)
+    scene.serves("file", b"content")
+    scene.starts(POOLS, mount=f"mount --make-rprivate / && mount -t tmpfs -o size=300k tmpfs {scene.state}")
+    return Clients(scene.client, hardware_address(scene))
+
+
+def add_ipv6(scene: Scene) -> None:
+    """Give the server an address of the pool's network."""
     scene.server.ip("address", "add", "fd77::1/64", "dev", "eth0", "nodad")
     hosts = scene.server, scene.client
     wait_until(lambda: all(map(has_link_local, hosts)), 30, "link-local addresses can be used")
-    scene.serves("file", b"content")
-    scene.starts(POOLS, mount=f"mount --make-rprivate / && mount -t tmpfs -o size=300k tmpfs {scene.state}")
+
+
+def hardware_address(scene: Scene) -> bytes:
     shown = scene.server.run("cat", "/sys/class/net/eth0/address", seconds=30).output.strip()
-    return Clients(scene.client, bytes.fromhex(shown.replace(":", "")))
+    return bytes.fromhex(shown.replace(":", ""))
 
 
 def serves(scene: Scene) -> None:
@@ -196,3 +205,24 @@ def test_a_state_directory_that_is_read_only_keeps_a_proxy_from_nothing_but_its_
     assert f"{scene.state}" in text
     assert "Read-only file system" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("how", ["down", "removed"])
+def test_addresses_are_given_again_after_the_interface_was_gone(
+    lab: Lab, scene: Scene, clients: Clients, how: str
+) -> None:
+    for _ in range(2):
+        assert clients.come() == (CLIENTS, CLIENTS)
+        if how == "removed":
+            scene.server.ip("link", "delete", "eth0")
+            lab.plug_again(scene.server, f"{SERVER}/24")
+        else:
+            scene.server.ip("link", "set", "eth0", "down")
+            scene.server.ip("link", "set", "eth0", "up")
+        scene.server.ip("address", "flush", "dev", "eth0", "scope", "global")
+        scene.server.ip("address", "add", f"{SERVER}/24", "dev", "eth0")
+        add_ipv6(scene)
+        clients.server = hardware_address(scene)
+        serves(scene)
+    assert clients.come() == (CLIENTS, CLIENTS)
+    assert "Traceback" not in scene.running.output

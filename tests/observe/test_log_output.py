@@ -1,6 +1,7 @@
 """What the log writes, and where: lines for people, JSON, entries for journald."""
 
 import array
+import errno
 import io
 import json
 import os
@@ -66,6 +67,19 @@ ENDED = TransferEnded(9.0, TransferReport(READ, Agreed(), Outcome.COMPLETE, "", 
 REFUSED = TransferRefused(9.0, READ, 1, "File not found", persona="grub")
 OFFER = OfferMade(9.0, BOOT, "OFFER", BootFile("snponly.efi"), ("255.255.255.255", 68), "10.77.0.100")
 LEASE = Lease("10.77.0.100", b"\x01\xff", MAC, LeaseState.ACTIVE, 0.0, 600.0)
+
+
+class Full(io.StringIO):
+    """A file on a disk that may be full."""
+
+    room = True
+
+    def write(self, text: str) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
 EVENTS = [
     ENDED,
     REFUSED,
@@ -444,3 +458,24 @@ def test_what_goes_to_other_observers_of_twisted_has_the_same_text() -> None:
     for event in log_events(OFFER):
         observer(event)
         assert file.getvalue() == as_text(event)
+
+
+@pytest.mark.parametrize("as_line", [as_text, as_json])
+def test_lines_that_could_not_be_written_are_counted(as_line: Any) -> None:
+    file = Full()
+    logger = Logger(namespace="bootfw", observer=LinesLog(file, as_line))
+    logger.info("first")
+    file.room = False
+    for _ in range(3):
+        logger.info("lost")
+    file.room = True
+    logger.info("second")
+    logger.info("third")
+    lines = [line for line in file.getvalue().splitlines() if line]
+    assert ["lost" in line for line in lines] == [False] * 4
+    assert ["first" in lines[0], "second" in lines[2], "third" in lines[3]] == [True] * 3
+    if as_line is as_json:
+        record = json.loads(lines[1])
+        assert (record["count"], record["reason"]) == (3, "No space left on device")
+    else:
+        assert lines[1].endswith("3 line(s) of the log could not be written: No space left on device")
