@@ -74,7 +74,7 @@ def tftpd_hpa(work: Path, file: str) -> Sequence[object]:
     server = program("in.tftpd", HERE / "build" / "run")
     return _both(
         dnsmasq(work, file, more=""),
-        ["env", _libraries(server), server, "--foreground", "--secure", "--user", "root", work / "files"],
+        ["env", libraries(server), server, "--foreground", "--secure", "--user", "root", work / "files"],
     )
 
 
@@ -88,7 +88,7 @@ def nginx(work: Path, file: str) -> Sequence[object]:
         f"http {{ access_log {work}/access.log; sendfile on; {temporary}\n"
         f"server {{ listen 80 backlog=4096; root {work}/files; }} }}\n"
     )
-    return _both(dnsmasq(work, file), ["env", _libraries(server), server, "-c", work / "nginx.conf"])
+    return _both(dnsmasq(work, file), ["env", libraries(server), server, "-c", work / "nginx.conf"])
 
 
 def _both(first: Sequence[object], second: Sequence[object]) -> Sequence[object]:
@@ -98,7 +98,7 @@ def _both(first: Sequence[object], second: Sequence[object]) -> Sequence[object]
     return ["sh", "-c", f"{line(first)} & exec {line(second)}"]
 
 
-def _libraries(server: Path) -> str:
+def libraries(server: Path) -> str:
     """Where a program that was unpacked finds its libraries."""
     if "debian" not in server.parts:
         return "LC_ALL=C"
