@@ -56,31 +56,10 @@ def _subnet(probe_seconds: float) -> str:
 
 def dnsmasq(work: Path, *more: str) -> Sequence[object]:
     """Debian's dnsmasq-base."""
-    return [
-        *(
-            program("dnsmasq"),
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--port=0",
-            "--user=root",
-            "--pid-file=",
-        ),
-        *(
-            "--log-facility=-",
-            "--quiet-dhcp",
-            "--quiet-tftp",
-            f"--dhcp-leasefile={work}/leases",
-            "--dhcp-lease-max=70000",
-        ),
-        *(
-            "--dhcp-lease-max=70000",
-            "--no-ping",
-            "--enable-tftp",
-            f"--tftp-root={work}/files",
-            "--tftp-max=5000",
-            *more,
-        ),
-    ]
+    words = "--keep-in-foreground --conf-file=/dev/null --port=0 --user=root --pid-file= --log-facility=- --quiet-dhcp"
+    words += " --quiet-tftp --dhcp-lease-max=70000 --no-ping --enable-tftp --tftp-max=5000"
+    places = (f"--dhcp-leasefile={work}/leases", f"--tftp-root={work}/files")
+    return [program("dnsmasq"), *words.split(), *places, *more]
 
 
 def kea(work: Path) -> Sequence[object]:

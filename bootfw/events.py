@@ -432,8 +432,8 @@ class DatagramsMalformed(Event):
 
 @frozen
 class StaleRequestsDropped(Event):
-    """Requests that were dropped because they had waited for longer than their clients wait: more arrive than can be
-    answered. At most one event a second for each port."""
+    """Requests that were dropped unread because they had waited too long: more arrive than can be answered. At most one
+    event a second for each port."""
 
     service: str
     dropped: tuple[tuple[str, int], ...]

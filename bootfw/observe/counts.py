@@ -96,7 +96,7 @@ DATAGRAMS = Family(
 MALFORMED = Family("bootfw_datagrams_malformed", "Datagrams that could not be parsed.", ("service",))
 STALE = Family(
     "bootfw_requests_stale",
-    "Requests dropped because they had waited for longer than their clients wait: more arrive than can be answered.",
+    "Requests dropped unread because they had waited too long: more arrive than can be answered.",
     ("service", "kind"),
 )
 DROPPED = Family(

@@ -520,8 +520,7 @@ _LINES: dict[type[Event], _Line] = {
     ),
     StaleRequestsDropped: _line(
         _warn,
-        "{service} dropped {what} requests that had waited {waited:.1f} s, longer than clients wait: "
-        "more requests arrive than can be answered",
+        "{service} dropped {what} requests that had waited {waited:.1f} s unread: more arrive than can be answered",
         what=lambda event: " and ".join(f"{count} {kind}" for kind, count in event.dropped),
     ),
     RequestsDropped: _line(

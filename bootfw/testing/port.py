@@ -15,7 +15,7 @@ from bootfw.net.udp.mmsg import BATCH
 from bootfw.values import Address, Via
 
 if TYPE_CHECKING:
-    from bootfw.net.udp.port import DropStale
+    from bootfw.net.udp.port import TrimBacklog
     from bootfw.testing.network import MemoryHost
 
 BROADCAST = "255.255.255.255"
@@ -153,7 +153,7 @@ class RichMemoryPort(MemoryPort):
     the choice of the source address.
     """
 
-    drop_stale: "DropStale | None" = None
+    trim_backlog: "TrimBacklog | None" = None
     """See DatagramPort."""
 
     def write_via(self, data: Any, peer: Any, via: Via | None, segment: int = 0) -> None:
@@ -178,8 +178,8 @@ class RichMemoryPort(MemoryPort):
         kept, now = [], self.host.seconds()
         for start in range(0, len(inbox), BATCH):
             batch = inbox[start : start + BATCH]
-            if len(batch) == BATCH and self.drop_stale is not None:
-                batch = self.drop_stale(batch, now - arrived[start + BATCH - 1])
+            if len(batch) == BATCH and self.trim_backlog is not None:
+                batch = self.trim_backlog(batch, now - arrived[start + BATCH - 1])
             kept += batch
         if kept and IBatchReceiver.providedBy(self.protocol):
             self.protocol.datagrams_received(kept)

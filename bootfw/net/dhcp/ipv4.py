@@ -10,19 +10,24 @@ from bootfw.dhcp.answer import Arrival
 from bootfw.dhcp.bootfile import Unsuitable, adapt, adapt_menu
 from bootfw.dhcp.classify import Ignored, classify
 from bootfw.interfaces import IViaTransport
-from bootfw.net.dhcp.port import Ingress, Query
+from bootfw.net.backlog import RequestKind
+from bootfw.net.dhcp.port import PER_ADDRESS, Ingress, Query
 from bootfw.net.dhcp.services import DHCPServices
-from bootfw.net.stalerequests import RequestKind
 from bootfw.values import Address, BootMenu, BootRequest, Via
 from bootfw.wire.dhcp4 import UNSPECIFIED, parse
 from bootfw.wire.iana import NETWORK_GEAR
 
-_DISCOVER = RequestKind("DISCOVER", 1.0)
+_DISCOVER = RequestKind("DISCOVER", 1.0, PER_ADDRESS)
 """iPXE repeats it after 1 s, EDK2 after 4, U-Boot after 0.25."""
-_OTHER = RequestKind("other", 2.0)
+_RELAYED_DISCOVER = RequestKind("DISCOVER", 1.0)
+_OTHER = RequestKind("other", 2.0, PER_ADDRESS)
 """iPXE repeats a REQUEST after 0.3 s already, and gives up after 8."""
-_DISCOVER_OPTION = b"\x35\x01\x01"  # option 53; it comes first in what boot clients send, behind the magic cookie
-_OPTIONS_AT = 240
+_RELAYED_OTHER = RequestKind("other", 2.0)
+_COOKIE = b"\x63\x82\x53\x63"
+_COOKIE_AND_DISCOVER = _COOKIE + b"\x35\x01\x01"  # option 53 comes first in what boot clients send
+_COOKIE_AT = 236
+_GIADDR = slice(24, 28)
+_NO_RELAY = bytes(4)
 
 
 class IPv4:
@@ -53,7 +58,10 @@ class IPv4:
 
     def request_kind(self, data: bytes) -> RequestKind:
         """See Family."""
-        return _DISCOVER if data.startswith(_DISCOVER_OPTION, _OPTIONS_AT) else _OTHER
+        direct = data[_GIADDR] == _NO_RELAY or not data.startswith(_COOKIE, _COOKIE_AT)
+        if data.startswith(_COOKIE_AND_DISCOVER, _COOKIE_AT):
+            return _DISCOVER if direct else _RELAYED_DISCOVER
+        return _OTHER if direct else _RELAYED_OTHER
 
     def ingress(self, via: Via | None, services: DHCPServices) -> Ingress:
         """See Family."""

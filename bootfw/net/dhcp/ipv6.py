@@ -12,20 +12,22 @@ from bootfw.dhcp.classify import Ignored, classify6
 from bootfw.dhcp.identity import client_mac
 from bootfw.dhcp.reply6 import reply_limit, reply_port, reply_relays
 from bootfw.errors import WireError
-from bootfw.net.dhcp.port import Ingress, Query
+from bootfw.net.backlog import RequestKind
+from bootfw.net.dhcp.port import PER_ADDRESS, Ingress, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.linux.groups import Groups
-from bootfw.net.stalerequests import RequestKind
 from bootfw.values import Address, BootMenu, BootRequest, Via
 from bootfw.wire.dhcp6 import ALL_AGENTS, ALL_SERVERS, LARGEST, REPLY_RATIO, Message, pack, parse
 from bootfw.wire.options6 import Option
 
 _RELAY_REPLY = b"\x0d"
 
-_SOLICIT = RequestKind("SOLICIT", 1.0)
+_SOLICIT = RequestKind("SOLICIT", 1.0, PER_ADDRESS)
 """It is repeated after 1 s (RFC 8415 section 7.6), by EDK2 after 4.8."""
-_OTHER = RequestKind("other", 2.0)
-_SOLICIT_TYPE = b"\x01"
+_OTHER = RequestKind("other", 2.0, PER_ADDRESS)
+_RELAYED = RequestKind("other", 2.0)
+_KINDS = {b"\x01": _SOLICIT, b"\x0c": _RELAYED}
+"""By the type of the message; 12 is RELAY-FORW."""
 
 TOO_LONG = (
     f"the reply is longer than a datagram, or than {REPLY_RATIO} times a request from an address that is not link-local"
@@ -64,7 +66,7 @@ class IPv6:
 
     def request_kind(self, data: bytes) -> RequestKind:
         """See Family."""
-        return _SOLICIT if data.startswith(_SOLICIT_TYPE) else _OTHER
+        return _KINDS.get(data[:1], _OTHER)
 
     def ingress(self, via: Via | None, services: DHCPServices) -> Ingress:
         """See Family."""

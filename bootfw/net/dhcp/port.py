@@ -20,16 +20,18 @@ from bootfw.dhcp.classify import Ignored
 from bootfw.errors import WireError
 from bootfw.events import RequestClassified
 from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.backlog import Backlog, RequestKind
 from bootfw.net.dhcp.otherservers import OtherBootServers
 from bootfw.net.dhcp.pending import PendingResolutions
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.dropcounter import DropCounter
-from bootfw.net.stalerequests import RequestKind, StaleRequests
 from bootfw.personas.table import Personas
 from bootfw.values import Address, BootRequest, Via
 from bootfw.wire.dhcp6 import Relay
 
-_BOOT_SERVER_REQUEST = RequestKind("boot-server", 1.0)
+PER_ADDRESS = 100
+"""Requests in a second of one address, but for relays. Firmware sends about four."""
+_BOOT_SERVER_REQUEST = RequestKind("boot-server", 1.0, PER_ADDRESS)
 """iPXE and EDK2 repeat it after 1 s; iPXE gives up a second later."""
 
 _MAX_INGRESSES = 256
@@ -157,7 +159,7 @@ class DHCPPort(DatagramProtocol):
         self.seconds: Callable[[], float] = services.reactor.seconds
         self.publish = services.publish
         self.malformed = DropCounter(service, services.publish, services.reactor)
-        self._stale = StaleRequests(service, self._request_kind, services.publish, services.reactor)
+        self._backlog = Backlog(service, self._request_kind, services.publish, services.reactor)
         self.send: Callable[[bytes, Address, Via | None], None] = self._write
         self._pending: PendingResolutions[Any] = PendingResolutions(
             services.chain,
@@ -184,8 +186,8 @@ class DHCPPort(DatagramProtocol):
         transport: Any = self.transport
         if IViaTransport.providedBy(transport):
             self.send = transport.write_via
-        if hasattr(transport, "drop_stale"):
-            transport.drop_stale = self._stale.drop
+        if hasattr(transport, "trim_backlog"):
+            transport.trim_backlog = self._backlog.trim
         recorder = self.services.recorder
         if recorder is not None:
             self._number = transport.getHost().port
@@ -213,7 +215,7 @@ class DHCPPort(DatagramProtocol):
             self.other_servers = None
         self._pending.close()
         self.malformed.stop()
-        self._stale.stop()
+        self._backlog.stop()
         self.family.stop()
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:

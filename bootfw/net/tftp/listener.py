@@ -30,10 +30,10 @@ from bootfw.interfaces import (
 )
 from bootfw.net.admission import Admission
 from bootfw.net.alarm import Alarm
+from bootfw.net.backlog import Backlog, RequestKind
 from bootfw.net.dropcounter import DropCounter
 from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
 from bootfw.net.shares import Shares
-from bootfw.net.stalerequests import RequestKind, StaleRequests
 from bootfw.net.tftp.fastpath import attach
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import WRAP, AdoptedTransfer, AdoptedTransfers, has_changed
@@ -64,13 +64,16 @@ MOST_TRANSFERS = 8192
 """Transfers at once on one port. Another one then takes the place of the oldest that was never acknowledged, or is
 dropped: its client requests it again."""
 
-_REQUEST = RequestKind("file", 2.0)
+_PER_ADDRESS = 1000
+"""Requests in a second of one address. Many machines may have one, behind NAT."""
+_REQUEST = RequestKind("file", 2.0, _PER_ADDRESS)
 """iPXE has repeated it three times by then, and gives up after 8 s; EDK2 repeats it after 4 s, U-Boot after 5."""
+_OF_TRANSFERS = (b"\0\3", b"\0\4", b"\0\5")
 
 
 def _request_kind(data: bytes) -> RequestKind | None:
-    """ACKs, and the data of uploads, are not dropped: they are cheap, and belong to transfers that have begun."""
-    return _REQUEST if data[:2] in _REQUESTS else None
+    """Packets of transfers are not dropped: they are cheap, and belong to what has begun."""
+    return None if data[:2] in _OF_TRANSFERS else _REQUEST
 
 
 @implementer(IBatchReceiver)
@@ -126,7 +129,7 @@ class TFTPProtocol(DatagramProtocol):
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
         self._malformed = DropCounter("tftp", publish, reactor)
-        self._stale = StaleRequests("tftp", _request_kind, publish, reactor)
+        self._backlog = Backlog("tftp", _request_kind, publish, reactor)
         self._admission = admission
         self._transfers: dict[Address, Transfer] = {}
         self._shares = Shares()
@@ -184,8 +187,8 @@ class TFTPProtocol(DatagramProtocol):
     def startProtocol(self) -> None:
         self._states.run(self._do, Input.START)
         transport: Any = self.transport
-        if hasattr(transport, "drop_stale"):
-            transport.drop_stale = self._stale.drop
+        if hasattr(transport, "trim_backlog"):
+            transport.trim_backlog = self._backlog.trim
         context = self._context
         context.send = sender_of(transport)
         if self._keep is not None:
@@ -249,7 +252,7 @@ class TFTPProtocol(DatagramProtocol):
         self._adopted.give_up("the server is stopping")
         self._context.alarm.stop()
         self._malformed.stop()
-        self._stale.stop()
+        self._backlog.stop()
 
     def _on_stray(self, data: bytes, peer: Address, now: float) -> None:
         """Count a datagram that belongs to no transfer, if it is malformed; a well-formed one is late. Never answered.

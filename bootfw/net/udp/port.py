@@ -48,9 +48,9 @@ _ANCILLARY = 64  # bytes of room for control messages; packet info takes 40 at m
 
 Arrival = tuple[bytes, Address, Via]
 
-DropStale = Callable[[list[Arrival], float], list[Arrival]]
+TrimBacklog = Callable[[list[Arrival], float], list[Arrival]]
 """Called with datagrams and the seconds that they have been in the socket's buffer, at least. Returns those to deliver;
-see StaleRequests."""
+see Backlog."""
 
 
 class FirstLook(Protocol):
@@ -123,7 +123,7 @@ class DatagramPort:
         self.counters = Counters()
         self.first_look: FirstLook | None = None
         """May be set by the protocol when it starts; until the port closes."""
-        self.drop_stale: DropStale | None = None
+        self.trim_backlog: TrimBacklog | None = None
         """The same. Called when there is a backlog: when a read has filled its whole batch."""
         self._reactor = reactor
         self._protocol = protocol
@@ -223,7 +223,7 @@ class DatagramPort:
 
     def _close_socket(self) -> None:
         self._socket.close()
-        self._inbox = self.first_look = self.drop_stale = None
+        self._inbox = self.first_look = self.trim_backlog = None
         self._peers.clear()
         self._vias.clear()
         stopped, self._stopped = self._stopped, []
@@ -305,8 +305,8 @@ class DatagramPort:
             if left:
                 batch = inbox.datagrams(left, self._peers, self._vias, UNKNOWN_VIA)
                 self.counters.received += len(batch)
-                if count == mmsg.BATCH and self.drop_stale is not None:
-                    batch = self.drop_stale(batch, waited(self._socket, self._wall_time()))
+                if count == mmsg.BATCH and self.trim_backlog is not None:
+                    batch = self.trim_backlog(batch, waited(self._socket, self._wall_time()))
                 self._deliver(batch)
         finally:
             if count > 1:

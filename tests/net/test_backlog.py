@@ -13,17 +13,23 @@ from firmware6 import OVMF
 from leasing import pool
 from tftpserver import Files
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import Clock
 
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
-from bootfw.events import Event, StaleRequestsDropped
+from bootfw.events import Event, RequestsDropped, StaleRequestsDropped
+from bootfw.net.backlog import Backlog, RequestKind
+from bootfw.net.dhcp.ipv4 import IPv4
+from bootfw.net.dhcp.ipv6 import IPv6
 from bootfw.net.dhcp.journal import Journal
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.mmsg import BATCH
+from bootfw.net.udp.packetinfo import UNKNOWN_VIA
 from bootfw.net.udp.port import DatagramPort
 from bootfw.observe.log import LogObserver
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.values import Address, Via
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import dhcp6, tftp
 from bootfw.wire.dhcp4 import pack
@@ -145,6 +151,18 @@ def lab() -> Iterator[Callable[[_Protocol], Lab]]:
         each.protocol.close()
 
 
+@define(eq=False)
+class Trimmed:
+    backlog: Backlog
+    clock: Clock
+    events: list[Event]
+
+    def trim(self, waited: float) -> int:
+        """How many are kept of one request that has waited so long, a tenth of a second after the last one."""
+        self.clock.advance(0.1)
+        return len(self.backlog.trim(arrivals(1, "10.0.0.9"), waited))
+
+
 KINDS = [
     pytest.param(proxy, discover, "DISCOVER", 1.0, id="DISCOVER to the proxy"),
     pytest.param(server, discover, "DISCOVER", 1.0, id="DISCOVER to the server"),
@@ -240,9 +258,89 @@ def test_the_log_names_kinds_and_waits() -> None:
     event = StaleRequestsDropped(9.0, "dhcp", (("DISCOVER", 312), ("other", 4)), 1.26)
     [line] = LogObserver().log_events([event])
     assert line["log_format"].format(**line) == (
-        "dhcp dropped 312 DISCOVER and 4 other requests that had waited 1.3 s, longer than clients wait: "
-        "more requests arrive than can be answered"
+        "dhcp dropped 312 DISCOVER and 4 other requests that had waited 1.3 s unread: more arrive than can be answered"
     )
+
+
+def arrivals(count: int, address: str, data: bytes = b"") -> list[tuple[bytes, Address, Via]]:
+    return [(data or missing(0), (address, 1024 + number), UNKNOWN_VIA) for number in range(count)]
+
+
+@pytest.fixture
+def backlog() -> Iterator[Callable[..., Trimmed]]:
+    made: list[Trimmed] = []
+
+    def start(kind: Callable[[bytes], RequestKind | None]) -> Trimmed:
+        clock, events = Clock(), list[Event]()
+        made.append(Trimmed(Backlog("tftp", kind, events.append, clock), clock, events))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.backlog.stop()
+        assert each.clock.getDelayedCalls() == []
+
+
+ANY = RequestKind("file", 2.0, 100)
+
+
+def test_a_backlog_that_lasts_is_cut_short(backlog: Callable[..., Trimmed]) -> None:
+    made = backlog(lambda data: ANY)
+    kept = [made.trim(0.3) for _ in range(20)]  # 0.1 s between them
+
+    assert kept == [1] * 11 + [0] * 9
+    assert made.trim(0.15) == 1  # less than a tenth of what its client waits
+    assert made.trim(0.05) == 1  # the backlog has gone
+    assert made.trim(0.3) == 1
+
+
+def test_a_backlog_after_a_pause_is_a_new_one(backlog: Callable[..., Trimmed]) -> None:
+    made = backlog(lambda data: ANY)
+    assert [made.trim(0.3) for _ in range(13)][-1] == 0
+    made.clock.advance(0.5)
+    assert made.trim(0.3) == 1
+
+
+def test_one_address_has_a_limit_in_a_backlog(backlog: Callable[..., Trimmed]) -> None:
+    made = backlog(lambda data: ANY)
+    kept = made.backlog.trim([*arrivals(150, "10.0.0.66"), *arrivals(100, "10.0.0.9")], 0.0)
+    assert [peer[0] for _, peer, _ in kept] == ["10.0.0.66"] * 100 + ["10.0.0.9"] * 100
+    assert made.backlog.trim(arrivals(1, "10.0.0.66"), 0.0) == []
+    made.clock.advance(1.0)
+    assert len(made.backlog.trim(arrivals(150, "10.0.0.66"), 0.0)) == 100
+    made.clock.advance(10.0)
+
+    dropped = [event for event in made.events if isinstance(event, RequestsDropped)]
+    assert [event.count for event in dropped] == [1, 100]
+    assert dropped[0].reason == "more than 100 requests a second of one address"
+
+
+def test_clients_without_an_address_have_none_together(backlog: Callable[..., Trimmed]) -> None:
+    made = backlog(lambda data: ANY)
+    assert len(made.backlog.trim(arrivals(500, "0.0.0.0"), 0.0)) == 500
+
+
+def relayed(data: bytes) -> bytes:
+    return data[:24] + bytes((10, 78, 0, 1)) + data[28:]
+
+
+@pytest.mark.parametrize(
+    ("family", "data", "limited"),
+    [
+        (IPv4(), discover(1), True),
+        (IPv4(), relayed(discover(1)), False),
+        (IPv4(), inform(1), True),
+        (IPv4(), relayed(inform(1)), False),
+        (IPv4(), b"\xff" * 300, True),
+        (IPv4(), b"", True),
+        (IPv6(DUID), solicit(1), True),
+        (IPv6(DUID), request6(1), True),
+        (IPv6(DUID), b"\x0c" + bytes(40), False),
+        (IPv6(DUID), b"", True),
+    ],
+)
+def test_relays_have_no_limit(family: IPv4 | IPv6, data: bytes, limited: bool) -> None:
+    assert (family.request_kind(data).per_address < 1000) == limited
 
 
 # On a socket
@@ -255,7 +353,7 @@ class Port:
         self.asked: list[float] = []
         self.port = DatagramPort(Unused(), protocol, "127.0.0.1", 0, wall_time=lambda: time.time() + age)
         self.port.startListening()
-        self.port.drop_stale = self.drop
+        self.port.trim_backlog = self.drop
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.connect(("127.0.0.1", self.port.getHost().port))
 
@@ -269,7 +367,7 @@ class Port:
 
 
 @pytest.fixture
-def backlog() -> Iterator[Callable[[DatagramProtocol, float], Port]]:
+def aged() -> Iterator[Callable[[DatagramProtocol, float], Port]]:
     made: list[Port] = []
 
     def start(protocol: DatagramProtocol, age: float) -> Port:
@@ -281,9 +379,9 @@ def backlog() -> Iterator[Callable[[DatagramProtocol, float], Port]]:
         each.close()
 
 
-def test_the_port_tells_how_long_a_full_batch_has_waited(backlog: Callable[[DatagramProtocol, float], Port]) -> None:
+def test_the_port_tells_how_long_a_full_batch_has_waited(aged: Callable[[DatagramProtocol, float], Port]) -> None:
     protocol = Batches(lambda *_: None)
-    made = backlog(protocol, 5.0)
+    made = aged(protocol, 5.0)
     for number in range(BATCH + 10):
         made.sock.send(b"%d" % number)
     read(made.port, BATCH + 10)
@@ -294,8 +392,8 @@ def test_the_port_tells_how_long_a_full_batch_has_waited(backlog: Callable[[Data
     assert made.port.counters.received == BATCH + 10
 
 
-def test_a_clock_that_was_set_back_makes_nothing_stale(backlog: Callable[[DatagramProtocol, float], Port]) -> None:
-    made = backlog(Batches(lambda *_: None), -3600.0)
+def test_a_clock_that_was_set_back_makes_nothing_stale(aged: Callable[[DatagramProtocol, float], Port]) -> None:
+    made = aged(Batches(lambda *_: None), -3600.0)
     for _ in range(BATCH):
         made.sock.send(b"x")
     read(made.port, BATCH)

@@ -1,0 +1,124 @@
+"""Drops requests from a backlog in a socket's buffer, before they are parsed.
+
+When more requests arrive than the server can answer, the buffer fills, and each request waits until all before it are
+answered. Its client has then sent it again or has given up: the answer is worth nothing, and costs as much as one in
+time. Without such stale requests the server keeps up with the new ones. A request that continues an exchange may wait
+longer than one that begins it: where not all can be served, those that have begun are.
+
+A backlog that does not shrink is no storm of machines that are switched on together. Then requests are dropped long
+before their clients give up: the buffer would become full, and the kernel would drop whatever comes.
+
+One address that sends thousands of requests a second would leave no room for others in the buffer. Of what it sends,
+only as much is read as a client may send; to drop the rest here costs a tenth of what parsing it would cost.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any, TypeVar
+
+from attrs import frozen
+
+from bootfw.events import Event, RequestsDropped, StaleRequestsDropped
+from bootfw.net.admission import REPORT_SECONDS
+from bootfw.net.dropcounter import DropCounter
+from bootfw.net.reportlimit import ReportLimit
+from bootfw.values import Address, Via
+
+_Arrival = TypeVar("_Arrival", bound=tuple[bytes, Address, Via])
+
+LASTING = 1.0
+"""Seconds after which a backlog is a lasting one."""
+LASTING_SHARE = 0.1
+"""Requests may then wait for this share of their patience."""
+_SHORT = 0.1
+"""Seconds. What has waited for less is no backlog that lasts."""
+_PAUSE = 0.5
+"""Seconds without a full batch, after which a backlog is a new one."""
+
+_UNSPECIFIED = "0.0.0.0"
+"""The source of a client that has no address yet."""
+
+
+@frozen
+class RequestKind:
+    """Requests that are treated alike."""
+
+    name: str
+    """In events."""
+    patience: float
+    """Seconds that such a request may wait in the buffer."""
+    per_address: float = inf
+    """Requests in a second of one address, of all kinds together, beyond which such a request is not read."""
+
+
+class Backlog:
+    """The requests that wait in the buffer of one port.
+
+    :param service: its name in the events.
+    :param kind: returns the kind of a datagram; None: it is never dropped.
+    :param clock: an IReactorTime.
+    """
+
+    def __init__(
+        self, service: str, kind: Callable[[bytes], RequestKind | None], publish: Callable[[Event], None], clock: Any
+    ) -> None:
+        self._service = service
+        self._kind = kind
+        self._publish = publish
+        self._clock = clock
+        self._stale: Counter[str] = Counter()
+        """Dropped requests by kind, since the last event."""
+        self._waited = 0.0
+        self._limit = ReportLimit(clock, self._report)
+        self._sent: Counter[str] = Counter()
+        """Requests by address, in the current second."""
+        self._counted_from = -inf
+        self._began = self._trimmed = -inf
+        """When the backlog began that lasts, and when there was a backlog last."""
+        self._excess = DropCounter(service, publish, clock, RequestsDropped, REPORT_SECONDS)
+
+    def stop(self) -> None:
+        """Report what has not been reported, and cancel the timers."""
+        self._limit.stop()
+        self._excess.stop()
+
+    def trim(self, batch: Sequence[_Arrival], waited: float) -> list[_Arrival]:
+        """Return *batch* without the requests that are dropped.
+
+        :param waited: seconds that the datagrams have been in the buffer, at least.
+        """
+        now = self._clock.seconds()
+        if not 0 <= now - self._counted_from < 1:
+            self._counted_from = now
+            self._sent.clear()
+        if waited < _SHORT or now - self._trimmed > _PAUSE:
+            self._began = now
+        self._trimmed = now
+        share = LASTING_SHARE if now - self._began > LASTING else 1.0
+        sent, kept, stale = self._sent, [], False
+        for arrival in batch:
+            data, peer, _ = arrival
+            kind = self._kind(data)
+            if kind is None:
+                kept.append(arrival)
+                continue
+            address = peer[0]
+            sent[address] += 1
+            if sent[address] > kind.per_address and address != _UNSPECIFIED:
+                reason = f"more than {kind.per_address:.0f} requests a second of one address"
+                self._excess.count(reason, peer, now)
+            elif waited > share * kind.patience:
+                self._stale[kind.name] += 1
+                stale = True
+            else:
+                kept.append(arrival)
+        if stale:
+            self._waited = waited
+            self._limit.due(now)
+        return kept
+
+    def _report(self, now: float) -> None:
+        dropped = tuple(sorted(self._stale.items()))
+        self._stale.clear()
+        self._publish(StaleRequestsDropped(now, self._service, dropped, self._waited))
