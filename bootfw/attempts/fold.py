@@ -7,6 +7,7 @@ firmware starts again; see ``_is_restart()``.
 Times come in on the reactor's clock, and leave as seconds since the epoch.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -203,10 +204,13 @@ class Attempts:
     """Attempts that have reached a verdict, or a better one; the adapter empties it."""
     _index: dict[str, _Attempt] = field(factory=dict, init=False)
     """MAC, UUID or IP address -> its latest attempt."""
-    _all: dict[str, _Attempt] = field(factory=dict, init=False)
+    # A dict looks for its first entry behind all that were removed before it.
+    _all: OrderedDict[str, _Attempt] = field(factory=OrderedDict, init=False)
     """By id; the oldest first."""
+    _judged: OrderedDict[str, _Attempt] = field(factory=OrderedDict, init=False)
+    """Of these, the ones with a verdict; that with the oldest verdict first."""
     _open: dict[str, _Attempt] = field(factory=dict, init=False)
-    """Of these, the ones without a verdict."""
+    """The ones without a verdict."""
     _changed: dict[str, _Attempt] = field(factory=dict, init=False)
     _take: dict[type[Event], Callable[[Any], None]] = field(init=False)
 
@@ -651,8 +655,8 @@ class Attempts:
         return attempt
 
     def _make_room(self, now: float) -> None:
-        oldest = next((each for each in self._all.values() if each.states.state is State.ENDED), None)
-        self._handle(oldest or next(iter(self._all.values())), Input.FORGOTTEN, now)
+        oldest = next(iter(self._judged.values()), None) or next(iter(self._all.values()))
+        self._handle(oldest, Input.FORGOTTEN, now)
 
     def _identify(self, attempt: _Attempt, request: BootRequest, signature: Any) -> None:
         """Add what a DHCP request says about its client."""
@@ -731,18 +735,20 @@ class Attempts:
 
     def _reopen(self, attempt: _Attempt) -> None:
         self._open[attempt.id] = attempt
+        self._judged.pop(attempt.id, None)
         attempt.verdict, attempt.cause, attempt.ended = Verdict.IN_PROGRESS, None, None
 
     def _judge(self, attempt: _Attempt, ended: float | None) -> None:
         self._open.pop(attempt.id, None)
         self._changed.pop(attempt.id, None)
+        self._judged[attempt.id] = attempt
         attempt.ended = ended
         snapshot = attempt.snapshot()
         attempt.verdict, attempt.cause = judge(snapshot)
         self.out.append(evolve(snapshot, verdict=attempt.verdict, cause=attempt.cause))
 
     def _drop(self, attempt: _Attempt) -> None:
-        for table in (self._all, self._open, self._changed):
+        for table in (self._all, self._open, self._judged, self._changed):
             table.pop(attempt.id, None)
         for key in list(attempt.keys):
             self._unkey(attempt, key)

@@ -1,5 +1,8 @@
 """Events become attempts: which machine and which boot each belongs to. Verdicts are in test_symptoms.py."""
 
+import sys
+from typing import Any
+
 import pytest
 from attrs import evolve
 from boots import ADDRESS, GRUB, IPXE, IPXE_ROM, MAC, SYSTEM, UEFI, UUID, WALL, Machine, kinds, of_kind
@@ -518,6 +521,27 @@ def test_attempts_are_bounded_and_those_with_a_verdict_go_first() -> None:
     machine.asks(mac="one more", uuid=None)
     running = machine.fold.running()
     assert (len(running), running[0].mac) == (ATTEMPTS, "m1")
+
+
+def test_room_for_an_attempt_is_made_without_a_search() -> None:
+    """Else a flood of invented clients costs a search of all attempts for each."""
+    machine = Machine()
+    for number in range(ATTEMPTS):
+        machine.add(RequestClassified(machine.now, evolve(UEFI, mac=f"m{number}", uuid=None)))
+    lines = 0
+
+    def count(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal lines
+        lines += 1
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        machine.asks(mac="one more", uuid=None)
+    finally:
+        sys.settrace(before)
+    assert 0 < lines < ATTEMPTS / 5
 
 
 def test_old_attempts_are_forgotten() -> None:
