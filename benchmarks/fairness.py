@@ -69,7 +69,8 @@ def bootfw(work: Path, root: Path, workers: int) -> list[str | Path]:
     """This checkout, in the environment that runs the benchmark."""
     configuration = work / "bootfw.toml"
     configuration.write_text(
-        f'[bootfw]\nworkers = {workers}\nstate-dir = "{work}"\n[tftp]\nlisten = ["10.77.0.1:69"]\n'
+        f"[bootfw]\nrequests-per-second = 0\nworkers = {workers}\n"
+        f'state-dir = "{work}"\n[tftp]\nlisten = ["10.77.0.1:69"]\n'
         f'[http]\nlisten = []\n[[backend]]\nuse = "directory"\nroot = "{root}"\n'
         '[dhcp]\nmode = "server"\nprobe-seconds = 0\n'
         '[[dhcp.subnet]]\nnetwork = "10.77.0.0/16"\npool = ["10.77.1.0-10.77.255.250"]\nrouter = "10.77.0.1"\n'

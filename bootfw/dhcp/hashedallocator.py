@@ -65,13 +65,20 @@ class HashedAllocator:
         return reservations_by_key.get(("client-id", duid)) or reservations_by_key.get(("mac", mac))
 
     def candidates(self, client: ClientIA, reservation: Reservation | None) -> Iterator[Binding[Subnet6] | None]:
-        """Yield the reserved address, the leased address, then addresses leased to the same machine."""
+        """Yield the reserved address, the leased ones, then addresses leased to the same machine."""
         book = self._book
         if reservation is not None:
             yield book.reserved.get(reservation.address)
-        yield book.leased.get(client.key)
-        for binding in reversed(self._by_mac.get(client.mac, {}).values()):
-            if binding.lease is not None and _is_same_machine(binding.lease, client):
+        latest = book.leased.get(client.key)
+        of_machine = [binding for binding in reversed(self._by_mac.get(client.mac, {}).values()) if binding.lease]
+        # Without a reservation that has ended since, a client has one lease, the latest.
+        own = [binding for binding in of_machine if binding.lease and binding.lease.client == client.key]
+        if len(own) > 1 and latest is not None and latest.lease and latest.lease.state is LeaseState.RELEASED:
+            yield from (binding for binding in own if binding.lease and binding.lease.state is LeaseState.ACTIVE)
+        yield latest
+        yield from own
+        for binding in of_machine:
+            if binding.lease and _is_same_machine(binding.lease, client):
                 yield binding
 
     def held_by_same_machine(

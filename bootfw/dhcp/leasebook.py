@@ -257,6 +257,8 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         """
         lease = binding.lease
         assert lease is not None
+        if lease.state is _RELEASED:
+            return lease  # replacing it would put the address behind those that became free since
         client = b"" if lease.state is _DECLINED else lease.client
         released = evolve(lease, client=client, state=_RELEASED, expires=min(now, lease.expires))
         self._replace(binding, released, now)

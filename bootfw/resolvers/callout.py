@@ -7,7 +7,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen, validators
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -38,6 +38,9 @@ CACHE_MAX = 16 << 20
 
 REQUEST_SECONDS = 5.0
 """Timeout of a request to the API. An answer after ``within_seconds`` is cached for the next try of its client."""
+
+MAX_QUERIES = 2048
+"""Requests to the API at once. While there are so many, other machines get what they get without an answer."""
 
 _NOT_FOUND = 404
 
@@ -128,6 +131,8 @@ class Callout:
             return None
         waiting: Deferred[Any] = Deferred()
         query = self._queries.get(request.mac)
+        if query is None and len(self._queries) >= MAX_QUERIES:
+            return maybeDeferred(self._without_answer, f"{MAX_QUERIES} requests to it wait for an answer", request)
         if query is None:
             query = self._queries[request.mac] = _Query()
             query.waiting.append(waiting)
@@ -178,7 +183,10 @@ class Callout:
     def _failed(self, failure: Failure, request: BootRequest) -> BootFile | None:
         if failure.check(CancelledError):
             failure.raiseException()
-        reason = reason_of(failure)
+        return self._without_answer(reason_of(failure), request)
+
+    def _without_answer(self, reason: str, request: BootRequest) -> BootFile | None:
+        """The latest answer about the machine, if it is not too old, or else the fallback."""
         cached = self._cache.get(request.mac)
         age = self._reactor.seconds() - cached.at if cached is not None else 0.0
         if cached is None or age > self.stale_seconds:

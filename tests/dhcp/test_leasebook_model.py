@@ -482,3 +482,27 @@ TestClients4OfTheOnlyServer.settings = limits
 TestClients6 = Clients6.TestCase
 TestClients6.settings = limits
 assert Clients4.protocol.network.format(OURS) == SERVER
+
+
+def test_an_address_that_is_released_once_more_keeps_its_place_in_the_order() -> None:
+    state = Clients6()
+    state.discovers_and_selects(machine=3, rom=False)
+    state.operator_releases(address=103)
+    state.discovers_and_selects(machine=1, rom=False)
+    state.discovers_and_selects(machine=2, rom=False)
+    state.time_passes(later=3600)
+    state.operator_releases(address=103)
+    state.declines(held=100, machine=1, rom=False)
+    state.discovers(machine=1, rom=False, wanted=None)
+    state.teardown()
+
+
+def test_a_client_with_two_leases_keeps_the_other_one_when_the_later_one_is_released() -> None:
+    state = Clients6()
+    state.discovers_and_selects(machine=1, rom=True)
+    state.operator_reserves(address=100, machine=1)
+    state.discovers_and_selects(machine=1, rom=True)
+    state.operator_unreserves()
+    state.operator_releases(address=100)
+    state.discovers(machine=1, rom=True, wanted=None)
+    state.teardown()

@@ -1,6 +1,7 @@
 """Connections of HTTP are bounded in number, in time and in memory, whatever clients do with them."""
 
 import resource
+import socket
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from bootfw.events import RequestsDropped
 from bootfw.net.http import site
 from bootfw.net.http.downloadstates import STALLED_SECONDS
 from bootfw.net.http.site import SPARED
+from bootfw.net.linux.interfaces import Interfaces
+from bootfw.values import Via
 from net.webclient import Reader, Web, Wire
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -150,6 +153,15 @@ def test_one_client_has_half_of_the_connections_at_most(monkeypatch: pytest.Monk
     assert answered(other)
     wires[0].lose(Exception("gone"))
     web.clock.advance(0)
+    assert answered(web.connect())
+
+
+def test_a_connection_by_an_interface_that_is_not_served_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    web = Web(small)
+    monkeypatch.setattr(site, "arrived_by", lambda transport: Via("10.9.0.1", socket.if_nametoindex("lo"), ""))
+    web.site._interfaces = interfaces = Interfaces(excepted=["lo"])
+    assert web.connect().aborted
+    interfaces.serve([])
     assert answered(web.connect())
 
 

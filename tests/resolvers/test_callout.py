@@ -283,6 +283,21 @@ def test_one_query_at_a_time_for_a_machine(api: API) -> None:
     assert len(api.asked) == 2
 
 
+def test_a_flood_of_machines_makes_a_bounded_number_of_requests(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callout, "MAX_QUERIES", 2)
+    resolver = api.resolver(**{"within-seconds": 30.0})
+    api.go.clear()
+    asking = [resolver.resolve(evolve(IPXE, mac=f"52:54:00:12:34:{number:02}")) for number in range(2)]
+    with capturedLogs() as logs:
+        assert api.wait(resolver.resolve(IPXE)) is None
+    assert "2 requests to it wait for an answer" in said(logs)[0]
+    api.go.set()
+    for each in asking:
+        api.wait(each)
+    api.turn(lambda: not resolver._queries)
+    assert of_type(BootFile, api.wait(resolver.resolve(IPXE))).name == NAME
+
+
 def test_a_cancelled_resolution_gets_no_answer_and_nothing_is_logged(api: API) -> None:
     """The chain's deadline was shorter."""
     resolver = api.resolver()
