@@ -310,6 +310,7 @@ class BootService(MultiService):
         new = _Configured(
             settings, watchdog, new_backends, new_resolvers, new_observers, personas, moved, None, self._certificate
         )
+        # Each step is undone if a later one fails, the latest first. After pop_all() nothing is undone.
         with ExitStack() as undo:
             self._observers.start_new(new_observers)
             undo.callback(self._observers.drop_new, new_observers)
@@ -354,6 +355,8 @@ class BootService(MultiService):
             self._leasing.use(self._settings.dhcp, self._settings.dhcp6)
         self._check_backends()
         close_unused = [*self._stores.replace(self._backends), *self._plugins.replace(prepared.configured.used)]
+        # Transfers and downloads that began before now may use the old plugins; later ones don't, so only these are
+        # waited for.
         under_way = self._under_way() if close_unused else set()
         self._retired.append(_Retired(before.chain, under_way, close_unused, inf))
         self._layers = self._layered()
@@ -418,6 +421,8 @@ class BootService(MultiService):
 
         :raise StateError, ConfigError: one can't be opened; then none is.
         """
+        # _wanted() and what it calls read the settings of this object. The new ones are in place while sockets are
+        # opened, and the old ones again at the end, so that a failure changes nothing.
         before = self._configured()
         present = {binding.key: binding for binding in self._bindings}
         self._configure(new)
@@ -475,6 +480,7 @@ class BootService(MultiService):
             for each in opened:
                 if _overlap(each.key, wanted.key):
                     each.protocol.succeed(protocol, wholly=_contains(each.key, wanted.key))
+            # The port stays open until its transfers have ended: their peers know no other one.
             protocol.drain()
             under_way = protocol.under_way()
         elif isinstance(protocol, DHCPPort):

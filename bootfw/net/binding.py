@@ -216,6 +216,8 @@ class Bindings:
     def _subscribe(self, wanted: WantedSocket) -> None:
         if not self._follow or wanted.is_anywhere or self._changes is not None:
             return
+        # One subscription serves all sockets, and is opened for the first one that has an address or interface: a
+        # server on 0.0.0.0 alone works without netlink.
         groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
         with suppress(OSError):  # netlink is forbidden, see add()
             self._changes = Changes(self._reactor, groups, lambda changes: self.look())
@@ -234,6 +236,8 @@ class Bindings:
             missing = wanted.missing()
             if missing:
                 self._handle(wanted, Input.ABSENT, missing)
+            # An interface that was deleted and created again has another index. SO_BINDTODEVICE binds to the index
+            # (sk_bound_dev_if in the kernel), so the socket would receive nothing any more.
             elif wanted.interface and wanted.index not in (0, index_of(wanted.interface)):
                 self._handle(wanted, Input.RECREATED)
             else:
@@ -278,6 +282,7 @@ class Bindings:
         assert wanted.open is not None
         wanted.port = wanted.open()
         if wanted.interface:
+            # A socket without a port waits for its interface; see open_socket().
             bound = all(sock.getsockname()[1] for sock in wanted.sockets()) if self._follow else True
             wanted.index = index_of(wanted.interface) if bound else 0
 
@@ -292,6 +297,7 @@ class Bindings:
             return False
         if index == wanted.index:
             return True
+        # Sockets of a SO_REUSEPORT group lose it when they are bound to another interface, so all are opened again.
         if isinstance(wanted.port, SharedPort) and wanted.index:
             if not wanted.port.reopen():
                 return False
@@ -302,6 +308,7 @@ class Bindings:
         for sock in sockets:
             if not bind_to(sock, wanted.interface):
                 return False
+            # It was opened before its interface existed: it has a device only now, and no port yet.
             if not sock.getsockname()[1]:
                 bind_socket(sock, wanted.address[0], wanted.address[1], wanted.interface)
         wanted.index = index
