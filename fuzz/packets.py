@@ -18,6 +18,7 @@ from bootfw.tftp.negotiation import Limits, negotiate
 from bootfw.tftp.path import relative
 from bootfw.values import BootFile, BootRequest, Mode
 from bootfw.wire import dhcp4, dhcp6, executable, options, options6, pxe, tftp
+from bootfw.wire.dhcp4 import MessageType as MessageType4
 from bootfw.wire.dhcp6 import MessageType
 from bootfw.wire.options6 import Option as Option6
 from fuzz.target import Target
@@ -72,6 +73,7 @@ def tftp_requests() -> Iterator[bytes]:
         for name in ("boot/loader", "\\boot\\x86\\wdsnbp.com", "/pxelinux.cfg/01-52-54-00-12-34-56", "../etc/passwd"):
             yield tftp.request(False, name, "octet", options_of_client)
     yield tftp.request(True, "core/dump", "netascii", (("tsize", "100"),))
+    yield tftp.request(False, "boot/loader", "netascii")
     yield tftp.data(1, b"a\r\nb\r\0c")
     yield tftp.ack(65535)
     yield tftp.error(8, "User aborted the transfer")
@@ -113,8 +115,11 @@ def dhcp4_client(data: bytes) -> None:
             _adapted(found)
 
 
+_ADDRESS, _SERVER = b"\x0a\0\0\x0a", b"\x0a\0\0\1"
 TO_BOOT_SERVER = len(firmware.BOOT_CLIENTS) + 1
-"""How many of dhcp4_requests(), the first ones, are for port 4011."""
+"""How many of dhcp4_requests() are for port 4011: the first ones."""
+AFTER_LEASES = TO_BOOT_SERVER + 18
+"""Where its requests of clients that have no address yet begin."""
 
 
 def dhcp4_requests() -> Iterator[bytes]:
@@ -122,6 +127,14 @@ def dhcp4_requests() -> Iterator[bytes]:
     for client in firmware.BOOT_CLIENTS:
         yield dhcp4.pack(firmware.asks_boot_server(client), 1472)
     yield dhcp4.pack(firmware.ipxe_asks_for_boot_item(), 1472)
+    for client in (firmware.IPXE_ROM, firmware.OVMF, firmware.DHCLIENT):
+        told = {**client.options, 54: _SERVER}
+        yield client.datagram(options={**told, 53: bytes((MessageType4.DECLINE,)), 50: _ADDRESS})
+        yield client.datagram(ciaddr="10.0.0.10", options={**told, 53: bytes((MessageType4.RELEASE,))})
+        yield client.datagram(ciaddr="10.0.0.10", options={**client.options, 53: firmware.REQUEST})
+        yield client.datagram(ciaddr="10.0.0.10", options={**client.options, 53: firmware.INFORM})
+        yield client.datagram(options={**client.options, 53: firmware.REQUEST, 50: _ADDRESS})
+        yield client.datagram(options={})
     clients = [
         *firmware.BOOT_CLIENTS,
         *firmware.ORDINARY_CLIENTS,
@@ -134,7 +147,7 @@ def dhcp4_requests() -> Iterator[bytes]:
     for client in clients:
         yield client.datagram()
         yield client.datagram(giaddr="10.0.0.2", options={**client.options, 82: b"\1\4port\2\4host"})
-        yield client.datagram(options={**client.options, 53: firmware.REQUEST, 50: b"\x0a\0\0\x0a", 54: b"\x0a\0\0\1"})
+        yield client.datagram(options={**client.options, 53: firmware.REQUEST, 50: _ADDRESS, 54: _SERVER})
     yield firmware.IPXE_ROM.datagram(options={53: b"\1", 43: bytes(300), 60: b"PXEClient"})
     yield _overloaded(firmware.OVMF)
     yield dhcp4.pack(evolve(firmware.OVMF.message(), options={}))[:236]
@@ -193,16 +206,24 @@ def dhcp6_client(data: bytes) -> None:
         _adapted(found)
 
 
-def dhcp6_requests() -> Iterator[bytes]:
-    """Those of every client in tests/firmware6.py, by relays too."""
+def dhcp6_requests(server: bytes = b"\0\3\0\1RT\0\0\0\1") -> Iterator[bytes]:
+    """Those of every client in tests/firmware6.py, by relays too.
+
+    :param server: the DUID of the server that has given them their address, fd77::1000.
+    """
     link, more = dhcp6.Relay(0, "fd77::2", firmware6.LINK_LOCAL), dhcp6.Relay(1, "::", "fe80::2", ((18, b"port"),))
-    kinds = (MessageType.SOLICIT, MessageType.REQUEST, MessageType.RENEW, MessageType.INFORMATION_REQUEST)
+    address = options6.ia_address_bytes(options6.IAAddress("fd77::1000", 60, 120))
+    inside = options6.options_bytes([(Option6.IA_ADDRESS, address)])
+    ours = (Option6.SERVER_ID, server)
     for client in (firmware6.OVMF, firmware6.OVMF_HTTP, firmware6.OVMF_OWN, firmware6.IPXE, firmware6.LINUX):
-        for kind in kinds:
-            yield dhcp6.pack(client.message(kind))
-        address = options6.ia_address_bytes(options6.IAAddress("fd77::1000", 60, 120))
-        inside = options6.options_bytes([(Option6.IA_ADDRESS, address)])
-        yield dhcp6.pack(client.message(MessageType.RELEASE, (Option6.SERVER_ID, b"\0\3\0\1RT\0\0\0\1"), ia=inside))
+        yield dhcp6.pack(client.message())
+        yield dhcp6.pack(client.message(MessageType.SOLICIT, (Option6.RAPID_COMMIT, b"")))
+        yield dhcp6.pack(client.message(MessageType.INFORMATION_REQUEST, ia=None))
+        for kind in (MessageType.CONFIRM, MessageType.REBIND):
+            yield dhcp6.pack(client.message(kind, ia=inside))
+        for kind in (MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE):
+            yield dhcp6.pack(client.message(kind, ours, ia=inside))
+        yield dhcp6.pack(client.message(MessageType.REQUEST, ours))
         yield firmware6.relayed(client.message(), link)
         yield firmware6.relayed(client.message(), link, more)
 

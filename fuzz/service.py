@@ -4,8 +4,11 @@ import json
 import re
 import socket
 import struct
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import firmware
@@ -18,6 +21,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings, TFTPSettings
 from bootfw.dhcp.subnet import Subnet
@@ -26,6 +30,7 @@ from bootfw.errors import WireError
 from bootfw.events import Event, TransferBegun, TransferEnded
 from bootfw.interfaces import IBootObserver
 from bootfw.net.control import ControlFactory
+from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.http import site
 from bootfw.net.linux.netlink import Link, LinkAddress, Netlink
 from bootfw.resolvers.by_architecture import ByArchitecture
@@ -152,7 +157,8 @@ _KINDS: Mapping[str, tuple[str, int]] = {
 _DELAYS = (0.0, 0.0005, 0.01, 0.3, 1.0, 4.0, 20.0, 130.0)
 _TFTP = tuple(packets.tftp_requests())
 _DHCP = tuple(packets.dhcp4_requests())
-_DHCP6 = tuple(packets.dhcp6_requests())
+_DHCP6 = tuple(packets.dhcp6_requests(own_duid()))
+_SERVER_ID = b"\x36\4" + socket.inet_aton(SERVER)
 _SEEDS = {"dhcp": _DHCP, "boot-server": _DHCP, "dhcp6": _DHCP6, "boot-server6": _DHCP6, "tftp": _TFTP}
 
 
@@ -170,7 +176,6 @@ class _Network:
         server = self.network.host(SERVER, SERVER6, _GROUP, name="server", rich=True)
         subnet = Subnet(network="10.77.0.0/24", pool=["10.77.0.100-10.77.0.103"])
         subnet6 = Subnet6(network="fd77::/64", pool=["fd77::1000-fd77::1003"])
-        files = {"boot/loader": b"loader" * 5000, "empty": b"", "block": bytes(1024), "x.efi": b"MZ" + bytes(3000)}
         names: dict[str, Any] = {
             "ipxe": "boot/loader",
             "x86-bios": "boot/loader",
@@ -184,7 +189,7 @@ class _Network:
                 dhcp=DHCPSettings(mode=mode, subnets=(subnet,) if mode == "server" else (), probe_seconds=0.0),
                 dhcp6=DHCP6Settings(mode=mode, subnets=(subnet6,) if mode == "server" else ()),
             ),
-            backends=[MemoryBackend(files, writable=True)],
+            backends=[MemoryBackend({}, writable=True), DirectoryBackend(_files())],
             resolvers=[
                 NextBoot(self.store),
                 LoopBreaker(2, 300.0, 60.0, server, self.store),
@@ -263,6 +268,19 @@ def service(data: bytes) -> None:
             made.stop()
 
 
+@cache
+def _files() -> Path:
+    """The directory that is served."""
+    root = Path(tempfile.mkdtemp(prefix="bootfw-fuzz-"))
+    (root / "boot").mkdir()
+    for name, data in (
+        *(("boot/loader", b"loader\r\n" * 5000), ("empty", b""), ("block", bytes(1024))),
+        *(("x.efi", b"MZ" + bytes(3000)), ("large", bytes(200_000))),
+    ):
+        (root / name).write_bytes(data)
+    return root
+
+
 Step = Callable[[_Network], None]
 
 
@@ -300,14 +318,19 @@ def _step(made: _Network, what: int, who: int, one: int, two: int) -> None:
 def _own(kind: str, data: bytes, client: _Client, number: int) -> bytes:
     """A packet with the client's own hardware address and a transaction of some number."""
     if kind in ("dhcp", "boot-server"):
+        address = bytes((10, 77, 0, 100 + number % 4))
+        data = data.replace(b"\x32\4\x0a\0\0\x0a", b"\x32\4" + address).replace(b"\x36\4\x0a\0\0\1", _SERVER_ID)
+        if data[12:16] != bytes(4):
+            data = data[:12] + address + data[16:]
         return (
             data.replace(firmware.MAC, client.mac)[:4]
             + bytes((0, 0, 1, number))
             + data.replace(firmware.MAC, client.mac)[8:]
         )
     if kind in ("dhcp6", "boot-server6"):
-        return data.replace(firmware.MAC, client.mac)
-    names = (b"boot/loader", b"empty", b"block", b"x.efi", b"new", b"../a")
+        address = socket.inet_pton(socket.AF_INET6, f"fd77::100{number % 4}")
+        return data.replace(firmware.MAC, client.mac).replace(socket.inet_pton(socket.AF_INET6, "fd77::1000"), address)
+    names = (b"boot/loader", b"empty", b"block", b"x.efi", b"new", b"../a", b"large")
     return data.replace(b"boot/loader", names[number % len(names)])
 
 
@@ -341,7 +364,7 @@ def _boots() -> Iterator[bytes]:
     for how in range(4):
         boot = bytearray((how,))
         for client in range(4):
-            discover = packets.TO_BOOT_SERVER + 3 * client
+            discover = packets.AFTER_LEASES + 3 * client
             boot += bytes((0, client | 0b100, discover, 1)) + bytes((0, client | 0b100, discover + 2, 1))
             boot += bytes((1, client | 0b100, 2 * client, 1)) + bytes((2, client | 0b100, client, 1))
         yield bytes(boot)
