@@ -115,6 +115,21 @@ def test_our_own_replies_are_ignored(
     assert until_last(seen, other, turn_until) == []
 
 
+@pytest.mark.usefixtures("watched")
+def test_a_server_whose_address_this_host_gets_is_not_another_one(
+    hosts: Hosts, other: socket.socket, seen: list[Event], turn_until: TurnUntil
+) -> None:
+    moving = "10.9.0.77"
+    other.sendto(reply(b"boot.0", server=moving), ("10.9.0.255", 68))
+    turn_until(lambda: seen)
+    hosts[0].ip("addr", "add", f"{moving}/32", "dev", "s0")
+    other.sendto(reply(b"boot.1", server=moving), ("10.9.0.255", 68))
+    assert [event.file for event in until_last(seen, other, turn_until)] == ["boot.0"]
+    hosts[0].ip("addr", "del", f"{moving}/32", "dev", "s0")
+    other.sendto(reply(b"boot.2", server=moving), ("10.9.0.255", 68))
+    turn_until(lambda: len(seen) == 3)
+
+
 def test_replies_on_unserved_interfaces_are_ignored(
     hosts: Hosts, private_reactor: EPollReactor, other: socket.socket, seen: list[Event], turn_until: TurnUntil
 ) -> None:

@@ -16,7 +16,7 @@ from bootfw.boot.onceper import OncePer
 from bootfw.errors import WireError
 from bootfw.events import Event, OtherBootServerSeen
 from bootfw.net.dhcp.conflict import attach_filter
-from bootfw.net.linux.interfaces import Interfaces, own_addresses
+from bootfw.net.linux.interfaces import Interfaces
 from bootfw.values import Via
 from bootfw.wire.dhcp4 import BOOTREPLY, Message, parse
 from bootfw.wire.options import Option, text
@@ -26,9 +26,6 @@ _BATCH = 16
 
 _REPEATED_AFTER = 10.0
 """Seconds until the same reply to a client is reported again: servers answer each retry of a DISCOVER."""
-
-_OWN_SECONDS = 10.0
-"""Seconds that the addresses of this host are cached."""
 
 _ETH_P_IP = 0x0800
 _UDP_HEADER = 8
@@ -84,8 +81,6 @@ class OtherBootServers:
         self._publish = publish
         self._interfaces = interfaces
         self._once_per = OncePer(_REPEATED_AFTER)
-        self._own: frozenset[str] = frozenset()
-        self._own_until = float("-inf")
         kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_IP))
         attach_filter(self._socket, _filter(server_port, client_port))
@@ -128,7 +123,7 @@ class OtherBootServers:
         file = _boot_file(message)
         raw = message.options.get(Option.SERVER_IDENTIFIER, b"")
         server = socket.inet_ntoa(raw if len(raw) == 4 else packet[12:16])
-        if file is None or server in self._own_addresses() or not self._serves(interface):
+        if file is None or self._interfaces.is_own(server) or not self._serves(interface):
             return
         # Publish later in this turn: the DISCOVER that it answers may still be in the buffer of the DHCP socket, and
         # the boot attempt begins with it.
@@ -141,12 +136,6 @@ class OtherBootServers:
             return self._interfaces.serves(Via("", socket.if_nametoindex(interface), ""))
         except OSError:
             return False  # it is gone
-
-    def _own_addresses(self) -> frozenset[str]:
-        now = self._reactor.seconds()
-        if now >= self._own_until:
-            self._own, self._own_until = own_addresses(socket.AF_INET) or frozenset(), now + _OWN_SECONDS
-        return self._own
 
 
 def _boot_file(message: Message) -> str | None:

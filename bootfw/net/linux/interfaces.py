@@ -258,6 +258,13 @@ class Interfaces:
         """The IPv4 addresses that the interface has now, the primary one first; None when they can't be known."""
         return self._ipv4.get(index, ()) if self._read() else None
 
+    def is_own(self, address: str) -> bool:
+        """Whether an interface of this host has *address* now; false when that can't be known."""
+        try:
+            return any(each.address == address for each in self._kernel.addresses())
+        except OSError:
+            return False
+
     def addresses6(self, index: int) -> tuple[IPv6Address, ...]:
         """The IPv6 addresses of the interface that others can reach, those that are not temporary first."""
         return self._ipv6.get(index, ()) if self._read() else ()
