@@ -32,7 +32,13 @@ from bootfw.errors import ConfigError, StateError
 from bootfw.net.clock import monotonic
 from bootfw.net.draining import DRAIN_WITHIN, Draining
 from bootfw.net.http.tls import tls
-from bootfw.net.inheritedsockets import InheritedSocket, check_used, inherited_sockets, restore_variables
+from bootfw.net.inheritedsockets import (
+    InheritedSocket,
+    check_used,
+    close_unwanted,
+    inherited_sockets,
+    restore_variables,
+)
 from bootfw.net.linux.interfaces import missing_interfaces
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.linux.privileges import (
@@ -194,6 +200,12 @@ def makeService(options: Options) -> IService:
 
     def applied(parts: Parts) -> None:
         site.use(parts.settings.web)
+        for unwanted in close_unwanted(inherited, boot.sockets()):
+            Daemon.log.warn(
+                "{socket} is closed, since the configuration does not want it any more. The service manager keeps its "
+                "copy: what clients send there waits until the socket unit is stopped",
+                socket=unwanted,
+            )
         if log is not None:
             log.use_level(parts.settings.log.level)
             _set_names_of_macs(parts, log)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -110,6 +111,20 @@ def test_a_stream_socket(tmp_path: Path) -> None:
     with setup.activated(f"--listen=127.0.0.1:{setup.http}", "--fdname=http"):
         assert urlopen(f"http://127.0.0.1:{setup.http}/motd").read() == b"hello"
         assert fetch(("127.0.0.1", setup.tftp), "motd") == b"hello"
+
+
+@needs("systemd-socket-activate")
+def test_a_socket_that_a_reload_takes_out_is_closed_and_named(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    with setup.activated("--datagram", f"--listen=127.0.0.1:{setup.tftp}", "--fdname=tftp") as process:
+        assert fetch(("127.0.0.1", setup.tftp), "motd", seconds=60) == b"hello"
+        process.until("bootfw serves")
+        process.send(signal.SIGHUP)
+        assert "is closed" not in process.until("reloaded the configuration")
+        assert fetch(("127.0.0.1", setup.tftp), "motd", seconds=60) == b"hello"
+        setup.path.write_text(setup.path.read_text().replace(f'"127.0.0.1:{setup.tftp}"', ""))
+        process.send(signal.SIGHUP)
+        process.until(f'inherited socket "tftp" (descriptor 3, UDP 127.0.0.1:{setup.tftp}) is closed, since')
 
 
 @needs("systemd-socket-activate")

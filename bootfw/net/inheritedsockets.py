@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from bootfw.config.settings import ListenAddress
 from bootfw.errors import ConfigError
 from bootfw.net.listening import Listening, SocketSource, listen_on
 from bootfw.net.udp.sockets import adopt_socket, resolve
-from bootfw.values import address_text
+from bootfw.values import SocketStatus, address_text
 
 _STREAM = ("http", "https", "web")
 _DHCP = ("dhcp", "boot-server", "dhcp6", "boot-server6")
@@ -38,6 +38,8 @@ class InheritedSocket:
     name: str
     sock: socket.socket
     used: bool = field(default=False, init=False)
+    closed: bool = field(default=False, init=False)
+    """The configuration has not wanted it since a reload."""
 
     def __str__(self) -> str:
         where = self.sock.getsockname()[:2]
@@ -151,7 +153,7 @@ class InheritedSockets:
         beside: Sequence[socket.socket] = (),
     ) -> Any:
         """See SocketSource."""
-        candidates = [each for each in self._sockets if each.is_for(service)]
+        candidates = [each for each in self._sockets if each.is_for(service) and not each.closed]
         for inherited in candidates:
             if not inherited.difference(service, address, device):
                 inherited.used = True
@@ -180,6 +182,23 @@ def check_used(sockets: Sequence[InheritedSocket], listening: Sequence[Listening
         if not each.used:
             rows = [f"{row.service} {address_text(row.address)} {row.note}".rstrip() for row in listening]
             raise ConfigError(f"{each} {_UNMATCHED}; the configuration asks for {', '.join(rows) or 'none'}")
+
+
+def close_unwanted(sockets: Sequence[InheritedSocket], wanted: Sequence[SocketStatus]) -> Iterator[str]:
+    """Close the inherited sockets that the configuration wants no longer: what arrives there would wait for ever.
+
+    :param wanted: the sockets that it wants.
+    :return: their descriptions.
+    """
+    ports = [row for row in wanted if row.service in _SERVICES and "/" not in row.address[0]]
+    for each in sockets:
+        if each.closed or any(
+            each.is_for(row.service) and not each.difference(row.service, row.address[:2], row.device) for row in ports
+        ):
+            continue
+        yield str(each)
+        each.closed = True
+        each.sock.close()
 
 
 def serve_files(sockets: Sequence[InheritedSocket]) -> bool:

@@ -15,10 +15,12 @@ from bootfw.net.inheritedsockets import (
     InheritedSocket,
     InheritedSockets,
     check_used,
+    close_unwanted,
     inherited_sockets,
     serve_files,
 )
 from bootfw.net.listening import Listening, OwnSockets
+from bootfw.values import SocketStatus
 
 Opened = Callable[..., InheritedSocket]
 
@@ -218,3 +220,31 @@ def test_a_port_that_an_inherited_socket_holds_in_another_way(opened: Opened, re
 @pytest.mark.parametrize(("name", "files"), [("tftp", True), ("bootfw.socket", True), ("dhcp", False), ("web", False)])
 def test_which_sockets_leave_no_work_for_workers(opened: Opened, name: str, files: bool) -> None:
     assert serve_files([opened(name)]) is files
+
+
+# After a reload
+
+
+def status(service: str, host: str, port: int, state: str = "bound") -> SocketStatus:
+    return SocketStatus(service, (host, port), "", state, "", 0.0, False)
+
+
+def test_sockets_that_are_not_wanted_any_more_are_closed_once_and_named(opened: Opened, reactor: Any) -> None:
+    stays, waits, goes = opened("tftp"), opened("http", stream=True), opened("unknown")
+    wanted = [
+        status("tftp", "127.0.0.1", port_of(stays)),
+        status("http", "127.0.0.1", port_of(waits), "waiting"),
+        status("dhcp", "10.77.0.0/24", 67),
+        status("interface", "0.0.0.0", 0),
+        status("metrics", "127.0.0.1", port_of(goes)),
+    ]
+    port = port_of(goes)
+    source = InheritedSockets(reactor, [stays, waits, goes], OwnSockets(reactor))
+    assert list(close_unwanted([stays, waits, goes], wanted)) == [
+        f'inherited socket "unknown" (descriptor 3, UDP 127.0.0.1:{port})'
+    ]
+    assert [each.sock.fileno() >= 0 for each in (stays, waits, goes)] == [True, True, False]
+    assert list(close_unwanted([stays, waits, goes], wanted)) == []
+    again = source.listen("tftp", ("127.0.0.1", port), DatagramProtocol(), "", None)
+    assert again.getHost().port == port, "it is opened here"
+    again.stopListening()
