@@ -7,7 +7,14 @@ from typing import Any
 Figures = dict[str, dict[str, list[dict[str, Any]]]]
 """Kind of work -> server -> one of the load's reports for each round."""
 
-_COLOURS = {"bootfw": "#1f77b4", "dnsmasq": "#8c8c8c", "tftpd-hpa": "#c9b28f", "atftpd": "#b48ead", "limit": "#2e3440"}
+_COLOURS = {
+    "bootfw": "#1f77b4",
+    "bootfw, 2 workers": "#7fb2d9",
+    "dnsmasq": "#8c8c8c",
+    "tftpd-hpa": "#c9b28f",
+    "atftpd": "#b48ead",
+    "limit": "#2e3440",
+}
 
 
 def draw(figures: Figures, path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -177,6 +178,7 @@ def limit(root: Path, work: Path) -> Server:
 
 SERVERS: dict[str, Callable[[Path, Path], Server]] = {
     "bootfw": bootfw,
+    "bootfw, 2 workers": partial(bootfw, workers=2, port=20170),
     "dnsmasq": dnsmasq,
     "tftpd-hpa": tftpd_hpa,
     "atftpd": atftpd,

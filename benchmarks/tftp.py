@@ -98,7 +98,7 @@ def show(work: str, figures: dict[str, list[Any]]) -> None:
 
     compared = beside(figures)
     sys.stdout.write(f"\n{work}\n")
-    row = "  {:10} {:>8} {:4} {:>10} {:>9} {:>9} {:>9} {:>7}\n"
+    row = "  {:17} {:>8} {:4} {:>10} {:>9} {:>9} {:>9} {:>7}\n"
     sys.stdout.write(row.format("", "rate", "", "/" + compared, "files/s", "CPU s/GB", "load CPU", "failed"))
     for name in figures:
         amount = median(name, lambda f: f["bytes"])

@@ -7,6 +7,7 @@ import re
 import resource
 import socket
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -60,6 +61,8 @@ _REPORT_AGAIN = 60.0
 
 PHONE_HOME = b"/bootfw/up"
 """The path that an installed system requests when it is up."""
+
+_relative = lru_cache(256)(relative)  # machines that boot alike request the same
 
 _ABSOLUTE = re.compile(rb"\Ahttps?://[^/]*", re.IGNORECASE)
 
@@ -193,7 +196,7 @@ class Connection(HTTPChannel):
         self.persistent = not plain.closes
         self.factory.busy(self)
         name = plain.target.decode("ascii")
-        transfer = TransferRequest(name, relative(name), self.peer, self._local, protocol=self._protocol)
+        transfer = TransferRequest(name, _relative(name), self.peer, self._local, protocol=self._protocol)
         self.factory.files.render_plain(plain, transfer)
 
     def _admitted(self) -> bool:
