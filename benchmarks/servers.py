@@ -78,7 +78,7 @@ class Server:
             )
         self._account = _Account(self._process.pid)
         began = time.monotonic()
-        deadline = began + 10
+        deadline = began + 60  # of a busy machine
         while not _is_bound(port, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__()
