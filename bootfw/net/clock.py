@@ -20,6 +20,9 @@ _TFD_NONBLOCK = os.O_NONBLOCK
 _TFD_CLOEXEC = os.O_CLOEXEC
 _SHORTEST = 1e-9  # timerfd_settime(2) disarms a timer that is set to 0
 
+_SOON_AT_LATEST = 1.0
+"""Seconds after which a call without a delay is made although the reactor has not made it."""
+
 _DEAD_TOLERATED = 64
 """Cancelled calls that are tolerated before the queue is swept, in addition to one for each pending call."""
 
@@ -88,7 +91,9 @@ class MonotonicReactor:
         self._queue: list[tuple[float, int, Any]] = []
         """Entries of calls that were moved or cancelled are passed over when their turn comes."""
         self._soon: list[Any] = []
-        """Calls without a delay: they need no timer."""
+        """Calls without a delay, which are made at the end of the reactor's turn."""
+        self._end_of_turn: IDelayedCall | None = None
+        """The reactor's own call that makes them."""
         self._order = 0
         self._pending = 0
         self._holders = 0
@@ -108,8 +113,10 @@ class MonotonicReactor:
         if delay:
             self._put(call)
             return call
-        if not self._soon:
-            self._reactor.callFromThread(self._run_soon)
+        if self._end_of_turn is None:
+            self._end_of_turn = self._reactor.callLater(0, self._run_soon)
+            # The reactor's clock is the wall clock. If that has just been set back, the timer makes the calls.
+            self._timer.set(due + _SOON_AT_LATEST, due)
         self._soon.append(call)
         return call
 
@@ -142,6 +149,7 @@ class MonotonicReactor:
             return
         if not self._pending:
             self._queue.clear()
+            self._forget_soon()
             self._close_idle()
         elif len(self._queue) > 2 * self._pending + _DEAD_TOLERATED:
             self._queue = [entry for entry in self._queue if entry[2] is not call and entry[2].active()]
@@ -153,11 +161,18 @@ class MonotonicReactor:
 
     def _run_soon(self) -> None:
         """Run the calls without a delay. Those that these schedule wait for the next turn."""
-        calls, self._soon = self._soon, []
-        for call in calls:
+        for call in self._forget_soon():
             if call.active():
                 self._call(call)
         self._close_idle()
+
+    def _forget_soon(self) -> list[Any]:
+        """Return the calls without a delay, and begin another list."""
+        calls, self._soon = self._soon, []
+        end_of_turn, self._end_of_turn = self._end_of_turn, None
+        if end_of_turn is not None and end_of_turn.active():
+            end_of_turn.cancel()
+        return calls
 
     def _call(self, call: Any) -> None:
         """Make an active call, or wait longer for it if it has been put off."""
@@ -175,6 +190,8 @@ class MonotonicReactor:
     def _run(self) -> None:
         """Run the calls that are due. Calls that these schedule wait for the next turn, so that descriptors are read
         first."""
+        if self._soon and self._soon[0].time + _SOON_AT_LATEST <= self.seconds():
+            self._run_soon()
         queue, now = self._queue, self.seconds()
         self._running = True
         try:

@@ -1,6 +1,7 @@
 """Delayed calls by a clock that is never set, on a real reactor."""
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -165,19 +166,43 @@ def test_calls_scheduled_by_calls_run_in_a_later_turn(
     assert seen[0] < 10
 
 
-def test_a_call_without_a_delay_needs_no_timer(
-    reactor: MonotonicReactor, private_reactor: EPollReactor, turn_until: TurnUntil
+def test_a_call_without_a_delay_is_made_at_the_end_of_the_turn(
+    reactor: MonotonicReactor, private_reactor: EPollReactor
 ) -> None:
-    before = set(private_reactor.getReaders())
     called: list[int] = []
     call = reactor.callLater(0, called.append, 1)
-
-    assert set(private_reactor.getReaders()) == before
     assert reactor.getDelayedCalls() == [call]
     assert called == []
-    turn_until(lambda: called)
+
+    private_reactor.runUntilCurrent()
     assert called == [1]
     assert reactor.getDelayedCalls() == []
+
+
+def test_a_call_without_a_delay_is_made_although_the_clock_was_set_back(
+    private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [5.0]
+    reactor = MonotonicReactor(private_reactor, lambda: now[0])
+    called: list[int] = []
+    reactor.callLater(0, called.append, 1)
+    monkeypatch.setattr(private_reactor, "seconds", lambda: 0.0)
+    private_reactor.runUntilCurrent()
+    assert called == []
+
+    now[0] += 1.0
+    deadline = time.monotonic() + 10
+    while not called and time.monotonic() < deadline:
+        private_reactor.doIteration(0.1)
+    assert called == [1]
+    assert private_reactor.getDelayedCalls() == []
+
+
+def test_nothing_is_left_of_cancelled_calls_without_a_delay(
+    reactor: MonotonicReactor, private_reactor: EPollReactor
+) -> None:
+    reactor.callLater(0, print).cancel()
+    assert private_reactor.getDelayedCalls() == []
 
 
 def test_a_call_without_a_delay_can_be_put_off(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
