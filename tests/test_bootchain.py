@@ -78,7 +78,7 @@ class Overriding(Uniform):
         ([Overriding(), ByArchitecture({"x86-bios": "undionly.kpxe"})], []),
     ],
 )
-def test_which_machines_end_at_ipxe(resolvers: list[Any], architectures: list[str]) -> None:
+def test_machines_without_a_file_after_ipxe_are_found(resolvers: list[Any], architectures: list[str]) -> None:
     sentences = list(ends_at_ipxe([("resolver", resolver) for resolver in resolvers], Settings()))
     assert [sentence.split()[0] for sentence in sentences] == architectures
 

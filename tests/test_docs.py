@@ -92,7 +92,7 @@ def tables(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("shown", tables("docs/howto/personas.md") + tables("docs/howto/pxe-menu.md"))
-def test_what_the_pages_on_personas_and_menus_show_is_right(shown: str, tmp_path: Path) -> None:
+def test_configuration_on_the_pages_of_personas_and_menus_is_valid(shown: str, tmp_path: Path) -> None:
     path = tmp_path / "shown.toml"
     path.write_text(shown if "[[" in shown else f'[[resolver]]\nuse = "by-architecture"\n{shown}')
     assemble(load_config(path, {}), None)

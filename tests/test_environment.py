@@ -295,7 +295,7 @@ def test_variables_of_a_docker_link_are_no_configuration() -> None:
         ("BOOTFW_PORTS", "udp://10.96.0.7:69"),
     ],
 )
-def test_what_only_looks_like_them_is_an_error_as_ever(name: str, value: str) -> None:
+def test_similar_variables_are_still_errors(name: str, value: str) -> None:
     [line] = wrong(**{name: value})
     assert line.startswith(f"{name}: unknown variable")
 

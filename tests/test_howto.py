@@ -58,7 +58,7 @@ def test_configurations_are_right_and_end_at_no_ipxe(
     assert list(ends_at_ipxe(parts.resolvers, parts.settings)) == []
 
 
-def test_what_lint_prints_on_its_page(
+def test_output_of_lint_is_that_of_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (session,) = blocks("lint.md", "console")
@@ -103,7 +103,7 @@ lease 192.168.50.2 {
 """.replace("NULS", "\0" * 200).replace("LINES", "\n" * 17)
 
 
-def test_what_an_import_leaves_out_on_its_page(
+def test_output_of_import_is_that_of_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (shown,) = blocks("leases.md", "")

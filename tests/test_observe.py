@@ -338,7 +338,7 @@ def test_a_flood_writes_a_bounded_log_and_leaves_the_lines_about_the_server(monk
     assert len(observer.log_events([refusal(1, 100.0)])) == 1
 
 
-def test_what_a_client_names_begins_no_line_of_the_log() -> None:
+def test_client_text_cannot_begin_a_log_line() -> None:
     hostile = "a\nerror: \x1b[2Jforged\r\u2028"
     lease = Lease("10.0.0.9", b"1", "52:54:00:00:00:01", LeaseState.ACTIVE, 0.0, 9.0, hostname=hostile)
     events: list[Event] = [

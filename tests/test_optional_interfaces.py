@@ -165,7 +165,7 @@ def never() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_wrong_stops_the_start_and_is_named(provided: Any, made: Any, message: str) -> None:
+def test_invalid_plugins_stop_the_start(provided: Any, made: Any, message: str) -> None:
     with pytest.raises(PluginError, match=re.escape(message)):
         verify(provided, made)
 

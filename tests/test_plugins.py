@@ -587,7 +587,7 @@ def test_mismatches_never_raises_and_names_a_place_that_exists(value: Any, wante
         assert error.message.startswith("must be ")
 
 
-def test_of_several_types_the_one_that_was_meant_is_explained() -> None:
+def test_error_of_a_union_explains_the_closest_type() -> None:
     (error,) = mismatches([1, "x"], list[int] | str)
     assert str(error) == '[1]: must be an integer, not "x"'
 

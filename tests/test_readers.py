@@ -14,7 +14,7 @@ from bootfw.readers import FileReader, MemoryReader
 
 
 @given(st.binary(max_size=200), st.integers(0, 250), st.integers(1, 250))
-def test_both_read_what_a_slice_is(data: bytes, offset: int, length: int) -> None:
+def test_readers_return_slices_of_the_content(data: bytes, offset: int, length: int) -> None:
     fd = os.memfd_create("test")
     os.write(fd, data)
     from_file, from_memory = FileReader(fd), MemoryReader(data)
@@ -131,7 +131,7 @@ def test_growth_is_compared_with_what_was_read_without_read(old: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["nothing", "renamed", "removed", "replaced", "mode", "appended"])
-def test_what_keeps_the_content_is_no_change(old: Path, change: str) -> None:
+def test_change_of_metadata_is_not_a_change(old: Path, change: str) -> None:
     reader = reader_of(old)
     if change == "renamed":
         old.rename(old.with_name("other"))

@@ -94,7 +94,7 @@ def test_a_transfer_is_kept_from_its_request_to_its_last_ack() -> None:
     assert recorded.recorder.transfers_of(["10.0.0.99"], 0) == []
 
 
-def test_of_a_long_transfer_the_middle_is_left_out() -> None:
+def test_middle_of_a_long_transfer_is_not_recorded() -> None:
     recorded = Recorded()
     recorded.gets("kernel")
     packets = recorded.packets()
@@ -103,7 +103,7 @@ def test_of_a_long_transfer_the_middle_is_left_out() -> None:
     assert recorded.recorder.transfers_of([CLIENT], 0) == packets
 
 
-def test_what_follows_a_timeout_in_a_long_transfer_is_kept() -> None:
+def test_packets_after_a_timeout_are_recorded() -> None:
     recorded = Recorded()
     peer = FakePeer(recorded.host)
     peer.send(tftp.request(False, "kernel", "octet", ()), (SERVER, 69))

@@ -106,7 +106,7 @@ def test_check_touches_no_socket(capsys: pytest.CaptureFixture[str], monkeypatch
     assert ends(capsys, "--check")[0] == 0
 
 
-def test_check_tells_when_there_will_be_no_dhcp(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_check_warns_if_dhcp_is_not_served(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[[backend]]\nuse = "memory"\nfiles = {}')
     assert "resolvers  none, so there is no DHCP\n" in ends(capsys, "--check", "-c", str(tmp_path / "c.toml"))[1]
 
@@ -252,7 +252,7 @@ def test_full_garbage_collections_pass_over_what_a_start_has_loaded(config: Path
     assert int(result.stdout.partition("frozen: ")[2]) > 10_000
 
 
-def test_it_serves_and_shows_what_is_bound_and_how_to_fetch(config: Path) -> None:
+def test_run_shows_bound_sockets_and_how_to_fetch(config: Path) -> None:
     port = port_of(config)
     with bootfw(config) as server:
         server.until("try it")

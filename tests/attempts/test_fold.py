@@ -207,7 +207,7 @@ def test_the_same_firmware_after_a_kernel_begins_another_boot(firmware: BootRequ
     assert len({attempt.id for attempt in machine.ended}) == 2
 
 
-def test_an_ipxe_rom_that_had_only_a_script_begins_another_boot_after_a_pause() -> None:
+def test_ipxe_rom_with_only_a_script_begins_a_new_boot_after_a_pause() -> None:
     machine = Machine(IPXE_ROM)
     for xid in (1, 2):
         machine.request = evolve(IPXE_ROM, xid=xid)
@@ -300,7 +300,7 @@ def test_edk2_loads_by_ipv6_from_another_address_than_it_had_on_port_4011() -> N
     assert [(each.mac, each.verdict) for each in machine.ended] == [(MAC, Verdict.BOOTED)]
 
 
-def test_which_of_two_machines_loads_by_ipv6_from_an_unknown_address_is_not_guessed() -> None:
+def test_ambiguous_ipv6_transfer_is_joined_to_no_machine() -> None:
     machine = Machine(address="fd77::11e")
     for mac, address in ((MAC, "fd77::11e"), (OTHER, "fd77::11f")):
         machine.request = evolve(UEFI, mac=mac, uuid=None)
@@ -372,7 +372,7 @@ def test_the_system_that_was_booted_is_the_last_stage() -> None:
     assert [kinds(attempt)[-2:] for attempt in machine.ended] == [["transfer", "system"]]
 
 
-def test_what_an_installed_system_loads_does_not_change_the_verdict() -> None:
+def test_transfers_of_an_installed_system_do_not_change_the_verdict() -> None:
     machine = Machine()
     booted(machine)
     machine.wait(60)

@@ -119,9 +119,7 @@ def test_any_bytes_are_something_or_nothing(data: bytes) -> None:
         (["linux26"], ["initrd.img"], {"linux26": "initrd.img"}),
     ],
 )
-def test_which_initial_ram_disk_belongs_to_which_kernel(
-    kernels: list[str], ramdisks: list[str], pairs: dict[str, str]
-) -> None:
+def test_kernel_and_initial_ram_disk_are_paired(kernels: list[str], ramdisks: list[str], pairs: dict[str, str]) -> None:
     assert paired(kernels, ramdisks) == pairs
 
 
@@ -203,7 +201,7 @@ def test_kernels_of_any_name(tmp_path: Path, name: str, data: bytes, offered: bo
     assert [(image.kind, image.path) for image in scan([tmp_path])] == ([("linux", name)] if offered else [])
 
 
-def test_what_has_no_name_of_a_kernel_is_read_again_when_it_changes(tmp_path: Path) -> None:
+def test_changed_file_without_a_kernel_name_is_read_again(tmp_path: Path) -> None:
     kernels = Kernels()
     fill(tmp_path, {"linux26": bzimage("4.19.0"), "README": b"x"})
     assert [image.runs.version for image in scan([tmp_path], kernels)] == ["4.19.0"]

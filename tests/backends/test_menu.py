@@ -116,7 +116,7 @@ def test_ipxe_menu_has_the_expected_commands(root: Path) -> None:
     assert block(script, "shell.efi") == [f"chain --autofree {base}/tools/shell.efi"]
 
 
-def test_what_came_by_http_goes_on_by_the_same_way(root: Path) -> None:
+def test_client_of_http_gets_http_urls(root: Path) -> None:
     script = text(menu(root), "boot.ipxe", protocol="http")
     assert block(script, "live.iso") == ["sanboot --no-describe /tools/live.iso"]
     assert "10.0.0.1" not in script
@@ -151,7 +151,7 @@ def test_another_default_where_it_can_run(root: Path) -> None:
 # autoexec.ipxe
 
 
-def test_autoexec_does_what_dhcp_tells_and_breaks_the_loop(root: Path) -> None:
+def test_autoexec_follows_dhcp_and_breaks_the_loop(root: Path) -> None:
     script = text(menu(root, script="menus/own.ipxe"), "efi/autoexec.ipxe")
     assert "iseq ${filename} snponly.efi && goto script ||\n" in script
     assert script.index("autoboot") < script.index(":script")
@@ -349,7 +349,7 @@ def looks(root: Path, private_reactor: Any, monkeypatch: pytest.MonkeyPatch) -> 
     pool.stop()
 
 
-def test_one_scan_serves_all_that_wait_and_is_cached_for_a_while(root: Path, looks: Looks) -> None:
+def test_concurrent_requests_share_one_cached_scan(root: Path, looks: Looks) -> None:
     backend = looks.backend
     first, second = looks.got(*(backend.open("boot.ipxe", transfer_request("boot.ipxe")) for _ in range(2)))
     assert first == second

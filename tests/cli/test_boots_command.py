@@ -194,7 +194,7 @@ def test_the_boots_of_a_running_server(
     assert "OFFER: request the file of port 4011" in out
 
 
-def test_news_are_boots_that_begin_and_end(
+def test_followed_list_has_beginning_and_ending_boots(
     here: Path, recorder: BootRecorder, private_reactor: EPollReactor, alongside: Alongside
 ) -> None:
     begins(recorder, private_reactor)

@@ -112,7 +112,7 @@ def test_a_circuit_id_without_a_relay_is_ignored() -> None:
     assert Machine(1, dhcp, circuit(b"port 7")).boots() == "10.77.0.100"
 
 
-def test_a_reserved_address_of_the_pool_is_given_to_no_other_client() -> None:
+def test_reserved_pool_address_is_not_assigned_to_others() -> None:
     reserved = Host(address="10.77.0.100", mac="02:00:00:00:00:01")
     dhcp = server(subnet(pool=["10.77.0.100-10.77.0.101"], hosts=[reserved]))
 
@@ -154,7 +154,7 @@ def test_a_client_keeps_its_address_while_another_host_uses_the_reserved_one() -
     assert address(machine.after(1800 + LEASE).discovers(), OFFER) == taken
 
 
-def test_an_address_reserved_after_it_expired_is_given_to_no_other_client() -> None:
+def test_address_reserved_after_expiry_is_not_assigned_to_others() -> None:
     dhcp = server(pool(1))
     held = Machine(1, dhcp).boots()
     stranger = Machine(2, dhcp).after(LEASE + 1)
@@ -340,7 +340,7 @@ def test_leases_go_on_where_they_were() -> None:
     assert Machine(9, after).boots() not in held
 
 
-def test_of_several_leases_of_a_client_the_one_that_lasts_longest_is_its_address() -> None:
+def test_longest_stored_lease_of_a_client_is_its_address() -> None:
     key = present(identify(Machine(1, server()).message(1), {})).key
     leases = [
         Lease(f"10.77.0.10{n}", key, "02:00:00:00:00:01", LeaseState.ACTIVE, BEGIN, BEGIN + expires)

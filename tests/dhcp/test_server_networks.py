@@ -294,7 +294,7 @@ def test_a_client_may_have_an_address_in_each_of_several_networks() -> None:
 BOTH = Arrival("192.168.1.1", addresses=("192.168.1.1", "10.77.0.1", "10.79.0.1"))
 
 
-def test_of_several_addresses_of_ours_that_in_the_subnet_counts() -> None:
+def test_own_address_in_the_subnet_of_the_client_is_used() -> None:
     machine = Machine(1, server(), arrival=BOTH)
 
     offer = machine.discovers()

@@ -220,7 +220,7 @@ def test_selecting_an_address_offered_to_another_client_gets_a_nak(machine: Mach
 
 
 @pytest.mark.parametrize("wanted", ["10.77.0.5", "10.78.0.5", "10.77.0.1"])
-def test_selecting_an_address_that_is_not_given_gets_a_nak(machine: Machine, wanted: str) -> None:
+def test_selecting_an_unassignable_address_gets_a_nak(machine: Machine, wanted: str) -> None:
     assert address(machine.selects(wanted), NAK) == ""
 
 
@@ -402,7 +402,7 @@ def test_renewing_through_a_router_is_judged_by_its_address() -> None:
     assert address(Machine(1, dhcp).renews(held)) == held
 
 
-def test_renewing_an_address_that_is_no_longer_given_gets_a_nak(machine: Machine) -> None:
+def test_renewing_an_address_removed_from_the_pool_gets_a_nak(machine: Machine) -> None:
     held = machine.boots()
     leases = list(machine.server.leases())
     smaller = server(subnet(pool=["10.77.0.105-10.77.0.109"]), leases=leases)

@@ -361,7 +361,7 @@ def test_every_case_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_is_answered(case: Case, bootfw_replies: dict[str, Heard]) -> None:
+def test_answered_messages_of_each_server(case: Case, bootfw_replies: dict[str, Heard]) -> None:
     replied = bootfw_replies.get(case.name)
     assert (replied and replied.kind) == (None if case.not_answered else case.reply)
 

@@ -261,9 +261,7 @@ class Addressed(Interfaces):
     [("ff02::1:2", "", b"fd77::5"), ("fd99::5", "fd99::5", b"fd99::5")],
     ids=["multicast", "unicast"],
 )
-def test_of_two_addresses_of_the_link_the_file_is_on_that_of_the_subnet(
-    destination: str, local: str, host: bytes
-) -> None:
+def test_file_server_is_our_address_in_the_subnet(destination: str, local: str, host: bytes) -> None:
     """Unless the request was sent to one of them."""
     interfaces = Addressed()
     interfaces.here = ("fd99::5", "fd77::5")

@@ -215,7 +215,7 @@ def test_those_behind_the_stale_ones_are_answered(lab: Callable[[_Protocol], Lab
     assert [event.dropped for event in made.dropped] == [(("file", BATCH),)]
 
 
-def test_what_does_not_fill_a_batch_is_no_backlog(lab: Callable[[_Protocol], Lab]) -> None:
+def test_partial_batch_is_not_a_backlog(lab: Callable[[_Protocol], Lab]) -> None:
     made = lab(files)
     made.wait(missing, 60.0, BATCH - 1)
 
@@ -242,7 +242,7 @@ def test_a_request_is_preferred_to_a_discover(lab: Callable[[_Protocol], Lab]) -
     assert made.protocol.malformed.total == 0
 
 
-def test_it_is_said_once_a_second(lab: Callable[[_Protocol], Lab]) -> None:
+def test_backlog_is_reported_once_a_second(lab: Callable[[_Protocol], Lab]) -> None:
     made = lab(files)
     for _ in range(4):
         made.wait(missing, 2.2, BATCH)

@@ -117,7 +117,7 @@ def test_its_repeats_are_within_the_limit_of_one_reply(name: str, repeats: int) 
     assert len(lab.repeated()) == repeats
 
 
-def test_it_repeats_nothing_to_a_relay_that_got_more_than_the_limit() -> None:
+def test_reply_over_the_limit_is_not_repeated_to_a_relay() -> None:
     """A reply by a relay may be longer than three times the request; then it is sent once."""
     lab = Lab(boot_server6_port)
     lab.resolver.files["uefi-v6"] = "x" * 250

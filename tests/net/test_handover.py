@@ -109,7 +109,7 @@ def test_blocks_in_flight_are_retransmitted(direct: Direct) -> None:
 
 
 @given(st.integers(0, 10_000_000), st.integers(0, 65535))
-def test_the_position_tells_which_of_the_blocks_with_that_number_it_is(position: int, ahead: int) -> None:
+def test_position_resolves_a_wire_number_to_its_block(position: int, ahead: int) -> None:
     found = AdoptedTransfer(TransferBegun(0.0, REQUEST, AGREED), position)
     assert found.block((position + ahead) & 0xFFFF) == position + ahead
 

@@ -126,7 +126,7 @@ HYBRID = boot_sector(0xEF)[:0x8001] + b"CD001\1" + bytes(2048)
         (b"", "application/octet-stream"),
     ],
 )
-def test_the_type_is_found_by_the_content_where_the_name_has_none(
+def test_type_of_an_unknown_name_is_found_by_content(
     data: bytes, kind: str, answer: type[bytes] | Callable[..., Any], known: bool, method: str
 ) -> None:
     reader = Reader(data, answer, len(data) if known else None)
@@ -170,7 +170,7 @@ def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch: pyte
     assert [len(reader.reads) for reader in readers] == [1, 1, 1, 0, 1]
 
 
-def test_the_name_is_enough_where_it_tells_the_type() -> None:
+def test_type_of_a_known_name_needs_no_content() -> None:
     reader = Reader(CD, size=len(CD))
     assert Web(reader).get("HEAD", target="/a.efi").headers["Content-Type"] == "application/efi"
     assert reader.reads == []
@@ -896,7 +896,7 @@ def test_a_client_that_never_takes_the_end_is_cut_off(headers: dict[str, Any], s
 # Stopping.
 
 
-def test_close_cuts_what_is_under_way_and_closes_the_rest() -> None:
+def test_close_ends_downloads_and_idle_connections() -> None:
     reader = Reader(bytes(10 * CHUNK), size=10 * CHUNK)
     web = Web(Backend(lambda: reader))
     busy = web.connect()

@@ -151,7 +151,7 @@ def test_pending_open_delays_the_handover() -> None:
     assert not server.interim.busy
 
 
-def test_while_it_is_drained_requests_are_left_to_the_worker(directory: DirectoryBackend) -> None:
+def test_draining_interim_server_leaves_requests_to_the_worker(directory: DirectoryBackend) -> None:
     server = Server(directory)
     server.interim.drain()
     download = server.client().download("file")

@@ -128,7 +128,7 @@ def test_fired_deferred_is_answered_at_once(chain: Chain, answer: Callable[..., 
     assert chain.ask(Scripted(None), Scripted(answer)) == FILE
 
 
-def test_asynchronous_none_calls_the_next_resolver(chain: Chain) -> None:
+def test_asynchronous_none_result_calls_the_next_resolver(chain: Chain) -> None:
     waiting: Deferred[BootFile | None] = Deferred()
     last = Scripted(FILE)
     chain.ask(Scripted(waiting), last)

@@ -103,7 +103,7 @@ def test_a_step_is_noticed_without_a_new_lease_too(place: Place) -> None:
     assert place.stored(held).expires == BEGIN
 
 
-def test_where_the_store_refuses_all_leases_that_is_said_once_and_tried_again(place: Place) -> None:
+def test_failed_store_of_all_leases_is_logged_once_and_retried(place: Place) -> None:
     held = place.boots(1)
     place.shift = HOUR
     place.kept.refuses = True

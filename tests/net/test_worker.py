@@ -123,7 +123,7 @@ def test_events_of_the_main_process_are_not_sent(clock: Clock, pipe: Pipe, sink:
     assert pipe.received == []
 
 
-def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock: Clock) -> None:
+def test_events_are_queued_then_counted_while_the_pipe_is_full(clock: Clock) -> None:
     pipe = Pipe(65536)
     sink = EventPipe(clock, pipe.near)
     sink.publish(REFUSED)

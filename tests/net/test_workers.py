@@ -485,7 +485,7 @@ def test_worker_timeout_fails_the_reload(in_service: Workers, reactor: Reactor) 
     assert len(results) == 1
 
 
-def test_one_that_was_created_before_and_serves_after_loads_it_first(in_service: Workers, reactor: Reactor) -> None:
+def test_worker_started_before_a_reload_loads_it_before_serving(in_service: Workers, reactor: Reactor) -> None:
     first, second = reactor.processes
     second.end()
     reactor.advance(0)
@@ -501,7 +501,7 @@ def test_one_that_was_created_before_and_serves_after_loads_it_first(in_service:
     assert third.messages[-1] == "begin"
 
 
-def test_one_that_ends_between_loading_and_using_is_started_with_it(in_service: Workers, reactor: Reactor) -> None:
+def test_worker_that_exits_before_the_commit_restarts_with_it(in_service: Workers, reactor: Reactor) -> None:
     first, second = reactor.processes
     in_service.check("new", [])
     first.say("checked", [])

@@ -157,7 +157,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize(("state", "event"), IMPOSSIBLE)
-def test_what_only_a_bug_of_ours_could_bring_about_raises(state: State, event: Input) -> None:
+def test_illegal_inputs_raise(state: State, event: Input) -> None:
     with pytest.raises(IllegalInput):
         machine(state).handle(event)
 

@@ -149,7 +149,7 @@ def test_lines_of_one_delivery_are_one_write() -> None:
     assert file.writes == 2
 
 
-def test_what_is_held_back_is_written_though_the_last_event_is_skipped() -> None:
+def test_buffered_lines_are_written_if_the_last_event_is_skipped() -> None:
     file = Recording()
     log = LinesLog(file, as_text, frozenset([LogLevel.debug]))
     first, last = log_events(ENDED, ENDED)
@@ -319,7 +319,7 @@ def test_an_entry_of_the_journal_has_the_fields_of_its_event(journald: Journald)
     assert failed["MESSAGE"].endswith("\n  File x\nValueError: {no}")
 
 
-def test_what_is_too_large_for_a_datagram_is_sent_as_a_sealed_file(journald: Journald) -> None:
+def test_oversized_journal_entry_is_sent_as_a_sealed_file(journald: Journald) -> None:
     (event,) = log_events(PluginFailed(9.0, "backend x", "open", "x\n" * 500_000))
     JournalLog(JournalSocket(journald.path))(event)
     assert len(journald.read()["MESSAGE"]) > 1_000_000
@@ -452,7 +452,7 @@ def test_the_level_leaves_out_what_is_less_important(monkeypatch: pytest.MonkeyP
     assert "backend x failed" in stream.getvalue()
 
 
-def test_what_goes_to_other_observers_of_twisted_has_the_same_text() -> None:
+def test_other_twisted_observers_get_the_same_text() -> None:
     file = io.StringIO()
     observer = FileLogObserver(file, formatEventAsClassicLogText)
     for event in log_events(OFFER):

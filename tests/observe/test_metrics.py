@@ -330,7 +330,7 @@ def test_an_end_that_was_dropped_leaves_no_transfer_running_for_ever() -> None:
     assert counts.running() == {"tftp": 50_000}
 
 
-def test_without_prometheus_client_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_need_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("bootfw.config.settings.find_spec", lambda name: None)
     network = MemoryNetwork()

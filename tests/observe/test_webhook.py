@@ -172,7 +172,7 @@ def test_an_error_of_the_server_is_retried(receiver: Receiver) -> None:
     receiver.close(hook)
 
 
-def test_what_fails_too_often_is_dropped_and_reported(receiver: Receiver) -> None:
+def test_events_are_dropped_and_reported_after_the_last_retry(receiver: Receiver) -> None:
     hook = receiver.webhook()
     receiver.status = 503
     with capturedLogs() as logs:

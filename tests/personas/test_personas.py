@@ -295,7 +295,7 @@ def test_a_request_for_a_boot_file_goes_with_other_conditions() -> None:
     assert (personas.by_name["board"].may_be_system, personas.by_name["others"].may_be_system) == (True, False)
 
 
-def test_of_ours_only_the_boot_rom_of_pi_3_takes_an_offer_for_a_lease() -> None:
+def test_only_the_rom_of_a_pi_3_uses_an_offer_as_a_lease() -> None:
     rules = [rule for rule in stock().rules if rule.offer is not None]
 
     assert [rule.name for rule in rules if rule.persona.takes_offer] == ["raspberry-pi-3"]
@@ -380,7 +380,7 @@ def test_a_persona_of_dhcp_is_that_of_its_transfers_too() -> None:
     )
 
 
-def test_one_that_needs_nothing_special_hides_what_comes_after_it() -> None:
+def test_rule_without_quirks_hides_later_rules() -> None:
     plain = {"name": "plain", "tftp-options": ["... msftwindow"], "tftp-files": ["*.wim"]}
 
     assert own(plain).quirks(*asks("msftwindow=31416", "boot.wim")) is None
@@ -417,7 +417,7 @@ def test_rules_of_the_operator_come_before_ours_in_their_order() -> None:
     assert present(personas.match("PXEClient", "x86_64-uefi", mac="01:12:22:33:44:55")).name == "uefi"
 
 
-def test_fields_that_are_not_given_are_those_of_the_rule_that_it_is_like() -> None:
+def test_omitted_fields_come_from_the_rule_in_like() -> None:
     personas = own({"name": "hp", "like": "uefi", "oui": ["00:11"], "offer": "file"})
 
     assert present(personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55")).offer is OfferStyle.FILE
@@ -432,7 +432,7 @@ def test_stock_rule_can_be_changed_in_one_field() -> None:
     assert present(personas.match("PXEClient", "x86_64-uefi")).name == "uefi"
 
 
-def test_one_that_ours_leaves_alone_is_offered_a_file() -> None:
+def test_own_rule_can_offer_a_file_to_an_ignored_client() -> None:
     personas = own({"name": "u-boot", "like": "u-boot", "offer": "file"})
 
     assert present(personas.match("U-Boot", "unknown")).reason == ""

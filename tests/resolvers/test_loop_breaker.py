@@ -139,7 +139,7 @@ def test_a_firmware_whose_transactions_all_have_one_number(site: Guarded) -> Non
 
 
 @pytest.mark.parametrize("file", ["http://10.0.0.7/x.ipxe", "elsewhere"])
-def test_what_others_serve_is_not_seen_and_counts_when_it_is_offered(failures: list[BaseException], file: str) -> None:
+def test_files_of_other_servers_count_when_offered(failures: list[BaseException], file: str) -> None:
     site = Guarded({"ipxe": file})
     if file == "elsewhere":
         site.stop()
@@ -291,7 +291,7 @@ def test_a_restart_does_not_end_it(site: Guarded) -> None:
 
 
 @pytest.mark.parametrize("forgiven", ["by the operator", "by another next boot", "by time"])
-def test_what_has_ended_it_ends_it_for_the_next_start_too(site: Guarded, forgiven: str) -> None:
+def test_end_of_a_loop_is_stored(site: Guarded, forgiven: str) -> None:
     machine = looping(site)
     if forgiven == "by the operator":
         site.breaker.operations()["forgive"]({"mac": MAC_TEXT})
@@ -320,7 +320,7 @@ def test_a_stored_loop_that_makes_no_sense_keeps_bootfw_from_starting(order: Any
         LoopBreaker(reactor=Clock(), store=store).start(lambda event: None)
 
 
-def test_a_loop_that_can_not_be_stored_is_broken_all_the_same(site: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loop_is_broken_even_if_it_cannot_be_stored(site: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site.store, "save_orders", lambda kind, orders: fail(StateError("the disk is full")))
     with capturedLogs() as logs:
         machine = looping(site)

@@ -186,7 +186,7 @@ def test_ipxe_gets_its_script_by_http_where_it_can(kept: State, started: Callabl
 @pytest.mark.parametrize(
     ("file", "reason"), [("https://10.0.0.9/x", "its iPXE has no HTTPS"), ("{uuid}.ipxe", "this client does not send")]
 )
-def test_what_this_ipxe_can_not_load_stays_ordered_and_is_logged(
+def test_one_time_boot_that_ipxe_cannot_load_is_kept_and_logged(
     kept: State, started: Callable[[], NextBoot], file: str, reason: str
 ) -> None:
     kept.order(MAC_TEXT, file)
@@ -336,7 +336,7 @@ def test_it_survives_a_restart(site: Restartable, moment: str) -> None:
     assert machine.boots(IPXE_ROM) == b"as always"
 
 
-def test_what_was_got_in_the_last_moment_is_used_up(site: Restartable) -> None:
+def test_one_time_boot_completed_before_the_stop_is_removed(site: Restartable) -> None:
     machine = Machine(site)
     site.order(MAC_TEXT, "pxelinux.0")
     name = machine.asks(BIOS_ROM)
@@ -449,7 +449,7 @@ def test_an_order_that_can_not_be_stored_is_refused_and_not_obeyed() -> None:
     assert made.resolve(BIOS) is None
 
 
-def test_an_order_that_can_not_be_removed_is_used_up_all_the_same() -> None:
+def test_one_time_boot_is_used_once_even_if_it_cannot_be_removed() -> None:
     store = Full()
     MemoryStore.save_orders(store, ORDERS, {MAC_TEXT: {"file": "pxelinux.0", "ordered": 1.0}})
     made = NextBoot(store)

@@ -66,9 +66,7 @@ def kept(path: Path) -> dict[str, Lease]:
     return found
 
 
-def test_no_address_is_given_twice_and_no_acknowledged_lease_is_lost(
-    processes: ForkServerContext, tmp_path: Path
-) -> None:
+def test_killed_server_loses_no_acknowledged_lease(processes: ForkServerContext, tmp_path: Path) -> None:
     chance = random.Random(8)
     path = tmp_path / "state" / "bootfw.sqlite"
     told: dict[int, str] = {}

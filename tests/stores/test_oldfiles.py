@@ -124,7 +124,7 @@ def test_a_configured_file_is_upgraded_where_it_is(state: Path) -> None:
     assert {path.name for path in state.iterdir()} == names
 
 
-def test_what_an_earlier_version_has_written_since_is_imported_too(state: Path) -> None:
+def test_rows_written_later_by_an_earlier_version_are_imported(state: Path) -> None:
     """Somebody has gone back to it for a while."""
     content(configured(state))
     kept, renewed, new = LEASES[0], evolve(LEASES[1], granted=2e9), evolve(LEASES[0], address="10.9.9.9")

@@ -546,7 +546,7 @@ def reached(state: State) -> SimulatedMachine:
 @pytest.mark.parametrize(
     ("state", "event"), [(state, event) for state in State for event in _SERVERS if not has_test(state, event)]
 )
-def test_what_a_server_sends_late_or_unasked_is_ignored(state: State, event: Input) -> None:
+def test_late_or_unsolicited_packets_are_ignored(state: State, event: Input) -> None:
     machine = reached(state)
     deadline = machine.deadline
     machine.handle(event, None, 99.0)
@@ -556,7 +556,7 @@ def test_what_a_server_sends_late_or_unasked_is_ignored(state: State, event: Inp
 @pytest.mark.parametrize(
     ("state", "event"), [(state, event) for state in State for event in _DRIVER if not has_test(state, event)]
 )
-def test_what_the_driver_can_not_do_is_illegal(state: State, event: Input) -> None:
+def test_impossible_inputs_are_illegal(state: State, event: Input) -> None:
     machine = reached(state)
     with pytest.raises(IllegalInput):
         machine.handle(event)

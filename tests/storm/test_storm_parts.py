@@ -190,7 +190,7 @@ def test_percentiles_are_values_that_as_many_are_not_above(times: list[float]) -
         assert sum(time_ < value for time_ in times) < percent / 100 * len(times)
 
 
-def test_it_goes_to_loopback_or_where_it_is_allowed_to() -> None:
+def test_storm_needs_permission_beyond_loopback() -> None:
     Target().refuse("127.3.4.5")
     Target(allowed=(IPv4Network("10.1.0.0/16"),)).refuse("10.1.2.3")
     for address in "10.1.2.3", "192.0.2.1", "::1", "boot.example":

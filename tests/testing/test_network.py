@@ -251,7 +251,7 @@ def test_leaks_are_ports_and_calls_but_not_datagrams_on_their_way() -> None:
     assert [leak.split(":")[0] for leak in network.leaks()] == ["host1", "host2"]
 
 
-def test_what_a_protocol_raises_comes_out_of_advance() -> None:
+def test_exception_of_a_protocol_is_raised_by_advance() -> None:
     network, one, two = pair()
 
     def fail(received: Received) -> bytes | None:

@@ -134,7 +134,7 @@ def test_gap_in_a_window_is_complained_about_once() -> None:
     assert [of_type(tftp.Ack, packet).block for packet in sent[1:]] == [0, 0]
 
 
-def test_silence_is_given_up() -> None:
+def test_silent_peer_times_out() -> None:
     played = Played(lambda packet: [], retry=3, attempts=4)
     with pytest.raises(TransferFailed, match="no answer to 4 sendings") as caught:
         played.network.result_of(played.client.download("file"))

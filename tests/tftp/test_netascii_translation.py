@@ -114,6 +114,6 @@ def test_writing_translates_byte_by_byte_too(wire: bytes, content: bytes) -> Non
 
 
 @given(texts, st.integers(1, 20))
-def test_what_is_read_is_written_back_however_it_is_split(content: bytes, length: int) -> None:
+def test_translation_round_trips_for_any_split(content: bytes, length: int) -> None:
     wire = encode(content)
     assert write_all([wire[at : at + length] for at in range(0, len(wire), length)] + [b""]) == content

@@ -348,7 +348,7 @@ def test_ack_of_an_unsent_block_lowers_the_odds() -> None:
     request_bytes=st.integers(0, 200),
     acks=st.lists(st.tuples(st.integers(-1, 70), st.sampled_from([0.0001, 0.02, 3.0])), max_size=40),
 )
-def test_whatever_is_acknowledged_it_goes_on_from_there(
+def test_transfer_continues_after_any_acknowledged_block(
     seed: int, windowsize: int, blksize: int, request_bytes: int, acks: list[tuple[int, float]]
 ) -> None:
     mine = reading(windowsize, seed, blksize, request_bytes)

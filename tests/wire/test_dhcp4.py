@@ -219,7 +219,7 @@ def test_bootp_without_a_cookie_has_no_options() -> None:
 
 
 @pytest.mark.parametrize("cookie", ["63825364", "00000001", "434d5500"])
-def test_what_stands_behind_the_cookie_of_another_vendor_is_not_read(cookie: str) -> None:
+def test_options_after_another_magic_cookie_are_ignored(cookie: str) -> None:
     """RFC 951 leaves the field to vendors; CMU's cookie is one that was in use."""
     message = parse(frame(bytes.fromhex("350101ff"), cookie=bytes.fromhex(cookie)))
 
