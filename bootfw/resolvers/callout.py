@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib.util import find_spec
+from math import inf
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -41,6 +42,9 @@ REQUEST_SECONDS = 5.0
 
 MAX_QUERIES = 2048
 """Requests to the API at once. While there are so many, other machines get what they get without an answer."""
+
+LINES_PER_SECOND = 20
+"""Lines about machines without an answer that are logged in a second."""
 
 _NOT_FOUND = 404
 
@@ -98,6 +102,9 @@ class Callout:
     """By MAC; the latest last."""
     _cache_size: int = field(default=0, init=False)
     """In bytes."""
+    _lines: int = field(default=0, init=False)
+    """Lines about machines that were logged since ``_counted_from``, and one more if lines were left out."""
+    _counted_from: float = field(default=-inf, init=False)
 
     @_client.default
     def _new_client(self) -> HTTPClient:
@@ -191,7 +198,7 @@ class Callout:
         age = self._reactor.seconds() - cached.at if cached is not None else 0.0
         if cached is None or age > self.stale_seconds:
             return self._fall_back(reason, request)
-        self._log.warn(
+        self._warn(
             "callout {mac}: {url}: {reason}. Its answer of {age:.0f} s ago is used",
             mac=request.mac,
             url=self.url,
@@ -200,6 +207,17 @@ class Callout:
         )
         return self._boot_file(cached.answer, request)
 
+    def _warn(self, line: str, **fields: object) -> None:
+        """Log a line about a machine, unless there were too many in this second."""
+        now = self._reactor.seconds()
+        if now >= self._counted_from + 1:
+            self._counted_from, self._lines = now, 0
+        self._lines += 1
+        if self._lines <= LINES_PER_SECOND:
+            self._log.warn(line, **fields)
+        elif self._lines == LINES_PER_SECOND + 1:
+            self._log.warn("callout {url}: more machines get no answer in this second", url=self.url)
+
     def _fall_back(self, reason: str, request: BootRequest) -> BootFile | None:
         self._publish(ResolverUnavailable(self._reactor.seconds(), request, "callout", reason))
         consequences = {
@@ -207,7 +225,7 @@ class Callout:
             "local": "it boots its own disk",
             "refuse": "it is not answered",
         }
-        self._log.warn(
+        self._warn(
             "callout {mac}: {url}: {reason}; {then}",
             mac=request.mac,
             url=self.url,

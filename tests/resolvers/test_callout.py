@@ -298,6 +298,21 @@ def test_a_flood_of_machines_makes_a_bounded_number_of_requests(api: API, monkey
     assert of_type(BootFile, api.wait(resolver.resolve(IPXE))).name == NAME
 
 
+def test_an_api_that_is_down_writes_a_bounded_log(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callout, "MAX_QUERIES", 0)
+    monkeypatch.setattr(callout, "LINES_PER_SECOND", 3)
+    clock = Clock()
+    resolver = Callout("http://10.0.0.5", reactor=clock)
+    with capturedLogs() as logs:
+        for _ in range(50):
+            resolver.resolve(IPXE)
+        assert len(said(logs)) == 4
+        assert said(logs)[3] == "callout http://10.0.0.5: more machines get no answer in this second"
+        clock.advance(1)
+        resolver.resolve(IPXE)
+    assert len(said(logs)) == 5
+
+
 def test_a_cancelled_resolution_gets_no_answer_and_nothing_is_logged(api: API) -> None:
     """The chain's deadline was shorter."""
     resolver = api.resolver()
