@@ -18,7 +18,7 @@ def main(name: str, arguments: list[str]) -> None:
     for data in inputs:
         (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)
     words = corpus.with_suffix(".words")
-    words.write_text(_dictionary(inputs))
+    words.write_text(_dictionary(inputs) + "\n")
     atheris.Setup([sys.argv[0], f"-max_len={target.largest}", f"-dict={words}", *arguments], target.run)
     atheris.Fuzz()
 
