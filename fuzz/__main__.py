@@ -4,12 +4,16 @@ Exit codes: 0 nothing was found, 1 an input broke a rule, 2 the command is wrong
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fuzz.target import FOUND
+from fuzz.targets import TARGETS
 
 CORPUS = Path(".fuzz")
 """CORPUS/TARGET has the inputs that reached new code, so that the next run begins where this one ended."""
@@ -26,43 +30,38 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="the targets to run; all of them without any")
     parser.add_argument("--seconds", type=int, default=60, help="of each target (60)")
     parser.add_argument("--list", action="store_true", help="list the targets and end")
-    parser.add_argument("--again", type=Path, metavar="FILE", help="give one input to one target, without atheris")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="give one input to a target, by its directory")
     options = parser.parse_args(arguments)
-    if options.again is not None or options.list:
-        from fuzz.targets import TARGETS
-
-        if options.list:
-            for target in TARGETS.values():
-                print(f"{target.name:14} {(target.check.__doc__ or '').splitlines()[0]}")
-            return 0
-        name = options.targets[0] if options.targets else options.again.parent.name
-        TARGETS[name].run(options.again.read_bytes())
-        print(f"{name}: {options.again} breaks no rule")
+    names = options.targets or ([options.again.parent.name] if options.again is not None else list(TARGETS))
+    if unknown := sorted(set(names) - TARGETS.keys()):
+        parser.error(f"there is no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    if options.list:
+        for target in TARGETS.values():
+            print(f"{target.name:14} {(target.check.__doc__ or '').splitlines()[0]}")
         return 0
-    try:
-        import atheris  # noqa: F401
-    except ImportError:
+    if options.again is not None:
+        for name in names:
+            TARGETS[name].run(options.again.read_bytes())
+            print(f"{name}: {options.again} breaks no rule")
+        return 0
+    if find_spec("atheris") is None:
         print("atheris is not installed: .venv/bin/pip install --editable '.[fuzz]'", file=sys.stderr)
         return 2
-    # A process for each: libFuzzer ends its process when the time is over.
-    names = options.targets or _names()
     broken = []
     for number, name in enumerate(names, 1):
         began = time.monotonic()
         print(f"{name}: target {number} of {len(names)}, for {options.seconds} s", flush=True)
-        if subprocess.run([sys.executable, "-m", "fuzz.engine", name, *_flags(name, options.seconds)]).returncode:
-            broken.append(name)
+        # A process for each: libFuzzer ends its process when the time is over, and without any cleaning up.
+        with TemporaryDirectory(prefix="bootfw-fuzz-") as temporary:
+            command = [sys.executable, "-m", "fuzz.engine", name, *_flags(name, options.seconds)]
+            if subprocess.run(command, env={**os.environ, "TMPDIR": temporary}).returncode:
+                broken.append(name)
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
     for name in broken:
         print(f"{name}: an input broke a rule, or the target did not run; see above")
         for path in _new(name):
             print(f'  kept as {path}; again: make fuzz ARGS="{name} --again {path}"')
     return 1 if broken else 0
-
-
-def _names() -> list[str]:
-    listed = subprocess.run([sys.executable, "-m", "fuzz", "--list"], capture_output=True, text=True, check=True)
-    return [line.split()[0] for line in listed.stdout.splitlines()]
 
 
 def _flags(name: str, seconds: int) -> list[str]:

@@ -1,10 +1,8 @@
 """Targets: the files that operators put into the boot tree: archives, configurations of boot programs, host files."""
 
 import io
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import archives
 import bootprograms
@@ -19,9 +17,7 @@ from bootfw.backends.names import Identifiers, searched
 from bootfw.lint.entries import User
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
-from fuzz.target import Target
-
-_DIRECTORY = Path(tempfile.mkdtemp(prefix="bootfw-fuzz-"))
+from fuzz.target import Target, scratch
 
 
 def archive(data: bytes) -> None:
@@ -45,7 +41,7 @@ def archive(data: bytes) -> None:
 def _archives() -> Iterator[bytes]:
     files = {"boot/a": b"inside" * 5, "b": b""}
     links = {"link": "boot/a", "out": "../../b", "circle": "circle"}
-    path = _DIRECTORY / "archive"
+    path = scratch() / "archive"
     makers: tuple[Callable[[], object], ...] = (
         lambda: archives.make_tar(path, files, links),
         lambda: archives.make_zip(path, files),
@@ -60,7 +56,7 @@ def _archives() -> Iterator[bytes]:
 
 def boot_files(data: bytes) -> None:
     """`bootfw lint` reads any boot program or configuration without an error of its own."""
-    root = _DIRECTORY / "tree"
+    root = scratch() / "tree"
     for name in ("pxelinux.cfg/default", "grub/grub.cfg", "boot.ipxe", "loader.efi"):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +75,7 @@ def _boot_files() -> Iterator[bytes]:
 
 def host_files(data: bytes) -> None:
     """A host file is read or reported, never raised, and names of files are searched for identifiers."""
-    directory = _DIRECTORY / "hosts"
+    directory = scratch() / "hosts"
     (directory / "groups").mkdir(parents=True, exist_ok=True)
     for name in ("web1.toml", "defaults.toml", "groups/rack1.toml", "web2.yaml"):
         (directory / name).write_bytes(data)

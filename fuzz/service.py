@@ -4,7 +4,6 @@ import json
 import re
 import socket
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -46,7 +45,7 @@ from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.web import WebSite
 from bootfw.wire import dhcp4, dhcp6, tftp
 from fuzz import packets
-from fuzz.target import Target
+from fuzz.target import Target, scratch
 
 SERVER, SERVER6 = "10.77.0.1", "fd77::1"
 
@@ -130,7 +129,7 @@ class _Client:
     sent: int = 0
     """Bytes to TFTP."""
     proven: bool = False
-    """It has sent more than requests, so that it may be taken for somebody who receives what we send."""
+    """It has sent more than requests to TFTP, such as an ACK."""
     last: bytes = b""
     """The latest packet."""
 
@@ -232,7 +231,7 @@ class _Network:
             self.dhcp_room += dhcp6.LARGEST  # all clients here are link-local
 
     def check(self) -> None:
-        """What has been sent to those who may not have sent a thing themselves, and what is held."""
+        """Check the bytes sent to addresses that have proven nothing, and that the number of timers is bounded."""
         assert self.dhcp_room >= 0, "DHCP has sent more than three times the bytes of its requests"
         for client in self.clients:
             sent = self.sent_to.get(client.address, 0)
@@ -271,8 +270,8 @@ def service(data: bytes) -> None:
 @cache
 def _files() -> Path:
     """The directory that is served."""
-    root = Path(tempfile.mkdtemp(prefix="bootfw-fuzz-"))
-    (root / "boot").mkdir()
+    root = scratch() / "served"
+    (root / "boot").mkdir(parents=True)
     for name, data in (
         *(("boot/loader", b"loader\r\n" * 5000), ("empty", b""), ("block", bytes(1024))),
         *(("x.efi", b"MZ" + bytes(3000)), ("large", bytes(200_000))),
@@ -316,17 +315,17 @@ def _step(made: _Network, what: int, who: int, one: int, two: int) -> None:
 
 
 def _own(kind: str, data: bytes, client: _Client, number: int) -> bytes:
-    """A packet with the client's own hardware address and a transaction of some number."""
+    """A packet of the seeds as this client sends it.
+
+    :param number: makes the transaction, the leased address and the name of the file differ.
+    """
     if kind in ("dhcp", "boot-server"):
         address = bytes((10, 77, 0, 100 + number % 4))
         data = data.replace(b"\x32\4\x0a\0\0\x0a", b"\x32\4" + address).replace(b"\x36\4\x0a\0\0\1", _SERVER_ID)
         if data[12:16] != bytes(4):
             data = data[:12] + address + data[16:]
-        return (
-            data.replace(firmware.MAC, client.mac)[:4]
-            + bytes((0, 0, 1, number))
-            + data.replace(firmware.MAC, client.mac)[8:]
-        )
+        data = data.replace(firmware.MAC, client.mac)
+        return data[:4] + bytes((0, 0, 1, number)) + data[8:]
     if kind in ("dhcp6", "boot-server6"):
         address = socket.inet_pton(socket.AF_INET6, f"fd77::100{number % 4}")
         return data.replace(firmware.MAC, client.mac).replace(socket.inet_pton(socket.AF_INET6, "fd77::1000"), address)

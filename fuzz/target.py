@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attrs import frozen
 
@@ -40,3 +42,13 @@ class Target:
     def found(self) -> list[Path]:
         """The files of inputs that once broke a rule."""
         return sorted((FOUND / self.name).glob("*"))
+
+
+def scratch() -> Path:
+    """A directory for the files that targets read; it is removed when the process ends."""
+    return Path(_scratch().name)
+
+
+@cache
+def _scratch() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="bootfw-fuzz-")

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -39,9 +38,8 @@ from bootfw.tftp.path import relative
 from bootfw.values import TransferRequest
 from bootfw.wire import dhcp6, tftp
 from bootfw.wire.pcapng import Datagram, Segment, read_pcapng, write_pcapng
-from fuzz.target import Target
+from fuzz.target import Target, scratch
 
-_DIRECTORY = Path(tempfile.mkdtemp(prefix="bootfw-fuzz-"))
 _EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -56,7 +54,7 @@ def configuration(data: bytes) -> None:
     """load_config() raises ConfigErrors only, whatever the file and a variable of the environment hold."""
     file, _, variables = data.partition(b"\n\0")
     environ = dict(each.partition("=")[::2] for each in _text(variables).split("\0"))
-    path = _DIRECTORY / "bootfw.toml"
+    path = scratch() / "bootfw.toml"
     path.write_bytes(file)
     with suppress(ConfigErrors):
         load_config(path, environ)
@@ -160,7 +158,7 @@ def _state_file() -> StateFile:
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.executescript("".join(statefile._MIGRATIONS))
     db.text_factory = statefile._text
-    return StateFile(_DIRECTORY / "state.db", db)
+    return StateFile(scratch() / "state.db", db)
 
 
 _LEASE = Lease(
@@ -287,13 +285,13 @@ def names(data: bytes) -> None:
 
 def _root() -> DirectoryBackend:
     """A directory with files, links that lead out of it, and something secret beside it."""
-    root = _DIRECTORY / "root"
+    root = scratch() / "root"
     if not root.exists():
         (root / "boot" / "Dir").mkdir(parents=True)
-        (_DIRECTORY / "secret").write_bytes(b"secret")
+        (scratch() / "secret").write_bytes(b"secret")
         for place in ("a", "boot/loader", "boot/Dir/B.efi"):
             (root / place).write_bytes(b"inside")
-        (root / "out").symlink_to(_DIRECTORY)
+        (root / "out").symlink_to(scratch())
         (root / "boot" / "link").symlink_to("../../secret")
     return DirectoryBackend(root)
 

@@ -79,3 +79,10 @@ def test_a_kept_input_runs_again(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path.write_bytes(b"\0\1a\0octet\0")
     assert main(["--again", str(path)]) == 0
     assert "breaks no rule" in capsys.readouterr().out
+
+
+def test_a_target_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["tfpt"])
+    assert ended.value.code == 2
+    assert "there is no target tfpt; there are tftp, dhcp4" in capsys.readouterr().err
