@@ -105,7 +105,7 @@ class Backlog:
                 continue
             address = peer[0]
             sent[address] += 1
-            if sent[address] > kind.per_address and address != _UNSPECIFIED:
+            if sent[address] > kind.per_address and not _is_unlimited(address):
                 reason = f"more than {kind.per_address:.0f} requests a second of one address"
                 self._excess.count(reason, peer, now)
             elif waited > share * kind.patience:
@@ -122,3 +122,8 @@ class Backlog:
         dropped = tuple(sorted(self._stale.items()))
         self._stale.clear()
         self._publish(StaleRequestsDropped(now, self._service, dropped, self._waited))
+
+
+def _is_unlimited(address: str) -> bool:
+    """Whether *address* is of many clients without one, or of a program of this host: no stranger sends from there."""
+    return address in (_UNSPECIFIED, "::1") or address.startswith("127.")

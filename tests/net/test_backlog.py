@@ -315,6 +315,13 @@ def test_one_address_has_a_limit_in_a_backlog(backlog: Callable[..., Trimmed]) -
     assert dropped[0].reason == "more than 100 requests a second of one address"
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.0.1", "::1"])
+def test_programs_of_this_host_have_no_limit(backlog: Callable[..., Trimmed], address: str) -> None:
+    """Such as a benchmark, or a relay that forwards for many clients."""
+    made = backlog(lambda data: ANY)
+    assert len(made.backlog.trim(arrivals(150, address), 0.0)) == 150
+
+
 def test_clients_without_an_address_have_none_together(backlog: Callable[..., Trimmed]) -> None:
     made = backlog(lambda data: ANY)
     assert len(made.backlog.trim(arrivals(500, "0.0.0.0"), 0.0)) == 500
