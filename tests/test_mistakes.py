@@ -101,7 +101,7 @@ use = "sqlite3"
 
 LINES = """
 tfpt: unknown key; known:
-bootfw.interface: unknown key; known: interfaces, optional, state-dir, user, workers; did you mean "interfaces"?
+bootfw.interface: unknown key; known: interfaces, except-interfaces, allow, deny, requests-per-second,
 bootfw.interfaces[0]: "eth 0" can't be the name of an interface
 bootfw.interfaces[1]: "a-name-that-is-too-long" can't be the name of an interface
 bootfw.workers: must be from 0 to 64 processes, not 65
