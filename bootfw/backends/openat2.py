@@ -75,22 +75,22 @@ def may_have_link(root: int, path: bytes) -> bool:
 def walk(root: int, path: bytes) -> int:
     """A Resolve by hand: it never follows a link itself, so nothing that is moved meanwhile can lead it outside."""
     pending = path.split(b"/")[::-1]
-    way = [os.dup(root)]  # from the root to where we are; ".." goes back on it
+    directories = [os.dup(root)]  # from the root to where we are; ".." goes back on it
     links = 0
     try:
         while pending:
             name = pending.pop()
-            if not stat.S_ISDIR(os.fstat(way[-1]).st_mode):
+            if not stat.S_ISDIR(os.fstat(directories[-1]).st_mode):
                 raise _error(errno.ENOTDIR)
             if name in (b"", b"."):
                 continue
             if name == b"..":
-                if len(way) > 1:
-                    os.close(way.pop())
+                if len(directories) > 1:
+                    os.close(directories.pop())
                 continue
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way[-1])
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directories[-1])
             if not stat.S_ISLNK(os.fstat(fd).st_mode):
-                way.append(fd)
+                directories.append(fd)
                 continue
             try:
                 target = os.readlink(b"", dir_fd=fd)
@@ -100,12 +100,12 @@ def walk(root: int, path: bytes) -> int:
             if links > _MAX_SYMLINKS:
                 raise _error(errno.ELOOP)
             if target.startswith(b"/"):
-                while len(way) > 1:
-                    os.close(way.pop())
+                while len(directories) > 1:
+                    os.close(directories.pop())
             pending += target.split(b"/")[::-1]
-        return way.pop()
+        return directories.pop()
     finally:
-        for fd in way:
+        for fd in directories:
             os.close(fd)
 
 

@@ -106,29 +106,29 @@ class Upload:
 
     def _store(self) -> None:
         os.fsync(self._file)
-        way = [os.dup(self._directory)]
-        made: list[tuple[Callable[..., None], bytes, int]] = []  # undoes each new name
+        directories = [os.dup(self._directory)]
+        undo: list[tuple[Callable[..., None], bytes, int]] = []  # undoes each new name
         try:
             for part in self._missing:
                 with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=way[-1])
-                    made.append((os.rmdir, part, way[-1]))
+                    os.mkdir(part, dir_fd=directories[-1])
+                    undo.append((os.rmdir, part, directories[-1]))
                 # No link is followed: it would not be the directory that we have just made.
                 flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                way.append(os.open(part, flags, dir_fd=way[-1]))
+                directories.append(os.open(part, flags, dir_fd=directories[-1]))
             if self._cancelled:
                 raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
-            self._publish(way[-1])
-            made.append((os.unlink, self._name, way[-1]))
-            for directory in way:
+            self._publish(directories[-1])
+            undo.append((os.unlink, self._name, directories[-1]))
+            for directory in directories:
                 _sync(directory)
         except BaseException:
-            for take_back, name, directory in reversed(made):
+            for take_back, name, directory in reversed(undo):
                 with suppress(OSError):
                     take_back(name, dir_fd=directory)
             raise
         finally:
-            for directory in way:
+            for directory in directories:
                 os.close(directory)
 
     def _publish(self, directory: int) -> None:

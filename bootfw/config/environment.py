@@ -137,14 +137,14 @@ def _put(document: dict[str, Any], path: KeyPath, value: Any) -> None:
         table[path[-1]] = value
 
 
-def _decoded(text: str, wanted: Any) -> Any:
+def _decoded(text: str, annotation: Any) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # it is no TOML, a number has too many digits, arrays are nested too deep
         value = text
-    if get_origin(wanted) is list and not isinstance(value, list):
+    if get_origin(annotation) is list and not isinstance(value, list):
         return [part.strip() for part in text.split(",") if part.strip()]
-    if wanted is str and not isinstance(value, str):
+    if annotation is str and not isinstance(value, str):
         return text
     return value
 

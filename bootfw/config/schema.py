@@ -50,12 +50,12 @@ def unknown_keys(table: Mapping[str, Any], known: Sequence[str], path: KeyPath =
             yield ConfigError(f"unknown key; {listed}{nearest(key, known)}", (*path, key))
 
 
-def mismatches(value: Any, wanted: Any, path: KeyPath = ()) -> Iterator[ConfigError]:
-    """An error for each place in *value*, as TOML gave it, that does not fit the annotation *wanted*.
+def mismatches(value: Any, annotation: Any, path: KeyPath = ()) -> Iterator[ConfigError]:
+    """An error for each place in *value*, as TOML gave it, that does not fit *annotation*.
 
     An annotation that says nothing about TOML (a class of one's own, Any) accepts everything.
     """
-    origin, arguments = get_origin(wanted) or wanted, get_args(wanted)
+    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin in (Union, types.UnionType):
         yield from _no_member(value, [member for member in arguments if member is not type(None)], path)
     elif origin is Literal:
@@ -66,7 +66,7 @@ def mismatches(value: Any, wanted: Any, path: KeyPath = ()) -> Iterator[ConfigEr
         yield from _in_list(value, origin, arguments, path)
     elif origin in (dict, Mapping):
         if not isinstance(value, dict):
-            yield _wrong(value, wanted, path)
+            yield _wrong(value, annotation, path)
         elif len(arguments) == 2:
             for key, item in value.items():
                 yield from mismatches(item, arguments[1], (*path, key))
@@ -76,12 +76,12 @@ def mismatches(value: Any, wanted: Any, path: KeyPath = ()) -> Iterator[ConfigEr
         except ValueError as error:
             yield ConfigError(f"{error}, not {shown(value)}", path)
     elif (origin in (str, int, float, bool)) and not _fits(value, origin):
-        yield _wrong(value, wanted, path)
+        yield _wrong(value, annotation, path)
 
 
-def expected(wanted: Any) -> str:
+def expected(annotation: Any) -> str:
     """The annotation in the operator's words: "a list of strings"."""
-    origin, arguments = get_origin(wanted) or wanted, get_args(wanted)
+    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin in (Union, types.UnionType):
         return " or ".join(expected(member) for member in arguments if member is not type(None))
     if origin is Literal:
@@ -100,8 +100,8 @@ def _fits(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _wrong(value: Any, wanted: Any, path: KeyPath) -> ConfigError:
-    return ConfigError(f"must be {expected(wanted)}, not {shown(value)}", path)
+def _wrong(value: Any, annotation: Any, path: KeyPath) -> ConfigError:
+    return ConfigError(f"must be {expected(annotation)}, not {shown(value)}", path)
 
 
 def _no_member(value: Any, members: Sequence[Any], path: KeyPath) -> Iterator[ConfigError]:
@@ -127,16 +127,16 @@ def _in_list(value: Any, origin: Any, arguments: Sequence[Any], path: KeyPath) -
         items: Iterable[Any] = arguments
     else:
         items = [arguments[0] if arguments else Any] * len(value)
-    for index, (item, wanted) in enumerate(zip(value, items, strict=True)):
-        yield from mismatches(item, wanted, (*path, index))
+    for index, (item, annotation) in enumerate(zip(value, items, strict=True)):
+        yield from mismatches(item, annotation, (*path, index))
 
 
-def _plural(wanted: Any) -> str:
-    origin = get_origin(wanted) or wanted
+def _plural(annotation: Any) -> str:
+    origin = get_origin(annotation) or annotation
     if origin in _LISTS and origin is not str:
         return "lists"
     if origin in (dict, Mapping):
         return "tables"
     if origin in (Union, types.UnionType):
-        return " or ".join(_plural(member) for member in get_args(wanted) if member is not type(None))
+        return " or ".join(_plural(member) for member in get_args(annotation) if member is not type(None))
     return _NOUNS.get(origin, ("", "values"))[1]

@@ -72,16 +72,16 @@ def check_circles(tree: Tree) -> Iterator[Finding]:
     following = {file.path: (file, *after) for file in tree.files if is_script(file) and (after := _next(tree, file))}
     reported: set[str] = set()
     for start in following:
-        way: list[str] = []
+        chain: list[str] = []
         path = start
-        while path in following and path not in way:
-            way.append(path)
+        while path in following and path not in chain:
+            chain.append(path)
             path = following[path][2]
-        if path in way and path not in reported:
-            circle = way[way.index(path) :]
-            reported.update(circle)
+        if path in chain and path not in reported:
+            cycle = chain[chain.index(path) :]
+            reported.update(cycle)
             file, line, _ = following[path]
-            others = " and ".join(circle[1:])
+            others = " and ".join(cycle[1:])
             yield Finding(
                 f"{file.where}:{line}",
                 "loop",

@@ -68,10 +68,10 @@ class Contents:
 
     def find(self, path: str) -> Member | None:
         """The member at *path*, which begins at the top. Links are followed, none leads out; None: there is none."""
-        way = self._followed(path)
-        member = self.members.get(way)
+        resolved = self._followed(path)
+        member = self.members.get(resolved)
         if member is None and self.ignore_case:
-            member = self.members.get(self._folded.get(way.casefold(), ""))
+            member = self.members.get(self._folded.get(resolved.casefold(), ""))
         return member
 
     def _followed(self, path: str) -> str:
