@@ -23,6 +23,12 @@ SENDINGS = 3
 SPARE = 4
 """Blocks that may be sent again in a transfer beyond SENDINGS for each ACK."""
 
+RESERVE = 8
+"""Blocks that may be sent again in a transfer with windows when the ACKs allow no more, once a block is acknowledged.
+
+Where three packets in a row are lost, the next sending would be left to the client's timer: 5 s in atftp and U-Boot.
+Where 5 % are lost, that happened in one transfer of thirty."""
+
 LARGEST = 4
 """Blocks in a burst. Where 5 % are lost, four of five such bursts arrive whole and are acknowledged."""
 
@@ -64,6 +70,8 @@ class Proof:
     """How many sizes the burst could have had."""
     _blocks: float = field(default=0.0, init=False)
     """That may be sent, by the ACKs received."""
+    _reserve: int = field(default=0, init=False)
+    """How far ``_blocks`` may fall below 0 for what is sent again."""
     _has_progressed: bool = field(default=False, init=False)
     """A block has been acknowledged."""
 
@@ -86,6 +94,7 @@ class Proof:
         if progress and not self._has_progressed:
             self._has_progressed = True
             self._blocks += SPARE
+            self._reserve = RESERVE
 
     def sent(self, blocks: int, length: int) -> None:
         """Count what has been sent: by the ratio as long as that allows it, else by the ACKs."""
@@ -111,10 +120,10 @@ class Proof:
         :param whole: send all of it.
 
         The new block is for a client whose ACK was lost: U-Boot and atftp answer a marker only once at each position.
-        If there is no answer to that either, a block was lost, so next time all are sent.
+        If there is no answer to that either, a block was lost, so from then on all are sent.
         """
-        blocks = self.burst + 1 if whole or self.repeats % 2 else 1
-        if blocks * self._packet > self.balance and blocks > self._blocks:
+        blocks = self.burst + 1 if whole or self.repeats else 1
+        if blocks * self._packet > self.balance and blocks > self._blocks + self._reserve:
             return 0
         self.burst += 1
         self.repeats += 1

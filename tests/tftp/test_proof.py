@@ -257,6 +257,18 @@ def test_a_burst_gets_one_block_more_while_the_ratio_allows_that() -> None:
     assert sent(silent) <= 52 * (90 + 4)
 
 
+def test_an_unanswered_burst_is_sent_again_as_a_whole_while_the_reserve_allows_that() -> None:
+    """Where three packets in a row are lost, the client would wait for its own timer, of 5 s."""
+    mine = reading(8)
+    mine.ack(0, at=0.01)
+    mine.ack(1, at=0.02)
+    sent_again = []
+    while mine.session.outcome is None:
+        sent_again.append([packet.block for packet in mine.tick() if isinstance(packet, Data) and packet.payload])
+    assert sent_again[:4] == [[4], [2, 3, 4, 5], [2, 3, 4, 5, 6], []]
+    assert not any(sent_again[3:])
+
+
 GUESSES: dict[str, Callable[[int, int, Random], int]] = {
     "0 again and again": lambda step, windowsize, dice: 0,
     "one after the other": lambda step, windowsize, dice: step,
