@@ -470,7 +470,11 @@ def _next_commands(rows: Iterable[Listening], source: Path | None) -> list[tuple
         (f"bootfw boots{config}", "which machines have booted, and why others have not"),
     ]
     if "dhcp" in ports:
-        options = {"--port": (ports["dhcp"], 67), "--tftp-port": (ports.get("tftp", 69), 69)}
+        options = {
+            "--port": (ports["dhcp"], 67),
+            "--boot-server-port": (ports.get("boot-server", 4011), 4011),
+            "--tftp-port": (ports.get("tftp", 69), 69),
+        }
         unusual = "".join(f" {name} {port}" for name, (port, usual) in options.items() if port != usual)
         commands.append((f"bootfw probe 127.0.0.1{unusual}", "boot from it, as a machine would"))
     return [*commands, (f"bootfw doctor{config}", "why a machine does not boot")]

@@ -149,6 +149,8 @@ class BootAttempt:
     """Why, for FAILED and NOTHING_TO_BOOT."""
     recording: str = ""
     """Path of the file with its packets, for FAILED; "": there is none. ``bootfw replay`` reads it."""
+    listed_seconds: float = field(default=0.0, eq=False)
+    """``seconds`` of an attempt of a list, whose stages are left out."""
 
     @property
     def client(self) -> str:
@@ -158,4 +160,6 @@ class BootAttempt:
     @property
     def seconds(self) -> float:
         """From its first packet to its last stage."""
+        if not self.stages:
+            return self.listed_seconds
         return max([self.began, *(max(stage.at, stage.until) for stage in self.stages)]) - self.began

@@ -74,6 +74,7 @@ def attempt_of(record: Mapping[str, Any]) -> BootAttempt:
         bytes=record["bytes"],
         retries=record["retries"],
         recording=record.get("recording", ""),
+        listed_seconds=record["seconds"] if "stages" not in record else 0.0,
         verdict=Verdict(record["verdict"]),
         cause=Cause(**cause) if cause is not None else None,
     )

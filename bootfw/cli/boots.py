@@ -110,7 +110,8 @@ def _boots(options: argparse.Namespace) -> int:
         head, *lines = aligned(rows).splitlines()
         _print("\n".join([head, *(_coloured(line, each) for line, each in zip(lines, attempts, strict=True))]))
     else:
-        sys.stderr.write("bootfw: there is no such boot\n")
+        filtered = bool(options.mac or options.verdict or options.since)
+        sys.stderr.write(f"bootfw: no boot {'matches' if filtered else 'is recorded yet'}\n")
     return 0 if attempts else NONE_FOUND
 
 

@@ -190,6 +190,10 @@ class Relayed:
 
     def __attrs_post_init__(self) -> None:
         self.relay, self._to = _relay_for(self.server)
+        # Such a server takes its own port for that of relays, too, and has it itself when it is on this host.
+        if self.server_port != SERVER_PORT:
+            self._port, self.unprivileged_relay = 0, True
+            return
         with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
             try:
                 sock.bind((self.relay, SERVER_PORT))

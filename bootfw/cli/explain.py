@@ -321,7 +321,7 @@ class _Report:
         yield ""
         yield printable("It boots." if self.boots else f"It does not boot: {self._reason()}.")
         if self.boots and self._is_ipxe():
-            yield f"The file is iPXE, which asks again; see what it gets: {self._again()}"
+            yield f"The file is iPXE, which sends a DHCP request of its own; its answer: {self._again()}"
 
     def _reason(self) -> str:
         if self._location is not None and self._location.problem:

@@ -138,7 +138,15 @@ def check_ports(host: Host, wanted: Sequence[Wanted], status: Record | None) -> 
     if status is not None:
         for each in status["sockets"]:
             name = f"{each['service']} {each['address']} port {each['port']}"
-            if each["state"] == "bound":
+            if "/" in each["address"]:
+                name = f"{each['service']} {each['address']}"
+                if each["state"] == "bound":
+                    yield Check("ports", OK, f"{name}: this host has an address in this network")
+                else:
+                    yield Check(
+                        "ports", PROBLEM, f"{name}: no address in this network: {each['reason']}", "see bootfw status"
+                    )
+            elif each["state"] == "bound":
                 yield Check("ports", OK, f"{name} is bound by the running server")
             else:
                 yield Check("ports", PROBLEM, f"{name} is not bound: {each['reason']}", "see bootfw status")

@@ -64,7 +64,7 @@ def _status(options: argparse.Namespace) -> int:
         else:
             sys.stderr.write(
                 f"bootfw: no server runs with the state directory {printable(str(state))}; "
-                "another one is meant by its configuration, with -c FILE\n"
+                "to see another server, name its configuration with -c FILE\n"
             )
         return NOT_RUNNING
     if options.watch:
@@ -102,7 +102,9 @@ def _lines(record: Record, now: float) -> Iterable[str]:
     for each in record["sockets"]:
         host = f"[{each['address']}]" if ":" in each["address"] else each["address"]
         since = moment(each["since"]) if each["since"] else ""
-        rows.append((each["service"], f"{host}:{each['port']}", each["device"], each["state"], since, each["reason"]))
+        # A network that DHCP serves is no socket: it is "bound" while this host has an address in it.
+        where = each["address"] if "/" in each["address"] else f"{host}:{each['port']}"
+        rows.append((each["service"], where, each["device"], each["state"], since, each["reason"]))
     yield table(rows)
     if record["workers"]:
         yield ""

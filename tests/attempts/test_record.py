@@ -58,3 +58,10 @@ def test_seconds_are_those_to_the_last_stage() -> None:
 )
 def test_machine_is_named_by_mac_uuid_or_address(known: dict[str, object], name: str) -> None:
     assert BootAttempt("a", 0.0, **known).client == name  # type: ignore[arg-type]
+
+
+def test_an_attempt_of_a_list_has_its_duration() -> None:
+    listed = attempt_of(attempt_record(FAILED, stages=False))
+    assert FAILED.seconds > 0
+    assert (listed.seconds, listed.stages) == (FAILED.seconds, ())
+    assert attempt_record(listed, stages=False) == attempt_record(FAILED, stages=False)

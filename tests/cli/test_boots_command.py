@@ -90,7 +90,7 @@ def test_filters(run: Run) -> None:
 
 @pytest.mark.usefixtures("stored")
 def test_no_boots_exit_with_code_1(run: Run) -> None:
-    assert run("boots", "--since", "1 m") == (1, "", "bootfw: there is no such boot\n")
+    assert run("boots", "--since", "1 m") == (1, "", "bootfw: no boot matches\n")
     assert run("boots", "--since", "1 m", "--json") == (1, "[]\n", "")
     assert run("show", "02:00:00:00:00:02") == (1, "", "bootfw: 02:00:00:00:00:02 has not booted\n")
 
@@ -106,7 +106,7 @@ def test_machine_without_a_mac_is_shown_by_address(run: Run, here: Path) -> None
 
 
 def test_nothing_is_stored(run: Run, here: Path) -> None:
-    assert run("boots") == (1, "", "bootfw: there is no such boot\n")
+    assert run("boots") == (1, "", "bootfw: no boot is recorded yet\n")
     assert not (here / "state").exists()
 
 
@@ -184,7 +184,7 @@ def begins(recorder: BootRecorder, reactor: EPollReactor) -> None:
 def test_the_boots_of_a_running_server(
     run: Run, recorder: BootRecorder, private_reactor: EPollReactor, alongside: Alongside
 ) -> None:
-    assert alongside(run, "boots") == (1, "", "bootfw: there is no such boot\n")
+    assert alongside(run, "boots") == (1, "", "bootfw: no boot is recorded yet\n")
     begins(recorder, private_reactor)
     code, out, _ = alongside(run, "boots")
     assert code == 0

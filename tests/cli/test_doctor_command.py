@@ -126,6 +126,17 @@ def test_sockets_of_a_running_server_are_not_conflicts() -> None:
     assert checks[1].text == "tftp 10.0.0.1 port 69 is not bound: it waits for eth1"
 
 
+def test_networks_of_a_running_server_are_no_ports() -> None:
+    sockets = [
+        {"service": "dhcp", "address": "10.77.0.0/16", "port": 67, "state": state, "reason": "this host has: 10.0.0.1"}
+        for state in ("bound", "waiting")
+    ]
+    assert [(each.result, each.text) for each in check_ports(Host(), [], {"sockets": sockets})] == [
+        (OK, "dhcp 10.77.0.0/16: this host has an address in this network"),
+        (PROBLEM, "dhcp 10.77.0.0/16: no address in this network: this host has: 10.0.0.1"),
+    ]
+
+
 def test_required_ports_follow_the_configuration(here: Path) -> None:
     parts = configured(
         here, '[http]\nlisten = ["0.0.0.0:8069"]\n[dhcp6]\nmode = "proxy"\n[[resolver]]\nuse = "static"\nfile = "x"\n'

@@ -97,7 +97,7 @@ def test_the_reply_to_uefi_firmware(capsys: pytest.CaptureFixture[str]) -> None:
         "              7 bytes, from backend memory\n"
         "\n"
         "It boots.\n"
-        "The file is iPXE, which asks again; see what it gets: "
+        "The file is iPXE, which sends a DHCP request of its own; its answer: "
         "bootfw explain --mac 52:54:00:12:34:56 --arch x86_64-uefi --ipxe -c bootfw.toml\n"
     )
 

@@ -56,7 +56,7 @@ def test_no_server_runs(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     (here / "bootfw.toml").write_text(CONFIG.format(port=69, workers=1))
     code, out, err = status(capsys)
     assert (code, out) == (3, "")
-    assert err.startswith(f"bootfw: no server runs with the state directory {here}/state; another one is meant by")
+    assert err.startswith(f"bootfw: no server runs with the state directory {here}/state; to see another server, ")
     code, out, _ = status(capsys, "--json")
     assert (code, json.loads(out)["running"]) == (3, False)
 
@@ -95,6 +95,7 @@ def test_the_status_of_a_server(
                 "reason": "",
                 "since": 9,
             },
+            {"service": "dhcp", "address": "10.0.0.0/24", "port": 67, "device": "", **BOUND},
         ],
         "workers": [{"number": 0, "state": "serving", "pid": 8}],
         "transfers": 2,
@@ -112,6 +113,7 @@ def test_the_status_of_a_server(
         "\n"
         "SERVICE  ADDRESS       INTERFACE  STATE  SINCE                REASON\n"
         "tftp     [fd00::1]:69             bound  1970-01-01 00:00:09\n"
+        "dhcp     10.0.0.0/24              bound  1970-01-01 00:00:09\n"
         "\n"
         "WORKER  STATE    PID\n"
         "0       serving  8\n"

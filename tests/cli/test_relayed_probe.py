@@ -1,0 +1,19 @@
+"""The port that the probe receives at when it acts as a relay."""
+
+import pytest
+
+from bootfw.cli import dhcpclient
+from bootfw.cli.dhcpclient import SERVER_PORT, Relayed
+
+
+@pytest.fixture(autouse=True)
+def relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dhcpclient, "_relay_for", lambda server: ("127.0.0.1", server))
+
+
+def test_of_a_server_at_another_port_it_is_one_that_the_message_names() -> None:
+    """Such a server sends to its own port of a relay, which it has itself when it is on this host."""
+    link = Relayed("127.0.0.2", SERVER_PORT + 6700)
+    assert link.unprivileged_relay
+    with link._socket() as sock:
+        assert sock.getsockname()[1] != SERVER_PORT
