@@ -11,7 +11,7 @@
  *   missing  a file that is not there, NAME
  *   http     GET of the path NAME on a connection of its own
  *
- * NUMBER is that of the first client, for DHCP. Prints one line of JSON; "late" counts the attempts that began more than
+ * NUMBER is that of the first client, for DHCP. By TFTP and HTTP the clients have the addresses 10.77.2.1 to 10.77.2.200. Prints one line of JSON; "late" counts the attempts that began more than
  * 0.1 s after their time: then the load was at its own limit, and not the server.
  */
 #define _GNU_SOURCE
@@ -113,6 +113,11 @@ static void begin(struct attempt *a, double due) {
         a->fd = socket(AF_INET, (is("http") ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK, 0);
         if (a->fd < 0 || a->fd >= DESCRIPTORS) { if (a->fd >= 0) close(a->fd); a->fd = -1; over(a, 0); return; }
         owners[a->fd] = a;
+        struct sockaddr_in own = {.sin_family = AF_INET};
+        int on = 1;
+        own.sin_addr.s_addr = htonl(0x0a4d0201 + (a - all) % 200);
+        setsockopt(a->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        bind(a->fd, (struct sockaddr *)&own, sizeof own);
         if (is("http")) {
             struct linger reset = {1, 0};
             setsockopt(a->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);

@@ -196,7 +196,9 @@ def offer(name: str, rate: int, seconds: int, first: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def routed() -> Iterator[None]:
-    """The network behind the relay: an address of the clients' namespace, and none of the addresses of the pool."""
+    """The addresses of the clients, and the network behind the relay, which has no hosts."""
+    for number in range(1, 201):
+        ip("-n", f"{NAME}-clients", "address", "add", f"10.77.2.{number}/16", "dev", "eth0")
     ip("-n", f"{NAME}-clients", "address", "add", f"{RELAY}/32", "dev", "lo")
     ip("-n", f"{NAME}-clients", "route", "add", "blackhole", "10.78.0.0/16")
     ip("-n", f"{NAME}-server", "route", "add", "10.78.0.0/16", "via", "10.77.0.2")

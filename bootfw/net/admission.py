@@ -6,6 +6,7 @@ It is called for each request, and never for the packets of a transfer. One obje
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from ipaddress import ip_address
+from math import inf
 from typing import Any
 
 from bootfw.config.settings import Settings
@@ -58,6 +59,14 @@ class Admission:
         self._allow, self._deny = settings.allow, settings.deny
         self._per_second = settings.requests_per_second
         self._sources: Cache[str, _Source] = Cache(self._source)
+
+    def most(self) -> float:
+        """Return how many requests for files one client may send in a second; math.inf: any number."""
+        return self._per_second or inf
+
+    def most_dhcp(self) -> float:
+        """Return how many requests by DHCP one client may send in a second; math.inf: any number."""
+        return DHCP_PER_SECOND if self._per_second else inf
 
     def stop(self) -> None:
         """Report what has not been reported, and cancel the timers."""

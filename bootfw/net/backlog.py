@@ -36,9 +36,6 @@ _SHORT = 0.1
 _PAUSE = 0.5
 """Seconds without a full batch, after which a backlog is a new one."""
 
-_UNSPECIFIED = "0.0.0.0"
-"""The source of a client that has no address yet."""
-
 
 @frozen
 class RequestKind:
@@ -48,8 +45,8 @@ class RequestKind:
     """In events."""
     patience: float
     """Seconds that such a request may wait in the buffer."""
-    per_address: float = inf
-    """Requests in a second of one address, of all kinds together, beyond which such a request is not read."""
+    limited: bool = True
+    """It is not read when its address has sent more than the limit of the port in this second."""
 
 
 class Backlog:
@@ -57,14 +54,21 @@ class Backlog:
 
     :param service: its name in the events.
     :param kind: returns the kind of a datagram; None: it is never dropped.
+    :param per_address: returns how many requests of one address are read in a second; None: any number.
     :param clock: an IReactorTime.
     """
 
     def __init__(
-        self, service: str, kind: Callable[[bytes], RequestKind | None], publish: Callable[[Event], None], clock: Any
+        self,
+        service: str,
+        kind: Callable[[bytes], RequestKind | None],
+        per_address: Callable[[], float] | None,
+        publish: Callable[[Event], None],
+        clock: Any,
     ) -> None:
         self._service = service
         self._kind = kind
+        self._per_address = per_address
         self._publish = publish
         self._clock = clock
         self._stale: Counter[str] = Counter()
@@ -96,7 +100,7 @@ class Backlog:
             self._began = now
         self._trimmed = now
         share = LASTING_SHARE if now - self._began > LASTING else 1.0
-        sent, kept, stale = self._sent, [], False
+        sent, most, kept, stale = self._sent, inf if self._per_address is None else self._per_address(), [], False
         for arrival in batch:
             data, peer, _ = arrival
             kind = self._kind(data)
@@ -105,8 +109,8 @@ class Backlog:
                 continue
             address = peer[0]
             sent[address] += 1
-            if sent[address] > kind.per_address and not _is_unlimited(address):
-                reason = f"more than {kind.per_address:.0f} requests a second of one address"
+            if sent[address] > most and kind.limited and not _is_exempt(address):
+                reason = f"more than {most:.0f} requests a second of one address"
                 self._excess.count(reason, peer, now)
             elif waited > share * kind.patience:
                 self._stale[kind.name] += 1
@@ -124,6 +128,6 @@ class Backlog:
         self._publish(StaleRequestsDropped(now, self._service, dropped, self._waited))
 
 
-def _is_unlimited(address: str) -> bool:
-    """Whether *address* is of many clients without one, or of a program of this host: no stranger sends from there."""
-    return address in (_UNSPECIFIED, "::1") or address.startswith("127.")
+def _is_exempt(address: str) -> bool:
+    """Clients without an address send from 0.0.0.0. Programs of this host are no strangers."""
+    return address in ("0.0.0.0", "::1") or address.startswith("127.")

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import firmware
@@ -16,8 +17,10 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 
 from bootfw.boot.resolverchain import ResolverChain
+from bootfw.config.settings import Settings
 from bootfw.dhcp.server import AddressServer
 from bootfw.events import Event, RequestsDropped, StaleRequestsDropped
+from bootfw.net.admission import Admission
 from bootfw.net.backlog import Backlog, RequestKind
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
@@ -215,7 +218,7 @@ def test_those_behind_the_stale_ones_are_answered(lab: Callable[[_Protocol], Lab
     assert [event.dropped for event in made.dropped] == [(("file", BATCH),)]
 
 
-def test_partial_batch_is_not_a_backlog(lab: Callable[[_Protocol], Lab]) -> None:
+def test_what_does_not_fill_a_batch_is_no_backlog(lab: Callable[[_Protocol], Lab]) -> None:
     made = lab(files)
     made.wait(missing, 60.0, BATCH - 1)
 
@@ -242,7 +245,7 @@ def test_a_request_is_preferred_to_a_discover(lab: Callable[[_Protocol], Lab]) -
     assert made.protocol.malformed.total == 0
 
 
-def test_backlog_is_reported_once_a_second(lab: Callable[[_Protocol], Lab]) -> None:
+def test_it_is_said_once_a_second(lab: Callable[[_Protocol], Lab]) -> None:
     made = lab(files)
     for _ in range(4):
         made.wait(missing, 2.2, BATCH)
@@ -272,7 +275,7 @@ def backlog() -> Iterator[Callable[..., Trimmed]]:
 
     def start(kind: Callable[[bytes], RequestKind | None]) -> Trimmed:
         clock, events = Clock(), list[Event]()
-        made.append(Trimmed(Backlog("tftp", kind, events.append, clock), clock, events))
+        made.append(Trimmed(Backlog("tftp", kind, lambda: 100.0, events.append, clock), clock, events))
         return made[-1]
 
     yield start
@@ -281,7 +284,7 @@ def backlog() -> Iterator[Callable[..., Trimmed]]:
         assert each.clock.getDelayedCalls() == []
 
 
-ANY = RequestKind("file", 2.0, 100)
+ANY = RequestKind("file", 2.0)
 
 
 def test_a_backlog_that_lasts_is_cut_short(backlog: Callable[..., Trimmed]) -> None:
@@ -315,16 +318,16 @@ def test_one_address_has_a_limit_in_a_backlog(backlog: Callable[..., Trimmed]) -
     assert dropped[0].reason == "more than 100 requests a second of one address"
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.0.1", "::1"])
-def test_programs_of_this_host_have_no_limit(backlog: Callable[..., Trimmed], address: str) -> None:
-    """Such as a benchmark, or a relay that forwards for many clients."""
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "127.1.2.3", "::1"])
+def test_no_address_and_this_host_have_no_limit(backlog: Callable[..., Trimmed], address: str) -> None:
     made = backlog(lambda data: ANY)
-    assert len(made.backlog.trim(arrivals(150, address), 0.0)) == 150
+    assert len(made.backlog.trim(arrivals(500, address), 0.0)) == 500
 
 
-def test_clients_without_an_address_have_none_together(backlog: Callable[..., Trimmed]) -> None:
-    made = backlog(lambda data: ANY)
-    assert len(made.backlog.trim(arrivals(500, "0.0.0.0"), 0.0)) == 500
+@pytest.mark.parametrize(("per_second", "files_", "dhcp"), [(2000, 2000, 100), (0, inf, inf)])
+def test_the_limit_is_that_of_the_configuration(per_second: int, files_: float, dhcp: float) -> None:
+    admission = Admission(Clock(), lambda event: None, Settings(requests_per_second=per_second))
+    assert (admission.most(), admission.most_dhcp()) == (files_, dhcp)
 
 
 def relayed(data: bytes) -> bytes:
@@ -347,7 +350,7 @@ def relayed(data: bytes) -> bytes:
     ],
 )
 def test_relays_have_no_limit(family: IPv4 | IPv6, data: bytes, limited: bool) -> None:
-    assert (family.request_kind(data).per_address < 1000) == limited
+    assert family.request_kind(data).limited == limited
 
 
 # On a socket

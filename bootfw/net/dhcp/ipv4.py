@@ -11,18 +11,18 @@ from bootfw.dhcp.bootfile import Unsuitable, adapt, adapt_menu
 from bootfw.dhcp.classify import Ignored, classify
 from bootfw.interfaces import IViaTransport
 from bootfw.net.backlog import RequestKind
-from bootfw.net.dhcp.port import PER_ADDRESS, Ingress, Query
+from bootfw.net.dhcp.port import Ingress, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import Address, BootMenu, BootRequest, Via
 from bootfw.wire.dhcp4 import UNSPECIFIED, parse
 from bootfw.wire.iana import NETWORK_GEAR
 
-_DISCOVER = RequestKind("DISCOVER", 1.0, PER_ADDRESS)
+_DISCOVER = RequestKind("DISCOVER", 1.0)
 """iPXE repeats it after 1 s, EDK2 after 4, U-Boot after 0.25."""
-_RELAYED_DISCOVER = RequestKind("DISCOVER", 1.0)
-_OTHER = RequestKind("other", 2.0, PER_ADDRESS)
+_RELAYED_DISCOVER = RequestKind("DISCOVER", 1.0, limited=False)
+_OTHER = RequestKind("other", 2.0)
 """iPXE repeats a REQUEST after 0.3 s already, and gives up after 8."""
-_RELAYED_OTHER = RequestKind("other", 2.0)
+_RELAYED_OTHER = RequestKind("other", 2.0, limited=False)
 _COOKIE = b"\x63\x82\x53\x63"
 _COOKIE_AND_DISCOVER = _COOKIE + b"\x35\x01\x01"  # option 53 comes first in what boot clients send
 _COOKIE_AT = 236

@@ -13,7 +13,7 @@ from bootfw.dhcp.identity import client_mac
 from bootfw.dhcp.reply6 import reply_limit, reply_port, reply_relays
 from bootfw.errors import WireError
 from bootfw.net.backlog import RequestKind
-from bootfw.net.dhcp.port import PER_ADDRESS, Ingress, Query
+from bootfw.net.dhcp.port import Ingress, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.linux.groups import Groups
 from bootfw.values import Address, BootMenu, BootRequest, Via
@@ -22,10 +22,10 @@ from bootfw.wire.options6 import Option
 
 _RELAY_REPLY = b"\x0d"
 
-_SOLICIT = RequestKind("SOLICIT", 1.0, PER_ADDRESS)
+_SOLICIT = RequestKind("SOLICIT", 1.0)
 """It is repeated after 1 s (RFC 8415 section 7.6), by EDK2 after 4.8."""
-_OTHER = RequestKind("other", 2.0, PER_ADDRESS)
-_RELAYED = RequestKind("other", 2.0)
+_OTHER = RequestKind("other", 2.0)
+_RELAYED = RequestKind("other", 2.0, limited=False)
 _KINDS = {b"\x01": _SOLICIT, b"\x0c": _RELAYED}
 """By the type of the message; 12 is RELAY-FORW."""
 

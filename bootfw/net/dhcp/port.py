@@ -29,9 +29,7 @@ from bootfw.personas.table import Personas
 from bootfw.values import Address, BootRequest, Via
 from bootfw.wire.dhcp6 import Relay
 
-PER_ADDRESS = 100
-"""Requests in a second of one address, but for relays. Firmware sends about four."""
-_BOOT_SERVER_REQUEST = RequestKind("boot-server", 1.0, PER_ADDRESS)
+_BOOT_SERVER_REQUEST = RequestKind("boot-server", 1.0)
 """iPXE and EDK2 repeat it after 1 s; iPXE gives up a second later."""
 
 _MAX_INGRESSES = 256
@@ -159,7 +157,13 @@ class DHCPPort(DatagramProtocol):
         self.seconds: Callable[[], float] = services.reactor.seconds
         self.publish = services.publish
         self.malformed = DropCounter(service, services.publish, services.reactor)
-        self._backlog = Backlog(service, self._request_kind, services.publish, services.reactor)
+        self._backlog = Backlog(
+            service,
+            self._request_kind,
+            None if services.admission is None else services.admission.most_dhcp,
+            services.publish,
+            services.reactor,
+        )
         self.send: Callable[[bytes, Address, Via | None], None] = self._write
         self._pending: PendingResolutions[Any] = PendingResolutions(
             services.chain,

@@ -64,9 +64,7 @@ MOST_TRANSFERS = 8192
 """Transfers at once on one port. Another one then takes the place of the oldest that was never acknowledged, or is
 dropped: its client requests it again."""
 
-_PER_ADDRESS = 1000
-"""Requests in a second of one address. Many machines may have one, behind NAT."""
-_REQUEST = RequestKind("file", 2.0, _PER_ADDRESS)
+_REQUEST = RequestKind("file", 2.0)
 """iPXE has repeated it three times by then, and gives up after 8 s; EDK2 repeats it after 4 s, U-Boot after 5."""
 _OF_TRANSFERS = (b"\0\3", b"\0\4", b"\0\5")
 
@@ -129,7 +127,7 @@ class TFTPProtocol(DatagramProtocol):
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
         self._malformed = DropCounter("tftp", publish, reactor)
-        self._backlog = Backlog("tftp", _request_kind, publish, reactor)
+        self._backlog = Backlog("tftp", _request_kind, None if admission is None else admission.most, publish, reactor)
         self._admission = admission
         self._transfers: dict[Address, Transfer] = {}
         self._shares = Shares()
