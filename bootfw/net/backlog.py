@@ -36,6 +36,8 @@ _SHORT = 0.1
 _PAUSE = 0.5
 """Seconds without a full batch, after which a backlog is a new one."""
 
+_NO_ADDRESS: Address = ("", 0)
+
 
 @frozen
 class RequestKind:
@@ -101,6 +103,7 @@ class Backlog:
         self._trimmed = now
         share = LASTING_SHARE if now - self._began > LASTING else 1.0
         sent, most, kept, stale = self._sent, inf if self._per_address is None else self._per_address(), [], False
+        excess, sender = 0, _NO_ADDRESS
         for arrival in batch:
             data, peer, _ = arrival
             kind = self._kind(data)
@@ -110,13 +113,15 @@ class Backlog:
             address = peer[0]
             sent[address] += 1
             if sent[address] > most and kind.limited and not _is_exempt(address):
-                reason = f"more than {most:.0f} requests a second of one address"
-                self._excess.count(reason, peer, now)
+                excess += 1
+                sender = peer
             elif waited > share * kind.patience:
                 self._stale[kind.name] += 1
                 stale = True
             else:
                 kept.append(arrival)
+        if excess:
+            self._excess.count(f"more than {most:.0f} requests a second of one address", sender, now, excess)
         if stale:
             self._waited = waited
             self._limit.due(now)

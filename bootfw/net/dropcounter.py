@@ -35,10 +35,10 @@ class DropCounter:
         self.stop = self._limit.stop
         """Report what has not been reported, and cancel the timer."""
 
-    def count(self, reason: str, peer: Address, now: float) -> None:
-        """Count one. It is reported now, or at the end of the interval that the last event began."""
-        self.total += 1
-        self._unreported += 1
+    def count(self, reason: str, peer: Address, now: float, by: int = 1) -> None:
+        """Count one, or *by*. It is reported now, or at the end of the interval that the last event began."""
+        self.total += by
+        self._unreported += by
         self._latest = (reason, peer)
         self._limit.due(now)
 
