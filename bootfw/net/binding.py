@@ -15,7 +15,8 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorFDSet, ISystemHandle
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 
 from bootfw.events import Event, ListenerBound, ListenerFailed, ReadinessChanged, SocketChanged
@@ -118,8 +119,7 @@ class WantedSocket:
         port = self.port
         if isinstance(port, SharedPort):
             return port.sockets
-        has_handle: bool = ISystemHandle.providedBy(port)
-        return [port.getHandle() if has_handle else port.socket]  # Twisted's TCP port has the attribute only
+        return [port.socket if isinstance(port, Port) else port.getHandle()]
 
 
 class Bindings:
