@@ -478,7 +478,7 @@ class BootService(MultiService):
         under_way: set[Any] = set()
         if isinstance(protocol, TFTPProtocol):
             for each in opened:
-                if _overlap(each.key, wanted.key):
+                if isinstance(each.protocol, TFTPProtocol) and _overlap(each.key, wanted.key):
                     each.protocol.succeed(protocol, wholly=_contains(each.key, wanted.key))
             # The port stays open until its transfers have ended: their peers know no other one.
             protocol.drain()

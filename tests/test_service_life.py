@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from attrs import define, field
 from tftpserver import Files, numbered
 from turning import TurnUntil
+from twistd import free_port
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
@@ -284,14 +285,8 @@ def test_a_restart_in_the_same_turn_has_its_ports_and_its_control_socket_again(
     private_reactor: EPollReactor, turn_until: TurnUntil, tmp_path: Path
 ) -> None:
     """Their sockets are closed in the next turn only, unless somebody wants the address before."""
-    with ExitStack() as probes:
-        free = [probes.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
-        for sock in free:
-            sock.bind(("127.0.0.1", 0))
-        ports = [sock.getsockname()[1] for sock in free]
-        tcp = probes.enter_context(socket.socket())
-        tcp.bind(("127.0.0.1", 0))
-        address = tcp.getsockname()
+    ports = [free_port() for _ in range(2)]
+    address = "127.0.0.1", free_port(socket.SOCK_STREAM)
     settings = Settings(
         dhcp=DHCPSettings(mode="proxy", server_port=ports[0], boot_server_port=ports[1]),
         tftp=TFTPSettings(listen=[address]),

@@ -15,6 +15,7 @@ from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.errors import StateError
+from bootfw.resolvers.static import StaticResolver
 from bootfw.service import BootService
 from bootfw.watchdogs.fixed import Fixed
 
@@ -260,6 +261,16 @@ def test_a_port_of_another_program_changes_nothing(moved: Moved, kind: str) -> N
     holder.communicate()  # it ends
     moved.move(ANY)
     assert moved.client(OTHER).asks()[4:] == NEW
+
+
+def test_another_service_can_have_the_port(moved: Moved) -> None:
+    moved.start(ANY)
+    moved.client().asks()
+    dhcp = DHCPSettings(mode="proxy", server_port=PORT, boot_server_port=PORT + 1)
+    settings = evolve(moved.service.settings, dhcp=dhcp, tftp=TFTPSettings(listen=()))
+    with moved.hosts[0].inside():
+        moved.service.reload(settings, [], [StaticResolver("file")], Fixed())
+    assert {row.service for row in moved.service.summary()} == {"dhcp", "boot-server", "http"}
 
 
 def take(sock: socket.socket, address: str) -> None:
