@@ -42,6 +42,9 @@ _LOOKS_PER_WAKE_UP = 512  # under a millisecond, so that other ports get their t
 _LOOKS_PER_ANSWER = 16  # what it takes, in looks
 _LONGEST_REST = 256  # wake-ups
 
+# Batches that are trimmed after a full one, though they are not full: a flood fills not each of them.
+_TRIMS_AFTER_BACKLOG = 4096
+
 _READING = State.READING
 
 _ANCILLARY = 64  # bytes of room for control messages; packet info takes 40 at most
@@ -124,7 +127,7 @@ class DatagramPort:
         self.first_look: FirstLook | None = None
         """May be set by the protocol when it starts; until the port closes."""
         self.trim_backlog: TrimBacklog | None = None
-        """The same. Called when there is a backlog: when a read has filled its whole batch."""
+        """The same. Called in a backlog: when a read has filled its whole batch, and for a while after that."""
         self._reactor = reactor
         self._protocol = protocol
         self._address = address
@@ -176,7 +179,7 @@ class DatagramPort:
         self._inbox: mmsg.Inbox | None = None
         self._peers = Cache(self._family.read_address)
         self._vias = Cache(self._family.read_info)
-        self._missed = self._rest = 0
+        self._missed = self._rest = self._trims_left = 0
         self._handle(Input.BOUND)
         try:
             self._protocol.makeConnection(self)
@@ -306,7 +309,11 @@ class DatagramPort:
                 batch = inbox.datagrams(left, self._peers, self._vias, UNKNOWN_VIA)
                 self.counters.received += len(batch)
                 if count == mmsg.BATCH and self.trim_backlog is not None:
+                    self._trims_left = _TRIMS_AFTER_BACKLOG
                     batch = self.trim_backlog(batch, waited(self._socket, self._wall_time()))
+                elif self._trims_left and self.trim_backlog is not None:
+                    self._trims_left -= 1
+                    batch = self.trim_backlog(batch, 0.0)
                 self._deliver(batch)
         finally:
             if count > 1:
