@@ -24,6 +24,10 @@ BURST_SECONDS = 2.0
 DHCP_PER_SECOND = 100
 """Requests by DHCP in a second from one network card. Firmware sends about four, and a boot about ten in all."""
 
+DHCP_PER_ADDRESS = 1000
+"""The same from one address, where requests wait already. A router may send for a hall whose machines are switched on
+together, to the boot server for example."""
+
 REMEMBERED = 16_384
 """Clients and networks whose requests are counted; the one with the oldest request is dropped first."""
 
@@ -65,8 +69,8 @@ class Admission:
         return self._per_second or inf
 
     def most_dhcp(self) -> float:
-        """Return how many requests by DHCP one client may send in a second; math.inf: any number."""
-        return DHCP_PER_SECOND if self._per_second else inf
+        """Return how many requests by DHCP one address may send in a second; math.inf: any number."""
+        return DHCP_PER_ADDRESS if self._per_second else inf
 
     def stop(self) -> None:
         """Report what has not been reported, and cancel the timers."""

@@ -27,8 +27,8 @@ from bootfw.values import Address, Via
 
 _Arrival = TypeVar("_Arrival", bound=tuple[bytes, Address, Via])
 
-LASTING = 1.0
-"""Seconds after which a backlog is a lasting one."""
+LASTING = 5.0
+"""Seconds after which a backlog is a lasting one. That of 3,000 machines that are switched on together is shorter."""
 LASTING_SHARE = 0.1
 """Requests may then wait for this share of their patience."""
 _SHORT = 0.1
