@@ -39,9 +39,9 @@ EXECUTED = {
     "leases.md": [
         ("console", "test_leases"),
         ("console", "test_leases"),
-        ("", "test_what_an_import_leaves_out_on_its_page"),
+        ("", "test_output_of_import_is_that_of_its_page"),
     ],
-    "lint.md": [("console", "test_what_lint_prints_on_its_page")],
+    "lint.md": [("console", "test_output_of_lint_is_that_of_its_page")],
     "monitoring.md": [
         ("toml", "test_the_log_of_the_monitoring_howto"),
         ("json", "test_the_log_of_the_monitoring_howto"),
