@@ -121,7 +121,7 @@ def clients(scene: Scene) -> Clients:
     """Of a server with a small file system of its own for its state."""
     add_ipv6(scene)
     scene.serves("file", b"content")
-    scene.starts(POOLS, mount=f"mount --make-rprivate / && mount -t tmpfs -o size=300k tmpfs {scene.state}")
+    scene.starts(POOLS, mount=f"mount --make-rprivate / && mount -t tmpfs -o size=2m tmpfs {scene.state}")
     return Clients(scene.client, hardware_address(scene))
 
 
