@@ -426,9 +426,9 @@ class Settings:
     deny: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
     """The same of clients that are not served, also where `allow` has them."""
     requests_per_second: int = field(default=2000, validator=within(0, 1_000_000, "requests"))
-    """Requests for files that one client address may send in a second, to each process; its network (a /24 or a /64)
-    may send four times as many. Those beyond are dropped, by HTTP refused. Requests of this host are not counted. 0: no
-    limit, for clients behind address translation or a load balancer that send more."""
+    """Requests for files that one client address may send in a second, to each process, while there are other clients;
+    its network (a /24 or a /64) may send four times as many. Those beyond are dropped, by HTTP refused. Requests of
+    this host are not counted. 0: no limit, for clients behind address translation or a load balancer that send more."""
     optional: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
     """Interfaces, addresses and networks of the configuration that may be absent: bootfw waits for them as for the
     others, but counts as ready without them, such as `["wlan0", "10.0.0.1", "10.77.0.0/24"]`."""

@@ -31,6 +31,9 @@ together, to the boot server for example."""
 REMEMBERED = 16_384
 """Clients and networks whose requests are counted; the one with the oldest request is dropped first."""
 
+ALONE = 10.0
+"""Seconds without a request of another address, after which a client has no limit: there is none to protect from it."""
+
 REPORT_SECONDS = 10.0
 """Minimum seconds between two events about dropped requests of one service."""
 
@@ -56,6 +59,10 @@ class Admission:
         """Client or network -> when all its requests so far would have come at its rate."""
         self._counters: dict[str, DropCounter] = {}
         """By service."""
+        self._latest = ""
+        """The address of the latest request."""
+        self._shared_at = -inf
+        """When a request came from another address than the one before it."""
         self.use(settings or Settings())
 
     def use(self, settings: Settings) -> None:
@@ -66,7 +73,7 @@ class Admission:
 
     def most(self) -> float:
         """Return how many requests for files one client may send in a second; math.inf: any number."""
-        return self._per_second or inf
+        return self._per_second if self._per_second and self._is_shared(self._reactor.seconds()) else inf
 
     def most_dhcp(self) -> float:
         """Return how many requests by DHCP one address may send in a second; math.inf: any number."""
@@ -91,7 +98,9 @@ class Admission:
         if refused:
             self.drop(service, refused, peer, now)
             return False
-        if not most or network is None:
+        if peer[0] != self._latest:
+            self._note(peer[0], now)
+        if not most or network is None or not self._is_shared(now):
             return True
         if not self._take(peer[0], most, now):
             self.drop(service, f"more than {most} requests a second of one client", peer, now)
@@ -111,6 +120,8 @@ class Admission:
         unaddressed = address == "0.0.0.0" or address.startswith("fe80:")
         if not unaddressed and not self.serves(service, peer, now):
             return False
+        if address != self._latest:
+            self._note(address, now)
         if not self._per_second or self._take(hardware, DHCP_PER_SECOND, now):
             return True
         self.drop(service, f"more than {DHCP_PER_SECOND} requests a second of one client", peer, now)
@@ -123,6 +134,16 @@ class Admission:
             counter = DropCounter(service, self._publish, self._reactor, RequestsDropped, REPORT_SECONDS)
             self._counters[service] = counter
         counter.count(reason, peer, now)
+
+    def _note(self, address: str, now: float) -> None:
+        """Note a request of another address than the one before it."""
+        if self._latest:
+            self._shared_at = now
+        self._latest = address
+
+    def _is_shared(self, now: float) -> bool:
+        """Return whether more than one client sends requests at this time."""
+        return now - self._shared_at < ALONE
 
     def _take(self, sender: Hashable, per_second: float, now: float) -> bool:
         """Count a request of *sender*, unless that is one too many."""

@@ -1,5 +1,6 @@
 """Which requests are served: lists of addresses, limits of rate, and places that clients share."""
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from twisted.internet.task import Clock
 from bootfw.config.settings import Settings
 from bootfw.events import RequestsDropped
 from bootfw.net.admission import (
+    ALONE,
     BURST_SECONDS,
     DENIED,
     DHCP_PER_SECOND,
@@ -23,6 +25,7 @@ from bootfw.net.shares import FEW, Shares
 from bootfw.values import Address
 
 CLIENT = ("10.0.0.9", 1000)
+OTHER = ("127.0.0.9", 1000)
 
 
 class Gate:
@@ -33,7 +36,10 @@ class Gate:
         self.dropped: list[Any] = []
         self.admission = Admission(self.clock, self.dropped.append, Settings(**settings))
 
-    def admits(self, peer: Address = CLIENT) -> bool:
+    def admits(self, peer: Address = CLIENT, *, alone: bool = False) -> bool:
+        """Whether a request is served; there is one of another client before it, unless it is *alone*."""
+        if not alone:
+            self.admission.admits("tftp", OTHER, self.clock.seconds())
         return self.admission.admits("tftp", peer, self.clock.seconds())
 
     def admits_dhcp(self, address: str, hardware: bytes = b"\2\0\0\0\0\1") -> bool:
@@ -64,7 +70,7 @@ class Gate:
 def test_the_lists_decide_by_address(address: str, allow: list[str], deny: list[str], served: bool) -> None:
     gate = Gate(allow=allow, deny=deny)
     peer = (address, 1000)
-    assert gate.admits(peer) is served
+    assert gate.admits(peer, alone=True) is served
     assert gate.admission.serves("http", peer, 0.0) is served
     assert {event.reason for event in gate.dropped} <= {DENIED, NOT_ALLOWED}
     assert {event.service for event in gate.dropped} == (set() if served else {"tftp", "http"})
@@ -94,6 +100,27 @@ def test_one_client_gets_its_rate_and_others_lose_nothing() -> None:
     assert gate.burst(100) == 10
     gate.clock.advance(100)
     assert gate.burst(100) == most
+
+
+def test_a_client_that_is_alone_has_no_limit() -> None:
+    gate = Gate(requests_per_second=10)
+    assert all(gate.admits(alone=True) for _ in range(100))
+    assert gate.admission.most() == inf
+    assert gate.admits()
+    assert gate.admission.most() == 10
+    assert not all(gate.admits(alone=True) for _ in range(100))
+    gate.clock.advance(ALONE - 1)
+    gate.burst(100)
+    gate.clock.advance(ALONE)
+    assert all(gate.admits(alone=True) for _ in range(100))
+
+
+def test_a_request_by_dhcp_is_one_of_another_client() -> None:
+    """A machine that boots sends it before it requests a file."""
+    gate = Gate(requests_per_second=10)
+    assert gate.admits(alone=True)
+    assert gate.admits_dhcp("0.0.0.0")
+    assert not all(gate.admits(alone=True) for _ in range(100))
 
 
 def test_the_clients_of_a_network_share_its_rate() -> None:

@@ -327,6 +327,8 @@ def test_no_address_and_this_host_have_no_limit(backlog: Callable[..., Trimmed],
 @pytest.mark.parametrize(("per_second", "files_", "dhcp"), [(2000, 2000, 1000), (0, inf, inf)])
 def test_the_limit_is_that_of_the_configuration(per_second: int, files_: float, dhcp: float) -> None:
     admission = Admission(Clock(), lambda event: None, Settings(requests_per_second=per_second))
+    for address in ("10.0.0.1", "10.0.0.2"):
+        admission.admits("tftp", (address, 1), 0.0)
     assert (admission.most(), admission.most_dhcp()) == (files_, dhcp)
 
 

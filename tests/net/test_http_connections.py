@@ -175,6 +175,7 @@ def test_a_client_that_is_not_allowed_gets_no_connection() -> None:
 @pytest.mark.parametrize("request_bytes", [GET, b"GET /%61 HTTP/1.1\r\n\r\n"], ids=["fast path", "twisted.web"])
 def test_requests_beyond_the_rate_are_refused_and_their_connection_is_closed(request_bytes: bytes) -> None:
     web = Web(small, requests_per_second=3)
+    web.connect("10.9.0.8").protocol.dataReceived(request_bytes)
     wire = web.connect()
     for _ in range(6):
         wire.protocol.dataReceived(request_bytes)
