@@ -1,7 +1,8 @@
 """How many machines may run at once, counted over all processes of a test run.
 
-A machine needs a core for about a third of its time, and waits for timers of its firmware otherwise. So three machines
-run on two cores. With many more, firmware would reach timeouts of its own, which it counts in seconds.
+A machine needs a core for about a third of its time, and waits for timers of its firmware otherwise. So four machines
+run on two cores, and leave some of them to the other tests. With many more, firmware would reach timeouts of its own,
+which it counts in seconds.
 """
 
 import fcntl
@@ -10,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SLOTS = (os.cpu_count() or 1) * 3 // 2 or 1
+SLOTS = (os.cpu_count() or 1) * 2
 
 
 class Slot:
