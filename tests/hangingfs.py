@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,9 @@ class HangingFileSystem:
                 error, answer = 0, self._answer(opcode, node, request[_HEADER.size :])
             except OSError as failed:
                 error, answer = failed.errno or errno.EIO, b""
-            os.write(self._device, struct.pack("<IiQ", 16 + len(answer), -error, unique) + answer)
+            # ENOENT: the process that waited for it has been interrupted.
+            with suppress(FileNotFoundError):
+                os.write(self._device, struct.pack("<IiQ", 16 + len(answer), -error, unique) + answer)
 
     def _answer(self, opcode: int, node: int, body: bytes) -> bytes:
         if opcode == _INIT:
