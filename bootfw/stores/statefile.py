@@ -306,7 +306,7 @@ class StateFile:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """For a write: raise StateError if it fails, or if nobody could find what it has written."""
+        """For a write: raise StateError if it fails, or if the file that was written has no name any more."""
         with as_state_errors(self.path):
             yield self.connection
         for path, opened in self._files.items():
