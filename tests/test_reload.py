@@ -74,22 +74,17 @@ class Missing(Files):
         return "no such directory"
 
 
-@implementer(IBootFileResolver, IStartable, IOperable, IBootObserver, IClientAware)
+@implementer(IStartable, IClientAware)
 @define(eq=False)
-class Names:
-    """Names one file, at once or when the test fires ``answer``."""
+class Living:
+    """A plugin that notes what is done with it; *error* is raised at its start."""
 
-    file: Any
-    answer: "Deferred[Any] | None" = None
-    life: list[str] = field(factory=list)
-    seen: list[Event] = field(factory=list)
-    error: Exception | None = None
+    life: list[str] = field(factory=list, kw_only=True)
+    seen: list[Event] = field(factory=list, kw_only=True)
+    error: Exception | None = field(default=None, kw_only=True)
 
     def set_client_lookup(self, lookup: Any) -> None:
         self.life.append("aware")
-
-    def resolve(self, request: Any) -> Any:
-        return BootFile(self.file) if self.answer is None else self.answer
 
     def start(self, publish: Callable[..., Any]) -> None:
         if self.error is not None:
@@ -98,6 +93,18 @@ class Names:
 
     def close(self) -> None:
         self.life.append("closed")
+
+
+@implementer(IBootFileResolver, IOperable, IBootObserver)
+@define(eq=False)
+class Names(Living):
+    """Names one file, at once or when the test fires ``answer``."""
+
+    file: Any
+    answer: "Deferred[Any] | None" = None
+
+    def resolve(self, request: Any) -> Any:
+        return BootFile(self.file) if self.answer is None else self.answer
 
     def operations(self) -> dict[str, Callable[[Any], Any]]:
         return {self.file: lambda given: ()}
@@ -492,26 +499,12 @@ def test_a_request_that_waits_gets_the_answer_of_the_old_resolver() -> None:
 # Observers and personas
 
 
-@implementer(IBootObserver, IStartable, IOperable, IClientAware)
+@implementer(IBootObserver, IOperable)
 @define(eq=False)
-class Watching:
+class Watching(Living):
     """Keeps the events, and has one operation."""
 
     operation: str = "new"
-    life: list[str] = field(factory=list)
-    seen: list[Event] = field(factory=list)
-    error: Exception | None = None
-
-    def set_client_lookup(self, lookup: Any) -> None:
-        self.life.append("aware")
-
-    def start(self, publish: Callable[..., Any]) -> None:
-        if self.error is not None:
-            raise self.error
-        self.life.append("started")
-
-    def close(self) -> None:
-        self.life.append("closed")
 
     def operations(self) -> dict[str, Callable[[Any], Any]]:
         return {self.operation: lambda given: ()}
