@@ -139,6 +139,8 @@ class RequestIgnored(Event):
 
     mac: str
     reason: str
+    request: BootRequest | None = None
+    """Of a boot client that the configuration gives no address. None: it does not boot, or there is another reason."""
 
 
 @frozen

@@ -118,6 +118,7 @@ _LINES: Mapping[StageKind, Any] = {
     StageKind.RESOLVER: _resolver,
     StageKind.NO_ANSWER: lambda data: f"no answer: {data['reason']}",
     StageKind.NO_FILE: lambda data: f"an address but no boot file: {data['reason']}",
+    StageKind.NO_ADDRESS: lambda data: f"no address: {data['reason']}",
     StageKind.POOL_EXHAUSTED: lambda data: f"no free address in {data['network']}",
     StageKind.ADDRESS_DECLINED: lambda data: f"declined {data['address']}: another host uses it",
     StageKind.ADDRESS_REFUSED: lambda data: f"NAK: it can't have {data['address']}",
@@ -133,6 +134,7 @@ _LINES: Mapping[StageKind, Any] = {
     StageKind.TLS: lambda data: f"no TLS connection: {data['reason']}",
     StageKind.PROBLEM: lambda data: f"fault of this server: {data['what']} ({data['doing']})",
     StageKind.LOOP: lambda data: f"a boot loop: the same files {data['times']} times in a row",
+    StageKind.RESTART: lambda data: "the firmware starts again",
     StageKind.SYSTEM: lambda data: "the installed system requests an address",
     StageKind.UP: lambda data: "the installed system is up",
 }

@@ -8,7 +8,7 @@ Times come in on the reactor's clock, and leave as seconds since the epoch.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import define, evolve, field
@@ -284,22 +284,24 @@ class Attempts:
         """The attempts without a verdict, the oldest first."""
         return [each.snapshot() for each in self._open.values() if each.states.state is State.RUNNING]
 
-    def amend(self, id: str, kind: StageKind, file: str, data: dict[str, Any]) -> None:
-        """Add what was found out about a stage afterwards, and judge again.
+    def amend(self, id: str, kind: StageKind, file: str, data: dict[str, Any]) -> bool:
+        """Add what was found out about a stage afterwards, and judge again; see amended().
 
-        :param kind: REFUSED: *data* is added to the latest refusal of *file*. Another: there is a stage more.
+        :return: false: the attempt is closed.
         """
         attempt = self._all.get(id)
-        if attempt is None or attempt.states.state is not State.ENDED:
-            return
+        if attempt is None:
+            return False
         for entry in reversed(attempt.entries):
             if entry.kind is kind and entry.data.get("file") == file:
                 entry.end(entry.until, {**entry.data, **data})
                 break
         else:
-            at = attempt.entries[-1].until or attempt.entries[-1].at if attempt.entries else attempt.began
+            at = _last_end([entry.stage for entry in attempt.entries[-1:]], attempt.began)
             self._append(attempt, _Entry(at, kind, {"file": file, **data}))
-        self._judge(attempt, attempt.ended)
+        if attempt.states.state is State.ENDED:
+            self._judge(attempt, attempt.ended)
+        return True
 
     def stop(self, now: float) -> None:
         """Close everything: the service stops."""
@@ -314,6 +316,8 @@ class Attempts:
         attempt = self._of(request)
         signature = _signature(request)
         if attempt is not None and kind is not StageKind.BOOT_SERVER and self._is_restart(attempt, request, event.at):
+            if attempt.states.state is State.RUNNING and not attempt.has_payload:
+                self._note(attempt, at, StageKind.RESTART, {"seconds": round(at - attempt.seen, 3)})
             self._handle(attempt, Input.REPLACED, at)
             attempt = None
         if attempt is None:
@@ -375,6 +379,10 @@ class Attempts:
         return attempt.states.state is State.ENDED and not is_program(attempt.last_file)
 
     def _ignored(self, event: RequestIgnored) -> None:
+        if event.request is not None:
+            self._requested(RequestClassified(event.at, event.request))
+            self._about(event.mac, event.at, StageKind.NO_ADDRESS, {"reason": event.reason})
+            return
         attempt = self._index.get(event.mac)
         if attempt is not None:
             self._system(attempt, event.at)
@@ -752,6 +760,28 @@ class Attempts:
             table.pop(attempt.id, None)
         for key in list(attempt.keys):
             self._unkey(attempt, key)
+
+
+def amended(attempt: BootAttempt, kind: StageKind, file: str, data: dict[str, Any]) -> BootAttempt:
+    """Add what was found out about a stage to an attempt that is closed, and judge again.
+
+    :param kind: REFUSED: *data* is added to the latest refusal of *file*. Another: there is a stage more.
+    """
+    stages = list(attempt.stages)
+    for number in reversed(range(len(stages))):
+        stage = stages[number]
+        if stage.kind is kind and stage.data.get("file") == file:
+            stages[number] = evolve(stage, data={**stage.data, **data})
+            break
+    else:
+        stages.append(Stage(_last_end(stages, attempt.began), kind, {"file": file, **data}))
+    changed = evolve(attempt, stages=tuple(stages))
+    verdict, cause = judge(changed)
+    return evolve(changed, verdict=verdict, cause=cause)
+
+
+def _last_end(stages: Sequence[Stage], began: float) -> float:
+    return (stages[-1].until or stages[-1].at) if stages else began
 
 
 def _is_loading(attempt: _Attempt) -> bool:

@@ -15,12 +15,17 @@ from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdic
 from bootfw.attempts.filekinds import is_optional, is_payload, is_program
 from bootfw.values import OACK_UNANSWERED
 from bootfw.wire.executable import NO_EFI
+from bootfw.wire.iana import NETWORK_GEAR
 
 SMALL_BLOCK = 512
 """Bytes: a block of this size passes every network that IPv4 runs on (576 bytes, RFC 791)."""
 
 SAME_FILE = 3
 """The client has loaded the same boot program this often in one boot: it goes round in a circle."""
+
+RETURNED_WITHIN = 30.0
+"""Seconds from the last packet of a boot program to the next start of its firmware. What takes longer may be a person
+who switches the machine off, or a program that has done its work."""
 
 SLOW = 4.0
 """Seconds that a resolver may take: EDK2 leaves its first OFFER window after 4 s, iPXE after 3 s (both measured)."""
@@ -237,6 +242,22 @@ def _rejected(facts: Facts) -> Found:
     return first
 
 
+def _empty(facts: Facts) -> Found:
+    if not facts.loaded or facts.loaded[-1].data["bytes"]:
+        return None
+    file = facts.loaded[-1].data["file"]
+    return facts.loaded[-1] if is_program(file) or is_payload(file) or file in facts.named_files else None
+
+
+def _returned(facts: Facts) -> Found:
+    """A boot program that did not run, or has ended: its firmware starts from the beginning."""
+    restart = facts.last(StageKind.RESTART)
+    if restart is None or restart.data["seconds"] > RETURNED_WITHIN or not facts.loaded or facts.has_payload:
+        return None
+    known = facts.attempt.architecture not in ("", NETWORK_GEAR)  # gear loads its system, and starts with it
+    return restart if known and is_program(facts.loaded[-1].data["file"]) else None
+
+
 def _without_next_file(facts: Facts) -> Found:
     """A boot program that has nothing to load: its own DHCP requests got no file."""
     stage = facts.last(StageKind.NO_FILE, StageKind.NO_ANSWER)
@@ -253,8 +274,17 @@ def _circle(facts: Facts) -> Found:
     return last if is_program(last.data["file"]) and len(same) >= SAME_FILE else None
 
 
-def _without_file(*kinds: StageKind) -> Callable[[Facts], Found]:
-    return lambda facts: None if facts.begun else next(iter(reversed(facts.all(*kinds))), None)
+def _unless_leased(*kinds: StageKind) -> Callable[[Facts], Found]:
+    """The stage of these kinds, if the client got no address here after it, and requested no file."""
+
+    def applies(facts: Facts) -> Found:
+        stage = next(iter(reversed(facts.all(*kinds))), None)
+        leased = facts.all(StageKind.ACK, StageKind.NO_FILE)
+        if stage is None or facts.begun or any(_end(each) > _end(stage) for each in leased):
+            return None
+        return stage
+
+    return applies
 
 
 def _unless_named(*kinds: StageKind) -> Callable[[Facts], Found]:
@@ -490,6 +520,13 @@ SYMPTOMS: Sequence[Symptom] = (
         "pin/tftp 125: EDK2 asks for the size, ends with ERROR 8, and then reads",
     ),
     Symptom(
+        "empty-file",
+        _empty,
+        'loaded "{file}", which is empty',
+        "copy the file again: was the disk full, or is the download still running?",
+        "pin/tftp 125: firmware that asks for the size, gets 0, and stops without a word",
+    ),
+    Symptom(
         "wrong-architecture",
         _wrong_architecture,
         'loaded "{file}", which is {program}, and the machine is {client}',
@@ -503,6 +540,15 @@ SYMPTOMS: Sequence[Symptom] = (
         'loaded "{file}", did not run it, and went on with its next way to boot',
         "with Secure Boot on, the program has to be signed (shim); otherwise it is damaged or for another machine",
         "rhboot/shim 44, netbootxyz/netboot.xyz 1745",
+    ),
+    Symptom(
+        "program-returned",
+        _returned,
+        'loaded "{file}", and its firmware started again {seconds:.0f} s later',
+        "the program did not run, or has ended; the console of the machine shows why. With Secure Boot on it has to be "
+        "signed (shim); otherwise it is damaged, or for another machine",
+        "rhboot/shim 44; firmware that tries its boot order again after a program that it refuses",
+        fill=lambda facts, stage: {"file": facts.loaded[-1].data["file"]},
     ),
     Symptom(
         "same-file-again",
@@ -519,6 +565,15 @@ SYMPTOMS: Sequence[Symptom] = (
         'give it something to go on with: for iPXE name its script as "ipxe" in by-architecture',
         "danderson/netboot 77: endless iPXE loop, which this server does not begin",
         fill=lambda facts, stage: {"file": facts.loaded[-1].data["file"]},
+    ),
+    Symptom(
+        "no-address",
+        _unless_leased(StageKind.NO_ADDRESS),
+        "got no address from this server: {reason}",
+        "if this server is to serve it, add its network as a [[dhcp.subnet]], with the address of its relay in "
+        '"relays", or reserve an address for it; "bootfw explain" shows the reply',
+        _MAAS_BADS,
+        Verdict.NOTHING_TO_BOOT,
     ),
     Symptom(
         "pool-exhausted",
@@ -540,21 +595,21 @@ SYMPTOMS: Sequence[Symptom] = (
     ),
     Symptom(
         "address-refused",
-        _without_file(StageKind.ADDRESS_REFUSED),
+        _unless_leased(StageKind.ADDRESS_REFUSED),
         "was refused the address {address}",
         'it is another client\'s, or of another subnet: see "bootfw leases show {address}"',
         "RFC 2131 section 4.3.2",
     ),
     Symptom(
         "address-declined",
-        _without_file(StageKind.ADDRESS_DECLINED),
+        _unless_leased(StageKind.ADDRESS_DECLINED),
         "declined {address}, because another host uses it",
         "find the host with this fixed address, or take the address out of the pool",
         "RFC 2131 section 3.1, step 5",
     ),
     Symptom(
         "other-server",
-        _without_file(StageKind.OTHER_SERVER),
+        _unless_leased(StageKind.OTHER_SERVER),
         "accepted the offer of another DHCP server, {server}",
         'stop that server, or let it give the addresses and set [dhcp] mode = "proxy" here',
         _MAAS_BADS,

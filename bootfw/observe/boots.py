@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.attempts.attempt import BootAttempt, StageKind, Verdict
-from bootfw.attempts.fold import Attempts
+from bootfw.attempts.fold import Attempts, amended
 from bootfw.attempts.record import attempt_record
 from bootfw.boot.evidence import nearest_names, program_machine
 from bootfw.config.settings import BootsSettings
@@ -196,8 +196,10 @@ class BootRecorder:
             if not isinstance(result, dict):
                 self._log.warn("the files of a failed boot could not be looked at: {error}", error=result.value)
             elif any(result.values()):
-                self._fold.amend(attempt.id, kind, path, result)
-                self._ended()
+                if self._fold.amend(attempt.id, kind, path, result):
+                    self._ended()
+                else:  # the machine has started again meanwhile
+                    self._keep(amended(attempt, kind, path, result))
                 return
             self._keep(attempt)
 

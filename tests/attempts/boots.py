@@ -7,6 +7,7 @@ from attrs import define, evolve, field
 from bootfw.attempts.attempt import BootAttempt, StageKind
 from bootfw.attempts.fold import Attempts
 from bootfw.events import (
+    AddressRefused,
     Event,
     FileWithheld,
     OfferMade,
@@ -133,6 +134,13 @@ class Machine:
         self.wait(3)
         self.asks("request")
         self.is_offered(file, self.address, "ACK", **more)
+
+    def gets_offer_and_nak(self, address: str) -> None:
+        """It requests another address than it was offered."""
+        self.asks()
+        self.is_offered(address=self.address)
+        self.asks("request")
+        self.add(AddressRefused(self.now, address, self.request.mac))
 
     def gets_no_answer(self, reason: str) -> None:
         self.add(OfferWithheld(self.now, self.asks(), reason))

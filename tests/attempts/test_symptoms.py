@@ -14,6 +14,7 @@ from bootfw.attempts.symptoms import SYMPTOMS, judge
 from bootfw.events import (
     AddressRefused,
     AddressTaken,
+    Event,
     FileWithheld,
     HandshakeFailed,
     LeasesNotKept,
@@ -24,6 +25,7 @@ from bootfw.events import (
     OtherServerSeen,
     PluginFailed,
     PoolExhausted,
+    RequestIgnored,
     ResolverPassedOver,
     ResolverUnavailable,
 )
@@ -170,6 +172,50 @@ def test_the_address_is_declined() -> None:
     fails(machine, "address-declined", ADDRESS)
 
 
+@pytest.mark.parametrize(
+    ("event", "key"),
+    [
+        (AddressRefused(101.0, "10.9.0.5", MAC), "address-refused"),
+        (AddressTaken(101.0, ADDRESS, MAC, True), "address-declined"),
+        (OtherServerSeen(101.0, "10.77.0.9", "eth0", MAC), "other-server"),
+    ],
+)
+def test_what_kept_it_from_an_address_is_no_cause_once_it_has_one(event: Event, key: str) -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered("boot.efi", ADDRESS)
+    machine.now = 101.0
+    machine.add(event)
+    machine.wait(1)
+    machine.gets_address()
+    fails(machine, "file-not-requested", '"boot.efi"')
+
+
+def test_addresses_are_refused_again_and_again() -> None:
+    machine = Machine()
+    for _ in range(4):
+        machine.gets_offer_and_nak("10.9.0.5")
+        machine.wait(4)
+    machine.asks()
+    machine.is_offered("boot.efi", ADDRESS)
+    fails(machine, "address-refused", "10.9.0.5")
+
+
+def test_its_network_is_not_served() -> None:
+    machine = Machine()
+    for gap in (4, 8, 16, 32):
+        request = evolve(UEFI, relay_address="10.9.9.1")
+        reason = "no subnet is configured for its link: 10.9.9.1"
+        machine.add(RequestIgnored(machine.now, MAC, reason, request))
+        machine.wait(gap)
+    fails(machine, "no-address", "10.9.9.1", verdict="nothing to boot")
+    lines = [stage_line(stage) for stage in machine.ended[-1].stages]
+    assert lines == [
+        "DISCOVER by uefi, x86_64-uefi, through the relay 10.9.9.1, 4 times",
+        "no address: no subnet is configured for its link: 10.9.9.1, 4 times",
+    ]
+
+
 def test_the_lease_is_not_stored() -> None:
     machine = Machine()
     machine.asks()
@@ -250,7 +296,7 @@ def test_a_loop_is_broken() -> None:
     machine.gets_no_file("it shall boot its own disk: a loop")
     machine.wait(90)
     assert [(each.verdict, each.cause.key if each.cause else "") for each in machine.ended] == [
-        (Verdict.BOOTED, ""),
+        (Verdict.FAILED, "program-returned"),
         (Verdict.NOTHING_TO_BOOT, "loop-broken"),
     ]
 
@@ -431,6 +477,24 @@ def test_file_that_is_not_a_uefi_program_is_the_cause() -> None:
     assert stage_line(machine.ended[-1].stages[-1]) == '"boot.efi" is no UEFI program, and the machine is x86_64-uefi'
 
 
+@pytest.mark.parametrize("file", ["boot.efi", "initrd.img", "menu"])
+def test_the_last_file_is_empty(file: str) -> None:
+    machine = Machine()
+    machine.gets_address("menu" if file == "menu" else "boot.efi")
+    if file == "initrd.img":
+        machine.loads("boot.efi")
+        machine.loads("vmlinuz")
+    machine.loads(file, size=0)
+    fails(machine, "empty-file", f'"{file}"')
+
+
+def test_empty_configuration_is_no_failure() -> None:
+    machine = started()
+    machine.loads("vmlinuz")
+    machine.loads("custom.cfg", size=0)
+    boots(machine)
+
+
 def test_the_firmware_does_not_run_the_boot_program() -> None:
     machine = started()
     machine.wait(2)
@@ -469,6 +533,41 @@ def test_program_that_returns_to_the_firmware_is_recognized() -> None:
     machine.gets_address("http://10.77.0.1/boot.efi")
     machine.loads("boot.efi", protocol="http")
     boots(machine)
+
+
+@pytest.mark.parametrize("pause", [2, 25])
+def test_the_firmware_starts_again_after_its_boot_program(pause: float) -> None:
+    """Secure Boot refuses the program, and the firmware tries its boot order again."""
+    machine = started()
+    for xid in range(8, 11):
+        machine.wait(pause)
+        machine.request = evolve(UEFI, xid=xid)
+        machine.gets_address()
+        machine.loads("boot.efi")
+    causes = [attempt.cause for attempt in machine.ended]
+    assert [cause and cause.key for cause in causes] == ["program-returned"] * 3
+    assert f'loaded "boot.efi", and its firmware started again {pause} s later' in {
+        cause.sentence for cause in causes if cause
+    }
+    assert stage_line(machine.ended[0].stages[-1]) == "the firmware starts again"
+
+
+@pytest.mark.parametrize(
+    ("file", "pause", "architecture"),
+    [
+        ("vmlinuz", 5, "x86_64-uefi"),
+        ("boot.efi", 40, "x86_64-uefi"),
+        ("os.bin", 5, "network-gear"),
+    ],
+)
+def test_machine_that_is_switched_on_again_has_booted(file: str, pause: float, architecture: str) -> None:
+    machine = Machine(evolve(UEFI, architecture=architecture))
+    machine.gets_address(file)
+    machine.loads(file)
+    machine.wait(pause)
+    machine.request = evolve(machine.request, xid=8)
+    machine.gets_address(file)
+    assert machine.ended[0].verdict is Verdict.BOOTED
 
 
 @pytest.mark.parametrize("named", ["boot.scr.uimg", "/boot.scr.uimg", "http://10.77.0.1/boot.scr.uimg"])

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, field
-from booted import MAC, Machine
+from attrs import define, evolve, field
+from booted import MAC, UEFI, Machine
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
@@ -18,7 +18,7 @@ from bootfw.api import BootAttempt, BootAttemptChanged, BootAttemptEnded, Client
 from bootfw.attempts.attempt import StageKind, Verdict
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import BootsSettings
-from bootfw.events import SystemUp
+from bootfw.events import RequestClassified, SystemUp
 from bootfw.interfaces import IBatchObserver, IClientAware, IOperable, IStartable
 from bootfw.net.control import ControlError
 from bootfw.observe.boots import RECENT, BootRecorder
@@ -234,6 +234,36 @@ def test_the_nearest_names_are_in_the_verdict(tmp_path: Path) -> None:
     assert '"debian/vmlinuz-6.12" and "debian/vmlinuz-6.10"' in ended.attempt.cause.sentence
     (refused,) = [stage for stage in ended.attempt.stages if stage.kind is StageKind.REFUSED]
     assert refused.data["nearest"] == ["debian/vmlinuz-6.12", "debian/vmlinuz-6.10"]
+
+
+def test_what_the_files_say_of_a_machine_that_has_started_again(tmp_path: Path) -> None:
+    """Its firmware did not wait for the end of the silence, and its record is closed."""
+    (tmp_path / "vmlinuz-6.12").write_bytes(b"x")
+    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    machine = recording.machine()
+    machine.gets_address()
+    machine.loads("boot.efi")
+    machine.misses("vmlinuz-6.1")
+    recording.wait(5)
+    recording.recorder.observe(RequestClassified(recording.clock.seconds(), evolve(UEFI, xid=8)))
+    (ended,) = recording.of(BootAttemptEnded)
+    assert ended.attempt.cause.key == "missing-file"
+    assert '"vmlinuz-6.12"' in ended.attempt.cause.sentence
+    recording.wait(2)
+    assert [record["verdict"] for record in recording.records()] == ["in progress", "failed"]
+
+
+def test_wrong_program_of_a_machine_that_has_started_again(tmp_path: Path) -> None:
+    (tmp_path / "boot.efi").write_bytes(b"MZ")
+    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    machine = recording.machine()
+    machine.gets_address()
+    machine.loads("boot.efi")
+    recording.wait(5)
+    recording.recorder.observe(RequestClassified(recording.clock.seconds(), evolve(UEFI, xid=8)))
+    (ended,) = recording.of(BootAttemptEnded)
+    assert ended.attempt.cause.key == "wrong-architecture"
+    assert ended.attempt.stages[-1].kind is StageKind.PROGRAM
 
 
 @pytest.mark.parametrize(("head", "verdict"), [(b"MZ", "failed"), (None, "booted")])

@@ -68,4 +68,5 @@ class NoReplyReports:
         elif reason is NoReplyReason.MALFORMED:
             self._malformed.count(detail, peer, now)
         elif reason is not NoReplyReason.NOT_FOR_SERVER:
-            self._publish(RequestIgnored(now, client, f"{reason.value}: {detail}" if detail else reason.value))
+            text = f"{reason.value}: {detail}" if detail else reason.value
+            self._publish(RequestIgnored(now, client, text, request))

@@ -30,7 +30,12 @@ _MASK = 1
 _RAPID_COMMIT = Option.RAPID_COMMIT
 _PARAMETERS, _BOOTFILE_NAME = Option.PARAMETER_REQUEST_LIST, Option.BOOTFILE_NAME
 _NAK, _OFFER = MessageType.NAK, MessageType.OFFER
-_RECORDED_REASONS = (NoReplyReason.EXHAUSTED, NoReplyReason.OTHER_SERVER)
+_RECORDED_REASONS = (
+    NoReplyReason.EXHAUSTED,
+    NoReplyReason.OTHER_SERVER,
+    NoReplyReason.NO_SUBNET,
+    NoReplyReason.UNKNOWN_CLIENT,
+)
 """Reasons that end a boot attempt, so their events contain the boot request."""
 
 _IDENTIFYING = frozenset(

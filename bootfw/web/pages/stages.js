@@ -72,6 +72,8 @@ const KINDS = {
   resolver: (s) => ["other", "plain", `Resolver ${s.data.resolver}`, decided(s.data)],
   "no-answer": (s) => ["dhcp", "broken", "No answer", s.data.reason],
   "no-file": (s) => ["dhcp", "broken", "No boot file", s.data.reason],
+  "no-address": (s) => ["dhcp", "broken", "No address", s.data.reason],
+  "address-refused": (s) => ["dhcp", "broken", "NAK", `the client can't have ${s.data.address}`],
   "pool-exhausted": (s) => ["dhcp", "broken", "No address is free", s.data.network],
   "address-declined": (s) => ["dhcp", "broken", "Address declined", `another host uses ${s.data.address}`],
   "other-server": (s) => ["dhcp", "aside", "Another DHCP server", `the client accepted the offer of ${s.data.server}`],
@@ -88,6 +90,7 @@ const KINDS = {
   tls: (s) => ["http", "broken", "TLS", s.data.reason],
   problem: (s) => ["other", "broken", "Fault on the server", list(s.data.what, s.data.doing)],
   loop: (s) => ["other", "aside", "Loop broken", `the same files ${count(s.data.times, "time")} in a row: it boots its own disk for a while`],
+  restart: () => ["dhcp", "from-client", "Restart", "the firmware starts again"],
   system: () => ["dhcp", "from-client", "System", "an operating system sent a DHCP request"],
   up: () => ["other", "from-client", "Up", "the installed system reported that it is up"],
 };
