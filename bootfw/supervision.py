@@ -15,6 +15,9 @@ from bootfw.values import SocketStatus
 
 _ABOUT_SOCKETS = (ListenerBound, ListenerClosed, SocketChanged, ReadinessChanged)
 
+_SEND_AGAIN = 0.5
+"""Seconds until a message is sent again that the service manager had no room for: while a host starts it has many."""
+
 _BEATS = 2
 """Watchdog messages that are sent in the time after which a missing one ends the process."""
 
@@ -35,24 +38,25 @@ class Supervision(Service):
         self._socket = notify_socket
         self._ready = False
         self._status = ""
-        self._calls: list[IDelayedCall] = []
-        """The first update and the next watchdog message, until they are due."""
+        self._next_update: IDelayedCall | None = None
+        """The first update, or another one after a message that could not be sent."""
+        self._next_beat: IDelayedCall | None = None
 
     def startService(self) -> None:
         """See IService. It is to be started after the BootService."""
         super().startService()  # type: ignore[no-untyped-call]
         # In the next turn the events about what is bound by now have been delivered.
-        self._calls = [self._reactor.callLater(0, self._update)]
+        self._update_after(0)
         if self._socket.watchdog is not None:
             self._keep_alive(self._socket.watchdog / _BEATS)
 
     def stopService(self) -> None:
         """See IService."""
         super().stopService()  # type: ignore[no-untyped-call]
-        for call in self._calls:
-            if call.active():
+        for call in (self._next_update, self._next_beat):
+            if call is not None and call.active():
                 call.cancel()
-        self._calls = []
+        self._next_update = self._next_beat = None
         self._socket.stopping()
         self._ready, self._status = False, ""
 
@@ -64,7 +68,8 @@ class Supervision(Service):
     def reloaded(self) -> None:
         """The reload has ended."""
         if self._ready:
-            self._socket.ready()
+            self._ready = False
+            self._update()
 
     def observe(self, event: Event) -> None:
         """See IBootObserver."""
@@ -72,17 +77,24 @@ class Supervision(Service):
             self._update()
 
     def _update(self) -> None:
+        sent = True
         if self._boot.ready and not self._ready:
-            self._ready = True
-            self._socket.ready()
+            self._ready = sent = self._socket.ready()
         status = _in_words(self._boot.sockets())
-        if status != self._status:
-            self._status = status
-            self._socket.notify(STATUS=status)
+        if sent and status != self._status:
+            sent = self._socket.notify(STATUS=status)
+            if sent:
+                self._status = status
+        if not sent:
+            self._update_after(_SEND_AGAIN)
+
+    def _update_after(self, seconds: float) -> None:
+        if self._next_update is None or not self._next_update.active():
+            self._next_update = self._reactor.callLater(seconds, self._update)
 
     def _keep_alive(self, interval: float) -> None:
         self._socket.notify(WATCHDOG="1")
-        self._calls = [self._calls[0], self._reactor.callLater(interval, self._keep_alive, interval)]
+        self._next_beat = self._reactor.callLater(interval, self._keep_alive, interval)
 
 
 def _in_words(sockets: tuple[SocketStatus, ...]) -> str:

@@ -184,6 +184,39 @@ def test_the_watchdog_message_is_sent_twice_in_its_time(manager: ServiceManager,
     assert clock.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("during", ["start", "reload"])
+def test_ready_is_sent_again_after_the_queue_of_the_manager_was_full(
+    manager: ServiceManager, network: MemoryNetwork, boot: BootService, during: str
+) -> None:
+    """While a host starts, many services send messages; the queue has net.unix.max_dgram_qlen places, 10 to 512."""
+    notify_socket = NotifySocket(manager.name)
+    supervision = Supervision(network.clock, boot, notify_socket)
+    boot.startService()
+    supervision.startService()
+    if during == "reload":
+        network.advance(0)
+        while manager.receive(0):
+            pass
+        manager.messages.clear()
+        supervision.reloading()
+    while notify_socket.notify(STATUS="of others"):
+        pass
+    if during == "reload":
+        supervision.reloaded()
+    network.advance(0)
+    while manager.receive(0):
+        pass
+    assert "READY=1" not in {message.partition("\n")[0] for message in manager.messages}
+    network.advance(1)
+    while manager.receive(0):
+        pass
+    own = [message.partition("\n")[0] for message in manager.messages if "of others" not in message]
+    assert own == (["READY=1", "STATUS=serving tftp"] if during == "start" else ["RELOADING=1", "READY=1"])
+    supervision.stopService()
+    network.result_of(boot.stopService())
+    assert network.clock.getDelayedCalls() == []
+
+
 def test_it_can_be_started_again(manager: ServiceManager, network: MemoryNetwork, boot: BootService) -> None:
     supervision = add_supervision(network.clock, boot, {"NOTIFY_SOCKET": manager.name})
     assert supervision is not None

@@ -1,5 +1,6 @@
 """Reports to a service manager such as systemd, as sd_notify(3) and sd_watchdog_enabled(3) describe it."""
 
+import errno
 import os
 import socket
 import time
@@ -37,8 +38,11 @@ class NotifySocket:
         seconds = int(microseconds) / 1e6 if meant and microseconds.isdecimal() else 0
         return cls(address, seconds or None)
 
-    def notify(self, **assignments: str) -> None:
-        """Send these assignments as one message."""
+    def notify(self, **assignments: str) -> bool:
+        """Send these assignments as one message.
+
+        :return: false: the queue of the service manager is full, so try again later.
+        """
         message = "\n".join(f"{name}={value}" for name, value in assignments.items())
         address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         try:
@@ -51,10 +55,15 @@ class NotifySocket:
                 self._log.warn(
                     "the service manager can't be notified at {address}: {error}", address=self.address, error=error
                 )
+            return error.errno not in (errno.EAGAIN, errno.ENOBUFS)
+        return True
 
-    def ready(self) -> None:
-        """Say that the service serves, or serves again after reloading(). twistd may have made it another process."""
-        self.notify(READY="1", MAINPID=str(os.getpid()))
+    def ready(self) -> bool:
+        """Say that the service serves, or serves again after reloading(). twistd may have made it another process.
+
+        :return: see notify().
+        """
+        return self.notify(READY="1", MAINPID=str(os.getpid()))
 
     def reloading(self) -> None:
         """Say that the configuration is being reloaded; ready() ends it."""
