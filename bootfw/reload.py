@@ -26,6 +26,10 @@ from bootfw.service import BootService
 _RESTART = "was changed, which needs a restart"
 
 
+class RestartNeeded(ConfigErrors):
+    """The configuration is right, and some of its changes can't be applied while the server runs."""
+
+
 @define(eq=False)
 class Reload:
     """Loads the configuration again, and has the service use it.
@@ -54,41 +58,43 @@ class Reload:
 
         :return: a line for each error; with any, nothing was changed. Empty: the new configuration is in use.
         """
-        return self._lock.run(self._run)
+        return self._lock.run(self._run).addCallback(lambda error: () if error is None else error.lines)
 
     @inlineCallbacks
-    def _run(self) -> "Generator[Deferred[Any], Any, Sequence[str]]":
+    def _run(self) -> "Generator[Deferred[Any], Any, ConfigErrors | None]":
         self.before()
         try:
             yield self._apply()
         except ConfigErrors as error:
             for line in error.lines:
                 self._log.error("not reloaded: {reason}", reason=line)
-            return error.lines
+            return error
         except Exception:
             self._log.failure("The configuration can't be reloaded.")
-            return ("it failed in the server; its log has more",)
+            return ConfigErrors(["it failed in the server; its log has more"])
         finally:
             self.after()
         self._log.info("reloaded the configuration{source}", source=f" {self._path}" if self._path else "")
-        return ()
+        return None
 
     def operation(self, given: Mapping[str, Any]) -> "Deferred[Sequence[Mapping[str, Any]]]":
         """See Operation: no record. It fails with a ControlError, a line for each error."""
 
-        def ended(errors: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-            if errors:
-                raise ControlError("\n".join(errors))
+        def ended(error: ConfigErrors | None) -> Sequence[Mapping[str, Any]]:
+            if error is not None:
+                raise ControlError(str(error), restart=isinstance(error, RestartNeeded))
             return ()
 
-        return self.run().addCallback(ended)
+        return self._lock.run(self._run).addCallback(ended)
 
     @inlineCallbacks
     def _apply(self) -> "Generator[Deferred[Any], Any, None]":
         """:raise ConfigErrors: nothing was changed."""
         running, boot = self._parts, self._boot
         parts = load_parts(self._path, self._environ, self._reactor, running)
-        parts.configuration.refuse(needing_restart(running, parts))
+        restart = [parts.configuration.where(error) for error in needing_restart(running, parts)]
+        if restart:
+            raise RestartNeeded(restart)
         settings = running.settings
         if parts.configuration.source is not None:  # a reload without a file does not try the ports of this host again
             settings = with_fixed(running.settings, settle(parts.configuration)[0])
@@ -128,10 +134,6 @@ def needing_restart(running: Parts, new: Parts) -> Iterator[ConfigError]:
                 yield ConfigError(_RESTART, (section, *key.path))
     if running.tables("store") != new.tables("store"):
         yield ConfigError(_RESTART, ("store",))
-    for section in ("dhcp", "dhcp6"):
-        modes = getattr(before.settings, section).mode, getattr(after.settings, section).mode
-        if modes[0] != modes[1] and "server" in modes:
-            yield ConfigError(f'was "{modes[0]}" and is "{modes[1]}", which needs a restart', (section, "mode"))
 
 
 def with_fixed(running: Settings, new: Settings) -> Settings:

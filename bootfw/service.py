@@ -63,9 +63,11 @@ from bootfw.net.http.urls import WebURLs
 from bootfw.net.linux.interfaces import Interfaces, missing_interface, unusable_address
 from bootfw.net.linux.netlink import Netlink
 from bootfw.net.listening import (
+    UDP_SERVICES,
     Listening,
     OwnSockets,
     SocketSource,
+    deliver_to,
     devices_for,
     finish_closing,
     listen_on,
@@ -96,7 +98,6 @@ DROPPED_CLOSE_WITHIN = 300.0
 """Seconds that the transfers on a socket have to end, once a reload has dropped it."""
 
 _ANY = ("0.0.0.0", "::")
-_TCP = ("http", "https", "web", "metrics")
 
 Named = tuple[str, Any]
 """(name for the log, plugin)."""
@@ -152,10 +153,8 @@ class BootService(MultiService):
         self._watchdog = _default("adaptive", "bootfw.watchdogs", reactor) if watchdog is None else watchdog
         verifyObject(IWatchdogPolicy, self._watchdog)
         self._store = store
-        if "server" in (self._settings.dhcp.mode, self._settings.dhcp6.mode):
-            self._store = _default("sqlite", "bootfw.stores", reactor) if store is None else store
-            verifyObject(ILeaseStore, self._store)
-            verifyObject(IReservationStore, self._store)
+        if self._settings.assigns_addresses:
+            self._verify_store()
         self._control = control
         self._given_observers = _named(observers, IBootObserver)
         self._recorders: list[Named] = []
@@ -198,6 +197,8 @@ class BootService(MultiService):
         self._retired: list[_Retired] = []
         self._retiring: IDelayedCall | None = None
         """The next call of _close_retired()."""
+        self._replaced: list[DHCPPort] = []
+        """Protocols in place of which a reload has put others, until their pending requests are answered."""
         self._dropped: list[WantedSocket] = []
         """Sockets that a reload has dropped, and that are open until their transfers have ended."""
         self._prepared: Prepared | None = None
@@ -233,6 +234,12 @@ class BootService(MultiService):
             "packets-of": self._send_packets,
             "url": self._url_changed,
         }
+
+    def _verify_store(self) -> None:
+        if self._store is None:
+            self._store = _default("sqlite", "bootfw.stores", self._reactor)
+        verifyObject(ILeaseStore, self._store)
+        verifyObject(IReservationStore, self._store)
 
     def _layered(self) -> LayeredBackend:
         return LayeredBackend(
@@ -326,7 +333,7 @@ class BootService(MultiService):
         """Go on as before prepare()."""
         if self._prepared is prepared:
             self._prepared = None
-            self._close_opened(prepared.opened)
+            self._discard(prepared.opened, prepared.protocols, prepared.made_leasing)
             self._plugins.drop_new(prepared.configured.used)
             self._stores.drop_new(prepared.configured.backends)
             self._observers.drop_new(prepared.configured.observers)
@@ -342,7 +349,7 @@ class BootService(MultiService):
         if self._prepared is not prepared:
             raise StateError("the server is stopping")
         self._prepared = None
-        before, observed_by = self._configured(), self._observing()
+        before, observed_by, operations = self._configured(), self._observing(), self._lease_operations()
         self._configure(prepared.configured)
         if isinstance(self._publisher, Publisher):
             self._publisher.replace(observed_by, self._observing())
@@ -353,6 +360,7 @@ class BootService(MultiService):
         self._admission.use(self._settings)
         if self._leasing is not None and _dhcp_differs(before.settings, self._settings):
             self._leasing.use(self._settings.dhcp, self._settings.dhcp6)
+            self._plugins.offer(self._lease_operations(), operations)
         self._check_backends()
         close_unused = [*self._stores.replace(self._backends), *self._plugins.replace(prepared.configured.used)]
         # Transfers and downloads that began before now may use the old plugins; later ones don't, so only these are
@@ -371,6 +379,8 @@ class BootService(MultiService):
                 self._drop(binding, before.chain, prepared.opened)
             else:
                 binding.optional = wanted.optional
+                if binding.key in prepared.protocols:
+                    self._replace_protocol(binding, prepared.protocols[binding.key], before.chain)
                 self._use(binding, before.settings)
         self._bindings.check_ready()
         self._close_retired()
@@ -381,6 +391,24 @@ class BootService(MultiService):
         for close in self._observers.replace([*self._given_observers, *self._recorders]):
             close()
         self._plugins.offer(self._observers.operations(), operations)
+
+    def _replace_protocol(self, wanted: WantedSocket, protocol: DHCPPort, chain: ResolverChain | None) -> None:
+        """Have another protocol serve a socket that stays open. Pending requests are answered by the one until now.
+
+        :param chain: may be answering requests that came to it.
+        """
+        replaced, wanted.protocol = wanted.protocol, protocol
+        wanted.open = self._opener(wanted.key, protocol)
+        replaced.drain()
+        if wanted.port is not None:
+            deliver_to(protocol, wanted.port)
+        self._replaced.append(replaced)
+
+        def close() -> None:
+            self._replaced.remove(replaced)
+            replaced.close()
+
+        self._retired.append(_Retired(chain, set(), [close], inf))
 
     def _use(self, wanted: WantedSocket, before: Settings) -> None:
         """Have an open port use the settings that there are now."""
@@ -427,6 +455,8 @@ class BootService(MultiService):
         present = {binding.key: binding for binding in self._bindings}
         self._configure(new)
         opened: list[WantedSocket] = []
+        protocols: dict[SocketKey, DHCPPort] = {}
+        had_leasing = self._leasing is not None
         try:
             wanted = self._wanted()
             waits_again = _dhcp_differs(before.settings, new.settings)
@@ -448,21 +478,34 @@ class BootService(MultiService):
                     if beside:
                         reason = f"{reason}; {_in_words(beside[0].key)} is open: reload without both first, or restart"
                     raise StateError(f"{_in_words(row.key)} can't be opened: {reason}") from error
-            return Prepared(self._configured(), opened, wanted, waits_again)
+            # From a proxy to a server or back, on a port that is wanted by both.
+            for service in _changed_modes(before.settings, new.settings):
+                for row in wanted.values():
+                    if row.key[0] == service and row.key in present and row.protocol is not None:
+                        protocols[row.key] = row.protocol()
+            made_leasing = self._leasing is not None and not had_leasing
+            return Prepared(self._configured(), opened, wanted, waits_again, protocols, made_leasing)
         except BaseException:
-            self._close_opened(opened)
+            self._discard(opened, protocols, self._leasing is not None and not had_leasing)
             raise
         finally:
             self._configure(before)
 
-    def _close_opened(self, opened: Sequence[WantedSocket]) -> None:
+    def _discard(
+        self, opened: Sequence[WantedSocket], protocols: Mapping[SocketKey, DHCPPort], made_leasing: bool
+    ) -> None:
         """Undo _opened_for()."""
+        for protocol in protocols.values():
+            protocol.close()
         for each in opened:
             self._bindings.drop(each)
             port = each.port
             if port is not None:
                 self._close_socket(each)
                 finish_closing(port)
+        if made_leasing and self._leasing is not None:
+            self._leasing.close()
+            self._leasing = None
 
     def _drop(self, wanted: WantedSocket, chain: ResolverChain | None, opened: Sequence[WantedSocket]) -> None:
         """Take no more requests on a socket that is no longer wanted, and close it when nothing uses it.
@@ -497,7 +540,7 @@ class BootService(MultiService):
     def _close_dropped(self, wanted: WantedSocket) -> None:
         self._dropped.remove(wanted)
         self._close_socket(wanted)
-        if wanted.service not in _TCP:
+        if wanted.service in UDP_SERVICES:
             finish_closing(wanted.port)  # until then it gets datagrams that are for the socket which has its port now
         for each in self._bindings:
             if isinstance(each.protocol, TFTPProtocol):
@@ -586,8 +629,12 @@ class BootService(MultiService):
 
     def operations(self) -> Mapping[str, Operation]:
         """Return what the operator can query and order while the service runs, as the control socket offers it."""
-        leases = self._leasing.operations if self._leasing else {}
-        return {**self._operations, **self._observers.operations(), **self._plugins.operations(), **leases}
+        own = self._operations, self._observers.operations(), self._plugins.operations(), self._lease_operations()
+        return {name: operation for each in own for name, operation in each.items()}
+
+    def _lease_operations(self) -> Mapping[str, Operation]:
+        """Those of the leases. A service that was a server before a reload keeps its leases in memory, unseen."""
+        return self._leasing.operations if self._leasing is not None and self._settings.assigns_addresses else {}
 
     def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
         """Take what another process of this server has broadcast. Returns False if the kind is unknown."""
@@ -707,6 +754,8 @@ class BootService(MultiService):
         closing = [self._drained, maybeDeferred(super().stopService)]
         self.report_datagrams()
         self._reported.clear()
+        replaced, self._replaced = self._replaced, []
+        closing += [maybeDeferred(protocol.close) for protocol in replaced]
         dropped, self._dropped = self._dropped, []
         opened = [each for each in (*self._bindings.close(), *dropped) if each.port is not None]
         self._closing = [each.port for each in opened]
@@ -792,14 +841,15 @@ class BootService(MultiService):
         :param beside: those of the same port that it will replace.
         """
         service, address, device = row.key
-        protocol: Any = None
-        opens: Callable[[], Any] | None = None
-        if row.protocol is not None:
-            protocol = row.protocol()
-            opens = partial(self._open, beside, service, address, protocol, device, self._certificate)
+        protocol = None if row.protocol is None else row.protocol()
+        opens = None if row.protocol is None else self._opener(row.key, protocol, beside)
         return WantedSocket(
             service, address, device, row.optional, opens, row.may_be_held, row.missing, self._note_url, protocol
         )
+
+    def _opener(self, key: SocketKey, protocol: Any, beside: Sequence[WantedSocket] = ()) -> Callable[[], Any]:
+        service, address, device = key
+        return partial(self._open, beside, service, address, protocol, device, self._certificate)
 
     def _open(
         self,
@@ -917,6 +967,7 @@ class BootService(MultiService):
 
     def _server4(self) -> Server4:
         leasing = self._new_leasing()
+        leasing.detect_conflicts(self._settings.dhcp)
         family = IPv4(self._settings.dhcp)
         made = Server4(
             self._dhcp_services(), family, leasing.server, leasing.journal, probe=leasing.probe, ping=leasing.ping
@@ -967,6 +1018,7 @@ class BootService(MultiService):
     def _new_leasing(self) -> Leasing:
         """Return the leasing that IPv4 and IPv6 share: they have one store."""
         if self._leasing is None:
+            self._verify_store()
             dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
             self._leasing = Leasing(self._reactor, self._store, dhcp, self._publisher.publish, dhcp6)
         return self._leasing
@@ -1062,6 +1114,10 @@ class Prepared:
     wanted: Mapping[SocketKey, _Wanted]
     waits_again: bool
     """Networks and interfaces to wait for are among ``opened`` in place of those until now."""
+    protocols: Mapping[SocketKey, DHCPPort]
+    """For sockets that stay open."""
+    made_leasing: bool
+    """The leases were loaded for it."""
 
 
 @frozen
@@ -1078,13 +1134,18 @@ class _AddedSite:
         return self.site
 
 
+def _changed_modes(one: Settings, other: Settings) -> Iterable[str]:
+    """The services of DHCP whose mode differs."""
+    return (name for name in ("dhcp", "dhcp6") if getattr(one, name).mode != getattr(other, name).mode)
+
+
 def _dhcp_differs(one: Settings, other: Settings) -> bool:
     return not (same_values(one.dhcp, other.dhcp) and same_values(one.dhcp6, other.dhcp6))
 
 
 def _overlap(one: SocketKey, other: SocketKey) -> bool:
     """Whether both can't be open at the same time."""
-    if (one[0] in _TCP) is not (other[0] in _TCP) or one[1][1] != other[1][1] or not one[1][1]:
+    if (one[0] in UDP_SERVICES) is not (other[0] in UDP_SERVICES) or one[1][1] != other[1][1] or not one[1][1]:
         return False
     (host, device), (other_host, other_device) = (one[1][0], one[2]), (other[1][0], other[2])
     if (":" in host) is not (":" in other_host) or (device and other_device and device != other_device):

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from bootfw.build import assemble
 from bootfw.config.configuration import ConfigErrors, Configuration, PluginChoice, load_config
-from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, listen_address
+from bootfw.config.settings import (
+    DHCPSettings,
+    HTTPSettings,
+    MetricsSettings,
+    Settings,
+    TFTPSettings,
+    WebSettings,
+    listen_address,
+)
 
 FULL = """
 [bootfw]
@@ -556,3 +564,16 @@ def test_http_placeholder_without_http_is_an_error(tmp_path: Path, http: str, li
     with pytest.raises(ConfigErrors) as caught:
         assemble(load_config(tmp_path / "bootfw.toml", {}), None)
     assert caught.value.lines == tuple(f"{tmp_path}/bootfw.toml: {line}" for line in lines)
+
+
+def test_every_address_of_the_configuration_may_be_absent() -> None:
+    pytest.importorskip("prometheus_client", reason="needs the extra metrics")
+    names = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fe80::1%eth7", "eth7")
+    settings = Settings(
+        optional=names,
+        tftp=TFTPSettings(listen=["10.0.0.1:69"]),
+        http=HTTPSettings(listen=["10.0.0.2:80"]),
+        web=WebSettings(listen=["10.0.0.3:8067"]),
+        metrics=MetricsSettings(listen=["[fe80::1%eth7]:9150"]),
+    )
+    assert settings.optional == names

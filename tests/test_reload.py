@@ -793,7 +793,11 @@ def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Runnin
 )
 def test_what_needs_a_restart_is_refused_as_a_whole(running: Running, before: str, after: str, where: str) -> None:
     running.change((before, after), ("hello", "changed"))
-    assert running.reloads() == (f"{running.path}: {where}: was changed, which needs a restart",)
+    reason = f"{running.path}: {where}: was changed, which needs a restart"
+    assert running.reloads() == (reason,)
+    with pytest.raises(ControlError) as refused:
+        running.network.result_of(running.reload.operation({}))
+    assert (str(refused.value), refused.value.more) == (reason, {"restart": True})
     assert running.gets("motd") == b"hello"
 
 

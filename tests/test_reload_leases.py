@@ -4,20 +4,24 @@ from collections.abc import Iterator
 from socket import inet_aton
 from typing import Any
 
+import firmware
 import pytest
 from attrs import define, evolve, field
 from leasing import subnet
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.subnet import Host, Subnet
+from bootfw.errors import StateError
 from bootfw.events import Event, RequestIgnored
-from bootfw.interfaces import IBootObserver
+from bootfw.interfaces import IBootFileResolver, IBootObserver
 from bootfw.lease import LeaseState
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.values import BootFile
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType, pack, parse
 
@@ -193,6 +197,17 @@ def test_a_lease_of_a_subnet_that_is_dropped_ends_by_its_time(lab: Lab) -> None:
     assert lab.states() == {address: LeaseState.ACTIVE}
 
 
+def test_a_boot_client_of_a_network_that_is_not_served_is_an_event_with_its_request(lab: Lab) -> None:
+    lab.reload(subnet())
+    client = lab.client(1, giaddr="10.78.0.1")
+    client.address = "10.78.0.1"
+    assert client.says(DISCOVER, dict(firmware.BIOS_ROM.options)) is None
+    [ignored] = [event for event in lab.seen.events if isinstance(event, RequestIgnored)]
+    assert ignored.reason == "no subnet is configured for its link: 10.78.0.1"
+    assert ignored.request is not None
+    assert (ignored.request.mac, ignored.request.relay_address) == ("02:00:00:00:00:01", "10.78.0.1")
+
+
 def test_a_lease_counts_again_when_its_subnet_comes_back(lab: Lab) -> None:
     client, second = lab.client(1, giaddr="10.78.0.1"), lab.client(2, giaddr="10.78.0.1")
     client.address = second.address = "10.78.0.1"
@@ -229,3 +244,133 @@ def test_the_counts_are_those_of_the_new_subnets(lab: Lab) -> None:
     lab.reload(subnet(pool=["10.77.0.100-10.77.0.101"]))
     leases, free = lab.service.lease_counts()
     assert (leases["10.77.0.0/24", "active"], free) == (1, {("10.77.0.0/24",): 1})
+
+
+# From a proxy to a server, and back
+
+
+@implementer(IBootFileResolver)
+@define(eq=False)
+class Names:
+    """Names one file, at once or when the test fires ``answer``."""
+
+    answer: "Deferred[Any] | None" = None
+
+    def resolve(self, request: Any) -> Any:
+        return BootFile("boot.0") if self.answer is None else self.answer
+
+
+@define(eq=False)
+class Store(MemoryStore):
+    """A store that can't be read while ``error`` is set."""
+
+    error: StateError | None = None
+
+    def load(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return super().load()
+
+
+def be_proxy(lab: Lab, resolver: Any) -> None:
+    settings = evolve(lab.service.settings, dhcp=DHCPSettings(mode="proxy"))
+    lab.service.reload(settings, [], [resolver], Fixed())
+
+
+def be_server(lab: Lab, *resolvers: Any) -> None:
+    dhcp = DHCPSettings(mode="server", subnets=(subnet(),), foreign_networks=True)
+    lab.service.reload(evolve(lab.service.settings, dhcp=dhcp), [], resolvers, Fixed())
+
+
+def boots_from(lab: Lab) -> tuple[str, str]:
+    """(address, boot file) of the OFFER that a BIOS gets; ("", "") if there is none."""
+    port = FakePeer(lab.network.host(), 68)
+    port.send(firmware.BIOS_ROM.datagram(), ("255.255.255.255", 67))
+    lab.network.advance(0.01)
+    offers = [parse(received.data) for received in port.take() if received.data[0] == 2]
+    port.close()
+    name = (offers[0].options.get(67) or offers[0].file).rstrip(b"\0").decode() if offers else ""
+    return (offers[0].yiaddr, name) if offers else ("", "")
+
+
+@pytest.fixture
+def proxy() -> Iterator[Lab]:
+    network, store, seen = MemoryNetwork(), Store(), Seen()
+    settings = Settings(tftp=TFTPSettings(listen=()))
+    host = network.host(SERVER, rich=True)
+    service = BootService(host, settings=settings, resolvers=[Names()], store=store, observers=[seen])
+    service.startService()
+    yield Lab(network, service, store, seen)
+    network.result_of(service.stopService())
+    assert network.leaks() == []
+
+
+def test_a_server_becomes_a_proxy_and_a_server_again_on_the_same_port(lab: Lab) -> None:
+    client = lab.client(1)
+    address = client.boots()
+    port = lab.network.hosts[0].port_for(SERVER, 67)
+    be_proxy(lab, Names())
+    assert boots_from(lab) == ("0.0.0.0", "boot.0")
+    assert (client.renews(), lab.client(2).says(DISCOVER)) == (None, None)
+    assert "leases" not in lab.service.operations()
+    assert lab.states() == {address: LeaseState.ACTIVE}
+    be_server(lab)
+    reply = client.renews()
+    assert (reply.message_type, reply.yiaddr) == (ACK, address)
+    assert lab.client(2).boots() != address
+    assert "leases" in lab.service.operations()
+    assert lab.network.hosts[0].port_for(SERVER, 67) is port
+
+
+def test_a_proxy_becomes_a_server_with_the_leases_of_its_store(lab: Lab, proxy: Lab) -> None:
+    lab.client(6).boots()
+    address = lab.client(7).boots()
+    proxy.store.commit(tuple(lab.store.load()))
+    assert boots_from(proxy) == ("0.0.0.0", "boot.0")
+    be_server(proxy, Names())
+    assert boots_from(proxy) == ("10.77.0.102", "boot.0"), "the first two addresses are leased"
+    assert proxy.client(7).boots() == address
+
+
+def test_a_store_that_can_not_be_read_leaves_the_proxy_as_it_was(proxy: Lab) -> None:
+    assert isinstance(proxy.store, Store)
+    proxy.store.error = StateError("the disk is broken")
+    with pytest.raises(StateError, match="the disk is broken"):
+        be_server(proxy)
+    assert boots_from(proxy) == ("0.0.0.0", "boot.0")
+    assert "leases" not in proxy.service.operations()
+    proxy.store.error = None
+    be_server(proxy)
+    assert proxy.client(1).boots() == "10.77.0.100"
+
+
+def test_a_change_of_the_mode_that_is_abandoned_changes_nothing(proxy: Lab) -> None:
+    dhcp = DHCPSettings(mode="server", subnets=(subnet(),), foreign_networks=True)
+    prepared = proxy.service.prepare(evolve(proxy.service.settings, dhcp=dhcp), [], [Names()], Fixed())
+    assert boots_from(proxy) == ("0.0.0.0", "boot.0")
+    proxy.service.abandon(prepared)
+    assert boots_from(proxy) == ("0.0.0.0", "boot.0")
+    be_server(proxy)
+    assert proxy.client(1).boots() == "10.77.0.100"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_request_that_waits_is_answered_by_the_proxy_that_got_it(proxy: Lab, stopped: bool) -> None:
+    waiting = Names(Deferred())
+    be_proxy(proxy, waiting)
+    port = FakePeer(proxy.network.host(), 68)
+    port.send(firmware.BIOS_ROM.datagram(), ("255.255.255.255", 67))
+    proxy.network.advance(0.01)
+    be_server(proxy)
+    assert proxy.client(1).boots() == "10.77.0.100"
+    if stopped:
+        proxy.network.result_of(proxy.service.stopService())
+    else:
+        assert waiting.answer is not None
+        waiting.answer.callback(BootFile("late.0"))
+        proxy.network.advance(0.01)
+        [offer] = [each for each in map(parse, (got.data for got in port.take())) if each.xid == firmware.XID]
+        assert (offer.yiaddr, offer.file.rstrip(b"\0")) == ("0.0.0.0", b"late.0")
+        proxy.network.advance(2)
+    port.close()
+    proxy.network.advance(0)

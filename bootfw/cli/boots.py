@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from bootfw.attempts.record import Record, attempt_of, attempt_record
 from bootfw.build import attempt_store
 from bootfw.cli.failure import CommandError
 from bootfw.cli.offline import done
-from bootfw.cli.running import RunningServer
+from bootfw.cli.running import RunningServer, ServerEnded
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.config.configuration import load_config
 from bootfw.interfaces import IAttemptStore, IOfflineStore
@@ -193,16 +193,26 @@ def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
     return 0
 
 
-def _news(server: RunningServer) -> Iterator[Record]:
-    """Yield the record of each boot whose verdict has changed, for ever."""
-    after, known = -1, dict[str, str]()
+def _news(server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> Iterator[Record]:
+    """Yield the record of each boot whose verdict has changed, for ever. A server that ends is waited for."""
+    after, known, waiting = -1, dict[str, str](), False
     while True:
-        for record in server.call("boots", after=after):
-            after = max(after, record.pop("change"))
-            if "id" in record and known.get(record["id"]) != record["verdict"]:
-                known[record["id"]] = record["verdict"]
-                yield record
-        time.sleep(_POLL)
+        try:
+            for record in server.call("boots", after=after):
+                change = record.pop("change")
+                # The numbers of a server that was restarted begin again.
+                after = change if "id" in record else -1 if change < after else change
+                if "id" in record and known.get(record["id"]) != record["verdict"]:
+                    known[record["id"]] = record["verdict"]
+                    yield record
+            if waiting:
+                sys.stderr.write("bootfw: the server runs again\n")
+            waiting = False
+        except ServerEnded:
+            if not waiting:
+                sys.stderr.write("bootfw: the server has ended; waiting for it\n")
+            after, waiting = -1, True
+        sleep(_POLL)
 
 
 def _coloured(text: str, attempt: BootAttempt, lines: int = 0) -> str:

@@ -6,15 +6,19 @@ import sys
 from typing import Any
 
 from bootfw.cli.failure import CommandError
+from bootfw.cli.running import RestartNeeded
 from bootfw.cli.statedir import running, state_of
 from bootfw.config.configuration import load_config
 from bootfw.terminal import printable
 
 REFUSED = 1
-"""Exit code: the configuration is wrong or needs a restart; the server goes on with the one that it has."""
+"""Exit code: the configuration is wrong; the server goes on with the one that it has."""
 
 NOT_RUNNING = 3
 """Exit code: no server runs."""
+
+RESTART = 4
+"""Exit code: the configuration is right and needs a restart; the server goes on with the one that it has."""
 
 ABOUT = """
 Has a running server load its configuration again: transfers in flight end as they began, and the sockets that both
@@ -25,10 +29,11 @@ If something in it is wrong, or needs a restart, nothing is changed, and each er
 EPILOG = """
 Examples:
   bootfw reload -c /etc/bootfw.toml && echo applied
+  bootfw reload -c /etc/bootfw.toml || [ $? != 4 ] || systemctl restart bootfw
 
 SIGHUP does the same, and the log has the result.
 
-Exit codes: 0 the configuration is in use, 1 it is wrong or needs a restart, 3 no server runs.
+Exit codes: 0 the configuration is in use, 1 it is wrong, 3 no server runs, 4 it is right and needs a restart.
 """
 
 
@@ -56,6 +61,6 @@ def _reload(options: argparse.Namespace) -> int:
     except CommandError as error:
         for line in str(error).split("\n"):
             sys.stderr.write(f"bootfw: {printable(line)}\n")
-        return REFUSED
+        return RESTART if isinstance(error, RestartNeeded) else REFUSED
     sys.stdout.write("reloaded\n")
     return 0

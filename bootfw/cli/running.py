@@ -21,6 +21,14 @@ _RELOAD_TIMEOUT = 240.0
 """Seconds for a reload, in which workers may have to start and then to load the configuration."""
 
 
+class RestartNeeded(CommandError):
+    """A reload was refused since it needs a restart; the configuration is right."""
+
+
+class ServerEnded(CommandError):
+    """The server has ended, or its control socket is gone."""
+
+
 class RunningServer:
     """Sends requests to the server behind a control socket.
 
@@ -88,6 +96,7 @@ class RunningServer:
     def reload(self) -> None:
         """Have it load its configuration, which takes its workers longer than other answers.
 
+        :raise RestartNeeded: the configuration is right, and nothing has changed; a line for each key.
         :raise CommandError: nothing has changed, a line for each error; or it does not answer.
         """
         list(self._call("reload", {}, _RELOAD_TIMEOUT))
@@ -117,12 +126,12 @@ class RunningServer:
                 for line in lines:
                     answer = json.loads(line)
                     if "error" in answer:
-                        raise CommandError(answer["error"])
+                        raise (RestartNeeded if answer.get("restart") else CommandError)(answer["error"])
                     if "done" in answer:
                         return
                     yield answer["record"]
         except TimeoutError:
             raise CommandError(f"bootfw has not answered for {timeout:.0f} seconds") from None
-        except ConnectionError:
+        except (ConnectionError, FileNotFoundError):
             pass
-        raise CommandError("bootfw ended in the middle of its answer")
+        raise ServerEnded("bootfw ended in the middle of its answer")

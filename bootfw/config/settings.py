@@ -463,11 +463,17 @@ class Settings:
 
     def _can_be_absent(self) -> set[str]:
         """The names of the interfaces, addresses and networks that the settings name."""
-        listen = (*self.tftp.listen, *self.http.listen, *self.http.https_listen, *self.web.listen)
+        web = *self.web.listen, *self.metrics.listen
+        listen = (*self.tftp.listen, *self.http.listen, *self.http.https_listen, *web)
         hosts = {host for host, _ in listen if host not in ("0.0.0.0", "::")}
         zones = {host.partition("%")[2] for host in hosts if "%" in host}
         networks = {str(subnet.network) for subnet in (*self.dhcp.subnets, *self.dhcp6.subnets)}
         return {*self.interfaces, *hosts, *zones, *networks}
+
+    @property
+    def assigns_addresses(self) -> bool:
+        """Whether DHCP or DHCPv6 assigns addresses."""
+        return "server" in (self.dhcp.mode, self.dhcp6.mode)
 
     @property
     def answers_dhcp(self) -> bool:

@@ -26,6 +26,7 @@ from bootfw.net.linux.devices import bind_to
 from bootfw.net.linux.interfaces import index_of
 from bootfw.net.linux.netlink import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK, Changes
 from bootfw.net.linux.portowner import who_holds
+from bootfw.net.listening import UDP_SERVICES
 from bootfw.net.udp.sockets import bind_socket
 from bootfw.net.workers.sharedport import SharedPort
 from bootfw.values import Address, SocketStatus
@@ -351,7 +352,7 @@ class Bindings:
 
 def _needs_interface_to_open(wanted: WantedSocket) -> bool:
     """Whether there can be no socket before its interface: a TCP socket that has no port can't listen."""
-    return wanted.service in ("http", "https", "web") and bool(wanted.interface)
+    return wanted.service not in UDP_SERVICES and bool(wanted.interface)
 
 
 def _kind_of(error: Any) -> tuple[Input, str]:

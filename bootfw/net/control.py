@@ -1,8 +1,8 @@
 """The control socket: an operator's program sends one request as a line of JSON, and gets lines of JSON back.
 
 The request is ``{"do": NAME, "with": {...}}``. The response is any number of ``{"record": {...}}`` and a last line,
-``{"done": COUNT}`` or ``{"error": TEXT}``. There is no authentication beside the mode of the socket, which only its
-owner can open.
+``{"done": COUNT}`` or ``{"error": TEXT, ...}``. There is no authentication beside the mode of the socket, which only
+its owner can open.
 """
 
 import errno
@@ -47,7 +47,14 @@ class NoUnixSockets(BootfwError):
 
 
 class ControlError(BootfwError):
-    """A request can't be fulfilled. The message goes to the operator."""
+    """A request can't be fulfilled. The message goes to the operator.
+
+    :param more: for the program that sent the request, beside the message.
+    """
+
+    def __init__(self, message: str, **more: object) -> None:
+        super().__init__(message)
+        self.more = more
 
 
 @implementer(IPullProducer)
@@ -123,11 +130,11 @@ class ControlProtocol(LineOnlyReceiver):
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(ControlError, StateError):
-            reason = str(failure.value)
+            line = {"error": str(failure.value), **getattr(failure.value, "more", {})}
         else:
             self.log.failure("A request of {program} failed", failure, program="the bootfw command")
-            reason = "it failed in the server; its log has more"
-        self._handle(Input.REFUSED, reason)
+            line = {"error": "it failed in the server; its log has more"}
+        self._handle(Input.REFUSED, line)
 
     def _send_more(self) -> None:
         try:

@@ -30,7 +30,7 @@ class Input(Key):
     RECORDS = "records"
     """The operation has returned its records."""
     REFUSED = "refused"
-    """The operation, or the iteration over its records, has failed. The argument is the text for the client."""
+    """The operation, or the iteration over its records, has failed. The argument is the last line."""
     PULL = "pull"
     """The transport takes more."""
     LAST = "last"
@@ -54,6 +54,9 @@ class Do(Enum):
     """Send ``last_line``, and close the connection."""
     RELEASE = "release"
     """Drop the records: there is no connection any more."""
+
+
+_TOO_LONG = {"error": "the request is too long"}
 
 
 @goes(State.WAITING)
@@ -89,7 +92,7 @@ def finish(control: "ControlStates", argument: Any, now: float) -> State:
 @goes(State.ENDED)
 def refuse(control: "ControlStates", argument: Any, now: float) -> State:
     """Send the reason, and close."""
-    control.last_line = {"error": argument}
+    control.last_line = argument
     control.out.append(Do.CLOSE)
     return State.ENDED
 
@@ -104,13 +107,13 @@ def break_off(control: "ControlStates", argument: Any, now: float) -> State:
 @goes(State.ENDED)
 def refuse_length(control: "ControlStates", argument: Any, now: float) -> State:
     """Send that the request is too long, and close."""
-    return refuse(control, "the request is too long", now)
+    return refuse(control, _TOO_LONG, now)
 
 
 @goes(State.ENDED)
 def break_off_for_length(control: "ControlStates", argument: Any, now: float) -> State:
     """Send no more records, but that the second request is too long, and close."""
-    return break_off(control, "the request is too long", now)
+    return break_off(control, _TOO_LONG, now)
 
 
 @goes(State.ENDED)

@@ -26,7 +26,8 @@ class Listening:
     note: str = ""
 
 
-_UDP = ("dhcp", "boot-server", "dhcp6", "boot-server6", "tftp")
+UDP_SERVICES = ("dhcp", "boot-server", "dhcp6", "boot-server6", "tftp")
+"""The services with UDP ports; all others have TCP ports."""
 _ANY = ("0.0.0.0", "::")
 
 
@@ -36,7 +37,7 @@ def devices_for(reactor: Any, service: str, address: ListenAddress, interfaces: 
     A socket is bound to an interface only if it listens on every address: a specific address of this host belongs to
     one interface anyway. HTTP needs no such socket, since its connections use the address that the client chose.
     """
-    if service in _UDP and address[0] in _ANY and IReactorFDSet.providedBy(reactor) and sys.platform == "linux":
+    if service in UDP_SERVICES and address[0] in _ANY and IReactorFDSet.providedBy(reactor) and sys.platform == "linux":
         return interfaces or ("",)
     return ("",)
 
@@ -84,7 +85,7 @@ class OwnSockets:
     ) -> Any:
         """See SocketSource."""
         sock = None
-        if beside and service not in _UDP:
+        if beside and service not in UDP_SERVICES:
             sock = open_stream_socket(*address, beside=beside)
         elif beside or device:
             sock = open_socket(*address, device=device, beside=beside)[0]
@@ -98,11 +99,20 @@ def listen_on(
 
     :param sock: a socket that is bound already; None: a new one.
     """
-    if service in _UDP:
+    if service in UDP_SERVICES:
         return listen(reactor, protocol, *address, sock)
     if service == "https":
         return listen_http(reactor, certificate.around(protocol), *address, sock)
     return listen_http(reactor, protocol, *address, sock)
+
+
+def deliver_to(protocol: Any, port: Any) -> None:
+    """Have an open port deliver to *protocol* from now on. The protocol until now can still send by it.
+
+    :param port: a UDP port of ours, of Twisted or in memory.
+    """
+    port.protocol = protocol
+    protocol.makeConnection(port)
 
 
 def finish_closing(port: Any) -> None:

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve, field
 from turning import Alongside
 from twisted.internet.epollreactor import EPollReactor
 
@@ -15,7 +16,7 @@ from bootfw.cli import boots
 from bootfw.cli import main as command
 from bootfw.cli.failure import CommandError
 from bootfw.cli.offline import done
-from bootfw.cli.running import RunningServer
+from bootfw.cli.running import RunningServer, ServerEnded
 from bootfw.events import OfferMade, RequestClassified
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.observe.boots import BootRecorder
@@ -204,6 +205,47 @@ def test_followed_list_has_beginning_and_ending_boots(
         return f"{record['mac']} {record['verdict']}"
 
     assert alongside(first) == f"{MAC} in progress"
+
+
+@define
+class Restarted:
+    """A server that ends and starts again: what each call returns, or raises."""
+
+    answers: list[Any]
+    given: list[int] = field(factory=list)
+
+    def call(self, name: str, **given: Any) -> Any:
+        self.given.append(given["after"])
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_followed_list_goes_on_after_a_restart(noticed: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """A quick restart is seen by its numbers, which begin again."""
+
+    def record(id: str, change: int) -> dict[str, Any]:
+        return {"id": id, "verdict": "booted", "change": change}
+
+    ended: list[Any] = [ServerEnded("ended"), ServerEnded("ended"), [{"change": 0}]] if noticed else [[{"change": 0}]]
+    server = Restarted([[record("1", 1), record("2", 2)], *ended, [record("3", 1)]])
+    news = boots._news(server, lambda seconds: None)  # type: ignore[arg-type]
+    assert [next(news)["id"] for _ in range(3)] == ["1", "2", "3"]
+    assert server.given == ([-1, 2, -1, -1, 0] if noticed else [-1, 2, -1])
+    told = "bootfw: the server has ended; waiting for it\nbootfw: the server runs again\n"
+    assert capsys.readouterr().err == (told if noticed else "")
+
+
+def test_control_socket_that_is_gone_means_that_the_server_has_ended(
+    here: Path, recorder: BootRecorder, alongside: Alongside
+) -> None:
+    path = here / "state" / "control.sock"
+    server = alongside(RunningServer, path)
+    path.unlink()
+    with pytest.raises(ServerEnded):
+        list(server.call("boots"))
 
 
 def test_there_is_nothing_to_follow_without_a_server(run: Run) -> None:

@@ -395,11 +395,12 @@ def test_a_wrong_or_unreloadable_configuration_changes_nothing(tmp_path: Path) -
         busy.serve_from("new", workers=3)
         done = busy.reload()
         reason = f"{busy.path}: bootfw.workers: was changed, which needs a restart"
-        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"bootfw: {reason}\n")
+        assert (done.returncode, done.stdout, done.stderr) == (4, "", f"bootfw: {reason}\n")
         server.until(f"not reloaded: {reason}")
         busy.path.write_text("[tftp")
         server.send(signal.SIGHUP)
         server.until("not reloaded: ", times=2)
+        assert busy.reload().returncode == 1
         assert len(fetch(("127.0.0.1", busy.tftp), "file")) == 512, "it serves the old file"
     assert busy.reload().returncode == 1
 

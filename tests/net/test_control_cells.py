@@ -6,6 +6,8 @@ from bootfw.net import controlstates
 from bootfw.net.controlstates import ControlStates, Do, Input, State
 from bootfw.table import IllegalInput
 
+REFUSAL = {"error": "no"}
+
 
 def takes(state: State, event: Input, after: State, *out: Do, argument: object = None, last: object = None) -> None:
     control = ControlStates(state)
@@ -54,7 +56,7 @@ def test_waiting_records_are_sent() -> None:
 
 
 def test_waiting_refused_sends_the_reason() -> None:
-    takes(State.WAITING, Input.REFUSED, State.ENDED, Do.CLOSE, argument="no", last={"error": "no"})
+    takes(State.WAITING, Input.REFUSED, State.ENDED, Do.CLOSE, argument=REFUSAL, last=REFUSAL)
 
 
 def test_waiting_lost_ends_it() -> None:
@@ -74,7 +76,15 @@ def test_sending_too_long_is_refused() -> None:
 
 
 def test_sending_refused_sends_the_reason() -> None:
-    takes(State.SENDING, Input.REFUSED, State.ENDED, Do.STOP_SENDING, Do.CLOSE, argument="no", last={"error": "no"})
+    takes(
+        State.SENDING,
+        Input.REFUSED,
+        State.ENDED,
+        Do.STOP_SENDING,
+        Do.CLOSE,
+        argument=REFUSAL,
+        last={"error": "no"},
+    )
 
 
 def test_sending_pull_sends_more() -> None:
@@ -105,7 +115,7 @@ def test_ended_records_are_for_a_client_that_is_gone() -> None:
 
 
 def test_ended_refused_is_for_a_client_that_is_gone() -> None:
-    takes(State.ENDED, Input.REFUSED, State.ENDED, argument="no")
+    takes(State.ENDED, Input.REFUSED, State.ENDED, argument=REFUSAL)
 
 
 def test_ended_pull_comes_too_late() -> None:

@@ -77,8 +77,7 @@ class Leasing:
         self._checking: Any = None
         if isinstance(reactor, MonotonicReactor):
             self._check_clock()
-        if IReactorFDSet.providedBy(reactor) and settings.probe_seconds and settings.subnets:
-            self._start_probing(reactor, settings.probe_seconds)
+        self.detect_conflicts(settings)
 
     def close(self) -> "Deferred[Any]":
         """Close the store. Fires when everything that was committed is durable."""
@@ -146,7 +145,11 @@ class Leasing:
         self.journal.flush()
         self._publish(ProxyARPSeen(now, interface, mac, tuple(addresses)))
 
-    def _start_probing(self, reactor: Any, seconds: float) -> None:
+    def detect_conflicts(self, settings: DHCPSettings) -> None:
+        """Open ``probe`` and ``ping``, unless they are open or the settings need none."""
+        reactor, seconds = self._clock, settings.probe_seconds
+        if self.probe or self.ping or not (seconds and settings.subnets and IReactorFDSet.providedBy(reactor)):
+            return
         failures = []
         try:
             self.probe = ArpProbe(reactor, seconds, self.proxy_found)

@@ -129,13 +129,12 @@ class DatagramPort:
         self.trim_backlog: TrimBacklog | None = None
         """The same. Called in a backlog: when a read has filled its whole batch, and for a while after that."""
         self._reactor = reactor
-        self._protocol = protocol
+        self.protocol = protocol
         self._address = address
         self._port = port
         self._given = sock
         self._wall_time = wall_time
         self._buffers = mmsg.Buffers() if buffers is None else buffers
-        self._receive = protocol.datagrams_received if IBatchReceiver.providedBy(protocol) else self._receive_singly
         named = ILoggingContext.providedBy(protocol)
         prefix = f"{protocol.logPrefix() if named else type(protocol).__name__} (UDP)"
         # The reactor calls these two at each wake-up.
@@ -151,6 +150,16 @@ class DatagramPort:
             Do.CLOSE: self._close,
         }
         self._stopped: list[defer.Deferred[None]] = []
+
+    @property
+    def protocol(self) -> Any:
+        """What is received goes to it."""
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._receive = protocol.datagrams_received if IBatchReceiver.providedBy(protocol) else self._receive_singly
 
     # Start and stop
 
