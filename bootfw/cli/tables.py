@@ -42,6 +42,7 @@ _STYLES = {
     "serving": "green",
     "active": "green",
     "waiting": "yellow",
+    "silent": "red",
     "failed": "red",
     "held": "red",
     "declined": "red",

@@ -28,6 +28,7 @@ from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing, received_sockets
 from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
 from bootfw.net.workers.worker import EventPipe, GivenSockets, PortKey
+from bootfw.net.workers.workerstates import HEARTBEAT_EVERY
 from bootfw.reload import with_fixed
 from bootfw.service import BootService, Prepared
 from bootfw.values import Address
@@ -38,9 +39,6 @@ _FROM, _TO, _SOCKETS = 3, 4, 5
 
 POSITIONS_EVERY = 0.25
 """Seconds. In this time no transfer sends 65,536 blocks, after which the block numbers of TFTP repeat."""
-
-COUNTED_EVERY = 1.0
-"""Seconds between two reports of the counters of the UDP ports."""
 
 
 @define(eq=False)
@@ -137,7 +135,7 @@ class Program:
             service.on_message(kind, values)
         service.take_over(adopted, stored)
         timed.callLater(POSITIONS_EVERY, self._send_positions, [])
-        timed.callLater(COUNTED_EVERY, self._report_datagrams)
+        self._send_heartbeat()
         gc.freeze()  # see bootfw.tap.Daemon.startService
 
     def _served(self, settings: Settings) -> Settings:
@@ -192,10 +190,12 @@ class Program:
             self.channel.send("positions", positions)
         self._timed.callLater(POSITIONS_EVERY, self._send_positions, positions)
 
-    def _report_datagrams(self) -> None:
+    def _send_heartbeat(self) -> None:
+        """Report the counters of the UDP ports, and that this reactor turns: a process that hangs is replaced."""
         if self._service is not None:
             self._service.report_datagrams()
-            self._timed.callLater(COUNTED_EVERY, self._report_datagrams)
+            self.channel.send("heartbeat")
+            self._timed.callLater(HEARTBEAT_EVERY, self._send_heartbeat)
 
     def _end(self) -> None:
         """End: the main process has ended, or wants this one to."""

@@ -127,6 +127,25 @@ def test_transfers_go_on_when_their_worker_is_killed(lab: Lab, server: Host, sta
     assert workers_of(service)
 
 
+def test_transfers_go_on_when_their_workers_hang(lab: Lab, server: Host, station: Host, root: Path) -> None:
+    service = start_bootfw(server, lab.directory, configuration(root), 69)
+    wait_until(lambda: all(map(workerprocesses.serves, workers_of(service))), SECONDS, "the workers serve")
+    fetch = fetching(station, lab.directory, "copy", f"tftp://{SERVER}/large")
+    copy = lab.directory / "copy"
+    wait_until(lambda: copy.exists() and copy.stat().st_size > 100_000, SECONDS, "it has begun")
+    hung = workers_of(service)
+    for pid in hung:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: not any(map(workerprocesses.command_line, hung)), SECONDS, "they are killed")
+    assert fetch.wait(SECONDS) == 0, fetch.output
+    assert copy.read_bytes() == (root / "large").read_bytes()
+    lost = re.findall(
+        r"killed, since it had sent no heartbeat for 1\d s; another one takes over its (\d+)", service.output
+    )
+    assert sorted(map(int, lost)) == [0, 0, 1]
+    assert set(workers_of(service)).isdisjoint(hung)
+
+
 def test_where_transfers_have_ports_of_their_own(lab: Lab, server: Host, station: Host, root: Path) -> None:
     content = os.urandom(500_000)
     (root / "file").write_bytes(content)

@@ -31,11 +31,13 @@ from bootfw.events import (
     PoolExhausted,
     RequestClassified,
     RequestIgnored,
+    RequestsDropped,
 )
 from bootfw.interfaces import IBatchReceiver, ILeaseStore, IReservationStore
 from bootfw.lease import Lease, LeaseState, Reservation
+from bootfw.net.admission import Admission
 from bootfw.net.dhcp.conflict import Done
-from bootfw.net.dhcp.journal import OVERDUE_AFTER, Journal
+from bootfw.net.dhcp.journal import OVERDUE_AFTER, STORE_HANGS, Journal
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
@@ -533,6 +535,38 @@ def test_a_store_that_hangs_is_reported_once_until_it_answers(lab: Lab) -> None:
     lab.heard()
     assert len(lab.broadcast(selecting(firmware.DHCLIENT, offer))) == 1
     assert len(lab.said(LeasesNotKept)) == 1
+
+
+def test_a_store_that_hangs_fills_no_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a number of leases whose commits are pending, requests are dropped: another server may answer."""
+    monkeypatch.setattr("bootfw.net.dhcp.journal.MOST_PENDING", 3)
+    admission = lab.protocol.services.admission = Admission(lab.network.clock, lab.events.append)
+    hung: list[Deferred[None]] = []
+
+    def hangs() -> Deferred[None]:
+        hung.append(Deferred())
+        return hung[-1]
+
+    [offer] = lab.broadcast(firmware.DHCLIENT.message())
+    lab.store.answer = hangs
+    for _ in range(5):
+        assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
+    assert len(lab.store.commits) == 3
+    assert lab.broadcast(firmware.DHCLIENT.message()) == []
+    lab.network.advance(OVERDUE_AFTER)
+    for _ in range(2):
+        assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
+    assert [event.count for event in lab.said(LeasesNotKept)] == [3]
+
+    for each in hung:
+        each.callback(None)
+    assert [ack.yiaddr for ack in lab.heard()] == [FIRST] * 3
+    lab.store.answer = lambda: succeed(None)
+    assert [reply.message_type for reply in lab.boots(firmware.DHCLIENT)] == [MessageType.OFFER, MessageType.ACK]
+    admission.stop()
+    dropped = lab.said(RequestsDropped)
+    assert sum(event.count for event in dropped) == 5
+    assert {event.reason for event in dropped} == {STORE_HANGS}
 
 
 def test_exception_of_a_store_is_a_failed_commit(lab: Lab) -> None:

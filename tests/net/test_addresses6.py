@@ -132,6 +132,18 @@ def test_no_client_gets_a_lease_before_it_is_stored(lab: ServerLab) -> None:
     assert reply.kind is MessageType.REPLY
 
 
+def test_a_store_that_hangs_fills_no_memory(lab: ServerLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootfw.net.dhcp.journal.MOST_PENDING", 2)
+    lab.store.slow = True
+    for _ in range(4):
+        assert lab.heard(LINUX.message(MessageType.REQUEST, OURS)) == []
+    assert len(lab.store.waiting) == 2
+    assert lab.heard(LINUX.message()) == []
+    lab.store.waiting[0].callback(None)
+    lab.sent.clear()
+    assert len(lab.heard(LINUX.message())) == 1
+
+
 def test_no_client_gets_a_lease_that_can_not_be_stored(lab: ServerLab) -> None:
     lab.store.slow = True
     lab.heard(LINUX.message(MessageType.REQUEST, OURS))

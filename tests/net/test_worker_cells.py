@@ -10,8 +10,10 @@ from bootfw.net.workers.workerstates import (
     EARLY_EXIT,
     EXIT_WITHIN,
     HAND_OVER_AFTER,
+    KILL_AFTER,
     MAX_WAIT,
     PREPARE_WITHIN,
+    SILENT_AFTER,
     Do,
     Input,
     State,
@@ -79,7 +81,9 @@ def test_starting_exited_is_a_lost_worker_that_is_started_again() -> None:
 
 
 def test_starting_tick_kills_a_process_that_does_not_become_ready() -> None:
-    takes(in_state(State.STARTING, deadline=NOW), Input.TICK, State.OVERDUE, Do.KILL)
+    worker = in_state(State.STARTING, deadline=NOW)
+    takes(worker, Input.TICK, State.OVERDUE, Do.KILL)
+    assert worker.reason == "it was not ready within 120 s"
 
 
 def test_starting_stop_kills_in_the_next_turn() -> None:
@@ -103,11 +107,14 @@ def test_ready_busy_drains_the_interim_server_after_a_while() -> None:
 
 
 def test_ready_busy_hands_over_in_the_end() -> None:
-    takes(in_state(State.READY, NOW - HAND_OVER_AFTER, NOW), Input.BUSY, State.SERVING, Do.BEGIN)
+    worker = in_state(State.READY, NOW - HAND_OVER_AFTER, NOW)
+    takes(worker, Input.BUSY, State.SERVING, Do.BEGIN, deadline=NOW + PREPARE_WITHIN)
 
 
 def test_ready_free_hands_over() -> None:
-    takes(in_state(State.READY, deadline=NOW), Input.FREE, State.SERVING, Do.BEGIN)
+    worker = in_state(State.READY, deadline=NOW)
+    takes(worker, Input.FREE, State.SERVING, Do.BEGIN, deadline=NOW + PREPARE_WITHIN)
+    assert worker.heard == NOW
 
 
 def test_ready_disconnected_waits_for_the_exit() -> None:
@@ -169,6 +176,104 @@ def test_serving_stop_gives_time_for_the_transfers() -> None:
     )
 
 
+def test_serving_load_gives_the_time_of_a_start() -> None:
+    worker = in_state(State.SERVING, deadline=NOW + 1)
+    takes(worker, Input.LOAD, State.LOADING, deadline=NOW + PREPARE_WITHIN)
+
+
+def test_serving_loaded_is_of_an_earlier_configuration() -> None:
+    takes(in_state(State.SERVING, deadline=NOW + 1), Input.LOADED, State.SERVING, deadline=NOW + 1)
+
+
+def test_serving_heartbeat_waits_for_the_next() -> None:
+    worker = in_state(State.SERVING, deadline=NOW + 1)
+    takes(worker, Input.HEARTBEAT, State.SERVING, deadline=NOW + SILENT_AFTER)
+    assert worker.heard == NOW
+
+
+def test_serving_tick_waits_a_little_longer() -> None:
+    takes(in_state(State.SERVING, deadline=NOW), Input.TICK, State.SILENT, deadline=NOW + KILL_AFTER)
+
+
+# LOADING
+
+
+def test_loading_prepared_is_repeated() -> None:
+    takes(in_state(State.LOADING, deadline=NOW + 1), Input.PREPARED, State.LOADING, deadline=NOW + 1)
+
+
+def test_loading_load_is_another_configuration() -> None:
+    worker = in_state(State.LOADING, deadline=NOW + 1)
+    takes(worker, Input.LOAD, State.LOADING, deadline=NOW + PREPARE_WITHIN)
+
+
+def test_loading_loaded_waits_for_heartbeats() -> None:
+    takes(in_state(State.LOADING, deadline=NOW + 1), Input.LOADED, State.SERVING, deadline=NOW + SILENT_AFTER)
+
+
+def test_loading_heartbeat_was_sent_before() -> None:
+    takes(in_state(State.LOADING, deadline=NOW + 50), Input.HEARTBEAT, State.LOADING, deadline=NOW + 50)
+
+
+def test_loading_disconnected_waits_for_the_exit() -> None:
+    takes(in_state(State.LOADING), Input.DISCONNECTED, State.DISCONNECTED, deadline=NOW + EXIT_WITHIN)
+
+
+def test_loading_exited_is_a_lost_worker_that_is_started_again() -> None:
+    takes(in_state(State.LOADING), Input.EXITED, State.SCHEDULED, Do.REPORT, argument="why", deadline=NOW)
+
+
+def test_loading_tick_waits_a_little_longer() -> None:
+    takes(in_state(State.LOADING, deadline=NOW), Input.TICK, State.SILENT, deadline=NOW + KILL_AFTER)
+
+
+def test_loading_stop_gives_time_for_the_transfers() -> None:
+    worker = in_state(State.LOADING)
+    takes(worker, Input.STOP, State.STOPPING, Do.FINISH, Do.CLOSE, deadline=NOW + DRAIN_WITHIN + EXIT_WITHIN)
+
+
+# SILENT
+
+
+def test_silent_prepared_is_repeated() -> None:
+    takes(in_state(State.SILENT, deadline=NOW + 1), Input.PREPARED, State.SILENT, deadline=NOW + 1)
+
+
+def test_silent_load_gives_the_time_of_a_start() -> None:
+    worker = in_state(State.SILENT, deadline=NOW + 1)
+    takes(worker, Input.LOAD, State.LOADING, deadline=NOW + PREPARE_WITHIN)
+
+
+def test_silent_loaded_shows_that_it_runs() -> None:
+    takes(in_state(State.SILENT, deadline=NOW + 1), Input.LOADED, State.SERVING, deadline=NOW + SILENT_AFTER)
+
+
+def test_silent_heartbeat_shows_that_it_runs() -> None:
+    worker = in_state(State.SILENT, deadline=NOW + 1)
+    takes(worker, Input.HEARTBEAT, State.SERVING, deadline=NOW + SILENT_AFTER)
+    assert worker.heard == NOW
+
+
+def test_silent_disconnected_waits_for_the_exit() -> None:
+    takes(in_state(State.SILENT), Input.DISCONNECTED, State.DISCONNECTED, deadline=NOW + EXIT_WITHIN)
+
+
+def test_silent_exited_is_a_lost_worker_that_is_started_again() -> None:
+    takes(in_state(State.SILENT), Input.EXITED, State.SCHEDULED, Do.REPORT, argument="why", deadline=NOW)
+
+
+def test_silent_tick_kills_and_says_why() -> None:
+    worker = in_state(State.SILENT, deadline=NOW)
+    worker.heard = NOW - SILENT_AFTER - KILL_AFTER
+    takes(worker, Input.TICK, State.OVERDUE, Do.KILL)
+    assert worker.reason == "it was killed, since it had sent no heartbeat for 15 s"
+
+
+def test_silent_stop_gives_time_for_the_transfers() -> None:
+    worker = in_state(State.SILENT)
+    takes(worker, Input.STOP, State.STOPPING, Do.FINISH, Do.CLOSE, deadline=NOW + DRAIN_WITHIN + EXIT_WITHIN)
+
+
 # OVERDUE
 
 
@@ -180,10 +285,19 @@ def test_overdue_disconnected_waits_for_the_exit() -> None:
     takes(in_state(State.OVERDUE), Input.DISCONNECTED, State.OVERDUE)
 
 
+def test_overdue_loaded_was_sent_before() -> None:
+    takes(in_state(State.OVERDUE), Input.LOADED, State.OVERDUE)
+
+
+def test_overdue_heartbeat_comes_too_late() -> None:
+    takes(in_state(State.OVERDUE), Input.HEARTBEAT, State.OVERDUE)
+
+
 def test_overdue_exited_is_a_lost_worker_that_is_started_again() -> None:
     worker = in_state(State.OVERDUE, NOW - PREPARE_WITHIN)
-    takes(worker, Input.EXITED, State.SCHEDULED, Do.REPORT, argument="killed", deadline=NOW)
-    assert (worker.reason, worker.failures) == ("it was not ready within 120 s", 0)
+    worker.reason = "why it was killed"
+    takes(worker, Input.EXITED, State.SCHEDULED, Do.REPORT, argument="by signal 9", deadline=NOW)
+    assert (worker.reason, worker.failures) == ("why it was killed", 0)
 
 
 def test_overdue_stop_waits_for_the_exit() -> None:
@@ -195,6 +309,14 @@ def test_overdue_stop_waits_for_the_exit() -> None:
 
 def test_disconnected_prepared_was_written_before() -> None:
     takes(in_state(State.DISCONNECTED, deadline=NOW + 1), Input.PREPARED, State.DISCONNECTED, deadline=NOW + 1)
+
+
+def test_disconnected_loaded_was_sent_before() -> None:
+    takes(in_state(State.DISCONNECTED, deadline=NOW + 1), Input.LOADED, State.DISCONNECTED, deadline=NOW + 1)
+
+
+def test_disconnected_heartbeat_was_sent_before() -> None:
+    takes(in_state(State.DISCONNECTED, deadline=NOW + 1), Input.HEARTBEAT, State.DISCONNECTED, deadline=NOW + 1)
 
 
 def test_disconnected_exited_is_a_lost_worker_that_is_started_again() -> None:
@@ -234,6 +356,14 @@ def test_stopping_disconnected_is_our_own_doing() -> None:
     takes(in_state(State.STOPPING, deadline=NOW + 1), Input.DISCONNECTED, State.STOPPING, deadline=NOW + 1)
 
 
+def test_stopping_loaded_comes_too_late() -> None:
+    takes(in_state(State.STOPPING, deadline=NOW + 1), Input.LOADED, State.STOPPING, deadline=NOW + 1)
+
+
+def test_stopping_heartbeat_gives_no_more_time() -> None:
+    takes(in_state(State.STOPPING, deadline=NOW + 1), Input.HEARTBEAT, State.STOPPING, deadline=NOW + 1)
+
+
 def test_stopping_exited_is_complete() -> None:
     takes(in_state(State.STOPPING, deadline=NOW + 1), Input.EXITED, State.STOPPED, Do.STOPPED, argument="why")
 
@@ -247,6 +377,9 @@ def test_stopping_stop_is_under_way_already() -> None:
 
 
 # What can't happen
+
+NOT_SERVED_YET = State.STOPPED, State.SCHEDULED, State.STARTING, State.READY
+NO_SOCKETS = *NOT_SERVED_YET, State.OVERDUE, State.DISCONNECTED, State.STOPPING
 
 ILLEGAL = [
     (State.STOPPED, Input.SPAWN_FAILED),
@@ -265,7 +398,14 @@ ILLEGAL = [
     (State.SERVING, Input.SPAWN_FAILED),
     (State.SERVING, Input.BUSY),
     (State.SERVING, Input.FREE),
-    (State.SERVING, Input.TICK),
+    (State.LOADING, Input.START),
+    (State.LOADING, Input.SPAWN_FAILED),
+    (State.LOADING, Input.BUSY),
+    (State.LOADING, Input.FREE),
+    (State.SILENT, Input.START),
+    (State.SILENT, Input.SPAWN_FAILED),
+    (State.SILENT, Input.BUSY),
+    (State.SILENT, Input.FREE),
     (State.DISCONNECTED, Input.START),
     (State.DISCONNECTED, Input.SPAWN_FAILED),
     (State.DISCONNECTED, Input.BUSY),
@@ -287,6 +427,8 @@ ILLEGAL = [
     (State.STOPPING, Input.SPAWN_FAILED),
     (State.STOPPING, Input.BUSY),
     (State.STOPPING, Input.FREE),
+    *((state, Input.LOAD) for state in NO_SOCKETS),
+    *((state, event) for state in NOT_SERVED_YET for event in (Input.LOADED, Input.HEARTBEAT)),
 ]
 
 

@@ -19,6 +19,7 @@ from bootfw.net.tftp.handover import Handover
 from bootfw.net.workers.channel import Channel, packed, received_sockets
 from bootfw.net.workers.packetqueries import WAIT
 from bootfw.net.workers.supervisor import CHECK_WITHIN, READY_WITHIN, Workers
+from bootfw.net.workers.workerstates import KILL_AFTER, SILENT_AFTER
 from bootfw.values import Address
 from bootfw.wire.pcapng import Datagram
 
@@ -252,6 +253,70 @@ def test_a_process_that_closes_its_pipe_and_does_not_end_is_killed_and_replaced(
     assert [of_type(WorkerLost, event).worker for event in events] == [0]
 
 
+def test_a_process_that_hangs_is_killed_and_replaced(
+    workers: Workers, serving: list[Process], reactor: Reactor, events: list[Event]
+) -> None:
+    first, second = serving
+    for _ in range(20):
+        for process in serving:
+            process.say("heartbeat")
+        reactor.advance(1)
+    for _ in range(14):
+        assert first.signals == []
+        second.say("heartbeat")
+        reactor.advance(1)
+    assert [record["state"] for record in workers.records()] == ["overdue", "serving"]
+    assert (first.signals, second.signals) == (["KILL"], [])
+    first.end()
+    reactor.advance(0)
+    assert [(of_type(WorkerLost, event).worker, of_type(WorkerLost, event).reason) for event in events] == [
+        (0, "it was killed, since it had sent no heartbeat for 15 s")
+    ]
+    assert reactor.processes[2].messages == ["prepare"]
+
+
+def test_a_silent_process_gets_what_the_others_get(workers: Workers, serving: list[Process], reactor: Reactor) -> None:
+    serving[0].say("heartbeat")
+    reactor.advance(SILENT_AFTER)
+    assert workers.records()[0]["state"] == "silent"
+    workers.broadcast("client", "value")
+    assert [process.messages for process in serving] == [["client"], ["client"]]
+
+
+def test_no_process_is_killed_because_all_were_stopped(
+    workers: Workers, serving: list[Process], reactor: Reactor
+) -> None:
+    for _ in range(3):
+        for process in serving:
+            process.say("heartbeat")
+        reactor.advance(3600)
+        assert {record["state"] for record in workers.records()} == {"silent"}
+    for process in serving:
+        process.say("heartbeat")
+    reactor.advance(KILL_AFTER)
+    assert {record["state"] for record in workers.records()} == {"serving"}
+    assert [process.signals for process in serving] == [[], []]
+
+
+def test_a_process_that_loads_another_configuration_need_not_send_heartbeats(
+    workers: Workers, serving: list[Process], reactor: Reactor
+) -> None:
+    for process in serving:
+        process.say("heartbeat")
+    workers.check("other", [])
+    for process in serving:
+        process.say("heartbeat")  # sent before it read of the configuration
+    reactor.advance(CHECK_WITHIN - 1)
+    assert {record["state"] for record in workers.records()} == {"loading"}
+    for process in serving:
+        process.say("checked", [])
+    workers.use()
+    assert serving[0].messages == ["check", "use"]
+    reactor.advance(SILENT_AFTER)
+    reactor.advance(KILL_AFTER)
+    assert [process.signals for process in serving] == [["KILL"], ["KILL"]]
+
+
 def test_where_no_process_can_be_created_it_is_tried_again_later(
     workers: Workers, reactor: Reactor, events: list[Event]
 ) -> None:
@@ -426,6 +491,7 @@ def in_service(workers: Workers, reactor: Reactor) -> Workers:
 
 def test_every_process_loads_another_configuration_before_any_uses_it(in_service: Workers, reactor: Reactor) -> None:
     first, second = reactor.processes
+    timers = len(reactor.getDelayedCalls())
     results: list[list[str]] = []
     in_service.check("new", []).addCallback(results.append)
     assert first.messages == second.messages == ["check"]
@@ -437,11 +503,12 @@ def test_every_process_loads_another_configuration_before_any_uses_it(in_service
     in_service.use()
     assert first.messages == second.messages == ["check", "use"]
     assert in_service.configuration == "new"
-    assert reactor.getDelayedCalls() == []
+    assert len(reactor.getDelayedCalls()) == timers
 
 
 def test_worker_that_cannot_load_a_configuration_is_named(in_service: Workers, reactor: Reactor) -> None:
     first, second = reactor.processes
+    timers = len(reactor.getDelayedCalls())
     results: list[list[str]] = []
     in_service.check("new", []).addCallback(results.append)
     first.say("checked", [])
@@ -455,7 +522,7 @@ def test_worker_that_cannot_load_a_configuration_is_named(in_service: Workers, r
     assert ended == []
     first.say("checked", [])
     assert ended == [None], "the sockets that they had for it are closed"
-    assert reactor.getDelayedCalls() == []
+    assert len(reactor.getDelayedCalls()) == timers
     second.end()
     reactor.advance(0)
     reactor.processes[2].say("prepared")
@@ -470,7 +537,8 @@ def test_worker_exit_fails_the_reload(in_service: Workers, reactor: Reactor, how
     first.say("checked", [])
     getattr(second, how)()
     assert results == [["worker 1: it has ended"]]
-    second.say("checked", [])
+    if how == "disconnect":  # nothing follows the end
+        second.say("checked", [])
     assert results == [["worker 1: it has ended"]]
 
 

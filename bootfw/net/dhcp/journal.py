@@ -20,6 +20,13 @@ leases do."""
 OVERDUE_AFTER = 5.0
 """Seconds that a commit may take before it is reported: the disk, or the store's server, may hang."""
 
+MOST_PENDING = 8192
+"""Leases whose commits are pending. Beyond that no request is answered. While a store hangs, each request that is
+repeated adds a lease; 3,000 machines that are switched on together stay below."""
+
+STORE_HANGS = "too many leases wait for the store, which does not answer"
+"""Why a request is dropped, in events."""
+
 
 class Batch:
     """Leases that are committed together, and the callbacks that wait for the commit."""
@@ -58,6 +65,9 @@ class Journal:
         self._batch = Batch()
         self._pending: dict[Batch, None] = {}
         """Batches whose commit has begun and not ended, the oldest first."""
+        self._leases_pending = 0
+        self.full = False
+        """MOST_PENDING leases are pending: no request may be answered that could add another one."""
         self._unreported: list[Lease] = []
         """Leases granted since the last event."""
         self._next_event: Any = None
@@ -77,15 +87,16 @@ class Journal:
 
     def flush(self) -> None:
         """Commit the leases that were added since the last call."""
+        if self._pending and not self._failing:
+            self._report_overdue()
         batch = self._batch
         if not batch.leases:
             return
         self._batch = Batch()
         batch.began = self._clock.seconds()
         self._pending[batch] = None
-        oldest = next(iter(self._pending))
-        if batch.began - oldest.began > OVERDUE_AFTER and not self._failing:
-            self._report_failure(f"the store has not answered for {OVERDUE_AFTER:.0f} s", batch.leases)
+        self._leases_pending += len(batch.leases)
+        self.full = self._leases_pending >= MOST_PENDING
         committed = maybeDeferred(self._store.commit, batch.leases)
         committed.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
@@ -100,9 +111,14 @@ class Journal:
             self._next_event.cancel()
             self._report()
 
+    def _ended(self, batch: Batch, durable: bool) -> None:
+        del self._pending[batch]
+        self._leases_pending -= len(batch.leases)
+        self.full = self._leases_pending >= MOST_PENDING
+        batch.durable = durable
+
     def _durable(self, _: object, batch: Batch) -> None:
-        self._pending.pop(batch, None)
-        batch.durable = True
+        self._ended(batch, True)
         if self._failing:
             self._failing = False
             self._publish(LeasesKeptAgain(self._clock.seconds()))
@@ -128,12 +144,17 @@ class Journal:
             self._publish(AddressesGranted(self._clock.seconds(), tuple(granted)))
 
     def _failed(self, failure: Failure, batch: Batch) -> None:
-        self._pending.pop(batch, None)
-        batch.durable = False
+        self._ended(batch, False)
         batch.waiting.clear()
         if failure.check(StateError) is None and not self._failing:
             self._log.failure("The lease store failed.", failure)
         self._report_failure(str(failure.value), batch.leases)
+
+    def _report_overdue(self) -> None:
+        oldest = next(iter(self._pending))
+        if self._clock.seconds() - oldest.began > OVERDUE_AFTER:
+            leases = [lease for batch in (*self._pending, self._batch) for lease in batch.leases]
+            self._report_failure(f"the store has not answered for {OVERDUE_AFTER:.0f} s", leases)
 
     def _report_failure(self, reason: str, leases: Sequence[Lease]) -> None:
         self._failing = True

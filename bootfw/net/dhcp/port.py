@@ -284,8 +284,13 @@ class DHCPPort(DatagramProtocol):
             done(None, self.family.no_address_reason(query.ingress))
         elif self._pending.has_room:
             self._pending.resolve(query.key, request, done)
-        elif self.services.admission is not None:
-            self.services.admission.drop(self.service, "too many requests wait for resolvers", query.peer, now)
+        else:
+            self.drop("too many requests wait for resolvers", query.peer, now)
+
+    def drop(self, reason: str, peer: Address, now: float) -> None:
+        """Count a request of *peer* that is dropped."""
+        if self.services.admission is not None:
+            self.services.admission.drop(self.service, reason, peer, now)
 
     def _write(self, data: bytes, to: Address, via: Via | None) -> None:
         """IViaTransport.write_via for other transports: a datagram that can't be sent is dropped."""

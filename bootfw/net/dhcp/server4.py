@@ -18,7 +18,7 @@ from bootfw.errors import WireError
 from bootfw.events import AddressRefused, AddressTaken, FileWithheld, OfferMade, RequestIgnored
 from bootfw.net.dhcp.conflict import ArpProbe, Done, IcmpProbe
 from bootfw.net.dhcp.ipv4 import IPv4
-from bootfw.net.dhcp.journal import Batch, Journal
+from bootfw.net.dhcp.journal import STORE_HANGS, Batch, Journal
 from bootfw.net.dhcp.noreply import NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
@@ -94,6 +94,9 @@ class Server4(DHCPPort):
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
+        if self._journal.full:
+            self.drop(STORE_HANGS, query.peer, now)
+            return
         message, ingress = query.message, query.ingress
         if not ingress.server:
             reason = f"interface {ingress.interface or '(unknown)'} has no IPv4 address to answer from"

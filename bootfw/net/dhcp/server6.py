@@ -10,7 +10,7 @@ from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.events import FileWithheld, OfferMade, RequestIgnored
 from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
-from bootfw.net.dhcp.journal import Batch, Journal
+from bootfw.net.dhcp.journal import STORE_HANGS, Batch, Journal
 from bootfw.net.dhcp.noreply import NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
@@ -46,6 +46,9 @@ class Server6(DHCPPort):
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
+        if self._journal.full:
+            self.drop(STORE_HANGS, query.peer, now)
+            return
         result = self._addresses.handle(query.message, self._arrival(query), now)
         batch = None
         if result.commit:

@@ -31,7 +31,7 @@ from bootfw.net.workers.channel import Channel, packed, send_sockets, socket_con
 from bootfw.net.workers.interim import InterimServer, Serve
 from bootfw.net.workers.packetqueries import PacketQueries
 from bootfw.net.workers.sharedport import SharedPort, open_shared
-from bootfw.net.workers.workerstates import Do, Input, State, WorkerStates
+from bootfw.net.workers.workerstates import Do, Input, WorkerStates
 from bootfw.values import Address
 from bootfw.wire.pcapng import Datagram
 
@@ -134,10 +134,11 @@ class _Worker(ProcessProtocol):
         :return: false: there is none, or it does not serve yet, and will load what is in use when it does.
         :raise OSError: it can't get its sockets.
         """
-        if self.states.state is not State.SERVING:
+        if not self.states.has_sockets:
             return False
         self._send_sockets(ports)
         self._channel.send("check", configuration, [_key(port) for port in ports])
+        self.handle(Input.LOAD)
         return True
 
     def use(self, configuration: object) -> None:
@@ -151,7 +152,7 @@ class _Worker(ProcessProtocol):
 
     def send_packed(self, message: bytes) -> None:
         """Send a message if the process serves. A later process gets the whole state when it begins to serve."""
-        if self.states.state is State.SERVING:
+        if self.states.has_sockets:
             self._channel.send_packed(message)
 
     def publish(self, events: Sequence[Event]) -> None:
@@ -196,7 +197,7 @@ class _Worker(ProcessProtocol):
 
     def reopened(self, port: SharedPort) -> None:
         """Have the process serve the sockets that a port has now. One that serves later gets them then."""
-        if self.states.state is State.SERVING:
+        if self.states.has_sockets:
             with suppress(OSError):  # the process is about to end
                 self._send_sockets([port])
                 self._channel.send("reopened", _key(port))
@@ -213,7 +214,10 @@ class _Worker(ProcessProtocol):
             self.handle(Input.PREPARED)
         elif kind == "positions":
             self._positions = dict(*values)
+        elif kind == "heartbeat":
+            self.handle(Input.HEARTBEAT)
         elif kind == "checked":
+            self.handle(Input.LOADED)
             self._workers.checked(self, *values)
         elif kind == "packets":
             self._workers.packet_queries.answer(*values)
@@ -512,7 +516,7 @@ class Workers(Service):
             return
         self.configuration = check.configuration
         for worker in check.workers:
-            if worker.states.state is State.SERVING:
+            if worker.states.has_sockets:
                 worker.use(check.configuration)
 
     def abandon(self) -> "Deferred[Any]":
@@ -523,7 +527,7 @@ class Workers(Service):
         check = self._check
         if check is None:
             return succeed(None)
-        check.waiting = {worker for worker in check.workers if worker.states.state is State.SERVING}
+        check.waiting = {worker for worker in check.workers if worker.states.has_sockets}
         self._send("abandon", (), tuple(check.waiting))
 
         def abandoned(result: object) -> None:
@@ -533,7 +537,7 @@ class Workers(Service):
 
     def packets_of(self, addresses: Collection[str], since: float) -> "Deferred[list[Datagram]]":
         """Return what the processes have recorded of a client; see FlightRecorder.transfers_of()."""
-        serving = [worker for worker in self._workers if worker.states.state is State.SERVING]
+        serving = [worker for worker in self._workers if worker.states.has_sockets]
         return self.packet_queries.ask(
             len(serving), lambda number: self._send("packets-of", (number, addresses, since), serving)
         )

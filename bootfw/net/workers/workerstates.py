@@ -1,4 +1,5 @@
-"""A worker as a table: no process, scheduled, starting, ready, serving, overdue, disconnected, stopping."""
+"""A worker as a table: no process, scheduled, starting, ready, serving, loading, silent, overdue, disconnected,
+stopping."""
 
 from enum import Enum
 from typing import Any, ClassVar
@@ -14,7 +15,8 @@ MAX_WAIT = 30.0
 """Seconds between two starts, at most."""
 
 PREPARE_WITHIN = 120.0
-"""Seconds that a process has to load its configuration and its plugins, before it is killed and replaced."""
+"""Seconds that a process has to load its configuration and its plugins, before it is killed and replaced. Its reactor
+does not turn meanwhile."""
 
 DRAIN_AFTER = 5.0
 """Seconds from the start of a process. If the interim server still has transfers that it can't hand over, it accepts no
@@ -23,6 +25,17 @@ HAND_OVER_AFTER = 60.0
 """Seconds from the start of a process. The interim server hands over now, and such transfers are lost."""
 CHECK_EVERY = 0.02
 """Seconds between two looks at the transfers of the interim server."""
+
+HEARTBEAT_EVERY = 1.0
+"""Seconds between two heartbeats of a process that serves."""
+SILENT_AFTER = 10.0
+"""Seconds without a heartbeat, after which a process is silent."""
+KILL_AFTER = 5.0
+"""Seconds that a silent process has for a heartbeat, before it is killed and replaced.
+
+When all processes were stopped for a while (SIGSTOP, a frozen virtual machine), the deadline has passed before the next
+heartbeat can be sent and read.
+"""
 
 EXIT_WITHIN = 5.0
 """Seconds that a process has to tell the clients of its transfers and to end, before it is killed."""
@@ -41,12 +54,19 @@ class State(Key):
     """The process can serve, but the interim server still has transfers that it can't hand over."""
     SERVING = "serving"
     """The process has its sockets."""
+    LOADING = "loading"
+    """The process has its sockets, and loads another configuration, which blocks its reactor."""
+    SILENT = "silent"
+    """The process has its sockets, and sends no heartbeat."""
     OVERDUE = "overdue"
-    """The process did not become ready in time, and is killed."""
+    """The process did not become ready in time, or sent no heartbeat, and is killed."""
     DISCONNECTED = "disconnected"
     """The process has closed its end of the pipe, so it is about to end."""
     STOPPING = "stopping"
     """The pipe to the process is closed, so that it ends."""
+
+
+_HAVE_SOCKETS = State.SERVING, State.LOADING, State.SILENT
 
 
 class Input(Key):
@@ -62,6 +82,12 @@ class Input(Key):
     """After CHECK: the interim server has transfers that it can't hand over."""
     FREE = "free"
     """After CHECK: it has none, or there is no interim server."""
+    LOAD = "load"
+    """The process is sent another configuration, to load it."""
+    LOADED = "loaded"
+    """The process reports that it has loaded another configuration, can't load it, or has forgotten it."""
+    HEARTBEAT = "heartbeat"
+    """The process reports that its reactor turns."""
     DISCONNECTED = "disconnected"
     """The pipe to the process is closed."""
     EXITED = "exited"
@@ -147,10 +173,31 @@ def wait_for_transfers(worker: "WorkerStates", argument: Any, now: float) -> Sta
 
 @goes(State.SERVING)
 def begin(worker: "WorkerStates", argument: Any, now: float) -> State:
-    """Give the process its sockets."""
-    worker.deadline = None
+    """Give the process its sockets. It has the time of a start until its first heartbeat."""
+    worker.heard, worker.deadline = now, now + PREPARE_WITHIN
     worker.out.append(Do.BEGIN)
     return State.SERVING
+
+
+@goes(State.SERVING)
+def alive(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Wait for the next heartbeat."""
+    worker.heard, worker.deadline = now, now + SILENT_AFTER
+    return State.SERVING
+
+
+@goes(State.LOADING)
+def load(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Give the process the time of a start."""
+    worker.deadline = now + PREPARE_WITHIN
+    return State.LOADING
+
+
+@goes(State.SILENT)
+def silent(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Give the process a little more time: perhaps all processes were stopped."""
+    worker.deadline = now + KILL_AFTER
+    return State.SILENT
 
 
 @goes(State.DISCONNECTED)
@@ -163,6 +210,16 @@ def disconnected(worker: "WorkerStates", argument: Any, now: float) -> State:
 @goes(State.OVERDUE)
 def give_up(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Kill the process, which has not become ready in time: a plugin may wait for something that never comes."""
+    worker.reason = f"it was not ready within {PREPARE_WITHIN:.0f} s"
+    worker.deadline = None
+    worker.out.append(Do.KILL)
+    return State.OVERDUE
+
+
+@goes(State.OVERDUE)
+def kill_silent(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Kill the process, which hangs: it may be stopped, or a plugin or the disk blocks its reactor."""
+    worker.reason = f"it was killed, since it had sent no heartbeat for {now - worker.heard:.0f} s"
     worker.deadline = None
     worker.out.append(Do.KILL)
     return State.OVERDUE
@@ -171,7 +228,7 @@ def give_up(worker: "WorkerStates", argument: Any, now: float) -> State:
 @goes(State.SCHEDULED)
 def restart_overdue(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Report the loss, and why the process was killed. Start again at once."""
-    return restart(worker, f"it was not ready within {PREPARE_WITHIN:.0f} s", now)
+    return restart(worker, worker.reason, now)
 
 
 @goes(STAY)
@@ -220,6 +277,9 @@ TABLE: Table = {
         Input.PREPARED: illegal,
         Input.BUSY: illegal,
         Input.FREE: illegal,
+        Input.LOAD: illegal,
+        Input.LOADED: illegal,
+        Input.HEARTBEAT: illegal,
         Input.DISCONNECTED: illegal,
         Input.EXITED: illegal,
         Input.TICK: illegal,
@@ -231,6 +291,9 @@ TABLE: Table = {
         Input.PREPARED: illegal,
         Input.BUSY: illegal,
         Input.FREE: illegal,
+        Input.LOAD: illegal,
+        Input.LOADED: illegal,
+        Input.HEARTBEAT: illegal,
         Input.DISCONNECTED: illegal,
         Input.EXITED: illegal,
         Input.TICK: start,
@@ -242,6 +305,9 @@ TABLE: Table = {
         Input.PREPARED: prepared,
         Input.BUSY: illegal,
         Input.FREE: illegal,
+        Input.LOAD: illegal,
+        Input.LOADED: illegal,
+        Input.HEARTBEAT: illegal,
         Input.DISCONNECTED: disconnected,
         Input.EXITED: restart,
         Input.TICK: give_up,
@@ -253,6 +319,9 @@ TABLE: Table = {
         Input.PREPARED: ignore,
         Input.BUSY: wait_for_transfers,
         Input.FREE: begin,
+        Input.LOAD: illegal,
+        Input.LOADED: illegal,
+        Input.HEARTBEAT: illegal,
         Input.DISCONNECTED: disconnected,
         Input.EXITED: restart,
         Input.TICK: prepared,
@@ -264,18 +333,54 @@ TABLE: Table = {
         Input.PREPARED: ignore,
         Input.BUSY: illegal,
         Input.FREE: illegal,
+        Input.LOAD: load,
+        # It was sent a configuration before its sockets, or has forgotten one.
+        Input.LOADED: ignore,
+        Input.HEARTBEAT: alive,
         Input.DISCONNECTED: disconnected,
         Input.EXITED: restart,
-        Input.TICK: illegal,
+        Input.TICK: silent,
+        Input.STOP: stop,
+    },
+    State.LOADING: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: illegal,
+        Input.PREPARED: ignore,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.LOAD: load,
+        Input.LOADED: alive,
+        # The message was written before the process read of the configuration.
+        Input.HEARTBEAT: ignore,
+        Input.DISCONNECTED: disconnected,
+        Input.EXITED: restart,
+        Input.TICK: silent,
+        Input.STOP: stop,
+    },
+    State.SILENT: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: illegal,
+        Input.PREPARED: ignore,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.LOAD: load,
+        Input.LOADED: alive,
+        Input.HEARTBEAT: alive,
+        Input.DISCONNECTED: disconnected,
+        Input.EXITED: restart,
+        Input.TICK: kill_silent,
         Input.STOP: stop,
     },
     State.OVERDUE: {
         Input.START: illegal,
         Input.SPAWN_FAILED: illegal,
-        # The message was written before the process was killed.
+        # Such messages were written before the process was killed.
         Input.PREPARED: ignore,
         Input.BUSY: illegal,
         Input.FREE: illegal,
+        Input.LOAD: illegal,
+        Input.LOADED: ignore,
+        Input.HEARTBEAT: ignore,
         Input.DISCONNECTED: ignore,
         Input.EXITED: restart_overdue,
         Input.TICK: illegal,
@@ -288,6 +393,9 @@ TABLE: Table = {
         Input.PREPARED: ignore,
         Input.BUSY: illegal,
         Input.FREE: illegal,
+        Input.LOAD: illegal,
+        Input.LOADED: ignore,
+        Input.HEARTBEAT: ignore,
         Input.DISCONNECTED: illegal,
         Input.EXITED: restart,
         Input.TICK: kill,
@@ -299,6 +407,9 @@ TABLE: Table = {
         Input.PREPARED: ignore,
         Input.BUSY: illegal,
         Input.FREE: illegal,
+        Input.LOAD: illegal,
+        Input.LOADED: ignore,
+        Input.HEARTBEAT: ignore,
         Input.DISCONNECTED: ignore,
         Input.EXITED: stopped,
         Input.TICK: kill,
@@ -320,7 +431,14 @@ class WorkerStates(Machine):
     """When to give TICK, in seconds of the clock; None: never."""
     started: float = field(default=0.0, init=False)
     """When the latest process was created."""
+    heard: float = field(default=0.0, init=False)
+    """When the process began to serve, or when its latest heartbeat came."""
     failures: int = field(default=0, init=False)
     """How many processes in a row have ended soon after their start."""
     reason: str = field(default="", init=False)
-    """Why the latest process was lost."""
+    """Why the latest process was lost, or is killed."""
+
+    @property
+    def has_sockets(self) -> bool:
+        """Whether the process has its sockets, and takes messages."""
+        return self.state in _HAVE_SOCKETS
