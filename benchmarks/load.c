@@ -201,7 +201,10 @@ int main(int argc, char **argv) {
         int count = epoll_wait(epoll, events, 256, 100);
         for (int i = 0; i < count; i++) {
             struct transfer *t = owners[events[i].data.fd];
-            if (!t) { close(events[i].data.fd); continue; } /* something late, after a transfer's end */
+            if (!t) { /* late, after a transfer's end; or before its beginning, for who had this port before */
+                recv(events[i].data.fd, buffers[0], SLOT, MSG_DONTWAIT);
+                continue;
+            }
             /* With lock-step a socket holds one datagram: the plain call is the cheap one. */
             int n = t->windowsize > 1 ? recvmmsg(t->fd, messages, BATCH, MSG_DONTWAIT, 0) : 1;
             for (int m = 0; m < n; m++) {

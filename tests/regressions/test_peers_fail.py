@@ -320,7 +320,9 @@ def test_burst_of_three_hundred_requests(private_reactor: EPollReactor, options:
     try:
         for client in clients:
             client.setblocking(False)
-            client.sendto(request, address)
+            # Another server may still send to whoever had this port before.
+            client.connect(address)
+            client.send(request)
         for _ in range(20):
             private_reactor.iterate(0)
         answers = [tftp.parse(client.recv(2000)) for client in clients]

@@ -311,6 +311,8 @@ class TFTPProtocol(DatagramProtocol):
             return
         kind = WriteTransfer if request.write else ReadTransfer
         transfer = kind(request, data, via, self._context, quirks)
+        if known is not None and known.raw == data:
+            transfer.earlier = known.reached()
         keep = self._keep
         if keep is not None:
             keep((now, False, data, len(data), 0, peer, via, self._number))

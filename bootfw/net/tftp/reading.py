@@ -12,10 +12,10 @@ from bootfw.net.tftp.fastpath import FastPath, Flow
 from bootfw.net.tftp.framecache import Chunk, is_cacheable
 from bootfw.net.tftp.handover import Handover, has_changed
 from bootfw.net.tftp.netascii import NetasciiReader
-from bootfw.net.tftp.transfer import Transfer
+from bootfw.net.tftp.transfer import LATE_COPY, Reached, Transfer
 from bootfw.net.tftp.transferstates import State
 from bootfw.tftp import read
-from bootfw.tftp.blocks import Blocks, frame
+from bootfw.tftp.blocks import Blocks, advance, frame
 from bootfw.tftp.position import Position
 from bootfw.values import Agreed, Mode
 
@@ -70,6 +70,10 @@ class ReadTransfer(Transfer):
         """See Transfer."""
         file.close()
 
+    def _reached(self) -> Reached:
+        session = self.session
+        return Reached(session.acked, session.sent, self._started_at)
+
     def _make_session(self, watchdog: Any, now: float) -> read.ReadSession:
         # By position, as each transfer makes one: keywords are slower.
         return read.ReadSession(
@@ -120,11 +124,39 @@ class ReadTransfer(Transfer):
         return True
 
     def _ack_received(self, number: int, now: float) -> None:
+        if self.earlier is not None and self._goes_on(self.earlier, number, now):
+            return
         session = self.session
         if session.state is _NEGOTIATING and self._chunk is None and self._cacheable and self._may_load(1):
             # With its frames at hand the session sends the first window at once, without FETCHING.
             self._load(1)
         self._handle(read.Input.ACK, number, now)
+
+    def _goes_on(self, earlier: Reached, number: int, now: float) -> bool:
+        """Return whether the client acknowledges a block of the transfer before this one.
+
+        Then it has not started again: this transfer goes on from that block, or ends with an ERROR where it can't.
+        A client repeats its request while a busy server does not answer, and the network may deliver the copy long
+        after the client has gone on. Its ACKs are no answer to an OACK, so they would be ignored until it gives up.
+        """
+        first = 0 if self.session.state is _NEGOTIATING else 1
+        block = advance(earlier.acked, number, earlier.sent - earlier.acked)
+        if block is None or number == first == block:
+            if number == first:
+                self.earlier = None
+            return False
+        self.earlier = None
+        assert self._reader is not None
+        began = TransferBegun(earlier.began, self.request, self._agreed)
+        # Where the number of a later block is that of the first one, either may be meant.
+        if number == first or self.request.mode is not Mode.OCTET or has_changed(self._reader, began):
+            self.cancel(LATE_COPY, now)
+            return True
+        self._abandon_pending()
+        self._leave_fast_path()
+        self.resumed = block
+        self.begin(self._agreed, self.session.watchdog, now)
+        return True
 
     def _chunk_of(self, first: int, last: int) -> Chunk | None:
         """Return the chunk with all of blocks *first* to *last*; None: the reader has to be called for them."""
@@ -264,12 +296,15 @@ class ReadTransfer(Transfer):
                 self.send(item)
         out.clear()
 
-    def _release(self) -> None:
+    def _leave_fast_path(self) -> None:
         if self._fast_path is not None and self._flow is not None:
             self._fast_path.remove(self._flow)
         self._fast_path = self._flow = None
         if self._chunk is not None:
             self._use_chunk(None)
+
+    def _release(self) -> None:
+        self._leave_fast_path()
         self._fetched_content = _NOTHING_FETCHED
         reader, self._reader = self._reader, None
         if reader is not None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from secrets import randbelow
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -36,6 +36,22 @@ A duplicate on the wire arrives milliseconds late; a client that reuses its port
 
 BACKEND_TIMEOUT = 60.0
 """Seconds that a backend may take for one result. No client waits longer, and a result may never come."""
+
+
+LATE_COPY = "A copy of the request came late, start again"
+"""The error for a client that has not started again, and whose transfer can't go on where it was."""
+
+
+@frozen
+class Reached:
+    """How far a transfer was that a copy of its request has ended. Blocks are absolute numbers."""
+
+    acked: int
+    """The last block that may be acknowledged, in either direction."""
+    sent: int
+    """The last block that may be acknowledged or sent next."""
+    began: float
+    """See TransferBegun.at."""
 
 
 class BackendTimeout(TransferError):
@@ -105,6 +121,9 @@ class Transfer:
     """How many of the next packets the flight recorder keeps, of those that the fast path does not handle."""
     number: int = field(default=0, init=False)
     """The port that it sends from; 0: it has no flight recorder."""
+    earlier: Reached | None = field(default=None, init=False)
+    """A copy of the request of this client has ended its transfer, and has begun this one. But if that copy only came
+    late, the client goes on where it was: its first packet tells. None: there was no transfer, or it has told."""
     begun_event: TransferBegun | None = field(default=None, init=False)
     """Published by the process that began the transfer; None: it begins here."""
     _started_at: float = field(default=0.0, init=False)
@@ -151,6 +170,10 @@ class Transfer:
     def can_hand_over(self) -> bool:
         """Whether another process can continue it: see AdoptedTransfer."""
         return False
+
+    def reached(self) -> Reached | None:
+        """How far it is, for a transfer that a copy of its request begins in its place."""
+        return self.earlier or self._reached()
 
     def handover(self, port: int) -> Any:
         """Return the state for another process. Only where ``can_hand_over`` is true."""
@@ -335,6 +358,9 @@ class Transfer:
         self._context.on_finished(self)
 
     # For subclasses.
+
+    def _reached(self) -> Reached:
+        raise NotImplementedError
 
     def _make_session(self, watchdog: Any, now: float) -> Any:
         raise NotImplementedError

@@ -7,10 +7,10 @@ from attrs import define, field
 from bootfw.boot.onceper import BLOCKED_SECONDS
 from bootfw.boot.pluginresult import as_deferred
 from bootfw.net.tftp.netascii import NetasciiWriter
-from bootfw.net.tftp.transfer import Transfer
+from bootfw.net.tftp.transfer import LATE_COPY, Reached, Transfer
 from bootfw.net.tftp.transferstates import State
 from bootfw.tftp import write
-from bootfw.tftp.blocks import wire_number
+from bootfw.tftp.blocks import advance, wire_number
 from bootfw.values import Mode
 
 _FINISHED = State.FINISHED
@@ -45,6 +45,10 @@ class WriteTransfer(Transfer):
         """See Transfer."""
         file.cancel()
 
+    def _reached(self) -> Reached:
+        stored, windowsize = self.session.stored, self._agreed.windowsize
+        return Reached(max(0, stored - windowsize), stored + windowsize, self._started_at)
+
     def _make_session(self, watchdog: Any, now: float) -> write.WriteSession:
         return write.WriteSession(self._agreed, watchdog, now)
 
@@ -54,12 +58,25 @@ class WriteTransfer(Transfer):
         if opcode == b"\0\3" and len(data) >= 4:
             if self.packets_left:
                 self._keep(data, now)
-            if self.session is not None:
-                self._handle(write.Input.DATA, (data[2] << 8 | data[3], data[4:]), now)
+            number = data[2] << 8 | data[3]
+            if self.session is not None and not (self.earlier is not None and self._goes_on(self.earlier, number, now)):
+                self._handle(write.Input.DATA, (number, data[4:]), now)
         elif opcode == b"\0\5" and len(data) >= 4:
             self._error_received(data, now)
         else:
             self._context.on_stray(data, self.request.peer, now)
+
+    def _goes_on(self, earlier: Reached, number: int, now: float) -> bool:
+        """Return whether the client sends a block of the upload before this one: then it has not started again. What it
+        had sent is gone, so it gets an ERROR."""
+        if 1 <= number <= self._agreed.windowsize:
+            self.earlier = None
+            return False
+        if advance(earlier.acked, number, earlier.sent - earlier.acked) is None:
+            return False
+        self.earlier = None
+        self.cancel(LATE_COPY, now)
+        return True
 
     def _advance(self, now: float) -> None:
         if self._advancing:

@@ -1,0 +1,216 @@
+"""A copy of a request that comes long after its transfer has begun: from a client that has started again, or late.
+
+A client repeats its request while a busy server does not answer. If the network delivers the copy after the client has
+gone on, nothing but its next packet tells that it has not started again.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from tftpserver import Direct, numbered
+
+from bootfw import readers
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.memory import MemoryBackend
+from bootfw.events import TransferEnded
+from bootfw.net.tftp.framecache import FrameCache
+from bootfw.net.tftp.transfer import LATE_COPY
+from bootfw.values import Outcome
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.wire import tftp
+
+from . import test_fastpath as fastpath
+
+CONTENT = numbered(70_000)
+OPTIONS = [("blksize", "1000")]
+ERROR = tftp.error(0, LATE_COPY)
+
+
+@pytest.fixture
+def direct(tmp_path: Path) -> Direct:
+    """A server with the file, which is older than any transfer."""
+    (tmp_path / "file").write_bytes(CONTENT)
+    direct = Direct(DirectoryBackend(tmp_path))
+    direct.clock.advance(time.time() + 60)
+    return direct
+
+
+def request(*options: tuple[str, str], write: bool = False, mode: str = "octet") -> bytes:
+    return tftp.request(write, "file", mode, list(options))
+
+
+def outcomes(direct: Direct) -> list[tuple[Outcome, str]]:
+    return [(e.report.outcome, e.report.detail) for e in direct.events if isinstance(e, TransferEnded)]
+
+
+def data(block: int, blksize: int = 1000) -> bytes:
+    return tftp.data(block, CONTENT[(block - 1) * blksize : block * blksize])
+
+
+def begin(direct: Direct, request: bytes) -> None:
+    direct.say(request)
+    direct.clock.advance(0.001)
+
+
+def stopped_at(direct: Direct, block: int, copy: bytes, first: int = 0) -> list[bytes]:
+    """The client acknowledges blocks *first* to *block*, and after a pause a copy of its request comes."""
+    begin(direct, copy)
+    for number in range(first, block + 1):
+        direct.say(tftp.ack(number))
+    direct.clock.advance(1.5)
+    direct.take()
+    return direct.say(copy)
+
+
+@pytest.mark.parametrize("acked", [1, 5, 6])
+def test_a_client_that_goes_on_gets_the_next_block(direct: Direct, acked: int) -> None:
+    """Block 6 is in flight: the client has it or not."""
+    stopped_at(direct, 5, request(*OPTIONS))
+    if acked < 5:
+        assert direct.say(tftp.ack(acked)) == []
+        acked = 5
+    assert direct.say(tftp.ack(acked)) == [data(acked + 1)]
+    for number in range(acked + 1, 71):
+        assert direct.say(tftp.ack(number)) == [data(number + 1)]
+    assert direct.say(tftp.ack(71)) == []
+    assert outcomes(direct)[-1] == (Outcome.COMPLETE, "")
+    assert direct.protocol.transfers == 0
+
+
+def test_a_client_without_options_that_goes_on_gets_the_next_block(direct: Direct) -> None:
+    assert stopped_at(direct, 5, request(), first=1) == [data(1, 512)]
+    assert direct.say(tftp.ack(5)) == [data(6, 512)]
+
+
+@pytest.mark.parametrize("options", [OPTIONS, []])
+def test_a_client_that_has_started_again_gets_the_file_from_its_beginning(
+    direct: Direct, options: list[tuple[str, str]]
+) -> None:
+    stopped_at(direct, 5, request(*options), first=0 if options else 1)
+    blksize = 1000 if options else 512
+    for number in range(0 if options else 1, 4):
+        assert direct.say(tftp.ack(number)) == [data(number + 1, blksize)]
+    # What it has said then, it has said of this transfer.
+    assert direct.say(tftp.ack(5)) == []
+
+
+def test_a_second_late_copy(direct: Direct) -> None:
+    stopped_at(direct, 5, request(*OPTIONS))
+    # An ACK of long ago, so that this transfer is one whose client was heard.
+    assert direct.say(tftp.ack(2)) == []
+    direct.clock.advance(1.5)
+    direct.take()
+    direct.say(request(*OPTIONS))
+    assert direct.say(tftp.ack(5)) == [data(6)]
+
+
+def test_a_client_with_windows_goes_on(direct: Direct) -> None:
+    """It proves once more that it receives what it is sent."""
+    copy = request(*OPTIONS, ("windowsize", "4"))
+    begin(direct, copy)
+    got = 0
+    for _ in range(6):
+        for packet in direct.say(tftp.ack(got)):
+            got += packet[2:4] == (got + 1).to_bytes(2, "big")
+    assert got > 6
+    direct.clock.advance(1.5)
+    direct.take()
+    direct.say(copy)
+    first, *_ = direct.say(tftp.ack(got))
+    assert first == data(got + 1)
+
+
+def test_a_file_that_has_changed_meanwhile_ends_it(direct: Direct, tmp_path: Path) -> None:
+    copy = request(*OPTIONS)
+    begin(direct, copy)
+    direct.say(tftp.ack(0))
+    direct.say(tftp.ack(1))
+    later = direct.clock.seconds() + 1
+    os.utime(tmp_path / "file", (later, later))
+    direct.clock.advance(1.5)
+    direct.take()
+    direct.say(copy)
+    assert direct.say(tftp.ack(2)) == [ERROR]
+    assert outcomes(direct)[-1] == (Outcome.CANCELLED, LATE_COPY)
+    assert direct.protocol.transfers == 0
+
+
+def test_content_without_a_date_may_have_changed() -> None:
+    direct = Direct(MemoryBackend({"file": CONTENT}))
+    stopped_at(direct, 5, request(*OPTIONS))
+    assert direct.say(tftp.ack(5)) == [ERROR]
+
+
+def test_netascii_can_not_go_on(direct: Direct) -> None:
+    stopped_at(direct, 5, request(*OPTIONS, mode="netascii"))
+    assert direct.say(tftp.ack(5)) == [ERROR]
+
+
+def test_a_number_that_means_two_blocks_ends_it(direct: Direct, tmp_path: Path) -> None:
+    """ACK 0 is the one of the OACK, and that of block 65536."""
+    (tmp_path / "file").write_bytes(bytes(8 * 66_000))
+    copy = request(("blksize", "8"))
+    stopped_at(direct, 65_535, copy)
+    assert direct.say(tftp.ack(0)) == [ERROR]
+
+
+def test_an_upload_that_goes_on_gets_an_error(direct: Direct) -> None:
+    copy = tftp.request(True, "new", "octet", OPTIONS)
+    begin(direct, copy)
+    for number in range(1, 4):
+        assert direct.say(data(number)) == [tftp.ack(number)]
+    direct.clock.advance(1.5)
+    direct.take()
+    direct.say(copy)
+    assert direct.say(data(9)) == []
+    assert direct.say(data(4)) == [ERROR]
+    assert direct.protocol.transfers == 0
+
+
+def test_an_upload_that_has_started_again_is_stored(direct: Direct, tmp_path: Path) -> None:
+    copy = tftp.request(True, "new", "octet", OPTIONS)
+    begin(direct, copy)
+    for number in range(1, 4):
+        direct.say(data(number))
+    direct.clock.advance(1.5)
+    direct.take()
+    direct.say(copy)
+    assert direct.say(data(1)) == [tftp.ack(1)]
+    assert direct.say(tftp.data(2, b"end")) == [tftp.ack(2)]
+    assert (tmp_path / "new").read_bytes() == CONTENT[:1000] + b"end"
+
+
+def test_the_fast_path_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real port: what is sent after the copy comes from the frames, and the first look answers it."""
+    monkeypatch.setattr(readers, "_TICK", -1)
+    (tmp_path / "4000").write_bytes(CONTENT[:4000])
+    server = fastpath.Server(FrameCache(1 << 20), Adaptive(), str(tmp_path), count=1)
+    try:
+        server.clock.advance(time.time() + 60)
+        copy = fastpath.request(4000, 64, None)
+        server.send([(0, copy)])
+        server.took()
+        for _ in range(20):
+            server.clock.advance(0.001)
+            server.send([(0, 0)])
+            server.took()
+        assert server.heard[0] == 20
+        server.clock.advance(1.5)
+        server.took()
+        server.send([(0, copy)])
+        server.took()
+        server.heard[0] = 20
+        content = b""
+        batches = []
+        while not (ended := server.ended()) or ended[-1].report.outcome is not Outcome.COMPLETE:
+            server.clock.advance(0.001)
+            batches.append(server.port.counters.batches)
+            server.send([(0, 0)])
+            [taken] = server.took()
+            content += b"".join(packet[4:] for packet in taken)
+        assert content == CONTENT[20 * 64 : 4000]
+        assert batches[-1] - batches[3] < 10, "most ACKs were answered before the protocol saw them"
+    finally:
+        server.close()
