@@ -54,7 +54,7 @@ BOUNDS = (
     *((clientmacs, "CLIENTS"), (log, "REMEMBERED"), (loop_breaker, "MACHINES"), (hashedallocator, "MAX_BINDINGS")),
     *(
         (activity, "_MOST_RUNNING"),
-        (counts, "_MOST_RUNNING"),
+        (counts, "_MAX_RUNNING"),
         (secondstage, "MAX_CLIENTS"),
         (hashedallocator, "REUSE_EXPIRED_ABOVE"),
     ),

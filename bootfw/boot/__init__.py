@@ -1,1 +1,1 @@
-"""Shared by TFTP, HTTP and DHCP: the resolver chain, the backends as one, generated files, clients."""
+"""What TFTP, HTTP and DHCP share: the resolver chain, the layered backend, generated files, known clients."""

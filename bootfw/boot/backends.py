@@ -1,4 +1,4 @@
-"""Several backends as one, in the order of the configuration."""
+"""The layered backend: looks a file up in all configured backends, in their order."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -32,10 +32,10 @@ from bootfw.values import Address, Client, TransferRequest
 _Candidate = tuple[int, str]
 """(position of a backend, path to look up in it)."""
 _NOT_FOUND: dict[str, type[TransferError]] = {"open": FileMissing, "create": AccessViolation}
-"""The error if no backend has the file. For an upload "File not found" would be wrong."""
+"""Method -> the error if every backend declines. For an upload "File not found" would be wrong."""
 _NOT_CACHED = object()
 _Cache = dict[str, IShareableReader | None]
-"""Path -> a reader that can be shared, or None: the backend does not have it."""
+"""Path -> a reader that can be shared, or None if the backend does not have the file."""
 
 
 @define(eq=False)
@@ -44,13 +44,13 @@ class _Search:
 
     method: str
     candidates: Iterator[_Candidate]
-    """Backends and paths that were not tried yet."""
+    """Backends and paths that have not been tried yet."""
     path: str
     request: TransferRequest
     detail: str = ""
     """The first reason that a backend gave for not serving a file that exists."""
     backend: str = ""
-    """Name of the backend whose answer is pending."""
+    """Name of the backend whose Deferred is pending."""
 
 
 @implementer(IWritableBackend, IBatchingBackend)
@@ -58,19 +58,18 @@ class _Search:
 class LayeredBackend:
     """Tries backends in order until one does not raise FileMissing.
 
-    What a backend returns directly is returned directly; a Deferred comes out only where a backend returned one.
+    A reader or writer is returned as it is; the result is a Deferred only if a backend returned one.
 
-    A file that a client requests in the wrong place is looked up beside the boot program that it loaded last, once the
-    requested path was tried in the backend that had that program and in those before it.
+    A file that is missing at the requested path is also looked up beside the boot program that the client loaded last,
+    after the requested path has been tried in the backend that had that program and in those before it.
 
     :param backends: (name, backend). The name is added to the traceback of an unexpected exception.
-    :param second_stage: which boot program each client loaded last; None: not known, so there are no such lookups.
+    :param second_stage: remembers the last boot program of each client; None disables the lookups beside it.
     :param publish: gets SecondStageFound and PluginBlocked events; must not raise.
-    :param seconds: the clock that calls of backends are timed by.
-    :param client_at: looks up the client at an address, for backends that are an IPerClientBackend; None: a client is
-        its address.
-    :param own_urls: our own HTTP and HTTPS URLs as reached by clients of a local address, for the same backends; None:
-        there are none.
+    :param seconds: a monotonic clock, to time the calls of backends.
+    :param client_at: looks up the client at an address, for backends that provide IPerClientBackend; None: only the
+        address of the client is filled in.
+    :param own_urls: maps a local address to our (HTTP, HTTPS) URLs there, for the same backends; None: there are none.
     """
 
     backends: Sequence[tuple[str, IBackend]]
@@ -86,9 +85,9 @@ class LayeredBackend:
     """Which backends are an IPerClientBackend."""
     _no_caches: Sequence[_Cache | None] = field(init=False)
     _caches: Sequence[_Cache | None] = field(init=False)
-    """One for each backend that is uniform, during a batch; else None."""
+    """By position of the backend: a cache for the current batch if the backend is uniform, else None."""
     _searches: "WeakKeyDictionary[Deferred[Any], _Search]" = field(factory=WeakKeyDictionary, init=False)
-    """Those with a pending backend."""
+    """Pending Deferred -> its search, for pending_backend(). Weak, since a caller may drop a pending Deferred."""
     _verified: set[type] = field(factory=set, init=False)
     """Classes of readers and writers whose interfaces have been verified."""
     _blocking: BlockingCalls | None = field(init=False)
@@ -120,7 +119,8 @@ class LayeredBackend:
         program = second_stage.last_program(request.peer[0], path) if second_stage is not None else None
         if program is not None:
             return self._try("open", self._candidates(path, program), path, request)
-        # If the last of only uniform backends is known to miss this path, all others were tried in this batch too.
+        # Negative cache: backends are tried in order, so if all are uniform and the last one is known to miss this
+        # path, the others have missed it in this batch too.
         last = self._caches[-1] if self._all_uniform else None
         if last and last.get(path, _NOT_CACHED) is None and not request.ignore_case:
             raise FileMissing()
@@ -135,6 +135,11 @@ class LayeredBackend:
         return self._try("create", zip(writable, repeat(path)), path, request)
 
     def _candidates(self, path: str, program: BootProgram) -> Iterator[_Candidate]:
+        """Yield *path* and the paths beside *program*, each with its backend, in the order of the lookup.
+
+        A file beside the boot program wins over a file of the requested name in a later backend: that one may belong
+        to another version of the program.
+        """
         every = range(len(self.backends))
         yield from ((position, path) for position in every[: program.backend + 1])
         assert self.second_stage is not None
@@ -165,7 +170,7 @@ class LayeredBackend:
         seconds = self.seconds
         for position, candidate in candidates:
             cache = caches[position]
-            if cache is not None:
+            if cache is not None:  # the backend is uniform: its answer does not depend on the client
                 reader: Any = cache.get(candidate, _NOT_CACHED)
                 if reader is None:
                     continue
@@ -181,7 +186,7 @@ class LayeredBackend:
             except FileMissing as error:
                 if error.detail:
                     detail = detail or error.detail
-                elif cache is not None:
+                elif cache is not None:  # a miss with a reason is not cached, so that each request reports the reason
                     cache[candidate] = None
                 continue
             except Exception as error:
@@ -196,6 +201,7 @@ class LayeredBackend:
                 self._check(answer, name, method)
                 self._found(candidate, position, path, request)
                 if cache is not None and provides(answer, IShareableReader):
+                    # The caller closes its reader; the cache keeps another one until end_batch().
                     cache[candidate] = answer.share()  # type: ignore[assignment]
                 return answer
             if search is None:
@@ -205,11 +211,11 @@ class LayeredBackend:
         raise _NOT_FOUND[method](detail=detail)
 
     def _await(self, pending: "Deferred[Any]", position: int, candidate: str, search: _Search) -> "Deferred[Any]":
-        """Return the result of the backend at *position*, which is *pending*, or of those after it."""
+        """Return the *pending* result of the backend at *position*; if it misses the file, continue with the others."""
         name = self.backends[position][0]
         self._searches[pending] = search
 
-        def came(answer: Any) -> Any:
+        def succeeded(answer: Any) -> Any:
             self._check(answer, name, search.method)
             self._found(candidate, position, search.path, search.request)
             return answer
@@ -222,10 +228,10 @@ class LayeredBackend:
             error.add_note(f"The backend was {name}.")
             return failure
 
-        return pending.addCallbacks(came, failed)
+        return pending.addCallbacks(succeeded, failed)
 
     def _with_client(self, request: TransferRequest) -> TransferRequest:
-        """*request* with its client and our URL filled in, unless they are already."""
+        """Return *request* with its client and our HTTP URL filled in, unless they are already."""
         if request.client.address:
             return request
         client = self.client_at(request.peer) if self.client_at is not None else Client(request.peer[0])
@@ -238,6 +244,7 @@ class LayeredBackend:
             raise TransferError("Internal error", f"{method}() of backend {name}: {wrong}")
 
     def _found(self, candidate: str, position: int, path: str, request: TransferRequest) -> None:
+        """Remember the file if it is a boot program, and report if it was found at another path than requested."""
         if self.second_stage is None or request.write:
             return
         self.second_stage.remember(request.peer[0], candidate, position)
@@ -246,7 +253,7 @@ class LayeredBackend:
 
 
 def with_client_lookup(backend: IBackend, client_at: Callable[[Address], Client] | None) -> IBackend:
-    """*backend*, wrapped in a LayeredBackend that fills in the client if it is an IPerClientBackend."""
+    """Return *backend*, wrapped in a LayeredBackend that fills in the client if it provides IPerClientBackend."""
     if not provides(backend, IPerClientBackend):
         return backend
     return LayeredBackend([(type(backend).__name__, backend)], client_at=client_at)

@@ -7,19 +7,19 @@ from attrs import evolve
 from bootfw.values import Address, BootRequest, Client
 
 MACHINES = 65536
-"""How many are remembered; the one whose last DHCP request is the oldest is dropped first."""
+"""Most machines that are remembered; the one whose last DHCP request is the oldest is dropped first."""
 
 _NO_ADDRESS = ("", "0.0.0.0", "::")
 
 
 class Clients:
-    """The machines that have requested a boot file, and which of them has which address.
+    """Remembers the machines that have requested a boot file, and the address of each.
 
-    A proxy does not learn the address that another DHCP server assigns. The kernel's neighbour table then has the MAC
-    for it.
+    A proxyDHCP server does not see the address that another DHCP server assigns. The MAC behind such an address is
+    looked up in the kernel's neighbour table.
 
     :param hardware_address: returns the MAC of a peer on a directly connected network, lower-case with colons, or ""
-        if it is not known. None: it is never known.
+        if it is not known. None: no MAC can be looked up.
     :param broadcast: sends a client to the on_message() of the other processes of this server; None: there are none.
     """
 
@@ -38,7 +38,7 @@ class Clients:
     def remember(self, request: BootRequest, address: str = "") -> None:
         """Store the machine behind a DHCP request for a boot file.
 
-        :param address: the one that the reply assigns; "": the client has one, or gets it from another server.
+        :param address: assigned by our reply; "": the client has one already, or gets one from another server.
         """
         mac = request.mac
         before = self._machines.get(mac)
@@ -64,7 +64,7 @@ class Clients:
             self._broadcast(client)
 
     def on_message(self, client: Client) -> None:
-        """Store a client that this process or another one has learned of. Without an address it keeps its old one."""
+        """Store a client that this process or another one has seen. Without an address it keeps its previous one."""
         mac = client.mac
         self._machines.pop(mac, None)
         self._machines[mac] = client
@@ -84,9 +84,9 @@ class Clients:
                 yield evolve(self._machines[mac], address=address)
 
     def lookup(self, peer: Address) -> Client:
-        """Return the client at *peer*. Costs a system call, so it is not for every datagram."""
+        """Return the client at *peer*. Costs a system call, so don't call it for every datagram."""
         address = peer[0]
-        # The kernel's answer is newer than any request that we have seen.
+        # The kernel wins: the address may have moved to another machine since the last request that we have seen.
         mac = self._hardware_address(peer) if self._hardware_address is not None else ""
         mac = mac or self._macs.get(address, "")
         machine = self._machines.get(mac)

@@ -1,6 +1,7 @@
-"""Evidence in the files about a failed boot: names similar to a missing one, and the architecture of a boot program.
+"""Looks for the cause of a failed boot in the boot files: names similar to a missing one, and the architecture of a
+boot program.
 
-Everything here reads directories and may block, so it is called in a thread, once for a failed boot.
+All of it reads the disk and may block, so it runs in a thread, once for each failed boot.
 """
 
 import difflib
@@ -21,17 +22,17 @@ NAMES = 2000
 NEAREST = 3
 """Most names in a result."""
 
-_ALIKE = 0.6
-"""Least similarity of a name, as difflib measures it; 1: equal."""
+_MIN_SIMILARITY = 0.6
+"""Cutoff for difflib.get_close_matches(); 1 would be equal."""
 
 _HEAD = 4096
+"""Bytes from the beginning of a boot program that machine_of() needs."""
 
 
 def nearest_names(backends: Sequence[tuple[str, Any]], path: str) -> list[str]:
-    """Names of files that exist and are like *path*, the best first.
+    """Return up to NEAREST paths of existing files that are similar to *path*, the best first.
 
-    A file of the same name in another directory is best, then a name like it in the same directory, then any path like
-    it.
+    The order: the same file name in another directory, a similar name in the same directory, any similar path.
     """
     wanted = PurePosixPath(path)
     names: dict[str, None] = {}
@@ -40,13 +41,13 @@ def nearest_names(backends: Sequence[tuple[str, Any]], path: str) -> list[str]:
     names.pop(path, None)
     same = [name for name in names if PurePosixPath(name).name.lower() == wanted.name.lower()]
     beside = {PurePosixPath(name).name: name for name in names if PurePosixPath(name).parent == wanted.parent}
-    alike = [beside[name] for name in difflib.get_close_matches(wanted.name, beside, NEAREST, _ALIKE)]
-    anywhere = difflib.get_close_matches(path, names, NEAREST, _ALIKE)
+    alike = [beside[name] for name in difflib.get_close_matches(wanted.name, beside, NEAREST, _MIN_SIMILARITY)]
+    anywhere = difflib.get_close_matches(path, names, NEAREST, _MIN_SIMILARITY)
     return list(dict.fromkeys([*same, *alike, *anywhere]))[:NEAREST]
 
 
 def program_machine(backends: Sequence[tuple[str, Any]], path: str) -> str | None:
-    """What the boot program at *path* runs on; see machine_of(). None: the program can't be read here."""
+    """Return the architecture of the boot program at *path*, as machine_of() names it; None: it can't be read."""
     for _, backend in backends:
         if provides(backend, IDirectoryBackend):
             root = Path(backend.root)

@@ -1,4 +1,4 @@
-"""Checks that what a backend returned is a reader or a writer, once for each class."""
+"""Verifies the result of a backend: is it a reader or a writer? The interfaces are verified once for each class."""
 
 from contextlib import suppress
 from functools import lru_cache
@@ -19,15 +19,16 @@ def contract_violation(answer: Any, write: bool, verified: set[type]) -> str:
 
     An answer that can't be used is closed.
 
-    :param write: whether it has to be a writer.
+    :param write: true: it has to be a writer, false: a reader.
     :param verified: classes whose interfaces have been verified; that of *answer* is added.
     """
     methods = _WRITER if write else _READER
     kind: Any = type(answer)
-    if not _has(kind, methods):
+    if not _has_methods(kind, methods):
+        # The instance may have methods that its class lacks, as a proxy object does.
         missing = [name for name in methods if not callable(getattr(answer, name, None))]
         if missing:
-            return _no_file(answer, write, missing)
+            return _wrong_type(answer, write, missing)
     if kind not in verified:
         wrong = _broken_interfaces(answer, IWriter if write else IReader)
         if wrong:
@@ -46,7 +47,7 @@ def contract_violation(answer: Any, write: bool, verified: set[type]) -> str:
 
 
 def _broken_interfaces(answer: Any, basic: Any) -> str:
-    """Return what *answer* lacks of the optional interfaces that it declares, such as IFileReader."""
+    """Return why *answer* breaks an optional interface that it declares, such as IFileReader; "": it does not."""
     for interface in abilities_of(answer):
         if interface is not basic and interface.isOrExtends(basic):
             try:
@@ -59,17 +60,18 @@ def _broken_interfaces(answer: Any, basic: Any) -> str:
 
 
 def _closed(answer: Any, text: str) -> str:
+    """Close *answer*, which can't be used, and return *text*."""
     with suppress(Exception):
         answer.close()
     return text
 
 
 @lru_cache(1024)
-def _has(kind: Any, methods: tuple[str, ...]) -> bool:
+def _has_methods(kind: Any, methods: tuple[str, ...]) -> bool:
     return all(callable(getattr(kind, name, None)) for name in methods)
 
 
-def _no_file(answer: Any, write: bool, missing: list[str]) -> str:
+def _wrong_type(answer: Any, write: bool, missing: list[str]) -> str:
     if answer is None:
         return "it returned None; if there is no such file it has to raise FileMissing()"
     if isinstance(answer, bytes | bytearray | memoryview):

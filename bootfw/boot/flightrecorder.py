@@ -1,8 +1,8 @@
-"""The last packets of each client, kept in memory, and written to a file when a boot fails: DHCP and TFTP.
+"""Flight recorder: the latest DHCP and TFTP packets in memory, from which the recording of a failed boot is made.
 
-Of TFTP, the packets that the fast path handles are left out, which are the blocks in the middle of a file and their
-ACKs. So are those of a transfer without a fast path, from the 25th on, until it has to wait for its client. Of a DATA
-packet the header and the length are kept.
+Packets in the middle of a TFTP transfer are not recorded: those of the fast path never are, and without a fast path
+only the first OF_TRANSFER packets and the AT_TIMEOUT packets after a timeout are. Of a DATA packet only the header and
+the length are recorded.
 """
 
 from collections import deque
@@ -19,20 +19,20 @@ TFTP_PACKETS = 16_384
 """TFTP packets that are kept, of all clients together: about 5 MB. A small file has five of them."""
 
 OF_TRANSFER = 24
-"""Packets that are kept of the beginning of a transfer."""
+"""Packets that are recorded at the beginning of a transfer."""
 
 AT_TIMEOUT = 4
-"""Packets that are kept when a transfer has waited in vain, of what comes next."""
+"""Packets that are recorded after a timeout of a transfer."""
 
-_CHADDR = slice(28, 34)
+_CHADDR = slice(28, 34)  # the six bytes of an Ethernet address (RFC 2131 section 2)
 _DATA = b"\0\3"
 
 _Entry = tuple[float, bytes, Address, "Via | None", int, bool]
-"""(when, data, the client or its relay, how it arrived, our port, whether we sent it)."""
+"""(time, data, address of the client or its relay, how the packet arrived, our port, whether we sent it)."""
 _Send = Callable[[bytes, Address, "Via | None"], None]
 KeptPacket = tuple[float, bool, bytes, int, int, Address, "Via | None", int]
-"""(when, whether we sent it, data, bytes, bytes of each datagram if it is several, else 0; the client, how its request
-arrived, our port)."""
+"""(time, whether we sent it, recorded data, size in bytes, segment size in bytes, address of the client, how its
+request arrived, our port). A segment size above 0: a window that was sent by one call, as datagrams of that size."""
 _FIELDS = 8
 
 
@@ -47,9 +47,10 @@ def _tftp_datagrams(
 
 
 def _datagrams_of(data: bytes, size: int, segment: int) -> Iterable[tuple[bytes, int]]:
-    """(what is kept of it, bytes) of each datagram: several DATA packets are sent at once."""
+    """Split the packets of one call into (recorded data, size in bytes) of each datagram."""
     if not segment or size <= segment:
         return [(data, size)]
+    # Only the header of the first DATA packet was recorded; the others have the block numbers that follow.
     first = int.from_bytes(data[2:4])
     return [
         (_DATA + (first + number & 0xFFFF).to_bytes(2), min(segment, size - at))
@@ -58,24 +59,24 @@ def _datagrams_of(data: bytes, size: int, segment: int) -> Iterable[tuple[bytes,
 
 
 class FlightRecorder:
-    """Keeps references to packets; their clients are determined only when a boot has failed.
+    """Two ring buffers of packets. To record one costs an append; the packets of a client are searched for later.
 
-    A client is its hardware address (chaddr) by DHCPv4, in packets of both directions, and its IP address by DHCPv6 and
-    TFTP.
+    A client is identified by its hardware address in DHCPv4 (chaddr, in both directions), and by its IP address in
+    DHCPv6 and TFTP.
     """
 
     def __init__(self) -> None:
         self._packets: deque[_Entry] = deque(maxlen=PACKETS)
         self._tftp_fields: deque[Any] = deque(maxlen=_FIELDS * TFTP_PACKETS)
-        """The fields of each KeptPacket, one after the other: a tuple for each would cost the garbage collector
-        more than the rest of the recorder."""
+        """The fields of each KeptPacket, flattened: a tuple for each packet would cost the garbage collector more than
+        the rest of the recorder."""
         self.keep: Callable[[_Entry], None] = self._packets.append
-        """Takes a DHCP packet; the deque's own method, because it is called for every one."""
+        """Records a DHCP packet. The method of the deque itself, because it is called for every packet."""
         self.keep_tftp: Callable[[KeptPacket], None] = self._tftp_fields.extend
-        """Takes a TFTP packet."""
+        """Records a TFTP packet."""
 
     def sender(self, seconds: Callable[[], float], send: _Send, port: int) -> _Send:
-        """Return *send* for our *port* of DHCP, which keeps what it sends."""
+        """Wrap the function *send* of our DHCP *port* so that it records what it sends."""
         keep = self.keep
 
         def send_and_keep(data: bytes, to: Address, via: Via | None) -> None:
@@ -85,24 +86,24 @@ class FlightRecorder:
         return send_and_keep
 
     def packets_of(self, mac: str, addresses: Iterable[str], since: float) -> list[_Entry]:
-        """The DHCP packets of a client, in order.
+        """Return the DHCP packets of a client, the oldest first.
 
-        :param mac: with colons; "": it is not known.
+        :param mac: with colons; "": not known.
         :param addresses: its IP addresses.
-        :param since: the first time that counts.
+        :param since: return no older packets; seconds of the recorder's clock.
         """
         hardware, known = bytes.fromhex(mac.replace(":", "")), frozenset(addresses)
         found = []
         for entry in reversed(self._packets):
             if entry[0] < since:
                 break
-            peer = entry[2]
+            peer = entry[2]  # an IPv6 address has four fields, an IPv4 address two
             if peer[0] in known if len(peer) > 2 else hardware and entry[1][_CHADDR] == hardware:
                 found.append(entry)
         return found[::-1]
 
     def transfers_of(self, addresses: Collection[str], since: float) -> list[Datagram]:
-        """The TFTP packets of the client at *addresses*, since that time by the clock of the recorder."""
+        """Return the TFTP packets of the client at *addresses*; *since* is in seconds of the recorder's clock."""
         fields = list(self._tftp_fields)
         found: list[Datagram] = []
         for position, peer in enumerate(fields[5::_FIELDS]):
@@ -112,12 +113,13 @@ class FlightRecorder:
 
 
 def datagram_of(entry: _Entry, wall: float, comment: str = "") -> Datagram:
-    """What is written of an entry.
+    """Return a DHCP packet as the recording shows it.
 
-    :param wall: what to add to its time to get seconds since the epoch.
+    :param wall: added to its time to get seconds since the epoch.
     """
     at, data, peer, via, port, outbound = entry
     client = str(peer[0]), int(peer[1])
+    # A request keeps the address that it was sent to, such as the broadcast address.
     ours = "" if via is None else via.local if outbound else via.destination or via.local
     own = (ours or ("::" if len(peer) > 2 else "0.0.0.0"), port)
     return Datagram(at + wall, own if outbound else client, client if outbound else own, data, outbound, comment)

@@ -1,4 +1,4 @@
-"""Files that resolvers generated, served under the names that the DHCP replies gave to the clients."""
+"""Files whose content a resolver returned, served under the names that the DHCP replies contain."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ MAX_SIZE = 64 << 20
 """Bytes of all files together; a boot script has about a thousand. The oldest ones are dropped first."""
 
 _OVERHEAD = 100
-"""Bytes of memory that a file takes in addition to its content and name, about."""
+"""Approximate bytes of memory that a file takes in addition to its content and name."""
 
 
 @implementer(IUniformBackend)

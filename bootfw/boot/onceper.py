@@ -1,4 +1,4 @@
-"""Rate limits of log lines: the same report at most once per interval."""
+"""Rate limits for reports such as log lines: the same one at most once per interval."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -9,10 +9,10 @@ _CAPACITY = 1000
 """Subjects that are remembered; the oldest one is dropped first."""
 
 BLOCKED_SECONDS = 0.1
-"""A call of a plugin that takes longer than this is reported: it blocks the reactor, so no packet is answered."""
+"""A plugin call that takes longer than this is reported: meanwhile the reactor answers no packet."""
 
 START_SECONDS = 1.0
-"""The same for the start() of a plugin, which only delays the service."""
+"""The same limit for start() of a plugin, which delays the service only once."""
 
 BLOCKED_AGAIN = 60.0
 """Seconds until the same plugin is reported again."""
@@ -29,7 +29,7 @@ class OncePer:
         self._reported: OrderedDict[Hashable, float] = OrderedDict()
 
     def due(self, subject: Hashable, now: float) -> bool:
-        """Whether to report *subject* now. If so, it counts as reported."""
+        """Return whether to report *subject* now; true also records the report."""
         last = self._reported.get(subject)
         if last is not None and now < last + self._seconds:
             return False
@@ -53,13 +53,17 @@ class BlockingCalls:
         self._once_per = OncePer(BLOCKED_AGAIN)
 
     def report(self, plugin: str, doing: str, took: float) -> None:
-        """Report a call that took *took* seconds, more than BLOCKED_SECONDS."""
+        """Report a call that took *took* seconds, which is more than BLOCKED_SECONDS.
+
+        :param plugin: kind and name, such as "backend directory".
+        :param doing: the call, such as "open('kernel')".
+        """
         now = self._seconds()
         if self._once_per.due(plugin, now):
             self._publish(PluginBlocked(now, plugin, doing, took))
 
 
 def class_name(plugin: object) -> str:
-    """The class of *plugin*, as the configuration would name it."""
+    """Return the class of *plugin* as the configuration would name it: "package.module:Class"."""
     kind = type(plugin)
     return f"{kind.__module__}:{kind.__qualname__}"

@@ -1,4 +1,4 @@
-"""The result of a plugin call: a value, a Deferred or coroutine of one, or an exception."""
+"""Handles the result of a plugin call: a value, a Deferred, a coroutine, or an exception."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
 
 
 def as_deferred(answer: Any) -> "Deferred[Any] | None":
-    """Return *answer* as a Deferred if it is one or a coroutine, or None if it is a plain value."""
+    """Return a Deferred or a coroutine as a Deferred, or None if *answer* is a plain value."""
     if isinstance(answer, Deferred):
         return answer
     if iscoroutine(answer):

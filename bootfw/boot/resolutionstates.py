@@ -1,6 +1,6 @@
-"""A pending resolution as a table: a resolver is called, or is waited for; answered, refused, cancelled.
+"""State machine of a pending boot-file resolution.
 
-There is one for a request only once a resolver has returned a Deferred that has not fired; see ResolverChain.
+It begins when a resolver returns a Deferred that has not fired: see ResolverChain. Most requests never need it.
 """
 
 from enum import Enum
@@ -13,7 +13,7 @@ from bootfw.table import Key, Machine, Table, check, goes, ignore, illegal
 
 
 class State(Key):
-    """What a resolution does."""
+    """The states of a resolution."""
 
     CALLING = "calling"
     """The resolver at position ``number`` is being called."""
@@ -33,33 +33,33 @@ class Input(Key):
     WAIT = "wait"
     """The resolver has returned a Deferred."""
     FOUND = "found"
-    """The resolver's answer can be used. The argument is it."""
+    """The resolver has an answer that can be used: the argument."""
     PASSED = "passed"
-    """The resolver has no answer, or has failed. The argument says why its answer can't be used; "": it has none."""
+    """The resolver has no usable answer. The argument is the reason, or "" if it has none or has failed."""
     REFUSED = "refused"
-    """The resolver refuses. The argument is the BootRefused."""
+    """The resolver refuses the boot. The argument is the BootRefused."""
     TICK = "tick"
     """The deadline has passed."""
     CANCEL = "cancel"
-    """The service stops, or the result is not wanted any more."""
+    """The service stops, or the caller no longer needs the result."""
 
 
 class Do(Enum):
     """The actions of the resolution."""
 
     CALL = "call"
-    """Call the resolver at position ``number``; then WAIT, FOUND, PASSED or REFUSED."""
+    """Call the resolver at position ``number``, and give WAIT, FOUND, PASSED or REFUSED."""
     REPORT_LATE = "report late"
-    """Publish that the resolver is passed over."""
+    """Publish that the resolver is too slow and the next one is called."""
     WITHDRAW = "withdraw"
     """Cancel the resolver's Deferred, and ignore its result."""
     FINISH = "finish"
-    """Deliver the outcome, or the cancellation."""
+    """Fire the caller's Deferred with ``outcome``, or with CancelledError."""
 
 
 @goes(State.WAITING)
 def wait(resolution: "ResolutionStates", argument: Any, now: float) -> State:
-    """Wait for the resolver's share of the time that is left, which is divided evenly by those without an answer."""
+    """Wait for at most the remaining time divided by the number of resolvers that have not answered."""
     left = max(0.0, resolution.ends - now)
     resolution.deadline = now + left / (resolution.count - resolution.number)
     return State.WAITING
@@ -86,21 +86,21 @@ def refuse(resolution: "ResolutionStates", argument: Any, now: float) -> State:
 
 @goes(State.CALLING, State.ANSWERED, State.REFUSED)
 def call_next(resolution: "ResolutionStates", argument: Any, now: float) -> State:
-    """Call the next resolver. After the last one, refuse if an answer could not be used; else there is none."""
+    """Call the next resolver. After the last one, refuse if an answer was unusable; otherwise there is no answer."""
     resolution.deadline = None
-    resolution.objection = resolution.objection or argument
+    resolution.unusable = resolution.unusable or argument
     resolution.number += 1
     if resolution.number < resolution.count:
         resolution.out.append(Do.CALL)
         return State.CALLING
-    if resolution.objection:
-        return refuse(resolution, BootRefused(resolution.objection), now)
+    if resolution.unusable:
+        return refuse(resolution, BootRefused(resolution.unusable), now)
     return answer(resolution, None, now)
 
 
 @goes(State.CALLING, State.ANSWERED, State.REFUSED)
 def pass_over(resolution: "ResolutionStates", argument: Any, now: float) -> State:
-    """The resolver is late: report and withdraw its call, and call the next one."""
+    """Report that the resolver is late, withdraw its call, and call the next one."""
     resolution.out += [Do.REPORT_LATE, Do.WITHDRAW]
     return call_next(resolution, "", now)
 
@@ -108,7 +108,7 @@ def pass_over(resolution: "ResolutionStates", argument: Any, now: float) -> Stat
 @goes(State.CANCELLED)
 def cancel(resolution: "ResolutionStates", argument: Any, now: float) -> State:
     """Call no further resolver."""
-    # A plugin may cancel from within a call that was to be followed by another one.
+    # A plugin may cancel from within its call, while CALL of the next resolver is still among the actions.
     resolution.out[:] = [Do.FINISH]
     return State.CANCELLED
 
@@ -123,12 +123,12 @@ def cancel_call(resolution: "ResolutionStates", argument: Any, now: float) -> St
 
 @goes(State.CANCELLED)
 def withdraw(resolution: "ResolutionStates", argument: Any, now: float) -> State:
-    """The resolution was cancelled during this resolver's call: withdraw it."""
+    """Withdraw the call during which the resolution was cancelled."""
     resolution.out.append(Do.WITHDRAW)
     return State.CANCELLED
 
 
-# The result of a call that was withdrawn is no input.
+# The adapter drops the result of a withdrawn call, so it never becomes an input.
 TABLE: Table = {
     State.CALLING: {
         Input.WAIT: wait,
@@ -178,18 +178,18 @@ check(TABLE, State, Input)
 
 @define(eq=False)
 class ResolutionStates(Machine):
-    """The states of one resolution, from the first resolver on that has not answered at once."""
+    """The state of one resolution, created for the first resolver that returned a pending Deferred."""
 
     table: ClassVar[Table] = TABLE
 
     count: int
     """Number of resolvers."""
     ends: float
-    """When the client's reply is due, in seconds of the clock."""
+    """When the reply to the client is due, in seconds of the clock."""
     number: int
-    """Position of the resolver that is called or waited for."""
-    objection: str
-    """Why the first unusable answer can't be used; "": there was none."""
+    """Position of the resolver that is being called or waited for."""
+    unusable: str
+    """Why the first unusable answer can't be used; "": there was no unusable answer."""
     state: State = field(default=State.CALLING)
     deadline: float | None = field(default=None, init=False)
     """When to give TICK, in seconds of the clock; None: never."""

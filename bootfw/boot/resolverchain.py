@@ -24,21 +24,20 @@ Fit = Callable[[Answer, BootRequest], Answer | Unsuitable]
 """Adapts a resolver's answer to what the client can use."""
 
 Verdict = Answer | Unsuitable | BootRefused | None
-"""What a resolver's call means: an answer, one that can't be used, a refusal; None: it has no answer, or has failed."""
+"""The result of a resolver: an answer, one that can't be used, a refusal; None: it has no answer, or has failed."""
 
 
 class ResolverChain:
     """Calls resolvers in their order until one has a boot file.
 
-    A resolver that returns a Deferred gets its share of the time that is left: that time divided by the number of
-    resolvers that have not answered, itself included. When that is over its Deferred is cancelled, and the next one
-    is called.
+    The timeout of a resolver that returns a Deferred is the remaining time, divided by the number of resolvers that
+    have not answered, itself included. After it the Deferred is cancelled, and the next resolver is called.
 
     :param reactor: an IReactorTime.
     :param resolvers: (name, resolver).
-    :param publish: takes the events about what each resolver did; must not raise.
-    :param within_seconds: for all of them together.
-    :param generated: stores the files that resolvers return with their content; None: in this object only.
+    :param publish: takes an event about the result of each resolver; must not raise.
+    :param within_seconds: timeout of all resolvers together.
+    :param generated: stores the files whose content a resolver returns; None: a store of its own.
     """
 
     def __init__(
@@ -60,15 +59,16 @@ class ResolverChain:
     def resolve(self, request: BootRequest, fit: Fit = lambda file, request: file) -> Any:
         """Return the boot file or menu for *request*, None if no resolver has one, or a Deferred of either.
 
-        A Deferred is returned only if a resolver has returned one that has not fired. An answer that does not fit
-        counts as none; if no other resolver has one, the reason of the first is the refusal.
+        A Deferred is returned only if a resolver has returned one that has not fired. An answer that the client can't
+        use is skipped; if no later resolver has a usable one, the boot is refused with the first reason.
 
-        :raise BootRefused: a resolver refuses, or no answer fits. A Deferred fails with it.
+        :param fit: adapts an answer to the client, or returns why it can't use the answer.
+        :raise BootRefused: a resolver refuses, or no answer can be used. A Deferred fails with it.
         """
         seconds = self.reactor.seconds
         began = seconds()
         ends = began + self.within_seconds
-        objection = ""
+        unusable = ""
         for number in range(len(self.resolvers)):
             if number:
                 began = seconds()
@@ -76,20 +76,20 @@ class ResolverChain:
             if verdict is None:
                 continue
             if isinstance(verdict, _Call):
-                # Most resolvers answer at once, so the table and its timer are for the others only.
-                states = ResolutionStates(len(self.resolvers), ends, number, objection)
+                # Most resolvers return a value: only now are a state machine and a timer worth their cost.
+                states = ResolutionStates(len(self.resolvers), ends, number, unusable)
                 pending = _PendingResolution(self, request, fit, states, verdict)
                 self._pending.add(pending)
                 pending.handle(Input.WAIT)
                 return pending.result
             if isinstance(verdict, Unsuitable):
-                objection = objection or verdict.reason
+                unusable = unusable or verdict.reason
                 continue
             if isinstance(verdict, BootRefused):
                 raise verdict
             return verdict
-        if objection:
-            raise BootRefused(objection)
+        if unusable:
+            raise BootRefused(unusable)
         return None
 
     @property
@@ -112,7 +112,7 @@ class ResolverChain:
         name, resolver = self.resolvers[number]
         try:
             answer: Any = resolver.resolve(request)
-            # Most return the file itself.
+            # Fast path: most resolvers return a BootFile, which needs no further checks.
             deferred = None if type(answer) is BootFile else as_deferred(answer)
         except Exception as error:
             answer, deferred = Failure(error), None
@@ -128,11 +128,11 @@ class ResolverChain:
         return call if call.result is _PENDING else self.verdict(number, request, fit, call.result, began, now)
 
     def verdict(self, number: int, request: BootRequest, fit: Fit, result: Any, began: float, now: float) -> Verdict:
-        """Report what the resolver at position *number* has returned, and return what it means.
+        """Publish the result of the resolver at position *number*, and return it as a Verdict.
 
-        :param result: it, or a Failure.
-        :param began: when the resolver was called.
-        :param now: when it has answered.
+        :param result: what the resolver returned, or a Failure.
+        :param began: when the resolver was called, in seconds of the clock.
+        :param now: when it returned or fired.
         """
         if isinstance(result, Failure):
             if isinstance(result.value, BootRefused):
@@ -140,7 +140,7 @@ class ResolverChain:
             self.report_failure(number, request, result.value)
             return None
         if result is not None and not isinstance(result, Answer):
-            wrong = f"the answer is a {type(result).__name__}, and no BootFile, BootMenu or None"
+            wrong = f"the answer is a {type(result).__name__}; it has to be a BootFile, a BootMenu or None"
             self.report_failure(number, request, TypeError(wrong))
             return None
         self.publish(ResolverAnswered(now, request, self.resolvers[number][0], result, now - began))
@@ -156,7 +156,7 @@ class ResolverChain:
         return fitted
 
     def report_failure(self, number: int, request: BootRequest, error: BaseException | None) -> None:
-        """Publish that the resolver at position *number* has raised *error*."""
+        """Publish that the resolver at position *number* failed with *error*."""
         assert error is not None
         doing = f"resolve the boot file of {request.mac}"
         name = self.resolvers[number][0]
@@ -168,20 +168,22 @@ class ResolverChain:
 
 
 _PENDING: Any = object()
+"""The Deferred has not fired."""
 
 
 @define(eq=False)
 class _Call:
-    """The Deferred that a resolver has returned."""
+    """A call of a resolver that returned a Deferred."""
 
     number: int
-    """The position of the resolver."""
+    """Position of the resolver."""
     began: float
-    """When it was called."""
+    """When it was called, in seconds of the clock."""
     deferred: "Deferred[Any]"
     result: Any = field(default=_PENDING, init=False)
-    """What the Deferred fired with while no resolution waited for it."""
+    """The result, if the Deferred fired before a resolution waited for it."""
     waiting: "_PendingResolution | None" = field(default=None, init=False)
+    """The resolution to pass the result to; None: there is none yet, or the call was withdrawn."""
 
     def fired(self, result: Any) -> None:
         """Take the result, or a Failure."""
@@ -193,7 +195,7 @@ class _Call:
 
 @define(eq=False)
 class _PendingResolution:
-    """Runs the resolution of one request as ResolutionStates says."""
+    """Drives the ResolutionStates of one request: does its actions, and holds its timer."""
 
     _chain: ResolverChain
     _request: BootRequest
@@ -211,8 +213,9 @@ class _PendingResolution:
             self._call.waiting = self
 
     def handle(self, event: Input, argument: Any = None) -> None:
-        """Take one input of the table, and do what follows from it, which may be further inputs."""
+        """Give an input to the state machine, and do its actions, which may result in further inputs."""
         states, seconds = self._states, self._chain.reactor.seconds
+        # A queue instead of recursion: each resolver that returns a value gives another input at once.
         inputs: list[tuple[Input, Any]] = [(event, argument)]
         while inputs:
             states.handle(*inputs.pop(), seconds())
@@ -229,7 +232,7 @@ class _PendingResolution:
         self._set_timer()
 
     def fired(self, result: Any) -> None:
-        """Take the result of the call, or a Failure."""
+        """Take the result of the pending call, or a Failure."""
         call = self._release_call()
         assert call is not None
         now = self._chain.reactor.seconds()

@@ -1,10 +1,13 @@
-"""Finds the files that boot programs request at the wrong path, by the program that the client loaded last.
+"""Finds files that a boot program requests at a wrong path, from the path of the program itself.
 
-A boot program looks for its next files beside itself, but often does not know where it is: shim and GRUB lose the
-directory behind a proxyDHCP server (rhboot/shim #300, #524, #710; rhboot/grub2 efinet.c copies one character of it),
-GRUB's is built in (``/grub``), PXELINUX puts it in front of paths that have it already, iPXE's shim requests its next
-file from the root (ipxe/ipxe #1684), and shim makes a file name of what the firmware left in its load options
-(rhboot/shim #649, #696).
+A boot program looks for its next files in its own directory, but often computes that directory wrongly:
+
+* shim and GRUB lose the directory behind a proxyDHCP server (rhboot/shim #300, #524, #710; rhboot/grub2 efinet.c copies
+  one character of it);
+* in GRUB it is built in (``/grub``);
+* PXELINUX puts it in front of paths that have it already;
+* iPXE's shim requests its next file from the root (ipxe/ipxe #1684);
+* shim uses what the firmware left in its load options as a file name (rhboot/shim #649, #696).
 """
 
 import re
@@ -18,13 +21,13 @@ MAX_CLIENTS = 4096
 """Clients that are remembered; the one whose last request is the oldest is dropped first."""
 
 FORGET_AFTER = 3600.0
-"""Seconds without a request. A GRUB menu may wait as long as a person takes to choose."""
+"""Seconds without a request after which a client is dropped. A GRUB menu may wait for its user."""
 
 SHIM_SECONDS = 60.0
-"""A shim requests its second stage within this time: it only tries some optional files before."""
+"""A shim requests its second stage within this time: before that it tries only a few optional files."""
 
 MAX_CANDIDATES = 12
-"""Paths that are tried for one request, at most."""
+"""Most paths that are tried for one request."""
 
 _PROGRAMS = (".efi", ".efi.signed", ".0", ".kpxe", ".kkpxe", ".pxe", ".n12")
 # Certificates and revocation lists in the format of programs (shim.c, load_certs), and MokManager: they load nothing.
@@ -42,17 +45,18 @@ class BootProgram:
     """A boot program that a client has loaded."""
 
     path: str
-    """In the backend."""
+    """Its path in the backend."""
     backend: int
     """Position of the backend that has it."""
     shim: bool
+    """Whether it is a shim, which loads GRUB as its second stage."""
     loaded: float
-    """When, in seconds of the clock."""
+    """When the client requested it, in seconds of the clock."""
     last_request: float
     """When the client last requested any file."""
 
     def candidates(self, path: str, now: float) -> Iterator[str]:
-        """Yield the paths where *path*, which does not exist, may be; the most likely first."""
+        """Yield paths to try instead of *path*, which does not exist; the most likely first."""
         others = (candidate for candidate in self._every_candidate(path, now) if candidate != path)
         return islice(dict.fromkeys(others), MAX_CANDIDATES)
 
@@ -60,17 +64,18 @@ class BootProgram:
         directory = self.path.rpartition("/")[0]
         parts = directory.split("/") if directory else []
         own = _PROGRAM_FILES.search(path) is not None
-        # Relative to the root, or to the top of a tree that is in a subdirectory here.
+        # The program lost the first directories of its path.
         for depth in range(len(parts), 0, -1):
             yield "/".join([*parts[:depth], path])
         # The directory appears twice in the path.
         if directory and path.startswith(f"{directory}/{directory}/"):
             yield path[len(directory) + 1 :]
-        # The directory is elsewhere on this server, or does not exist.
+        # The directory is built into the program, and the program is in another one here.
         if own:
             requested = path.split("/")
             for start in range(1, len(requested)):
                 yield "/".join([*parts, *requested[start:]])
+        # What shim requests as its second stage is no program: a name from stale load options.
         if self.shim and not path.lower().endswith((".efi", ".signed")) and now - self.loaded <= SHIM_SECONDS:
             known = _ARCHITECTURE.search(self.path)
             for architecture in (known[1].lower(),) if known else _ARCHITECTURES:
@@ -100,7 +105,8 @@ class SecondStageFinder:
     def last_program(self, client: str, path: str) -> BootProgram | None:
         """Return the program that *client* loaded last, or None if there is none or it is too old.
 
-        :param path: what the client requests now.
+        :param client: the client's address.
+        :param path: the path that the client requests now.
         """
         program = self._known.get(client)
         if program is None:
@@ -111,7 +117,7 @@ class SecondStageFinder:
             return None
         program.last_request = now
         self._known.move_to_end(client)
-        # Only a shim requests these files, so it is one whatever its own file is called.
+        # Only a shim requests these files, so the program is a shim even if its file name does not say so.
         if not program.shim and path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
             program.shim = True
             if self.broadcast is not None:
@@ -119,9 +125,9 @@ class SecondStageFinder:
         return program
 
     def remember(self, client: str, path: str, backend: int) -> None:
-        """Store that *client* loads *path*, if that is a boot program.
+        """Store *path* as the last program of *client*, if it is a boot program.
 
-        :param backend: the position of the backend that has it.
+        :param backend: position of the backend that has it.
         """
         if not path.lower().endswith(_PROGRAMS) or path.rpartition("/")[2].lower().startswith(_NO_PROGRAMS):
             return

@@ -1,4 +1,4 @@
-"""Keeps the boot attempts of a service: folds its events, publishes what changes, and stores what has ended."""
+"""Records boot attempts: joins the service's events into attempts, publishes changes, and stores ended attempts."""
 
 import time
 from collections import OrderedDict
@@ -32,11 +32,13 @@ RECENT = 1000
 """Attempts with a verdict that are kept in memory, in case the store fails."""
 
 LISTED = 100
-"""Attempts that a list has if no limit is given."""
+"""Default limit of a list."""
 
-_MOST = 10_000
+_MAX_LISTED = 10_000
+"""Highest limit of a list."""
 _DAY = 86_400.0
 _FIRMWARE = ("uefi", "bios")
+"""Parts of the names of personas that stand for firmware."""
 
 
 @implementer(IBatchObserver, IClientAware, IStartable, IOperable)
@@ -45,9 +47,9 @@ class BootRecorder:
     """An observer that joins events into boot attempts.
 
     :param reactor: IReactorTime. If it has threads, files are read in one of them.
-    :param store: an IAttemptStore. When it fails, the latest attempts are kept in memory, and the service goes on.
-    :param backends: (name, backend): where names like a missing one are looked for.
-    :param wall_clock: seconds since the epoch.
+    :param store: an IAttemptStore. If it fails, the latest attempts are kept in memory, and the service continues.
+    :param backends: (name, backend), to search for names that are similar to a missing one.
+    :param wall_clock: returns seconds since the epoch.
     """
 
     _reactor: Any
@@ -56,20 +58,23 @@ class BootRecorder:
     backends: Sequence[tuple[str, Any]] = ()
     _wall_clock: Callable[[], float] = time.time
     write_packets: "Callable[[BootAttempt], Deferred[str]]" = field(default=lambda attempt: succeed(""), init=False)
-    """Writes the packets of an attempt to a file; the result is its path, or "". To be set before start()."""
+    """Writes the packets of an attempt to a file; the Deferred fires with its path, or "". Set it before start()."""
     _client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]), init=False)
     _fold: Attempts = field(init=False)
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False)
-    _ticking: IDelayedCall | None = field(default=None, init=False)
+    _timer: IDelayedCall | None = field(default=None, init=False)
     _unsaved: list[BootAttempt] = field(factory=list, init=False)
+    """Ended attempts that the next save will store."""
     _recent: "OrderedDict[str, BootAttempt]" = field(factory=OrderedDict, init=False)
-    _numbers: "OrderedDict[str, tuple[int, BootAttempt]]" = field(factory=OrderedDict, init=False)
+    """Id -> attempt that has ended; the latest last."""
+    _changes: "OrderedDict[str, tuple[int, BootAttempt]]" = field(factory=OrderedDict, init=False)
     """Id -> (number of its latest change, the attempt), for "bootfw boots --follow"; the latest change last."""
-    _number: int = field(default=0, init=False)
+    _change_number: int = field(default=0, init=False)
+    """Number of the latest change."""
     _examined: set[str] = field(factory=set, init=False)
-    """Ids of attempts whose files are being examined, or were."""
+    """Ids of attempts whose files have been examined, or are being examined."""
     _failing: bool = field(default=False, init=False)
-    """The store has failed, and the log says so."""
+    """The last access to the store failed, and this has been logged."""
     _started: bool = field(default=False, init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
 
@@ -82,29 +87,29 @@ class BootRecorder:
         return Attempts(wall, lambda peer: self._client_at(peer), settings.quiet_seconds, settings.silent_seconds)
 
     def use(self, settings: BootsSettings, backends: Sequence[tuple[str, Any]]) -> None:
-        """Use other settings and backends from now on, for the boots in progress too."""
+        """Apply new settings and backends, to boots in progress too."""
         self._settings, self.backends = settings, backends
         self._fold.quiet, self._fold.silent = settings.quiet_seconds, settings.silent_seconds
 
-    # As a plugin.
+    # The interfaces of a plugin
 
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
         """See IClientAware."""
         self._client_at = lookup
 
     def start(self, publish: Callable[[Event], None]) -> None:
-        """See IStartable. The store is opened, so that it need not be while machines boot."""
+        """See IStartable. A first query opens the store, which would otherwise delay the first boot."""
         self._publish = publish
         self._fold = self._new_fold()
         self._started = True
         maybeDeferred(self._store.find_attempts, limit=1).addCallbacks(lambda _: None, self._store_failed)
 
     def close(self) -> "Deferred[Any]":
-        """See IStartable. Boots that are in progress are forgotten: how they end will not be seen."""
+        """See IStartable. Boots in progress are dropped, since they can get no verdict."""
         self._started = False
-        if self._ticking is not None:
-            self._ticking.cancel()
-            self._ticking = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._fold.stop(self._reactor.seconds())
         self._save()
         return maybeDeferred(self._store.close_attempts).addErrback(self._store_failed)
@@ -121,32 +126,34 @@ class BootRecorder:
             if type(event) is SystemUp:
                 self._fold.up(event.at, event.peer, event.mac, event.protocol)
         if self._fold.out:
-            self._ended()
-        if self._ticking is None and self._started and not self._fold.idle:
-            self._ticking = self._reactor.callLater(TICK, self._tick)
+            self._finish_ended()
+        if self._timer is None and self._started and not self._fold.idle:
+            self._timer = self._reactor.callLater(TICK, self._tick)
 
     def _tick(self) -> None:
-        self._ticking = None
+        self._timer = None
         now = self._reactor.seconds()
+        # The wall clock may have been set since the last tick; the fold's own times are of the monotonic clock.
         self._fold.wall = self._wall_clock() - now
         self._fold.tick(now)
-        self._ended()
+        self._finish_ended()
         for attempt in self._fold.changes():
-            self._changed(attempt)
+            self._number_change(attempt)
             self._publish(BootAttemptChanged(now, attempt))
         if self._unsaved:
             self._save()
         if not self._fold.idle or self._unsaved:
-            self._ticking = self._reactor.callLater(TICK, self._tick)
+            self._timer = self._reactor.callLater(TICK, self._tick)
 
-    def _ended(self) -> None:
+    def _finish_ended(self) -> None:
+        """Examine, publish and store the attempts that have ended since the last call."""
         ended, self._fold.out = self._fold.out, []
         for attempt in ended:
             if not self._examine(attempt):
-                self._keep(attempt)
+                self._finish(attempt)
 
-    def _keep(self, attempt: BootAttempt) -> None:
-        """Publish an attempt that has its verdict, and store it with others that end soon."""
+    def _finish(self, attempt: BootAttempt) -> None:
+        """Publish an attempt that has its final verdict, after its packets have been written if it failed."""
         if attempt.verdict is Verdict.FAILED:
             self.write_packets(attempt).addCallback(lambda path: self._publish_ended(evolve(attempt, recording=path)))
         else:
@@ -157,53 +164,56 @@ class BootRecorder:
         self._recent.move_to_end(attempt.id)
         if len(self._recent) > RECENT:
             self._examined.discard(self._recent.popitem(last=False)[0])
-        self._changed(attempt)
+        self._number_change(attempt)
+        # The next tick stores it, together with the others of a rack.
         self._unsaved.append(attempt)
         self._publish(BootAttemptEnded(self._reactor.seconds(), attempt))
-        if self._ticking is None and self._started:
-            self._ticking = self._reactor.callLater(TICK, self._tick)
+        if self._timer is None and self._started:
+            self._timer = self._reactor.callLater(TICK, self._tick)
 
-    def _changed(self, attempt: BootAttempt) -> None:
-        self._number += 1
-        self._numbers[attempt.id] = self._number, attempt
-        self._numbers.move_to_end(attempt.id)
-        if len(self._numbers) > RECENT:
-            self._numbers.popitem(last=False)
+    def _number_change(self, attempt: BootAttempt) -> None:
+        """Give a change of *attempt* the next number, by which followers query later changes."""
+        self._change_number += 1
+        self._changes[attempt.id] = self._change_number, attempt
+        self._changes.move_to_end(attempt.id)
+        if len(self._changes) > RECENT:
+            self._changes.popitem(last=False)
 
     # Files
 
     def _examine(self, attempt: BootAttempt) -> bool:
-        """Examine the files of the attempt if they may show the cause; returns False if there is nothing to examine.
+        """Start to examine the boot files if they may show the cause; false: there is nothing to examine.
 
-        Otherwise the verdict is published later, with the result.
+        If true, the verdict is published later, with the result.
         """
-        find = None
+        file = None
         if attempt.id not in self._examined and self._started:
-            find = _question(attempt)
-        if find is None:
+            file = _file_to_examine(attempt)
+        if file is None:
             return False
         self._examined.add(attempt.id)
-        kind, path, architecture = find
+        kind, path, architecture = file
 
-        def look() -> dict[str, Any]:
+        def examine() -> dict[str, Any]:
             if kind is StageKind.REFUSED:
                 return {"nearest": nearest_names(self.backends, path)}
             machine = program_machine(self.backends, path)
             wrong = machine is not None and not runs_on(machine, architecture)
             return {"architecture": machine, "client": architecture} if wrong else {}
 
-        def found(result: Any) -> None:
+        def examined(result: Any) -> None:
             if not isinstance(result, dict):
-                self._log.warn("the files of a failed boot could not be looked at: {error}", error=result.value)
+                self._log.warn("the files of a failed boot could not be examined: {error}", error=result.value)
             elif any(result.values()):
+                # The fold computes the verdict again, and puts the attempt among the ended ones once more.
                 if self._fold.amend(attempt.id, kind, path, result):
-                    self._ended()
+                    self._finish_ended()
                 else:  # the machine has started again meanwhile
-                    self._keep(amended(attempt, kind, path, result))
+                    self._finish(amended(attempt, kind, path, result))
                 return
-            self._keep(attempt)
+            self._finish(attempt)
 
-        _in_thread(self._reactor, look).addBoth(found)
+        _in_thread(self._reactor, examine).addBoth(examined)
         return True
 
     # The store
@@ -236,21 +246,26 @@ class BootRecorder:
         return {"boots": self._boots, "boot": self._boot}
 
     def _boots(self, given: Mapping[str, Any]) -> Any:
-        """The latest attempts, without stages; with "after", those that have changed since that number."""
+        """Return the latest attempts without stages; with "after", those with a change of a higher number.
+
+        If there is none, the only record has the number to pass as "after" next; a negative "after" requests the latest
+        number.
+        """
         if "after" in given:
             after = int(_number(given, "after"))
-            news = [(number, each) for number, each in self._numbers.values() if number > after]
-            return [{**attempt_record(each, stages=False), "change": number} for number, each in news] or [
-                {"change": min(self._number, max(after, 0)) if after >= 0 else self._number}
+            later = [(number, each) for number, each in self._changes.values() if number > after]
+            # After a restart of the service its numbers are lower than those that a follower has seen.
+            return [{**attempt_record(each, stages=False), "change": number} for number, each in later] or [
+                {"change": min(self._change_number, max(after, 0)) if after >= 0 else self._change_number}
             ]
         return self._found(given).addCallback(
             lambda found: (attempt_record(attempt, stages=False) for attempt in found)
         )
 
     def _boot(self, given: Mapping[str, Any]) -> Any:
-        """The attempts of one machine, with their stages."""
+        """Return the attempts of one machine, with their stages."""
         if not given.get("machine"):
-            raise ControlError("which machine? give its MAC, UUID or IP address")
+            raise ControlError('"machine" is missing: give the MAC, UUID or IP address of the machine')
         return self._found({"limit": 10, **given}).addCallback(lambda found: map(attempt_record, found))
 
     def _found(self, given: Mapping[str, Any]) -> "Deferred[Any]":
@@ -261,9 +276,9 @@ class BootRecorder:
         verdict = str(given.get("verdict", ""))
         if verdict not in ("", *(each.value for each in Verdict)):
             known = ", ".join(f'"{each.value}"' for each in Verdict)
-            raise ControlError(f'there is no verdict "{verdict}"; there is {known}')
+            raise ControlError(f'unknown verdict "{verdict}"; known: {known}')
         since, before = _number(given, "since"), _number(given, "before")
-        limit = max(0, min(int(_number(given, "limit", LISTED)), _MOST))
+        limit = max(0, min(int(_number(given, "limit", LISTED)), _MAX_LISTED))
 
         def fits(attempt: BootAttempt) -> bool:
             return (
@@ -274,6 +289,7 @@ class BootRecorder:
             )
 
         def merged(stored: Iterable[BootAttempt]) -> list[BootAttempt]:
+            # The newest version of each attempt wins: running, then in memory, then stored.
             attempts = {attempt.id: attempt for attempt in stored}
             attempts |= {attempt.id: attempt for attempt in self._recent.values() if fits(attempt)}
             for attempt in self._fold.running():
@@ -291,13 +307,13 @@ class BootRecorder:
         return stored.addErrback(failed).addCallback(merged)
 
 
-def _question(attempt: BootAttempt) -> tuple[StageKind, str, str] | None:
-    """What to examine: (stage that the result belongs to, path, architecture of the client); None: nothing."""
+def _file_to_examine(attempt: BootAttempt) -> tuple[StageKind, str, str] | None:
+    """Return (stage that the result belongs to, path, architecture of the client), or None: nothing to examine."""
     if attempt.cause is not None and attempt.cause.key == "missing-file":
         for stage in reversed(attempt.stages):
             if stage.kind is StageKind.REFUSED and f'"{stage.data["file"]}"' in attempt.cause.sentence:
                 return StageKind.REFUSED, stage.data["file"], ""
-    # Firmware that has loaded one program, which then loads nothing: does it run there?
+    # Firmware loaded one program, which then loaded nothing: it may be for another architecture.
     alone = len(attempt.files) == 1 and not any(stage.kind is StageKind.REFUSED for stage in attempt.stages)
     if alone and attempt.architecture and any(word in attempt.persona for word in _FIRMWARE):
         return StageKind.PROGRAM, attempt.files[0], attempt.architecture
@@ -305,7 +321,7 @@ def _question(attempt: BootAttempt) -> tuple[StageKind, str, str] | None:
 
 
 def _in_thread(reactor: Any, function: Callable[[], Any]) -> "Deferred[Any]":
-    """Call *function* in a thread of the reactor, or here where it has none."""
+    """Call *function* in a thread of the reactor, or directly if the reactor has no threads."""
     if not IReactorFromThreads.providedBy(reactor) or not hasattr(reactor, "callInThread"):
         return maybeDeferred(function)
     answer: Deferred[Any] = Deferred()

@@ -1,4 +1,4 @@
-"""The MAC at an address, remembered for a while: for records of transfers, which are many for each client."""
+"""Cache of the MAC address behind each IP address: a client has many transfers, and each record names its MAC."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from attrs import define, field
 from bootfw.values import Address, Client
 
 REMEMBERED_SECONDS = 60.0
+"""How long a result is cached."""
 
 CLIENTS = 10_000
 """Most addresses in the cache."""
@@ -14,17 +15,17 @@ CLIENTS = 10_000
 
 @define(eq=False)
 class ClientMACs:
-    """Caches the lookup of an IClientAware.
+    """Caches the results of the lookup that an IClientAware gets.
 
-    :param lookup: see IClientAware; it costs a system call.
+    :param lookup: see IClientAware; each call costs a system call.
     """
 
     _lookup: Callable[[Address], Client]
     _found: dict[str, tuple[float, str]] = field(factory=dict, init=False)
-    """Address -> (until when it is valid, MAC)."""
+    """IP address -> (time until which it is valid, MAC)."""
 
     def mac(self, now: float, peer: Address) -> str:
-        """Return the MAC of *peer*, lower-case with colons; "" when it is not known.
+        """Return the MAC of *peer*, lower-case with colons; "" if it is not known. An unknown MAC is not cached.
 
         :param now: seconds on the reactor's clock.
         """

@@ -1,7 +1,8 @@
-"""Counters, histograms and gauges of events. An event costs as little as possible.
+"""The metrics of a service: counters, histograms and gauges, updated by events.
 
-They are read when a monitoring system fetches them; see bootfw.observe.metrics. Label values come from bounded sets:
-the configuration, protocols, personas and the table of symptoms, never from what a client sends.
+An update is a dictionary access; the work is done when a monitoring system fetches the metrics, in
+bootfw.observe.metrics. Label values come from bounded sets (the configuration, protocols, personas, the table of
+symptoms) and never from packets, so a client can't create time series.
 """
 
 from bisect import bisect_left
@@ -18,20 +19,22 @@ from bootfw.interfaces import IBatchObserver
 from bootfw.values import Address
 
 Labels = tuple[str, ...]
-"""The values of the labels of a family, in its order."""
+"""The label values of one time series, in the order of Family.labels."""
 
 SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
-"""Upper bounds of short times: lookups, a turn of the reactor."""
+"""Upper bounds of the buckets for short times, in seconds: lookups, reactor lag."""
 
 TRANSFER_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Upper bounds of the buckets for transfers, in seconds."""
 
-_MOST_RUNNING = 50_000
-"""Most transfers that are counted as running. If a full queue drops the end of one, it would stay for ever."""
+_MAX_RUNNING = 50_000
+"""Most transfers that are counted as running; the oldest is dropped first. A full event queue may drop the event that
+ends one."""
 
 
 @frozen(eq=False)
 class Family:
-    """A metric with a value for each combination of its labels."""
+    """A metric: a name, a help text, and the names of its labels."""
 
     name: str
     help: str
@@ -40,10 +43,14 @@ class Family:
 
 @define(eq=False)
 class Histogram:
-    """How often a value was at most each bound."""
+    """Counts values by bucket.
+
+    :param bounds: upper bounds of the buckets, ascending, without infinity.
+    """
 
     bounds: Sequence[float]
     total: float = field(default=0.0, init=False)
+    """Sum of the values."""
     _counts: list[int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -55,7 +62,7 @@ class Histogram:
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """(bound, values at most that), the last one for all."""
+        """Return (upper bound, cumulative count) of each bucket; the last bound is "+Inf"."""
         found, below = [], 0
         for bound, count in zip((*self.bounds, float("inf")), self._counts, strict=True):
             below += count
@@ -146,12 +153,14 @@ class Counts:
     certificates: dict[str, float] = field(factory=dict, init=False)
     """Path of a certificate -> when it expires, in seconds since the epoch."""
     _running: dict[tuple[str, Address], None] = field(factory=dict, init=False)
-    _do: dict[type[Event], Callable[[Any], None]] = field(init=False)
+    """(protocol, peer) of each running transfer; the oldest first."""
+    _updates: dict[type[Event], Callable[[Any], None]] = field(init=False)
+    """Kind of event -> the function that updates the metrics."""
 
     def __attrs_post_init__(self) -> None:
         self.counters = {family: Counter() for family in COUNTERS}
         self.histograms = {family: {} for family in HISTOGRAMS}
-        self._do = {
+        self._updates = {
             events.TransferBegun: self._transfer_begun,
             events.TransferEnded: self._transfer_ended,
             events.TransferRefused: self._transfer_refused,
@@ -187,30 +196,30 @@ class Counts:
 
     def observe_many(self, events: Sequence[Event]) -> None:
         """See IBatchObserver."""
-        do = self._do
+        updates = self._updates
         for event in events:
-            count = do.get(type(event))
-            if count is not None:
-                count(event)
+            update = updates.get(type(event))
+            if update is not None:
+                update(event)
 
     def count(self, family: Family, *labels: str, by: int = 1) -> None:
-        """Add to a counter."""
+        """Increment a counter."""
         self.counters[family][labels] += by
 
     def time(self, family: Family, seconds: float, *labels: str) -> None:
-        """Add to a histogram."""
+        """Add a duration to a histogram."""
         found = self.histograms[family]
         if labels not in found:
             found[labels] = Histogram(HISTOGRAMS[family])
         found[labels].add(seconds)
 
     def running(self) -> "Counter[str]":
-        """Protocol -> transfers that have begun and not ended."""
+        """Return protocol -> number of transfers that have begun and not ended."""
         return Counter(protocol for protocol, _ in self._running)
 
     def _transfer_begun(self, event: Any) -> None:
         running, request = self._running, event.request
-        if len(running) >= _MOST_RUNNING:
+        if len(running) >= _MAX_RUNNING:
             del running[next(iter(running))]
         running[request.protocol, request.peer] = None
 

@@ -1,4 +1,4 @@
-"""The requests of a webhook as a table: gathering events, sending a batch, waiting to send it again, ended."""
+"""State machine of a webhook: gathers events into batches, sends them, and retries a batch that failed."""
 
 from enum import Enum
 from typing import Any, ClassVar
@@ -8,19 +8,19 @@ from attrs import define, field
 from bootfw.table import STAY, Key, Machine, Table, check, goes, ignore, illegal
 
 FIRST_RETRY = 1.0
-"""Seconds until the first retry; twice as long before each that follows."""
+"""Seconds until the first retry; the delay doubles with each further retry."""
 
 LAST_RETRY = 60.0
-"""Seconds before a retry at most."""
+"""Longest delay before a retry, in seconds."""
 
 
 class State(Key):
-    """What a webhook does."""
+    """The states of a webhook."""
 
     IDLE = "idle"
-    """There are no events."""
+    """No event is queued."""
     GATHERING = "gathering"
-    """There are events, and more are waited for until the deadline."""
+    """Events are queued; more are gathered until the deadline."""
     SENDING = "sending"
     """A request is pending."""
     RETRYING = "retrying"
@@ -28,6 +28,7 @@ class State(Key):
     FINISHING = "finishing"
     """The service stops: the queued events are sent, without retries."""
     ENDED = "ended"
+    """Nothing is sent any more."""
 
 
 class Input(Key):
@@ -38,11 +39,11 @@ class Input(Key):
     TICK = "tick"
     """The deadline has passed."""
     DELIVERED = "delivered"
-    """The server has taken the batch. The argument is the number of events that are queued behind it."""
+    """The server has accepted the batch. The argument is the number of events that are queued behind it."""
     FAILED = "failed"
-    """The request has failed, or the server has answered with an error that may pass. The argument is as above."""
+    """The request failed, or the server answered with a temporary error. The argument is as above."""
     REFUSED = "refused"
-    """The server has answered that it will not take the batch, ever. The argument is as above."""
+    """The server answered with a permanent error. The argument is as above."""
     STOP = "stop"
     """The service stops."""
 
@@ -51,13 +52,13 @@ class Do(Enum):
     """The actions of the webhook."""
 
     SEND = "send"
-    """Send the first batch; then DELIVERED, FAILED or REFUSED."""
+    """Send the first batch, and give DELIVERED, FAILED or REFUSED."""
     DROP = "drop"
     """Drop the first batch, and count its events."""
     DROP_ALL = "drop all"
     """Drop every event, and count them."""
     FINISHED = "finished"
-    """There is nothing more to be done."""
+    """Report to the service that the webhook has stopped."""
 
 
 @goes(State.GATHERING)
@@ -92,7 +93,7 @@ def go_on(delivery: "DeliveryStates", argument: Any, now: float) -> State:
 
 @goes(State.RETRYING, State.SENDING, State.IDLE)
 def retry(delivery: "DeliveryStates", argument: Any, now: float) -> State:
-    """Wait before the next try; after the last one drop the batch."""
+    """Wait before the next retry, or drop the batch if there have been too many."""
     delivery.failures += 1
     if delivery.failures > delivery.retries:
         return give_up(delivery, argument, now)
@@ -129,14 +130,14 @@ def finish(delivery: "DeliveryStates", argument: Any, now: float) -> State:
 
 @goes(State.ENDED)
 def end_without(delivery: "DeliveryStates", argument: Any, now: float) -> State:
-    """Drop all events: the server does not accept them now."""
+    """Drop all events, since the server does not accept them now."""
     delivery.out.append(Do.DROP_ALL)
     return end(delivery, argument, now)
 
 
 @goes(State.ENDED)
 def end(delivery: "DeliveryStates", argument: Any, now: float) -> State:
-    """There is nothing to be sent."""
+    """End: no event is left to be sent."""
     delivery.deadline = None
     delivery.out.append(Do.FINISHED)
     return State.ENDED
@@ -190,7 +191,7 @@ TABLE: Table = {
         Input.STOP: illegal,
     },
     State.ENDED: {
-        # The service publishes until everything is closed.
+        # The service publishes events until all of its parts are closed.
         Input.EVENT: ignore,
         Input.TICK: illegal,
         Input.DELIVERED: illegal,
@@ -205,7 +206,7 @@ check(TABLE, State, Input)
 
 @define(eq=False)
 class DeliveryStates(Machine):
-    """The states of a webhook.
+    """The state of a webhook.
 
     :param gather_seconds: how long events are gathered into a batch.
     :param retries: how often a batch is sent again before it is dropped.
@@ -219,4 +220,4 @@ class DeliveryStates(Machine):
     deadline: float | None = field(default=None, init=False)
     """When TICK is due, in seconds of the reactor's clock; None: never."""
     failures: int = field(default=0, init=False)
-    """How often the present batch has failed."""
+    """How often the current batch has failed."""

@@ -13,7 +13,7 @@ from attrs import define, field
 JOURNAL = Path("/run/systemd/journal/socket")
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-"""journald reads a file only if nothing can change any more."""
+"""journald accepts a memory file only if its content can't change any more."""
 
 
 @define(eq=False)
@@ -26,30 +26,30 @@ class JournalSocket:
     _path: Path = JOURNAL
     _socket: socket.socket = field(init=False)
     dropped: int = field(default=0, init=False)
-    """Entries that are lost since the last one that was sent."""
+    """Entries that were dropped since the last one that was sent."""
 
     def __attrs_post_init__(self) -> None:
         self._socket = self._connected()
 
     def _connected(self) -> socket.socket:
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            made.connect(str(self._path))
+            connection.connect(str(self._path))
         except OSError:
-            made.close()
+            connection.close()
             raise
-        made.setblocking(False)
-        return made
+        connection.setblocking(False)
+        return connection
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
 
     def send(self, entry: bytes) -> None:
-        """Send an entry, and in front of it one that says how many have been dropped before."""
+        """Send an entry, preceded by one with the number of dropped entries if there are any."""
         try:
             if self.dropped:
-                self._send(_lost(self.dropped))
+                self._send(_dropped_entry(self.dropped))
                 self.dropped = 0
             self._send(entry)
         except OSError:
@@ -75,7 +75,7 @@ class JournalSocket:
             self._send_as_file(entry)
 
     def _send_as_file(self, entry: bytes) -> None:
-        """An entry that is too large for a datagram is sent as a sealed file in memory."""
+        """Send an entry that is too large for a datagram, as a sealed memory file."""
         descriptor = os.memfd_create("bootfw-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             with open(descriptor, "wb", closefd=False) as file:
@@ -88,6 +88,6 @@ class JournalSocket:
                 os.close(descriptor)
 
 
-def _lost(count: int) -> bytes:
-    text = f"{count} log entries were dropped: the journal is too slow or was away"
+def _dropped_entry(count: int) -> bytes:
+    text = f"{count} log entries were dropped: the journal is too slow, or was not available"
     return f"MESSAGE={text}\nPRIORITY=4\nSYSLOG_IDENTIFIER=bootfw\nBOOTFW_EVENT=LogEntriesDropped\n".encode()

@@ -1,8 +1,7 @@
-"""The log: one event for each boot stage and each finished or refused transfer, never one for a packet.
+"""The ``log`` observer: one log event for each boot stage and each finished or refused transfer, never one per packet.
 
-Each has the text and the fields of bootfw.observe.record, so that JSON and journald logs can be searched by them. An
-event with the key ``log_more`` is followed at once by another one of the same delivery, so a writer may buffer it until
-then.
+A log event has a text and the fields of bootfw.observe.record, so that JSON and journald logs can be searched. The key
+``log_more`` means that another log event of the same delivery follows at once, so that a writer may buffer this one.
 """
 
 from collections import Counter, OrderedDict
@@ -67,25 +66,26 @@ from bootfw.plugins import boot_plugin
 from bootfw.values import Address, BootMenu, BootRequest, Client, Outcome, TransferReport, TransferRequest, address_text
 
 REMEMBERED = 1000
-"""Most facts of each kind that are remembered, so that a repeated fact is logged once."""
+"""Most subjects of each kind of event that are remembered, so that a repeated report is logged once."""
 
 REPEATED_AFTER = 600.0
-"""Seconds until it is logged again that requests of the same client are dropped for the same reason."""
+"""Seconds until the log repeats that requests of a client are dropped for the same reason."""
 
 GRANTED_SINGLY = 4
-"""Most leases of a batch that have a line each. A larger batch, as of a rack that is powered on, has one line."""
+"""Up to so many leases of a batch are logged on a line each. A larger batch, as of a rack that is switched on, has one
+line."""
 
 LINES_AT_ONCE = 100_000
-"""Lines about clients that may be logged at once. A storm of 3,000 machines has about 60,000."""
+"""Capacity of the token bucket for lines about clients. A storm of 3,000 machines has about 60,000 lines."""
 
 LINES_PER_SECOND = 100.0
-"""Lines about clients that are logged in the long run. Those beyond are left out, and counted."""
+"""Rate of that token bucket. Lines beyond it are left out and counted."""
 
 LEFT_OUT_AGAIN = 10.0
-"""Seconds until the log says again how many lines it has left out."""
+"""Seconds between two lines with the number of lines that were left out."""
 
-WORTH_SAYING = 0.1
-"""Seconds of waiting for a backend from which a line mentions them."""
+MIN_BACKEND_WAIT = 0.1
+"""Seconds. A transfer that waited longer for its backend is logged with that time."""
 
 _LEVELS = {
     Outcome.COMPLETE: LogLevel.info,
@@ -95,40 +95,40 @@ _LEVELS = {
     Outcome.STOPPED_BY_PEER: LogLevel.info,
     Outcome.FAILED: LogLevel.error,
 }
-"""Others: warn."""
+"""Level by outcome; other outcomes are logged as warnings."""
 
 
 @implementer(IBatchObserver, IClientAware)
 @define(eq=False)
 class LogObserver:
-    """Writes what happened to Twisted's log, one event per boot stage and per transfer."""
+    """Logs the service's events to Twisted's log."""
 
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     names_macs: bool = field(default=False, init=False)
-    """The record of a transfer has the client's MAC, ``mac``. Costs a lookup for each client and minute."""
+    """Whether records of transfers contain the client's MAC, as ``mac``. Costs a lookup for each client and minute."""
     _client_macs: ClientMACs | None = field(default=None, init=False)
     _known: dict[type[Event], "OrderedDict[Hashable, Hashable]"] = field(factory=dict, init=False)
-    """Kind of event -> the state of each fact that was logged last; see _Line.fact."""
+    """Kind of event -> the last logged state of each subject; see _Line.subject."""
 
     _lines_left: float = field(default=LINES_AT_ONCE, init=False)
-    """How many lines about clients may be logged now."""
+    """Tokens: how many lines about clients may be logged now."""
     _counted_at: float = field(default=0.0, init=False)
     """When ``_lines_left`` was computed."""
     _left_out: int = field(default=0, init=False)
-    """Lines that were left out, and of which the log has not said so."""
-    _left_out_said: float = field(default=-LEFT_OUT_AGAIN, init=False)
-    """When it said so last."""
+    """Lines that were left out and not reported yet."""
+    _left_out_logged_at: float = field(default=-LEFT_OUT_AGAIN, init=False)
+    """When the log last reported lines that were left out."""
 
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
         """See IClientAware."""
         self._client_macs = ClientMACs(lookup)
 
     def observe(self, event: Event) -> None:
-        """Log *event*; kinds without a line are skipped."""
+        """See IBootObserver. Kinds of events without a line are skipped."""
         self.observe_many((event,))
 
     def observe_many(self, events: Sequence[Event]) -> None:
-        """Log several events. Requests for a file that were refused for the same reason share a line, with a count."""
+        """See IBatchObserver. Requests for a file that were refused for the same reason share a line, with a count."""
         found = self.log_events(events)
         for each in found[:-1]:
             each["log_more"] = True
@@ -140,12 +140,12 @@ class LogObserver:
         return type(event) in _LINES or type(event) in (TransferEnded, TransferRefused)
 
     def log_events(self, events: Sequence[Event]) -> list[LogEvent]:
-        """What observe_many() gives to Twisted's log."""
+        """Return the log events for *events*, which observe_many() passes to Twisted's log."""
         found: list[LogEvent] = []
         refused: Counter[Hashable] | None = None
         for event in events:
             kind = type(event)
-            if kind in _OF_CLIENTS and not self._has_line_left(event.at):
+            if kind in _CAUSED_BY_CLIENTS and not self._has_line_left(event.at):
                 self._left_out += 1
             elif kind is TransferEnded:
                 found.append(self._ended(event))
@@ -157,19 +157,19 @@ class LogObserver:
                     found.append(self._refused(event, count))
             elif kind in _LINES:
                 found += self._by_line(_LINES[kind], event)
-        if self._left_out and events[-1].at >= self._left_out_said + LEFT_OUT_AGAIN:
+        if self._left_out and events[-1].at >= self._left_out_logged_at + LEFT_OUT_AGAIN:
             found.append(self._lines_left_out(events[-1].at))
         return found
 
     def _has_line_left(self, now: float) -> bool:
-        """Whether another line about a client may be logged. If so, it is counted."""
+        """Take a token; return whether another line about a client may be logged."""
         left = min(LINES_AT_ONCE, self._lines_left + max(0.0, now - self._counted_at) * LINES_PER_SECOND)
         self._counted_at = max(now, self._counted_at)
         self._lines_left = left - 1 if left >= 1 else left
         return left >= 1
 
     def _lines_left_out(self, now: float) -> LogEvent:
-        count, self._left_out, self._left_out_said = self._left_out, 0, now
+        count, self._left_out, self._left_out_logged_at = self._left_out, 0, now
         line = f"{count} line(s) about clients were left out: the log takes {LINES_PER_SECOND:.0f} a second"
         return self._log_event(LogLevel.warn, line, {"event": "LinesLeftOut", "count": count})
 
@@ -190,10 +190,10 @@ class LogObserver:
         return fields
 
     def _log_event(self, level: Any, line: str, fields: Record) -> LogEvent:
-        """Make of *fields* what ``log.emit(level, "{line}", line=line, **fields)`` makes, with less work.
+        """Return the log event that ``log.emit(level, "{line}", line=line, **fields)`` would create, at lower cost.
 
-        Twisted's formatting is most of what a log event costs. An event that has been flattened, as Twisted does it for
-        JSON, is formatted by joining its parts, so this adds what flattenEvent() would.
+        Formatting is most of the cost of a log event. Twisted formats a flattened event by joining its parts, so this
+        adds the key that twisted.logger.flattenEvent() would add.
         """
         log = self.log
         fields.update(
@@ -209,24 +209,24 @@ class LogObserver:
         return fields
 
     def _by_line(self, line: "_Line", event: Event) -> Iterator[LogEvent]:
-        if line.fact is not None:
+        if line.subject is not None:
             known = self._known.setdefault(type(event), OrderedDict())
-            key, value = line.fact(event)
-            repeated = key in known and known[key] == value
-            known[key] = value
-            known.move_to_end(key)
+            subject, state = line.subject(event)
+            repeated = subject in known and known[subject] == state
+            known[subject] = state
+            known.move_to_end(subject)
             if len(known) > REMEMBERED:
                 known.popitem(last=False)
             if repeated:
                 return
-        if line.settles is not None:
-            self._known.pop(line.settles, None)
+        if line.resets is not None:
+            self._known.pop(line.resets, None)
         for part in line.split(event) if line.split is not None else (event,):
             yield self._log_event(line.level_of(part), line.of(part), record(part))
 
 
 def _refusal(event: Any) -> Hashable:
-    """What clients that share a line have in common."""
+    """Return a key that is equal for refused requests that share a line."""
     request = event.request
     return (
         *(event.code, event.message, event.detail, event.persona),
@@ -239,16 +239,18 @@ class _Line:
     """How one kind of event is logged."""
 
     level: Any
-    """A LogLevel, or what returns it for the event."""
+    """A LogLevel, or a function that returns the level of an event."""
     text: str
-    """A format string. Its fields are attributes of the event, or *computed*."""
+    """A format string. Its fields are attributes of the event, or names in *computed*."""
     computed: Mapping[str, Callable[[Any], object]]
-    fact: Callable[[Any], tuple[Hashable, Hashable]] | None
-    """(what it is about, its state) of the event: logged when that state is another than the latest. None: always."""
+    """Name of a field -> function that computes it from the event."""
+    subject: Callable[[Any], tuple[Hashable, Hashable]] | None
+    """Returns (subject, its state) of an event: logged only if the last event about that subject had another state.
+    None: every event is logged."""
     split: Callable[[Any], Iterable[Any]] | None
-    """The events to log in its place."""
-    settles: type[Event] | None
-    """A kind of event whose facts are over with this event: the next one of that kind is logged."""
+    """Returns the events to log instead of the event."""
+    resets: type[Event] | None
+    """A kind of event whose remembered states are dropped by this event, so that the next one is logged."""
     _names: Sequence[str] = field(init=False)
 
     @_names.default
@@ -256,11 +258,11 @@ class _Line:
         return [name for _, name, _, _ in Formatter().parse(self.text) if name is not None]
 
     def level_of(self, event: Event) -> Any:
-        """The LogLevel of *event*."""
+        """Return the LogLevel of *event*."""
         return self.level(event) if callable(self.level) else self.level
 
     def of(self, event: Event) -> str:
-        """The line for *event*."""
+        """Return the line for *event*."""
         computed = self.computed
         return self.text.format(
             **{name: computed[name](event) if name in computed else getattr(event, name) for name in self._names}
@@ -270,16 +272,16 @@ class _Line:
 def _line(
     level: Any,
     text: str,
-    fact: Callable[[Any], tuple[Hashable, Hashable]] | None = None,
+    subject: Callable[[Any], tuple[Hashable, Hashable]] | None = None,
     split: Callable[[Any], Iterable[Any]] | None = None,
-    settles: type[Event] | None = None,
+    resets: type[Event] | None = None,
     **computed: Callable[[Any], object],
 ) -> _Line:
-    return _Line(level, text, computed, fact, split, settles)
+    return _Line(level, text, computed, subject, split, resets)
 
 
 def client(request: BootRequest) -> str:
-    """A client, as the log names it."""
+    """Describe the client of a request: "52:54:00:12:34:56 (uefi, x86_64-uefi, on eth0)"."""
     text = f"{request.mac or request.client_address} ({request.persona}, {request.architecture}"
     if request.interface:
         text += f", on {request.interface}"
@@ -289,7 +291,7 @@ def client(request: BootRequest) -> str:
 
 
 def holder(lease: Lease) -> str:
-    """The client that has *lease*, and for how long, as the log names it."""
+    """Describe the client of a lease, and its duration: "52:54:00:12:34:56 ('web1') for 3600 s"."""
     text = lease.mac or f"client {lease.client_id.hex()}"
     if lease.hostname:
         text += f" ({lease.hostname!r})"
@@ -297,14 +299,14 @@ def holder(lease: Lease) -> str:
 
 
 def transfer_line(report: TransferReport) -> str:
-    """A finished transfer in one line."""
+    """Describe a finished transfer on one line."""
     request, agreed = report.request, report.agreed
     text = (
         f"{request.protocol} {address_text(request.peer)} {'put' if request.write else 'got'} {request.filename!r}: "
         f"{report.outcome.value}{f' ({report.detail})' if report.detail else ''}, "
         f"{report.bytes_transferred} bytes in {report.ended - report.began:.2f} s"
     )
-    if report.waited >= WORTH_SAYING:
+    if report.waited >= MIN_BACKEND_WAIT:
         text += f" after {report.waited:.2f} s of waiting for {report.backend or 'the backend'}"
     if request.protocol == "tftp":
         text += f", blksize {agreed.blksize}"
@@ -316,7 +318,7 @@ def transfer_line(report: TransferReport) -> str:
 
 
 def refused_line(event: TransferRefused, count: int) -> str:
-    """*count* requests that were refused alike in one line."""
+    """Describe *count* requests that were refused for the same reason on one line; *event* is the first one."""
     request = event.request
     clients = address_text(request.peer) + (f" and {count - 1} more" if count > 1 else "")
     verb = "offered" if request.write else "requested"
@@ -399,7 +401,7 @@ def _socket_changed(event: SocketChanged) -> str:
 
 
 def _socket_changes(event: SocketChanged) -> Sequence[SocketChanged]:
-    """What no other event says: ListenerBound and ListenerFailed have lines of their own."""
+    """Return *event* if no other event reports the change; ListenerBound and ListenerFailed have lines of their own."""
     has_own_line = event.socket.state == "bound" and "/" not in event.socket.address[0] and event.socket.address[1]
     return () if has_own_line or event.socket.state not in ("bound", "waiting") else (event,)
 
@@ -425,18 +427,20 @@ _LINES: dict[type[Event], _Line] = {
     InterfaceProblem: _line(
         _warn,
         "interface {interface}: {problem}",
-        fact=lambda event: ((event.interface, event.problem), None),  # every worker reports it
+        subject=lambda event: ((event.interface, event.problem), None),  # every worker reports it
     ),
     CertificateLoaded: _line(
         _info,
         "https certificate {path} is for {names}, until {ends}",
-        fact=lambda event: (event.path, (event.names, event.ends)),  # every worker reports it
-        names=lambda event: ", ".join(event.names) or "nobody by name",
+        subject=lambda event: (event.path, (event.names, event.ends)),  # every worker reports it
+        names=lambda event: ", ".join(event.names) or "no host name",
         ends=lambda event: f"{datetime.fromtimestamp(event.ends, UTC):%Y-%m-%d}",
     ),
     CertificateProblem: _line(_warn, "https certificate {path}: {problem}"),
     HandshakeFailed: _line(_warn, "https {peer}: no connection: {reason}", peer=_peer),
-    RequestIgnored: _line(_info, "dhcp {mac} ignored: {reason}", fact=lambda event: ((event.mac, event.reason), None)),
+    RequestIgnored: _line(
+        _info, "dhcp {mac} ignored: {reason}", subject=lambda event: ((event.mac, event.reason), None)
+    ),
     OfferMade: _line(
         _info,
         "dhcp {client} {phase}: {message} to {where}, {what}",
@@ -474,9 +478,9 @@ _LINES: dict[type[Event], _Line] = {
     LeasesNotKept: _line(
         _error,
         "dhcp leases can't be stored, so clients get no address until they can: {reason}",
-        fact=lambda event: ("store", event.reason),
+        subject=lambda event: ("store", event.reason),
     ),
-    LeasesKeptAgain: _line(_info, "dhcp leases are stored again", settles=LeasesNotKept),
+    LeasesKeptAgain: _line(_info, "dhcp leases are stored again", resets=LeasesNotKept),
     BootAttemptEnded: _line(
         lambda event: _warn if event.attempt.verdict is Verdict.FAILED else _info,
         "boot {client}: {verdict} after {seconds:.0f} s{cause}",
@@ -526,21 +530,21 @@ _LINES: dict[type[Event], _Line] = {
     RequestsDropped: _line(
         _warn,
         "{service} dropped {count} request(s), the latest from {peer}: {reason}",
-        fact=lambda event: ((event.service, event.reason, event.peer[0]), event.at // REPEATED_AFTER),
+        subject=lambda event: ((event.service, event.reason, event.peer[0]), event.at // REPEATED_AFTER),
         peer=_peer,
     ),
     EventsDropped: _line(_warn, "{count} event(s) were dropped: an observer is too slow"),
 }
 
 
-_OF_CLIENTS = frozenset(
+_CAUSED_BY_CLIENTS = frozenset(
     (
         *(TransferEnded, TransferRefused, OfferMade, OfferWithheld, FileWithheld, RequestIgnored, AddressesGranted),
         *(AddressReleased, AddressTaken, BootAttemptEnded, SecondStageFound, HandshakeFailed, PluginFailed),
         *(InternalError, ResolverPassedOver, LoopBroken),
     )
 )
-"""Kinds of events that a client can cause as often as it likes."""
+"""Kinds of events that a client can cause at any rate, and whose lines are therefore limited."""
 
 
 plugin = boot_plugin(IBootObserver, LogObserver)

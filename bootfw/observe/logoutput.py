@@ -1,4 +1,4 @@
-"""Where the log goes: standard output, a file, or journald."""
+"""The outputs of the log: standard output, a file, or journald."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from bootfw.observe.journal import JOURNAL, JournalSocket
 from bootfw.observe.logtext import as_datagram, as_json, as_text
 
 DEFAULT_FILE = "twistd.log"
-"""Where twistd writes in the background, in its working directory."""
+"""The log file of a daemon, in its working directory; the name is twistd's default."""
 
 
 def open_log(
@@ -31,26 +31,27 @@ def open_log(
     environ: Mapping[str, str] = os.environ,
     journal: Path = JOURNAL,
 ) -> "LinesLog | JournalLog":
-    """Open the log where twistd would open it, and return what writes to it.
+    """Return the log observer for *settings*, with the same file that twistd would use.
 
-    :param logfile: the option of twistd: a path, "-" for the standard output, or "" for its default.
+    :param logfile: twistd's option --logfile: a path, "-" for the standard output, or "" for the default.
     :param reactor: IReactorFromThreads.
-    :param foreground: the option ``--nodaemon``.
-    :param journal: the socket of journald.
-    :raise ConfigError: there is no journald, or the standard output does not outlive the start; the path is a key.
+    :param foreground: twistd's option ``--nodaemon``.
+    :param journal: path of journald's socket.
+    :raise ConfigError: the format is "journal", and there is no journald. Its path is a key of [log].
+    :raise SystemExit: a daemon can't log to the standard output.
     :raise OSError: the file can't be opened.
     """
     skipped = _below(settings.level)
     to_stdout = logfile == "-" or (foreground and not logfile)
     if to_stdout and not foreground:
-        raise SystemExit("Daemons cannot log to stdout, exiting!")  # as twistd says it
+        raise SystemExit("Daemons cannot log to stdout, exiting!")  # twistd's own message
     if settings.format == "journal" or (settings.format == "auto" and to_stdout and _is_journal(sys.stdout, environ)):
         try:
             return JournalLog(JournalSocket(journal), skipped)
         except OSError as error:
             if settings.format == "auto":
                 return LinesLog(sys.stdout, as_text, skipped)
-            problem = f'"journal" needs journald: {journal}: {error.strerror}; "text" and "json" need nothing'
+            problem = f'"journal" needs journald: {journal}: {error.strerror}; use "text" or "json" without it'
             raise ConfigError(problem, ("format",)) from None
     as_line = as_json if settings.format == "json" else as_text
     if to_stdout:
@@ -71,7 +72,7 @@ def _is_journal(stream: IO[str], environ: Mapping[str, str]) -> bool:
 
 
 def _log_file(path: str, reactor: Any) -> LogFile:
-    """As twistd opens it: a megabyte, then the next one; SIGUSR1 begins the next one, too."""
+    """Open a log file that rotates as twistd's does: after a megabyte, and on SIGUSR1."""
     directory = Path(path).absolute().parent
     if not directory.is_dir():
         raise FileNotFoundError(2, os.strerror(2), str(directory))
@@ -86,16 +87,17 @@ def _log_file(path: str, reactor: Any) -> LogFile:
 
 
 def _below(level: str) -> frozenset[Any]:
-    """The levels that are less important."""
+    """Return the levels that are less important than *level*."""
     return frozenset(each for each in _LEVELS if each < LogLevel.lookupByName(level))
 
 
 @implementer(ILogObserver)
 @define(eq=False)
 class LinesLog:
-    """Writes events to a file, those of one delivery by one write: see bootfw.observe.log.
+    """Writes events to a text file. Events of one delivery are written together: see bootfw.observe.log.
 
-    :param file: has write() and flush(); it takes text.
+    :param file: has write() for text, and flush().
+    :param as_line: formats an event as a line, with its line feed; "": the event is skipped.
     :param skipped: levels that are left out.
     """
 
@@ -104,14 +106,15 @@ class LinesLog:
     _skipped: frozenset[Any] = frozenset()
     _lines: list[str] = field(factory=list, init=False)
     _lost: int = field(default=0, init=False)
-    """Lines that could not be written since the latest that was."""
+    """Lines that could not be written since the last successful write."""
     _reason: str = field(default="", init=False)
+    """Why the last write failed."""
     _lock: Any = field(factory=RLock, init=False)
-    """Plugins log from threads, and Twisted in its signal handlers, which may interrupt a write."""
+    """Plugins log from threads. Reentrant, since Twisted logs in signal handlers too, which may interrupt a write."""
 
     @property
     def shows_fields(self) -> bool:
-        """Whether the output has the fields of an event, not only its text."""
+        """Whether the output contains the fields of an event, and not only its text."""
         return self._as_line is as_json
 
     def use_level(self, level: str) -> None:
@@ -140,7 +143,8 @@ class LinesLog:
                 self._lost = 0
 
     def _lost_line(self, event: LogEvent) -> str:
-        """The line that says what is missing, behind the end of a line that may have been written in part."""
+        """Return a line with the number of lost lines. It begins with a line feed, since the last write may have ended
+        in the middle of a line."""
         lost = {
             "log_format": "{count} line(s) of the log could not be written: {reason}",
             "log_level": LogLevel.warn,

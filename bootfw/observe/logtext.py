@@ -1,4 +1,4 @@
-"""A log event as a line: for people, as JSON, or as a datagram for journald."""
+"""Formats a log event: as a line of text, as JSON, or as a datagram for journald."""
 
 import json
 import re
@@ -23,9 +23,9 @@ PRIORITIES = {
 
 
 def as_text(event: LogEvent) -> str:
-    """Return the line that Twisted writes, with its line feed: time, namespace and level, text.
+    """Return the line that Twisted would write, with its line feed: time, namespace and level, text.
 
-    Lines of one text after the first one are indented.
+    If the text has several lines, those after the first are indented.
     """
     line = event.get("line")
     if line is None or event.get("log_format") != "{line}":
@@ -48,7 +48,10 @@ def as_json(event: LogEvent) -> str:
 
 
 def json_record(event: LogEvent, text: str) -> dict[str, Any]:
-    """What as_json() writes, before it is JSON."""
+    """Return the dictionary that as_json() encodes.
+
+    :param text: the text of the event, see bootfw.observe.log.
+    """
     head = {"time": iso_time(event.get("log_time") or time()), "level": _level(event).name, "text": plain(text)}
     if event.get("log_namespace") not in (None, "bootfw"):
         head["source"] = event["log_namespace"]
@@ -56,14 +59,14 @@ def json_record(event: LogEvent, text: str) -> dict[str, Any]:
 
 
 def iso_time(seconds: float) -> str:
-    """Seconds since the epoch by ISO 8601: UTC, with microseconds."""
+    """Format *seconds* since the epoch by ISO 8601: in UTC, with microseconds."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
 def as_datagram(event: LogEvent) -> bytes:
-    """Return the fields for journald's native protocol, or b"" when the event has no text.
+    """Return the datagram for journald's native protocol, or b"" if the event has no text.
 
-    Keys are ``BOOTFW_`` and that of the record in upper case; those without a value are left out.
+    The key of a field is ``BOOTFW_`` and its name in upper case; fields without a value are left out.
     """
     text = _text(event)
     if not text:
@@ -83,13 +86,14 @@ def as_datagram(event: LogEvent) -> bytes:
 
 
 _NO_NAME = re.compile("[^A-Z0-9_]")
-"""What the name of a field of journald can't have."""
+"""A character that the name of a journald field must not contain."""
 
 
 def _entry(name: str, value: str) -> bytes:
     data = value.encode("utf-8", "backslashreplace")
     if b"\n" not in data:
         return b"%b=%b\n" % (name.encode(), data)
+    # A value with line feeds is preceded by its length instead.
     return b"%b\n%b%b\n" % (name.encode(), len(data).to_bytes(8, "little"), data)
 
 
@@ -98,14 +102,14 @@ def _level(event: LogEvent) -> Any:
 
 
 def _text(event: LogEvent) -> str:
-    """The text without time and level, the traceback of an error below it."""
+    """Return the text without time and level, followed by the traceback if it is a failure."""
     if "log_failure" in event:
         return eventAsText(event, includeTimestamp=False, includeSystem=False)
     return event.get("line") or formatEvent(event)
 
 
 def _fields(event: LogEvent) -> Iterator[tuple[str, Any]]:
-    if "log_legacy" in event:  # of twisted.python.log, with keys that say the same in another way
+    if "log_legacy" in event:  # from twisted.python.log, whose keys repeat the text
         return
     for key, value in event.items():
         if not key.startswith("log_") and key != "line":

@@ -1,6 +1,6 @@
-"""The metrics of a service for Prometheus, as a resource of a site and on a port of their own.
+"""The metrics of a service for Prometheus: a web resource that other sites mount, and a site of its own.
 
-prometheus_client (the extra ``bootfw[metrics]``) writes the formats; it is loaded with the first request.
+prometheus_client (the extra ``bootfw[metrics]``) encodes the metrics; it is imported by the first request.
 """
 
 import importlib.util
@@ -22,33 +22,33 @@ from bootfw.observe.counts import COUNTERS, HISTOGRAMS, REACTOR_LAG, Counts
 PACKAGE = "prometheus_client"
 
 CONNECTIONS = 16
-"""Most connections at a time on a port of the metrics alone; further ones are closed."""
+"""Most connections at a time on a port that serves the metrics alone; further ones are closed."""
 
 _IDLE = 30
-"""Seconds until a connection without a complete request is closed."""
+"""Seconds after which a connection without a complete request is closed."""
 
-_TURN = 1.0
-"""Seconds between two measurements of the reactor's delay."""
+_INTERVAL = 1.0
+"""Seconds between two measurements of the reactor lag."""
 
 
 def add_metrics(reactor: Any, boot: Any, settings: MetricsSettings) -> "MetricsResource | None":
-    """Count what happens in *boot*, and serve it where the settings say.
+    """Collect the metrics of a service, and serve them on the addresses in *settings*.
 
     :param boot: a BootService that has not been started.
-    :return: to be mounted in other sites too; None: prometheus_client is missing.
+    :return: the resource, which other sites may mount too; None: prometheus_client is missing.
     """
     if importlib.util.find_spec(PACKAGE) is None:
         return None
     counts = Counts()
     boot.add_observer(counts, "metrics")
-    Pulse(reactor, boot, counts).setServiceParent(boot)  # type: ignore[no-untyped-call]
+    ReactorMonitor(reactor, boot, counts).setServiceParent(boot)  # type: ignore[no-untyped-call]
     resource = MetricsResource(boot, counts)
     boot.add_site("metrics", settings.listen, MetricsSite(reactor, resource))
     return resource
 
 
-class Pulse(Service):
-    """Measures the delay of the reactor once a second, and publishes the counters of the UDP ports.
+class ReactorMonitor(Service):
+    """Once a second, measures the reactor lag and has the service publish the counters of its UDP ports.
 
     :param reactor: IReactorTime.
     """
@@ -57,40 +57,41 @@ class Pulse(Service):
         self._reactor = reactor
         self._boot = boot
         self._counts = counts
-        self._turn: Any = None
+        self._timer: Any = None
         self._due = 0.0
+        """When the timer should fire, in seconds of the reactor's clock."""
 
     def startService(self) -> None:
-        """Set the timer."""
+        """Start the timer."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._set()
+        self._start_timer()
 
     def stopService(self) -> None:
-        """Cancel it."""
+        """Cancel the timer."""
         super().stopService()  # type: ignore[no-untyped-call]
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _set(self) -> None:
-        self._due = self._reactor.seconds() + _TURN
-        self._turn = self._reactor.callLater(_TURN, self._beat)
+    def _start_timer(self) -> None:
+        self._due = self._reactor.seconds() + _INTERVAL
+        self._timer = self._reactor.callLater(_INTERVAL, self._tick)
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         self._counts.time(REACTOR_LAG, max(0.0, self._reactor.seconds() - self._due))
         self._boot.report_datagrams()
-        self._set()
+        self._start_timer()
 
 
 @define(eq=False)
 class Collector:
-    """A collector of prometheus_client: yields metric families of the counts and of the present state."""
+    """A prometheus_client collector: the counters and histograms, and gauges of the service's present state."""
 
     _boot: Any
     _counts: Counts
 
     def collect(self) -> Iterator[Any]:
-        """Yield every family."""
+        """Yield every metric family."""
         from prometheus_client import metrics_core as core
 
         counts = self._counts
@@ -109,10 +110,10 @@ class Collector:
         def gauge(
             name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
         ) -> Any:
-            made = core.GaugeMetricFamily(name, text, labels=labels)
+            family = core.GaugeMetricFamily(name, text, labels=labels)
             for labelled, value in values:
-                made.add_metric(labelled, value)
-            return made
+                family.add_metric(labelled, value)
+            return family
 
         running = counts.running()
         transfers = [((protocol,), running[protocol]) for protocol in sorted({"tftp", "http", *running})]
@@ -131,7 +132,7 @@ class Collector:
 
 
 class MetricsResource(Resource):
-    """``/metrics``, in the text format of Prometheus or in OpenMetrics, as the request prefers."""
+    """``/metrics``, in the text format of Prometheus or in OpenMetrics, by the Accept header of the request."""
 
     isLeaf = True
 
@@ -176,7 +177,7 @@ class Connection(HTTPChannel):
 
 
 class MetricsSite(Site):
-    """A site with the metrics alone."""
+    """A site that serves only the metrics."""
 
     noisy = False
     protocol = Connection  # type: ignore[assignment]
@@ -188,7 +189,7 @@ class MetricsSite(Site):
         self.connections: set[Connection] = set()
 
     def buildProtocol(self, addr: Any) -> Any:
-        """See IProtocolFactory. None: there are too many connections."""
+        """See IProtocolFactory. Returns None, which closes the connection, if there are too many."""
         if len(self.connections) >= CONNECTIONS:
             return None
         return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
@@ -199,10 +200,10 @@ class MetricsSite(Site):
             transport: Any = connection.transport
             transport.abortConnection()
 
-    # Twisted's access log and its timer are not used.
+    # Site opens an access log here, and starts a timer for the dates in it.
 
     def startFactory(self) -> None:
-        """Open no access log."""
+        """Do not open an access log."""
 
     def stopFactory(self) -> None:
-        """Close none."""
+        """There is no access log to close."""

@@ -1,7 +1,6 @@
-"""The ``otel`` observer: each boot attempt becomes a trace of OpenTelemetry, its stages become spans.
+"""The ``otel`` observer: exports each boot attempt as an OpenTelemetry trace, with a span for each stage.
 
-The packages of OpenTelemetry (the extra ``bootfw[otel]``) export from a thread of their own. They are loaded when the
-service starts.
+OpenTelemetry (the extra ``bootfw[otel]``) exports in a thread of its own. It is imported when the service starts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from bootfw.observe.record import plain
 from bootfw.plugins import PluginContext, boot_plugin
 
 DEFAULT_URL = "http://127.0.0.1:4318/v1/traces"
-"""Where a collector on this host listens."""
+"""The default address of a collector on this host (OTLP over HTTP)."""
 
 PACKAGE = "opentelemetry.exporter.otlp.proto.http"
 
@@ -74,7 +73,7 @@ class OpenTelemetry:
         service_name: str = "bootfw",
         timeout_seconds: float = 10.0,
     ) -> "OpenTelemetry":
-        """What boot_plugin calls."""
+        """Called by boot_plugin."""
         return cls(url, headers or {}, service_name, timeout_seconds, context.reactor)
 
     def start(self, publish: Callable[[Event], None]) -> None:
@@ -90,7 +89,7 @@ class OpenTelemetry:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
 
     def close(self) -> "Deferred[Any]":
-        """See IStartable: fires when the spans that wait have been exported, or the timeout is over."""
+        """See IStartable: fires when the pending spans have been exported, or after the timeout."""
         provider, self._provider = self._provider, None
         stopping = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), provider.shutdown)
         stopping.addTimeout(self.timeout_seconds, self._reactor)
@@ -144,7 +143,7 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def boot_attributes(attempt: BootAttempt) -> dict[str, Any]:
-    """The attributes of the span of a boot; those without a value are left out."""
+    """Return the attributes of the span of a boot; those without a value are left out."""
     cause = attempt.cause
     return _given(
         {
@@ -164,14 +163,14 @@ def boot_attributes(attempt: BootAttempt) -> dict[str, Any]:
 
 
 def stage_attributes(stage: Stage) -> dict[str, Any]:
-    """The attributes of the span of a stage: its data, each key with ``bootfw.`` in front."""
+    """Return the attributes of the span of a stage: its data, with the prefix ``bootfw.`` for each key."""
     found = {f"bootfw.{key}": plain(value) for key, value in stage.data.items()}
     found["bootfw.count"] = stage.count
     return _given(found)
 
 
 def _given(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Those with a value, of types that OpenTelemetry has."""
+    """Return the attributes that have a value, converted to types that OpenTelemetry supports."""
     return {
         key: value if isinstance(value, str | bool | int | float) else [str(item) for item in value]
         for key, value in attributes.items()

@@ -1,4 +1,4 @@
-"""The queue between the code that publishes events and the observers."""
+"""The event queue: passes published events to the observers in a later reactor turn."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,27 +13,27 @@ from bootfw.events import Event, EventsDropped
 from bootfw.interfaces import IBatchObserver, IBootObserver
 
 QUEUE_LIMIT = 10_000
-"""Events; beyond that they are dropped and counted. A boot publishes about twenty."""
+"""Most queued events; further ones are dropped and counted. A boot publishes about twenty."""
 
 EVENTS_PER_TURN = 500
-"""Events delivered before the reactor polls its sockets again. More than a port reads in a turn, so that the queue does
-not grow in a flood."""
+"""Most events delivered in a reactor turn. More than a port can read in a turn, so that the queue does not grow in a
+flood."""
 
 _Deliver = Callable[[Sequence[Event]], None]
 
 
 class EventSink(Protocol):
-    """Where a service's events go."""
+    """Takes the events of a service."""
 
     def publish(self, event: Event) -> None:
         """Queue an event. Never blocks, never raises."""
 
     def flush(self) -> None:
-        """Deliver everything now; the last act of a stopping service."""
+        """Deliver all queued events now. Called last when a service stops."""
 
 
 class Publisher:
-    """An EventSink: delivers the events to the observers in a later turn of the reactor, off the packet's path."""
+    """An EventSink that delivers to observers in a later reactor turn, off the path of a packet."""
 
     log = Logger()
 
@@ -46,20 +46,20 @@ class Publisher:
         self._blocking = BlockingCalls(self.publish, reactor.seconds)
 
     def add(self, name: str, observer: IBootObserver) -> None:
-        """Deliver to one more observer, from now on."""
+        """Add an observer; it gets the events that are published from now on, and those still queued."""
         self._observers = [*self._observers, (name, self._delivery(name, observer), observer)]
 
     def replace(
         self, before: Sequence[tuple[str, IBootObserver]], observers: Sequence[tuple[str, IBootObserver]]
     ) -> None:
-        """Deliver to *observers* in place of *before*, which still get what was published until now."""
+        """Replace the observers *before* by *observers*. The events published until now go to the former."""
         self._deliver(len(self._queue))
         replaced = {id(observer) for _, observer in before}
         kept = [each for each in self._observers if id(each[2]) not in replaced]
         self._observers = [*((name, self._delivery(name, observer), observer) for name, observer in observers), *kept]
 
     def publish(self, event: Event) -> None:
-        """Never blocks, never raises; beyond the limit the event is dropped and that is counted."""
+        """See EventSink. If the queue is full, the event is dropped and counted."""
         if not self._observers:
             return
         if len(self._queue) >= QUEUE_LIMIT:
@@ -70,10 +70,11 @@ class Publisher:
             self._turn = self._reactor.callLater(0, self._deliver_some)
 
     def flush(self) -> None:
-        """Deliver everything now; the last act of a stopping service."""
+        """See EventSink."""
         self._cancel_turn()
         self._deliver(len(self._queue))
-        # Events that were published by the delivery itself. Not in a loop: an observer may publish one for each.
+        # Once more for events that observers published meanwhile. No loop: an observer that publishes an event for each
+        # event would never let it end.
         self._deliver(len(self._queue))
         self._cancel_turn()
 

@@ -1,4 +1,4 @@
-"""An event as a flat record of plain values: what JSON, journald, webhooks and Twisted's log observers show of it."""
+"""Converts an event to a flat dictionary of JSON values, for JSON logs, journald, webhooks and Twisted's observers."""
 
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -22,13 +22,13 @@ _OF_BOOT_REQUEST = (
 
 
 def record(event: Event) -> Record:
-    """Return the fields of *event* by their names, but for its time, and the name of its class as ``event``.
+    """Return the fields of *event* except its time, and the name of its class as ``event``.
 
-    What an event says about its request has the same key in all of them: ``mac``, ``persona``, ``architecture``,
-    ``interface`` and the others of a DHCP request; ``protocol``, ``peer``, ``file`` and ``upload`` of a transfer. An
-    address with a port is a string, an enum its name, bytes are in hexadecimal. A boot file is its name as ``file``
-    and the host that serves it as ``server``; a menu is ``menu``, the list of its texts. A boot attempt is as
-    ``bootfw boots --json`` shows it.
+    The fields of a request have the same keys in all events: ``mac``, ``persona``, ``architecture``, ``interface`` and
+    so on for a DHCP request; ``protocol``, ``peer``, ``file`` and ``upload`` for a transfer. An address with a port
+    becomes a string, an enum its name, bytes become hexadecimal digits. A boot file becomes its name as ``file`` and
+    its server as ``server``; a menu becomes ``menu``, the list of its texts. A boot attempt becomes the object that
+    ``bootfw boots --json`` prints.
     """
     report = getattr(event, "report", None)
     if type(report) is TransferReport:
@@ -41,7 +41,7 @@ def record(event: Event) -> Record:
 
 
 def _transfer(name: str, report: TransferReport) -> Record:
-    # By hand: it is most of what a busy server logs.
+    # Written out, because transfers are most of what a busy server logs: attrs.fields() would cost more.
     request, agreed = report.request, report.agreed
     return {
         "event": name,
@@ -63,7 +63,7 @@ def _transfer(name: str, report: TransferReport) -> Record:
 
 
 def text(value: str) -> str:
-    r"""*value* with ``\xff`` for each byte that is not UTF-8 (surrogateescape), which JSON can't hold."""
+    r"""Return *value* with ``\xff`` for each byte that is not UTF-8 (surrogateescape), which JSON can't contain."""
     if value.isascii():
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -89,7 +89,7 @@ def _add(found: Record, name: str, value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """*value* made of what JSON has."""
+    """Convert *value* to the types of JSON."""
     if isinstance(value, str):
         return text(value)
     if value is None or isinstance(value, bool | int | float):

@@ -1,4 +1,4 @@
-"""Writes the packets of a boot that failed to a file that Wireshark and ``bootfw replay`` read."""
+"""Writes the packets of a failed boot to a pcapng file, for Wireshark and ``bootfw replay``."""
 
 import os
 import time
@@ -18,28 +18,29 @@ from bootfw.boot.flightrecorder import FlightRecorder, datagram_of
 from bootfw.wire.pcapng import Datagram, Segment, write_pcapng
 
 FILES = 100
-"""Recordings that are kept, the latest ones."""
+"""Most recordings in the directory; the oldest are deleted first."""
 
 PACKETS = 256
-"""Packets of each, the last ones: 150 kB at most."""
+"""Most packets of a recording, the last ones of the boot: 150 kB at most."""
 
 _BEFORE = 2.0
-"""Seconds: packets are taken from that long before the attempt began."""
+"""Seconds before the begin of the attempt from which packets are included."""
 
 _NEAR = 0.05
-"""Seconds between a packet and its stage."""
+"""Most seconds between a packet and the stage that is shown in its comment."""
 
 _HTTP_PORT = 80
-"""In the packets that stand for an HTTP response. Those of HTTPS have it too, as their content is not encrypted."""
+"""Our port in the packets made for HTTP, and for HTTPS too, since their content is not encrypted."""
 _FIRST_EPHEMERAL = 49152
 
 
 class Recordings:
-    """The files in one directory.
+    """The recordings in a directory.
 
-    :param seconds: the clock of the recorder.
-    :param directory: it is created with the first file.
-    :param wall_clock: seconds since the epoch.
+    :param recorder: has the packets.
+    :param seconds: the recorder's clock.
+    :param directory: created with the first file.
+    :param wall_clock: returns seconds since the epoch.
     """
 
     _log = Logger(namespace="bootfw")
@@ -56,16 +57,16 @@ class Recordings:
         self._directory = directory
         self._wall_clock = wall_clock
         self._failing = False
-        """The latest file could not be written."""
+        """The last recording could not be written, and this has been logged."""
         self.transfers_of_workers: Callable[[Collection[str], float], Deferred[list[Datagram]]] = (
             lambda addresses, since: succeed([])
         )
         """Returns the TFTP packets that other processes of this server have recorded; see FlightRecorder."""
 
     def write(self, attempt: BootAttempt) -> "Deferred[str]":
-        """Write what the client of *attempt* has sent and was sent.
+        """Write the packets from and to the client of *attempt*.
 
-        :return: fires with the path of the file; "": there are no packets, or the disk refuses the file.
+        :return: fires with the path of the file; "": there are no packets, or the file can't be written.
         """
         wall = self._wall_clock() - self._seconds()
         since = attempt.began - wall - _BEFORE
@@ -93,7 +94,7 @@ class Recordings:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "wb") as file:
-                file.write(write_pcapng(packets, _story(attempt)))
+                file.write(write_pcapng(packets, _summary(attempt)))
             unfinished.replace(path)
             self._drop_oldest()
         except OSError as error:
@@ -115,13 +116,15 @@ class Recordings:
 
 
 def _stages(attempt: BootAttempt, at: float) -> str:
+    """Return the stages at the time of a packet, as its comment."""
     return ", ".join(dict.fromkeys(stage.kind.value for stage in attempt.stages if abs(stage.at - at) < _NEAR))
 
 
 def _http_packets(attempt: BootAttempt, others: list[Datagram]) -> Iterator[Segment]:
-    """Packets with the requests and responses of HTTP: the kernel does not show the TCP segments that it received.
+    """Make packets for the HTTP requests and responses of an attempt, from its stages.
 
-    They are made from the stages. The ports of the client are not in these, so each request gets one of its own.
+    A server does not see the TCP segments that the kernel handled. The stages do not contain the client's port, so each
+    request gets a port of its own.
     """
     for number, stage in enumerate(attempt.stages):
         data = stage.data
@@ -147,12 +150,13 @@ def _own_address(packet: Datagram) -> str:
 
 
 def _can_be_of(packet: Datagram, client: str) -> bool:
-    """Whether the packet shows our address for an HTTP client."""
+    """Return whether the source of *packet* is an address at which *client* may have reached our HTTP server."""
     own = _own_address(packet)
     return packet.outbound and (":" in own) == (":" in client) and own not in ("0.0.0.0", "::")
 
 
-def _story(attempt: BootAttempt) -> str:
+def _summary(attempt: BootAttempt) -> str:
+    """Return the verdict and the stages of an attempt, as the comment of the file."""
     lines = [f"bootfw: boot of {attempt.client}: {attempt.verdict.value}"]
     if attempt.cause is not None:
         lines.append(f"{attempt.cause.sentence}; {attempt.cause.remedy}")

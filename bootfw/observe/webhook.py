@@ -35,23 +35,23 @@ from bootfw.observe.record import record
 from bootfw.plugins import PluginContext, boot_plugin
 
 BATCH = 100
-"""Events in a request at most."""
+"""Most events in a request."""
 
 QUEUED = 10_000
-"""Events that wait at most; more are dropped."""
+"""Most queued events; further ones are dropped."""
 
 RETRIES = 5
-"""How often a batch is sent again: 31 s in all, where the server refuses connections at once."""
+"""Retries of a batch before it is dropped: within 31 s, if the server refuses connections at once."""
 
 REPORTED_AGAIN = 60.0
-"""Seconds until the log says again that events are dropped."""
+"""Seconds between two log lines about dropped events."""
 
 KINDS = {
     name: kind
     for name, kind in vars(events).items()
     if inspect.isclass(kind) and issubclass(kind, Event) and kind is not Event
 }
-"""Name -> class of every event."""
+"""Name -> class of every kind of event."""
 
 DEFAULT = (
     *("BootAttemptEnded", "OtherServerSeen", "PoolExhausted", "LeasesNotKept", "LoopBroken", "CertificateProblem"),
@@ -102,9 +102,9 @@ class Webhook:
     """Events that were not delivered."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
     _lines: LogObserver = field(factory=LogObserver, init=False, repr=False)
-    """Makes the texts of the events."""
+    """Formats the texts of the events."""
     _queue: deque[dict[str, Any]] = field(factory=deque, init=False, repr=False)
-    """The batch that is being sent comes first."""
+    """Records of events; the first ones are the batch that is being sent."""
     _batch: int = field(default=0, init=False)
     """Number of events in the batch that is being sent."""
     _states: DeliveryStates = field(init=False, repr=False)
@@ -113,10 +113,10 @@ class Webhook:
     _agent: Any = field(default=None, init=False, repr=False)
     _finished: "Deferred[None] | None" = field(default=None, init=False, repr=False)
     _unreported: int = field(default=0, init=False)
-    """Number of dropped events that the log has not reported."""
+    """Number of dropped events that have not been logged."""
     _reports: OncePer = field(factory=lambda: OncePer(REPORTED_AGAIN), init=False, repr=False)
     _reason: str = field(default="", init=False)
-    """Why the latest request failed."""
+    """Why the last request failed."""
 
     def __attrs_post_init__(self) -> None:
         self._states = DeliveryStates(self.batch_seconds, RETRIES)
@@ -138,7 +138,7 @@ class Webhook:
         batch_seconds: float = 1.0,
         timeout_seconds: float = 10.0,
     ) -> "Webhook":
-        """What boot_plugin calls."""
+        """Called by boot_plugin."""
         return cls(url, events, secret, batch_seconds, timeout_seconds, context.reactor)
 
     def start(self, publish: Callable[[Event], None]) -> None:
@@ -165,7 +165,7 @@ class Webhook:
             return
         room = QUEUED - len(self._queue)
         if len(chosen) > room:
-            self._dropped(len(chosen) - room, self._reason or "they come faster than they are taken")
+            self._dropped(len(chosen) - room, self._reason or "events arrive faster than the receiver takes them")
             chosen = chosen[:room]
         for event in chosen:
             self._queue += self._records(event)
@@ -206,13 +206,13 @@ class Webhook:
                 self._queue.popleft()
             self._handle(Input.DELIVERED, len(self._queue))
             return
-        self._reason = f"it answers {status}"
-        passing = status >= 500 or status < 400 or status in (408, 425, 429)
-        self._handle(Input.FAILED if passing else Input.REFUSED, len(self._queue) - self._batch)
+        self._reason = f"the receiver answered {status}"
+        temporary = status >= 500 or status < 400 or status in (408, 425, 429)
+        self._handle(Input.FAILED if temporary else Input.REFUSED, len(self._queue) - self._batch)
 
     def _failed(self, failure: Failure) -> None:
         late = failure.check(TimeoutError)
-        self._reason = "it has not answered in time" if late else str(failure.getErrorMessage())
+        self._reason = "the receiver did not answer in time" if late else str(failure.getErrorMessage())
         self._handle(Input.FAILED, len(self._queue) - self._batch)
 
     def _drop_batch(self) -> None:
@@ -242,13 +242,13 @@ class Webhook:
 
 
 def signature(secret: str, body: bytes) -> str:
-    """The HMAC of *body* by SHA-256, in hexadecimal."""
+    """Return the HMAC-SHA256 of *body*, in hexadecimal."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 @implementer(IBodyProducer)
 class _Body:
-    """The body of a request, written at once."""
+    """The body of a request, written in one call."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -270,7 +270,7 @@ class _Body:
 
 
 class _Ignored(Protocol):
-    """The body of a response: the connection is closed instead of reading it."""
+    """Closes the connection instead of reading the body of the response."""
 
     def connectionMade(self) -> None:
         """See IProtocol."""

@@ -13,11 +13,9 @@ FILE = BootFile("one")
 REFUSAL = BootRefused("not today")
 
 
-def resolving(
-    state: State, number: int = 0, objection: str = "", count: int = 3, left: float = 0.9
-) -> ResolutionStates:
+def resolving(state: State, number: int = 0, unusable: str = "", count: int = 3, left: float = 0.9) -> ResolutionStates:
     """One of three resolvers; *left* seconds until the client has to be answered."""
-    resolution = ResolutionStates(3, NOW + left, number, objection, state)
+    resolution = ResolutionStates(3, NOW + left, number, unusable, state)
     if state is State.WAITING:
         resolution.deadline = NOW + 0.3
     return resolution
@@ -59,7 +57,7 @@ def test_calling_found_delivers_the_answer() -> None:
 def test_calling_passed_calls_the_next() -> None:
     resolution = resolving(State.CALLING, 1)
     takes(resolution, Input.PASSED, State.CALLING, Do.CALL, argument="")
-    assert (resolution.number, resolution.objection) == (2, "")
+    assert (resolution.number, resolution.unusable) == (2, "")
 
 
 def test_calling_passed_by_the_last_is_no_answer() -> None:
@@ -68,7 +66,7 @@ def test_calling_passed_by_the_last_is_no_answer() -> None:
     assert resolution.outcome is None
 
 
-def test_calling_passed_by_the_last_with_an_objection_is_a_refusal() -> None:
+def test_calling_passed_by_the_last_after_an_unusable_answer_is_a_refusal() -> None:
     resolution = resolving(State.CALLING, 2, "the first")
     takes(resolution, Input.PASSED, State.REFUSED, Do.FINISH, argument="the last")
     assert isinstance(resolution.outcome, BootRefused)
@@ -107,7 +105,7 @@ def test_waiting_found_delivers_the_answer() -> None:
 def test_waiting_passed_calls_the_next() -> None:
     resolution = resolving(State.WAITING)
     takes(resolution, Input.PASSED, State.CALLING, Do.CALL, argument="it does not fit")
-    assert (resolution.number, resolution.objection) == (1, "it does not fit")
+    assert (resolution.number, resolution.unusable) == (1, "it does not fit")
 
 
 def test_waiting_passed_by_the_last_is_no_answer() -> None:
@@ -128,7 +126,7 @@ def test_waiting_tick_for_the_last_is_no_answer() -> None:
     takes(resolving(State.WAITING, 2), Input.TICK, State.ANSWERED, Do.REPORT_LATE, Do.WITHDRAW, Do.FINISH)
 
 
-def test_waiting_tick_for_the_last_with_an_objection_is_a_refusal() -> None:
+def test_waiting_tick_for_the_last_after_an_unusable_answer_is_a_refusal() -> None:
     resolution = resolving(State.WAITING, 2, "the first")
     takes(resolution, Input.TICK, State.REFUSED, Do.REPORT_LATE, Do.WITHDRAW, Do.FINISH)
 

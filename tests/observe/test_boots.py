@@ -323,7 +323,7 @@ def test_a_machine_that_shows_no_mac_is_found_by_its_address() -> None:
         ("boots", {"machine": "x"}, "MAC address"),
         ("boots", {"verdict": "fine"}, '"booted"'),
         ("boots", {"limit": "many"}, "must be a number"),
-        ("boot", {}, "which machine"),
+        ("boot", {}, '"machine" is missing'),
     ],
 )
 def test_wrong_requests(operation: str, given: Mapping[str, Any], reason: str) -> None:

@@ -180,7 +180,7 @@ def test_events_are_dropped_and_reported_after_the_last_retry(receiver: Receiver
         receiver.turn(lambda: hook.dropped)
     assert len(receiver.requests) == 1 + webhook.RETRIES
     (line,) = [event["log_format"].format(**event) for event in logs if event["log_namespace"] == "bootfw"]
-    assert line == f"webhook {receiver.url}: 2 event(s) were dropped: it answers 503"
+    assert line == f"webhook {receiver.url}: 2 event(s) were dropped: the receiver answered 503"
     receiver.status = 200
     hook.observe(LOST)
     receiver.turn(lambda: len(receiver.requests) == 2 + webhook.RETRIES)
