@@ -458,6 +458,20 @@ class RequestsDropped(Event):
 
 
 @frozen
+class NeighbourTableFull(Event):
+    """The kernel had no room for the hardware addresses of clients, so that what was sent to them was lost; at most one
+    event in ten seconds. Another program may have filled the table, and it is one table for all of a host's network
+    namespaces."""
+
+    setting: str
+    """The sysctl that limits the table, ``net.ipv4.neigh.default.gc_thresh3`` or that of IPv6."""
+    most: int
+    """Its value."""
+    overflows: int
+    """Entries that there was no room for, since the last such event or the start."""
+
+
+@frozen
 class DatagramsCounted(Event):
     """What has gone through the UDP ports of a service since the last such event; at most one a second for each."""
 

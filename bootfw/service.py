@@ -61,6 +61,7 @@ from bootfw.net.http.site import BootSite
 from bootfw.net.http.tls import renewed_certificate
 from bootfw.net.http.urls import WebURLs
 from bootfw.net.linux.interfaces import Interfaces, missing_interface, unusable_address
+from bootfw.net.linux.neighbourtable import NeighbourObserver
 from bootfw.net.linux.netlink import Netlink
 from bootfw.net.listening import (
     UDP_SERVICES,
@@ -167,6 +168,10 @@ class BootService(MultiService):
                 self._recordings = Recordings(self._recorder, reactor.seconds, recordings)
                 recorder.write_packets = self._recordings.write
             self._recorders.append(("boot attempts", recorder))
+        self._kernel = Netlink()
+        if event_sink is None:
+            looking = NeighbourObserver(self._kernel.neighbour_tables, lambda event: self._publisher.publish(event))
+            self._recorders.append(("neighbour table", looking))
         self._publisher = Publisher(reactor, self._observing()) if event_sink is None else event_sink
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._broadcast = broadcast
@@ -177,7 +182,6 @@ class BootService(MultiService):
         every_observer = [*self._given_observers, *self._recorders]
         self._observers = PluginLifecycle(reactor, every_observer, self._publisher.publish, "observer")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
-        self._kernel = Netlink()
         dropped = partial(report_dropped, reactor, lambda: self._settings, self._publisher.publish)
         served, excepted = self._settings.interfaces, self._settings.except_interfaces
         self._interfaces = Interfaces(served, dropped, self._kernel, excepted)

@@ -29,7 +29,8 @@ from bootfw.config.settings import Settings
 from bootfw.errors import BootfwError
 from bootfw.interfaces import IDirectoryBackend, IListableBackend, IListableResolver, ISelfChecking
 from bootfw.net.linux.interfaces import missing_interfaces, own_addresses
-from bootfw.net.linux.netlink import Link, LinkAddress, Netlink
+from bootfw.net.linux.neighbourtable import SETTINGS
+from bootfw.net.linux.netlink import Link, LinkAddress, NeighbourTable, Netlink
 from bootfw.net.linux.portowner import who_holds
 from bootfw.records import Record
 from bootfw.tftp.path import relative
@@ -74,6 +75,7 @@ class Host:
     """Runs a program; returns its output, or None: there is no such program, or it fails."""
     links: Callable[[], Sequence[Link]] = field(default=lambda: _links())
     addresses: Callable[[], Sequence[LinkAddress]] = field(default=lambda: _addresses())
+    neighbour_tables: Callable[[], Sequence[NeighbourTable]] = field(default=lambda: _neighbour_tables())
     fault: Callable[[str, tuple[str, int]], int] = field(default=lambda kind, address: _fault(kind, address))
     """The error number of binding a port, "udp" or "tcp"; 0: it can be had."""
 
@@ -229,6 +231,26 @@ def _check_rp_filter(host: Host, names: Sequence[str], settings: Settings) -> It
         )
     else:
         yield Check("rp_filter", OK, "packets of clients are not dropped for their sender's address")
+
+
+def check_neighbours(host: Host) -> Iterator[Check]:
+    """Does the kernel have room for the hardware addresses of all machines?"""
+    tables = [table for table in host.neighbour_tables() if table.family in SETTINGS]
+    full = [table for table in tables if table.overflows]
+    for table in full:
+        yield Check(
+            "neighbours",
+            WARNING,
+            f"the kernel had no room for a neighbour {table.overflows} times since this host was started, and dropped "
+            f"what was sent to it: {SETTINGS[table.family]} is {table.most}",
+            f"sysctl {SETTINGS[table.family]}=8192, or more, if there are more machines",
+        )
+    if tables and not full:
+        rooms = " and ".join(
+            f"{table.most} by IPv{6 if table.family == socket.AF_INET6 else 4}"
+            for table in sorted(tables, key=lambda table: table.family)
+        )
+        yield Check("neighbours", OK, f"the kernel has room for {rooms}, on all links together")
 
 
 def check_permissions(host: Host, settings: Settings, parts: Parts, state: Path) -> Iterator[Check]:
@@ -531,6 +553,14 @@ def _links() -> Sequence[Link]:
     with closing(Netlink()) as kernel:
         try:
             return list(kernel.links().values())
+        except OSError:
+            return ()
+
+
+def _neighbour_tables() -> Sequence[NeighbourTable]:
+    with closing(Netlink()) as kernel:
+        try:
+            return kernel.neighbour_tables()
         except OSError:
             return ()
 

@@ -111,6 +111,9 @@ DROPPED = Family(
 )
 HANDSHAKES_FAILED = Family("bootfw_tls_handshake_failures", "HTTPS connections without an agreement on TLS.")
 EVENTS_DROPPED = Family("bootfw_events_dropped", "Events that an observer was too slow for; other counts lack them.")
+NEIGHBOUR_OVERFLOWS = Family(
+    "bootfw_neighbour_overflows", "Neighbours that the kernel had no room for, so that they got no answers."
+)
 WORKERS_LOST = Family("bootfw_workers_lost", "Processes that served files and ended without being stopped.")
 PLUGIN_FAILURES = Family("bootfw_plugin_failures", "Calls of plugins that raised.", ("plugin",))
 INTERNAL_ERRORS = Family("bootfw_internal_errors", "Bugs of bootfw that ended something.")
@@ -118,7 +121,7 @@ INTERNAL_ERRORS = Family("bootfw_internal_errors", "Bugs of bootfw that ended so
 COUNTERS = (
     *(DHCP_REQUESTS, DHCP_REPLIES, DHCP_UNANSWERED, POOL_EXHAUSTED, OTHER_SERVERS, ADDRESSES_TAKEN),
     *(LEASES_NOT_STORED, TRANSFERS, BYTES, RETRANSMISSIONS, REFUSED, BOOTS, FAILURES, DATAGRAMS, MALFORMED, DROPPED),
-    *(STALE, HANDSHAKES_FAILED, EVENTS_DROPPED, WORKERS_LOST, PLUGIN_FAILURES, INTERNAL_ERRORS),
+    *(STALE, HANDSHAKES_FAILED, EVENTS_DROPPED, NEIGHBOUR_OVERFLOWS, WORKERS_LOST, PLUGIN_FAILURES, INTERNAL_ERRORS),
 )
 """The counters; Prometheus adds ``_total`` to their names."""
 
@@ -183,6 +186,7 @@ class Counts:
             events.StaleRequestsDropped: self._stale,
             events.RequestsDropped: lambda e: self.count(DROPPED, e.service, by=e.count),
             events.HandshakeFailed: lambda e: self.count(HANDSHAKES_FAILED),
+            events.NeighbourTableFull: lambda e: self.count(NEIGHBOUR_OVERFLOWS, by=e.overflows),
             events.EventsDropped: lambda e: self.count(EVENTS_DROPPED, by=e.count),
             events.WorkerLost: lambda e: self.count(WORKERS_LOST),
             events.PluginFailed: lambda e: self.count(PLUGIN_FAILURES, e.plugin),

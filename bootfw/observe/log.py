@@ -38,6 +38,7 @@ from bootfw.events import (
     ListenerClosed,
     ListenerFailed,
     LoopBroken,
+    NeighbourTableFull,
     NextBootTaken,
     OfferMade,
     OfferWithheld,
@@ -532,6 +533,11 @@ _LINES: dict[type[Event], _Line] = {
         "{service} dropped {count} request(s), the latest from {peer}: {reason}",
         subject=lambda event: ((event.service, event.reason, event.peer[0]), event.at // REPEATED_AFTER),
         peer=_peer,
+    ),
+    NeighbourTableFull: _line(
+        _warn,
+        "the kernel had no room for {overflows} neighbour(s), and dropped what was sent to them: {setting} is {most}, "
+        "which has to be more than the machines of all links together",
     ),
     EventsDropped: _line(_warn, "{count} event(s) were dropped: an observer is too slow"),
 }

@@ -14,6 +14,9 @@ from attrs import frozen
 from bootfw.storm.sockets import StormError
 
 _CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() from 3.12 on
+NEIGHBOURS = 65536
+"""Entries of the kernel's neighbour table in a lab: every address of its network may be a machine's."""
+
 STOP_SECONDS = 10.0
 """How long a server has to end after SIGTERM."""
 
@@ -85,9 +88,7 @@ def open_lab(network: str = "10.77.0.0/16", loss: float = 0.0) -> Iterator[Lab]:
             *("peer", "name", "eth0", "netns", lab.machines),
         )
         _run("ip", "-n", lab.server, "address", "add", f"{lab.address}/{net.prefixlen}", "dev", "eth0")
-        # Machines come and go in thousands, and a neighbour table is made for hundreds.
-        for key in ("gc_thresh1", "gc_thresh2", "gc_thresh3"):
-            _set_sysctl(lab.server, f"net/ipv4/neigh/default/{key}", "65536")
+        stack.enter_context(_larger_neighbour_table())
         for namespace in (lab.server, lab.machines):
             _run("ip", "-n", namespace, "link", "set", "eth0", "txqueuelen", "10000", "up")
         _run("ip", "-n", lab.machines, "link", "set", "eth0", "promisc", "on")
@@ -112,10 +113,23 @@ def _rules(loss: float) -> str:
     return "; ".join(lines)
 
 
-def _set_sysctl(namespace: str, key: str, value: str) -> None:
-    # Those of neighbours are of the whole host on some kernels, and then as they are.
-    command = ["ip", "netns", "exec", namespace, "sh", "-c", f"echo {value} > /proc/sys/{key}"]
-    subprocess.run(command, check=False, capture_output=True)
+@contextlib.contextmanager
+def _larger_neighbour_table() -> Iterator[None]:
+    """Have room for as many neighbours as a lab may have machines, meanwhile.
+
+    The kernel has one neighbour table for all network namespaces, with a limit of 1,024 entries, and drops what is sent
+    to any more. Only the host's own namespace has the setting; where it can't be changed, it stays as it is.
+    """
+    with contextlib.ExitStack() as stack:
+        # The largest comes first, and last when they are set back: the kernel expects them in this order.
+        for key in ("gc_thresh3", "gc_thresh2", "gc_thresh1"):
+            path = Path("/proc/sys/net/ipv4/neigh/default") / key
+            with contextlib.suppress(OSError):
+                before = path.read_text()
+                if int(before) < NEIGHBOURS:
+                    path.write_text(str(NEIGHBOURS))
+                    stack.callback(path.write_text, before)
+        yield
 
 
 def _run(*command: str) -> None:

@@ -22,6 +22,7 @@ from bootfw.cli.hostchecks import (
     check_host,
     check_interfaces,
     check_loaders,
+    check_neighbours,
     check_permissions,
     check_ports,
     check_security_modules,
@@ -31,7 +32,7 @@ from bootfw.cli.hostchecks import (
 from bootfw.cli.main import main
 from bootfw.config.settings import DHCPSettings, Settings
 from bootfw.dhcp.subnet import Subnet
-from bootfw.net.linux.netlink import Link, LinkAddress
+from bootfw.net.linux.netlink import Link, LinkAddress, NeighbourTable
 from bootfw.wire.dhcp4 import BOOTREPLY, Message
 from bootfw.wire.options import Option
 
@@ -185,6 +186,17 @@ def test_a_strict_reverse_path_filter(tmp_path: Path) -> None:
     assert result("two", Settings(), links=2) == WARNING
     assert result("relayed", relayed) == WARNING
     assert result("loose", relayed, filters="2") == OK
+
+
+def test_neighbours_that_the_kernel_had_no_room_for() -> None:
+    roomy = NeighbourTable(socket.AF_INET, entries=9, most=1024, overflows=0)
+    full = NeighbourTable(socket.AF_INET6, entries=1024, most=1024, overflows=7)
+    (usual,) = check_neighbours(Host(neighbour_tables=lambda: [roomy]))
+    assert (usual.result, usual.text) == (OK, "the kernel has room for 1024 by IPv4, on all links together")
+    (found,) = check_neighbours(Host(neighbour_tables=lambda: [roomy, full]))
+    assert found.result == WARNING
+    assert found.text.endswith("dropped what was sent to it: net.ipv6.neigh.default.gc_thresh3 is 1024")
+    assert not list(check_neighbours(Host(neighbour_tables=list)))
 
 
 def test_permissions(parts: Parts, tmp_path: Path) -> None:

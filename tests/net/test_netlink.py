@@ -55,6 +55,27 @@ def test_a_neighbour_is_known(kernel: Netlink) -> None:
     assert kernel.hardware_address(("10.9.0.9", 2070)) == "52:54:00:00:00:77"
 
 
+def shown_tables() -> dict[str, dict[str, int]]:
+    """Table -> what iproute2 shows of it."""
+    shown = subprocess.run(["ip", "-s", "ntable", "show"], check=True, capture_output=True, text=True).stdout
+    tables = {}
+    for part in shown.split("\n\n"):
+        words = part.split()
+        if "thresh3" in words:  # else the parameters of one interface
+            tables[words[1]] = {key: int(words[words.index(key) + 1]) for key in ("thresh3", "table_fulls")}
+    return tables
+
+
+def test_the_neighbour_tables_are_those_that_iproute2_shows(kernel: Netlink) -> None:
+    before, tables, after = shown_tables(), kernel.neighbour_tables(), shown_tables()
+    assert {table.family for table in tables} == {socket.AF_INET, socket.AF_INET6}
+    for table in tables:
+        name = "arp_cache" if table.family == socket.AF_INET else "ndisc_cache"
+        assert table.most in (before[name]["thresh3"], after[name]["thresh3"])  # a lab sets it
+        assert before[name]["table_fulls"] <= table.overflows <= after[name]["table_fulls"]
+        assert table.entries > 0
+
+
 def test_a_neighbour_is_known_by_ipv6(kernel: Netlink) -> None:
     assert kernel.hardware_address(("fd00:9::9", 2070, 0, 0)) == "52:54:00:00:00:77"
 

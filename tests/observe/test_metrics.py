@@ -30,6 +30,7 @@ from bootfw.events import (
     HandshakeFailed,
     InternalError,
     LeasesNotKept,
+    NeighbourTableFull,
     OfferMade,
     OfferWithheld,
     PluginFailed,
@@ -91,6 +92,7 @@ EVENTS: list[Event] = [
     PluginFailed(9.0, "resolver callout", "resolve", "Traceback"),
     InternalError(9.0, "a transfer", "Traceback"),
     EventsDropped(9.0, 5),
+    NeighbourTableFull(9.0, "net.ipv4.neigh.default.gc_thresh3", 1024, 6),
     CertificateLoaded(9.0, "/etc/cert.pem", ("boot",), 2e9),
 ]
 
@@ -129,6 +131,7 @@ EXPECTED = {
     'bootfw_requests_stale_total{kind="other",service="dhcp"}': 1,
     'bootfw_requests_dropped_total{service="tftp"}': 11,
     "bootfw_tls_handshake_failures_total": 1,
+    "bootfw_neighbour_overflows_total": 6,
     "bootfw_workers_lost_total": 1,
     'bootfw_plugin_failures_total{plugin="resolver callout"}': 1,
     "bootfw_internal_errors_total": 1,

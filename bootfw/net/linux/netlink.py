@@ -24,6 +24,9 @@ _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
+_NEIGHBOUR_TABLE = struct.Struct("=Bxxx")  # struct ndtmsg
+_TABLE_ENTRIES = struct.Struct("=4xI")  # struct ndt_config
+_TABLE_OVERFLOWS = struct.Struct("=80xQ")  # struct ndt_stats
 _INTEGER = struct.Struct("=i")
 _UNSIGNED = struct.Struct("=I")
 
@@ -36,6 +39,7 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_GETROUTE = 26
 _RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
+_RTM_GETNEIGHTBL = 66
 
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 
@@ -43,6 +47,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU = 1, 3, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST = _NDA_DST = 1
 _NDA_LLADDR = 2
+_NDTA_THRESH3, _NDTA_CONFIG, _NDTA_STATS = 4, 5, 7
 _RTA_OIF, _RTA_GATEWAY = 4, 5
 _LOCAL_ROUTES = (2, 3, 5)  # RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST: what bind(2) accepts
 _NUD_REACHABLE = 0x02
@@ -86,6 +91,20 @@ class LinkAddress:
     """An RT_SCOPE_... of linux/rtnetlink.h: 253 on one link only, 254 on this host only."""
     flags: int
     """IFA_F_... of linux/if_addr.h."""
+
+
+@frozen
+class NeighbourTable:
+    """The hardware addresses that the kernel keeps for one address family, of all network namespaces together."""
+
+    family: int
+    """AF_INET or AF_INET6."""
+    entries: int
+    most: int
+    """Entries that it has room for: net.ipv4.neigh.default.gc_thresh3, or that of IPv6."""
+    overflows: int
+    """Entries that it had no room for, since the host was started. What was sent there was lost, and sendmsg(2) does
+    not say so."""
 
 
 @frozen
@@ -321,6 +340,22 @@ class Netlink:
             self._may_write = error.errno not in _REFUSALS
             return False
         return True
+
+    def neighbour_tables(self) -> Sequence[NeighbourTable]:
+        """The state of the neighbour tables of IPv4 and IPv6.
+
+        :raise OSError: this process may not use netlink.
+        """
+        found = []
+        for body in self._opened().dump(_RTM_GETNEIGHTBL, _NEIGHBOUR_TABLE.pack(socket.AF_UNSPEC)):
+            values = dict(_attributes(body, _NEIGHBOUR_TABLE.size))
+            if _NDTA_STATS not in values:  # the parameters of one interface
+                continue
+            (entries,) = _TABLE_ENTRIES.unpack_from(values[_NDTA_CONFIG])
+            (most,) = _UNSIGNED.unpack(values[_NDTA_THRESH3])
+            (overflows,) = _TABLE_OVERFLOWS.unpack_from(values[_NDTA_STATS])
+            found.append(NeighbourTable(body[0], entries, most, overflows))
+        return found
 
     def _opened(self) -> NetlinkSocket:
         if self._socket is None:
