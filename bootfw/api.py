@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootfw.ability import provides
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
+from bootfw.attempts.record import attempt_of, attempt_record
 from bootfw.build import build
 from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.settings import (
@@ -309,6 +310,8 @@ __all__ = [
     "Via",
     "WebSettings",
     "WorkerLost",
+    "attempt_of",
+    "attempt_record",
     "boot_plugin",
     "build",
     "check_placeholders",

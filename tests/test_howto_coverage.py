@@ -76,6 +76,12 @@ EXECUTED = {
         ("python", "test_the_plugin_of_the_howto"),
         ("ini", "test_the_plugin_of_the_howto_as_a_distribution"),
     ],
+    "postgresql.md": [
+        ("console", "test_no_lease_is_acknowledged_while_the_database_is_away"),
+        ("toml", "test_leases_move_to_postgresql_and_survive_there"),
+        ("console", "test_leases_move_to_postgresql_and_survive_there"),
+        ("sql", "test_leases_move_to_postgresql_and_survive_there"),
+    ],
     "pxe-menu.md": [("toml", "test_pxe_menu"), ("toml", "test_pxelinux_finds_its_configuration")],
     "recordings.md": [("console", "test_the_recording_of_the_howto")],
     "secure-boot.md": [

@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "plugins" / "bootfw-http-mirror"
+POSTGRESQL = ROOT / "plugins" / "bootfw-postgresql"
 
 pytestmark = pytest.mark.skipif(find_spec("pip") is None, reason="needs pip")
 
@@ -63,7 +64,7 @@ def source_of(root: Path, into: Path) -> Path:
     for path in parts:
         into.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, into)
-    for package in ("bootfw", "twisted", "systemd", "man", "bootfw_http_mirror"):
+    for package in ("bootfw", "twisted", "systemd", "man", "bootfw_http_mirror", "bootfw_postgresql"):
         if (root / package).is_dir():
             shutil.copytree(root / package, into / package, ignore=unwanted)
     return into
@@ -207,8 +208,20 @@ def test_the_mirror_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
     environment.run("twistd", "--help", cwd=tmp_path)
 
 
-def test_the_mirror_imports_the_public_names_only() -> None:
-    sources = list((PLUGIN / "bootfw_http_mirror").glob("*.py"))
+def test_the_store_in_postgresql_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    """It passes the contract kits in the wheel, where there is PostgreSQL; the rest of its tests use the checkout."""
+    environment = Environment.create(tmp_path / "environment")
+    environment.install(wheel, wheel_of(POSTGRESQL, tmp_path), "pytest")
+    found = plugins_of(environment, tmp_path)
+    assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "store postgresql": "bootfw-postgresql"}
+    arguments = ("-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider", "-k", "not Offline")
+    contract = POSTGRESQL / "tests" / "test_postgresql_contract.py"
+    environment.run("python", "-m", "pytest", *arguments, contract, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("package", [PLUGIN / "bootfw_http_mirror", POSTGRESQL / "bootfw_postgresql"], ids=str)
+def test_a_distribution_of_its_own_imports_the_public_names_only(package: Path) -> None:
+    sources = list(package.glob("*.py"))
     lines = [line.split() for path in sources for line in path.read_text().splitlines()]
     imported = {words[1] for words in lines if words[:1] in (["from"], ["import"])}
     ours = {name for name in imported if name.split(".")[0] == "bootfw"}

@@ -1,0 +1,100 @@
+"""The tables, and how those of an earlier version become those of this one."""
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+# Bytes that a client has sent, such as its host name, may be no text of the database's encoding. "owner" has one row:
+# who has last written leases, reservations or orders; see ownership.py.
+_TABLES = """
+CREATE TABLE lease (
+    address inet PRIMARY KEY,
+    client bytea NOT NULL,
+    mac text NOT NULL,
+    client_id bytea NOT NULL,
+    uuid text NOT NULL,
+    hostname bytea NOT NULL,
+    state text NOT NULL,
+    granted double precision NOT NULL,
+    expires double precision NOT NULL,
+    kind text NOT NULL
+);
+CREATE TABLE reservation (
+    position integer PRIMARY KEY,
+    address text NOT NULL,
+    macs text[] NOT NULL,
+    client_id bytea NOT NULL,
+    uuid text NOT NULL,
+    circuit_id bytea NOT NULL,
+    hostname text NOT NULL,
+    options json NOT NULL
+);
+CREATE TABLE machine_order (
+    kind text NOT NULL,
+    mac text NOT NULL,
+    content json NOT NULL,
+    PRIMARY KEY (kind, mac)
+);
+CREATE TABLE attempt (
+    id text PRIMARY KEY,
+    client text NOT NULL,
+    verdict text NOT NULL,
+    began double precision NOT NULL,
+    content json NOT NULL
+);
+CREATE INDEX attempt_began ON attempt (began);
+CREATE INDEX attempt_client ON attempt (client, began);
+CREATE TABLE owner (
+    epoch bigint NOT NULL,
+    token text NOT NULL,
+    name text NOT NULL,
+    since timestamp with time zone NOT NULL
+);
+INSERT INTO owner VALUES (0, '', '', now());
+CREATE TABLE schema_version (version integer NOT NULL);
+INSERT INTO schema_version VALUES (0);
+"""
+
+MIGRATIONS = (_TABLES,)
+"""The statements that migrate from each version, from 0 on, to the next one."""
+
+VERSION = len(MIGRATIONS)
+"""The version that this program knows."""
+
+_LOCK = 0x62667732
+"""First half of the key of the advisory lock under which the schema is changed, "bfw2"."""
+
+
+def version_of(connection: psycopg.Connection[Any]) -> int | None:
+    """The version of the schema that the connection's search_path names; None: it has no tables of ours."""
+    if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
+        return None
+    row = connection.execute("SELECT version FROM schema_version").fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def migrate(connection: psycopg.Connection[Any], schema: str) -> None:
+    """Make the schema, or bring it to VERSION, in one transaction; a newer one is left as it is.
+
+    Of two processes that start at once, one waits for the other. If it fails, the connection has to be closed.
+    """
+    if (version_of(connection) or 0) >= VERSION:
+        return
+    # Not in the transaction: a session learns of tables that others have made when a transaction begins.
+    key = (_LOCK, schema)
+    connection.execute("SET lock_timeout = '60s'")
+    connection.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", key)
+    with connection.transaction():
+        version = version_of(connection)
+        if version is None:
+            # IF NOT EXISTS would need the right to make schemas where there is nothing to make.
+            if connection.execute("SELECT to_regnamespace(quote_ident(%s))", (schema,)).fetchone() == (None,):
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+            version = 0
+        if version < VERSION:
+            for statements in MIGRATIONS[version:]:
+                connection.execute(sql.SQL(statements))
+            connection.execute("UPDATE schema_version SET version = %s", (VERSION,))
+    connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", key)
+    connection.execute("SET lock_timeout = '2s'")

@@ -1,0 +1,208 @@
+"""The ``postgresql`` store."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import psycopg
+from attrs import define, field
+from psycopg.conninfo import conninfo_to_dict
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from bootfw.api import (
+    BootAttempt,
+    ConfigError,
+    IAttemptStore,
+    ILeaseStore,
+    IOfflineStore,
+    IOrderStore,
+    IReservationStore,
+    Lease,
+    PluginContext,
+    Reservation,
+    StateError,
+    boot_plugin,
+)
+from bootfw_postgresql import statements
+from bootfw_postgresql.database import Connection, Database
+from bootfw_postgresql.lane import Lane, Rows, Work
+from bootfw_postgresql.ownership import Ownership
+
+_LEASES = "leases"
+"""A user of the connection that writes leases, from load() to close(). The others are the kinds of orders."""
+
+_SECRETS = ("password", "sslpassword")
+
+
+@implementer(IOfflineStore, IReservationStore, IOrderStore, IAttemptStore)
+@define(eq=False)
+class PostgresqlStore:
+    """Keeps leases, reservations, orders and boot attempts in PostgreSQL.
+
+    Leases that arrive while the database is busy become one transaction. It has two connections, each with a thread:
+    one for leases, reservations and orders, and one for boot attempts, whose searches no lease waits for.
+
+    :param conninfo: connection string or URI of libpq, such as `"host=db.example dbname=bootfw"` or
+        `"service=bootfw"`; what it leaves out is taken from libpq's variables, such as `PGHOST`. It has no password:
+        that is in `~/.pgpass` or in the service file.
+    :param schema: name of the schema for the tables; it is made by the first start.
+    """
+
+    _database: Database
+    _reactor: Any = None
+    """If it does not provide IReactorFromThreads, every call blocks."""
+    _users: set[str] = field(factory=set, init=False, repr=False)
+    """Users of the lane of leases. It is opened for the first one and closed after the last."""
+    _ownership: Ownership = field(init=False, repr=False)
+    _lane: Lane | None = field(default=None, init=False, repr=False)
+    """The lane of leases, reservations and orders."""
+    _closing: Lane | None = field(default=None, init=False, repr=False)
+    """The latest lane of leases that was closed. Its session may not have ended."""
+    _records: Lane | None = field(default=None, init=False, repr=False)
+    """The lane of boot attempts."""
+
+    @_ownership.default
+    def _new_ownership(self) -> Ownership:
+        return Ownership(self._database)
+
+    @classmethod
+    def configured(cls, context: PluginContext, conninfo: str = "", schema: str = "bootfw") -> "PostgresqlStore":
+        """Called by boot_plugin."""
+        try:
+            given = conninfo_to_dict(conninfo)
+        except psycopg.Error as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f'must be a connection string of libpq, such as "host=db.example dbname=bootfw": {reason}',
+                ("conninfo",),
+            ) from None
+        if any(key in given for key in _SECRETS):
+            raise ConfigError(
+                "must not have a password, which would be shown wherever the configuration is: write it to ~/.pgpass "
+                "or to a service file of libpq",
+                ("conninfo",),
+            )
+        if not schema or len(schema.encode()) > 63 or "\0" in schema:
+            raise ConfigError("must be a name of up to 63 bytes", ("schema",))
+        return cls(Database(conninfo, schema), context.reactor)
+
+    def exists(self) -> bool:
+        """See IOfflineStore."""
+        return self._database.has_tables()
+
+    def load(self) -> Iterable[Lease]:
+        """See ILeaseStore."""
+        found: Sequence[Lease] = self._open(_LEASES).now(statements.leases)
+        return found
+
+    def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
+        """See ILeaseStore."""
+        if self._lane is None or _LEASES not in self._users:
+            # An operator's command may arrive while the service stops.
+            return fail(self._is_closed())
+        return self._lane.write(list(map(statements.row_of, leases)))
+
+    def close(self) -> "Deferred[Any]":
+        """See ILeaseStore."""
+        return self._close(_LEASES)
+
+    def reservations(self) -> Iterable[Reservation]:
+        """See IReservationStore."""
+        assert self._lane is not None, "load() comes first"
+        found: Sequence[Reservation] = self._lane.now(statements.reservations)
+        return found
+
+    def save_reservations(self, reservations: Sequence[Reservation]) -> "Deferred[Any]":
+        """See IReservationStore."""
+        if self._lane is None or _LEASES not in self._users:
+            return fail(self._is_closed())
+        return self._lane.later(self._owned(partial(statements.replace_reservations, reservations=tuple(reservations))))
+
+    def load_orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
+        """See IOrderStore."""
+        found: Mapping[str, Mapping[str, object]] = self._open(kind).now(partial(statements.orders, kind=kind))
+        return found
+
+    def save_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[Any]":
+        """See IOrderStore."""
+        work = self._owned(partial(statements.write_orders, kind=kind, orders=dict(orders)))
+        if self._lane is not None:
+            return self._lane.later(work)
+        # Called after close_orders(): nothing would close the connection later, so write now and close it.
+        lane = self._new_lane(None)
+        saved = lane.later(work)
+        lane.close()
+        return saved
+
+    def close_orders(self, kind: str) -> "Deferred[Any]":
+        """See IOrderStore."""
+        return self._close(kind)
+
+    def save_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> "Deferred[Any]":
+        """See IAttemptStore."""
+        work = partial(statements.write_attempts, attempts=tuple(attempts), keep=keep, since=since)
+        return self._recording().later(work)
+
+    def find_attempts(
+        self, machine: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
+    ) -> "Deferred[Any]":
+        """See IAttemptStore."""
+        search = partial(statements.attempts, machine=machine, verdict=verdict, since=since, before=before, limit=limit)
+        return self._recording().later(search)
+
+    def close_attempts(self) -> "Deferred[Any]":
+        """See IAttemptStore."""
+        lane, self._records = self._records, None
+        return lane.close() if lane is not None else succeed(None)
+
+    def _open(self, user: str) -> Lane:
+        """Open the lane of leases for *user*."""
+        assert user not in self._users or self._lane is None, "it is loaded already"
+        if self._lane is None:
+            self._ownership = Ownership(self._database)
+            lane = self._new_lane(self._reactor)
+            lane.now(lambda connection: None)
+            self._lane = lane
+        self._users.add(user)
+        return self._lane
+
+    def _close(self, user: str) -> "Deferred[Any]":
+        self._users.discard(user)
+        if self._lane is None:
+            return succeed(None)
+        if self._users:
+            return self._lane.later()  # fires after all earlier jobs
+        self._closing, self._lane = self._lane, None
+        return self._closing.close()
+
+    def _new_lane(self, reactor: Any) -> Lane:
+        if self._closing is not None:
+            self._closing.join()
+            self._closing = None
+        return Lane(reactor, self._database, self._ownership.connect, partial(_write_leases, self._ownership))
+
+    def _recording(self) -> Lane:
+        if self._records is None:
+            self._records = Lane(self._reactor, self._database, self._database.connect)
+        return self._records
+
+    def _owned(self, work: Work) -> Work:
+        """*work*, which only one process may do."""
+        return partial(_write_owned, self._ownership, work)
+
+    def _is_closed(self) -> StateError:
+        return StateError(f"{self._database}: is closed")
+
+
+def _write_leases(ownership: Ownership, rows: Rows, connection: Connection) -> None:
+    ownership.begin(connection)
+    statements.write_leases(connection, rows)
+
+
+def _write_owned(ownership: Ownership, work: Work, connection: Connection) -> None:
+    ownership.begin(connection)
+    work(connection)
+
+
+plugin = boot_plugin(ILeaseStore, PostgresqlStore)

@@ -1,0 +1,146 @@
+"""Leases in a real PostgreSQL: the page that says how, and a database that is away while clients want addresses."""
+
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from howtos import blocks
+from postgresserver import Server
+
+from .lab import Lab, need
+from .seeding import ADDRESSES, MAC, Scene
+from .test_state_faults import CLIENTS, POOLS, Clients, add_ipv6, hardware_address, serves
+
+pytest_plugins = ["postgresfixtures"]
+pytestmark = pytest.mark.interop
+
+PAGE = "postgresql.md"
+PLUGIN = Path(__file__).parents[2] / "plugins" / "bootfw-postgresql"
+COMMAND = str(Path(sys.executable).with_name("bootfw"))
+
+
+@pytest.fixture
+def scene(lab: Lab, tmp_path: Path) -> Iterator[Scene]:
+    need("curl")
+    made = Scene(lab, tmp_path)
+    install(tmp_path)
+    yield made
+    made.close()
+
+
+def install(directory: Path) -> None:
+    """The plugin is installed, as far as programs see it that have *directory* in PYTHONPATH."""
+    (directory / "bootfw_postgresql").symlink_to(PLUGIN / "bootfw_postgresql")
+    metadata = directory / "bootfw_postgresql-0.1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: bootfw-postgresql\nVersion: 0.1.0\n")
+    _, entries = (PLUGIN / "setup.cfg").read_text().split("[options.entry_points]\n")
+    group, entry = entries.strip().splitlines()
+    (metadata / "entry_points.txt").write_text(f"[{group.removesuffix(' =')}]\n{entry.strip()}\n")
+
+
+def store(server: Server, database: str) -> str:
+    """The configuration on the page, with the socket of the test's server."""
+    (shown,) = blocks(PAGE, "toml")
+    assert "dbname=bootfw " in shown
+    return shown.replace("dbname=bootfw ", f"host={server.directory} dbname={database} ")
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[str]:
+    """A database and a role, made as the page says it."""
+    installing, making = blocks(PAGE, "console")[0].splitlines()
+    assert installing == f"# pip install {PLUGIN.name}"
+    sudo = "# sudo -u postgres psql "
+    assert making.startswith(sudo)
+    statements = shlex.split(making.removeprefix(sudo))[1::2]
+    for statement in statements:
+        server.run(statement)
+    yield "bootfw"
+    server.run("DROP DATABASE bootfw WITH (FORCE)")
+    server.run("DROP ROLE bootfw")
+
+
+def stored(server: Server, database: str) -> set[str]:
+    """The addresses in the database, by the statement on the page."""
+    (statement,) = blocks(PAGE, "sql")
+    with psycopg.connect(server.conninfo(dbname=database)) as connection:
+        return {str(row[0]) for row in connection.execute(statement).fetchall()}
+
+
+def command(scene: Scene, *words: str, **settings: str) -> str:
+    """What the ``bootfw`` command prints on the server's host; the exit code is 0."""
+    environment = ("env", f"PYTHONPATH={scene.directory}")
+    done = scene.server.run(*environment, COMMAND, *words, seconds=60)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_leases_move_to_postgresql_and_survive_there(scene: Scene, server: Server, database: str) -> None:
+    """A real client keeps its lease from SQLite to PostgreSQL, and it is there after bootfw was killed."""
+    need("busybox")
+    udhcpc = ("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true")
+    scene.starts(ADDRESSES)
+    leased = re.search(r"lease of (\S+) obtained", scene.client.run(*udhcpc, seconds=60).output)
+    assert leased is not None
+    scene.running.stop()
+
+    before, after = scene.directory / "sqlite.toml", scene.directory / "postgresql.toml"
+    common = f'[bootfw]\nstate-dir = "{scene.state}"\n'
+    before.write_text(common + ADDRESSES)
+    after.write_text(common + ADDRESSES + store(server, database))
+    exporting, importing = (line.removeprefix("# bootfw ") for line in blocks(PAGE, "console")[1].splitlines())
+    words, _, exported = exporting.partition(" > ")
+    (scene.directory / exported).write_text(command(scene, *words.replace("sqlite.toml", str(before)).split()))
+    imported = importing.replace("postgresql.toml", str(after)).replace(exported, str(scene.directory / exported))
+    assert "1 lease" in command(scene, *imported.split())
+    assert stored(server, database) == {leased[1]}
+
+    scene.starts(ADDRESSES, store(server, database))
+    assert f"lease of {leased[1]} obtained" in scene.client.run(*udhcpc, seconds=60).output
+    scene.running.send(signal.SIGKILL)
+    scene.running.wait(60)
+    # No server runs: the command uses the database.
+    listed = command(scene, "leases", "list", "-c", str(after))
+    assert leased[1] in listed
+    assert MAC in listed
+
+
+def test_no_lease_is_acknowledged_while_the_database_is_away(scene: Scene, server: Server, database: str) -> None:
+    add_ipv6(scene)
+    scene.serves("file", b"content")
+    scene.starts(POOLS, store(server, database))
+    clients = Clients(scene.client, hardware_address(scene))
+    assert clients.come() == (CLIENTS, CLIENTS)
+    server.stop(signal.SIGQUIT)
+    assert clients.come() == (0, 0)
+    serves(scene)
+    text = scene.running.output
+    unable = [line for line in text.splitlines() if "dhcp leases can't be stored" in line]
+    assert len(unable) == 1, unable
+    assert "PostgreSQL" in unable[0]
+
+    server.start()
+    assert clients.come() == (CLIENTS, CLIENTS)
+    assert scene.running.output.count("dhcp leases are stored again") == 1
+    scene.running.send(signal.SIGKILL)
+    scene.running.wait(60)
+    assert clients.acknowledged - stored(server, database) == set()
+    assert len(clients.acknowledged) == 4 * CLIENTS
+    assert "Traceback" not in scene.running.output
+
+
+def test_a_server_without_its_database_says_so_and_ends(scene: Scene, server: Server, database: str) -> None:
+    server.stop()
+    with pytest.raises(AssertionError, match="ended with 1"):
+        scene.starts(ADDRESSES, store(server, database))
+    text = scene.running.output
+    assert 'PostgreSQL "host=' in text
+    assert "Is the server running" in text
+    assert "Traceback" not in text
+    server.start()
