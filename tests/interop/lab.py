@@ -32,6 +32,7 @@ _CLONE_NEWNET = 0x40000000  # <sched.h>; os.setns() is there from Python 3.12 on
 # <linux/if_packet.h>, <linux/if_ether.h>
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC, _ETH_P_ALL = 263, 1, 1, 3
 _LOG_TAIL = 4000
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two calls of the condition of wait_until()
 _PLUGGED_AGAIN = "52:54:00:77:00:01"
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48 section 5.4
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -66,12 +67,16 @@ def need(name: str) -> None:
 
 
 def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
-    """The first true answer of *condition*; TimeoutError, naming *what* was waited for, after *seconds*."""
-    give_up = time.monotonic() + seconds
+    """The first true answer of *condition*; TimeoutError, naming *what* was waited for, after *seconds*.
+
+    Long waits call *condition* less often, since it may read a log or start a program: they take a twentieth longer.
+    """
+    began = time.monotonic()
     while not (answer := condition()):
-        if time.monotonic() > give_up:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise TimeoutError(f"{what}: not within {seconds} s")
-        time.sleep(0.02)
+        time.sleep(min(max(_SHORTEST_PAUSE, waited / 20), _LONGEST_PAUSE))
     return answer
 
 
