@@ -324,17 +324,17 @@ def refusal(number: int, at: float) -> TransferRefused:
 
 def test_a_flood_writes_a_bounded_log_and_leaves_the_lines_about_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "LINES_PER_SECOND", 2.0)
+    monkeypatch.setattr(log, "LINES_AT_ONCE", 10)
     observer = LogObserver()
-    observer._lines_left, observer._counted_at = 10.0, 1.0
     events = [refusal(number, 1.0 + number / 100) for number in range(50)]
     lines = [each["line"] for each in observer.log_events([*events, EventsDropped(1.5, 7)])]
     assert len([line for line in lines if "file-" in line]) == 10
     assert any("7 event(s) were dropped" in line for line in lines)
     assert lines[-1] == "40 line(s) about clients were left out: the log takes 2 a second"
-    assert observer.log_events([refusal(1, 1.5)]) == []
+    assert observer.log_events([refusal(1, 1.49)]) == []
     later = [each["line"] for each in observer.log_events([refusal(number, 11.5) for number in range(30)])]
-    assert len([line for line in later if "file-" in line]) == 20
-    assert later[-1].startswith("11 line(s)")
+    assert len([line for line in later if "file-" in line]) == 10
+    assert later[-1].startswith("21 line(s)")
     assert len(observer.log_events([refusal(1, 100.0)])) == 1
 
 

@@ -3,7 +3,6 @@
 It is called for each request, and never for the packets of a transfer. One object serves all ports of a process.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from ipaddress import ip_address
 from math import inf
@@ -13,6 +12,7 @@ from bootfw.config.settings import Settings
 from bootfw.events import Event, RequestsDropped
 from bootfw.net.dropcounter import DropCounter
 from bootfw.net.udp.packetinfo import Cache
+from bootfw.tokenbuckets import TokenBuckets
 from bootfw.values import Address
 
 NETWORK_SHARE = 4
@@ -29,7 +29,7 @@ DHCP_PER_ADDRESS = 1000
 together, to the boot server for example."""
 
 REMEMBERED = 16_384
-"""Clients and networks whose requests are counted; the one with the oldest request is dropped first."""
+"""Clients whose requests for files are counted at most, networks, and clients of DHCP."""
 
 ALONE = 10.0
 """Seconds without a request of another address, after which a client has no limit: there is none to protect from it."""
@@ -39,7 +39,7 @@ REPORT_SECONDS = 10.0
 
 DENIED, NOT_ALLOWED = "its address is in [bootfw] deny", "its address is not in [bootfw] allow"
 
-_ROUNDING = 1e-6  # seconds; sums of fractions are not exact
+_DHCP_BURST = BURST_SECONDS * DHCP_PER_SECOND
 
 _Source = tuple[str, Hashable]
 """(why requests from an address are not served, or ""; its network, None: without limits)."""
@@ -55,8 +55,7 @@ class Admission:
     def __init__(self, reactor: Any, publish: Callable[[Event], None], settings: Settings | None = None) -> None:
         self._reactor = reactor
         self._publish = publish
-        self._due: OrderedDict[Hashable, float] = OrderedDict()
-        """Client or network -> when all its requests so far would have come at its rate."""
+        self._clients, self._networks, self._dhcp_clients = (TokenBuckets(REMEMBERED) for _ in range(3))
         self._counters: dict[str, DropCounter] = {}
         """By service."""
         self._latest = ""
@@ -102,11 +101,12 @@ class Admission:
             self._note(peer[0], now)
         if not most or network is None or not self._is_shared(now):
             return True
-        if not self._take(peer[0], most, now):
+        if not self._clients.take(peer[0], most, BURST_SECONDS * most, now):
             self.drop(service, f"more than {most} requests a second of one client", peer, now)
             return False
-        if not self._take(network, NETWORK_SHARE * most, now):
-            self.drop(service, f"more than {NETWORK_SHARE * most} requests a second of one network", peer, now)
+        most *= NETWORK_SHARE
+        if not self._networks.take(network, most, BURST_SECONDS * most, now):
+            self.drop(service, f"more than {most} requests a second of one network", peer, now)
             return False
         return True
 
@@ -117,12 +117,13 @@ class Admission:
         :param hardware: identifies the client, whatever its address is.
         """
         address = peer[0]
-        unaddressed = address == "0.0.0.0" or address.startswith("fe80:")
-        if not unaddressed and not self.serves(service, peer, now):
+        refused = "" if address == "0.0.0.0" or address.startswith("fe80:") else self._sources[address][0]
+        if refused:
+            self.drop(service, refused, peer, now)
             return False
         if address != self._latest:
             self._note(address, now)
-        if not self._per_second or self._take(hardware, DHCP_PER_SECOND, now):
+        if not self._per_second or self._dhcp_clients.take(hardware, DHCP_PER_SECOND, _DHCP_BURST, now):
             return True
         self.drop(service, f"more than {DHCP_PER_SECOND} requests a second of one client", peer, now)
         return False
@@ -144,17 +145,6 @@ class Admission:
     def _is_shared(self, now: float) -> bool:
         """Return whether more than one client sends requests at this time."""
         return now - self._shared_at < ALONE
-
-    def _take(self, sender: Hashable, per_second: float, now: float) -> bool:
-        """Count a request of *sender*, unless that is one too many."""
-        due = max(self._due.get(sender, now), now) + 1 / per_second
-        if due > now + BURST_SECONDS + _ROUNDING:
-            return False
-        self._due[sender] = due
-        self._due.move_to_end(sender)
-        if len(self._due) > REMEMBERED:
-            self._due.popitem(last=False)
-        return True
 
     def _source(self, address: str) -> _Source:
         try:

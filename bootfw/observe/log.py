@@ -64,6 +64,7 @@ from bootfw.lease import NEVER, Lease
 from bootfw.observe.clientmacs import ClientMACs
 from bootfw.observe.record import Record, record
 from bootfw.plugins import boot_plugin
+from bootfw.tokenbuckets import TokenBuckets
 from bootfw.values import Address, BootMenu, BootRequest, Client, Outcome, TransferReport, TransferRequest, address_text
 
 REMEMBERED = 1000
@@ -111,10 +112,8 @@ class LogObserver:
     _known: dict[type[Event], "OrderedDict[Hashable, Hashable]"] = field(factory=dict, init=False)
     """Kind of event -> the last logged state of each subject; see _Line.subject."""
 
-    _lines_left: float = field(default=LINES_AT_ONCE, init=False)
-    """Tokens: how many lines about clients may be logged now."""
-    _counted_at: float = field(default=0.0, init=False)
-    """When ``_lines_left`` was computed."""
+    _lines: TokenBuckets = field(factory=lambda: TokenBuckets(1), init=False)
+    """How many lines about clients may be logged."""
     _left_out: int = field(default=0, init=False)
     """Lines that were left out and not reported yet."""
     _left_out_logged_at: float = field(default=-LEFT_OUT_AGAIN, init=False)
@@ -146,7 +145,7 @@ class LogObserver:
         refused: Counter[Hashable] | None = None
         for event in events:
             kind = type(event)
-            if kind in _CAUSED_BY_CLIENTS and not self._has_line_left(event.at):
+            if kind in _CAUSED_BY_CLIENTS and not self._lines.take("", LINES_PER_SECOND, LINES_AT_ONCE, event.at):
                 self._left_out += 1
             elif kind is TransferEnded:
                 found.append(self._ended(event))
@@ -161,13 +160,6 @@ class LogObserver:
         if self._left_out and events[-1].at >= self._left_out_logged_at + LEFT_OUT_AGAIN:
             found.append(self._lines_left_out(events[-1].at))
         return found
-
-    def _has_line_left(self, now: float) -> bool:
-        """Take a token; return whether another line about a client may be logged."""
-        left = min(LINES_AT_ONCE, self._lines_left + max(0.0, now - self._counted_at) * LINES_PER_SECOND)
-        self._counted_at = max(now, self._counted_at)
-        self._lines_left = left - 1 if left >= 1 else left
-        return left >= 1
 
     def _lines_left_out(self, now: float) -> LogEvent:
         count, self._left_out, self._left_out_logged_at = self._left_out, 0, now

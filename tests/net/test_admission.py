@@ -167,7 +167,7 @@ def test_a_flood_of_addresses_fills_no_memory_and_does_not_free_a_client_from_it
         gate.admits((f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1))
         if number % 1000 == 0:
             gate.burst(100, "192.168.0.1")
-    assert len(gate.admission._due) <= REMEMBERED
+    assert len(gate.admission._clients) <= REMEMBERED
     assert gate.burst(100, "192.168.0.1") == 0
 
 

@@ -106,7 +106,7 @@ def test_places_that_are_long_gone_are_forgotten() -> None:
         admission.admit(
             Machine(number, server(), giaddr=f"10.77.{number // 250}.{number % 250}").message(1), HERE, BEGIN, lambda: 0
         )
-    assert len(admission._left) == 4096
+    assert len(admission._buckets) == 4096
 
 
 def test_no_limit() -> None:

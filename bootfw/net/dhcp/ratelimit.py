@@ -1,18 +1,17 @@
 """Limits the rate of new clients, so that a flood of invented clients does not use up the pools."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from math import inf
 from typing import Any
 
 from bootfw.dhcp.answer import Arrival
+from bootfw.tokenbuckets import TokenBuckets
 from bootfw.wire.dhcp4 import UNSPECIFIED, Message
 from bootfw.wire.options import Option
 
 _AGENT = Option.RELAY_AGENT_INFORMATION
 _SOURCES = 4096
-"""Sources that are remembered at most; the oldest one is dropped first."""
-
+"""Sources that are remembered at most."""
 
 BUSY_PORTS = 16
 """The ports of one relay together get so many times what one of them gets."""
@@ -32,10 +31,8 @@ class RateLimit:
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
-        self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
-        """(tokens, time of the last request) for each source: our address on a link, a relay, or the port of a switch
-        (the
-relay's option 82)."""
+        self._buckets = TokenBuckets(_SOURCES)
+        """For each source: our address on a link, a relay, or the port of a switch (the relay's option 82)."""
 
     def admit(self, message: Message, arrival: Arrival, now: float, free: Callable[[], int]) -> bool:
         """Whether one more client may get an address. If so, it is counted.
@@ -48,7 +45,7 @@ relay's option 82)."""
         circuit = message.options.get(_AGENT, b"") if message.giaddr != UNSPECIFIED else b""
         if not circuit:  # a relay or link as a whole; otherwise a single port of a switch
             most = max(most, free() / SHARE)
-            return self._take((arrival.server, message.giaddr), most, now)
+            return self._buckets.take((arrival.server, message.giaddr), most, most, now)
         return self._take_of_port((arrival.server, message.giaddr), circuit, now)
 
     def admit6(self, link: Any, now: float) -> bool:
@@ -59,19 +56,11 @@ relay's option 82)."""
         if self._per_second == inf:
             return True
         where, port = link
-        return self._take(where, self._per_second, now) if port is None else self._take_of_port(where, port, now)
+        if port is None:
+            return self._buckets.take(where, self._per_second, self._per_second, now)
+        return self._take_of_port(where, port, now)
 
     def _take_of_port(self, relay: Hashable, port: Hashable, now: float) -> bool:
         """Take from the port of a relay, which the client may have invented, and from the relay as a whole."""
-        own = self._take((relay, port), self._per_second, now)
-        return own and self._take((relay, _ALL_PORTS), BUSY_PORTS * self._per_second, now)
-
-    def _take(self, source: Hashable, most: float, now: float) -> bool:
-        left, last = self._left.get(source, (most, now))
-        left = min(most, left + (now - last) * most)
-        admitted = left >= 1
-        self._left[source] = (left - admitted, now)
-        self._left.move_to_end(source)
-        if len(self._left) > _SOURCES:
-            self._left.popitem(last=False)
-        return admitted
+        take, most, together = self._buckets.take, self._per_second, BUSY_PORTS * self._per_second
+        return take((relay, port), most, most, now) and take((relay, _ALL_PORTS), together, together, now)
