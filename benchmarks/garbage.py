@@ -72,10 +72,20 @@ def _changing(number: int) -> bytes:
     return message(_DISCOVER, (1 << 24) + number)
 
 
+def _relayed(number: int) -> bytes:
+    return message(_DISCOVER, (1 << 24) + number, BAD)
+
+
+def _forged(number: int) -> bytes:
+    return message(_DISCOVER, (1 << 24) + number, f"10.77.{number >> 8 & 255}.{number & 255}")
+
+
 CASES = (
     Case("server", 67, "unparsable", _unparsable),
     Case("server", 67, "one client's DISCOVER", _one),
     Case("server", 67, "DISCOVERs with changing MACs", _changing),
+    Case("server", 67, "the same by a relay", _relayed),
+    Case("server", 67, "the same by relays that change", _forged),
     Case("server", 69, "unparsable", _unparsable),
     Case("server", 69, "one request", lambda number: read_request("file")),
     Case("server", 69, "requests for missing files", lambda number: read_request(f"no-{number}")),

@@ -9,7 +9,9 @@ A backlog that does not shrink is no storm of machines that are switched on toge
 before their clients give up: the buffer would become full, and the kernel would drop whatever comes.
 
 One address that sends thousands of requests a second would leave no room for others in the buffer. Of what it sends,
-only as much is read as a client may send; to drop the rest here costs a tenth of what parsing it would cost.
+only as much is read as a client may send; to drop the rest here costs a tenth of what parsing it would cost. A relay
+sends for many clients and may send more. Any host can claim to be a relay, and from any address, so all relays together
+have a limit too: clients on our own links are served beside them.
 """
 
 from collections import Counter
@@ -20,7 +22,7 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from bootfw.events import Event, RequestsDropped, StaleRequestsDropped
-from bootfw.net.admission import REPORT_SECONDS
+from bootfw.net.admission import ALONE, REPORT_SECONDS
 from bootfw.net.dropcounter import DropCounter
 from bootfw.net.reportlimit import ReportLimit
 from bootfw.values import Address, Via
@@ -31,12 +33,19 @@ LASTING = 5.0
 """Seconds after which a backlog is a lasting one. That of 3,000 machines that are switched on together is shorter."""
 LASTING_SHARE = 0.1
 """Requests may then wait for this share of their patience."""
+ALL_RELAYS = 1.5
+"""All relays together may send so many times what one relay may send."""
 _SHORT = 0.1
 """Seconds. What has waited for less is no backlog that lasts."""
 _PAUSE = 0.5
 """Seconds without a full batch, after which a backlog is a new one."""
 
 _NO_ADDRESS: Address = ("", 0)
+_ONE_ADDRESS = "more than {most:.0f} requests a second of one address"
+_ONE_RELAY = "more than {per_relay:.0f} requests a second of one relay"
+_ALL_RELAYS = "more than {of_relays:.0f} requests a second of all relays"
+_RELAYS = "all relays"
+"""The key of their requests among those of addresses."""
 
 
 @frozen
@@ -47,8 +56,8 @@ class RequestKind:
     """In events."""
     patience: float
     """Seconds that such a request may wait in the buffer."""
-    limited: bool = True
-    """It is not read when its address has sent more than the limit of the port in this second."""
+    relayed: bool = False
+    """It has the limit of a relay, and not that of a client."""
 
 
 class Backlog:
@@ -57,6 +66,7 @@ class Backlog:
     :param service: its name in the events.
     :param kind: returns the kind of a datagram; None: it is never dropped.
     :param per_address: returns how many requests of one address are read in a second; None: any number.
+    :param per_relay: the same for requests that are relayed.
     :param clock: an IReactorTime.
     """
 
@@ -67,10 +77,12 @@ class Backlog:
         per_address: Callable[[], float] | None,
         publish: Callable[[Event], None],
         clock: Any,
+        per_relay: Callable[[], float] | None = None,
     ) -> None:
         self._service = service
         self._kind = kind
         self._per_address = per_address
+        self._per_relay = per_relay
         self._publish = publish
         self._clock = clock
         self._stale: Counter[str] = Counter()
@@ -80,6 +92,8 @@ class Backlog:
         self._sent: Counter[str] = Counter()
         """Requests by address, in the current second."""
         self._counted_from = -inf
+        self._shared_at = -inf
+        """When more than one address had requests in the backlog. A relay that is alone has no limit."""
         self._began = self._trimmed = -inf
         """When the backlog began that lasts, and when there was a backlog last."""
         self._excess = DropCounter(service, publish, clock, RequestsDropped, REPORT_SECONDS)
@@ -102,8 +116,11 @@ class Backlog:
             self._began = now
         self._trimmed = now
         share = LASTING_SHARE if now - self._began > LASTING else 1.0
-        sent, most, kept, stale = self._sent, inf if self._per_address is None else self._per_address(), [], False
-        excess, sender = 0, _NO_ADDRESS
+        most = inf if self._per_address is None else self._per_address()
+        per_relay = inf if self._per_relay is None or now - self._shared_at >= ALONE else self._per_relay()
+        of_relays = ALL_RELAYS * per_relay
+        sent, kept, stale = self._sent, [], False
+        excess, sender, limit = 0, _NO_ADDRESS, ""
         for arrival in batch:
             data, peer, _ = arrival
             kind = self._kind(data)
@@ -112,16 +129,26 @@ class Backlog:
                 continue
             address = peer[0]
             sent[address] += 1
-            if sent[address] > most and kind.limited and not _is_exempt(address):
+            if kind.relayed:
+                over = _ONE_RELAY if sent[address] > per_relay else _ALL_RELAYS if sent[_RELAYS] >= of_relays else ""
+            else:
+                over = _ONE_ADDRESS if sent[address] > most else ""
+            if over and not _is_exempt(address):
                 excess += 1
-                sender = peer
-            elif waited > share * kind.patience:
+                sender, limit = peer, over
+                continue
+            if kind.relayed:
+                sent[_RELAYS] += 1
+            if waited > share * kind.patience:
                 self._stale[kind.name] += 1
                 stale = True
             else:
                 kept.append(arrival)
+        if len(sent) - (_RELAYS in sent) > 1:
+            self._shared_at = now
         if excess:
-            self._excess.count(f"more than {most:.0f} requests a second of one address", sender, now, excess)
+            reason = limit.format(most=most, per_relay=per_relay, of_relays=of_relays)
+            self._excess.count(reason, sender, now, excess)
         if stale:
             self._waited = waited
             self._limit.due(now)

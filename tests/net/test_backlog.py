@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any
@@ -20,7 +21,7 @@ from bootfw.boot.resolverchain import ResolverChain
 from bootfw.config.settings import Settings
 from bootfw.dhcp.server import AddressServer
 from bootfw.events import Event, RequestsDropped, StaleRequestsDropped
-from bootfw.net.admission import Admission
+from bootfw.net.admission import ALONE, Admission
 from bootfw.net.backlog import Backlog, RequestKind
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
@@ -275,7 +276,8 @@ def backlog() -> Iterator[Callable[..., Trimmed]]:
 
     def start(kind: Callable[[bytes], RequestKind | None]) -> Trimmed:
         clock, events = Clock(), list[Event]()
-        made.append(Trimmed(Backlog("tftp", kind, lambda: 100.0, events.append, clock), clock, events))
+        trims = Backlog("tftp", kind, lambda: 100.0, events.append, clock, lambda: 200.0)
+        made.append(Trimmed(trims, clock, events))
         return made[-1]
 
     yield start
@@ -285,6 +287,7 @@ def backlog() -> Iterator[Callable[..., Trimmed]]:
 
 
 ANY = RequestKind("file", 2.0)
+RELAYED = RequestKind("DISCOVER", 1.0, relayed=True)
 
 
 def test_a_backlog_that_lasts_is_cut_short(backlog: Callable[..., Trimmed]) -> None:
@@ -318,41 +321,82 @@ def test_one_address_has_a_limit_in_a_backlog(backlog: Callable[..., Trimmed]) -
     assert dropped[0].reason == "more than 100 requests a second of one address"
 
 
+def addresses_of(kept: list[tuple[bytes, Address, Via]]) -> Counter[str]:
+    return Counter(peer[0] for _, peer, _ in kept)
+
+
+def test_relays_have_a_limit_each_and_together(backlog: Callable[..., Trimmed]) -> None:
+    """The backlog's are 100 of an address and 200 of a relay."""
+    made = backlog(lambda data: RELAYED if data == b"relayed" else ANY)
+    made.backlog.trim([*arrivals(1, "10.78.0.1", b"relayed"), *arrivals(1, "10.0.0.9")], 0.0)
+    made.clock.advance(1.0)
+    kept = made.backlog.trim(
+        [
+            *arrivals(250, "10.0.0.66", b"relayed"),
+            *arrivals(150, "10.78.0.1", b"relayed"),
+            *arrivals(50, "10.79.0.1", b"relayed"),
+            *arrivals(90, "10.0.0.9"),
+        ],
+        0.0,
+    )
+    assert addresses_of(kept) == {"10.0.0.66": 200, "10.78.0.1": 100, "10.0.0.9": 90}
+    made.clock.advance(1.0)
+    assert addresses_of(made.backlog.trim(arrivals(150, "10.79.0.1", b"relayed"), 0.0)) == {"10.79.0.1": 150}
+    assert len(made.backlog.trim(arrivals(500, "127.0.0.1", b"relayed"), 0.0)) == 500
+    made.clock.advance(10.0)
+
+    dropped = [event for event in made.events if isinstance(event, RequestsDropped)]
+    assert sum(event.count for event in dropped) == 150
+    assert dropped[0].reason == "more than 300 requests a second of all relays"
+
+
+def test_a_relay_that_is_alone_has_no_limit(backlog: Callable[..., Trimmed]) -> None:
+    made = backlog(lambda data: RELAYED)
+    for _ in range(3):
+        assert len(made.backlog.trim(arrivals(500, "10.78.0.1"), 0.0)) == 500
+        made.clock.advance(1.0)
+    made.backlog.trim(arrivals(1, "10.79.0.1"), 0.0)  # it has been read, or dropped as stale
+    made.backlog.trim(arrivals(1, "10.78.0.1"), 9.0)
+    for limited in (True, True, False):
+        made.clock.advance(ALONE / 2.5)
+        assert len(made.backlog.trim(arrivals(500, "10.78.0.1"), 0.0)) == (200 if limited else 500)
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "127.1.2.3", "::1"])
 def test_no_address_and_this_host_have_no_limit(backlog: Callable[..., Trimmed], address: str) -> None:
     made = backlog(lambda data: ANY)
     assert len(made.backlog.trim(arrivals(500, address), 0.0)) == 500
 
 
-@pytest.mark.parametrize(("per_second", "files_", "dhcp"), [(2000, 2000, 1000), (0, inf, inf)])
-def test_the_limit_is_that_of_the_configuration(per_second: int, files_: float, dhcp: float) -> None:
+@pytest.mark.parametrize(("per_second", "files_", "dhcp", "relayed"), [(2000, 2000, 1000, 4000), (0, inf, inf, inf)])
+def test_the_limit_is_that_of_the_configuration(per_second: int, files_: float, dhcp: float, relayed: float) -> None:
     admission = Admission(Clock(), lambda event: None, Settings(requests_per_second=per_second))
     for address in ("10.0.0.1", "10.0.0.2"):
         admission.admits("tftp", (address, 1), 0.0)
-    assert (admission.most(), admission.most_dhcp()) == (files_, dhcp)
+    assert (admission.most(), admission.most_dhcp(), admission.most_relayed()) == (files_, dhcp, relayed)
 
 
-def relayed(data: bytes) -> bytes:
+def of_relay(data: bytes) -> bytes:
     return data[:24] + bytes((10, 78, 0, 1)) + data[28:]
 
 
 @pytest.mark.parametrize(
-    ("family", "data", "limited"),
+    ("family", "data", "relayed"),
     [
-        (IPv4(), discover(1), True),
-        (IPv4(), relayed(discover(1)), False),
-        (IPv4(), inform(1), True),
-        (IPv4(), relayed(inform(1)), False),
-        (IPv4(), b"\xff" * 300, True),
-        (IPv4(), b"", True),
-        (IPv6(DUID), solicit(1), True),
-        (IPv6(DUID), request6(1), True),
-        (IPv6(DUID), b"\x0c" + bytes(40), False),
-        (IPv6(DUID), b"", True),
+        (IPv4(), discover(1), False),
+        (IPv4(), of_relay(discover(1)), True),
+        (IPv4(), inform(1), False),
+        (IPv4(), of_relay(inform(1)), True),
+        (IPv4(), b"\xff" * 300, False),
+        (IPv4(), b"", False),
+        (IPv6(DUID), solicit(1), False),
+        (IPv6(DUID), request6(1), False),
+        (IPv6(DUID), b"\x0c" + bytes(40), True),
+        (IPv6(DUID), b"", False),
     ],
 )
-def test_relays_have_no_limit(family: IPv4 | IPv6, data: bytes, limited: bool) -> None:
-    assert family.request_kind(data).limited == limited
+def test_the_messages_of_relays_are_recognized(family: IPv4 | IPv6, data: bytes, relayed: bool) -> None:
+    assert family.request_kind(data).relayed == relayed
 
 
 # On a socket

@@ -19,10 +19,10 @@ from bootfw.wire.iana import NETWORK_GEAR
 
 _DISCOVER = RequestKind("DISCOVER", 1.0)
 """iPXE repeats it after 1 s, EDK2 after 4, U-Boot after 0.25."""
-_RELAYED_DISCOVER = RequestKind("DISCOVER", 1.0, limited=False)
+_RELAYED_DISCOVER = RequestKind("DISCOVER", 1.0, relayed=True)
 _OTHER = RequestKind("other", 2.0)
 """iPXE repeats a REQUEST after 0.3 s already, and gives up after 8."""
-_RELAYED_OTHER = RequestKind("other", 2.0, limited=False)
+_RELAYED_OTHER = RequestKind("other", 2.0, relayed=True)
 _COOKIE = b"\x63\x82\x53\x63"
 _COOKIE_AND_DISCOVER = _COOKIE + b"\x35\x01\x01"  # option 53 comes first in what boot clients send
 _COOKIE_AT = 236

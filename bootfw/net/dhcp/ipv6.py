@@ -25,7 +25,7 @@ _RELAY_REPLY = b"\x0d"
 _SOLICIT = RequestKind("SOLICIT", 1.0)
 """It is repeated after 1 s (RFC 8415 section 7.6), by EDK2 after 4.8."""
 _OTHER = RequestKind("other", 2.0)
-_RELAYED = RequestKind("other", 2.0, limited=False)
+_RELAYED = RequestKind("other", 2.0, relayed=True)
 _KINDS = {b"\x01": _SOLICIT, b"\x0c": _RELAYED}
 """By the type of the message; 12 is RELAY-FORW."""
 
