@@ -6,7 +6,6 @@ from functools import partial
 from math import inf
 from operator import sub
 from pathlib import Path
-from socket import socket
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
@@ -67,6 +66,7 @@ from bootfw.net.listening import (
     UDP_SERVICES,
     Listening,
     OwnSockets,
+    PortSpec,
     SocketSource,
     deliver_to,
     devices_for,
@@ -359,7 +359,8 @@ class BootService(MultiService):
             self._publisher.replace(observed_by, self._observing())
         self._replace_observers()
         for _, recorder in self._recorders:
-            recorder.use(self._settings.boots, self._backends)
+            if isinstance(recorder, BootRecorder):
+                recorder.use(self._settings.boots, self._backends)
         self._interfaces.serve(self._settings.interfaces, self._settings.except_interfaces)
         self._admission.use(self._settings)
         if self._leasing is not None and _dhcp_differs(before.settings, self._settings):
@@ -853,23 +854,14 @@ class BootService(MultiService):
 
     def _opener(self, key: SocketKey, protocol: Any, beside: Sequence[WantedSocket] = ()) -> Callable[[], Any]:
         service, address, device = key
-        return partial(self._open, beside, service, address, protocol, device, self._certificate)
+        return partial(self._open, beside, PortSpec(service, address, protocol, device, self._certificate))
 
-    def _open(
-        self,
-        replaced: Sequence[WantedSocket],
-        service: str,
-        address: ListenAddress,
-        protocol: Any,
-        device: str,
-        certificate: Any,
-    ) -> Any:
+    def _open(self, replaced: Sequence[WantedSocket], spec: PortSpec) -> Any:
         """Open a port by SocketSource.listen(), beside those of *replaced* that are open."""
-        beside: list[socket] = []
         if replaced and IReactorFDSet.providedBy(self._reactor):
             present = [each for each in (*self._bindings, *self._dropped) if each in replaced]
-            beside = [sock for each in present for sock in each.sockets()]
-        return self._sockets.listen(service, address, protocol, device, certificate, beside)
+            spec = evolve(spec, beside=[sock for each in present for sock in each.sockets()])
+        return self._sockets.listen(spec)
 
     def _note_url(self, wanted: WantedSocket) -> None:
         if wanted.service in _WEB:
@@ -922,7 +914,8 @@ class BootService(MultiService):
     def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:
         """See Workers.join(). There is no frame cache: the worker will have one."""
         protocol: Any = self._tftp(address, publish, None) if service == "tftp" else self._http(service, publish)
-        return protocol, listen_on(self._reactor, service, address, protocol, sock, self._certificate)
+        spec = PortSpec(service, address, protocol, certificate=self._certificate)
+        return protocol, listen_on(self._reactor, spec, sock)
 
     def _wanted_ports(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
         settings = self._settings

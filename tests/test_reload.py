@@ -35,6 +35,7 @@ from bootfw.interfaces import (
 )
 from bootfw.lease import Lease, Reservation
 from bootfw.net.control import ControlError
+from bootfw.net.listening import PortSpec
 from bootfw.personas.rule import Rule
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.reload import Reload, needing_restart, with_fixed
@@ -230,8 +231,8 @@ class Served:
     follow_interfaces: bool = False
     protocols: dict[str, Any] = field(factory=dict)
 
-    def listen(self, service: str, address: Any, protocol: Any, device: str, certificate: Any, beside: Any = ()) -> Any:
-        self.protocols[service] = protocol
+    def listen(self, spec: PortSpec) -> Any:
+        self.protocols[spec.service] = spec.protocol
         return MemoryNetwork().host(SERVER).listenUDP(69, DatagramProtocol())
 
 

@@ -24,10 +24,11 @@ from bootfw.errors import BootfwError
 from bootfw.net.clock import monotonic
 from bootfw.net.draining import Draining
 from bootfw.net.linux.openfiles import allow_many_files
+from bootfw.net.listening import PortKey
 from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing, received_sockets
 from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
-from bootfw.net.workers.worker import EventPipe, GivenSockets, PortKey
+from bootfw.net.workers.worker import EventPipe, GivenSockets
 from bootfw.net.workers.workerstates import HEARTBEAT_EVERY
 from bootfw.reload import with_fixed
 from bootfw.service import BootService, Prepared

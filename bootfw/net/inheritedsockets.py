@@ -12,7 +12,7 @@ from twisted.internet.error import CannotListenError
 
 from bootfw.config.settings import ListenAddress
 from bootfw.errors import ConfigError
-from bootfw.net.listening import Listening, SocketSource, listen_on
+from bootfw.net.listening import Listening, PortSpec, SocketSource, listen_on
 from bootfw.net.udp.sockets import adopt_socket, resolve
 from bootfw.values import SocketStatus, address_text
 
@@ -143,33 +143,25 @@ class InheritedSockets:
         """See SocketSource."""
         return self._otherwise.follow_interfaces
 
-    def listen(
-        self,
-        service: str,
-        address: ListenAddress,
-        protocol: Any,
-        device: str,
-        certificate: Any,
-        beside: Sequence[socket.socket] = (),
-    ) -> Any:
+    def listen(self, spec: PortSpec) -> Any:
         """See SocketSource."""
-        candidates = [each for each in self._sockets if each.is_for(service) and not each.closed]
+        candidates = [each for each in self._sockets if each.is_for(spec.service) and not each.closed]
         for inherited in candidates:
-            if not inherited.difference(service, address, device):
+            if not inherited.difference(*spec.key):
                 inherited.used = True
-                if service not in _STREAM:
+                if spec.service not in _STREAM:
                     adopt_socket(inherited.sock)
-                return listen_on(self._reactor, service, address, protocol, inherited.sock.dup(), certificate)
+                return listen_on(self._reactor, spec, inherited.sock.dup())
         try:
-            return self._otherwise.listen(service, address, protocol, device, certificate, beside)
+            return self._otherwise.listen(spec)
         except CannotListenError as error:
-            named = [candidate for candidate in candidates if candidate.name == service and not candidate.used]
+            named = [candidate for candidate in candidates if candidate.name == spec.service and not candidate.used]
             if not named:
                 raise
             reason = str(getattr(error, "socketError", error))
-            reason += "".join(f"; {each} {_UNMATCHED}: {each.difference(service, address, device)}" for each in named)
+            reason += "".join(f"; {each} {_UNMATCHED}: {each.difference(*spec.key)}" for each in named)
             number = getattr(error.socketError, "errno", errno.EADDRINUSE)
-            raise CannotListenError(*address, OSError(number, reason)) from error
+            raise CannotListenError(*spec.address, OSError(number, reason)) from error
 
 
 def check_used(sockets: Sequence[InheritedSocket], listening: Sequence[Listening]) -> None:

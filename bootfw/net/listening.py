@@ -26,6 +26,9 @@ class Listening:
     note: str = ""
 
 
+PortKey = tuple[str, ListenAddress, str]
+"""(service, (address, port) as configured, interface or ""): what identifies a port."""
+
 UDP_SERVICES = ("dhcp", "boot-server", "dhcp6", "boot-server6", "tftp")
 """The services with UDP ports; all others have TCP ports."""
 _ANY = ("0.0.0.0", "::")
@@ -42,6 +45,28 @@ def devices_for(reactor: Any, service: str, address: ListenAddress, interfaces: 
     return ("",)
 
 
+@frozen
+class PortSpec:
+    """A port to open."""
+
+    service: str
+    address: ListenAddress
+    """This host need not have it yet."""
+    protocol: Any
+    """A DatagramProtocol; for HTTP a site."""
+    device: str = ""
+    """The interface that the port is bound to, which need not exist yet; "": all of them."""
+    certificate: Any = None
+    """For HTTPS."""
+    beside: Sequence[socket] = ()
+    """Open sockets of the same port, which this one will replace."""
+
+    @property
+    def key(self) -> PortKey:
+        """What identifies the port."""
+        return self.service, self.address, self.device
+
+
 class SocketSource(Protocol):
     """Opens the ports of a service."""
 
@@ -49,20 +74,10 @@ class SocketSource(Protocol):
     def follow_interfaces(self) -> bool:
         """Whether this process looks after the ports, see Bindings; otherwise another one does."""
 
-    def listen(
-        self,
-        service: str,
-        address: ListenAddress,
-        protocol: Any,
-        device: str,
-        certificate: Any,
-        beside: Sequence[socket] = (),
-    ) -> Any:
-        """Open a port for *protocol*, on an address that this host need not have yet.
+    def listen(self, spec: PortSpec) -> Any:
+        """Open a port.
 
-        :param device: the interface that it is bound to; "": all of them. The interface need not exist yet.
-        :param certificate: for HTTPS; None otherwise.
-        :param beside: open sockets of the same port that this one will replace.
+        :return: an IListeningPort.
         :raise CannotListenError: ``socketError`` says why.
         """
 
@@ -74,36 +89,25 @@ class OwnSockets:
     _reactor: Any
     follow_interfaces: bool = True
 
-    def listen(
-        self,
-        service: str,
-        address: ListenAddress,
-        protocol: Any,
-        device: str,
-        certificate: Any,
-        beside: Sequence[socket] = (),
-    ) -> Any:
+    def listen(self, spec: PortSpec) -> Any:
         """See SocketSource."""
         sock = None
-        if beside and service not in UDP_SERVICES:
-            sock = open_stream_socket(*address, beside=beside)
-        elif beside or device:
-            sock = open_socket(*address, device=device, beside=beside)[0]
-        return listen_on(self._reactor, service, address, protocol, sock, certificate)
+        if spec.beside and spec.service not in UDP_SERVICES:
+            sock = open_stream_socket(*spec.address, beside=spec.beside)
+        elif spec.beside or spec.device:
+            sock = open_socket(*spec.address, device=spec.device, beside=spec.beside)[0]
+        return listen_on(self._reactor, spec, sock)
 
 
-def listen_on(
-    reactor: Any, service: str, address: ListenAddress, protocol: Any, sock: socket | None, certificate: Any
-) -> Any:
-    """Open a port for *protocol*.
+def listen_on(reactor: Any, spec: PortSpec, sock: socket | None) -> Any:
+    """Open a port.
 
     :param sock: a socket that is bound already; None: a new one.
     """
-    if service in UDP_SERVICES:
-        return listen(reactor, protocol, *address, sock)
-    if service == "https":
-        return listen_http(reactor, certificate.around(protocol), *address, sock)
-    return listen_http(reactor, protocol, *address, sock)
+    if spec.service in UDP_SERVICES:
+        return listen(reactor, spec.protocol, *spec.address, sock)
+    site = spec.certificate.around(spec.protocol) if spec.service == "https" else spec.protocol
+    return listen_http(reactor, site, *spec.address, sock)
 
 
 def deliver_to(protocol: Any, port: Any) -> None:

@@ -33,7 +33,7 @@ from bootfw.net.binding import Bindings, WantedSocket
 from bootfw.net.bindingstates import State
 from bootfw.net.linux.interfaces import index_of
 from bootfw.net.linux.netlink import Changes
-from bootfw.net.listening import OwnSockets
+from bootfw.net.listening import OwnSockets, PortSpec
 from bootfw.net.workers.sharedport import open_shared
 from bootfw.readers import MemoryReader
 from bootfw.service import BootService
@@ -929,7 +929,7 @@ def test_a_port_that_another_program_holds_ends_the_start(private_reactor: EPoll
         holder.bind(("127.0.0.1", 0))
         bindings = Bindings(private_reactor, lambda event: None, follow=True)
         source, address = OwnSockets(private_reactor), holder.getsockname()
-        opening = partial(source.listen, "tftp", address, None, "", None)
+        opening = partial(source.listen, PortSpec("tftp", address, None))
         wanted = WantedSocket("tftp", address, "", False, opening, False, lambda: "", lambda wanted: None)
         with pytest.raises(CannotListenError) as caught:
             bindings.add(wanted)

@@ -19,7 +19,7 @@ from bootfw.net.inheritedsockets import (
     inherited_sockets,
     serve_files,
 )
-from bootfw.net.listening import Listening, OwnSockets
+from bootfw.net.listening import Listening, OwnSockets, PortSpec
 from bootfw.values import SocketStatus
 
 Opened = Callable[..., InheritedSocket]
@@ -126,14 +126,14 @@ def test_a_wanted_socket_is_the_inherited_one(opened: Opened, reactor: Any) -> N
     inherited = opened()
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     address = ("127.0.0.1", port_of(inherited))
-    port = source.listen("tftp", address, DatagramProtocol(), "", None)
+    port = source.listen(PortSpec("tftp", address, DatagramProtocol()))
     assert port.getHost().port == address[1]
     assert port.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST) == 1
     assert not port.getHandle().getblocking()
     check_used([inherited], [])
     port.stopListening()
     port.connectionLost()
-    again = source.listen("tftp", address, DatagramProtocol(), "", None)
+    again = source.listen(PortSpec("tftp", address, DatagramProtocol()))
     assert again.getHandle().getsockname() == address, "it is still open, and is used at the next start"
     again.stopListening()
 
@@ -141,7 +141,7 @@ def test_a_wanted_socket_is_the_inherited_one(opened: Opened, reactor: Any) -> N
 def test_a_stream_socket(opened: Opened, reactor: Any) -> None:
     inherited = opened("http", stream=True)
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
-    port = source.listen("http", ("127.0.0.1", port_of(inherited)), Factory(), "", None)
+    port = source.listen(PortSpec("http", ("127.0.0.1", port_of(inherited)), Factory()))
     assert port.getHost().port == port_of(inherited)
     check_used([inherited], [])
     port.stopListening()
@@ -150,7 +150,7 @@ def test_a_stream_socket(opened: Opened, reactor: Any) -> None:
 def test_sockets_that_were_not_inherited_are_opened(opened: Opened, reactor: Any) -> None:
     inherited = opened("http", stream=True)
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
-    port = source.listen("tftp", ("127.0.0.1", 0), DatagramProtocol(), "", None)
+    port = source.listen(PortSpec("tftp", ("127.0.0.1", 0), DatagramProtocol()))
     assert port.getHost().port
     port.stopListening()
     assert source.follow_interfaces
@@ -210,7 +210,7 @@ def test_a_port_that_an_inherited_socket_holds_in_another_way(opened: Opened, re
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     port = port_of(inherited)
     with pytest.raises(CannotListenError) as caught:
-        source.listen("tftp", ("0.0.0.0", port), DatagramProtocol(), "", None)
+        source.listen(PortSpec("tftp", ("0.0.0.0", port), DatagramProtocol()))
     text = str(caught.value.socketError)
     assert "Address already in use" in text
     assert f'inherited socket "tftp" (descriptor 3, UDP [::]:{port}) matches no wanted socket' in text
@@ -245,6 +245,6 @@ def test_sockets_that_are_not_wanted_any_more_are_closed_once_and_named(opened: 
     ]
     assert [each.sock.fileno() >= 0 for each in (stays, waits, goes)] == [True, True, False]
     assert list(close_unwanted([stays, waits, goes], wanted)) == []
-    again = source.listen("tftp", ("127.0.0.1", port), DatagramProtocol(), "", None)
+    again = source.listen(PortSpec("tftp", ("127.0.0.1", port), DatagramProtocol()))
     assert again.getHost().port == port, "it is opened here"
     again.stopListening()

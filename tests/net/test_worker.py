@@ -24,6 +24,7 @@ from bootfw.events import (
     TransferEnded,
     TransferRefused,
 )
+from bootfw.net.listening import PortSpec
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.sockets import open_socket
 from bootfw.net.workers.channel import Channel, packed, received_sockets, send_sockets, socket_connection
@@ -161,10 +162,10 @@ def test_a_worker_listens_on_the_socket_that_it_was_given() -> None:
         inode = os.fstat(second.fileno()).st_ino
         sockets = {("http", ("::", 80), ""): first, ("http", ("0.0.0.0", 80), ""): second}
         given = GivenSockets(reactor, sockets)
-        assert given.listen("http", ("0.0.0.0", 80), "protocol", "", None) == "protocol"
+        assert given.listen(PortSpec("http", ("0.0.0.0", 80), "protocol")) == "protocol"
         assert reactor.adopted == [inode]
         with pytest.raises(KeyError):
-            given.listen("http", ("0.0.0.0", 81), "protocol", "", None)
+            given.listen(PortSpec("http", ("0.0.0.0", 81), "protocol"))
 
 
 def test_messages_of_one_process_reach_the_others() -> None:
@@ -235,7 +236,7 @@ def test_a_worker_serves_a_socket_that_it_gets_in_place_of_another(
     key = "tftp", ("127.0.0.1", 69), ""
     given = GivenSockets(private_reactor, {key: first})
     protocol = Taking()
-    port = given.listen("tftp", ("127.0.0.1", 69), protocol, "", None)
+    port = given.listen(PortSpec("tftp", ("127.0.0.1", 69), protocol))
     descriptor = port.fileno()
     ours, theirs = socket_connection()
     send_sockets(ours, [second])
@@ -299,17 +300,9 @@ class Elsewhere:
 
     follow_interfaces: bool = False
 
-    def listen(
-        self,
-        service: str,
-        address: tuple[str, int],
-        protocol: Any,
-        device: str,
-        certificate: Any,
-        beside: Any = (),
-    ) -> Any:
+    def listen(self, spec: PortSpec) -> Any:
         """See SocketSource."""
-        return Elsewhere.Port(*address)
+        return Elsewhere.Port(*spec.address)
 
     @define
     class Port:

@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from bootfw.events import Event, WorkerLost
+from bootfw.net.listening import PortSpec
 from bootfw.net.tftp.handover import Handover
 from bootfw.net.workers.channel import Channel, packed, received_sockets
 from bootfw.net.workers.packetqueries import WAIT
@@ -368,14 +369,14 @@ def test_a_restart_has_the_port_while_the_processes_before_it_end() -> None:
         address = free.getsockname()
     reactor = Reactor()
     workers = workers_on(reactor)
-    first = workers.listen("tftp", address, None, "", None)
+    first = workers.listen(PortSpec("tftp", address, None))
     inherited = [sock.dup() for sock in first.sockets]  # as a process has them
     workers.startService()
     reactor.advance(0)
     stopped = workers.stopService()
     first.stopListening()
 
-    second = workers.listen("tftp", address, None, "", None)
+    second = workers.listen(PortSpec("tftp", address, None))
     workers.startService()
     assert not stopped.called
     for process in reactor.processes[:2]:
@@ -385,9 +386,9 @@ def test_a_restart_has_the_port_while_the_processes_before_it_end() -> None:
 
     # Only then: the port of another program is never shared.
     with pytest.raises(CannotListenError):
-        workers.listen("tftp", address, None, "", None)
+        workers.listen(PortSpec("tftp", address, None))
     with pytest.raises(CannotListenError):
-        workers_on(reactor).listen("tftp", address, None, "", None)
+        workers_on(reactor).listen(PortSpec("tftp", address, None))
     for sock in inherited:
         sock.close()
 
@@ -454,7 +455,7 @@ def test_a_stop_does_not_wait_for_packets(workers: Workers, serving: list[Proces
 
 
 def test_a_process_gets_the_sockets_that_were_opened_again(workers: Workers, reactor: Reactor) -> None:
-    port = workers.listen("tftp", ("127.0.0.1", 0), None, "", None)
+    port = workers.listen(PortSpec("tftp", ("127.0.0.1", 0), None))
     first, second = reactor.processes
     second.say("prepared")
     received_sockets(second.sockets, 1)[0].close()
@@ -614,9 +615,9 @@ def test_a_reload_does_not_wait_for_ever(workers: Workers, interim: InterimServe
 def test_the_sockets_of_new_ports_go_to_the_processes_and_those_of_others_do_not(
     in_service: Workers, reactor: Reactor
 ) -> None:
-    known = in_service.listen("tftp", ("127.0.0.1", 0), None, "", None)
+    known = in_service.listen(PortSpec("tftp", ("127.0.0.1", 0), None))
     before = in_service.ports
-    new = in_service.listen("http", ("127.0.0.1", 0), None, "", None)
+    new = in_service.listen(PortSpec("http", ("127.0.0.1", 0), None))
     in_service.check("new", before)
     for number, process in enumerate(reactor.processes):
         [sock] = received_sockets(process.sockets, 1)

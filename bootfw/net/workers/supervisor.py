@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused, WorkerLost
 from bootfw.net.alarm import Alarm
-from bootfw.net.listening import OwnSockets
+from bootfw.net.listening import OwnSockets, PortKey, PortSpec
 from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, packed, send_sockets, socket_connection
 from bootfw.net.workers.interim import InterimServer, Serve
@@ -358,25 +358,20 @@ class Workers(Service):
 
     # Ports
 
-    def listen(
-        self,
-        service: str,
-        address: tuple[str, int],
-        protocol: Any,
-        device: str,
-        certificate: Any,
-        beside: Sequence[socket.socket] = (),
-    ) -> Any:
+    def listen(self, spec: PortSpec) -> Any:
         """See SocketSource. The workers share the ports of TFTP and HTTP; the others are opened for this process."""
-        if service not in ("tftp", "http", "https"):
-            return OwnSockets(self.reactor).listen(service, address, protocol, device, certificate, beside)
-        if beside and service == "tftp":
+        if spec.service not in ("tftp", "http", "https"):
+            return OwnSockets(self.reactor).listen(spec)
+        if spec.beside and spec.service == "tftp":
             # The kernel spreads the clients of another address over the processes in another way, and a transfer's
             # acknowledgments would come to a process that does not know it.
-            raise CannotListenError(*address, OSError(errno.EADDRINUSE, "several workers can't hand transfers over"))
+            reason = "several workers can't hand transfers over"
+            raise CannotListenError(*spec.address, OSError(errno.EADDRINUSE, reason))
         self._ports = self.ports
-        replaces = any((service, address, device) == _key(port) for port in self._closing)
-        opened = open_shared(service, *address, self.count, device, replaces=replaces, beside=beside)
+        replaces = any(spec.key == _key(port) for port in self._closing)
+        opened = open_shared(
+            spec.service, *spec.address, self.count, spec.device, replaces=replaces, beside=spec.beside
+        )
         opened.on_reopened = partial(self._reopened, opened)
         self._ports.append(opened)
         return opened
@@ -597,5 +592,5 @@ class _Check:
     done: "Deferred[list[str]] | None" = field(default=None, init=False)
 
 
-def _key(port: SharedPort) -> tuple[str, tuple[str, int], str]:
+def _key(port: SharedPort) -> PortKey:
     return port.service, port.configured, port.device

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import define, field
@@ -17,11 +17,8 @@ from bootfw.events import (
     ReadinessChanged,
     TransferBegun,
 )
-from bootfw.net.listening import listen_on
+from bootfw.net.listening import PortKey, PortSpec, listen_on
 from bootfw.net.workers.channel import Channel
-
-PortKey = tuple[str, tuple[str, int], str]
-"""(service, (address, port) as configured, interface or ""). Identifies a port."""
 
 _NOT_SENT = (BackendProblem, ListenerBound, ListenerClosed, ReadinessChanged)
 """Events that the main process publishes itself."""
@@ -47,19 +44,10 @@ class GivenSockets:
         for sock in unused.values():
             sock.close()
 
-    def listen(
-        self,
-        service: str,
-        address: tuple[str, int],
-        protocol: Any,
-        device: str,
-        certificate: Any,
-        beside: Sequence[socket.socket] = (),
-    ) -> Any:
+    def listen(self, spec: PortSpec) -> Any:
         """See SocketSource."""
-        key = service, address, device
-        sock = self._sockets.pop(key)
-        port = self._ports[key] = listen_on(self._reactor, service, address, protocol, sock, certificate)
+        sock = self._sockets.pop(spec.key)
+        port = self._ports[spec.key] = listen_on(self._reactor, spec, sock)
         return port
 
     def replace(self, key: PortKey, sock: socket.socket) -> None:
