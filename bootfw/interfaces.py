@@ -11,7 +11,7 @@ bootfw.ability.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface, taggedValue
 from zope.interface.interface import InterfaceClass
@@ -501,6 +501,32 @@ class IAttemptStore(Interface):
 
     def close_attempts() -> "Deferred[None]":
         """Release everything. The Deferred fires when all that was saved is stored or has failed."""
+
+
+class INodes(Interface):
+    """Carries announcements between the servers that share a store; each of them is a node.
+
+    Only a store that several servers can reach provides it. An announcement is a hint, such as how far a transfer is:
+    one may be lost or arrive twice, and nothing waits for it.
+    """
+
+    def join_nodes(receive: "Callable[[str, Sequence[Any]], None]") -> None:
+        """Take part until leave_nodes(). Does not block; while the others can't be reached, it tries by itself.
+
+        :param receive: called in the reactor's thread with (kind, values) of each announcement of another node; those
+            of one node come in their order.
+        """
+
+    def announce(kind: str, *values: object) -> None:
+        """Send JSON values to all other nodes. Returns at once; announcements that wait are sent together.
+
+        They are dropped while the others can't be reached, and outside of join_nodes() to leave_nodes().
+
+        :raise ValueError: they are longer than the store can carry; 7,000 bytes of JSON always fit.
+        """
+
+    def leave_nodes() -> "Deferred[None]":
+        """Fires when what was announced is sent or dropped. Nothing is received after the call."""
 
 
 # Observers.

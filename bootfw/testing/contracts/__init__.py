@@ -19,6 +19,7 @@ from bootfw.testing.contracts.backend import (
 )
 from bootfw.testing.contracts.clientaware import ClientAwareContract
 from bootfw.testing.contracts.leases import LeaseStoreContract
+from bootfw.testing.contracts.nodes import NodesContract
 from bootfw.testing.contracts.orders import OrderStoreContract
 from bootfw.testing.contracts.resolver import ResolverContract
 from bootfw.testing.contracts.watchdog import WatchdogContract
@@ -29,6 +30,7 @@ __all__ = [
     "ClientAwareContract",
     "DirectoryBackendContract",
     "LeaseStoreContract",
+    "NodesContract",
     "OrderStoreContract",
     "PerClientBackendContract",
     "ResolverContract",

@@ -1,6 +1,6 @@
 """The ``postgresql`` store."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from bootfw.api import (
     ConfigError,
     IAttemptStore,
     ILeaseStore,
+    INodes,
     IOfflineStore,
     IOrderStore,
     IReservationStore,
@@ -25,6 +26,7 @@ from bootfw.api import (
     boot_plugin,
 )
 from bootfw_postgresql import statements
+from bootfw_postgresql.announcements import Announcements
 from bootfw_postgresql.database import Connection, Database
 from bootfw_postgresql.lane import Lane, Rows, Work
 from bootfw_postgresql.ownership import Ownership
@@ -35,7 +37,7 @@ _LEASES = "leases"
 _SECRETS = ("password", "sslpassword")
 
 
-@implementer(IOfflineStore, IReservationStore, IOrderStore, IAttemptStore)
+@implementer(IOfflineStore, IReservationStore, IOrderStore, IAttemptStore, INodes)
 @define(eq=False)
 class PostgresqlStore:
     """Keeps leases, reservations, orders and boot attempts in PostgreSQL.
@@ -61,6 +63,8 @@ class PostgresqlStore:
     """The latest lane of leases that was closed. Its session may not have ended."""
     _records: Lane | None = field(default=None, init=False, repr=False)
     """The lane of boot attempts."""
+    _announcements: Announcements | None = field(default=None, init=False, repr=False)
+    """From join_nodes() to leave_nodes()."""
 
     @_ownership.default
     def _new_ownership(self) -> Ownership:
@@ -155,6 +159,22 @@ class PostgresqlStore:
         """See IAttemptStore."""
         lane, self._records = self._records, None
         return lane.close() if lane is not None else succeed(None)
+
+    def join_nodes(self, receive: Callable[[str, Sequence[Any]], None]) -> None:
+        """See INodes."""
+        assert self._announcements is None, "it has joined already"
+        self._announcements = Announcements(self._reactor, self._database, receive)
+        self._announcements.begin()
+
+    def announce(self, kind: str, *values: object) -> None:
+        """See INodes."""
+        if self._announcements is not None:
+            self._announcements.announce(kind, values)
+
+    def leave_nodes(self) -> "Deferred[Any]":
+        """See INodes."""
+        announcements, self._announcements = self._announcements, None
+        return announcements.end() if announcements is not None else succeed(None)
 
     def _open(self, user: str) -> Lane:
         """Open the lane of leases for *user*."""

@@ -1,5 +1,6 @@
 """A PostgreSQL server of the tests' own, on a UNIX socket, and a reactor whose calls from threads a test waits for."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import psycopg
@@ -157,6 +158,11 @@ class Turns:
 
     def callFromThread(self, callable: Callable[..., object], *args: object, **kwargs: object) -> None:
         self.calls.put(partial(callable, *args, **kwargs))
+
+    def turn(self) -> None:
+        """Make the next call, if one comes soon."""
+        with contextlib.suppress(Empty):
+            self.calls.get(timeout=0.05)()
 
     def wait(self, deferred: "Deferred[Any]") -> None:
         """Make the calls until there is a result."""

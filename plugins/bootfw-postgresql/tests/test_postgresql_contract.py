@@ -7,7 +7,7 @@ from bootfw_postgresql.database import Database
 from bootfw_postgresql.store import PostgresqlStore
 from postgresserver import Server, Turns
 
-from bootfw.testing import AttemptStoreContract, LeaseStoreContract, OrderStoreContract
+from bootfw.testing import AttemptStoreContract, LeaseStoreContract, NodesContract, OrderStoreContract
 
 pytest_plugins = ["postgresfixtures"]
 
@@ -43,6 +43,15 @@ class TestOrders(_WithThreads, OrderStoreContract):
 
 class TestAttempts(_WithThreads, AttemptStoreContract):
     pass
+
+
+class TestNodes(_WithThreads, NodesContract):
+    def make_nodes(self) -> list[PostgresqlStore]:
+        return [self.make_store() for _ in range(3)]
+
+    def turn(self) -> None:
+        assert self.reactor is not None
+        self.reactor.turn()
 
 
 class TestLeasesOffline(_Blocking, LeaseStoreContract):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,33 @@ def test_leases_are_stored_again_after_the_database_was_restarted(
     result(reactor, store.close_attempts())
     result(reactor, store.close())
     assert set(loaded(store)) == {numbered(number).address for number in (1, 2, 5)}
+    result(reactor, store.close())
+
+
+def test_what_waits_for_a_database_that_is_down_waits_for_one_try_to_connect(
+    make_store: Make, server: Server, reactor: Turns
+) -> None:
+    """With a try for each job, clients of a host that is gone would wait for seconds times their number."""
+    store = make_store()
+    loaded(store)
+    server.stop()
+    lane = store._lane
+    assert lane is not None
+    tries: list[None] = []
+    connect = lane._connect
+
+    def counting() -> Any:
+        tries.append(None)
+        return connect()
+
+    lane._connect = counting
+    waiting: list[Deferred[Any]] = []
+    with lane._turn:
+        for number in range(20):
+            waiting += [store.commit([numbered(number)]), store.save_orders("one", {MAC: {}})]
+    for deferred in waiting:
+        assert isinstance(result(reactor, deferred), StateError)
+    assert len(tries) <= 2  # one for the job that the thread had, and one for the others
     result(reactor, store.close())
 
 
@@ -552,6 +580,61 @@ def test_store_equals_a_dictionary(
         assert result(reactor, store.close()) is None
     assert loaded(store) == known
     result(reactor, store.close())
+
+
+# Announcements
+
+
+def announce_until_received(sender: PostgresqlStore, kind: str, received: list[str], reactor: Turns) -> None:
+    give_up = time.monotonic() + 60
+    while kind not in received:
+        assert time.monotonic() < give_up
+        sender.announce(kind)
+        reactor.turn()
+
+
+def test_announcements_go_on_after_the_database_was_away(make_store: Make, server: Server, reactor: Turns) -> None:
+    sender, other = make_store(), make_store()
+    received: list[str] = []
+    sender.join_nodes(lambda kind, values: None)
+    other.join_nodes(lambda kind, values: received.append(kind))
+    announce_until_received(sender, "before", received, reactor)
+    server.stop()
+    for _ in range(10):
+        sender.announce("lost")
+    server.start()
+    announce_until_received(sender, "after", received, reactor)
+    threads = [thread for thread in threading.enumerate() if thread.name == "announcements"]
+    result(reactor, sender.leave_nodes())
+    result(reactor, other.leave_nodes())
+    assert len(threads) == 2
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_a_node_without_a_database_can_leave(make_store: Make, server: Server, reactor: Turns) -> None:
+    server.stop()
+    store = make_store()
+    store.join_nodes(lambda kind, values: None)
+    store.announce("lost")
+    assert result(reactor, store.leave_nodes()) is None
+
+
+def test_announcements_are_bounded(
+    make_store: Make, server: Server, reactor: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bootfw_postgresql.announcements.MAX_PENDING", 5)
+    store = make_store()
+    store.join_nodes(lambda kind, values: None)
+    with pytest.raises(ValueError, match="an announcement has 7900 bytes at most, and one of the kind long 8"):
+        store.announce("long", "x" * 8000)
+    store.announce("longest", "x" * 7000)
+    assert store._announcements is not None
+    for _ in range(20):
+        store.announce("kind")
+    assert store._announcements._pending == 5
+    assert result(reactor, store.leave_nodes()) is None
 
 
 # Configuration

@@ -1,0 +1,127 @@
+"""Announcements to the other nodes by NOTIFY, and theirs by LISTEN."""
+
+import json
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import Event, Lock, Thread
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from attrs import define, field
+from psycopg import sql
+from twisted.internet.defer import Deferred, gatherResults
+
+from bootfw.api import StateError
+from bootfw_postgresql.database import Connection, Database
+from bootfw_postgresql.lane import Lane, Rows
+
+LONGEST = 7900
+"""Bytes of the longest announcement; PostgreSQL takes less than 8000."""
+
+MAX_PENDING = 10_000
+"""Announcements that wait for the database; later ones are dropped."""
+
+RETRY_SECONDS = 1.0
+"""From a lost connection, or from one that failed, until the next try to listen."""
+
+
+@define(eq=False)
+class Announcements:
+    """Sends the announcements of this node, and receives those of the others, from begin() to end().
+
+    It has two connections, each with a thread: one listens, the other one sends what was announced meanwhile in one
+    transaction.
+
+    :param reactor: IReactorFromThreads.
+    :param receive: see INodes.join_nodes().
+    """
+
+    _reactor: Any
+    _database: Database
+    _receive: Callable[[str, Sequence[Any]], None]
+    _node: str = field(factory=lambda: uuid4().hex, init=False)
+    """A name of this node that no other has: a session gets its own notifications too."""
+    _sending: Lane = field(init=False)
+    _pending: int = field(default=0, init=False)
+    """Announcements that wait for the database."""
+    _ended: Event = field(factory=Event, init=False)
+    _connected: Lock = field(factory=Lock, init=False)
+    """Held while the listening connection is stored, closed or cut."""
+    _connection: Connection | None = field(default=None, init=False)
+    """The connection that listens."""
+    _listening_ended: "Deferred[Any]" = field(factory=Deferred, init=False)
+
+    @_sending.default
+    def _lane(self) -> Lane:
+        return Lane(self._reactor, self._database, self._database.connect, self._notify)
+
+    @property
+    def _channel(self) -> str:
+        # Channels are the database's, not the schema's.
+        return f"bootfw_{self._database.lock[1]:08x}"
+
+    def begin(self) -> None:
+        """Start to listen."""
+        Thread(target=self._listen, name="announcements", daemon=True).start()
+
+    def announce(self, kind: str, values: Sequence[object]) -> None:
+        """See INodes."""
+        payload = json.dumps([self._node, kind, *values], separators=(",", ":"))
+        if len(payload) > LONGEST:
+            raise ValueError(f"an announcement has {LONGEST} bytes at most, and one of the kind {kind} {len(payload)}")
+        if self._pending < MAX_PENDING:
+            self._pending += 1
+            self._sending.write([(payload,)]).addErrback(_drop).addBoth(self._sent)
+
+    def end(self) -> "Deferred[Any]":
+        """Stop; fires when both connections are closed."""
+        self._ended.set()
+        with self._connected:
+            if self._connection is not None:
+                # The thread waits for the socket, and finds its end.
+                with socket.socket(fileno=self._connection.fileno()) as end:
+                    with suppress(OSError):
+                        end.shutdown(socket.SHUT_RDWR)
+                    end.detach()
+        return gatherResults([self._listening_ended, self._sending.close()]).addCallback(lambda _: None)
+
+    def _notify(self, rows: Rows, connection: Connection) -> None:
+        payloads = [payload for (payload,) in rows]
+        connection.execute("SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) payload", (self._channel, payloads))
+
+    def _sent(self, _: object) -> None:
+        self._pending -= 1
+
+    def _listen(self) -> None:
+        """Run the thread that listens."""
+        while not self._ended.is_set():
+            with suppress(StateError, psycopg.Error):
+                connection = self._database.connect()
+                try:
+                    self._listen_on(connection)
+                finally:
+                    with self._connected:
+                        self._connection = None
+                        connection.close()
+            self._ended.wait(RETRY_SECONDS)
+        self._reactor.callFromThread(self._listening_ended.callback, None)
+
+    def _listen_on(self, connection: Connection) -> None:
+        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+        with self._connected:
+            if self._ended.is_set():
+                return
+            self._connection = connection
+        for notification in connection.notifies():
+            self._reactor.callFromThread(self._received, notification.payload)
+
+    def _received(self, payload: str) -> None:
+        node, kind, *values = json.loads(payload)
+        if node != self._node and not self._ended.is_set():
+            self._receive(kind, values)
+
+
+def _drop(failure: Any) -> None:
+    failure.trap(StateError)
