@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 from attrs import define, field, frozen
+from psycopg.errors import ReadOnlySqlTransaction
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
@@ -21,9 +22,6 @@ Rows = Sequence[tuple[Any, ...]]
 
 MAX_JOBS = 1024
 """Jobs in one batch."""
-
-_LOST = ("08", "57P", "25006")
-"""How the SQLSTATEs begin that end a session: the connection is lost, the server stops, it became a standby."""
 
 
 @frozen(eq=False)
@@ -145,7 +143,8 @@ class Lane:
             try:
                 return work(self._connection)
             except psycopg.Error as error:
-                lost = self._connection.closed or (error.sqlstate or "").startswith(_LOST)
+                # A primary that became a standby is as good as gone: another host may be the primary now.
+                lost = self._connection.closed or isinstance(error, ReadOnlySqlTransaction)
                 converted = self._database.state_error(error)
                 if not lost:
                     raise converted from error

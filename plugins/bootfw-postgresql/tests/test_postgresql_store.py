@@ -119,6 +119,18 @@ def test_what_waits_for_a_database_that_is_down_waits_for_one_try_to_connect(
     result(reactor, store.close())
 
 
+def test_a_primary_that_becomes_a_standby_is_left(make_store: Make, server: Server, reactor: Turns) -> None:
+    """The session stays, and can't write; another host of the conninfo may be the primary now."""
+    store = make_store()
+    loaded(store)
+    assert result(reactor, store.commit([numbered(1)])) is None
+    assert store._lane is not None
+    store._lane.now(lambda connection: connection.execute("SET default_transaction_read_only = on"))
+    assert result(reactor, store.commit([numbered(2)])) is None  # on a new session
+    assert set(server.run("SHOW default_transaction_read_only")) == {("off",)}
+    result(reactor, store.close())
+
+
 def test_a_database_that_is_down_at_the_start(make_store: Make, server: Server, reactor: Turns) -> None:
     store = make_store()
     server.stop()
