@@ -1,15 +1,14 @@
-"""bootfw beside Kea and dnsmasq as DHCP servers, in turn in one run: the highest rate without loss, and the latency.
+"""Compares bootfw, Kea and dnsmasq as DHCP servers, in turn in one run: highest rate without loss, and latency.
 
 ``python benchmarks/dhcp.py`` needs root (network namespaces), perfdhcp (Debian: kea-admin) and dnsmasq; Kea's server is
 unpacked, not installed. Every server keeps its leases on the same disk, each in its own way: bootfw in SQLite, synced
 before the ACK; Kea in its memfile, persisted but not synced; dnsmasq in its lease file.
 
-The rate without loss is found by bisection: the highest one at which fewer than 0.1 % of the exchanges (DISCOVER to
-ACK) are lost, and which perfdhcp can make. Latency and CPU are those of half that rate. perfdhcp plays a relay. None of
-the three asks by ping for an address before it is offered: Kea does so by a library that it is not given here, the
-other two are told not to.
+The rate without loss is found by bisection: the highest rate that perfdhcp can send and at which fewer than 0.1 % of
+the exchanges (DISCOVER to ACK) are lost. Latency and CPU are measured at half that rate. perfdhcp acts as a relay.
+Conflict detection by ping is off: in Kea it is a hook library that is not loaded, in the other two it is switched off.
 
-With 100 clients nearly every exchange is of one that has its lease; with 60,000 nearly every one is of a new one.
+With 100 clients nearly every exchange is of a client with a lease; with 60,000 nearly every one is of a new client.
 """
 
 import argparse
@@ -43,7 +42,7 @@ _RATE = re.compile(r"Rate: ([\d.]+) 4-way exchanges/second")
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the benchmark with the options of the command line."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
     options.add_argument("--clients", nargs="+", type=int, default=[100, 60_000], help="different clients")
@@ -51,36 +50,36 @@ def main() -> int:
     options.add_argument("--steps", type=int, default=6, help="bisections, each of which halves the error")
     options.add_argument("--highest", type=int, default=16_000, help="the rate to begin below")
     options.add_argument("--json", type=Path, help="keep every figure here")
-    asked = options.parse_args()
+    arguments = options.parse_args()
     figures: list[dict[str, Any]] = []
     print(
         f"{'server':8} {'clients':>8} {'loss-free /s':>12} {'latency ms':>10} {'CPU us each':>11} {'resident MB':>11}"
     )
     with network(), room_for_replies():
-        for clients in asked.clients:
-            for name in asked.servers:
-                found = measure(name, clients, asked)
+        for clients in arguments.clients:
+            for name in arguments.servers:
+                found = measure(name, clients, arguments)
                 figures.append(found)
                 print(
                     f"{name:8} {clients:8} {found['rate']:12} {found['latency_ms']:10.2f} "
                     f"{found['cpu_us']:11.0f} {found['resident_mb']:11.0f}",
                     flush=True,
                 )
-    if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2))
     return 0
 
 
-def measure(name: str, clients: int, asked: argparse.Namespace) -> dict[str, Any]:
+def measure(name: str, clients: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One line of the table, and every trial."""
     trials = []
-    low, high = 0, asked.highest
+    low, high = 0, arguments.highest
     with tempfile.TemporaryDirectory(prefix="bootfw-bench-") as scratch, running(name, Path(scratch)) as server:
         if clients > 1000:
             exchange(min(2000, low or 300), clients, 5)  # some of them have leases by then
         rate = high // 2
-        for _ in range(asked.steps + 1):
-            trial = exchange(rate, clients, asked.seconds)
+        for _ in range(arguments.steps + 1):
+            trial = exchange(rate, clients, arguments.seconds)
             trials.append(trial)
             if trial["lost"] < LOST * trial["sent"] and trial["rate"] >= MADE * rate:
                 low = rate
@@ -89,7 +88,7 @@ def measure(name: str, clients: int, asked: argparse.Namespace) -> dict[str, Any
             rate = (low + high) // 2
             time.sleep(1)  # what is still queued is not the next one's
         before = cpu_seconds(server)
-        half = exchange(max(1, low // 2), clients, asked.seconds)
+        half = exchange(max(1, low // 2), clients, arguments.seconds)
         used = cpu_seconds(server) - before
         return {
             "server": name,
@@ -210,8 +209,8 @@ def running(name: str, work: Path) -> Iterator[int]:
         while not is_bound():
             if process.poll() is not None or time.monotonic() > deadline:
                 log = work / "log"
-                told = (work / "output").read_text() + (log.read_text() if log.exists() else "")
-                raise RuntimeError(f"{name} does not listen:\n{told}")
+                text = (work / "output").read_text() + (log.read_text() if log.exists() else "")
+                raise RuntimeError(f"{name} does not listen:\n{text}")
             time.sleep(0.05)
         yield process.pid
     finally:
@@ -220,10 +219,10 @@ def running(name: str, work: Path) -> Iterator[int]:
 
 def is_bound() -> bool:
     """Whether a program in the server's namespace has port 67."""
-    told = subprocess.run(
+    ran = subprocess.run(
         ["ip", "netns", "exec", f"{NAME}-server", "cat", "/proc/net/udp"], capture_output=True, text=True
     )
-    return ":0043 " in told.stdout
+    return ":0043 " in ran.stdout
 
 
 def cpu_seconds(pid: int) -> float:

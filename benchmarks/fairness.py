@@ -1,9 +1,9 @@
-"""What small things wait for while bulk keeps the server busy: DHCP answers, and files of 30 kB.
+"""Measures the latency of DHCP and of 30 kB files while large downloads keep the server busy.
 
 ``python benchmarks/fairness.py`` needs root (network namespaces). 200 clients load 20 MB each, over and over. Meanwhile
-one client at a time loads 30 kB, and a relay asks for addresses, a new machine 50 times a second: DISCOVER, OFFER,
-REQUEST, and the ACK, which leaves when the lease is on the disk. An answer has come when the kernel has it, so what the
-clients wait for each other on this machine does not count. Addresses are not probed: that would be waited for.
+one client at a time loads 30 kB, and a relay requests addresses for 50 new machines a second: DISCOVER, OFFER, REQUEST,
+and the ACK, which leaves when the lease is on the disk. The time of a reply is that of its arrival in the kernel, so
+that the clients do not delay each other. Conflict detection is off, since its wait would be measured too.
 """
 
 import argparse
@@ -30,15 +30,15 @@ _TIME = struct.Struct("@qq")
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the benchmark with the options of the command line."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--seconds", type=int, default=20)
     options.add_argument("--workers", type=int, default=1, help="worker processes; 0: as many as bootfw chooses")
     options.add_argument("--json", type=Path, help="keep every figure here")
     options.add_argument("--ask", type=int, metavar="SECONDS", help=argparse.SUPPRESS)
-    asked = options.parse_args()
-    if asked.ask:
-        json.dump(ask_for_addresses(asked.ask), sys.stdout)
+    arguments = options.parse_args()
+    if arguments.ask:
+        json.dump(ask_for_addresses(arguments.ask), sys.stdout)
         return 0
     load = HERE / "build/load"
     load.parent.mkdir(exist_ok=True)
@@ -49,10 +49,10 @@ def main() -> int:
         for size in (BULK, SMALL):
             (root / f"{size}").write_bytes(os.urandom(size))
         time.sleep(2.5)  # bootfw keeps nothing of a file that is about to be written
-        DHCP_SERVERS["bootfw"] = lambda work: bootfw(work, root, asked.workers)
+        DHCP_SERVERS["bootfw"] = lambda work: bootfw(work, root, arguments.workers)
         with running("bootfw", Path(scratch)):
-            alone = measure(load, root, asked.seconds // 2, bulk=False)
-            busy = measure(load, root, asked.seconds, bulk=True)
+            alone = measure(load, root, arguments.seconds // 2, bulk=False)
+            busy = measure(load, root, arguments.seconds, bulk=True)
     for name, figures in (("alone", alone), (f"beside {CLIENTS} bulk transfers", busy)):
         print(f"{name}:")
         for kind, milliseconds in figures["ms"].items():
@@ -60,8 +60,8 @@ def main() -> int:
             print(f"  {kind:12} ms: {shown}   lost or failed {figures['lost'][kind]}")
         if figures["bulk MB/s"]:
             print(f"  {'bulk':12} {figures['bulk MB/s']:.0f} MB/s, failed {figures['bulk failed']}")
-    if asked.json:
-        asked.json.write_text(json.dumps({"alone": alone, "busy": busy}, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"alone": alone, "busy": busy}, indent=2))
     return 0
 
 
@@ -94,16 +94,16 @@ def measure(load: Path, root: Path, seconds: int, *, bulk: bool) -> dict[str, An
     small = files(SMALL, 1)
     asking = start(sys.executable, HERE / "fairness.py", "--ask", seconds - 2)
     found = json.loads(asking.communicate()[0])
-    told = json.loads(small.communicate()[0])
+    result = json.loads(small.communicate()[0])
     figures = {
-        "ms": {**found["ms"], "30 kB file": {"p50": told["p50"] * 1e3, "p99": told["p99"] * 1e3}},
-        "lost": {**found["lost"], "30 kB file": told["failed"]},
+        "ms": {**found["ms"], "30 kB file": {"p50": result["p50"] * 1e3, "p99": result["p99"] * 1e3}},
+        "lost": {**found["lost"], "30 kB file": result["failed"]},
         "bulk MB/s": 0.0,
     }
     for process in loads:
-        told = json.loads(process.communicate()[0])
-        figures["bulk MB/s"] = told["bytes"] / told["seconds"] / 1e6
-        figures["bulk failed"] = told["failed"]
+        result = json.loads(process.communicate()[0])
+        figures["bulk MB/s"] = result["bytes"] / result["seconds"] / 1e6
+        figures["bulk failed"] = result["failed"]
     return figures
 
 

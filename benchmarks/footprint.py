@@ -1,13 +1,13 @@
-"""What bootfw takes when it has nothing to do, or much that waits: time to start, CPU, memory.
+"""Measures the start time, and CPU and memory of an idle server and of many waiting transfers.
 
 ``python benchmarks/footprint.py`` prints
 
 * the time from the start of the program until its port is bound, and until a request is answered;
 * the CPU time of a server without clients;
 * memory and CPU time of 10,000 transfers that wait for their clients;
-* memory of 1,000 transfers under way in one image of 1 GiB, each at another place in it.
+* memory of 1,000 transfers of one image of 1 GiB, each at another position in it.
 
-All processes of the server count, and of the memory that they share each its part (Pss).
+All processes of the server are counted; shared memory is divided among them (Pss).
 """
 
 import argparse
@@ -29,12 +29,12 @@ IDLE_SECONDS = 10.0
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the benchmark with the options of the command line."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--workers", type=int, default=1, help="worker processes; 0: as many as bootfw chooses")
     options.add_argument("--rounds", type=int, default=5, help="starts")
     options.add_argument("--json", type=Path, help="keep every figure here")
-    asked = options.parse_args()
+    arguments = options.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * SESSIONS), hard))
     with tempfile.TemporaryDirectory(prefix="bootfw-bench-") as scratch:
@@ -44,21 +44,21 @@ def main() -> int:
         with (work / "root/image").open("wb") as image:
             image.truncate(IMAGE)
         time.sleep(2.5)  # bootfw keeps nothing of a file that is about to be written
-        starts = [start(work, asked.workers) for _ in range(asked.rounds)]
+        starts = [start(work, arguments.workers) for _ in range(arguments.rounds)]
         figures: dict[str, Any] = {
             "bound after s": statistics.median(bound for bound, _ in starts),
             "answers after s": statistics.median(answers for _, answers in starts),
         }
-        with running(work, asked.workers) as server:
+        with running(work, arguments.workers) as server:
             figures["idle, share of a core"] = share_of_a_core(server)
             figures["resident MB"] = memory(server) / 1e6
             figures |= idle_sessions(server)
-        with running(work, asked.workers) as server:
+        with running(work, arguments.workers) as server:
             figures |= many_readers(server)
     for name, figure in figures.items():
         print(f"{name:40} {figure:10.4g}")
-    if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2))
     return 0
 
 
@@ -115,7 +115,7 @@ def request(server: Server, filename: str, options: str) -> socket.socket:
 
 
 def idle_sessions(server: Server) -> dict[str, float]:
-    """Clients that have been told what is agreed, and are silent, as while a menu waits for its user."""
+    """Clients that have an OACK and then send nothing, as while a menu waits for its user."""
     request(server, "small", "blksize 1408 timeout 255").close()
     before = memory(server)
     clients = [request(server, "small", "blksize 1408 timeout 255") for _ in range(SESSIONS)]
@@ -127,7 +127,7 @@ def idle_sessions(server: Server) -> dict[str, float]:
 
 
 def many_readers(server: Server) -> dict[str, float]:
-    """Clients that have come to different places of one image."""
+    """Clients at different positions of one image."""
     before = memory(server)
     clients = [request(server, "image", "blksize 1408 windowsize 64") for _ in range(READERS)]
     for number, client in enumerate(clients):

@@ -50,8 +50,8 @@ def dhcp4(kind: int | None, *options: tuple[int, bytes], giaddr: str = "0.0.0.0"
     header = struct.pack("!4BIHH", 1, 1, 6, 0, 0x12345678, 0, 0x8000) + addresses + MAC + bytes(10 + 192)
     if kind is None:
         return header + bytes(64)
-    told = b"".join(bytes((code, len(value))) + value for code, value in ((53, bytes((kind,))), *options))
-    return header + b"\x63\x82\x53\x63" + told + b"\xff"
+    packed = b"".join(bytes((code, len(value))) + value for code, value in ((53, bytes((kind,))), *options))
+    return header + b"\x63\x82\x53\x63" + packed + b"\xff"
 
 
 def option6(code: int, value: bytes = b"") -> bytes:
@@ -259,10 +259,10 @@ def _inside() -> Iterator[None]:
 
 
 def _link_local() -> str:
-    told = subprocess.run(
+    ran = subprocess.run(
         ["ip", "-n", f"{NAME}-forger", "-j", "address", "show", "dev", "eth0"], capture_output=True, check=True
     )
-    [interface] = json.loads(told.stdout)
+    [interface] = json.loads(ran.stdout)
     return next(str(each["local"]) for each in interface["addr_info"] if each["local"].startswith("fe80"))
 
 
@@ -281,11 +281,11 @@ def _running(command: Sequence[str], work: Path, log: Path) -> Iterator[None]:
 
 
 def _bound_ports() -> set[int]:
-    """Those of the server, when it has had time to open them."""
+    """Return the DHCP ports of the server, after giving it time to open them."""
     time.sleep(6)
     words = ["ip", "netns", "exec", f"{NAME}-server", "cat", "/proc/net/udp", "/proc/net/udp6", "/proc/net/raw"]
-    told = subprocess.run(words, capture_output=True, text=True).stdout
-    ports = {port for port in _FROM_SERVERS if f":{port:04X} " in told}
+    sockets = subprocess.run(words, capture_output=True, text=True).stdout
+    ports = {port for port in _FROM_SERVERS if f":{port:04X} " in sockets}
     if not ports:
         raise RuntimeError("the server has opened no port of DHCP")
     return ports

@@ -99,7 +99,7 @@ CASES = (
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the benchmark with the options of the command line."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--seconds", type=float, default=8, help="of one case")
     options.add_argument("--only", help="cases whose name contains this")

@@ -114,7 +114,7 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=200)
     options.add_argument("--profile", action="store_true", help="show where the time goes, by cProfile")
     options.add_argument("--plain", action="store_true", help="without a frame cache, so without the fast path")
-    asked = options.parse_args()
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as root:
         with open(os.path.join(root, "file"), "wb") as file:
             file.truncate(SIZE)
@@ -122,7 +122,7 @@ def main() -> int:
         sys.stdout.write(f"{'at once':>8} {'bootfw':>8} {'kernel':>8}   microseconds of CPU per packet\n")
         for at_once in (1, 4, 16, 64, 200):
             reactor = Reactor()
-            frame_cache = FrameCache(0 if asked.plain else 1 << 28)
+            frame_cache = FrameCache(0 if arguments.plain else 1 << 28)
             protocol = TFTPProtocol(
                 reactor, DirectoryBackend(root), Adaptive(), lambda event: None, frame_cache=frame_cache
             )
@@ -131,13 +131,13 @@ def main() -> int:
             clients = [Client(port._socket.getsockname()) for _ in range(at_once)]
             reads = drain(port, at_once)
             reads()
-            rounds = max(asked.rounds, 3000 // at_once)
+            rounds = max(arguments.rounds, 3000 // at_once)
             measured(reads, clients, rounds // 4)
             figures = measured(reads, clients, rounds)
             least = kernel(at_once, rounds)
             columns = [f"{statistics.quantiles(f, n=10)[0] * 1e6:8.2f}" for f in (figures, least)]
             sys.stdout.write(f"{at_once:8} {' '.join(columns)}\n")
-            if asked.profile:
+            if arguments.profile:
                 import cProfile
 
                 profile = cProfile.Profile()

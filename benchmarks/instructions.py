@@ -1,10 +1,10 @@
-"""What the server spends on a packet, a request, an exchange: machine instructions, the same on a busy machine.
+"""Measures the machine instructions of a packet, a request and an exchange; the result is the same on a busy machine.
 
 ``python benchmarks/instructions.py`` runs the real ports, protocols, session, backend, log and watchdog under valgrind
-(Debian: valgrind) and counts the instructions of the server's own program; the kernel's are not among them. A count
-depends on how Python was compiled, so each is told in *yardsticks*: what a fixed piece of Python costs the same
-interpreter. ``benchmarks/instructions.json`` holds what was recorded last; ``--record`` writes it anew, and
-``tests/test_instructions.py`` fails when one has grown by more than a tenth.
+(Debian: valgrind) and counts the instructions of the server process, without those of the kernel. A count depends on
+how Python was compiled, so it is divided by the instructions of a fixed piece of Python code in the same interpreter,
+the *yardstick*. ``benchmarks/instructions.json`` has the last recorded counts; ``--record`` writes it, and
+``tests/test_instructions.py`` fails if one has grown by more than a tenth.
 """
 
 import argparse
@@ -52,9 +52,9 @@ def measure(names: list[str]) -> dict[str, float]:
 
 
 def _counted(runs: list[str | None]) -> list[int]:
-    """Instructions of a server that does a little of everything, and much of one thing: for each of *runs*.
+    """Count the instructions of a server for each of *runs*: a little of all work, and much of one kind.
 
-    The server forks for each of them, so that they differ in nothing else, and Python starts once only.
+    The server forks for each run, so that the runs differ in nothing else, and Python starts only once.
     """
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -236,11 +236,11 @@ def serve(root: str) -> None:
         removeReader = addReader
 
     @implementer(IBootFileResolver)
-    class Nobody:
-        """A resolver: with one, clients that don't boot are told from those that do."""
+    class NoFile:
+        """A resolver without boot files: with a resolver, the server classifies boot clients."""
 
         def resolve(self, request: Any) -> None:
-            """No file."""
+            """See IBootFileResolver."""
 
     readers._TICK = -1  # the files have just been made
     nowhere = open(os.devnull, "w")  # noqa: SIM115
@@ -258,7 +258,7 @@ def serve(root: str) -> None:
     addresses = Server4(
         DHCPServices(
             reactor,
-            ResolverChain(reactor, [("nobody", Nobody())], publisher.publish, 1.0),
+            ResolverChain(reactor, [("no-file", NoFile())], publisher.publish, 1.0),
             publisher.publish,
             recorder=recorder,
         ),
@@ -286,10 +286,10 @@ def serve(root: str) -> None:
         elif order == "yardstick":
             yardstick(int(number))
         else:
-            asked = dhcp_port if order == "dhcp" else port
-            end = asked.counters.received + int(number)
-            while asked.counters.received < end:
-                asked.doRead()
+            receiver = dhcp_port if order == "dhcp" else port
+            end = receiver.counters.received + int(number)
+            while receiver.counters.received < end:
+                receiver.doRead()
             reactor.advance(0.0005)
         sys.stdout.write(answer + "\n")
         sys.stdout.flush()
@@ -328,9 +328,9 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--serve", help=argparse.SUPPRESS)
     options.add_argument("--record", action="store_true", help="keep the figures as those to be compared with")
-    asked = options.parse_args()
-    if asked.serve:
-        serve(asked.serve)
+    arguments = options.parse_args()
+    if arguments.serve:
+        serve(arguments.serve)
         return 0
     recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
     version = "{}.{}".format(*sys.version_info)
@@ -339,7 +339,7 @@ def main() -> int:
     for name, figure in figures.items():
         change = f"{figure / before[name] - 1:+.1%}" if name in before else "new"
         sys.stdout.write(f"{name:16} {figure:8.3f} yardsticks {change:>8}\n")
-    if asked.record:
+    if arguments.record:
         recorded[version] = {name: round(figure, 4) for name, figure in figures.items()}
         RECORDED.write_text(json.dumps(recorded, indent=2) + "\n")
         return 0

@@ -39,14 +39,14 @@ WITHOUT_WINDOWS = ("dnsmasq", "tftpd-hpa")  # Debian 12's versions
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the benchmark with the options of the command line."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--only", action="append", choices=WORK, help="this work, not all; can be repeated")
     options.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
     options.add_argument("--json", type=Path, help="keep every figure here")
     options.add_argument("--plot", type=Path, help="draw them here: .svg, .png or .pdf (needs matplotlib)")
-    asked = options.parse_args()
+    arguments = options.parse_args()
     kept = HERE / "build"
     kept.mkdir(exist_ok=True)
     load = kept / "load"
@@ -55,15 +55,15 @@ def main() -> int:
         root = Path(scratch) / "root"
         root.mkdir()
         os.chmod(scratch, 0o755)
-        figures = {work: measure(work, asked, load, root, kept / "run") for work in asked.only or WORK}
-    if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=2))
-    if asked.plot:
-        draw(figures, asked.plot)
+        figures = {work: measure(work, arguments, load, root, kept / "run") for work in arguments.only or WORK}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2))
+    if arguments.plot:
+        draw(figures, arguments.plot)
     return 0
 
 
-def measure(work: str, asked: argparse.Namespace, load: Path, root: Path, logs: Path) -> dict[str, list[Any]]:
+def measure(work: str, arguments: argparse.Namespace, load: Path, root: Path, logs: Path) -> dict[str, list[Any]]:
     """Every round's figures of one kind of work, by server; prints the medians."""
     logs.mkdir(exist_ok=True)
     size, clients, transfers, blksize, windowsize = WORK[work]
@@ -71,11 +71,11 @@ def measure(work: str, asked: argparse.Namespace, load: Path, root: Path, logs: 
     if size and not content.exists():
         content.write_bytes(os.urandom(size))
         time.sleep(2.5)  # a file that is about to be read is rarely as new as that; bootfw keeps none of a newer one
-    servers = [name for name in asked.servers if windowsize == 1 or name not in WITHOUT_WINDOWS]
+    servers = [name for name in arguments.servers if windowsize == 1 or name not in WITHOUT_WINDOWS]
     figures: dict[str, list[Any]] = {name: [] for name in servers}
-    for number in range(asked.rounds):
+    for number in range(arguments.rounds):
         for name in servers:
-            sys.stderr.write(f"\r{work}: round {number + 1} of {asked.rounds}, {name}   ")
+            sys.stderr.write(f"\r{work}: round {number + 1} of {arguments.rounds}, {name}   ")
             with SERVERS[name](root, logs) as server:
                 before = server.cpu_seconds()
                 command = [load, "127.0.0.1", server.port, content.name if size else "missing"]

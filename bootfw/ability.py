@@ -1,12 +1,12 @@
-"""Optional abilities of plugins: which of them an object has.
+"""Optional abilities of plugins: finds out which of them an object has.
 
-An ability is an interface that makes a statement about a method: that what ``open`` returns depends on the path only,
-that ``fileno()`` leads to the bytes that ``read`` returns. zope.interface lets a subclass inherit the declaration even
-when it overrides that method, and a wrapper delegate it, although the statement is no longer true. So an ability counts
-only where the class that declares it also defines the method, or inherits the one that is in use.
+An ability is an interface that promises something about a method: that the result of ``open`` depends only on the path,
+or that ``fileno()`` leads to the bytes that ``read`` returns. With zope.interface alone, a subclass that overrides such
+a method would inherit the declaration, and a wrapper would delegate it, although the promise no longer holds. Therefore
+an ability counts only if the class that declares it also defines the method, or inherits the method that is used.
 
-A subclass that overrides the method and for which the statement still holds declares it with ``implementer_only``:
-zope.interface drops from ``implementer`` what is inherited.
+A subclass that overrides the method and keeps the promise declares the ability again with ``implementer_only``, since
+``implementer`` drops interfaces that are inherited.
 """
 
 from functools import lru_cache
@@ -19,10 +19,10 @@ Ability = TypeVar("Ability")
 
 
 def provides(plugin: object, ability: type[Ability]) -> TypeGuard[Ability]:
-    """Whether *plugin* has *ability*: one of the optional interfaces of bootfw.interfaces.
+    """Return whether *plugin* has *ability*, one of the optional interfaces of bootfw.interfaces.
 
-    What ``__getattr__`` delegates does not count, nor what is inherited where the object itself has the method. What
-    one object provides and its class does not (``directlyProvides``) does.
+    A declaration that ``__getattr__`` delegates does not count. Neither does that of the class if the instance itself
+    has an attribute with the name of the method. A declaration of the instance (``directlyProvides``) counts.
     """
     by_class, methods, has_dict = _declared(type(plugin), ability)  # type: ignore[arg-type]
     if has_dict:
@@ -35,13 +35,13 @@ def provides(plugin: object, ability: type[Ability]) -> TypeGuard[Ability]:
 
 
 def abilities_of(plugin: object) -> list[InterfaceClass]:
-    """The interfaces that the class of *plugin*, or the object itself, declares: to be verified."""
+    """Return the interfaces that *plugin* or its class declares, to verify them."""
     return [*directlyProvidedBy(plugin), *_implemented(type(plugin))]
 
 
 @lru_cache(4096)
 def _declared(kind: Any, ability: Any) -> tuple[bool, tuple[str, ...], bool]:
-    """(instances have the ability, the methods that it describes, instances have a ``__dict__``)."""
+    """Return (instances have the ability, the methods that it is about, instances have a ``__dict__``)."""
     methods: tuple[str, ...] = ability.queryTaggedValue("describes", ())
     order, has_dict = kind.__mro__, kind.__dictoffset__ != 0
     if not _implemented(kind).isOrExtends(ability):
@@ -59,7 +59,7 @@ def _extends(declared: Any, ability: Any) -> bool:
 
 
 def _definition(order: Any, method: str) -> int:
-    """The place of the class that defines *method*; abstract methods are no definition."""
+    """Return the position in *order* of the class that defines *method*; an abstract method is no definition."""
     for index, one in enumerate(order):
         if method in vars(one) and not getattr(vars(one)[method], "__isabstractmethod__", False):
             return index

@@ -1,4 +1,4 @@
-"""Finds architectures whose clients load iPXE, and whose iPXE then gets no script."""
+"""Checks the boot chain: finds architectures whose clients load iPXE, but whose iPXE gets no script."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,9 +13,9 @@ _ARCHITECTURES = ("x86-bios", "x86-uefi", "x86_64-uefi", "arm64-uefi")
 
 
 def ends_at_ipxe(resolvers: Sequence[tuple[str, IBootFileResolver]], settings: Settings) -> Iterator[str]:
-    """A sentence for each architecture whose clients load iPXE, which is then sent iPXE again, or nothing.
+    """Yield a sentence for each architecture whose clients load iPXE, if that iPXE gets iPXE again or no file.
 
-    No sentence when a resolver is neither an IUniformResolver nor an ISelectiveResolver: what it answers is not known.
+    Yields nothing if a resolver is neither an IUniformResolver nor an ISelectiveResolver, since its answer is unknown.
 
     :param resolvers: (name, resolver), in their order.
     """
@@ -38,7 +38,7 @@ def ends_at_ipxe(resolvers: Sequence[tuple[str, IBootFileResolver]], settings: S
 
 
 def _names(resolvers: Sequence[IUniformResolver], architecture: str, *, ipxe: bool) -> Iterator[str]:
-    """The boot files that *resolvers* have for a client of *architecture*, in order."""
+    """Yield the boot files that *resolvers* have for a client of *architecture*, in order."""
     request = BootRequest("", "discover", "ipxe" if ipxe else "", architecture, ipxe=ipxe)
     for resolver in resolvers:
         try:

@@ -1,4 +1,4 @@
-"""Builds what a configuration describes: the plugins, loaded and configured, and a BootService of them."""
+"""Builds a BootService from a configuration: loads, configures and verifies the plugins."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,12 +27,12 @@ from bootfw.net.workers.supervisor import Workers, default_worker_count
 from bootfw.service import BootService, Named
 
 WORKER_MODULE = "bootfw.cli.worker"
-"""The module of a worker's program. Only its name, since another process imports it."""
+"""The main module of a worker process. Only its name, so that this process does not import it."""
 
 
 @frozen
 class Table:
-    """A plugin, and the table of the configuration that it was made from."""
+    """A plugin, and the table of the configuration that it was created from."""
 
     section: str
     use: str
@@ -42,7 +42,7 @@ class Table:
 
 @frozen
 class Parts:
-    """What a BootService is made of."""
+    """The settings and plugins of a BootService."""
 
     settings: Settings
     backends: tuple[Named, ...]
@@ -56,17 +56,17 @@ class Parts:
     made_from: tuple[Table, ...]
     """Every plugin, with its table."""
     orders: Any
-    """The IOrderStore that the resolvers were given; None: there is none."""
+    """The IOrderStore of the resolvers; None: they have none."""
 
     def tables(self, section: str) -> Sequence[Table]:
-        """The tables of one section, to compare with those of other Parts."""
+        """Return the tables of one section, to compare them with those of other Parts."""
         return [table for table in self.made_from if table.section == section]
 
     def service(self, reactor: Any, inherited: Sequence[InheritedSocket] = ()) -> BootService:
-        """The service, not started.
+        """Return the service, not started.
 
-        :param inherited: sockets that a service manager opened. Files are served by this process if one of them is for
-            TFTP or HTTP: workers need a socket each.
+        :param inherited: sockets that a service manager has opened. If one of them is for TFTP or HTTP, this process
+            serves the files: each worker would need a socket of its own.
         """
         workers = None if serve_files(inherited) else self._workers(reactor)
         sockets: SocketSource | None = workers
@@ -91,7 +91,7 @@ class Parts:
         return service
 
     def _workers(self, reactor: Any) -> Workers | None:
-        """The processes that serve the files; None: this process does so."""
+        """Return the worker processes that serve the files; None: this process serves them."""
         settings = self.settings
         count = settings.workers or default_worker_count()
         serves = settings.tftp.listen or settings.http.listen
@@ -103,7 +103,7 @@ class Parts:
 def load_parts(
     path: Path | str | None, environ: Mapping[str, str], reactor: Any, running: Parts | None = None
 ) -> Parts:
-    """load_config() and assemble() in one, so that errors of settings and of plugins are reported together.
+    """Call load_config() and assemble(), and report the errors of settings and plugins together.
 
     :param running: see assemble().
     :raise ConfigErrors: everything that is wrong.
@@ -120,11 +120,10 @@ def assemble(
 ) -> Parts:
     """Load, configure and verify every plugin, and return the parts of a service.
 
-    What the configuration leaves out comes from :mod:`bootfw.config.defaults`.
+    Sections that the configuration does not have get the plugins of :mod:`bootfw.config.defaults`.
 
-    :param orders: where resolvers keep orders for machines; None: in the configured store.
-    :param running: the parts of the running service, at a reload. A plugin whose table has not changed is taken from
-    it, in place of a new one.
+    :param orders: the store for orders of resolvers; None: the configured store.
+    :param running: at a reload, the parts of the running service. A plugin whose table has not changed is reused.
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
     errors: list[ConfigError] = []
@@ -141,9 +140,9 @@ def _assembled(
     orders: IOrderStore | None = None,
     running: Parts | None = None,
 ) -> Parts | None:
-    """See assemble(). Errors are added to *errors*, which has those of the settings already; None: there are errors.
+    """Assemble the parts, see assemble(); None: there are errors. Errors that follow from others are left out.
 
-    Errors that follow from other errors are left out.
+    :param errors: the errors of the settings; those of the plugins are added.
     """
     context = _context(configuration, reactor, running)
     store_errors: list[ConfigError] = []
@@ -164,7 +163,7 @@ def _assembled(
 
     backends = made("backend", defaults.backends)
     resolvers = made("resolver", lambda: defaults.resolvers(backends))
-    if configuration.source is not None and http_is_valid:  # otherwise the ports are tried at the start
+    if configuration.source is not None and http_is_valid:  # without a file, HTTP is on if its port is free
         for choice in configuration.plugins.get("resolver", ()):
             errors += _not_served(choice.options, choice.path, configuration.settings.http)
     watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
@@ -192,7 +191,7 @@ def _assembled(
 
 
 def lease_store(configuration: Configuration) -> Named:
-    """The store alone, without a reactor, for a program that is not the server.
+    """Return the configured store alone, without a reactor, for a program that is not the server.
 
     :raise ConfigErrors: what is wrong with it.
     """
@@ -203,7 +202,7 @@ def lease_store(configuration: Configuration) -> Named:
 
 
 def order_store(configuration: Configuration) -> Named:
-    """The store of the orders alone, without a reactor, for a program that is not the server.
+    """Return the store of orders alone, without a reactor, for a program that is not the server.
 
     :raise ConfigErrors: what is wrong with the configured store.
     """
@@ -211,7 +210,7 @@ def order_store(configuration: Configuration) -> Named:
 
 
 def attempt_store(configuration: Configuration) -> Named:
-    """The store of the boot attempts alone, without a reactor, for a program that is not the server.
+    """Return the store of boot attempts alone, without a reactor, for a program that is not the server.
 
     :raise ConfigErrors: what is wrong with the configured store.
     """
@@ -223,7 +222,7 @@ def _chosen_store(configuration: Configuration) -> Sequence[PluginChoice]:
 
 
 def _order_store(store: Named, context: plugins.PluginContext) -> Named:
-    """*store*, or the default where that keeps no orders."""
+    """Return *store*, or the default store if *store* can't store orders."""
     if IOrderStore.providedBy(store[1]):
         return store
     ((use, options),) = defaults.STORE
@@ -231,7 +230,7 @@ def _order_store(store: Named, context: plugins.PluginContext) -> Named:
 
 
 def _attempt_store(store: Named, context: plugins.PluginContext) -> Named:
-    """*store*, or the default where that keeps no boot attempts."""
+    """Return *store*, or the default store if *store* can't store boot attempts."""
     if IAttemptStore.providedBy(store[1]):
         return store
     ((use, options),) = defaults.STORE
@@ -239,7 +238,7 @@ def _attempt_store(store: Named, context: plugins.PluginContext) -> Named:
 
 
 def build(configuration: Configuration, reactor: Any) -> BootService:
-    """The service that the configuration describes, not started.
+    """Return the service that the configuration describes, not started.
 
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
@@ -250,7 +249,7 @@ def build(configuration: Configuration, reactor: Any) -> BootService:
 
 
 def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
-    """(settings that work on this host, found by trying the ports; service -> a note for the operator)."""
+    """Return (settings whose default ports can be bound on this host, service -> a note for the operator)."""
     return defaults.bindable_settings(
         configuration.settings, configuration.given, fall_back=configuration.source is None
     )
@@ -269,10 +268,11 @@ def _made(
     kept: Sequence[Table] = (),
     made_from: list[Table] | None = None,
 ) -> list[Named]:
-    """The plugins' products, each with its name; equal names get their position.
+    """Create the plugins of a section; return (name, plugin) for each. Equal names get their position.
 
-    :param kept: plugins that are used in place of new ones for equal tables, each once.
-    :param made_from: the plugins are added to it, with their tables.
+    :param errors: errors are added to it.
+    :param kept: plugins to reuse for equal tables, each once.
+    :param made_from: the plugins and their tables are added to it.
     """
     unused = list(kept)
     made = []
@@ -299,7 +299,7 @@ def _made(
 
 
 def _not_served(value: Any, key_path: KeyPath, http: HTTPSettings) -> Iterator[ConfigError]:
-    """An error for each name of a boot file that needs our own HTTP or HTTPS where it is off."""
+    """Yield an error for each boot file name with ``{http}`` or ``{https}`` if we do not serve that."""
     if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _not_served(item, (*key_path, key), http)
@@ -316,7 +316,7 @@ def _default(choices: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[PluginCh
 
 
 def files_by_tftp(parts: Parts) -> Iterator[tuple[str, str]]:
-    """The boot files that clients are to load from this server by TFTP: (resolver, name), the first one of each."""
+    """Yield (resolver, boot file) for the first boot file of each resolver that clients load by TFTP from here."""
     if not parts.settings.answers_dhcp:
         return
     for name, resolver in parts.resolvers:

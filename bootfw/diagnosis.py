@@ -1,4 +1,4 @@
-"""Describes a fault of a plugin in one line for its author: where the code failed, or what the class lacks."""
+"""Describes an error of a plugin on one line for its author: where the code failed, or what the class lacks."""
 
 import os
 import traceback
@@ -21,21 +21,22 @@ _OWN = os.path.dirname(os.path.abspath(__file__))
 
 
 def failure(error: BaseException) -> str:
-    """The exception and where it came from: ``KeyError: 'rack' (/srv/by_rack.py, line 12)``."""
+    """Describe an exception with its location: ``KeyError: 'rack' (/srv/by_rack.py, line 12)``."""
     text = one_line(error)
     if isinstance(error, SyntaxError):
-        return text  # has file and line in its message
+        return text  # its message contains file and line
     location = _location(error)
     return f"{text} ({location})" if location else text
 
 
 def one_line(error: BaseException) -> str:
-    """``KeyError: 'rack'``"""
+    """Describe an exception: ``KeyError: 'rack'``."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}" if str(error).strip() else type(error).__name__
 
 
 def _location(error: BaseException) -> str:
-    """The innermost line of code that is most likely the plugin's: not installed, or at least of no library."""
+    """Return the innermost line of the traceback that is most likely in the plugin: in code that is not installed, or
+    else in an installed package, but not in bootfw or the standard library."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.isfile(frame.filename)]
     outside = [frame for frame in frames if not frame.filename.startswith(_OWN + os.sep)]
     installed = [frame for frame in outside if not _is_standard(frame.filename)]
@@ -49,7 +50,7 @@ def _is_standard(path: str) -> bool:
 
 
 def cannot_import(error: BaseException, reference: str) -> str:
-    """Why a plugin's module can't be imported, and the remedy.
+    """Describe why the module of a plugin can't be imported, and the remedy.
 
     :param reference: ``package.module:attribute``.
     """
@@ -64,28 +65,27 @@ def cannot_import(error: BaseException, reference: str) -> str:
 
 
 def no_attribute(module: Any, attribute: str) -> str:
-    """The message for a module that has no attribute of that name."""
+    """Return the message for a module without that attribute."""
     names = [name for name in vars(module) if not name.startswith("_")]
     near = nearest(attribute, names)
     return f'{module.__name__} has no "{attribute}"{near or "; a module names its plugin: plugin = boot_plugin(...)"}'
 
 
-def not_a_plugin(thing: Any, wanted: Any) -> str:
-    """The message for an object that is named as a plugin and is not one.
+def not_a_plugin(named: Any, wanted: Any) -> str:
+    """Return the message for an object that the configuration names as a plugin and that is not a plugin.
 
-
-    :param wanted: the interface that a plugin of this kind provides.
+    :param wanted: the interface of the objects that such a plugin creates.
     """
-    if isinstance(thing, type):
-        return f"is a class, not a plugin; name boot_plugin({wanted.__name__}, {thing.__name__}) instead"
-    kind = type(thing).__name__
-    if list(providedBy(thing)) or hasattr(thing, next(iter(wanted.names(all=True)))):
+    if isinstance(named, type):
+        return f"is a class, not a plugin; name boot_plugin({wanted.__name__}, {named.__name__}) instead"
+    kind = type(named).__name__
+    if list(providedBy(named)) or hasattr(named, next(iter(wanted.names(all=True)))):
         return f"is an instance, not a plugin; name boot_plugin({wanted.__name__}, {kind}), which makes the instances"
-    return f'is no plugin, but {kind} "{thing}"; name what boot_plugin({wanted.__name__}, YourClass) gives'
+    return f'is not a plugin, but {kind} "{named}"; name the result of boot_plugin({wanted.__name__}, YourClass)'
 
 
 def lacking(interface: Any, made: Any, error: Invalid) -> str:
-    """Why an object that a plugin has made does not keep to its interface."""
+    """Describe why an object that a plugin created does not provide its interface."""
     name, kind = interface.__name__, type(made).__name__
     return f"the plugin made an object that does not provide {name}: {'; '.join(_lacks(interface, kind, error))}"
 

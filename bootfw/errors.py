@@ -1,4 +1,4 @@
-"""The exceptions of bootfw and its plugins. All that are raised on purpose derive from BootfwError."""
+"""The exceptions of bootfw and its plugins. All exceptions that are raised on purpose derive from BootfwError."""
 
 import datetime
 import difflib
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class BootfwError(Exception):
-    """Anything bootfw or one of its plugins raises deliberately."""
+    """Base class of the exceptions that bootfw and its plugins raise on purpose."""
 
 
 class WireError(BootfwError):
@@ -16,10 +16,10 @@ class WireError(BootfwError):
 
 
 class ConfigError(BootfwError):
-    """The configuration is wrong at one place.
+    """An error in the configuration.
 
     :param message: what is wrong and what would be right, without the path.
-    :param path: where: keys and list positions from the top, such as ``("resolver", 1, "files", "x86-bios")``.
+    :param path: the keys and list positions from the top, such as ``("resolver", 1, "files", "x86-bios")``.
     """
 
     def __init__(self, message: str, path: Iterable[str | int] = ()) -> None:
@@ -29,17 +29,17 @@ class ConfigError(BootfwError):
         super().__init__(f"{where}: {message}" if where else message)
 
     def under(self, *prefix: str | int) -> "ConfigError":
-        """The same error seen from further up: the path gets *prefix* in front."""
+        """Return the same error with *prefix* before its path."""
         return type(self)(self.message, (*prefix, *self.path))
 
     @property
     def each(self) -> tuple["ConfigError", ...]:
-        """The errors that were found together; most often there is one."""
+        """The errors that were found together; usually only this one."""
         return (self,)
 
 
 class ConfigErrorGroup(ConfigError):
-    """The configuration is wrong at several places. Message and path are those of the first one.
+    """Several errors in the configuration. Message and path are those of the first one.
 
     :param errors: at least one.
     """
@@ -67,7 +67,7 @@ class ErrorCollector:
 
     @contextmanager
     def under(self, *path: str | int) -> Iterator[None]:
-        """A ConfigError or ValueError inside is noted as one at *path*."""
+        """Note a ConfigError or ValueError that is raised inside, with *path* before its path."""
         try:
             yield
         except ConfigError as error:
@@ -80,13 +80,16 @@ class ErrorCollector:
         self.errors.append(ConfigError(message, path))
 
     def finish(self) -> None:
-        """:raise ConfigError: something was noted; a ConfigErrorGroup for several."""
+        """Raise what was noted.
+
+        :raise ConfigError: an error was noted; a ConfigErrorGroup if there are several.
+        """
         if self.errors:
             raise self.errors[0] if len(self.errors) == 1 else ConfigErrorGroup(self.errors)
 
 
 class PluginError(ConfigError):
-    """A plugin that is missing, broken, duplicated or not what its group promises."""
+    """A plugin is missing, broken, installed twice, or of another kind than its entry point group."""
 
 
 class BootRefused(BootfwError):
@@ -101,17 +104,17 @@ class BootRefused(BootfwError):
 
 
 class StateError(BootfwError):
-    """What has to outlive the process can't be read or stored: leases, reservations, orders, the control socket.
+    """The stored state (leases, reservations, orders) can't be read or written, or the control socket can't be opened.
 
-    The message is for the operator: what and where, and what to do about it.
+    The message is for the operator: what is wrong, where, and what to do about it.
     """
 
 
 class TransferError(BootfwError):
-    """A file can't be given or taken. ``tftp_code`` is the code of the ERROR packet (RFC 1350 section 5).
+    """A file can't be served or stored. ``tftp_code`` is the code of the ERROR packet (RFC 1350 section 5).
 
-    :param message: sent to the peer, so it holds no path of the host and no internals.
-    :param detail: for the operator only: the log has it with the refusal.
+    :param message: sent to the peer, so it must not contain paths or other internals of this host.
+    :param detail: for the log only.
     """
 
     tftp_code = 0
@@ -124,7 +127,7 @@ class TransferError(BootfwError):
 
 
 class FileMissing(TransferError):
-    """There is no such file. After it the next backend is tried."""
+    """There is no such file. The next backend is tried."""
 
     tftp_code = 1
     summary = "File not found"
@@ -138,7 +141,7 @@ class AccessViolation(TransferError):
 
 
 class DiskFull(TransferError):
-    """No room for what is being written."""
+    """There is not enough disk space for an upload."""
 
     tftp_code = 3
     summary = "Disk full or allocation exceeded"
@@ -159,13 +162,13 @@ class FileAlreadyExists(TransferError):
 
 
 class TemporarilyUnavailable(TransferError):
-    """The file can't be opened now, and could be later: the HTTP status is 503."""
+    """The file can't be opened now, but may be later. The HTTP status is 503."""
 
     summary = "The file can't be opened now, try again later"
 
 
 def format_path(path: Iterable[str | int]) -> str:
-    """``("resolver", 1, "files", "x86-bios")`` as an operator reads it: ``resolver[1].files.x86-bios``."""
+    """Format ``("resolver", 1, "files", "x86-bios")`` as ``resolver[1].files.x86-bios``."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -176,12 +179,12 @@ def format_path(path: Iterable[str | int]) -> str:
 
 
 def spelled(name: str) -> str:
-    """A Python name as the configuration spells it: ``max_blksize`` is ``max-blksize``."""
+    """Convert a Python name to a key of the configuration: ``max_blksize`` to ``max-blksize``."""
     return name.replace("_", "-")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean "files"?``, or nothing when no known name is like *word*."""
+    """Return ``; did you mean "files"?``, or "" if no known name is similar to *word*."""
     by_spelling = {spelled(name.lower()): name for name in known}
     close = difflib.get_close_matches(spelled(word.lower()), by_spelling, n=1, cutoff=0.6)
     return f'; did you mean "{by_spelling[close[0]]}"?' if close else ""
@@ -196,7 +199,7 @@ _KINDS: Mapping[type, str] = {
 
 
 def shown(value: Any) -> str:
-    """A value of the configuration, for a message: short values literally, others by kind."""
+    """Format a value of the configuration for a message: short values literally, others as their type."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

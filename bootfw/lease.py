@@ -51,7 +51,7 @@ class Lease:
     hostname: str = ""
     """Option 12, for the operator."""
     kind: str = ""
-    """ "firmware", "system" or "bootp": the client that requested it last. Firmware gets short leases."""
+    """ "firmware", "system" or "bootp": the kind of client that requested it last. Firmware gets short leases."""
 
 
 def mac_text(value: str) -> str:
@@ -179,16 +179,18 @@ class Reservation:
     client_id: bytes = field(default=b"", converter=to_bytes, metadata={"toml": str})
     """Option 61 with the type in front: `"0x01525400123456"` or `"01:52:54:00:12:34:56"`; other values are text."""
     uuid: str = field(default="", converter=_uuid)
-    """Of the machine, as dmidecode shows it; boot firmware sends it (option 97), and few systems do."""
+    """UUID of the machine, as dmidecode shows it. Boot firmware sends it (option 97); few installed systems do."""
     circuit_id: bytes = field(default=b"", converter=to_bytes, metadata={"toml": str})
-    """Where it is plugged in, by its relay (option 82 sub-option 1): text, or bytes: `"0x0a01"` or `"0a:01"`."""
+    """Circuit id of its switch port, from the relay (option 82 sub-option 1): text, or bytes as `"0x0a01"` or
+    `"0a:01"`."""
     hostname: str = ""
     """The host name that the client is sent (option 12)."""
     options: Mapping[int, bytes] = field(factory=dict, hash=False)
-    """Code to bytes, over those of the subnet and of the classes. For DHCPv6 see bootfw.wire.options6.key_of()."""
+    """Code -> bytes; they override those of the subnet and of the classes. For DHCPv6 see
+    bootfw.wire.options6.key_of()."""
     other_macs: tuple[str, ...] = field(default=(), converter=mac_texts, metadata={"toml": list[str]})
-    """More hardware addresses of the same machine, which uses one at a time: of its dock, of the cards of a bond. The
-    address passes from one to the other at once."""
+    """More hardware addresses of the same machine, which uses one at a time, such as that of a dock, or of the other
+    card of a bond. The address passes from one to the other at once."""
 
     def __attrs_post_init__(self) -> None:
         if not (self.macs or self.client_id or self.uuid or self.circuit_id):

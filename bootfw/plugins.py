@@ -1,7 +1,7 @@
-"""Makes plugins of classes, and loads the plugins that the configuration names.
+"""Loads the plugins that the configuration names, and makes plugins from classes (boot_plugin).
 
-A name is an entry point in the group of its kind, or ``package.module:attribute``. Nothing is imported that the
-configuration does not name.
+A name is that of an entry point in the group of its kind, or ``package.module:attribute``. Plugins that the
+configuration does not name are not imported.
 """
 
 import importlib
@@ -49,19 +49,19 @@ GROUPS: Mapping[str, Any] = {
     "bootfw.stores": ILeaseStore,
     "bootfw.observers": IBootObserver,
 }
-"""Entry point group -> the interface of what its plugins make."""
+"""Entry point group -> the interface of the objects that its plugins create."""
 
 _COMPANIONS: Mapping[Any, tuple[Any, ...]] = {ILeaseStore: (IReservationStore,)}
-"""Interface -> those that have to be provided with it."""
+"""Interface -> interfaces that have to be provided together with it."""
 
 
 @frozen
 class PluginContext:
-    """The environment of a plugin: reactor and directories."""
+    """The environment of a plugin: reactor, directories, and the store for orders."""
 
     reactor: Any
     directory: Path
-    """Relative paths in the configuration are relative to it: where the configuration file is."""
+    """The directory of the configuration file, for relative paths."""
     state_directory: Path = field(factory=state_directory)
     """Directory for state that outlives the process; created when it is needed."""
     orders: IOrderStore | None = None
@@ -82,17 +82,17 @@ class PluginRow:
 
 
 def boot_plugin(provides: Any, cls: type, summary: str | None = None) -> IBootPlugin:
-    """A plugin that makes instances of *cls*.
+    """Return a plugin that creates instances of *cls*.
 
-    The attrs fields of *cls* are the options: ``_`` in a name is spelled ``-``, a field without default is required,
+    The attrs fields of *cls* are the options: ``_`` in a name is written ``-``, a field without a default is required,
     and annotations, converters and validators check the values. A ValueError or TypeError from these becomes a
-    ConfigError that names the field. A ConfigError is passed on; its path is counted from the plugin's table.
+    ConfigError that names the field. A ConfigError is passed on; its path begins at the plugin's table.
 
-    A class that needs the PluginContext has a classmethod ``configured(context, **options)``, which is called
-    instead of the class. Options that it takes under their own names are checked against its annotations.
+    A class that needs the PluginContext has a classmethod ``configured(context, **options)``, which is called instead
+    of the class. Options that are parameters of it are checked against its annotations.
 
     :param provides: the interface of the instances, such as IBackend.
-    :param summary: for ``--list-plugins``; the first line of the docstring when omitted.
+    :param summary: for ``--list-plugins``; default: the first line of the docstring.
     """
     if not isinstance(provides, InterfaceClass) or not isinstance(cls, type):
         raise TypeError("boot_plugin() takes an interface and a class, such as boot_plugin(IBackend, YourClass)")
@@ -100,10 +100,10 @@ def boot_plugin(provides: Any, cls: type, summary: str | None = None) -> IBootPl
 
 
 def configure(plugin: IBootPlugin, options: Mapping[str, Any], context: PluginContext) -> Any:
-    """What *plugin* makes of *options*, verified to provide what the plugin promises.
+    """Return the object that *plugin* creates from *options*, after its interfaces have been verified.
 
-    :raise ConfigError: the options are wrong; the path is counted from the plugin's table.
-    :raise PluginError: the plugin is.
+    :raise ConfigError: the options are wrong; the path begins at the plugin's table.
+    :raise PluginError: the plugin is broken.
     """
     try:
         made = plugin.configure(dict(options), context)
@@ -116,9 +116,9 @@ def configure(plugin: IBootPlugin, options: Mapping[str, Any], context: PluginCo
 
 
 def verify(provided: Any, made: Any) -> None:
-    """Verify that *made* provides that interface, and every other one that it declares.
+    """Verify that *made* provides *provided*, and every other interface that it declares.
 
-    :raise PluginError: it does not, or has a member of an optional interface without declaring it.
+    :raise PluginError: it does not, or it has a member of an optional interface without declaring the interface.
     """
     for interface in (provided, *_COMPANIONS.get(provided, ()), *abilities_of(made)):
         try:
@@ -153,15 +153,15 @@ _MEMBERS: Mapping[str, InterfaceClass] = {
     "unremarkable": ILearningWatchdog,
     "honours_timeout": ITimeoutWatchdog,
 }
-"""Members that mean nothing without the interface. (Before these interfaces, the names alone did.)"""
+"""Name of a member -> the optional interface without which it has no effect."""
 
 
 def load(reference: str, group: str) -> IBootPlugin:
-    """The plugin of that name.
+    """Import and verify a plugin.
 
     :param reference: the name of an entry point, or ``package.module:attribute``.
     :param group: one of GROUPS.
-    :raise PluginError: it is missing, broken, there twice, or of another kind. The path is left to the caller.
+    :raise PluginError: it is missing, broken, installed twice, or of another kind. The caller adds the path.
     """
     if ":" in reference:
         found = [EntryPoint(reference, reference, group)]
@@ -178,13 +178,13 @@ def load(reference: str, group: str) -> IBootPlugin:
 
 
 def _unknown(reference: str, group: str) -> str:
-    """The message for a name that no plugin of the group has, with close names."""
+    """Return the message for an unknown name, with similar names."""
     for other in GROUPS:
         if reference in entry_points(group=other).names:
             return f'"{reference}" is a plugin of the kind {kind_of(other)}: write it under {_section(other)}'
     known = sorted(entry_points(group=group).names)
     if not known:
-        return f'no plugin "{reference}": none is known at all; is the bootfw distribution installed?'
+        return f'no plugin "{reference}": no plugin is installed at all; is the bootfw distribution installed?'
     module, dot, attribute = reference.rpartition(".")
     path = f'; one in a module is written "{module}:{attribute}"' if dot and module and attribute else ""
     return f'no plugin "{reference}"; known: {", ".join(known)}{nearest(reference, known)}{path}'
@@ -196,7 +196,7 @@ def _section(group: str) -> str:
 
 
 def list_plugins() -> list[PluginRow]:
-    """Every installed plugin, the broken ones too; this imports them all."""
+    """Import and list every installed plugin, broken ones included."""
     rows = []
     for group in GROUPS:
         for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
@@ -210,12 +210,13 @@ def list_plugins() -> list[PluginRow]:
 
 
 def kind_of(group: str) -> str:
-    """``bootfw.backends`` holds plugins of the kind "backend": the section of the configuration that names them."""
+    """Return the kind of the plugins of a group, which is the name of their section: "backend" for
+    ``bootfw.backends``."""
     return group.removeprefix("bootfw.").removesuffix("s")
 
 
 def group_of(kind: str) -> str:
-    """The group that holds plugins of this kind; the inverse of kind_of()."""
+    """Return the group of the plugins of a kind; the inverse of kind_of()."""
     return next(group for group in GROUPS if kind_of(group) == kind)
 
 

@@ -1,4 +1,4 @@
-"""Readers for content in memory and for regular files: all that most backends need."""
+"""Readers (IReader) for bytes in memory and for regular files, which are all that most backends need."""
 
 import errno
 import hashlib
@@ -13,10 +13,10 @@ from zope.interface import implementer
 from bootfw.errors import TransferError
 from bootfw.interfaces import ICacheableReader, IComparingReader, IFileReader, IShareableReader
 
-_TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system that one meets (FAT)
+_TICK = 2_000_000_000  # nanoseconds; the coarsest resolution of mtime on common file systems (FAT)
 
 _SAMPLES = 16
-"""Reads of a file, at most, whose checksums are kept to tell appending from overwriting."""
+"""Most reads of a file whose checksums are stored, to distinguish appending from overwriting."""
 
 
 @implementer(ICacheableReader)
@@ -35,7 +35,7 @@ class MemoryReader:
 
     @property
     def etag(self) -> str:
-        """See ICacheableReader. Costs about a millisecond per megabyte, each time."""
+        """See ICacheableReader. Each access costs about a millisecond per megabyte."""
         return hashlib.blake2b(self._data, digest_size=16).hexdigest()
 
     def read(self, offset: int, length: int) -> bytes:
@@ -47,7 +47,7 @@ class MemoryReader:
 
 
 class FileVersion(NamedTuple):
-    """Identity of a regular file's content: equal if the content is the same version, in every process."""
+    """Identifies a version of a regular file: equal in every process as long as the content is the same."""
 
     device: int
     inode: int
@@ -61,12 +61,12 @@ class FileVersion(NamedTuple):
 class FileReader:
     """Reads a regular file, and closes the descriptor.
 
-    It serves the content as it was when the file was opened. Bytes that are appended later are not read: the client may
-    know the size already. A file that has become shorter or was overwritten is an error, since part of each content is
-    worse than none. A longer file with a new mtime may have been appended to or overwritten, so checksums of some reads
-    are kept (of all in a small file) and compared when the file has grown.
+    It serves the content that the file had when it was opened. Bytes that are appended later are not read, since the
+    client may know the size already. If the file has become shorter or was overwritten, the transfer fails: a mixture
+    of old and new content would be worse than no file. A file that has grown may have been appended to or overwritten,
+    so the checksums of some reads (of all, in a small file) are stored and compared with the file then.
 
-    :param fd: open for reading. The file may be renamed or removed meanwhile.
+    :param fd: a descriptor that is open for reading. The file may be renamed or removed later.
     """
 
     start: ClassVar[int] = 0
@@ -74,17 +74,19 @@ class FileReader:
 
     _fd: int
     _users: int = field(default=1, init=False)
+    """Number of owners, see share()."""
     size: int = field(init=False)
     modified: float = field(init=False)
     changed: float = field(init=False)
     _modified_ns: int = field(init=False)
     identity: FileVersion | None = field(init=False)
-    """None: the file changed so recently that a further change could leave its times unchanged."""
+    """None: the file was changed so recently that another change might not change its mtime."""
     _samples: list[tuple[int, int, int]] = field(factory=list, init=False)
-    """(offset, length, CRC) of reads."""
+    """(offset, length, CRC-32) of sampled reads."""
     _stride: int = field(default=1, init=False)
-    """One of so many reads is sampled."""
+    """Every so many reads, one is sampled."""
     _until_sample: int = field(default=1, init=False)
+    """Number of reads until the next sample."""
 
     def __attrs_post_init__(self) -> None:
         status = os.fstat(self._fd)
@@ -96,7 +98,7 @@ class FileReader:
         self.identity = FileVersion(status.st_dev, status.st_ino, status.st_size, changed) if settled else None
 
     def verify(self) -> None:
-        """See IVerifiableReader. A file that was renamed, removed, or appended to still has this content."""
+        """See IVerifiableReader. A file that was renamed, removed or appended to passes: it still has this content."""
         status = os.fstat(self._fd)
         if status.st_mtime_ns == self._modified_ns:
             return
@@ -112,6 +114,7 @@ class FileReader:
             return
         self._samples.append((offset, len(data), zlib.crc32(data)))
         if len(self._samples) == _SAMPLES:
+            # Keep every second one, so that the samples stay evenly distributed over the file.
             del self._samples[1::2]
             self._stride *= 2
         self._until_sample = self._stride
@@ -128,8 +131,8 @@ class FileReader:
     def read(self, offset: int, length: int) -> bytes:
         """See IReader.
 
-        :raise OSError: ESTALE when the file has become shorter; otherwise what the file system says.
-        :raise TransferError: with its end: the file has been written to since it was opened.
+        :raise OSError: ESTALE: the file has become shorter. Others are from the file system.
+        :raise TransferError: at the end of the file: it was overwritten since it was opened.
         """
         length = min(length, self.size - offset)
         if length <= 0:
@@ -146,7 +149,7 @@ class FileReader:
         return data
 
     def close(self) -> None:
-        """See IReader. The last user closes the descriptor. A further call raises OSError."""
+        """See IReader. The call of the last owner closes the descriptor; a further call raises OSError."""
         self._users -= 1
         if self._users > 0:
             return

@@ -1,6 +1,6 @@
-"""Leases and reservations as plain data for JSON, and the selection of some of them.
+"""Converts leases and reservations to JSON values and back, and selects leases.
 
-This is what ``bootfw leases --json`` prints and what goes over the control socket.
+The records are those of ``bootfw leases --json`` and of the control socket.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,28 +14,31 @@ from attrs import frozen
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation, hexadecimal, mac_text, uuid_text
 
 Record = dict[str, Any]
+"""A JSON object."""
 
 _IPV6 = 1 << 32
+"""Added to IPv6 addresses as integers, so that they sort after IPv4."""
 
 STATES = ("active", "expired", "released", "declined")
+"""The states of leases that are shown."""
 
 
 def number(address: str) -> int:
-    """An address as an integer, to sort and compare by: that of IPv6 is above all of IPv4."""
+    """Convert an address to an integer for sorting; IPv6 addresses sort after all IPv4 addresses."""
     if ":" in address:
         return _IPV6 + int.from_bytes(inet_pton(AF_INET6, address))
     return int.from_bytes(inet_aton(address))
 
 
 def shown_state(lease: Lease, now: float) -> str:
-    """One of STATES; *now* in seconds since the epoch."""
+    """Return the state of *lease* at *now*, in seconds since the epoch: one of STATES."""
     if lease.expires <= now and lease.state in (LeaseState.ACTIVE, LeaseState.DECLINED):
         return "expired"
     return lease.state.value
 
 
 def lease_record(lease: Lease, now: float) -> Record:
-    """*lease* with its state at *now*; bytes in hexadecimal; ``expires`` None: never."""
+    """Convert a lease, with its state at *now*; bytes become hexadecimal digits; ``expires`` is None: never."""
     return {
         "address": lease.address,
         "state": shown_state(lease, now),
@@ -51,9 +54,9 @@ def lease_record(lease: Lease, now: float) -> Record:
 
 
 def lease_of(record: Mapping[str, Any]) -> Lease:
-    """The lease that lease_record() made *record* of.
+    """Convert a record of lease_record() back to a lease.
 
-    :raise ValueError, KeyError, TypeError, OverflowError: it did not.
+    :raise ValueError, KeyError, TypeError, OverflowError: the record is invalid.
     """
     return Lease(
         address=record["address"],
@@ -70,7 +73,7 @@ def lease_of(record: Mapping[str, Any]) -> Lease:
 
 
 def reservation_record(reservation: Reservation) -> Record:
-    """*reservation*; bytes in hexadecimal, the options by their codes."""
+    """Convert a reservation; bytes become hexadecimal digits, the keys of options are their codes."""
     return {
         "address": reservation.address,
         "mac": reservation.mac,
@@ -84,9 +87,9 @@ def reservation_record(reservation: Reservation) -> Record:
 
 
 def reservation_of(record: Mapping[str, Any]) -> Reservation:
-    """The reservation that reservation_record() made *record* of. What is left out is not given.
+    """Convert a record of reservation_record() back to a reservation. A missing key has its default.
 
-    :raise ValueError, KeyError, TypeError: it did not.
+    :raise ValueError, KeyError, TypeError: the record is invalid.
     """
     return Reservation(
         address=record.get("address", ""),
@@ -101,9 +104,9 @@ def reservation_of(record: Mapping[str, Any]) -> Reservation:
 
 
 def clashing(reservation: Reservation, others: Iterable[Reservation]) -> str:
-    """A sentence about the first of *others* that has the same address, or names the same client; "" if none does.
+    """Describe the first of *others* that has the same address or the same client as *reservation*; "": there is none.
 
-    :param others: of the same family: a client may have one of each.
+    :param others: of the same address family, since a client may have a reservation of each.
     """
     for other in others:
         for mac in reservation.macs:
@@ -118,9 +121,9 @@ def clashing(reservation: Reservation, others: Iterable[Reservation]) -> str:
 
 
 def reserved_for(who: str, reservations: Iterable[Reservation]) -> Reservation | None:
-    """The reservation of an address, or of a client by anything that it is known by.
+    """Find the reservation of an address, or of a client by any of its identifiers.
 
-    :raise ValueError: there is one for each family, so it takes the address.
+    :raise ValueError: the client has a reservation of each address family, so *who* has to be an address.
     """
     names = _names(who)
     found: Reservation | None = None
@@ -137,14 +140,15 @@ def reserved_for(who: str, reservations: Iterable[Reservation]) -> Reservation |
             continue
         if found is not None and found.family != reservation.family:
             raise ValueError(
-                f"{who} has {found.address or 'one without an address'} and {reservation.address}: say which"
+                f"{who} has two reservations, {found.address or 'one without an address'} and {reservation.address}: "
+                "give the address"
             )
         found = found or reservation
     return found
 
 
 def _names(who: str) -> set[str | bytes]:
-    """Every spelling under which a lease may have it."""
+    """Return every notation of the address or identifier *who* in which a lease may contain it."""
     if not who:
         return set()  # empty values match no client
     names: set[str | bytes] = {who.lower()}
@@ -162,14 +166,17 @@ def _names(who: str) -> set[str | bytes]:
 
 @frozen
 class Selection:
-    """Selects leases: those that match every field."""
+    """Selects the leases that match every field.
+
+    :raise ValueError: a field is invalid.
+    """
 
     who: str = ""
     """An address, MAC, UUID, client id ("0x" and hexadecimal digits) or host name; "": any client."""
     state: str = ""
-    """One of STATES; "": any."""
+    """One of STATES; "": any state."""
     network: str = ""
-    """``"10.77.0.0/24"`` or ``"fd77::/64"``; "": anywhere."""
+    """``"10.77.0.0/24"`` or ``"fd77::/64"``; "": any network."""
 
     def __attrs_post_init__(self) -> None:
         if self.state and self.state not in STATES:
@@ -178,7 +185,7 @@ class Selection:
         _names(self.who)
 
     def leases(self, leases: Iterable[Lease], now: float) -> Iterator[Lease]:
-        """The leases that match; *now* in seconds since the epoch."""
+        """Yield the leases that match; *now* in seconds since the epoch."""
         names = _names(self.who)
         first, last = self._bounds()
         for lease in leases:

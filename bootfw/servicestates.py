@@ -1,4 +1,4 @@
-"""The states of a BootService as a table: stopped, binding its ports, bound, running, stopping."""
+"""State machine of a BootService: stopped, binding its ports, bound, running, stopping."""
 
 from enum import Enum
 from typing import Any, ClassVar
@@ -9,20 +9,23 @@ from bootfw.table import Key, Machine, Table, check, goes, ignore, illegal
 
 
 class State(Key):
-    """What a service is doing."""
+    """The states of a service."""
 
     STOPPED = "stopped"
     BINDING = "binding"
+    """The ports are being bound."""
     BOUND = "bound"
+    """All ports are bound; startService() is next."""
     RUNNING = "running"
     STOPPING = "stopping"
+    """Ports, transfers and plugins are being closed."""
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to a service."""
 
     BIND = "bind"
-    """privilegedStartService() or startService(): its ports are to be bound."""
+    """privilegedStartService() or startService() was called: bind the ports."""
     BOUND = "bound"
     """Every port is bound."""
     FAILED = "failed"
@@ -32,25 +35,25 @@ class Input(Key):
     STOP = "stop"
     """stopService()."""
     DRAINED = "drained"
-    """All that CLOSE has ever closed is closed by now."""
+    """Everything that this CLOSE and earlier ones have closed is closed."""
 
 
 class Do(Enum):
-    """What the service has to do, and to answer with an input."""
+    """The actions of the service."""
 
     OPEN = "open"
-    """Bind every port; then BOUND or FAILED."""
+    """Bind every port, and give BOUND or FAILED."""
     RUN = "run"
-    """Start the services that stand below this one."""
+    """Start the child services."""
     CLOSE = "close"
-    """Close what is open; then DRAINED, sooner or later."""
+    """Close everything that is open, and give DRAINED when it is closed."""
     RELEASE = "release"
-    """Everything is closed: deliver the last events, and give the clock back."""
+    """Everything is closed: deliver the last events, and release the reactor's clock."""
 
 
 @goes(State.BINDING)
 def open_ports(service: "ServiceStates", argument: Any, now: float) -> State:
-    """Bind every port. What an earlier stop is still closing is not waited for."""
+    """Bind every port, without waiting for what an earlier stop is still closing."""
     service.out.append(Do.OPEN)
     return State.BINDING
 
@@ -63,7 +66,7 @@ def have_bound(service: "ServiceStates", argument: Any, now: float) -> State:
 
 @goes(State.RUNNING)
 def run(service: "ServiceStates", argument: Any, now: float) -> State:
-    """Start the services below."""
+    """Start the child services."""
     service.out.append(Do.RUN)
     return State.RUNNING
 
@@ -77,7 +80,7 @@ def close(service: "ServiceStates", argument: Any, now: float) -> State:
 
 @goes(State.STOPPED)
 def release(service: "ServiceStates", argument: Any, now: float) -> State:
-    """Everything is closed: deliver the last events, and give the clock back."""
+    """Deliver the last events, and release the reactor's clock."""
     service.out.append(Do.RELEASE)
     return State.STOPPED
 
@@ -91,7 +94,7 @@ TABLE: Table = {
         Input.STOP: ignore,
         Input.DRAINED: illegal,
     },
-    # Binding takes no turn of the reactor: only a plugin that is being started could start or stop the service here.
+    # Binding takes no reactor turn, so only the start() of a plugin could start or stop the service in this state.
     State.BINDING: {
         Input.BIND: illegal,
         Input.BOUND: have_bound,
@@ -131,7 +134,7 @@ check(TABLE, State, Input)
 
 @define(eq=False)
 class ServiceStates(Machine):
-    """A service can be started again while its last stop still waits for connections and plugins to end."""
+    """The state of a service. It can be started again while its last stop still waits for connections and plugins."""
 
     table: ClassVar[Table] = TABLE
 

@@ -1,6 +1,6 @@
-"""What a running server is doing, as one record: the operation "status" of the control socket.
+"""The status of a running server as one record: the operation "status" of the control socket.
 
-``bootfw status`` shows it; it is composed here, above the service, of what each part knows about itself.
+``bootfw status`` prints it.
 """
 
 import os
@@ -22,7 +22,7 @@ from bootfw.web.sockets import Sockets
 from twisted import __version__ as twisted_version
 
 _MOST_COUNTED = 50_000
-"""Transfers that are counted as in flight: one whose end was dropped from a full queue would stay."""
+"""Most transfers that are counted as in flight. A full event queue may drop the event that ends one."""
 
 
 @implementer(IBatchObserver)
@@ -38,7 +38,7 @@ class Status:
     _began: float = field(factory=time.time, init=False)
     _sockets: Sockets = field(init=False)
     _transfers: dict[tuple[str, Address], None] = field(factory=dict, init=False)
-    """Those that have begun and not ended."""
+    """(protocol, peer) of the transfers that have begun and not ended."""
 
     def __attrs_post_init__(self) -> None:
         self._sockets = Sockets(self._boot)
@@ -48,7 +48,7 @@ class Status:
         return [self.record()]
 
     def record(self) -> dict[str, Any]:
-        """Times are in seconds since the epoch."""
+        """Return the status. Times are in seconds since the epoch."""
         boot = self._boot
         workers = [record for child in boot if isinstance(child, Workers) for record in child.records()]
         return {
@@ -66,7 +66,7 @@ class Status:
         }
 
     def _leases(self) -> list[dict[str, Any]]:
-        """For each subnet how many addresses are in each state, and how many are free."""
+        """Return for each subnet the number of addresses by the state of their lease, and of free addresses."""
         leases, free = self._boot.lease_counts()
         found: dict[str, dict[str, Any]] = {
             network: {"network": network, "free": count} for (network,), count in free.items()
@@ -92,7 +92,7 @@ class Status:
 
 
 def add_status(boot: BootService, source: str = "") -> None:
-    """Have the control socket of *boot* answer "status"."""
+    """Add the operation "status" to the control socket of *boot*."""
     status = Status(boot, source)
     boot.add_observer(status, "status")
     boot.add_operations({"status": status.operation})

@@ -18,16 +18,16 @@ _ABOUT_SOCKETS = (ListenerBound, ListenerClosed, SocketChanged, ReadinessChanged
 _SEND_AGAIN = 0.5
 """Seconds until a message is sent again that the service manager had no room for: while a host starts it has many."""
 
-_BEATS = 2
-"""Watchdog messages that are sent in the time after which a missing one ends the process."""
+_MESSAGES_PER_TIMEOUT = 2
+"""WATCHDOG=1 messages that are sent within the watchdog timeout of the service manager."""
 
 
 @implementer(IBootObserver)
 class Supervision(Service):
-    """Sends READY=1 when every wanted socket is bound, STATUS= when that changes, and WATCHDOG=1.
+    """Sends READY=1 when every wanted socket is bound, STATUS= when that changes, and WATCHDOG=1 regularly.
 
-    WATCHDOG=1 is sent by the reactor's timer, so when a plugin blocks the reactor the service manager restarts the
-    server.
+    WATCHDOG=1 is sent by a timer of the reactor. If a plugin blocks the reactor, it is missing, and the service manager
+    restarts the server.
 
     :param reactor: IReactorTime.
     """
@@ -43,12 +43,12 @@ class Supervision(Service):
         self._next_beat: IDelayedCall | None = None
 
     def startService(self) -> None:
-        """See IService. It is to be started after the BootService."""
+        """See IService. Start it after the BootService."""
         super().startService()  # type: ignore[no-untyped-call]
-        # In the next turn the events about what is bound by now have been delivered.
+        # In the next reactor turn, after the events about the sockets that are bound now have been delivered.
         self._update_after(0)
         if self._socket.watchdog is not None:
-            self._keep_alive(self._socket.watchdog / _BEATS)
+            self._keep_alive(self._socket.watchdog / _MESSAGES_PER_TIMEOUT)
 
     def stopService(self) -> None:
         """See IService."""
@@ -61,12 +61,12 @@ class Supervision(Service):
         self._ready, self._status = False, ""
 
     def reloading(self) -> None:
-        """The configuration is being reloaded."""
+        """Report that the configuration is being reloaded."""
         if self._ready:
             self._socket.reloading()
 
     def reloaded(self) -> None:
-        """The reload has ended."""
+        """Report that the reload has ended."""
         if self._ready:
             self._ready = False
             self._update()
@@ -111,7 +111,8 @@ def _waited_for(socket: SocketStatus) -> str:
 
 
 def add_supervision(reactor: Any, boot: BootService, environ: MutableMapping[str, str]) -> Supervision | None:
-    """A service that reports on *boot* to the service manager which *environ* names; None: there is none."""
+    """Return a service that reports on *boot* to the service manager in *environ* (NOTIFY_SOCKET); None: there is
+    none."""
     notify_socket = NotifySocket.from_environ(environ)
     if notify_socket is None:
         return None

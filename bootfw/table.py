@@ -1,8 +1,8 @@
-"""What the tables of state machines are made of, and how they are drawn.
+"""State machines as tables: their parts, the machine that runs one, and the drawing of a table.
 
-A table says for every state and every input what happens: a transition, which returns the state that follows;
-``ignore``; or ``illegal``. Each is a decision in its cell, there is no default. What a peer can do has a cell that
-never raises; ``illegal`` is for what only a mistake in our own adapter can bring about.
+A table has a cell for every state and every input: a transition, which returns the next state; ``ignore``; or
+``illegal``. There is no default, so each cell is a decision. A cell for what a peer can do never raises; ``illegal`` is
+for inputs that only a bug in our own adapter can give.
 """
 
 import enum
@@ -12,29 +12,31 @@ from typing import Any, ClassVar, TypeVar
 from attrs import define, field
 
 Transition = Callable[[Any, Any, float], Any]
-"""(machine, the input's argument, now in seconds) -> the state that follows."""
+"""(machine, argument of the input, now in seconds) -> the next state."""
 
 Table = Mapping[Any, Mapping[Any, Transition]]
+"""State -> input -> transition."""
 
 STAY = None
-"""Among the successors of a transition: the state it came from."""
+"""Among the successors of a transition: the present state."""
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
 
 class Key(enum.Enum):
-    """What tables are looked up by: states and inputs."""
+    """Base class of states and inputs, the keys of tables."""
 
-    # The members are singletons; Enum's own hash is a Python call, and every packet would pay for it.
+    # Members are singletons, so identity is enough. Enum.__hash__ is a Python function, which would be called for every
+    # packet.
     __hash__ = object.__hash__
 
 
 class IllegalInput(Exception):
-    """The adapter gave a machine an input that can't happen in its state: a bug of ours, never the peer's doing."""
+    """The adapter gave a machine an input that is impossible in its state. This is a bug of ours, never of a peer."""
 
 
 def goes(*states: enum.Enum | None) -> Callable[[_T], _T]:
-    """Note on a transition which states it can lead to. The function itself is not wrapped."""
+    """Decorate a transition with the states that it can return, for the drawing. The function is not wrapped."""
 
     def tag(function: _T) -> _T:
         function.successors = states  # type: ignore[attr-defined]
@@ -54,9 +56,9 @@ def illegal(machine: Any, argument: Any, now: float) -> Any:
 
 
 def check(table: Table, states: Iterable[enum.Enum], inputs: Iterable[enum.Enum]) -> None:
-    """Refuse to be imported with a hole in the table.
+    """Verify that *table* is complete. Called when its module is imported.
 
-    :raise TypeError: a cell is missing, or its transition doesn't say where it goes.
+    :raise TypeError: a cell is missing, or its transition does not declare its successors.
     """
     for state in states:
         for event in inputs:
@@ -64,35 +66,35 @@ def check(table: Table, states: Iterable[enum.Enum], inputs: Iterable[enum.Enum]
             if cell is None:
                 raise TypeError(f"{state} has no cell for {event}")
             if cell not in (ignore, illegal) and not hasattr(cell, "successors"):
-                raise TypeError(f"{state}, {event}: the transition does not say where it goes")
+                raise TypeError(f"{state}, {event}: the transition does not declare its successors, see goes()")
 
 
 @define(eq=False)
 class Machine:
-    """What moves by a table. It holds no timer, socket or Deferred.
+    """A state machine that is driven by a table. It has no timer, socket or Deferred.
 
-    The adapter tells it what happened by ``handle()``, and then does what stands in ``out``.
+    The adapter passes each input to ``handle()``, and then does the actions in ``out``.
     """
 
     table: ClassVar[Table]
 
     state: Any
     out: list[Any] = field(factory=list, init=False)
-    """What is to be done, in order; the adapter empties it."""
+    """Actions to be done, in order; the adapter removes them."""
 
     def handle(self, event: enum.Enum, argument: Any = None, now: float = 0.0) -> None:
-        """Take one input.
+        """Take an input: call the transition, and enter the state that it returns.
 
-        :raise IllegalInput: it can't happen in this state.
+        :raise IllegalInput: the input is impossible in this state.
         """
         self.state = self.table[self.state][event](self, argument, now)
 
     def run(
         self, do: Mapping[Any, Callable[[], None]], event: enum.Enum, argument: Any = None, now: float = 0.0
     ) -> None:
-        """Take one input, and do what stands in ``out``.
+        """Take an input, and do the actions in ``out``.
 
-        :param do: what to call for each; it may call this again, with another input.
+        :param do: action -> function, which may call this method again with another input.
         """
         self.handle(event, argument, now)
         while self.out:
@@ -100,7 +102,7 @@ class Machine:
 
 
 def drawing(table: Table, initial: Iterable[enum.Enum]) -> str:
-    """The table as a Mermaid state diagram and as prose, in Markdown."""
+    """Draw a table as a Mermaid state diagram, followed by a list of its cells, in Markdown."""
     lines = ["```mermaid", "stateDiagram-v2", *(f"    [*] --> {state.name}" for state in initial)]
     for state, row in table.items():
         arrows: dict[str, list[str]] = {}
@@ -119,5 +121,5 @@ def drawing(table: Table, initial: Iterable[enum.Enum]) -> str:
 
 
 def _described(cell: Transition) -> str:
-    """The first sentence of a transition's docstring."""
+    """Return the first paragraph of a transition's docstring."""
     return " ".join((cell.__doc__ or "").split("\n\n")[0].split())

@@ -1,4 +1,4 @@
-"""Output for a terminal: tables, times, and text that the encoding of the standard streams can hold."""
+"""Formats output for a terminal: tables, times, and text that the encoding of the standard streams supports."""
 
 import io
 import sys
@@ -7,23 +7,23 @@ from datetime import datetime
 
 
 def escape_unencodable() -> None:
-    """Make the standard streams escape characters that their encoding lacks; an error would lose the whole line."""
+    """Make the standard streams escape characters that their encoding lacks; otherwise printing one would raise."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """*rows* as lines, in columns that are as wide as their longest cell."""
+    """Format *rows* as lines, in columns that are as wide as their longest cell."""
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
 
 
 def printable(text: str) -> str:
-    """*text* with escapes for what the standard output can't show, and for control characters.
+    """Escape control characters in *text*, and characters that the standard output can't show.
 
-    The host name that a client sends may hold anything, also control sequences of a terminal.
+    Text from clients, such as a host name, may contain control sequences of the terminal.
     """
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     encoding = sys.stdout.encoding or "ascii"
@@ -31,7 +31,7 @@ def printable(text: str) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Seconds since the epoch in local time; None: "never"."""
+    """Format seconds since the epoch as local time; None as "never"."""
     if seconds is None:
         return "never"
     try:

@@ -1,4 +1,4 @@
-"""Targets: the packets of TFTP, DHCPv4 and DHCPv6, their options, and what is concluded from them."""
+"""Targets: packets of TFTP, DHCPv4 and DHCPv6, their options, and their classification."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -43,8 +43,8 @@ def tftp_packet(data: bytes) -> None:
             agreed = negotiate(packet.options, write=packet.write, mode=mode, size=70_000, limits=_LIMITS)
             assert 8 <= agreed.blksize <= 1468
             assert 1 <= agreed.windowsize <= 64
-            asked = {name for name, _ in packet.options}
-            assert {name for name, _ in agreed.acknowledged} <= asked
+            requested = {name for name, _ in packet.options}
+            assert {name for name, _ in agreed.acknowledged} <= requested
 
 
 def _tftp_bytes(packet: tftp.Packet) -> bytes:
@@ -123,14 +123,14 @@ AFTER_LEASES = TO_BOOT_SERVER + 18
 
 
 def dhcp4_requests() -> Iterator[bytes]:
-    """Those of every client in tests/firmware.py, and some that are overloaded, relayed or split."""
+    """Yield the requests of every client in tests/firmware.py, and some that are overloaded, relayed or split."""
     for client in firmware.BOOT_CLIENTS:
         yield dhcp4.pack(firmware.asks_boot_server(client), 1472)
     yield dhcp4.pack(firmware.ipxe_asks_for_boot_item(), 1472)
     for client in (firmware.IPXE_ROM, firmware.OVMF, firmware.DHCLIENT):
-        told = {**client.options, 54: _SERVER}
-        yield client.datagram(options={**told, 53: bytes((MessageType4.DECLINE,)), 50: _ADDRESS})
-        yield client.datagram(ciaddr="10.0.0.10", options={**told, 53: bytes((MessageType4.RELEASE,))})
+        options = {**client.options, 54: _SERVER}
+        yield client.datagram(options={**options, 53: bytes((MessageType4.DECLINE,)), 50: _ADDRESS})
+        yield client.datagram(ciaddr="10.0.0.10", options={**options, 53: bytes((MessageType4.RELEASE,))})
         yield client.datagram(ciaddr="10.0.0.10", options={**client.options, 53: firmware.REQUEST})
         yield client.datagram(ciaddr="10.0.0.10", options={**client.options, 53: firmware.INFORM})
         yield client.datagram(options={**client.options, 53: firmware.REQUEST, 50: _ADDRESS})

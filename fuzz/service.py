@@ -284,14 +284,14 @@ Step = Callable[[_Network], None]
 
 
 def _steps(data: bytes) -> Iterator[Step]:
-    """Each is four bytes: what, which client and which delay after it, and two numbers."""
+    """Decode steps of four bytes: the kind of step, the client and the delay after it, and two parameters."""
     for at in range(0, min(len(data) - 3, 4 * 64), 4):
-        what, who, one, two = data[at : at + 4]
-        yield lambda made, what=what, who=who, one=one, two=two: _step(made, what, who, one, two)  # type: ignore[misc]
+        what, which, one, two = data[at : at + 4]
+        yield lambda made, what=what, which=which, one=one, two=two: _step(made, what, which, one, two)  # type: ignore[misc]
 
 
-def _step(made: _Network, what: int, who: int, one: int, two: int) -> None:
-    client = made.clients[who & 3]
+def _step(made: _Network, what: int, which: int, one: int, two: int) -> None:
+    client = made.clients[which & 3]
     kinds = (*_SEEDS, "tftp", "dhcp", "tftp")
     kind = kinds[what & 7]
     change = what >> 3
@@ -300,9 +300,9 @@ def _step(made: _Network, what: int, who: int, one: int, two: int) -> None:
         made.send(client, kind, _own(kind, seeds[one % len(seeds)], client, two))
     elif change < 18:  # the same with one byte changed, or cut
         packet = bytearray(_own(kind, seeds[one % len(seeds)], client, 0))
-        place = two * len(packet) // 256
-        packet[place] ^= 1 << (who >> 5)
-        made.send(client, kind, bytes(packet) if change < 15 else bytes(packet[:place]))
+        position = two * len(packet) // 256
+        packet[position] ^= 1 << (which >> 5)
+        made.send(client, kind, bytes(packet) if change < 15 else bytes(packet[:position]))
     elif change < 20:
         made.send(client, kind, client.last)
     elif change < 28:
@@ -310,8 +310,8 @@ def _step(made: _Network, what: int, who: int, one: int, two: int) -> None:
     elif change < 30:
         made.send(client, "tftp", struct.pack("!HBB", one % 8, two >> 4, two & 15) + bytes(two * 4))
     else:
-        made.send(client, kind, bytes((one, two)) * (1 + who % 16))
-    made.network.advance(_DELAYS[who >> 2 & 7])
+        made.send(client, kind, bytes((one, two)) * (1 + which % 16))
+    made.network.advance(_DELAYS[which >> 2 & 7])
 
 
 def _own(kind: str, data: bytes, client: _Client, number: int) -> bytes:

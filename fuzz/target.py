@@ -1,4 +1,4 @@
-"""What one fuzz target is."""
+"""The definition of a fuzz target."""
 
 import time
 from collections.abc import Callable, Iterable

@@ -289,8 +289,8 @@ def _root() -> DirectoryBackend:
     if not root.exists():
         (root / "boot" / "Dir").mkdir(parents=True)
         (scratch() / "secret").write_bytes(b"secret")
-        for place in ("a", "boot/loader", "boot/Dir/B.efi"):
-            (root / place).write_bytes(b"inside")
+        for name in ("a", "boot/loader", "boot/Dir/B.efi"):
+            (root / name).write_bytes(b"inside")
         (root / "out").symlink_to(scratch())
         (root / "boot" / "link").symlink_to("../../secret")
     return DirectoryBackend(root)
@@ -306,8 +306,8 @@ def netascii(data: bytes) -> None:
     size, file = (data[0] % 32 + 1 if data else 1), data[1:]
     reading, blocks, offset = NetasciiReading(), list[bytes](), 0
     while not blocks or len(blocks[-1]) == size:
-        place, length = reading.need(offset, size)
-        blocks.append(reading.feed(file[place : place + length]))
+        start, length = reading.need(offset, size)
+        blocks.append(reading.feed(file[start : start + length]))
         offset += len(blocks[-1])
         assert offset <= 2 * len(file)
     assert b"".join(blocks) == encode(file)

@@ -229,7 +229,7 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size, w
             'tftp.listen[0]: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", '
             'not "boot.example.com:69"',
         ),
-        ('[tftp]\nlisten = ["0.0.0.0:69", "0.0.0.0:69"]', "tftp.listen[1]: 0.0.0.0 port 69 is there twice"),
+        ('[tftp]\nlisten = ["0.0.0.0:69", "0.0.0.0:69"]', "tftp.listen[1]: 0.0.0.0 port 69 is given twice"),
         (
             '[http]\nlisten = ["*:80"]',
             'http.listen[0]: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "*:80"',
@@ -246,7 +246,7 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size, w
         ('[dhcp]\nmode = "server"', 'dhcp.mode: "server" needs a [[dhcp.subnet]] to give addresses of'),
         (
             '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"',
-            'dhcp.subnet: no addresses are given with mode = "proxy"; that takes "server"',
+            'dhcp.subnet: no addresses are given with mode = "proxy"; that needs "server"',
         ),
         ("[dhcp.subnet]", "dhcp.subnet: must be a list of tables, not a table"),
         ('[dhcp]\nmode = "server"\nsubnet = [3]', "dhcp.subnet[0]: must be a table of values, not 3"),

@@ -196,7 +196,7 @@ def test_errors_name_the_variable_or_the_file(tmp_path: Path) -> None:
         ({"BOOTFW_QQQQ": "1"}, "BOOTFW_QQQQ: unknown variable"),
         (
             {"BOOTFW_BACKEND_1_USE": "memory"},
-            "BOOTFW_BACKEND_1_USE: there is no number 0 before it; plugins are counted from 0",
+            "BOOTFW_BACKEND_1_USE: number 0 is missing before it; plugins are numbered from 0",
         ),
         ({"BOOTFW_TFTP_WRITABLE": "yes"}, 'BOOTFW_TFTP_WRITABLE: must be true or false, not "yes"'),
         ({"BOOTFW_TFTP_LISTEN": "[1, 2]"}, None),

@@ -106,7 +106,7 @@ bootfw.interfaces[0]: "eth 0" can't be the name of an interface
 bootfw.interfaces[1]: "a-name-that-is-too-long" can't be the name of an interface
 bootfw.workers: must be from 0 to 64 processes, not 65
 tftp.listen[0]: must be an address and a port
-tftp.listen[2]: 0.0.0.0 port 69 is there twice
+tftp.listen[2]: 0.0.0.0 port 69 is given twice
 tftp.ports: is reversed: write "30000-30999"
 tftp.max-blksize: must be an integer, not "1468"
 dhcp.ports.bootserver: unknown key; known: server, client, boot-server; did you mean "boot-server"?
@@ -267,7 +267,7 @@ def error_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             "plugin = 5",
             '"acme_boot:plugin"',
             "[[resolver]]",
-            'is no plugin, but int "5"; name what boot_plugin(IBootFileRes',
+            'is not a plugin, but int "5"; name the result of boot_plugin(IBootFileRes',
         ),
         (
             RESOLVER + PLUGIN,

@@ -423,7 +423,9 @@ def test_a_missing_plugin_is_named_with_the_known_ones(distribution: Callable[..
 
 def test_without_any_plugin_the_installation_is_suspected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert refused("static") == 'no plugin "static": none is known at all; is the bootfw distribution installed?'
+    assert (
+        refused("static") == 'no plugin "static": no plugin is installed at all; is the bootfw distribution installed?'
+    )
 
 
 def test_a_broken_import_names_the_exception_and_the_distribution(
@@ -471,8 +473,8 @@ def test_a_name_that_two_distributions_install_is_refused(distribution: Callable
 def test_non_plugins_are_refused(distribution: Callable[..., None]) -> None:
     distribution("acme", "", acme_inventory=RESOLVER)
     assert refused("acme_inventory:text") == (
-        '"acme_inventory:text" is no plugin, but str "no plugin"; '
-        "name what boot_plugin(IBootFileResolver, YourClass) gives"
+        '"acme_inventory:text" is not a plugin, but str "no plugin"; '
+        "name the result of boot_plugin(IBootFileResolver, YourClass)"
     )
     assert refused("acme_inventory:Inventory") == (
         '"acme_inventory:Inventory" is a class, not a plugin; name boot_plugin(IBootFileResolver, Inventory) instead'

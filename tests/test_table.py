@@ -60,7 +60,7 @@ def test_a_missing_row_is_refused() -> None:
 
 def test_a_transition_must_say_where_it_goes() -> None:
     table = {State.OPEN: {Input.SHUT: untagged, Input.LOOK: ignore}, State.CLOSED: TABLE[State.CLOSED]}
-    with pytest.raises(TypeError, match="does not say where it goes"):
+    with pytest.raises(TypeError, match="does not declare its successors"):
         check(table, State, Input)
 
 

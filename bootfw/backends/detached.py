@@ -1,7 +1,8 @@
-"""Opens, reads and writes files in threads of their own, because their file system may hang.
+"""Opens, reads and writes files in separate threads, for file systems that may hang, such as NFS and FUSE.
 
-Such a thread can't be interrupted, and may never return. So each file system has a few threads of its own: one that
-hangs delays its own files only. They are daemon threads: the process ends without them.
+A system call on such a file system can't be interrupted, and may never return. Each file system therefore has its own
+few threads, so that one that hangs delays only its own files. They are daemon threads: the process can exit while they
+hang.
 """
 
 import threading
@@ -19,30 +20,35 @@ THREADS = 4
 """Most threads for one file system."""
 
 PENDING = 1000
-"""Most calls that wait for a thread, for each file system."""
+"""Most pending calls of each file system."""
 
 AHEAD = 64 * 1024
-"""Bytes of a read-ahead: a call of a thread for each block of a transfer would cost more than the block."""
+"""Bytes of a read-ahead: to start a thread for each block of a transfer would cost more than to read the block."""
 
 
 @define(eq=False)
 class _Call:
+    """A call that is pending or runs in a thread."""
+
     work: Callable[[], Any]
     unwanted: Callable[[Any], None]
+    """Releases the result if the call was cancelled while it ran."""
     result: "Deferred[Any]" = field(init=False)
     cancelled: bool = field(default=False, init=False)
 
 
 @define(eq=False)
 class Threads:
-    """Calls functions in threads; each file system has its own.
+    """Calls functions in threads, at most THREADS at a time for each file system.
 
     :param reactor: an IReactorFromThreads.
     """
 
     _reactor: Any
     _running: dict[Hashable, int] = field(factory=dict, init=False)
+    """File system -> number of its threads."""
     _pending: "dict[Hashable, deque[_Call]]" = field(factory=dict, init=False)
+    """File system -> calls that wait for a thread."""
 
     def call(
         self,
@@ -51,11 +57,11 @@ class Threads:
         unwanted: Callable[[Any], None] = lambda value: None,
         must_run: bool = False,
     ) -> "Deferred[Any]":
-        """Call *work* in a thread. The Deferred fires in the reactor's thread; a call that is pending can be cancelled.
+        """Call *work* in a thread. The Deferred fires in the reactor's thread. Cancelling it drops a pending call.
 
-        :param place: identifies the file system; only calls for the same one wait for each other.
-        :param unwanted: called in a thread too, with the result of a call that was cancelled while it ran.
-        :param must_run: queue the call however many are pending.
+        :param mount: identifies the file system; only calls with the same one wait for each other.
+        :param unwanted: called in a thread with the result if the call was cancelled while it ran, to release it.
+        :param must_run: queue the call even if too many are pending.
         :raise TransferError: too many calls are pending.
         """
         call = _Call(work, unwanted)
@@ -109,8 +115,8 @@ class Threads:
 class DetachedReader:
     """Reads *file* in threads.
 
-    :param file: a reader that returns its results directly. Only this object uses it from now on.
-    :param place: see Threads.
+    :param file: a reader that returns its results directly. This object owns it from now on.
+    :param mount: see Threads.call().
     """
 
     _file: Any
@@ -121,10 +127,11 @@ class DetachedReader:
     changed: float | None = field(init=False)
     etag: str | None = field(init=False)
     _lock: Any = field(factory=threading.Lock, init=False)
-    """Held while the file is used, so that close() waits for the end of a read()."""
+    """Held while a thread uses the file, so that close() waits for a pending read()."""
     _begin: int = field(default=0, init=False)
-    """Offset of _data in the file."""
+    """Offset of ``_data`` in the file."""
     _data: bytes = field(default=b"", init=False)
+    """The bytes that were read ahead."""
 
     def __attrs_post_init__(self) -> None:
         self.size = self._file.size

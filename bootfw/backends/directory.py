@@ -34,7 +34,7 @@ from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.upload import Upload
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-"""Flags to open the root with, for lookups below it."""
+"""Flags to open the root directory for lookups below it."""
 
 
 @implementer(IWritableBackend, IDirectoryBackend, IListableBackend, ISelfChecking)
@@ -43,20 +43,20 @@ class DirectoryBackend:
     """The files below a directory.
 
     Nothing outside the directory can be reached: symbolic links are followed as if the directory were ``/``. Only
-    regular files are files; anything else counts as missing and is never opened. The directory is looked up for every
-    file, so it may be replaced by another one at any time.
+    regular files are served; a FIFO, socket or device counts as missing and is never opened. The path of the directory
+    is resolved again for every file, so it may be replaced by another directory at any time.
 
-    Files on a network file system or on FUSE are opened and read in threads: while that hangs, only the requests for
-    its own files wait.
+    Files on a network file system or on FUSE are opened and read in threads: while such a file system hangs, only the
+    requests for its own files wait.
 
-    A client may request a file by its full path on this host, too, as dnsmasq and atftpd allow: where there is no
-    ``srv/boot/kernel`` below a root ``/srv/boot``, that is ``kernel``.
+    A client may also request a file by its full path on this host, as with dnsmasq and atftpd: with the root
+    ``/srv/boot``, ``srv/boot/kernel`` is ``kernel``, unless that path exists below the root.
 
-    An upload never replaces a file. The directories that its path needs are made once it is complete.
+    An upload never replaces a file. Missing directories of its path are created when it is complete.
 
     :param root: the directory.
-    :param ignore_case: for a name that does not exist, one that differs in upper and lower case is served; of several
-        the first in byte order. Windows gets that in any case, for its ``\\Boot\\BCD``.
+    :param ignore_case: if a name does not exist, serve one that differs only in upper and lower case; of several, the
+        first in byte order. Windows always gets this, for its ``\\Boot\\BCD``.
     :param reactor: slow operations run in its threads; None: in the calling thread.
     """
 
@@ -67,7 +67,7 @@ class DirectoryBackend:
     _mounts: MountTable = field(factory=MountTable)
     _probe: MountProbe = field(factory=MountProbe, init=False)
     _hung: bool = field(default=False, init=False)
-    """The log has a warning that the file system does not answer."""
+    """The file system did not respond, and this has been logged."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _threads: Threads | None = field(init=False)
     _full: bytes = field(init=False)
@@ -79,14 +79,14 @@ class DirectoryBackend:
 
     @classmethod
     def configured(cls, context: PluginContext, root: str, ignore_case: bool = False) -> "DirectoryBackend":
-        """What boot_plugin calls. A relative *root* is one beside the configuration file."""
+        """Called by boot_plugin. A relative *root* is relative to the directory of the configuration file."""
         if not root or "\0" in root:
             raise ConfigError("must be the path of a directory", ("root",))
         reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
         return cls(context.directory / root, ignore_case, reactor)
 
     def problem(self) -> str:
-        """See ISelfChecking. A file system that can hang is not accessed."""
+        """See ISelfChecking. A file system that can hang is not accessed, since that would block the start."""
         if self._mount() is not None:
             return ""
         try:
@@ -96,11 +96,11 @@ class DirectoryBackend:
         return "" if os.path.isdir("/proc/self/fd") else "/proc is not mounted, and files can't be opened without it"
 
     def has(self, path: str) -> bool:
-        """See IListableBackend. False also where the file may not be seen."""
+        """See IListableBackend. False also if this process may not look the file up."""
         return not self._hangs() and os.path.isfile(self.root / path)
 
     def names(self) -> list[str]:
-        """See IListableBackend: the files at the top."""
+        """See IListableBackend: the files in the root directory itself."""
         if self._hangs() or not self.root.is_dir():
             return []
         return sorted(file.name for file in self.root.iterdir() if file.is_file())
@@ -110,7 +110,10 @@ class DirectoryBackend:
             return False
         if not self._hung:
             self._hung = True
-            self._log.warn("{root} does not answer: boot programs there are found after a restart only", root=self.root)
+            self._log.warn(
+                "{root}: the file system does not respond; its boot programs are found only after a restart",
+                root=self.root,
+            )
         return True
 
     def open(self, path: str, request: Any) -> Any:
@@ -133,7 +136,7 @@ class DirectoryBackend:
         return creating.addCallback(DetachedWriter, self._threads, mount)
 
     def _mount(self, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
-        """The mount point of the file system that opening *name* may have to wait for; None: it can't hang."""
+        """Return the mount point of a file system on the path of *name* that can hang; None: there is none."""
         return None if self._threads is None else self._mounts.on_the_way_to(self.root, name, ignore_case)
 
     def _open(self, name: bytes, ignore_case: bool) -> FileReader:
@@ -181,6 +184,7 @@ class DirectoryBackend:
                 os.close(root)
 
     def _find(self, root: int, name: bytes, ignore_case: bool) -> int:
+        """Return an O_PATH descriptor of *name* below the descriptor *root*, or of a full path on this host."""
         try:
             return self._spelled(root, name, ignore_case)
         except FileNotFoundError:
@@ -189,6 +193,7 @@ class DirectoryBackend:
         return self._spelled(root, name[len(self._full) :], ignore_case)
 
     def _spelled(self, root: int, name: bytes, ignore_case: bool) -> int:
+        """Resolve *name*, or with *ignore_case* one that differs only in upper and lower case."""
         try:
             return self._resolve(root, name)
         except FileNotFoundError:
@@ -197,17 +202,19 @@ class DirectoryBackend:
         return self._resolve(root, self._respelled(root, name))
 
     def _respelled(self, root: int, name: bytes) -> bytes:
-        # Each lookup begins at the root again, so that no spelling leads out of it.
+        """Return *name* with each part as the directory spells it."""
+        # Each lookup begins at the root again: only so can the kernel keep links and ".." below the root.
         known: list[bytes] = []
         for part in name.split(b"/"):
             try:
                 os.close(self._resolve(root, b"/".join([*known, part])))
                 known.append(part)
             except FileNotFoundError:
-                known.append(self._alike(root, b"/".join(known), part))
+                known.append(self._entry_like(root, b"/".join(known), part))
         return b"/".join(known)
 
-    def _alike(self, root: int, directory: bytes, part: bytes) -> bytes:
+    def _entry_like(self, root: int, directory: bytes, part: bytes) -> bytes:
+        """Return the entry of *directory* that differs from *part* only in upper and lower case."""
         found = self._resolve(root, directory)
         try:
             listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
@@ -232,14 +239,14 @@ def _encoded(path: str) -> bytes:
     if "\0" in path:
         raise FileMissing()
     try:
-        # TransferRequest.path is UTF-8 whatever the locale is; this gives back the bytes that the client sent.
+        # TransferRequest.path is decoded as UTF-8, whatever the locale is: encode it to the bytes that the client sent.
         return relative_path(path).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise FileMissing() from None
 
 
 def _announced(request: Any) -> int | None:
-    """The client's tsize (RFC 2349)."""
+    """Return the size of the upload that the client announced (tsize, RFC 2349); None: it sent none."""
     for name, value in request.options if request is not None else ():
         if name.lower() == "tsize" and value.isascii() and value.isdigit() and len(value) <= 20:
             return int(value)

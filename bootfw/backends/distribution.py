@@ -1,4 +1,4 @@
-"""The ``distribution`` backend: the boot programs that the operating system's packages have installed."""
+"""The ``distribution`` backend: boot programs installed by packages of the operating system."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ from bootfw.backends.paths import lexical
 
 # Paths from the file lists of the packages: Debian 12 (ipxe, pxelinux, syslinux-common, syslinux-efi,
 # grub-efi-*-bin, grub-efi-*-signed, shim-signed, shim-helpers-*), Fedora 43 (ipxe.spec, syslinux.spec; shim and GRUB
-# are in the EFI system partition only), Arch (ipxe, syslinux; its GRUB has no ready-made image).
+# are only in the EFI system partition), Arch (ipxe, syslinux; its GRUB package has no image for network boot).
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "undionly.kpxe": ("/usr/lib/ipxe/undionly.kpxe", "/usr/share/ipxe/undionly.kpxe"),
     "ipxe.pxe": ("/usr/lib/ipxe/ipxe.pxe", "/usr/share/ipxe/ipxe.pxe"),
@@ -101,8 +101,8 @@ MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("efi64/", ".c32", _EFI64),
     ("efi64/", ".e64", _EFI64),
 )
-"""(prefix, suffix, directories): SYSLINUX modules. The same names exist for BIOS and UEFI, so without a prefix they are
-those of pxelinux.0; the core of syslinux.efi (``ldlinux.e64``) has a suffix of its own and is found as well."""
+"""(prefix, suffix, directories) of SYSLINUX modules. The same names exist for BIOS and UEFI: without a prefix they are
+the modules of pxelinux.0. The core module of syslinux.efi (``ldlinux.e64``) has its own suffix and needs no prefix."""
 
 
 @implementer(IStaticBackend, IListableBackend)
@@ -110,10 +110,10 @@ those of pxelinux.0; the core of syslinux.efi (``ldlinux.e64``) has a suffix of 
 class DistributionBackend:
     """Boot programs installed by the operating system's packages: iPXE, PXELINUX, SYSLINUX, GRUB and shim.
 
-    Each has one name, such as ``undionly.kpxe`` or ``pxelinux.0``, wherever a distribution puts it. No other file is
-    served.
+    Each has the same name, such as ``undionly.kpxe`` or ``pxelinux.0``, wherever a distribution installs it. No other
+    file is served.
 
-    :param root: prefix of those paths.
+    :param root: prefix of the paths in PROGRAMS and MODULES.
     :param reactor: files on a file system that can hang are read in its threads; None: in the calling thread.
     """
 
@@ -127,7 +127,7 @@ class DistributionBackend:
 
     @classmethod
     def configured(cls, context: PluginContext) -> "DistributionBackend":
-        """What boot_plugin calls: there are no options."""
+        """Called by boot_plugin. There are no options."""
         return cls(reactor=context.reactor if IReactorThreads.providedBy(context.reactor) else None)
 
     def open(self, path: str, request: Any) -> Any:
@@ -140,14 +140,14 @@ class DistributionBackend:
         return opening.addCallback(DetachedReader, self._threads, mount)
 
     def _mount(self, name: str) -> bytes | None:
-        """The mount point of the file system that opening *name* may have to wait for; None: it can't hang."""
+        """Return the mount point of a file system on the paths of *name* that can hang; None: there is none."""
         if not self._mounts.hanging():
             return None
         mounts = (self._mounts.on_the_way_to(self._below(candidate)) for candidate in _candidates(name))
         return next(filter(None, mounts), None)
 
     def _first(self, name: str) -> FileReader:
-        """The first path of *name* that exists."""
+        """Open the first path of *name* that exists."""
         for candidate in _candidates(name):
             try:
                 with as_transfer_errors:
@@ -165,7 +165,7 @@ class DistributionBackend:
         return sorted(self.available())
 
     def available(self) -> dict[str, str]:
-        """Name -> path, of the programs that are installed."""
+        """Return name -> path of the installed programs and modules."""
         names = [*PROGRAMS, *ALIASES]
         for prefix, suffix, directories in MODULES:
             for directory in directories:
@@ -187,7 +187,7 @@ class DistributionBackend:
 
 
 def _candidates(name: str) -> Iterator[str]:
-    """Where the file *name* may be, the best first."""
+    """Yield the paths where a distribution may have installed the file *name*, the best first."""
     yield from PROGRAMS.get(ALIASES.get(name, name), ())
     prefix, slash, last = name.rpartition("/")
     for known, suffix, directories in MODULES:

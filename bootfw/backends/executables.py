@@ -1,4 +1,4 @@
-"""Reads from a file's first bytes which firmware can start it, and on which processor."""
+"""Determines from the first bytes of a file which firmware can start it, and on which processor."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ PE_MACHINES: Mapping[int, str] = {
 }
 
 _EFI_APPLICATION = 10
-"""Subsystem in the optional header of a PE file. Other values are drivers and programs for Windows."""
+"""IMAGE_SUBSYSTEM_EFI_APPLICATION, in the optional header of a PE file. Other values: drivers, Windows programs."""
 
 _HEAD = 4096
 """Bytes at the beginning of a program that identify it."""
@@ -34,12 +34,12 @@ _SECTOR = 2048
 
 @frozen
 class Executable:
-    """What can start a file; "": it can't be started that way."""
+    """How a file can be started."""
 
     bios: str = ""
-    """Processor, "i386" or "x86_64", that a BIOS (or what comes after it) starts it on."""
+    """Processor on which a BIOS, or a loader started by one, can start it: "i386" or "x86_64"; "": it can't."""
     efi: str = ""
-    """Processor of the firmware that starts it: one of PE_MACHINES; "any" when it does not say."""
+    """Processor of the UEFI firmware that can start it: one of PE_MACHINES, or "any" if unknown; "": UEFI can't."""
     linux: bool = False
     """It has the header of a Linux kernel."""
     version: str = ""
@@ -47,14 +47,14 @@ class Executable:
 
     @property
     def starts(self) -> bool:
-        """Whether anything can start it."""
+        """Whether it can be started at all."""
         return bool(self.bios or self.efi)
 
 
 def read_executable(file: BinaryIO) -> Executable:
-    """Examine *file*; a default Executable: it is neither a kernel nor an EFI program.
+    """Examine a kernel or an EFI program. The result for any other file is a default Executable.
 
-    :raise OSError: it can't be read.
+    :raise OSError: the file can't be read.
     """
     head = file.read(_HEAD)
     if head.startswith(_GZIP):
@@ -73,9 +73,9 @@ def read_executable(file: BinaryIO) -> Executable:
 
 
 def read_disk(file: BinaryIO) -> Executable:
-    """What starts *file*, the image of a disk or a CD. A hybrid image may be started in several ways.
+    """Examine the image of a disk or a CD. A hybrid image can be started in several ways.
 
-    :raise OSError: it can't be read.
+    :raise OSError: the file can't be read.
     """
     bios, efi = _el_torito(file)
     file.seek(0)
@@ -85,12 +85,12 @@ def read_disk(file: BinaryIO) -> Executable:
         # A boot record that begins with zeros has no boot code.
         bios = bios or (any(record[:3]) and not _only_protective(types))
         efi = efi or bool(types & {0xEE, 0xEF}) or _is_fat(record)
-    # A disk that a BIOS can start too is for PCs, which have 64-bit UEFI.
+    # An image that a BIOS can start too is for PCs, whose UEFI firmware is 64-bit.
     return Executable("i386" if bios else "", ("x86_64" if bios else "any") if efi else "")
 
 
 def _unpacked(head: bytes) -> bytes:
-    """The beginning of the content, unpacked if it is gzip, as kernels for arm64 and riscv64 are (Image.gz)."""
+    """Unpack the beginning of a gzip file: kernels for arm64 and riscv64 may be compressed (Image.gz)."""
     try:
         return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
     except zlib.error:
@@ -98,7 +98,7 @@ def _unpacked(head: bytes) -> bytes:
 
 
 def _pe(head: bytes, file: BinaryIO) -> tuple[str, int]:
-    """Processor and subsystem of a PE file; "" and 0: it is none."""
+    """Return (processor, subsystem) of a PE file; ("", 0): it is not a PE file."""
     if head[:2] != b"MZ":
         return "", 0
     (at,) = struct.unpack_from("<I", head.ljust(64, b"\0"), 0x3C)
@@ -118,7 +118,7 @@ def _version(file: BinaryIO, at: int) -> str:
 
 
 def _el_torito(file: BinaryIO) -> tuple[bool, bool]:
-    """Whether a CD starts by BIOS, and by UEFI ("El Torito" 1.0, sections 2 to 4; UEFI 2.10 section 13.3.2.1)."""
+    """Return whether (a BIOS, UEFI) can start a CD ("El Torito" 1.0, sections 2 to 4; UEFI 2.10 section 13.3.2.1)."""
     file.seek(17 * _SECTOR)
     record = file.read(_SECTOR)
     if record[:30] != b"\0CD001\x01EL TORITO SPECIFICATION":

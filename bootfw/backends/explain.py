@@ -1,4 +1,4 @@
-"""Explains, in the log only, why a file that exists is not served."""
+"""Explains why an existing file is not served. The texts are for the log; clients do not get them."""
 
 import os
 import stat
@@ -14,9 +14,9 @@ _KINDS = (
 
 
 def explain_link(root: Path, name: bytes) -> str:
-    """The symbolic link that keeps *name* from being found below *root*, and what is wrong with it; "": there is none.
+    """Describe the symbolic link because of which *name* can't be resolved below *root*; "": there is none.
 
-    Links are resolved here one by one, so the kernel follows none of them.
+    Links are resolved here one by one: if the kernel followed them, it could be led outside of *root*.
     """
     top = os.path.realpath(os.fsencode(root))
     pending = name.split(b"/")[::-1]
@@ -38,7 +38,7 @@ def explain_link(root: Path, name: bytes) -> str:
 
 
 def _next_link(top: bytes, directory: bytes, pending: list[bytes]) -> tuple[bytes, bytes, bytes] | None:
-    """(its directory, itself, its target) of the first link on the way; None: there is none."""
+    """Return (its directory, its path, its target) of the first link on the path; None: there is none."""
     while pending:
         name = pending.pop()
         if name in (b"", b"."):
@@ -59,7 +59,7 @@ def _is_below(path: bytes, top: bytes) -> bool:
 
 
 def explain_denial(path: str, status: os.stat_result) -> str:
-    """The user who may not read or enter *path*, and its mode and owner."""
+    """Describe a denied access: *path*, the user and group of this process, and the mode and owner of the file."""
     return (
         f"{path}: permission denied for uid {os.geteuid()}, gid {os.getegid()}: "
         f"mode {stat.S_IMODE(status.st_mode):04o}, owner uid {status.st_uid}, gid {status.st_gid}"
@@ -67,7 +67,7 @@ def explain_denial(path: str, status: os.stat_result) -> str:
 
 
 def explain_path_denial(root: Path, name: bytes) -> str:
-    """The first directory on the way to *name* that this process may not enter; "" if it can't be found out."""
+    """Describe the first directory on the path of *name* that this process may not enter; "": not known."""
     directory = os.fsencode(root)
     parts = name.split(b"/")
     for part in (b"", *parts) if b".." not in parts else ():
@@ -82,5 +82,5 @@ def explain_path_denial(root: Path, name: bytes) -> str:
 
 
 def special_kind(mode: int) -> str:
-    """The kind of a special file of this mode, such as "a FIFO"; "": it is a regular file or a directory."""
+    """Return the kind of a special file, such as "a FIFO"; "": the mode is that of a regular file or directory."""
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "")

@@ -1,4 +1,4 @@
-"""The host files: the site's values for each machine, in one TOML or YAML file."""
+"""Host files: the site's values for each machine, one TOML or YAML file per machine."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from bootfw.backends.mistakes import source_finding
 from bootfw.backends.names import Identifiers, is_uuid, mac_address
 
 DEFAULTS = "defaults"
-"""Name of the file for every host, unknown ones too."""
+"""Name of the file with values for all hosts, unknown ones included."""
 
 GROUPS = "groups"
 """Directory of the files for the hosts whose ``groups`` name them."""
@@ -37,7 +37,7 @@ class HostFileError(ValueError):
 
 @frozen
 class _Stamp:
-    """Changes whenever a file does."""
+    """Identifies a version of a file: another one whenever the file has changed."""
 
     path: Path
     modified: int
@@ -47,55 +47,58 @@ class _Stamp:
 
 @define
 class _Read:
-    """A file, as it was when it was read."""
+    """The content of a file, or the error of reading it."""
 
     stamp: _Stamp
     data: Mapping[str, Any] = field(factory=dict)
     error: str = ""
     suspects: frozenset[str] = frozenset()
-    """Strings that look like a MAC or UUID in a file with a mistake: these hosts must not be treated as unknown."""
+    """MACs and UUIDs that occur in an invalid file. A host with one of them gets an error: treated as unknown, it might
+    boot an installer."""
 
 
 @define(eq=False)
 class Hosts:
-    """The files of a directory: ``web1.toml`` or ``web1.yaml`` is the host "web1".
+    """The host files of a directory: ``web1.toml`` or ``web1.yaml`` describes the host "web1".
 
-    ``mac``, ``uuid`` and ``address`` in it, each one value or a list, say which machine it is. All else is for the
-    templates. ``defaults.toml`` holds for every host, ``groups/rack1.toml`` for the hosts with ``groups = ["rack1"]``;
-    the later of defaults, groups and host wins, tables are merged.
+    Its keys ``mac``, ``uuid`` and ``address``, each a value or a list, identify the machine. All other keys are for the
+    templates. ``defaults.toml`` applies to all hosts, ``groups/rack1.toml`` to hosts with ``groups = ["rack1"]``. The
+    host overrides its groups, and these override the defaults; tables are merged.
 
-    A file that changes is read again. A mistake in a file affects its host only, and is logged once. Any thread may
-    use this object; it reads from the disk.
+    A changed file is read again. A mistake in a file affects only its host, and is logged once. Thread-safe; reads the
+    disk.
 
-    :param seconds: a clock; files are checked for changes once a second at most. None: each time.
+    :param seconds: a clock, to check files for changes at most once a second. None: they are checked at each lookup.
     """
 
     directory: Path
     _seconds: Callable[[], float] | None = None
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _lock: Any = field(factory=threading.Lock, init=False)
-    _looked: float | None = field(default=None, init=False)
+    _checked_at: float | None = field(default=None, init=False)
+    """When the files were last checked for changes."""
     _files: dict[str, _Read] = field(factory=dict, init=False)
-    """Name below the directory, without suffix -> what is known of it."""
+    """Name below the directory, without suffix -> its content."""
     _index: dict[str, str] = field(factory=dict, init=False)
     """MAC, UUID, address and name of each host -> its name."""
     _problems: tuple[str, ...] = field(default=(), init=False)
 
     def problems(self) -> tuple[str, ...]:
-        """The mistakes in the files as they are now."""
+        """Return the mistakes in the present files, a sentence each."""
         with self._lock:
             self._refresh()
             return self._problems
 
     def lint(self) -> list[Finding]:
-        """The same as problems(), as findings."""
+        """Return problems() as findings."""
         return [source_finding(*problem.split(": ", 1)) for problem in self.problems()]
 
     def find(self, identifiers: Sequence[Identifiers]) -> Mapping[str, Any]:
-        """The values for the machine with these identifiers; the defaults if no file is for it.
+        """Return the values for a machine; the defaults if it has no file.
 
-        :return: ``name`` is in it, "" for an unknown one.
-        :raise HostFileError: its file, or one that it needs, is wrong.
+        :param identifiers: of the machine, the most specific first.
+        :return: its key ``name`` is the name of the host, "" for an unknown machine.
+        :raise HostFileError: its file, or one of its groups or the defaults, is invalid.
         """
         with self._lock:
             self._refresh()
@@ -114,9 +117,9 @@ class Hosts:
     def _refresh(self) -> None:
         """Check every file, and read those that are new or have changed."""
         now = self._seconds() if self._seconds is not None else None
-        if now is not None and self._looked is not None and 0 <= now - self._looked < 1:
+        if now is not None and self._checked_at is not None and 0 <= now - self._checked_at < 1:
             return
-        self._looked = now
+        self._checked_at = now
         found: dict[str, _Read] = {}
         problems: list[str] = []
         for name, stamp in self._stamps(problems):
@@ -186,7 +189,7 @@ def _read(stamp: _Stamp) -> _Read:
     text = ""
     try:
         mode = os.stat(path).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # to open a FIFO would wait for its writer
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a FIFO would block until it has a writer
             raise HostFileError(f"{path}: must be a regular file")
         text = path.read_bytes().decode("utf-8-sig")
         data = _toml(path, text) if path.suffix == ".toml" else _yaml(path, text)
@@ -220,9 +223,7 @@ def _yaml(path: Path, text: str) -> Any:
     try:
         import yaml
     except ImportError:
-        raise HostFileError(
-            f"{path}: PyYAML is not installed: it comes with bootfw[yaml]; TOML needs nothing"
-        ) from None
+        raise HostFileError(f"{path}: YAML needs PyYAML: pip install bootfw[yaml], or write the file in TOML") from None
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -251,7 +252,7 @@ def _check(path: Path, data: Any) -> None:
 
 
 def _index(files: Mapping[str, _Read]) -> tuple[dict[str, str], list[str]]:
-    """(identifier -> host, a sentence for each identifier that two files claim; the first file has it)."""
+    """Return (identifier -> host, a sentence for each identifier that two files contain; the first file keeps it)."""
     index: dict[str, str] = {}
     clashes = []
     hosts = {name: read for name, read in files.items() if name != DEFAULTS and not name.startswith(f"{GROUPS}/")}
@@ -264,7 +265,7 @@ def _index(files: Mapping[str, _Read]) -> tuple[dict[str, str], list[str]]:
         for key in filter(None, keys):
             owner = index.setdefault(key, name)
             if owner != name:
-                clashes.append(f"{read.stamp.path}: {key} is claimed by {files[owner].stamp.path.name} already")
+                clashes.append(f"{read.stamp.path}: {key} is in {files[owner].stamp.path.name} already")
     return index, clashes
 
 

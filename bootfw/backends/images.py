@@ -22,7 +22,7 @@ IMAGES = 200
 """Most entries of a menu. A longer one does not help to find an image."""
 
 _NAMED_KERNEL = re.compile(r"^(vmlinu[xz]|bzimage|[bz]?image|linux|kernel|memtest.*?)([-._].*)?$|\.efi$", re.IGNORECASE)
-"""Names of kernels and EFI programs. A file with another name is one when its content leaves no doubt."""
+"""Names of kernels and EFI programs. A file with another name counts as a kernel if its content is certainly one."""
 
 _KERNEL_WORDS = tuple(
     re.compile(rf"(?:^|(?<=[-._])){word}(?=\d*(?:[-._]|$))", re.IGNORECASE)
@@ -34,7 +34,7 @@ _SEPARATORS = re.compile(r"[-._]+")
 
 _DISKS = (".iso", ".img")
 
-# Boot loaders load a menu, not a system: an entry for one would lead back to this menu.
+# Boot loaders are no entries of the menu: each would load this menu again.
 _LOADERS = frozenset(
     name.casefold() for name in (*PROGRAMS, *ALIASES, "bootx64.efi", "bootia32.efi", "bootaa64.efi", "bootarm.efi")
 ) | {"snponly-i386.efi", "fbx64.efi", "fbaa64.efi", "grub.efi", "core.efi", "grubia32.efi"}
@@ -50,14 +50,14 @@ _ARGUMENTS_MAX = 2048
 
 @frozen
 class Image:
-    """One thing to boot."""
+    """An image that can be booted: an entry of the menu."""
 
     kind: str
     """ "linux", "efi", "disk" or "script"."""
     path: str
-    """As clients request it."""
+    """The path that clients request."""
     label: str
-    """In ASCII, unique in its directory."""
+    """Text of the entry, in ASCII."""
     size: int
     """Bytes, those of the initial RAM disk included."""
     runs: Executable = field(factory=Executable)
@@ -72,7 +72,7 @@ class Image:
         return self.path.rpartition("/")[0]
 
     def runs_on(self, platform: str, cpu: str) -> bool:
-        """Whether firmware of that *platform*, "pcbios" or "efi", on that *cpu* can start it."""
+        """Return whether firmware of a *platform*, "pcbios" or "efi", can start it on *cpu*, such as "x86_64"."""
         if self.kind == "script":
             return True
         if platform == "efi":
@@ -82,15 +82,15 @@ class Image:
 
 @define(eq=False)
 class Kernels:
-    """Finds Linux kernels under any name. The kind of each file is cached from one scan to the next."""
+    """Finds Linux kernels with any file name. The results are cached from one scan to the next."""
 
     _known: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
-    """Device, inode, time of the last change and size -> what the file is."""
+    """(device, inode, mtime, size) of a file -> the result of the previous scan."""
     _seen: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
-    """The keys that the present scan has found."""
+    """The results of the current scan."""
 
     def read(self, path: Path, status: os.stat_result) -> Executable:
-        """Examine *path*; a default Executable: it is not certainly a kernel."""
+        """Examine the file at *path*. The result is a default Executable unless the file is certainly a kernel."""
         key = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
         found = self._known.get(key)
         if found is None:
@@ -101,7 +101,7 @@ class Kernels:
         return found
 
     def end(self) -> None:
-        """End the scan: drop cached files that it has not found."""
+        """End the scan: drop the results for files that it has not found."""
         self._known, self._seen = self._seen, {}
 
 
@@ -111,14 +111,17 @@ class _Scan:
 
     entries: int = 0
     seen: set[str] = field(factory=set)
-    """Paths that were found. Of several roots the first one that has a path counts, as with backends."""
+    """Paths that were found. If several roots have a path, the first one counts, as with backends."""
     files: set[tuple[int, int]] = field(factory=set)
-    """Device and inode: a link beside its file is the same thing to boot."""
+    """(device, inode) of the images: a link to an image is no second entry."""
     kernels: "Kernels" = field(factory=lambda: Kernels())
     hangs: Callable[[Path], bool] = lambda directory: False
 
     def directory(self, directory: Path, prefix: str) -> Iterator[Image]:
-        """The images in a directory, and below it."""
+        """Yield the images in a directory and below it.
+
+        :param prefix: the path that clients request for it, "" or with a slash at the end.
+        """
         names: dict[str, os.stat_result] = {}
         below = []
         try:
@@ -134,7 +137,7 @@ class _Scan:
                     status = _status(entry)
                     if status is None or stat.S_ISREG(status.st_mode):
                         names |= {entry.name: status} if status is not None else {}
-                    elif entry.is_dir(follow_symlinks=False):  # else it may lead anywhere, here too
+                    elif entry.is_dir(follow_symlinks=False):  # a link might lead to a directory above
                         below.append(entry.name)
         except OSError:
             return
@@ -143,7 +146,7 @@ class _Scan:
             yield from self.directory(directory / name, f"{prefix}{name}/")
 
     def _images(self, directory: Path, prefix: str, names: Mapping[str, os.stat_result]) -> Iterator[Image]:
-        # The longer name first: vmlinuz-6.1 says more than the link vmlinuz.
+        # Longer names first: vmlinuz-6.1 is more specific than a link vmlinuz to it.
         kernels: dict[str, Executable] = {}
         for name in sorted(names, key=lambda name: (-len(name), name)):
             status = names[name]
@@ -215,8 +218,8 @@ def _found(scanning: _Scan, roots: Iterable[Path]) -> tuple[Image, ...]:
 
 
 def paired(kernels: Iterable[str], ramdisks: Iterable[str]) -> dict[str, str]:
-    """Kernel -> the initial RAM disk of the same version. A single pair in a directory needs no version in its
-    names."""
+    """Return kernel -> initial RAM disk of the same version, by their names. A single pair in a directory matches
+    without a version."""
     by_version: dict[str, str] = {}
     for name in sorted(ramdisks):
         by_version.setdefault(_version(_RAMDISK_WORDS, name), name)
@@ -232,7 +235,7 @@ def _is_ramdisk(name: str) -> bool:
 
 
 def _version(words: Sequence["re.Pattern[str]"], name: str) -> str:
-    """The part of *name* that is its version: "6-1-0-18-amd64" of "initrd.img-6.1.0-18-amd64"."""
+    """Return the version in *name*: "6-1-0-18-amd64" for "initrd.img-6.1.0-18-amd64"."""
     name = _PACKED.sub("", name)
     for word in words:
         rest, count = word.subn("", name, count=1)
@@ -259,7 +262,8 @@ def _read(path: Path, read: Callable[[BinaryIO], Executable]) -> Executable:
 
 
 def _arguments(directory: Path, kernel: str, names: Mapping[str, os.stat_result]) -> str:
-    """The content of ``KERNEL.cmdline``, or of ``cmdline`` for all kernels of a directory."""
+    """Return the arguments of a kernel from ``KERNEL.cmdline``, or from ``cmdline``, which is for all kernels of the
+    directory."""
     for name in (f"{kernel}.cmdline", "cmdline"):
         if name in names:
             try:

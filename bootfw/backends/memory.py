@@ -1,4 +1,4 @@
-"""The ``memory`` backend: files whose content is in the configuration or in a program."""
+"""The ``memory`` backend: files whose content is in the configuration, or in the program that embeds bootfw."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,7 +40,7 @@ class MemoryBackend:
 
     @classmethod
     def configured(cls, context: Any, files: dict[str, str], writable: bool = False) -> "MemoryBackend":
-        """What boot_plugin calls: in TOML all files are text."""
+        """Called by boot_plugin. In TOML all files are text."""
         return cls(files, writable)
 
     def has(self, path: str) -> bool:

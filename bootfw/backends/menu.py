@@ -37,7 +37,7 @@ from bootfw.backends.sandbox import Facts, Sandbox, templates_in
 from bootfw.backends.variables import plain, server
 
 SECONDS = 10.0
-"""How long the result of a scan is cached. Meanwhile the menu has the same bytes for all clients of a kind."""
+"""How long the result of a scan is cached, so that all clients of a kind get the same bytes meanwhile."""
 
 _TEMPLATES = Path(__file__).with_name("menus")
 
@@ -53,20 +53,20 @@ _NO_ARCHITECTURE = ("unknown", "")
 class MenuBackend:
     """A boot menu of the images in the boot directory, for iPXE, PXELINUX and GRUB; local boot is its default.
 
-    It offers Linux kernels of any name, with the ``initrd`` or ``initramfs`` beside them that has the
-    same version in its name, and with the arguments in ``KERNEL.cmdline`` or ``cmdline``; EFI
-    programs, disks and CDs (``*.img``, ``*.iso``) and iPXE scripts; each to the machines that can run it, by what is in
-    the file. Where there is nothing to boot, there is no menu. The files themselves come from a ``directory`` backend.
-    What is on a network file system that does not answer within a second is left out until it does.
+    The entries are Linux kernels of any name, with the ``initrd`` or ``initramfs`` of the same version beside them and
+    the arguments in ``KERNEL.cmdline`` or ``cmdline``; EFI programs; disks and CDs (``*.img``, ``*.iso``); and iPXE
+    scripts. Each machine is shown the images that it can run, by the content of the files. If there is no image, there
+    is no menu. The images themselves are served by a ``directory`` backend. Images on a network file system that does
+    not respond within a second are left out until it does.
 
-    :param root: the directory, or several; relative ones are relative to the configuration file.
-    :param title: of the menu.
-    :param timeout_seconds: until the default is booted.
-    :param default: the path of the image that is booted after that; "": the local disk.
-    :param script: the name of the menu for iPXE. ``autoexec.ipxe``, which iPXE requests by itself, boots what
-        DHCP names, and chains to this menu where DHCP names nothing, or iPXE once more.
-    :param templates: a directory whose ``ipxe.j2``, ``pxelinux.j2``, ``grub.j2`` or ``autoexec.j2`` take the place of
-        ours.
+    :param root: the directory, or a list of directories, relative to the configuration file.
+    :param title: the title of the menu.
+    :param timeout_seconds: seconds until the default is booted.
+    :param default: the path of the default image; "": the local disk.
+    :param script: the file name of the menu for iPXE. ``autoexec.ipxe``, which iPXE requests by itself, boots what DHCP
+        names; if DHCP names nothing, or iPXE again, it chains to this menu.
+    :param templates: a directory with templates that replace the built-in ones: ``ipxe.j2``, ``pxelinux.j2``,
+        ``grub.j2`` or ``autoexec.j2``.
     """
 
     roots: Sequence[Path]
@@ -86,9 +86,9 @@ class MenuBackend:
     _contents: MenuContents | None = field(default=None, init=False)
     _scanned_at: float = field(default=0.0, init=False)
     _waiting: "list[Deferred[MenuContents]] | None" = field(default=None, init=False)
-    """Deferreds that wait for the present scan; None: no scan runs."""
+    """Deferreds that wait for the current scan; None: no scan is running."""
     _menus: dict[tuple[str, ...], bytes] = field(factory=dict, init=False)
-    """Rendered from ``_contents``."""
+    """Menus that were rendered from ``_contents``, by kind and variant."""
 
     def __attrs_post_init__(self) -> None:
         self._threads = Threads(self._reactor) if self._reactor is not None else None
@@ -107,7 +107,7 @@ class MenuBackend:
         script: str = "boot.ipxe",
         templates: str | None = None,
     ) -> "MenuBackend":
-        """What boot_plugin calls."""
+        """Called by boot_plugin."""
         names = [root] if isinstance(root, str) else root
         if not names or any(not name or "\0" in name for name in names):
             raise ConfigError("must be the path of a directory, or a list of them", ("root",))
@@ -134,7 +134,7 @@ class MenuBackend:
             )
 
     def has(self, path: str) -> bool:
-        """See IListableBackend. Of the menus only the one that a client may be sent to by name."""
+        """See IListableBackend. Only the iPXE script: a resolver may name it as a boot file."""
         return path == self.script
 
     def names(self) -> list[str]:
@@ -142,7 +142,7 @@ class MenuBackend:
         return [self.script]
 
     def open(self, path: str, request: TransferRequest | None) -> Any:
-        """See IBackend. Without *request*, the menu for an unknown client."""
+        """See IBackend. *request* None: the menu for an unknown client."""
         make = self._maker(lexical(path), request or TransferRequest(path, path, ("", 0)))
         if self._reactor is None:
             return make(self._updated(self._scan()))
@@ -151,9 +151,9 @@ class MenuBackend:
         return self._scan_later().addCallback(make)
 
     def _maker(self, path: str, request: TransferRequest) -> Callable[[MenuContents], IReader]:
-        """The function that renders *path*.
+        """Return the function that renders the menu at *path*.
 
-        :raise FileMissing: it is no menu.
+        :raise FileMissing: there is no menu at *path*.
         """
         directory, _, name = path.rpartition("/")
         if path == self.script:
@@ -170,7 +170,7 @@ class MenuBackend:
         raise FileMissing()
 
     def _ipxe(self, contents: MenuContents, request: TransferRequest) -> IReader:
-        # A request by HTTP may have come through a proxy or NAT, so its files are loaded by HTTP too.
+        # A request by HTTP may have come through a proxy or NAT, so its paths stay relative to the URL it used.
         base = request.http_url if request.protocol == "tftp" else ""
         by_http = bool(base) or request.protocol != "tftp"
         variables = partial(contents.for_ipxe, base, by_http, self.default)
@@ -214,21 +214,21 @@ class MenuBackend:
     def _updated(self, contents: MenuContents) -> MenuContents:
         if contents != self._contents:
             if len(contents.images) == IMAGES:
-                self._log.warn("the boot menu has {count} entries, and there is more to boot", count=IMAGES)
+                self._log.warn("the boot menu is limited to {count} entries; there may be more images", count=IMAGES)
             self._menus.clear()
             self._contents = contents
         return contents
 
     def _scan_later(self) -> "Deferred[MenuContents]":
-        """The result of the next scan, which is one for all requests that wait."""
+        """Return a Deferred of the next scan, which all waiting requests share."""
         waiter: Deferred[MenuContents] = Deferred()
         if self._waiting is not None:
             self._waiting.append(waiter)
             return waiter
         self._waiting = [waiter]
         assert self._threads is not None
-        # Not in the reactor's thread pool: a directory that hangs would block a thread there, and the stop of the
-        # reactor.
+        # Not in the reactor's thread pool: a file system that hangs would occupy a thread of it, and the reactor
+        # waits for its threads when it stops.
         self._threads.call("menu", self._scan).addBoth(self._scanned)
         return waiter
 

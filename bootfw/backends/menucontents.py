@@ -1,4 +1,4 @@
-"""The entries of a boot menu: for each kind of machine the images that it can run, as variables of the templates."""
+"""The template variables of the boot menus: for each kind of machine, the images that it can run."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,13 +23,13 @@ MACHINES: Sequence[tuple[str, str, str, str]] = (
     ("efi", "riscv64", "riscv64", "riscv64"),
     ("efi", "loongarch64", "loong64", "loongarch64"),
 )
-"""(platform, cpu, what iPXE calls it: ${buildarch}, what GRUB does: $grub_cpu)."""
+"""(platform, cpu, its name in iPXE: ${buildarch}, its name in GRUB: $grub_cpu)."""
 
 WIDTH = 66
-"""Columns of a line: 80, less the frames of the menus and the timeout that iPXE shows."""
+"""Columns of a line: 80, without the frames of the menus and the countdown of iPXE."""
 
 MEMDISK_MAX = 512_000_000
-"""Bytes of a disk image that memdisk loads into memory."""
+"""Largest disk image in bytes that memdisk is used for: it loads the image into memory."""
 
 _IN_A_WORD = re.compile(r"([^A-Za-z0-9_./:=,@%+-])")
 _UNUSABLE_FOR_PXELINUX = re.compile(r"[^!-+\--~]")
@@ -39,10 +39,10 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 @frozen
 class MenuContents:
-    """The images that one scan of the boot directories has found.
+    """The result of a scan of the boot directories.
 
-    :param programs: files beside them that menus need, if they exist: "memdisk", "menu.c32", "vesamenu.c32", and the
-        script's own name if a file has it.
+    :param programs: existing files that menus use: "memdisk", "menu.c32", "vesamenu.c32", and the name of the iPXE
+        script, if a file with that name exists.
     """
 
     images: Sequence[Image] = ()
@@ -54,11 +54,11 @@ class MenuContents:
         return {image: f"i{number}" for number, image in enumerate(self.images, 1)}
 
     def for_ipxe(self, base: str, by_http: bool, default: str) -> dict[str, Any]:
-        """The variables of ipxe.j2.
+        """Return the variables of ipxe.j2.
 
-        :param base: prefix of the paths: a URL without path, or "" for the server that the script comes from.
-        :param by_http: the images are loaded by HTTP: then iPXE can attach one as a disk.
-        :param default: path of the image that is booted after the timeout; "": the local disk.
+        :param base: prefix of the paths: a URL without a path, or "" for the server that the script was loaded from.
+        :param by_http: the images are loaded by HTTP, so iPXE can attach one as a disk (sanboot).
+        :param default: path of the default image; "": the local disk.
         """
         memdisk = "memdisk" in self.programs
 
@@ -82,14 +82,14 @@ class MenuContents:
         }
 
     def for_grub(self, default: str) -> dict[str, Any]:
-        """The variables of grub.j2."""
+        """Return the variables of grub.j2."""
         return {
             "machines": self._machines(lambda image, platform: image.kind in _of_grub(platform), default),
             "default": self._default(self.images, default),
         }
 
     def for_pxelinux(self, default: str) -> dict[str, Any]:
-        """The variables of pxelinux.j2, with the images that a PC with a BIOS can run."""
+        """Return the variables of pxelinux.j2, with the images that a BIOS can start."""
         memdisk = "memdisk" in self.programs
         images = [
             image
@@ -146,14 +146,14 @@ class MenuContents:
 
 
 def line(label: str, size: int) -> str:
-    """A line of a menu: the label, and the size of the download."""
+    """Return the text of a menu entry: the label and the size of the download."""
     end = amount(size)
     label = plain(label)[: WIDTH - len(end) - 5]
     return f"{label} {'.' * (WIDTH - len(label) - len(end) - 2)} {end}"
 
 
 def amount(size: int) -> str:
-    """``38 MB``, ``1.4 GB``: two digits at least, in powers of 1000."""
+    """Format a size in bytes: ``38 MB``, ``1.4 GB``, with at least two digits, in powers of 1000."""
     value, unit = float(size), 0
     while value >= 999.5 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
@@ -161,7 +161,7 @@ def amount(size: int) -> str:
 
 
 def grub_words(text: str, also: str = "") -> str:
-    """*text* escaped for GRUB. Blanks separate words, unless *also* is a blank."""
+    """Escape *text* for GRUB. Blanks separate words, unless *also* is a blank."""
     return _IN_A_WORD.sub(lambda found: found[0] if found[0] == " " != also else f"\\{found[0]}", text)
 
 

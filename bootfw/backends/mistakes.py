@@ -1,4 +1,4 @@
-"""Errors of templates: the log gets the details, and the client one short message."""
+"""Errors in templates: converted to a TransferError whose details are for the log and not for the client."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,26 +12,27 @@ from bootfw.api import FileMissing, Finding, TransferError
 from bootfw.backends.sandbox import Sandbox
 
 _MESSAGE = "This file could not be made; the log of the server says why"
+"""The message that a client gets, without internals of this host."""
 
 
 def mistake(detail: str) -> TransferError:
-    """The error for a file that can't be generated."""
+    """Return the error for a file that can't be generated."""
     return TransferError(_MESSAGE, detail)
 
 
 def source_finding(file: str, reason: str) -> Finding:
-    """A mistake in a file that others are made from, for ``bootfw lint``.
+    """Return the finding of ``bootfw lint`` about a mistake in a template or host file.
 
-    :param file: path, with ``:LINE`` behind it if known.
+    :param file: its path, followed by ``:LINE`` if known.
     """
     return Finding(file, "source", reason, "correct it; bootfw render shows what a client gets")
 
 
 @contextmanager
 def mistakes(template: str, directories: Sequence[Path]) -> Iterator[None]:
-    """Whatever *template* raises becomes a TransferError; its detail names the template and the line.
+    """Convert any exception of *template* to a TransferError whose detail names the template and the line.
 
-    :param directories: where templates are searched for.
+    :param directories: the directories of the templates.
     """
     try:
         yield
@@ -53,7 +54,7 @@ def mistakes(template: str, directories: Sequence[Path]) -> Iterator[None]:
 
 
 def template_findings(sandbox: Sandbox, root: Path, names: Iterable[str]) -> Iterator[Finding]:
-    """Mistakes in the templates *names* below *root*, and in those that they include, that every client would meet."""
+    """Yield mistakes that do not depend on the client, in the templates *names* below *root* and in included ones."""
     pending, seen = sorted(names, reverse=True), set(names)
     while pending:
         name = pending.pop()
@@ -78,7 +79,7 @@ def template_findings(sandbox: Sandbox, root: Path, names: Iterable[str]) -> Ite
 
 
 def _included(template: nodes.Template) -> Iterator[tuple[int, str]]:
-    """(line, name) of the templates that have to exist."""
+    """Yield (line, name) of the templates that *template* includes and that have to exist."""
     for node in template.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         named = getattr(node, "template", None)
         if isinstance(named, nodes.Const) and isinstance(named.value, str) and not getattr(node, "ignore_missing", 0):
@@ -86,7 +87,7 @@ def _included(template: nodes.Template) -> Iterator[tuple[int, str]]:
 
 
 def _location(traceback: TracebackType | None, directories: Sequence[Path]) -> str:
-    """``boot.ipxe.j2:7``: the innermost line of a template; "" when there is none in the traceback."""
+    """Return the innermost template line of a traceback, such as ``boot.ipxe.j2:7``; "": there is none."""
     location = ""
     while traceback is not None:
         file = Path(traceback.tb_frame.f_code.co_filename)

@@ -1,4 +1,4 @@
-"""File names: patterns, and the identifiers of the client that a name contains."""
+"""Patterns for file names, and the client's identifiers (MAC, UUID, address) in a file name."""
 
 import re
 import uuid
@@ -11,7 +11,7 @@ MAC = r"[0-9A-Fa-f]{2}(?:[-:]?[0-9A-Fa-f]{2}){5}"
 UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
 
 PLACEHOLDERS: Mapping[str, str] = {"mac": MAC, "uuid": UUID, "name": r"[^/]+"}
-"""Placeholders of a pattern, without their braces: word -> regular expression."""
+"""Placeholder of a pattern, without its braces -> regular expression."""
 
 # PXELINUX (doc/pxelinux.txt): the hardware type, "01", stands before the MAC. U-Boot does the same (cmd/pxe.c).
 # GRUB: grub-core/net/net.c (grub_net_search_config_file), "grub.cfg-01-" and the MAC.
@@ -22,7 +22,7 @@ _SEARCHED = re.compile(
 
 @frozen
 class Identifiers:
-    """The identifiers of a client that the path of its file contains; "" for those that it does not."""
+    """The identifiers of a client that a path contains; "": the path does not contain it."""
 
     mac: str = ""
     """Lower-case with colons."""
@@ -34,14 +34,15 @@ class Identifiers:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All identifiers, spelled as in host files, the most specific first."""
+        """The identifiers that are known, in the notation of host files, the most specific first."""
         swapped = str(uuid.UUID(bytes_le=uuid.UUID(self.uuid).bytes)) if is_uuid(self.uuid) else ""
-        # PXELINUX prints the bytes of the UUID in the order of the wire, which is not that of its text form.
+        # PXELINUX prints the bytes of the UUID in wire order; in the text form the first three fields are swapped.
         return tuple(key for key in (self.name, self.mac, self.uuid, swapped, self.address) if key)
 
 
 def searched(path: str) -> Identifiers:
-    """Names that PXELINUX, U-Boot and GRUB search for: ``pxelinux.cfg/01-52-54-00-...``, ``grub.cfg-0A4D0064``."""
+    """Return the identifiers in a configuration name of PXELINUX, U-Boot or GRUB, such as
+    ``pxelinux.cfg/01-52-54-00-...`` or ``grub.cfg-0A4D0064``."""
     found = _SEARCHED.search(path)
     if found is None:
         return Identifiers()
@@ -50,7 +51,7 @@ def searched(path: str) -> Identifiers:
 
 
 def mac_address(text: str) -> str:
-    """A MAC address in lower-case with colons; the bytes may have any separator. "": *text* is none."""
+    """Convert a MAC address, with any separator or none, to lower-case with colons; "": *text* is not a MAC address."""
     if not re.fullmatch(MAC, text):
         return ""
     digits = re.sub("[-:]", "", text).lower()
@@ -58,16 +59,16 @@ def mac_address(text: str) -> str:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether *text* is a UUID as SMBIOS writes it, in upper or lower case."""
+    """Return whether *text* is a UUID in the notation of SMBIOS, in upper or lower case."""
     return re.fullmatch(UUID, text) is not None
 
 
 @frozen
 class Pattern:
-    """Paths in which ``*`` stands for anything but ``/``, and a word of PLACEHOLDERS in braces for its regular
-    expression.
+    """A pattern for paths: ``*`` matches any characters but ``/``, and ``{mac}`` and the other PLACEHOLDERS match an
+    identifier.
 
-    :raise ValueError: the text is no pattern.
+    :raise ValueError: the text is not a pattern.
     """
 
     text: str
@@ -94,7 +95,7 @@ class Pattern:
         return re.compile("".join(parts))
 
     def match(self, path: str) -> Identifiers | None:
-        """The identifiers in *path*; None: it does not match."""
+        """Return the identifiers in *path*; None: it does not match."""
         found = self._expression.fullmatch(path)
         if found is None:
             return None

@@ -1,7 +1,7 @@
-"""Resolves a path below a directory so that no link and no ``..`` leads out of it.
+"""Resolves a path below a directory. No symbolic link and no ``..`` can lead out of it.
 
-``openat2`` does it in the kernel (Linux 5.6). Where it is missing or a sandbox forbids it, ``walk`` gives the same
-answers, component by component: absolute symbolic links start at the root again, and ``..`` stops there.
+``openat2`` does this in the kernel (Linux 5.6). If it is missing or a sandbox forbids it, ``walk`` returns the same
+results, component by component: absolute symbolic links start at the root directory, and ``..`` stops there.
 """
 
 import ctypes
@@ -18,8 +18,8 @@ _ATTEMPTS = 16
 _MAX_SYMLINKS = 40  # the kernel's own limit, path_resolution(7)
 
 Resolve = Callable[[int, bytes], int]
-"""(descriptor of the root, path) -> an O_PATH descriptor. O_PATH opens nothing: no FIFO waits and no device notices.
-Raises OSError; the last component's symbolic link is followed too."""
+"""(descriptor of the root, path) -> an O_PATH descriptor. A symbolic link in the last component is followed too. Raises
+OSError. O_PATH does not open the file itself: a FIFO does not block, and a device is not activated."""
 
 
 class _OpenHow(ctypes.Structure):
@@ -38,21 +38,21 @@ _HOW_SIZE = ctypes.sizeof(_HOW)
 
 
 def resolve(root: int, path: bytes) -> int:
-    """The Resolve of this module: openat2(), or walk() where the kernel does not allow it."""
+    """Resolve *path* by openat2(), or by walk() if the kernel does not allow that."""
     try:
         return openat2(root, path)
     except OSError as error:
-        # openat2 with O_PATH never returns EPERM itself: a seccomp filter does that does not know the call.
+        # With O_PATH openat2 itself never returns EPERM: it comes from a seccomp filter that predates the call.
         if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EAGAIN):
             raise
     return walk(root, path)
 
 
 def openat2(root: int, path: bytes) -> int:
-    """A Resolve by the kernel.
+    """Resolve *path* in the kernel.
 
-    :raise OSError: ENOSYS or EPERM where it can't be used; EAGAIN when something in the tree is being moved again and
-        again while ``..`` is looked up; else about the file.
+    :raise OSError: ENOSYS or EPERM: openat2 can't be used. EAGAIN: directories are being renamed all the time while
+        ``..`` is resolved. Others are about the file.
     """
     for _ in range(_ATTEMPTS):
         fd: int = _syscall(_SYSCALL, root, path or b".", _HOW_AT, _HOW_SIZE)
@@ -64,18 +64,22 @@ def openat2(root: int, path: bytes) -> int:
 
 
 def may_have_link(root: int, path: bytes) -> bool:
-    """Whether a symbolic link may be among the reasons why *path* could not be resolved. One system call."""
+    """Return whether *path* may be missing because of a symbolic link. Costs one system call."""
     fd: int = _syscall(_SYSCALL, root, path or b".", _WITHOUT_LINKS_AT, _HOW_SIZE)
     if fd >= 0:
-        os.close(fd)  # it has been created meanwhile
+        os.close(fd)  # the file was created meanwhile
         return False
     return ctypes.get_errno() not in (errno.ENOENT, errno.ENOTDIR)
 
 
 def walk(root: int, path: bytes) -> int:
-    """A Resolve by hand: it never follows a link itself, so nothing that is moved meanwhile can lead it outside."""
+    """Resolve *path* component by component.
+
+    The kernel never follows a link here (O_NOFOLLOW), and ``..`` is never looked up: so renames at the same time can't
+    lead out of the root.
+    """
     pending = path.split(b"/")[::-1]
-    directories = [os.dup(root)]  # from the root to where we are; ".." goes back on it
+    directories = [os.dup(root)]  # from the root to the present directory; ".." pops the last one
     links = 0
     try:
         while pending:

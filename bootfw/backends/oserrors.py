@@ -1,4 +1,4 @@
-"""The error that a client gets for an error of the file system."""
+"""Converts OSErrors of a backend to the TransferErrors that clients get."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ _BY_ERRNO: dict[int | None, type[TransferError]] = {
 
 
 class _TransferErrors:
-    """In its context an OSError about the request becomes a TransferError. Errors of the disk stay OSErrors."""
+    """A context manager that converts an OSError about the request to a TransferError. Errors of the disk stay."""
 
     __slots__ = ()
 
@@ -44,8 +44,8 @@ class _TransferErrors:
 
 
 def _detail(error: OSError) -> str:
-    """The path and user of a denied access, or the limit that was reached; "" for a missing file or a full disk, which
-    explain themselves."""
+    """Return the detail for the log: path and user of a denied access, or the limit that was reached; "": the error
+    itself says enough."""
     if error.errno == errno.EMFILE:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return f"the limit of {limit} open files is reached: raise LimitNOFILE= of the unit, or ulimit -n"
@@ -57,7 +57,8 @@ def _detail(error: OSError) -> str:
 
 
 as_transfer_errors = _TransferErrors()
-"""Turns an OSError about the request into a TransferError, as a context manager.
+"""Context manager that converts an OSError about the request to a TransferError.
 
-It has no state, so it is one object for all: requests for missing files are frequent, and contextlib's cost more.
+It has no state, so one object serves all: requests for missing files are frequent, and contextlib.contextmanager would
+create a generator for each.
 """

@@ -1,16 +1,16 @@
-"""Paths as clients write them."""
+"""Paths that clients request."""
 
 from bootfw.api import relative_path
 
 
 def components(path: str) -> list[str]:
-    """The parts of *path*, see relative_path(). An embedder may call a backend with any string."""
+    """Split *path* into its components; see relative_path(). An embedder may call a backend with any string."""
     found = relative_path(path)
     return found.split("/") if found else []
 
 
 def lexical(path: str) -> str:
-    """*path* in one spelling: relative_path() of it with each ``..`` resolved, which stops at the root."""
+    """Normalize *path*: relative_path() with each ``..`` resolved without the file system; it stops at the root."""
     kept: list[str] = []
     for part in components(path):
         if part != "..":

@@ -1,4 +1,4 @@
-"""Renders Jinja2 templates: jinja2's immutable sandbox, with limits on time and memory. ADR 11 has the reasons."""
+"""Renders Jinja2 templates in jinja2's immutable sandbox, with limits on time and memory. The reasons are in ADR 11."""
 
 import json
 import threading
@@ -21,8 +21,8 @@ LARGEST = 1_048_576
 MOST_MADE = 32 * LARGEST
 """Total size of the values that operators, macros, blocks and ``join`` create in one rendering."""
 
-# Padding and formatting take a width, which a template could take from a path. With random values the second
-# request for a file would get another content than the first.
+# Padding and formatting have a width, which a template could take from a path: a client could exhaust memory. With
+# random values, the second request for a file would get other content than the first.
 _LEFT_OUT_FILTERS = ("batch", "center", "format", "indent", "random", "slice")
 _LEFT_OUT_METHODS = frozenset(
     ("center", "encode", "expandtabs", "format", "format_map", "ljust", "rjust", "to_bytes", "zfill")
@@ -34,7 +34,7 @@ class LimitExceeded(TemplateRuntimeError):
 
 
 class Facts(dict[str, Any]):
-    """A table with the name that error messages call it by.
+    """A table of template variables with a name for error messages.
 
     :param name: such as "client".
     """
@@ -45,9 +45,9 @@ class Facts(dict[str, Any]):
 
 
 class Unavailable(Undefined):
-    """A variable without a value: false, and equal to "", but an error with *hint* as its message when it is printed.
+    """A variable without a value. It is false and equals "", so templates can test it; printing it is an error.
 
-    :param hint: why there is no value, and what to do about it.
+    :param hint: the message of that error: why there is no value, and what to do about it.
     """
 
     __slots__ = ()
@@ -59,7 +59,7 @@ class Unavailable(Undefined):
 
 
 class _Undefined(StrictUndefined):
-    """Names the table that lacks the key, and the keys that it has."""
+    """An undefined variable. Its error names the table that lacks the key, and the keys that it has."""
 
     @property
     def _undefined_message(self) -> str:
@@ -71,7 +71,7 @@ class _Undefined(StrictUndefined):
 
 
 class _Spent(threading.local):
-    """The limits that are left for the rendering in this thread."""
+    """What the rendering in this thread may still use."""
 
     until = float("inf")
     """When the processor time is used up, on the clock of the thread."""
@@ -105,9 +105,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters |= {"_each": self._each, "_joined": self._joined, "join": self._join, "tojson": self._tojson}
 
     def render(self, name: str, facts: Mapping[str, Any]) -> bytes:
-        """The template *name* with these variables.
+        """Render the template *name* with the variables *facts*.
 
-        :raise TemplateError: it does not exist, it is wrong, or a variable is undefined.
+        :raise TemplateError: it does not exist, it is invalid, or a variable is undefined.
         """
         template = self.get_template(name)
         self._spent.until, self._spent.left = time.thread_time() + self._longest, MOST_MADE
@@ -123,7 +123,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     # jinja2's hooks.
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """Wrap what loops iterate over, and what ``~`` joins: jinja2 has no hook for these."""
+        """Insert filters around the iterables of loops and the operands of ``~``: jinja2 has no hooks for these."""
         template = super()._parse(source, name, filename)
         for loop in template.find_all(nodes.For):
             loop.iter = _filtered(loop.iter, "_each")
@@ -132,12 +132,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return template
 
     def call(self, context: Any, obj: Any, *arguments: Any, **named: Any) -> Any:
-        """A template calls a macro, a function or a method."""
+        """Called when a template calls a macro, a function or a method."""
         self._check_time()
         return super().call(context, obj, *arguments, **named)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """An operator whose result may be larger than its operands."""
+        """Called for an operator whose result may be larger than its operands: limit the size before it is computed."""
         if operator == "%" and isinstance(left, str):
             raise SecurityError("text is put together by ~ and join, not by %")
         size = _size(left) + _size(right)
@@ -158,7 +158,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return not left_out and super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
-        """jinja2's own format is left out like the other methods that pad."""
+        """Do not wrap str.format, since is_safe_attribute() refuses it."""
 
     # Limits.
 
@@ -167,7 +167,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise LimitExceeded(f"rendering takes more than {self._longest} s of processor time")
 
     def _spend(self, size: int) -> None:
-        """Account for a value of that size, before it is made."""
+        """Account for a value of that size, before it is created."""
         if size > LARGEST:
             raise LimitExceeded(f"a value would be larger than {LARGEST}")
         self._spent.left -= size
@@ -182,7 +182,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             yield value
 
     def _join(self, values: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
-        """As jinja2's, but every value has to be printable, as it has to be in ``{{ }}``."""
+        """jinja2's join, but every value has to be printable, as in ``{{ }}``."""
         items = values if attribute is None else (self.getitem(value, attribute) for value in values)
         return self._joined(list(items), separator)
 
@@ -192,25 +192,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return separator.join(parts)
 
     def _tojson(self, value: Any) -> str:
-        """JSON on one line with sorted keys. jinja2's escapes it for HTML."""
+        """Convert to JSON on one line with sorted keys. jinja2's own filter escapes it for HTML."""
         return self.concat(self._each(json.JSONEncoder(sort_keys=True, default=_as_json).iterencode(value)))
 
 
 def text(value: Any) -> Any:
-    """*value* as ``{{ }}`` prints it. A list, a table or null is a mistake there: it would print "[1, 2]" or "None"."""
+    """Convert *value* to the text that ``{{ }}`` prints. A list, a table or null is an error, since Python's text, such
+    as "None", would be wrong in a boot script."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float | Undefined):
         return value
     if value is None:
-        raise TemplateRuntimeError("there is nothing to print here: the value is null")
+        raise TemplateRuntimeError("the value is null, which can't be printed")
     kinds: dict[type, str] = {list: "a list", tuple: "a list", dict: "a table", Facts: "a table"}
     kind = kinds.get(type(value), f"a {type(value).__name__}")
     raise TemplateRuntimeError(f"{kind} can't be printed as it is; filters such as join and tojson make text of it")
 
 
 def templates_in(directory: Any) -> BaseLoader:
-    """Templates that are files below *directory*, read again when they change."""
+    """Return a loader for template files below *directory*, which are read again when they change."""
     return FileSystemLoader(directory, encoding="utf-8-sig")
 
 

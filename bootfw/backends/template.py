@@ -1,4 +1,4 @@
-"""The ``template`` backend: files that are rendered for each client."""
+"""The ``template`` backend: renders files for each client from Jinja2 templates."""
 
 import os
 import stat
@@ -55,15 +55,14 @@ def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
 class TemplateBackend:
     """Files that are rendered for each client, from Jinja2 templates.
 
-    ``boot.ipxe.j2`` makes ``boot.ipxe``, ``pxelinux.cfg/default.j2`` makes ``pxelinux.cfg/default``, for any
-    client. Templates have ``client``, ``server``, ``host``, ``path`` and ``protocol``: docs/howto/templates.md.
+    ``boot.ipxe`` is rendered from ``boot.ipxe.j2``, ``pxelinux.cfg/default`` from ``pxelinux.cfg/default.j2``, for any
+    client. The variables are ``client``, ``server``, ``host``, ``path`` and ``protocol``: docs/howto/templates.md.
 
     :param root: the directory of the templates.
-    :param files: pattern of paths -> the template below ``root`` that makes them; tried in order, before the template
-        of the same name. ``*`` stands for anything but ``/``; ``{mac}``, ``{uuid}`` and ``{name}`` say whose host file
-        it is.
-    :param hosts: the directory of the host files, TOML or YAML: ``web1.toml`` is ``host`` in templates for
-        the machine with its ``mac``, ``uuid`` or ``address``.
+    :param files: pattern for paths -> the template below ``root``; tried in order, before the template of the same
+        name. ``*`` matches any characters but ``/``; ``{mac}``, ``{uuid}`` and ``{name}`` identify the host file.
+    :param hosts: the directory of the host files, TOML or YAML: ``web1.toml`` is the variable ``host`` for the machine
+        with its ``mac``, ``uuid`` or ``address``.
     :param reactor: renders in its threads; None: in the calling thread.
     """
 
@@ -93,9 +92,9 @@ class TemplateBackend:
         return cls(context.directory / root, files or {}, site, reactor)
 
     def problem(self) -> str:
-        """What is wrong with the directories, the templates that are named and the host files; "" when all is well.
+        """See ISelfChecking: missing directories and templates, and mistakes in host files.
 
-        File systems that can hang are not read.
+        File systems that can hang are not read, since that would block the start.
         """
         if self._reactor is not None and any(map(self._mount, ("", *self.files.values()))):
             return ""
@@ -151,11 +150,11 @@ class TemplateBackend:
             self._check_exists(template, identifiers)
             return self._render(template, known, variables)
 
-        # A template on a local file system may include one of a file system that hangs.
+        # A template on a local file system may include one on a file system that hangs.
         return threads.call(mount or self.root, make)
 
     def _mount(self, template: str) -> bytes | None:
-        """The mount point of a file system that can hang and that rendering reads from; None: there is none."""
+        """Return the mount point of a file system that can hang and has the template or host files; None: none."""
         try:
             mount = self._mounts.on_the_way_to(self.root, template.encode("utf-8", "surrogateescape"))
         except UnicodeEncodeError:
@@ -165,11 +164,16 @@ class TemplateBackend:
         return mount
 
     def _template_of(self, path: str) -> tuple[str, Identifiers | None]:
-        """(template of *path*, which may not exist; what the pattern matched in the path, None if none matches)."""
+        """Return (the template of *path*, which may not exist; the identifiers in the path, or None if no pattern of
+        ``files`` matches).
+
+        :raise FileMissing: *path* can't have a template.
+        """
         for pattern, template in self.files.items():
             identifiers = pattern.match(path)
             if identifiers is not None:
                 return template, identifiers
+        # Names with "_" or "." in front are for templates that others include.
         hidden = any(part.startswith((".", "_")) for part in path.split("/"))
         if not path or hidden or "\0" in path:
             raise FileMissing()
@@ -201,7 +205,7 @@ class TemplateBackend:
 
 
 def _decline() -> NoReturn:
-    """For templates: leave the file to the next backend."""
+    """The template function decline(): leave the file to the next backend."""
     raise FileMissing()
 
 

@@ -1,4 +1,4 @@
-"""Writes an uploaded file into a directory."""
+"""Writes an uploaded file to a directory; it becomes visible when it is complete."""
 
 import errno
 import os
@@ -22,30 +22,33 @@ Find = Callable[[bytes], int]
 @implementer(IWriter)
 @define(eq=False)
 class Upload:
-    """Writes a file that has no name until it is complete, and never takes the name of another.
+    """Writes a file that has no name until it is complete, and never replaces another file.
 
-    Where the file system has no nameless files (O_TMPFILE: NFS, FUSE, FAT) it has a name with a dot in front.
+    If the file system does not support O_TMPFILE (NFS, FUSE, FAT), the incomplete file has a temporary name that begins
+    with a dot.
     """
 
     _file: int
     _directory: int
     """The deepest directory of the path that exists already; O_PATH."""
     _missing: Sequence[bytes]
-    """Directories to be made below it."""
+    """Directories that finish() has to create below it."""
     _name: bytes
     _temporary: bytes
-    """Temporary name in _directory; b"": it has none."""
+    """Temporary name in ``_directory``; b"": the file has no name (O_TMPFILE)."""
     _reactor: Any
     _finishing: bool = field(default=False, init=False)
     _cancelled: bool = field(default=False, init=False)
 
     @classmethod
     def begin(cls, find: Find, path: bytes, size: int | None, reactor: Any) -> "Upload":
-        """Make room for the file *path*.
+        """Begin the upload of the file *path*.
 
-        :param size: announced bytes (tsize), if the client has sent them.
-        :param reactor: finish() works in its threads; None: in the caller's.
-        :raise FileAlreadyExists, DiskFull, OSError:
+        :param size: the announced size in bytes (tsize); None: the client announced none.
+        :param reactor: finish() runs in its threads; None: in the calling thread.
+        :raise FileAlreadyExists: there is such a file.
+        :raise DiskFull: the announced size is larger than the free space.
+        :raise OSError: the file can't be created.
         """
         *parents, name = path.split(b"/")
         if name in (b"", b".."):
@@ -83,9 +86,9 @@ class Upload:
         self._cancelled = True
         # finish() cleans up by itself; its thread may be using the descriptors now.
         if not self._finishing:
-            self._forget()
+            self._discard()
 
-    def _forget(self) -> None:
+    def _discard(self) -> None:
         if self._temporary:
             with suppress(FileNotFoundError):
                 os.unlink(self._temporary, dir_fd=self._directory)
@@ -100,20 +103,21 @@ class Upload:
             with as_transfer_errors:
                 self._store()
         except BaseException:
-            self._forget()
+            self._discard()
             raise
         self._close()
 
     def _store(self) -> None:
+        """Make the content durable, create missing directories, and give the file its name. Undone on failure."""
         os.fsync(self._file)
         directories = [os.dup(self._directory)]
-        undo: list[tuple[Callable[..., None], bytes, int]] = []  # undoes each new name
+        undo: list[tuple[Callable[..., None], bytes, int]] = []  # (function, name, directory) for each new name
         try:
             for part in self._missing:
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=directories[-1])
                     undo.append((os.rmdir, part, directories[-1]))
-                # No link is followed: it would not be the directory that we have just made.
+                # O_NOFOLLOW: a link in place of the new directory could lead out of the root.
                 flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
                 directories.append(os.open(part, flags, dir_fd=directories[-1]))
             if self._cancelled:
@@ -133,7 +137,7 @@ class Upload:
 
     def _publish(self, directory: int) -> None:
         if not self._temporary:
-            # linkat() can't replace anything: EEXIST.
+            # linkat() never replaces a file: it fails with EEXIST.
             os.link(f"/proc/self/fd/{self._file}", self._name, dst_dir_fd=directory, follow_symlinks=True)
             return
         # FAT has no links: create the name first, and then replace this file of our own.
@@ -147,6 +151,10 @@ class Upload:
 
 
 def _deepest(find: Find, parents: Sequence[bytes]) -> tuple[int, Sequence[bytes]]:
+    """Return (descriptor of the deepest existing directory of *parents*, the missing directories below it).
+
+    :raise FileMissing: a parent is not a directory.
+    """
     for count in range(len(parents), -1, -1):
         try:
             fd = find(b"/".join(parents[:count]))
@@ -155,7 +163,7 @@ def _deepest(find: Find, parents: Sequence[bytes]) -> tuple[int, Sequence[bytes]
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             os.close(fd)
             break
-        if b".." in parents[count:]:  # "missing/../x" is nowhere
+        if b".." in parents[count:]:  # "missing/../x" can't be resolved
             os.close(fd)
             break
         return fd, parents[count:]
@@ -171,6 +179,7 @@ def _exists(name: bytes, directory: int) -> bool:
 
 
 def _scratch(directory: int) -> tuple[int, bytes]:
+    """Create the incomplete file; return (descriptor, temporary name, or b"" if it has none)."""
     try:
         return os.open(b".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=directory), b""
     except OSError as error:
@@ -182,7 +191,7 @@ def _scratch(directory: int) -> tuple[int, bytes]:
 
 
 def _sync(directory: int) -> None:
-    # A drop box may be written to but not read, and then not synced either.
+    # A directory that may be written to but not read (a drop box) can't be opened for fsync().
     with suppress(PermissionError):
         fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         try:

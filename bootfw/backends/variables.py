@@ -1,4 +1,4 @@
-"""The variables of templates for a request."""
+"""The variables that templates have for a request."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from bootfw.backends.names import Identifiers
 from bootfw.backends.sandbox import Facts, Unavailable
 
 LONGEST = 128
-"""Characters of a value of the client at most; the rest is cut off."""
+"""Most characters of a value that a client sent; the rest is cut off."""
 
 _NO_HTTP = (
     "server.http is empty: no HTTP is served where this client could reach it. Set [http] listen, or write "
@@ -20,17 +20,18 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9 .:,_/+=@()-]")
 
 
 def plain(value: str) -> str:
-    """*value*, which comes from the wire, fit for any script: it ends no line or string, and names no variable."""
+    """Replace the characters of *value*, which a client sent, that could inject code into a script: line ends, quotes,
+    variables."""
     return _UNSAFE.sub("_", value[:LONGEST])
 
 
 def identified(client: Client, *from_path: Identifiers) -> tuple[Identifiers, ...]:
-    """All identifiers of the client, the most specific first: from the file name, then from DHCP."""
+    """Return all identifiers of the client, the most specific first: from the file name, then from DHCP."""
     return (*from_path, Identifiers(client.mac, client.uuid or "", client.address))
 
 
 def template_variables(path: str, request: TransferRequest, identifiers: tuple[Identifiers, ...]) -> dict[str, Any]:
-    """The variables of a template, without ``host``.
+    """Return the variables of a template, except for ``host``.
 
     :param identifiers: see :func:`identified`.
     """
@@ -55,7 +56,7 @@ def template_variables(path: str, request: TransferRequest, identifiers: tuple[I
 
 
 def server(request: TransferRequest) -> dict[str, Any]:
-    """How the client that sent *request* reaches this server: text, or Unavailable."""
+    """Return the addresses at which the client of *request* reaches this server, each a text or Unavailable."""
     address = request.local
     in_url = f"[{address}]" if ":" in address else address
     unknown = Unavailable("the address of this server is not known here, so it is empty")

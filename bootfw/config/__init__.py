@@ -1,1 +1,1 @@
-"""The configuration: from TOML to values."""
+"""The configuration: TOML and environment variables are read, checked, and converted to Settings and plugins."""

@@ -1,6 +1,6 @@
-"""The configuration: a TOML file and the environment become Settings and the choice of plugins.
+"""Loads the configuration: a TOML file and environment variables become Settings and the choice of plugins.
 
-All errors are reported together, each with the file or variable, the path in it, and what would be right.
+All errors are reported together. Each names the file or variable, the key, and what would be right.
 """
 
 import re
@@ -23,7 +23,7 @@ from bootfw.personas.table import stock
 class ConfigErrors(BootfwError):
     """Everything that is wrong with a configuration.
 
-    :param lines: one for each error, complete with file or variable and place.
+    :param lines: a line for each error, with the file or variable and the key.
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -43,22 +43,22 @@ class PluginChoice:
 
 @frozen
 class Configuration:
-    """The content of the file and the environment, checked as far as that goes without the plugins."""
+    """The configuration, checked except for the options of plugins."""
 
     settings: Settings
     plugins: Mapping[str, tuple[PluginChoice, ...]]
-    """Section, such as "resolver" -> its plugins; a missing section gets the defaults."""
+    """Section, such as "resolver" -> its plugins. A section that is missing here gets the default plugins."""
     directory: Path
-    """Relative paths are relative to it."""
+    """Relative paths in the configuration are relative to this directory."""
     source: Path | None
-    """The file; None: there is none."""
+    """The configuration file; None: there is none."""
     origins: Mapping[KeyPath, str]
     """Path of a key -> the environment variable that set it."""
     given: frozenset[KeyPath]
     """Paths of the settings that the file or the environment sets, such as ``("tftp", "listen")``."""
 
     def where(self, error: ConfigError) -> str:
-        """One line: the error with its file or variable, and its place."""
+        """Format *error* on one line, with the file or variable and the key."""
         for length in range(len(error.path), 0, -1):
             variable = self.origins.get(error.path[:length])
             if variable:
@@ -66,9 +66,9 @@ class Configuration:
         return f"{self.source}: {error}" if self.source else str(error)
 
     def refuse(self, errors: Iterable[ConfigError]) -> None:
-        """Raise the errors, if there are any.
+        """Raise *errors*, unless there are none.
 
-        :raise ConfigErrors: there are errors.
+        :raise ConfigErrors: there is at least one error.
         """
         lines = [self.where(error) for error in errors]
         if lines:
@@ -76,9 +76,9 @@ class Configuration:
 
 
 def load_config(path: Path | str | None, environ: Mapping[str, str]) -> Configuration:
-    """Read the file, if there is one, and the ``BOOTFW_`` variables, which win over it.
+    """Read the file, if there is one, and the ``BOOTFW_`` variables, which override it.
 
-    :raise ConfigErrors: everything that is wrong, as far as that can be found without the plugins.
+    :raise ConfigErrors: everything that is wrong, except for the options of plugins.
     """
     configuration, errors = read_config(path, environ)
     configuration.refuse(errors)
@@ -86,9 +86,9 @@ def load_config(path: Path | str | None, environ: Mapping[str, str]) -> Configur
 
 
 def read_config(path: Path | str | None, environ: Mapping[str, str]) -> tuple[Configuration, list[ConfigError]]:
-    """As load_config(), for a caller that looks for more errors before it reports them all.
+    """Read the configuration like load_config(), for a caller that adds the errors of plugins before it reports all.
 
-    :return: the configuration, with defaults in place of what is wrong; and the errors.
+    :return: the configuration, with defaults instead of invalid values; and the errors.
     :raise ConfigErrors: the file can't be read, or is not TOML.
     """
     source = None if path is None else Path(path)
@@ -105,7 +105,7 @@ def read_config(path: Path | str | None, environ: Mapping[str, str]) -> tuple[Co
 
 def _read(source: Path) -> dict[str, Any]:
     try:
-        # Editors of Windows put a byte order mark in front.
+        # Windows editors write a byte order mark.
         text = source.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigErrors([f"{source}: can't be read: {error.strerror}"]) from error
@@ -152,7 +152,7 @@ def _personas(tables: Any, errors: list[ConfigError]) -> tuple[Rule, ...]:
 
 
 def _with_absolute_paths(http: HTTPSettings, directory: Path) -> HTTPSettings:
-    """*http* with absolute paths, which do not depend on the working directory."""
+    """Return *http* with absolute paths: twistd changes the working directory of a daemon."""
     paths = {"certificate": http.certificate, "key": http.key}
     return evolve(http, **{name: str(directory / path) for name, path in paths.items() if path})
 

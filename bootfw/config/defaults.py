@@ -1,4 +1,4 @@
-"""The defaults for missing sections: serve what is installed, and disturb no other server."""
+"""The default plugins and ports: serve the boot files that exist, next to the DHCP server that exists."""
 
 import errno
 import socket
@@ -15,12 +15,13 @@ from bootfw.interfaces import IBackend, IListableBackend
 from bootfw.net.linux.mounts import MountProbe
 
 DefaultPlugins = Sequence[tuple[str, Mapping[str, Any]]]
-"""(plugin, options) each."""
+"""(name of a plugin, its options) for each plugin."""
 
 ROOTS = ("/srv/boot", "/srv/tftp", "/var/lib/tftpboot")
-"""Directories of boot files: our own default, that of Debian and Arch, that of Fedora."""
+"""Directories of boot files: bootfw's own, that of Debian and Arch, that of Fedora."""
 
 SCRIPT_NAME = "boot.ipxe"
+"""The file that iPXE loads by default."""
 
 SCRIPT = f"""#!ipxe
 echo
@@ -46,18 +47,20 @@ BOOT_PROGRAMS: Mapping[str, Sequence[str]] = {
     "arm-rpiboot": ("bootcode.bin", "start4.elf", "kernel_2712.img"),
     "ipxe": (SCRIPT_NAME,),
 }
-"""Architecture -> programs, the best first. The first backend that has any of them decides."""
+"""Architecture -> boot programs, the best first. The first backend that has one of them decides."""
 
 HTTP_LISTEN: Sequence[ListenAddress] = (("0.0.0.0", 8069), ("::", 8069))
+"""Where HTTP listens if there is no configuration file."""
 
 HIGH = 10000
-"""Added to a port below 1024 that this process may not bind."""
+"""Added to the number of a port below 1024 that this process may not bind."""
 
 
 def backends() -> DefaultPlugins:
-    """The directories that exist, a menu of them, the distribution's programs, a script for the local disk."""
+    """Return the default backends: existing directories, a menu of their images, the distribution's boot programs, and
+    a script that boots the local disk."""
     probe = MountProbe()
-    # A file system that hangs may answer later: its directory counts as one that exists.
+    # A network file system that hangs now may respond later, so its directory counts as existing.
     roots = [root for root in ROOTS if probe.hangs(Path(root)) or Path(root).is_dir()]
     chosen: list[tuple[str, Mapping[str, Any]]] = [("directory", {"root": root}) for root in roots]
     if roots:
@@ -66,11 +69,12 @@ def backends() -> DefaultPlugins:
 
 
 def resolvers(backends: Sequence[tuple[str, IBackend]]) -> DefaultPlugins:
-    """One-time boots, then a boot file by architecture, for each that *backends* have a program for.
+    """Return the default resolvers: one-time boots, the loop breaker, and a boot file for each architecture that
+    *backends* have a program for. Empty: they have none.
 
-    iPXE is sent to its script by HTTP, and by TFTP where it has no HTTP or we have none: an answer that a client can't
-    use is left to the next resolver. The files that the script names relative to itself are loaded by the same
-    protocol.
+    iPXE gets its script by HTTP, or by TFTP if it has no HTTP or we serve none: the first of the two resolvers gives an
+    answer that such a client can't use, so the second one is called. Files that a script names relative to itself are
+    loaded by the protocol of the script.
     """
     listable = [backend for _, backend in backends if provides(backend, IListableBackend)]
     files = {}
@@ -84,7 +88,7 @@ def resolvers(backends: Sequence[tuple[str, IBackend]]) -> DefaultPlugins:
 
 
 def example(backends: Sequence[tuple[str, IBackend]]) -> str | None:
-    """The name of a file that exists, for the example command of the start; None: there is none."""
+    """Return the name of an existing file, for the example command in the log; None: no file can be listed."""
     listable = [backend for _, backend in backends if provides(backend, IListableBackend)]
     programs = (name for names in BOOT_PROGRAMS.values() for name in names)
     found = (name for name in programs if any(backend.has(name) for backend in listable))
@@ -94,14 +98,15 @@ def example(backends: Sequence[tuple[str, IBackend]]) -> str | None:
 def bindable_settings(
     settings: Settings, given: Collection[tuple[str | int, ...]], fall_back: bool
 ) -> tuple[Settings, dict[str, str]]:
-    """*settings*, with default ports and addresses that can't be bound here replaced; configured ones stay.
+    """Return *settings* with those default ports and addresses replaced that can't be bound on this host.
 
-    Whether a port can be bound is found by trying it, since capabilities and sysctls decide that, not the user id.
+    Configured ports and addresses stay. Each port is bound to find out whether that is allowed: it depends on
+    capabilities and sysctls, not only on the user.
 
-    :param given: the keys that were configured.
-    :param fall_back: there is no configuration file: use ports above 1024 where lower ones are not allowed, serve HTTP
-        where its port is free, and be a proxy by DHCPv6 too where its ports can be bound.
-    :return: the settings, and what to say about a service.
+    :param given: paths of the keys that were configured.
+    :param fall_back: there is no configuration file. Use ports above 1024 if lower ones are not allowed, serve HTTP if
+        its port is free, and run a DHCPv6 proxy if its ports are free.
+    :return: the settings, and service -> a note for the log.
     """
     tftp, dhcp, notes = settings.tftp, settings.dhcp, {}
     if ("tftp", "listen") not in given:
@@ -127,15 +132,16 @@ def bindable_settings(
 
 
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""Errors of binding "::" on a host without IPv6."""
 
 
 def _fault(address: ListenAddress, kind: int = socket.SOCK_DGRAM) -> int:
-    """The error number of binding *address*, for UDP or TCP; 0 when it can be bound."""
+    """Bind a socket to *address* and close it; return the error number, or 0 on success."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:
         with socket.socket(family, kind) as probe:
             if kind == socket.SOCK_STREAM:
-                # SO_REUSEADDR ignores connections of our last run (TIME_WAIT), but not a program that listens.
+                # Connections of an earlier run may be in TIME_WAIT. A port on which a program listens stays refused.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -1,4 +1,4 @@
-"""The configuration from environment variables: ``BOOTFW_TFTP_MAX_BLKSIZE=1400``."""
+"""Reads the configuration from environment variables, such as ``BOOTFW_TFTP_MAX_BLKSIZE=1400``."""
 
 import itertools
 import re
@@ -21,20 +21,21 @@ _LINK = re.compile(
     r"(?P<service>\w+?)_(?:(?P<host>SERVICE_HOST)|SERVICE_PORT(?:_\w+)?|(?P<url>PORT|PORT_\d+_(?:TCP|UDP|SCTP))"
     r"|PORT_\d+_(?:TCP|UDP|SCTP)_(?:(?P<protocol>PROTO)|(?P<address>ADDR)|PORT)|(?P<name>NAME)|(?P<env>ENV_\w+))"
 )
-"""The value of a variable that Kubernetes sets for each service of the namespace, and Docker for each link."""
+"""Names of variables that Kubernetes sets for each service of the namespace, and Docker for each link. A service called
+"bootfw" has variables that begin with our prefix."""
 
 
 def variables() -> dict[str, tuple[str, Key]]:
-    """The variables of the settings, each with its section and key. Those of plugins are described in apply()."""
+    """Return variable -> (section, key), for all settings. The variables of plugins are described in apply()."""
     return {variable_of(section, key): (section, key) for section in SECTIONS for key in keys_of(section)}
 
 
 def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[KeyPath, str], list[ConfigError]]:
-    """Put the variables of *environ* that begin with ``BOOTFW_`` into *document*, over what the file says.
+    """Set the keys of *document* for which *environ* has a variable that begins with ``BOOTFW_``.
 
-    ``BOOTFW_<KEY>`` is a key of ``[bootfw]``, ``BOOTFW_<SECTION>_<KEY>`` of another section,
-    ``BOOTFW_WATCHDOG_<KEY>`` and ``BOOTFW_RESOLVER_<n>_<KEY>`` an option of a plugin, counted from 0.
-    Dashes are underscores. A value is TOML, or else a string; a list may also be given with commas.
+    ``BOOTFW_<KEY>`` is a key of ``[bootfw]``, ``BOOTFW_<SECTION>_<KEY>`` one of another section,
+    ``BOOTFW_WATCHDOG_<KEY>`` and ``BOOTFW_RESOLVER_<n>_<KEY>`` an option of a plugin, numbered from 0. Dashes become
+    underscores. A value is parsed as TOML; if it is not TOML, it is a string. A list may also be given with commas.
     Variables that an orchestrator sets because a service is called "bootfw" are skipped.
 
     :return: path -> variable that set it; and the errors, whose path is the name of the variable.
@@ -61,8 +62,11 @@ def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Ke
 
 
 def _is_service_link(name: str, environ: Mapping[str, str]) -> bool:
-    """Whether an orchestrator has set *name*: its value is of the kind, and where *name* could be an option of a plugin
-    or anything else, the rest of the service's variables are there."""
+    """Return whether an orchestrator has set *name* for a service.
+
+    The value has to be of the right kind. If *name* could be an option of a plugin as well, the orchestrator's other
+    variables of that service have to exist too.
+    """
     found = _LINK.fullmatch(name)
     if found is None:
         return False
@@ -117,7 +121,7 @@ def _in_a_variable(key: str) -> str:
 
 
 def _put(document: dict[str, Any], path: KeyPath, value: Any) -> None:
-    """Set *path*. A value in the way that is not a table is left alone: the checks of the document report it."""
+    """Set *path* in *document*. Do nothing if a value on the way is not a table: the later checks report it."""
     table: Any = document
     for part, following in itertools.pairwise(path):
         empty: Any = [] if isinstance(following, int) else {}
@@ -125,7 +129,7 @@ def _put(document: dict[str, Any], path: KeyPath, value: Any) -> None:
             if not isinstance(table, list):
                 return
             if part > len(table):
-                raise ConfigError(f"there is no number {len(table)} before it; plugins are counted from 0")
+                raise ConfigError(f"number {len(table)} is missing before it; plugins are numbered from 0")
             if part == len(table):
                 table.append(empty)
             table = table[part]
@@ -140,7 +144,7 @@ def _put(document: dict[str, Any], path: KeyPath, value: Any) -> None:
 def _decoded(text: str, annotation: Any) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # it is no TOML, a number has too many digits, arrays are nested too deep
+    except (ValueError, RecursionError):  # not TOML, a number with too many digits, arrays that are nested too deep
         value = text
     if get_origin(annotation) is list and not isinstance(value, list):
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -150,5 +154,5 @@ def _decoded(text: str, annotation: Any) -> Any:
 
 
 def _natural_key(name: str) -> list[Any]:
-    """A sort key by which plugin 10 comes after plugin 9."""
+    """Return a sort key that puts plugin 10 after plugin 9."""
     return [(len(part.lstrip("0")), part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

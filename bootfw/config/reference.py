@@ -1,6 +1,6 @@
-"""The reference of the configuration, written from the code: ``python -m bootfw.config.reference`` prints it.
+"""Generates docs/configuration.md: ``python -m bootfw.config.reference`` prints it.
 
-What a key is for is the string below its field, or its ``:param`` in the docstring of a plugin's class.
+The description of a key is the string below its field, or its ``:param`` in the docstring of a plugin's class.
 """
 
 import ast
@@ -22,41 +22,41 @@ from bootfw.plugins import group_of, list_plugins, load
 INTRODUCTION = """\
 # Configuration
 
-This page is written from the code by `python -m bootfw.config.reference`.
+This page is generated from the code by `python -m bootfw.config.reference`.
 
-The configuration is one TOML file, named by `bootfw run -c FILE`. All of it may be left out; a key that bootfw does
-not know is an error. Relative paths are relative to the directory of the file.
+The configuration is one TOML file: `bootfw run -c FILE`. Every key has a default, and so has the whole file. An unknown
+key is an error. Relative paths are relative to the directory of the file.
 
 A size is a number of bytes, or a string with a unit: `"256 MiB"` (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB). A time is a
 number of seconds, or a string with a unit: `"90 s"` (ms, s, min, h, d). Keys that have the unit in their names, such as
 `lease-seconds`, take plain numbers.
 
-`bootfw reload` [applies a changed file](howto/command-line.md#apply-a-changed-configuration) while the server runs, but
-for the keys that say here that a change needs a restart.
+`bootfw reload` [applies a changed file](howto/command-line.md#apply-a-changed-configuration) while the server runs. A
+change of the keys that are marked here needs a restart.
 
-`bootfw run --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
-wrong, each with its place and with what would be right.
+`bootfw run --check -c FILE` checks the file, loads and verifies every plugin that it names, and lists all errors, each
+with the key and what would be right.
 """
 
 TABLES = {
     "persona": """\
 ## `[[persona]]`
 
-Machines that need to be treated specially; [how to](howto/personas.md). `bootfw personas` shows the built-in ones.
+Kinds of clients that need special treatment; [how to](howto/personas.md). `bootfw personas` lists the built-in ones.
 """
 }
 
 PLUGINS = """\
 ## Plugins
 
-A plugin is named by `use`: by the name that it was installed under (`bootfw run --list-plugins` shows
-them all), or as `"package.module:attribute"`. The other keys of its table are its own. Each kind has its place:
+The key `use` names a plugin: by the name of an installed one (`bootfw run --list-plugins` lists them), or as
+`"package.module:attribute"`. The other keys of the table are the options of the plugin. The kinds of plugins:
 
-| Section | What it decides | How many | When there is none |
+| Section | What it decides | How many | Default |
 | --- | --- | --- | --- |
-| `[[backend]]` | where files come from | any number; the first that has the file gives it | `directory` for each of \
-`/srv/boot`, `/srv/tftp` and `/var/lib/tftpboot` that exists, `menu` of what is in them, `distribution`, and a script \
-for iPXE that tells what is missing and goes on to the local disk |
+| `[[backend]]` | where files come from | any number; the first that has the file serves it | `directory` for \
+each of `/srv/boot`, `/srv/tftp` and `/var/lib/tftpboot` that exists, `menu` of what is in them, `distribution`, and \
+an iPXE script that reports what is missing and boots the local disk |
 | `[[resolver]]` | what a client loads | any number; the first answer counts | `by-architecture`, with the boot \
 programs that the backends have |
 | `[watchdog]` | the timeouts and retries of a TFTP transfer | one | `adaptive` |
@@ -67,8 +67,8 @@ programs that the backends have |
 ENVIRONMENT = """\
 ## Environment
 
-Every key can be given by a variable too, which wins over the file. Its name is `BOOTFW_`, the section, and the key, in
-upper case and with underscores for dashes; the keys of `[bootfw]` go without the section.
+Every key can also be set by an environment variable, which overrides the file. The name of the variable is `BOOTFW_`,
+the section, and the key, in upper case and with underscores for dashes; for keys of `[bootfw]` without the section.
 
 | Key | Variable |
 | --- | --- |
@@ -77,10 +77,11 @@ upper case and with underscores for dashes; the keys of `[bootfw]` go without th
 | option of the first resolver, observer | `BOOTFW_RESOLVER_0_FILES`, `BOOTFW_OBSERVER_0_USE` |
 | option of the watchdog, of the store | `BOOTFW_WATCHDOG_USE`, `BOOTFW_STORE_USE` |
 
-A value is read as TOML, and taken as a string when it is none: `1400`, `true`, `/srv/boot`, `[1, 3, 7]`,
-`{{"x86-bios" = "undionly.kpxe"}}`. The lists of the settings may be given with commas: `eth0,eth1`. A number goes over
-an existing plugin of the file, or adds the next one. Any other variable that begins with `BOOTFW_` is an error, but for
-those that Kubernetes and Docker set for a service or link of that name, such as `BOOTFW_PORT=udp://10.96.0.7:69`.
+A value is parsed as TOML; if it is not TOML, it is a string: `1400`, `true`, `/srv/boot`, `[1, 3, 7]`,
+`{{"x86-bios" = "undionly.kpxe"}}`. Lists of settings may be written with commas: `eth0,eth1`. The number of a plugin
+selects a plugin of the file, or adds the next one. Any other variable that begins with `BOOTFW_` is an error, except
+for those that Kubernetes and Docker set for a service or link of that name, such as
+`BOOTFW_PORT=udp://10.96.0.7:69`.
 """
 
 
@@ -108,7 +109,7 @@ def _tables(name: str) -> str:
 
 
 def _keys(kind: type, keys: Sequence[Key], section: str) -> str:
-    """The table of the keys, and those of the tables in it."""
+    """Return the Markdown table of *keys*, followed by those of nested tables."""
     docs = _documented(kind)
     text = _table(_row(key, docs[key.attribute.name]) for key in keys)
     for key in keys:
@@ -154,7 +155,7 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def toml(value: Any) -> str:
-    """*value* as TOML."""
+    """Format *value* as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | bytes):
@@ -171,7 +172,7 @@ def toml(value: Any) -> str:
 
 
 def _documented(cls: type) -> dict[str, str]:
-    """Field -> its description."""
+    """Return field -> its description, for a class and its base classes."""
     found: dict[str, str] = {}
     for part in reversed([kind for kind in cls.__mro__ if attrs.has(kind)] or [cls]):
         found |= _documented_in(part)
@@ -196,7 +197,7 @@ def _string(statement: ast.stmt) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """Paragraphs on one line each, reST literals as Markdown's."""
+    """Join the lines of each paragraph, and convert reST literals to Markdown."""
     paragraphs = re.split(r"\n\s*\n", text)
     return "\n\n".join(" ".join(part.split()) for part in paragraphs).replace("``", "`")
 

@@ -1,4 +1,4 @@
-"""Checks TOML values against Python annotations, and describes what is expected, in the operator's words."""
+"""Checks TOML values against Python type annotations, and describes the expected types in the operator's words."""
 
 import datetime
 import types
@@ -9,6 +9,7 @@ from bootfw.config.units import Seconds, Size
 from bootfw.errors import ConfigError, nearest, shown
 
 KeyPath = tuple[str | int, ...]
+"""Keys and list positions, from the top of the document."""
 
 _NOUNS: dict[type, tuple[str, str]] = {
     bool: ("true or false", "booleans"),
@@ -37,11 +38,11 @@ RENAMED: Mapping[str, str] = {
     "octets": "bytes",
     "unpack-octets": "unpack-size",
 }
-"""Old name of a key -> its new name. A value of the old key is right for the new one."""
+"""Old name of a key -> its new name. The values are the same."""
 
 
 def unknown_keys(table: Mapping[str, Any], known: Sequence[str], path: KeyPath = ()) -> Iterator[ConfigError]:
-    """An error for each key of *table* that is not *known*."""
+    """Yield an error for each key of *table* that is not *known*."""
     for key in table:
         if RENAMED.get(key) in known:
             yield ConfigError(f'is called "{RENAMED[key]}" now', (*path, key))
@@ -51,9 +52,9 @@ def unknown_keys(table: Mapping[str, Any], known: Sequence[str], path: KeyPath =
 
 
 def mismatches(value: Any, annotation: Any, path: KeyPath = ()) -> Iterator[ConfigError]:
-    """An error for each place in *value*, as TOML gave it, that does not fit *annotation*.
+    """Yield an error for each part of a parsed TOML *value* that does not match *annotation*.
 
-    An annotation that says nothing about TOML (a class of one's own, Any) accepts everything.
+    An annotation without a TOML type (Any, or a class of a plugin) matches everything.
     """
     origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin in (Union, types.UnionType):
@@ -80,7 +81,7 @@ def mismatches(value: Any, annotation: Any, path: KeyPath = ()) -> Iterator[Conf
 
 
 def expected(annotation: Any) -> str:
-    """The annotation in the operator's words: "a list of strings"."""
+    """Return *annotation* in the operator's words, such as "a list of strings"."""
     origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin in (Union, types.UnionType):
         return " or ".join(expected(member) for member in arguments if member is not type(None))
@@ -105,11 +106,11 @@ def _wrong(value: Any, annotation: Any, path: KeyPath) -> ConfigError:
 
 
 def _no_member(value: Any, members: Sequence[Any], path: KeyPath) -> Iterator[ConfigError]:
-    complaints = [list(mismatches(value, member, path)) for member in members]
-    if not all(complaints):
+    errors = [list(mismatches(value, member, path)) for member in members]
+    if not all(errors):
         return
-    # An error from deeper inside belongs to the member of the union that fits best.
-    deeper = [found for found in complaints if any(error.path != path for error in found)]
+    # Report the member of the union that fits best: the one whose errors are not about the value as a whole.
+    deeper = [found for found in errors if any(error.path != path for error in found)]
     if deeper:
         yield from deeper[0]
     else:

@@ -1,4 +1,4 @@
-"""The sections of the configuration that make Settings: which keys there are, and how they are read."""
+"""The sections of the configuration that become Settings: their keys, and how they are read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +31,7 @@ SECTIONS: Mapping[str, type] = {
 }
 
 TABLE_LISTS: Mapping[str, type] = {"persona": Rule}
-"""Lists of tables beside the sections, ``[[persona]]``: what each of them makes."""
+"""Lists of tables beside the sections, such as ``[[persona]]`` -> the class of each table."""
 
 PLUGIN_LISTS = ("backend", "resolver", "observer")
 """Lists of plugin tables, ``[[backend]]``."""
@@ -41,18 +41,18 @@ PLUGIN_TABLES = ("watchdog", "store")
 
 
 def variable_of(section: str, key: Key) -> str:
-    """The environment variable that sets a key of a section."""
+    """Return the environment variable that sets a key of a section."""
     parts = key.path if section == "bootfw" else (section, *key.path)
     return "BOOTFW_" + "_".join(parts).upper().replace("-", "_")
 
 
 def keys_of(section: str) -> list[Key]:
-    """The keys of one section, in the order of the reference."""
+    """Return the keys of one section, in the order of the reference."""
     return [key for key in fields_of(SECTIONS[section]) if key.name not in SECTIONS and key.name not in TABLE_LISTS]
 
 
 def read_section(section: str, table: Any, errors: list[ConfigError]) -> Any:
-    """The section's settings, or None when *table* is wrong; errors are added to *errors*."""
+    """Return the settings of a section, or None if *table* is wrong; errors are added to *errors*."""
     kind = SECTIONS[section]
     try:
         return read_table(table, keys_of(section), kind, kind)
@@ -62,7 +62,7 @@ def read_section(section: str, table: Any, errors: list[ConfigError]) -> Any:
 
 
 def read_tables(name: str, tables: Any, errors: list[ConfigError]) -> tuple[Any, ...]:
-    """An object for each table of a list, without those that are wrong; errors are added to *errors*."""
+    """Return an object for each valid table of a list; the errors of others are added to *errors*."""
     if not isinstance(tables, list):
         errors.append(ConfigError(f"must be a list of tables: write [[{name}]]", (name,)))
         return ()

@@ -1,7 +1,7 @@
-"""What can be set, as frozen values with the defaults. The configuration file is one way to make them.
+"""The settings, as frozen values with defaults. An embedder creates them directly, others by a configuration file.
 
-The string below a field is its documentation in the reference of the configuration. What a field's ``metadata`` may
-hold is described in :func:`bootfw.config.tables.fields_of`.
+The string below a field is its description in docs/configuration.md. The ``metadata`` of a field is described in
+:func:`bootfw.config.tables.fields_of`.
 """
 
 import ipaddress
@@ -25,9 +25,9 @@ ListenAddress = tuple[str, int]
 
 
 def listen_address(text: str) -> ListenAddress:
-    """``"0.0.0.0:69"`` or ``"[::]:69"`` as (address, port).
+    """Convert ``"0.0.0.0:69"`` or ``"[::]:69"`` to (address, port).
 
-    :raise ValueError: it is neither.
+    :raise ValueError: *text* is not an address and a port.
     """
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -43,13 +43,13 @@ def listen_address(text: str) -> ListenAddress:
 
 
 def listen_addresses(values: Iterable[str | ListenAddress]) -> tuple[ListenAddress, ...]:
-    """Each of *values* as (address, port), none of them twice."""
+    """Convert each of *values* to (address, port); a repeated one is an error."""
     found: list[ListenAddress] = []
 
     def read(value: str | ListenAddress) -> None:
         address = listen_address(value) if isinstance(value, str) else value
         if address in found:
-            raise ValueError(f"{address[0]} port {address[1]} is there twice")
+            raise ValueError(f"{address[0]} port {address[1]} is given twice")
         found.append(address)
 
     convert_all(read, values)
@@ -57,7 +57,7 @@ def listen_addresses(values: Iterable[str | ListenAddress]) -> tuple[ListenAddre
 
 
 def transfer_ports(value: str | tuple[int, int]) -> str | tuple[int, int]:
-    """ "single", "ephemeral", or a range such as "30000-30999" as (first, last)."""
+    """Check "single" or "ephemeral", or convert a range such as "30000-30999" to (first, last)."""
     if value in ("single", "ephemeral"):
         return value
     try:
@@ -72,11 +72,11 @@ def transfer_ports(value: str | tuple[int, int]) -> str | tuple[int, int]:
 
 
 RESTART: Mapping[str, bool] = {"restart": True}
-"""The metadata of a key that does not change while the server runs."""
+"""Metadata of a key whose change needs a restart."""
 
 
 def interface_names(values: Iterable[str]) -> tuple[str, ...]:
-    """Names as the kernel allows them: up to 15 bytes, without blanks and slashes."""
+    """Check names of interfaces: the kernel allows up to 15 bytes, without blanks and slashes."""
 
     def read(name: str) -> str:
         if not 0 < len(name.encode()) < 16 or "/" in name or name.split() != [name]:
@@ -90,7 +90,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def networks(values: Iterable[str | Network]) -> tuple[Network, ...]:
-    """Each of ``"10.0.0.0/8"``, ``"10.0.0.5"`` and ``"fd77::/64"``."""
+    """Convert networks and addresses: ``"10.0.0.0/8"``, ``"10.0.0.5"``, ``"fd77::/64"``."""
 
     def read(value: str | Network) -> Network:
         try:
@@ -109,7 +109,7 @@ def _texts(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def within(low: float, high: float, unit: str) -> Callable[[Any, Any, Any], None]:
-    """A validator for numbers from *low* to *high*, both included."""
+    """Return a validator for numbers from *low* to *high*, both included."""
 
     def check(instance: Any, attribute: Any, value: float) -> None:
         if not low <= value <= high:  # NaN fails this comparison
@@ -119,7 +119,7 @@ def within(low: float, high: float, unit: str) -> Callable[[Any, Any, Any], None
 
 
 def one_of(*allowed: str) -> Callable[[Any, Any, Any], None]:
-    """A validator that accepts one of *words*."""
+    """Return a validator that accepts only the strings *allowed*."""
 
     def check(instance: Any, attribute: Any, value: str) -> None:
         if value not in allowed:
@@ -130,7 +130,7 @@ def one_of(*allowed: str) -> Callable[[Any, Any, Any], None]:
 
 
 def quoted(word: str) -> str:
-    """``"single"``: a word as it stands in TOML."""
+    """Return *word* in double quotes, as it is written in TOML."""
     return f'"{word}"'
 
 
@@ -138,7 +138,7 @@ def _check_mode(section: str, mode: Any, subnets: Any) -> None:
     if mode == "server" and not subnets:
         raise ConfigError(f'"server" needs a [[{section}.subnet]] to give addresses of', ("mode",))
     if mode in ("off", "proxy") and subnets:
-        raise ConfigError(f'no addresses are given with mode = "{mode}"; that takes "server"', ("subnet",))
+        raise ConfigError(f'no addresses are given with mode = "{mode}"; that needs "server"', ("subnet",))
 
 
 _port = within(1, 65535, "(a UDP port)")
@@ -182,13 +182,13 @@ class TFTPSettings:
     writable: bool = False
     """Clients may upload; the first writable backend takes the file."""
     max_blksize: int = field(default=1468, validator=within(8, 65464, "bytes (RFC 2348)"))
-    """The largest block size in bytes that clients get (RFC 2348), 8 to 65464; those that request more get this."""
+    """Largest block size in bytes that is acknowledged (RFC 2348), 8 to 65464."""
     max_windowsize: int = field(default=64, validator=within(1, 65535, "blocks (RFC 7440)"))
-    """The largest window in blocks that clients get (RFC 7440), 1 to 65535."""
+    """Largest window in blocks that is acknowledged (RFC 7440), 1 to 65535."""
     cache_size: int = field(
         default=256 * 1024 * 1024, validator=within(0, 1 << 40, "bytes (1 TiB)"), metadata={"toml": Size, **RESTART}
     )
-    """Memory for cached files, as they go over the wire, shared by all transfers; it grows with what is requested.
+    """Most memory for files that are cached as DATA packets, shared by all transfers; allocated as files are requested.
     Files that do not fit are read for each transfer. 0: no cache."""
     writable_by: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
     """Addresses and networks of the clients that may upload, such as `["10.0.0.0/24", "fd77::9"]`. Empty: all of them.
@@ -204,19 +204,19 @@ class DHCPSettings:
     """``[dhcp]``"""
 
     mode: str = field(default="proxy", validator=one_of("off", "proxy", "server"))
-    """`"proxy"`: tells boot clients what to load and leaves addresses to the DHCP server that is already there.
+    """`"proxy"`: names the boot files, next to another DHCP server that gives the addresses (proxyDHCP).
     `"server"`: gives the addresses too, to all clients. `"off"`: no DHCP at all."""
     server_port: int = field(default=67, validator=_port, metadata={"key": ("ports", "server")})
-    """UDP port for the clients' broadcasts."""
+    """UDP port of the DHCP server."""
     client_port: int = field(default=68, validator=_port, metadata={"key": ("ports", "client")})
     """UDP port of the clients, which replies are sent to."""
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
     answer_within_seconds: float = field(default=0.8, validator=within(0.05, 60, "seconds"), metadata={"toml": Seconds})
-    """For all resolvers together, 50 ms to 60 s. iPXE sends a request to port 4011 only twice, one second apart."""
+    """Timeout of all resolvers together, 50 ms to 60 s. iPXE requests port 4011 only twice, one second apart."""
     authoritative: bool = False
-    """This is the only DHCP server here: a client that requests an address without a lease here gets it if it is free,
-    or else a NAK at once. Otherwise such requests are ignored."""
+    """This is the only DHCP server of its networks: a client that requests an address without a lease here gets it if
+    it is free, or else a NAK at once. False: such requests are ignored."""
     identify_by: str = field(default="hardware", validator=one_of("hardware", "client-id"))
     """What identifies a client. `"hardware"`: the address of the network card, so that firmware, boot program and
     system get one address. `"client-id"`: option 61 where it is sent (RFC 2131), for several clients on one card."""
@@ -261,9 +261,9 @@ class DHCP6Settings:
     """``[dhcp6]``"""
 
     mode: str = field(default="off", validator=one_of("off", "proxy", "server"))
-    """`"proxy"`: tells boot clients what to load and leaves addresses to the DHCPv6 server or router that is already
-    there. `"server"`: gives the addresses too, to all clients. `"off"`: no DHCPv6 at all. Without any configuration
-    file it is `"proxy"`, where its ports are free."""
+    """`"proxy"`: names the boot files, next to a DHCPv6 server or router that gives the addresses. `"server"`: gives
+    the addresses too, to all clients. `"off"`: no DHCPv6 at all. Without a configuration file it is `"proxy"` if its
+    ports are free."""
     server_port: int = field(default=547, validator=_port, metadata={"key": ("ports", "server")})
     """UDP port for clients and relays."""
     client_port: int = field(default=546, validator=_port, metadata={"key": ("ports", "client")})
@@ -308,15 +308,15 @@ class HTTPSettings:
 
     listen: tuple[ListenAddress, ...] = field(default=(), converter=listen_addresses, metadata={"toml": list[str]})
     """Addresses and TCP ports to listen on, such as `["0.0.0.0:8069"]`. Empty: no HTTP.
-    Without any configuration file it is port 8069, where that is free."""
+    Without a configuration file it is port 8069, if that is free."""
     https_listen: tuple[ListenAddress, ...] = field(
         default=(), converter=listen_addresses, metadata={"toml": list[str]}
     )
     """Addresses and TCP ports for HTTPS, such as `["0.0.0.0:8443"]`. Needs `certificate`, and pyOpenSSL: the extra
     `bootfw[tls]`."""
     certificate: str = field(default="", metadata=RESTART)
-    """A PEM file with the certificate and those that lead to the client's: certbot's `fullchain.pem`. Relative to the
-    configuration file. A new one is used as soon as it is there."""
+    """A PEM file with the certificate and its intermediate certificates: certbot's `fullchain.pem`. Relative to the
+    configuration file. A renewed certificate is loaded without a restart."""
     key: str = field(default="", metadata=RESTART)
     """The certificate's private key, a PEM file without a password. Empty: it is in the file of the certificate."""
 
@@ -328,11 +328,11 @@ class HTTPSettings:
 
 
 _SHORTEST_TOKEN = 16
-"""Characters: one of 16 hexadecimal digits can't be guessed over a network."""
+"""In characters. A token of 16 random hexadecimal digits (64 bits) can't be guessed over a network."""
 
 
 def host_names(values: Iterable[str]) -> tuple[str, ...]:
-    """Host names as browsers send them: lower-case, without a port."""
+    """Convert host names to the form in which browsers send them: lower-case, without a port."""
 
     def read(name: str) -> str:
         lower = name.lower().rstrip(".")
@@ -360,15 +360,15 @@ class WebSettings:
     listen: tuple[ListenAddress, ...] = field(
         default=(("127.0.0.1", 8067),), converter=listen_addresses, metadata={"toml": list[str]}
     )
-    """Addresses and TCP ports of the operator's pages: `/`, `/api`, `/healthz`, `/readyz` and `/metrics`. Anyone who
-    can connect can read. Without this key the port may be in use: then there are no pages, and the log says so. Empty:
-    no pages."""
+    """Addresses and TCP ports of the operator's pages: `/`, `/api`, `/healthz`, `/readyz` and `/metrics`. Any client
+    that can connect can read them. If the default port is in use, there are no pages, and this is logged. Empty: no
+    pages."""
     hosts: tuple[str, ...] = field(default=(), converter=host_names, metadata={"toml": list[str]})
-    """Names by which browsers reach it, such as `["boot.example.org"]`, beside addresses, `localhost` and the name of
-    this host. Requests for other names are refused, which keeps strangers' pages from reading it (DNS rebinding)."""
+    """Host names of the pages, such as `["boot.example.org"]`, beside addresses, `localhost` and the name of this host.
+    Requests for other names are refused, so that other web sites can't read the pages (DNS rebinding)."""
     token: str = field(default="", validator=_check_token, repr=False)
-    """Whoever has it may set and cancel one-time boots, and release leases. At least 16 characters. Empty: nothing can
-    be changed over the web."""
+    """Password for changes over the web: to set and cancel one-time boots, and to release leases. At least 16
+    characters. Empty: nothing can be changed over the web."""
 
 
 @frozen
@@ -387,8 +387,8 @@ class MetricsSettings:
     """``[metrics]``"""
 
     listen: tuple[ListenAddress, ...] = field(default=(), converter=listen_addresses, metadata={"toml": list[str]})
-    """Addresses and TCP ports where `/metrics` is served alone, such as `["10.0.0.1:9150"]`. Needs prometheus_client:
-    the extra `bootfw[metrics]`. With that the pages of `[web]` have `/metrics`, too."""
+    """Addresses and TCP ports that serve only `/metrics`, such as `["10.0.0.1:9150"]`. Needs prometheus_client: the
+    extra `bootfw[metrics]`. If it is installed, the pages of `[web]` have `/metrics` too."""
 
     def __attrs_post_init__(self) -> None:
         if self.listen and find_spec("prometheus_client") is None:
@@ -400,14 +400,14 @@ class BootsSettings:
     """``[boots]``: the records of boot attempts, which `bootfw boots` and `bootfw show` print."""
 
     keep: int = field(default=10_000, validator=within(1, 1_000_000, "attempts"))
-    """How many are stored at most; the oldest go first."""
+    """Most attempts that are stored; the oldest are deleted first."""
     days: int = field(default=30, validator=within(1, 3650, "days"))
-    """How long they are stored."""
+    """Days after which an attempt is deleted."""
     quiet_seconds: float = field(default=30.0, validator=within(1, 3600, "seconds"))
-    """A machine that has loaded its last file completely, and then requests nothing for so long, has booted."""
+    """A machine that has loaded its last file completely counts as booted after so long without a request."""
     silent_seconds: float = field(default=40.0, validator=within(1, 3600, "seconds"))
-    """A machine that has not booted, and then requests nothing for so long, has failed; iPXE after 20 s at most. UEFI
-    firmware pauses for up to 32 s between two requests."""
+    """Any other machine counts as failed after so long without a request; iPXE after 20 s at most. UEFI firmware pauses
+    for up to 32 s between two requests."""
 
 
 @frozen
@@ -415,8 +415,8 @@ class Settings:
     """All settings of the configuration, without the plugins."""
 
     interfaces: tuple[str, ...] = field(default=(), converter=interface_names, metadata={"toml": list[str]})
-    """Names of the interfaces whose clients are served. Empty: all of them. One that does not exist yet is served as
-    soon as it does; the log names it at the start."""
+    """Names of the interfaces whose clients are served. Empty: all interfaces. An interface that does not exist yet is
+    logged at the start, and served as soon as it exists."""
     except_interfaces: tuple[str, ...] = field(default=(), converter=interface_names, metadata={"toml": list[str]})
     """Names of interfaces whose clients are not served, such as `["wlan0"]`."""
     allow: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
@@ -424,24 +424,24 @@ class Settings:
     DHCP client that has no address yet, or only a link-local one, is served; behind a relay the relay's address
     counts."""
     deny: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
-    """The same of clients that are not served, also where `allow` has them."""
+    """Addresses and networks whose clients are not served, even if `allow` contains them."""
     requests_per_second: int = field(default=2000, validator=within(0, 1_000_000, "requests"))
-    """Requests for files that one client address may send in a second, to each process, while there are other clients;
-    its network (a /24 or a /64) may send four times as many. Those beyond are dropped, by HTTP refused. Requests of
-    this host are not counted. 0: no limit, for clients behind address translation or a load balancer that send more."""
+    """Requests for files per second that each process accepts from one client address while it has other clients;
+    from its network (a /24 or a /64) four times as many. Further ones are dropped, HTTP requests refused. Requests from
+    this host are not counted. 0: no limit, for many clients behind address translation or a load balancer."""
     optional: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
-    """Interfaces, addresses and networks of the configuration that may be absent: bootfw waits for them as for the
-    others, but counts as ready without them, such as `["wlan0", "10.0.0.1", "10.77.0.0/24"]`."""
+    """Interfaces, addresses and networks of the configuration without which bootfw is ready too, such as
+    `["wlan0", "10.0.0.1", "10.77.0.0/24"]`. It waits for them like for the others."""
     state_dir: str = field(default="", metadata=RESTART)
-    """Where bootfw keeps what must outlive it. Empty: `/var/lib/bootfw` for root, and `bootfw` in the user's state
-    directory (`$XDG_STATE_HOME`, `~/.local/state`) for other users."""
+    """Directory of the state that outlives the process: leases, reservations, boot records. Empty: `/var/lib/bootfw`
+    for root, and `bootfw` in the user's state directory (`$XDG_STATE_HOME`, `~/.local/state`) for other users."""
     user: str = field(default="", metadata=RESTART)
-    """The account that the server runs as once its ports are bound, when it is started as root: it keeps the
-    capabilities to bind ports below 1024 and to send ARP probes, and no other. `state-dir` is given to this account.
-    Empty: it stays root, unless `twistd --uid` or a systemd unit names another one."""
+    """Account that the server changes to after it has bound its ports, if it was started as root. It keeps only the
+    capabilities to bind ports below 1024 and to send ARP probes. `state-dir` is given to this account. Empty: it stays
+    root, unless `twistd --uid` or a systemd unit names another account."""
     workers: int = field(default=0, validator=within(0, 64, "processes"), metadata=RESTART)
-    """Processes that serve TFTP and HTTP, 1 to 64; with 1 it is the one that answers DHCP as well. 0: one for each
-    processor, up to 4. Embedded it is always 1."""
+    """Processes that serve TFTP and HTTP, 1 to 64; with 1 the process that answers DHCP serves them too. 0: one for
+    each processor, up to 4. In another program (embedded) it is always 1."""
     tftp: TFTPSettings = field(factory=TFTPSettings)
     dhcp: DHCPSettings = field(factory=DHCPSettings)
     dhcp6: DHCP6Settings = field(factory=DHCP6Settings)
@@ -458,11 +458,12 @@ class Settings:
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
                 raise ConfigError(
-                    f'"{name}" is not wanted; interfaces, addresses and networks are: {listed}', ("optional",)
+                    f'"{name}" is not in the configuration; its interfaces, addresses and networks are: {listed}',
+                    ("optional",),
                 )
 
     def _can_be_absent(self) -> set[str]:
-        """The names of the interfaces, addresses and networks that the settings name."""
+        """Return the interfaces, addresses and networks that the settings name."""
         web = *self.web.listen, *self.metrics.listen
         listen = (*self.tftp.listen, *self.http.listen, *self.http.https_listen, *web)
         hosts = {host for host, _ in listen if host not in ("0.0.0.0", "::")}

@@ -1,7 +1,7 @@
-"""One table of TOML, checked, and the instance that it makes: the same for sections, their lists, and plugins.
+"""Converts a TOML table to an instance of an attrs class: for sections, lists of tables, and plugins.
 
-The fields of an attrs class, or the parameters of a function, are the keys. All that is wrong with a table is found
-together: unknown and missing keys, and for each key its type, its converter and its validator.
+The keys of a table are the fields of the class, or the parameters of a function. All errors of a table are found in one
+pass: unknown and missing keys, and for each key its type, its converter and its validator.
 """
 
 import inspect
@@ -21,20 +21,20 @@ from bootfw.errors import ConfigError, ConfigErrorGroup, ErrorCollector, spelled
 
 @frozen
 class Key:
-    """One key of a table, and the argument that it becomes."""
+    """A key of a table, and the argument that it is passed as."""
 
     path: tuple[str, ...]
-    """Below the table: usually one name, as TOML spells it."""
+    """Path below the table, as TOML spells it: usually one name."""
     name: str
-    """The argument in Python."""
+    """Name of the argument in Python."""
     annotation: Any
     """The type of the value in TOML."""
     default: Any = NOTHING
     attribute: Any = None
     """The attrs.Attribute; None for a parameter of a function."""
     in_table: bool = False
-    """The path of a ConfigError that its converter or validator raises is counted from the table, as plugins do it;
-    otherwise from the value."""
+    """If its converter or validator raises a ConfigError, the path of that error begins at the table, as in plugins;
+    false: at the value."""
 
     @property
     def key(self) -> str:
@@ -43,7 +43,7 @@ class Key:
 
     @property
     def required(self) -> bool:
-        """Whether there is no default."""
+        """Whether the key has no default."""
         return self.default is NOTHING
 
     @property
@@ -59,11 +59,11 @@ class Key:
 
 
 def fields_of(kind: type) -> list[Key]:
-    """The keys of a table that makes an instance of *kind*, an attrs class.
+    """Return the keys of the table for the attrs class *kind*.
 
-    A field's metadata may hold ``key``, its path in the table where that is not its name; ``toml``, the annotation of
-    what TOML holds where that is not its type; ``tables``, the class of each table of a list; ``restart``, true for a
-    key that does not change while the server runs.
+    The metadata of a field may have ``key``: its path in the table, if that is not its name; ``toml``: the annotation
+    of the value in TOML, if that is not its type; ``tables``: the class of each table, if it is a list of tables;
+    ``restart``: true if a change needs a restart.
     """
     return [
         Key(a.metadata.get("key", (spelled(a.name),)), a.alias, a.metadata.get("toml", a.type), _default_of(a), a)
@@ -73,23 +73,24 @@ def fields_of(kind: type) -> list[Key]:
 
 
 def options_of(cls: type) -> list[Key]:
-    """The options of a plugin's class: the parameters of its ``configured``, if it has that, or else of the class."""
+    """Return the options of a plugin's class: the parameters of its classmethod ``configured``, or of the class."""
     hook = getattr(cls, "configured", None)
     if hook is None:
         return list(_parameters(cls))
     named = list(_parameters(hook))[1:]
     if inspect.Parameter.VAR_KEYWORD not in {p.kind for p in inspect.signature(hook).parameters.values()}:
         return named
-    # The hook converts the options itself: the converters and validators of the fields are for its results.
+    # configured(**options) converts the options itself, so converters and validators of the fields apply to its
+    # results only.
     fields = [attrs.evolve(key, attribute=None) for key in _parameters(cls)]
     return list({key.path: key for key in (*fields, *named)}.values())
 
 
 def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: type) -> Any:
-    """What *make* returns for the values of *table*, a part of a TOML document.
+    """Check *table*, a part of a TOML document, and return the result of *make* for its values.
 
-    :param kind: the class of what is made. Its static method ``check_table(table)`` is called, if there is one, with
-        tables of which some value is wrong too.
+    :param kind: the class of the result. If it has a static method ``check_table(table)``, that is called even if some
+        values are wrong.
     :raise ConfigError: everything that is wrong, with the path below *table*.
     """
     for error in mismatches(table, dict):
@@ -133,7 +134,7 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
 def _unknown(
     table: Mapping[str, Any], paths: Iterable[tuple[str, ...]], where: tuple[str, ...] = ()
 ) -> list[ConfigError]:
-    """The errors for unknown keys, in inner tables too, and for values that should be a table."""
+    """Return errors for unknown keys, in nested tables too, and for values that have to be tables."""
     paths = list(paths)
     known = list(dict.fromkeys(path[0] for path in paths))
     errors = list(unknown_keys(table, known, where))
@@ -146,8 +147,11 @@ def _unknown(
 
 
 def _value_at(table: Any, path: Iterable[str]) -> Any:
-    """:raise KeyError: it is not there.
-    :raise TypeError: there is no table on the way to it."""
+    """Return the value at *path* below *table*.
+
+    :raise KeyError: there is no such key.
+    :raise TypeError: a value on the path is not a table.
+    """
     for part in path:
         if not isinstance(table, dict):
             raise TypeError
@@ -156,9 +160,9 @@ def _value_at(table: Any, path: Iterable[str]) -> Any:
 
 
 def _read(key: Key, value: Any) -> Any:
-    """*value* as the class or function takes it: tables become instances, sizes and times numbers.
+    """Convert a TOML *value* to the argument: tables become instances, sizes and times become numbers.
 
-    :raise ConfigError: its type is wrong; the path is that below the table.
+    :raise ConfigError: its type is wrong; the path begins at the table.
     """
     collector = ErrorCollector()
     collector.errors += mismatches(value, key.annotation, key.path)
@@ -174,7 +178,10 @@ def _read(key: Key, value: Any) -> Any:
 
 
 def _converted(key: Key, value: Any) -> Any:
-    """:raise ConfigError: the field's converter refuses *value*."""
+    """Apply the field's converter.
+
+    :raise ConfigError: the converter refuses *value*.
+    """
     if key.attribute is None or not callable(key.attribute.converter):
         return value
     with _errors_about(key):
@@ -182,22 +189,27 @@ def _converted(key: Key, value: Any) -> Any:
 
 
 def _validate(key: Key, converted: Mapping[str, Any]) -> None:
-    """Call the field's validator, which may look at the other fields; those that are wrong are not there.
+    """Call the field's validator.
 
-    :raise ConfigError: it refuses the value.
+    :param converted: the valid values of all fields, since a validator may read other fields of its instance.
+    :raise ConfigError: the validator refuses the value.
     """
+    # AttributeError: the validator reads a field whose value is wrong, which is reported already.
     with _errors_about(key), suppress(AttributeError):
         key.attribute.validator(SimpleNamespace(**converted), key.attribute, converted[key.name])
 
 
 def _made(make: Callable[..., Any], given: Mapping[str, Any], kind: type) -> Any:
-    """:raise ConfigError: what is wrong with the values together, or with one that *make* has given to *kind*."""
+    """Call *make*.
+
+    :raise ConfigError: the values contradict each other, or *make* passed an invalid value to *kind*.
+    """
     try:
         return make(**given)
     except (ValueError, TypeError) as error:
         if not attrs.has(kind):
             raise ConfigError(_reason(error)) from error
-        # attrs does not tell which field's validator has refused, so each one runs once more, by itself.
+        # The exception does not name the field whose validator raised it, so run the validators one by one.
         with attrs.validators.disabled():
             try:
                 instance = make(**given)
@@ -214,9 +226,9 @@ def _made(make: Callable[..., Any], given: Mapping[str, Any], kind: type) -> Any
 
 @contextmanager
 def _errors_about(key: Key) -> Iterator[None]:
-    """An error inside is about the value of *key*.
+    """Convert an exception inside to a ConfigError about *key*.
 
-    :raise ConfigError: with the path below the table.
+    :raise ConfigError: its path begins at the table.
     """
     try:
         yield
@@ -229,7 +241,10 @@ def _errors_about(key: Key) -> Iterator[None]:
 
 
 def _parameters(call: Any) -> Iterator[Key]:
-    """*call*'s parameters as keys; attrs leaves a field's annotation out when an unannotated converter hides it."""
+    """Yield the parameters of *call* as keys.
+
+    A field whose converter has no annotation has none in the signature either; the metadata "toml" gives it then.
+    """
     code = inspect.unwrap(call if not isinstance(call, type) else getattr(call, "__init__"))  # noqa: B009
     if code is object.__init__:
         return
@@ -251,7 +266,7 @@ def _parameters(call: Any) -> Iterator[Key]:
 
 
 def _default_of(attribute: Any) -> Any:
-    """The default of a field; None if it is computed from the other fields."""
+    """Return the default of a field; None if it is computed from other fields."""
     default = attribute.default
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         return None if default.takes_self else default.factory()
@@ -259,14 +274,14 @@ def _default_of(attribute: Any) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """The message of a validator without the name of the field, which the path has."""
+    """Return the message of a validator without the name of the field, since the path of the error names it."""
     text = str(error.args[0]) if error.args else type(error).__name__
     return text.split("' ", 1)[-1] if text.startswith("'") else text
 
 
 def same_values(one: Any, other: Any) -> bool:
-    """Whether two settings were made of the same values. Subnets and classes are compared by their fields: as objects,
-    each is equal to itself only."""
+    """Return whether two settings have the same values. Subnets and classes are compared field by field, since they
+    define no equality."""
     if isinstance(one, tuple | list):
         return type(one) is type(other) and len(one) == len(other) and all(map(same_values, one, other))
     if attrs.has(type(one)):

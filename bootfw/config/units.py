@@ -1,6 +1,6 @@
-"""Sizes and times as the configuration spells them: ``"256 MiB"``, ``"90 s"``, or a plain number.
+"""Sizes and times with units in the configuration: ``"256 MiB"``, ``"90 s"``, or a plain number.
 
-As an annotation of an option, Size and Seconds say what TOML may hold; the option gets the number.
+A plugin annotates an option with Size or Seconds; it gets the number of bytes or seconds.
 """
 
 import re
@@ -11,7 +11,7 @@ _SIZES |= {"kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 _TIMES = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 
 _LARGEST = 1e18
-"""About an exbibyte, or the age of the universe in seconds: what is larger is a mistake."""
+"""Largest number: about an exbibyte, or more seconds than the age of the universe. A larger one is a mistake."""
 
 _SPELLED = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 
@@ -21,9 +21,9 @@ class Size(int):
 
     @classmethod
     def read(cls, value: Any) -> Self:
-        """The size that TOML spells as *value*.
+        """Convert a TOML *value* to a size.
 
-        :raise ValueError: it is none.
+        :raise ValueError: *value* is not a size.
         """
         number = _number(value, _SIZES)
         if number is None or number != int(number):
@@ -36,9 +36,9 @@ class Seconds(float):
 
     @classmethod
     def read(cls, value: Any) -> Self:
-        """The time that TOML spells as *value*.
+        """Convert a TOML *value* to a time.
 
-        :raise ValueError: it is none.
+        :raise ValueError: *value* is not a time.
         """
         number = _number(value, _TIMES)
         if number is None:
@@ -47,20 +47,20 @@ class Seconds(float):
 
 
 def _number(value: Any, units: dict[str, Any]) -> float | None:
-    """*value* in bytes or seconds; None: it is neither a number nor one of *units* behind a number."""
+    """Return *value* in bytes or seconds; None: it is neither a number, nor a number with one of *units*."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
         return value if 0 <= value <= _LARGEST else None
     if not isinstance(value, str) or (found := _SPELLED.fullmatch(value.strip())) is None or found[2] not in units:
         return None
-    # The nearest of the floats: "200 ms" is 0.2, not 0.2 and a bit.
+    # Rounded, so that "200 ms" is exactly the float 0.2.
     number = round(float(found[1]) * units[found[2]], 9)
     return number if number <= _LARGEST else None
 
 
 def size_text(size: int) -> str:
-    """``256 MiB`` of 268435456: with the largest unit that leaves a whole number."""
+    """Format 268435456 as ``256 MiB``: with the largest unit that gives a whole number."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size and size % _SIZES[unit] == 0:
             return f"{size // _SIZES[unit]} {unit}"
@@ -68,5 +68,5 @@ def size_text(size: int) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """``90 s`` of 90, ``200 ms`` of 0.2."""
+    """Format 90 as ``90 s``, 0.2 as ``200 ms``."""
     return f"{seconds:g} s" if seconds >= 1 or not seconds else f"{seconds * 1000:g} ms"

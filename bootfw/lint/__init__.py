@@ -1,4 +1,4 @@
-"""Rules that find boot files which will not boot, from the files themselves.
+"""The rules of ``bootfw lint``: they read the boot files and find those that can't boot.
 
-Each rule is a generator of Findings. A rule reports only what is certainly a mistake.
+A rule is a generator of Findings. It reports only what is certainly a mistake.
 """

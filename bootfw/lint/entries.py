@@ -38,7 +38,7 @@ class User:
         return cls(name, entry.pw_uid, frozenset({entry.pw_gid, *groups}))
 
     def may(self, status: os.stat_result, bit: int) -> bool:
-        """Whether the user has a permission on a file: *bit* is 4 to read, 1 to search a directory."""
+        """Return whether the user has a permission on a file; *bit*: 4 to read, 1 to search a directory."""
         if self.uid == 0:
             return True
         if status.st_uid == self.uid:
@@ -47,7 +47,7 @@ class User:
 
 
 def check_entries(tree: Tree, user: User) -> Iterator[Finding]:
-    """Links, permissions, and names that are hard to distinguish."""
+    """Check links, permissions, file types, and names that differ only in case."""
     last: dict[tuple[str, str], str] = {}
     for entry in tree.entries:
         if entry.is_special:
@@ -68,14 +68,14 @@ def check_entries(tree: Tree, user: User) -> Iterator[Finding]:
                 str(entry.where),
                 "case",
                 f"{other} differs from it in upper and lower case only",
-                "keep one of them: which one a client means can't be seen",
+                "keep one of them: a client that ignores case may get either",
             )
     for directory, reason in tree.unlisted:
         yield Finding(
             str(directory),
             "unreadable",
-            f"it can't be listed, and nothing below it was looked at: {reason}",
-            "run this as a user that may, or chmod a+rx",
+            f"it can't be listed, so nothing below it was checked: {reason}",
+            "run this as a user that may list it, or chmod a+rx",
         )
 
 
@@ -101,18 +101,23 @@ def _link(entry: Entry) -> Iterator[Finding]:
         yield Finding(
             str(entry.where),
             "link",
-            f"it leads out of {entry.root}, to {target}, where no client gets",
-            "copy the file, mount its directory there, or serve that by a [[backend]] of its own",
+            f"it leads out of {entry.root}, to {target}, which clients can't reach",
+            "copy the file, mount its directory there, or add a [[backend]] for that directory",
         )
     else:
-        yield Finding(str(entry.where), "link", f"it leads to {target}, which is not there", "remove or correct it")
+        yield Finding(str(entry.where), "link", f"it leads to {target}, which does not exist", "remove or correct it")
 
 
 def _permission(entry: Entry, user: User) -> Iterator[Finding]:
     try:
         status = os.stat(entry.where)
     except OSError as error:
-        yield Finding(str(entry.where), "unreadable", f"it can't be looked at: {error.strerror}", "see its directory")
+        yield Finding(
+            str(entry.where),
+            "unreadable",
+            f"it can't be checked: {error.strerror}",
+            "check the permissions of its directory",
+        )
         return
     bit = 1 if stat.S_ISDIR(status.st_mode) else 4
     if not user.may(status, bit):

@@ -1,4 +1,4 @@
-"""Configurations of GRUB (its manual, sections 6 and 16)."""
+"""Rules for configurations of GRUB (GRUB manual, sections 6 and 16)."""
 
 import re
 import shlex
@@ -13,8 +13,8 @@ _CONFIGURATION = re.compile(r"grub\.cfg(-[0-9A-Fa-f-]+)?\Z")
 _KERNEL = ("linux", "linux16", "linuxefi")
 _INITRD = ("initrd", "initrd16", "initrdefi")
 _FILES = (*_KERNEL, *_INITRD, "chainloader", "multiboot", "multiboot2", "devicetree")
-"""Commands that fail if their file is missing. Not source and configfile: GRUB goes on without that file, and the
-configurations of distributions rely on this."""
+"""Commands that fail if their file is missing. Not source and configfile: GRUB continues without that file, and the
+configurations of distributions rely on it."""
 _ELSEWHERE = ("search", "search.fs_uuid", "search.file", "search.fs_label", "loopback", "root", "set_root")
 """Commands after which a path may be on another device."""
 _NETWORK = re.compile(r"\((tftp|http|pxe)[^)]*\)|\(?\$\{?root\}?\)?(?=/)")
@@ -66,7 +66,7 @@ def _words(line: str) -> list[str]:
 
 
 def _names(words: list[str]) -> list[str]:
-    """The files of this server that a statement names, without those whose path depends on a variable."""
+    """Return the files on this server that a statement names, except for paths that depend on a variable."""
     named = [word for word in words[1:] if not word.startswith("--")]
     if words[0] not in _INITRD:
         named = named[:1]

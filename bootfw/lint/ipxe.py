@@ -1,4 +1,4 @@
-"""Scripts of iPXE (ipxe.org/scripting, ipxe.org/cmd)."""
+"""Rules for iPXE scripts (ipxe.org/scripting, ipxe.org/cmd)."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ _MAGIC = re.compile(rb"#!(ipxe|gpxe)[ \t\r\n]|#!(ipxe|gpxe)\Z")
 _LOADING = ("chain", "kernel", "initrd", "module", "imgfetch", "imgload", "imgselect", "boot", "autoboot", "shim")
 _WITH_VALUE = ("-n", "--name", "-t", "--timeout")
 _UNSURE = ("goto", "choose", "prompt", "login", "shell", "exit", "boot", "sanboot", "poweroff", "reboot")
-"""Commands after which the next line may not run."""
+"""Commands after which it is not certain that the next line runs."""
 
 
 @frozen
@@ -28,7 +28,7 @@ class _Statement:
 
 
 def is_script(file: Served) -> bool:
-    """Whether the name or the first bytes say that it is an iPXE script."""
+    """Return whether *file* is an iPXE script, by its name or its first bytes."""
     return file.name.lower().endswith(".ipxe") or _MAGIC.match(file.head) is not None
 
 
@@ -42,7 +42,7 @@ def check_ipxe(tree: Tree, file: Served) -> Iterator[Finding]:
             file.where,
             "script",
             "it begins with a byte order mark, and so not with #!ipxe" if bom else "it does not begin with #!ipxe",
-            "iPXE takes a file for a script by these six characters at its very beginning",
+            "begin the file with #!ipxe: iPXE recognizes a script by these six characters",
         )
         return
     if not tree.complete:
@@ -68,7 +68,7 @@ def check_ipxe(tree: Tree, file: Served) -> Iterator[Finding]:
 
 
 def check_circles(tree: Tree) -> Iterator[Finding]:
-    """Report scripts that chain each other in a circle, whatever the user chooses."""
+    """Report scripts that always chain each other in a circle."""
     following = {file.path: (file, *after) for file in tree.files if is_script(file) and (after := _next(tree, file))}
     reported: set[str] = set()
     for start in following:
@@ -85,13 +85,13 @@ def check_circles(tree: Tree) -> Iterator[Finding]:
             yield Finding(
                 f"{file.where}:{line}",
                 "loop",
-                f"it chains {others}, and that leads here again" if others else "it chains itself, for ever",
-                "end with something that boots, or with exit",
+                f"it chains {others}, which chains this script again" if others else "it chains itself, without end",
+                "end the script with a command that boots, or with exit",
             )
 
 
 def _next(tree: Tree, file: Served) -> tuple[int, str] | None:
-    """(line, path) of the script that *file* certainly chains; None: that depends on a choice or a condition."""
+    """Return (line, path) of the script that *file* always chains; None: none, or it depends on a condition."""
     for statement in _statements(file):
         if any(word in _UNSURE or (word == "chain" and not statement.sure) for word in statement.line_words):
             return None
@@ -113,7 +113,7 @@ def _statements(file: Served) -> Iterator[_Statement]:
         words, line = line.split(), ""
         if not words or words[0].startswith("#"):
             continue
-        # "a || b && c": only the first statement always runs, and only a single statement has to succeed.
+        # "a || b && c": only the first statement always runs. Its failure ends the script only if it is the only one.
         joints = [index for index, word in enumerate(words) if word in ("||", "&&")]
         first = words[: joints[0]] if joints else words
         if first:
@@ -121,7 +121,7 @@ def _statements(file: Served) -> Iterator[_Statement]:
 
 
 def _name(words: Sequence[str]) -> str:
-    """The first argument that is no option."""
+    """Return the first argument that is not an option; "": there is none."""
     arguments = iter(words[1:])
     for argument in arguments:
         if argument in _WITH_VALUE:

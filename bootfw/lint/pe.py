@@ -1,7 +1,7 @@
-"""UEFI programs: what the headers of a Portable Executable say (Microsoft's "PE Format").
+"""Reads the headers of UEFI programs (Portable Executable, Microsoft's "PE Format").
 
-These dozen fields are all that is needed; the libraries for the format read imports, resources and debug data, are
-larger than the rest of bootfw's dependencies together, and are slow on files of some megabytes.
+Only a dozen fields are needed. The libraries for the format also read imports, resources and debug data: they are
+larger than the rest of bootfw's dependencies together, and slow on files of some megabytes.
 """
 
 import re
@@ -22,18 +22,18 @@ _SECOND_STAGE = re.compile(rb"\\\0(?:\\\0)?((?:[\w-]\0)+)\.\0e\0f\0i\0")
 
 @frozen
 class Program:
-    """What the headers say."""
+    """The headers of a UEFI program."""
 
     machine: str
     """A name of MACHINES, or the number in hexadecimal."""
     signed: bool
-    """It has a table of certificates. Whether firmware trusts them is not checked."""
+    """It has a certificate table. Whether firmware trusts the certificates is not checked."""
     length: int
-    """The least length of the file in bytes, by its headers."""
+    """Smallest length of the file in bytes: the end of its last section or certificate."""
 
 
 def read_program(file: Served) -> Program | None:
-    """Read the headers of *file*; None: it is no Portable Executable."""
+    """Read the headers of *file*; None: it is not a Portable Executable."""
     head = file.head
     if head[:2] != b"MZ":
         return None
@@ -57,10 +57,10 @@ def read_program(file: Served) -> Program | None:
 
 
 def second_stages(file: Served) -> list[str]:
-    """The files that a shim loads next, such as "grubx64.efi", read from the strings in it. Empty: the program is no
-    shim.
+    """Return the files that a shim loads next, such as "grubx64.efi", from the strings in it. Empty: the program is not
+    a shim.
 
-    A shim names its MokManager too (mmx64.efi), and others don't.
+    A shim is recognized by the name of its MokManager (mmx64.efi), which other programs do not contain.
     """
     names = {found.decode("utf-16-le") for found in _SECOND_STAGE.findall(file.data(8 << 20))}
     if not any(re.fullmatch(r"mm[a-z0-9]+", name) for name in names):

@@ -54,8 +54,8 @@ def check_program(tree: Tree, file: Served) -> Iterator[Finding]:
             yield Finding(
                 file.where,
                 "program",
-                f"it is called a UEFI program, and is {kind(file)}",
-                "put the program itself there, for instance out of the package again",
+                f"it has the name of a UEFI program, and is {kind(file)}",
+                "replace it by the program, for instance from the package again",
             )
             return
         wanted = _machine(file)
@@ -70,7 +70,7 @@ def check_program(tree: Tree, file: Served) -> Iterator[Finding]:
         yield Finding(
             file.where,
             "program",
-            f"it is a program for {_name(program.machine)}, and its name is one for BIOS",
+            f"it is a program for {_name(program.machine)}, and has the name of a BIOS program",
             "BIOS starts programs such as pxelinux.0 and undionly.kpxe",
         )
     if program is not None and _EFI.search(file.name):
@@ -94,7 +94,7 @@ def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
         yield Finding(
             file.where,
             "ldlinux",
-            f"{half} is not beside it, and it does nothing without it",
+            f"{half} is missing beside it, and it can't run without it",
             f"put the {half} of SYSLINUX {version[0].split()[1].decode()} there",
         )
     modules = [here] if here and not here.is_made else []
@@ -104,8 +104,8 @@ def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
             yield Finding(
                 module.where,
                 "ldlinux",
-                f"it is of another version than {file.where}, which is {version[0].decode().strip()}",
-                "take all files of SYSLINUX from one version",
+                f"its version is not that of {file.where}, which is {version[0].decode().strip()}",
+                "take all files of SYSLINUX from the same version",
             )
         elif elf and _ELF[module.head[:5]] != ("64-bit" if half == "ldlinux.e64" else "32-bit"):
             yield Finding(
@@ -131,7 +131,7 @@ def check_module(tree: Tree, file: Served) -> Iterator[Finding]:
 
 
 def kind(file: Served) -> str:
-    """What kind of file it is, for a message."""
+    """Return the kind of a file for a message, such as "an iPXE script"."""
     head = file.head
     known = {
         b"": "empty",
@@ -139,7 +139,7 @@ def kind(file: Served) -> str:
         b"\x1f\x8b": "compressed by gzip",
         b"#!ipxe": "an iPXE script",
         b"PK\3\4": "a zip archive",
-        b"<": "HTML: perhaps an error page that was saved in its place",
+        b"<": "HTML: perhaps an error page that was saved instead of the file",
         b"MZ": "a DOS program",
     }
     if not head:
@@ -151,7 +151,7 @@ def kind(file: Served) -> str:
 
 
 def cut_off(file: Served, expected: int) -> Finding:
-    """The finding about a file that is shorter than its headers say."""
+    """Return the finding about a file that is shorter than its headers say."""
     return Finding(
         file.where,
         "cut-off",
@@ -193,7 +193,7 @@ def _second_stage(tree: Tree, file: Served, program: Program) -> Iterator[Findin
 
 
 def _machine(file: Served) -> str:
-    """The machine that the name or directory stands for; "": neither names one."""
+    """Return the machine that the name or directory of a program stands for; "": none."""
     if found := _BY_NAME.search(file.name):
         return found[1].lower()
     for suffix, machine in _BY_SUFFIX.items():

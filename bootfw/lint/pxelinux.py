@@ -1,4 +1,4 @@
-"""Configurations of PXELINUX: ``pxelinux.cfg/*`` (wiki.syslinux.org/wiki/index.php?title=Config)."""
+"""Rules for configurations of PXELINUX: ``pxelinux.cfg/*`` (wiki.syslinux.org/wiki/index.php?title=Config)."""
 
 from collections.abc import Generator, Iterator
 
@@ -17,7 +17,7 @@ _DIRECTORY = "pxelinux.cfg"
 
 
 def check_pxelinux(tree: Tree, file: Served) -> Iterator[Finding]:
-    """Files that a configuration names and that do not exist."""
+    """Report files that a configuration names and that do not exist."""
     above, _, last = file.directory.rpartition("/")
     if last == _DIRECTORY and tree.complete:
         yield from _Reading(tree, above).read(file, 0)

@@ -1,4 +1,4 @@
-"""Findings about files that other files name."""
+"""Findings about files that a script or configuration refers to."""
 
 import re
 from collections.abc import Iterator
@@ -13,24 +13,24 @@ _FOREIGN = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
 def local(name: str) -> str:
-    """The path on our server that a URL or path stands for; "": it is on another server, or has a variable in it."""
+    """Return the path on our server of *name*, a URL or path; "": it is on another server, or contains a variable."""
     name = _OURS.sub("/", name, count=1)
     return "" if "$" in name or "{" in name or _FOREIGN.match(name) else name.partition("?")[0]
 
 
 def absent(tree: Tree, file: Served, line: int, name: str) -> Finding:
-    """The finding that *file* names, in *line*, a path that does not exist."""
+    """Return the finding that *file* names a path in *line* that does not exist."""
     path = relative(name)
     other = tree.other_spelling(path, file.directory)
     if other:
         remedy = f"there is {other}: upper and lower case are not the same"
     else:
         remedy = "put it there, or correct the name"
-    return Finding(f"{file.where}:{line}", "missing", f"it names {name}, which is not there", remedy)
+    return Finding(f"{file.where}:{line}", "missing", f"it names {name}, which does not exist", remedy)
 
 
 def without_initrd(tree: Tree, file: Served, line: int, kernel: Served | None) -> Iterator[Finding]:
-    """The finding that a kernel is loaded without the initrd that is in its directory."""
+    """Report that a kernel is loaded without the initrd in its directory."""
     if kernel is None or not is_linux(kernel) or kernel.name.lower().startswith("mem"):
         return
     beside = [
@@ -43,6 +43,6 @@ def without_initrd(tree: Tree, file: Served, line: int, kernel: Served | None) -
         yield Finding(
             f"{file.where}:{line}",
             "initrd",
-            f"the kernel {kernel.path} is loaded without an initrd, and {beside[0]} lies beside it",
-            "load it too, or move it away: most distributions' kernels find no disk and no network without",
+            f"the kernel {kernel.path} is loaded without an initrd, and {beside[0]} is beside it",
+            "load it too, or move it away: the kernels of most distributions find no disk and no network without it",
         )

@@ -1,4 +1,4 @@
-"""Rules for the boot files that resolvers name: they exist, and fit the clients that get them."""
+"""Rules for the boot files that resolvers name: they have to exist, and to fit the clients that get them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -86,5 +86,5 @@ def _check(tree: Tree, what: str, architecture: str, name: str) -> Iterator[Find
             file.where,
             "size",
             f"{what} names it, and {file.size} bytes are more than 65,535 blocks of 512",
-            "firmware that knows no larger blocks can't fetch it by TFTP: load it by iPXE or GRUB",
+            "firmware without larger blocks (blksize) can't fetch it by TFTP: load it by iPXE or GRUB",
         )

@@ -1,4 +1,4 @@
-"""All rules."""
+"""Runs all rules."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -33,7 +33,7 @@ def lint(
 ) -> list[Finding]:
     """Run all rules. Return the findings in the order of the files, each once.
 
-    :param backends: (name, backend) of those that may check files of their own, as *resolvers* may.
+    :param backends: (name, backend); backends and resolvers that provide ILintable check their own files.
     """
     found = set(check_entries(tree, user))
     for _, plugin in (*backends, *resolvers):
@@ -54,6 +54,4 @@ def lint(
 
 
 def _damaged(file: Served, reason: str) -> Finding:
-    return Finding(
-        file.where, "unreadable", f"it can't be read: {reason}", "see what is wrong with the disk, or copy it again"
-    )
+    return Finding(file.where, "unreadable", f"it can't be read: {reason}", "check the disk, or copy the file again")

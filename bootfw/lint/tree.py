@@ -1,4 +1,4 @@
-"""The files that clients can get, and the entries of the operator's boot directories."""
+"""The served files, and the entries of the boot directories."""
 
 import os
 import stat
@@ -23,14 +23,14 @@ _CHUNK = 1 << 20
 
 @define(slots=False, eq=False)
 class Served:
-    """A file as a client gets it."""
+    """A file that a client can request."""
 
     path: str
     """The path that a client requests."""
     where: str
-    """Where the file is, for messages."""
+    """The path on this host, for messages."""
     _open: Callable[[], Any]
-    """Open the file; returns an IReader, never a Deferred."""
+    """Opens the file; returns an IReader, never a Deferred."""
     is_made: bool = False
     """The file is generated for each client, so its content is unknown."""
     damage: str = ""
@@ -98,12 +98,12 @@ class Entry:
 
 @define(slots=False, eq=False)
 class Tree:
-    """All files that are served, as far as they can be known without clients.
+    """All served files that are known without a client.
 
-    :param backend: an IBackend that answers directly: everything that is served, but for files generated for a client.
+    :param backend: an IBackend that returns its results directly; it has every file that is not generated for a client.
     :param roots: (directory, an IBackend of its files) of each directory that is checked.
-    :param complete: a file that is not found is missing; False: an unknown plugin may generate it.
-    :param makes: whether the file at a path is generated for each client.
+    :param complete: true: a file that is not found is missing; false: an unknown plugin may generate it.
+    :param makes: returns whether the file at a path is generated for each client.
     """
 
     backend: Any
@@ -132,7 +132,7 @@ class Tree:
         return served
 
     def find(self, path: str) -> Served | None:
-        """The file that a client gets for *path*; None: there is none."""
+        """Return the file that a client gets for *path*; None: there is none."""
         if path not in self._known:
             found = _served(self.backend, path, self._where(path))
             if found is None and self.makes(path):
@@ -141,10 +141,10 @@ class Tree:
         return self._known[path]
 
     def nearest(self, path: str, directory: str) -> Served | None:
-        """The file at *path* in *directory*, or in one above it; None: there is none.
+        """Return the file at *path* in *directory* or in a directory above it; None: there is none.
 
-        A tree that was moved into a subdirectory still boots, because the server looks for the files of a loader
-        beside the loader (boot/secondstage.py).
+        A tree that was moved into a subdirectory still boots, because the server looks the files of a loader up beside
+        the loader (boot/secondstage.py).
         """
         parts = directory.split("/") if directory else []
         for depth in range(len(parts), -1, -1):
@@ -154,13 +154,13 @@ class Tree:
         return None
 
     def other_spelling(self, path: str, directory: str) -> str:
-        """A file whose name differs from a missing one in upper and lower case only; "" if there is none."""
+        """Return a file whose name differs from that of a missing one only in upper and lower case; "": none."""
         parts = directory.split("/") if directory else []
         wanted = {"/".join([*parts[:depth], path]).casefold() for depth in range(len(parts) + 1)}
         return next((entry.path for entry in self.entries if entry.path.casefold() in wanted), "")
 
     def directories_of(self, file: Served) -> Sequence[str]:
-        """All directories that have the file, links to it included."""
+        """Return all directories that have the file, or a link to it."""
         return self._names.get(_identity(file.where), [file.directory])
 
     @cached_property
@@ -172,12 +172,12 @@ class Tree:
         return names
 
     def _where(self, path: str) -> str:
-        # os.path, and not Path: a name that is too long, or a link that loops, is just not there.
+        # os.path.isfile returns False for any error; Path.is_file raises for a name that is too long.
         return next((str(root / path) for root, _ in self.roots if os.path.isfile(root / path)), path)
 
 
 def _below(root: Path, unlisted: list[tuple[Path, str]]) -> Iterator[Entry]:
-    """All entries below *root*, each directory before its content."""
+    """Yield all entries below *root*, each directory before its content."""
     waiting = [""]
     while waiting:
         directory = waiting.pop()
@@ -199,7 +199,7 @@ def _below(root: Path, unlisted: list[tuple[Path, str]]) -> Iterator[Entry]:
 
 
 def _mode(entry: "os.DirEntry[str]") -> int:
-    """The file type, for a link that of its target; 0: unknown."""
+    """Return the mode of a file, for a link that of its target; 0: not known."""
     try:
         return entry.stat().st_mode
     except OSError:  # a dangling link, a loop of links, or a directory that this user may not search
@@ -216,7 +216,7 @@ def _served(backend: Any, path: str, where: str) -> Served | None:
         return None
     served = Served(path, where, opened)
     try:
-        served.head  # noqa: B018  it is kept
+        served.head  # noqa: B018  read now and cached, so that rules can rely on it
     except (TransferError, OSError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
         return Served(path, where, lambda: MemoryReader(b""), True, reason)

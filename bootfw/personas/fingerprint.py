@@ -1,30 +1,32 @@
-"""Recognition of clients by the options of their TFTP requests."""
+"""Fingerprints: recognizes clients by the options of their TFTP requests."""
 
 from collections.abc import Iterable
 
 from attrs import frozen
 
 OTHERS = "..."
-"""As the first word of a set: further options are allowed."""
+"""First word of a set of options in which further options are allowed."""
 
 
 @frozen
 class RequestedOptions:
-    """A set of options in order: lower-case names, each with its required value, if any."""
+    """The options of one kind of request, in order."""
 
     options: tuple[tuple[str, str | None], ...]
+    """(lower-case name, required value, or None: any value) of each."""
     others: bool
     """Further options are allowed, in any order."""
 
     def fits(self, options: tuple[tuple[str, str], ...], *, in_order: bool) -> bool:
-        """Whether the request has these options.
+        """Return whether a request has these options.
 
         :param options: as the client sent them.
+        :param in_order: the order has to be the same.
         """
         if self.others or not in_order:
-            there = {name.lower(): value for name, value in options}
+            sent = {name.lower(): value for name, value in options}
             return (self.others or len(options) == len(self.options)) and all(
-                name in there and value in (None, there[name]) for name, value in self.options
+                name in sent and value in (None, sent[name]) for name, value in self.options
             )
         return len(options) == len(self.options) and all(
             name.lower() == wanted and value in (None, given)
@@ -34,32 +36,32 @@ class RequestedOptions:
 
 @frozen
 class Fingerprint:
-    """The sets of options that one kind of client sends."""
+    """The sets of options that one kind of client sends in its requests."""
 
     sets: tuple[RequestedOptions, ...]
 
     @classmethod
     def read(cls, texts: Iterable[str]) -> "Fingerprint":
-        """``["tsize blksize=1468 windowsize=4", "... msftwindow"]``.
+        """Parse texts such as ``["tsize blksize=1468 windowsize=4", "... msftwindow"]``.
 
         :raise ValueError: an option has no name.
         """
         return cls(tuple(map(_read_one, texts)))
 
     def fits(self, options: tuple[tuple[str, str], ...], *, in_order: bool) -> bool:
-        """Whether *options* are one of the sets.
+        """Return whether *options* are one of the sets.
 
         :param in_order: the order has to be the same.
         """
         return any(each.fits(options, in_order=in_order) for each in self.sets)
 
     def lists(self, options: tuple[tuple[str, str], ...]) -> bool:
-        """Whether one of the sets is *options* in this very order."""
+        """Return whether one of the sets is exactly *options*, in the same order."""
         return any(not each.others and each.fits(options, in_order=True) for each in self.sets)
 
     @property
     def texts(self) -> list[str]:
-        """What read() takes."""
+        """The sets as texts, as read() takes them."""
         return list(map(_shown, self.sets))
 
 

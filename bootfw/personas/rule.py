@@ -1,4 +1,4 @@
-"""One persona, as a table of stock.toml or of the configuration: its conditions, and how the client is treated."""
+"""A persona, as a table of stock.toml or of the configuration: the conditions, and the treatment of the client."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ _OF_DHCP = (
     "tftp_server_options",
     "takes_offer",
 )
-"""Fields that have no effect without an offer."""
+"""Fields that have no effect without ``offer``."""
 
 
 def _ouis(values: Iterable[str]) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _fingerprint(values: Iterable[str] | Fingerprint | None) -> Fingerprint | No
 
 
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
-    """What attrs makes of the field's argument; `converter=tuple` would have type checkers refuse a list."""
+    """Convert the argument to a tuple; with `converter=tuple` type checkers would refuse a list."""
     return tuple(values)
 
 
@@ -116,118 +116,124 @@ def _named(instance: Any, attribute: Any, value: str) -> None:
 
 @frozen(kw_only=True)
 class Rule:
-    """``[[persona]]``: the conditions, which all have to hold, and the treatment."""
+    """``[[persona]]``: conditions, which all have to hold, and the treatment of a client that matches."""
 
     name: str = field(validator=_named)
-    """Its name in the log and for resolvers. A rule with the name of a built-in one replaces it; others are tried
-    before the built-in ones, in this order."""
+    """The name in the log and for resolvers. A persona with the name of a built-in one replaces it; others are tried
+    before the built-in ones, in the order of the configuration."""
     like: str = ""
-    """The name of another persona, or of the built-in one that this replaces. Keys that are left out here are copied
-    from it, conditions too."""
+    """The name of another persona, or of the built-in one that is replaced. Keys that are not given are copied from it,
+    conditions too."""
 
-    # Conditions, by DHCP.
+    # Conditions on DHCP
     vendor_class: str = ""
-    """The vendor class (option 60) begins with it, such as `"PXEClient"`."""
+    """The vendor class (option 60) begins with this text, such as `"PXEClient"`."""
     architectures: frozenset[str] = field(default=frozenset(), converter=_architectures, metadata={"toml": list[str]})
-    """Its architecture is one of them; `"unknown"`: it does not say. Empty: any."""
+    """The client's architecture is one of these; `"unknown"`: the client sends none. Empty: any."""
     user_class: str = ""
-    """One of its user classes (option 77), such as `"iPXE"`."""
+    """One of the client's user classes (option 77) is this text, such as `"iPXE"`."""
     oui: tuple[str, ...] = field(default=(), converter=_ouis, metadata={"toml": list[str]})
-    """Its MAC address begins with one of them, such as `"b8:27:eb"`."""
+    """The client's MAC address begins with one of these, such as `"b8:27:eb"`."""
     requested: frozenset[int] = field(default=frozenset(), converter=_codes, metadata={"toml": list[int]})
-    """Options that it requests (option 55), all of them, in any order."""
+    """The client requests all of these options (option 55), in any order."""
     boot_file_requested: bool | None = None
-    """It requests option 66 or 67 (in option 55; by DHCPv6 59), or speaks BOOTP; or it does neither. With `true` it may
-    be an installed system: `loop-breaker` does not count it, and no resolver chooses a file for it when it renews its
-    lease, or when option 67 (59) is configured for it. Left out: not checked."""
+    """True: the client requests option 66 or 67 (in option 55; by DHCPv6 59), or uses BOOTP. False: it does neither.
+    With `true` it may be an installed system: `loop-breaker` does not count it, and no resolver chooses a file for it
+    when it renews its lease, or when option 67 (59) is configured for it. Default: not checked."""
     ipxe: bool | None = None
-    """The client is iPXE, or is not. Left out: not checked."""
+    """Whether the client is iPXE. Default: not checked."""
     dhcp_version: int | None = field(default=None, validator=_at_least(4, 6))
-    """The version of DHCP that it uses, 4 or 6. Left out: either."""
+    """The version of DHCP that the client uses, 4 or 6. Default: either."""
 
-    # Conditions, by TFTP.
+    # Conditions on TFTP
     tftp_options: Fingerprint | None = field(default=None, converter=_fingerprint, metadata={"toml": list[str]})
-    """The options of its requests by TFTP are one of these: names, with the value where it matters, such as
-    `"tsize blksize=1468 windowsize=4"`. In another order they are the same, unless a persona that is known by its
-    options alone lists that order. `""`: it requests none; `"... msftwindow"`: this one, among others."""
+    """The options of a TFTP request are one of these sets: names, with a value if it matters, such as
+    `"tsize blksize=1468 windowsize=4"`. The order of the options does not matter, unless a persona whose only condition
+    is `tftp-options` lists that order. `""`: the client requests no options; `"... msftwindow"`: this option and any
+    others."""
     tftp_files: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
-    """Patterns for the name of the file, of which one matches; `"*"` stands for slashes, too. The name is as the client
-    writes it, but without slashes in front, and with U+FFFD for a byte that is not text."""
+    """The file name matches one of these patterns; `"*"` matches slashes too. The name is the one that the client sent,
+    without leading slashes, and with U+FFFD for a byte that is not UTF-8."""
     tftp_ports: frozenset[int] = field(default=frozenset(), converter=_ports, metadata={"toml": list[int]})
-    """It sends its requests from one of these UDP ports. Empty: any."""
+    """The client sends its requests from one of these UDP ports. Empty: any."""
     personas: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
-    """Its persona by DHCP was one of these; only for rules without `offer`."""
+    """The persona of the client's DHCP request was one of these; only without `offer`."""
 
-    # Treatment, by DHCP.
+    # Treatment of DHCP requests
     offer: OfferStyle | None = field(
         default=None, converter=_offer, metadata={"toml": Literal["file", "boot-server", "none"]}
     )
-    """Where it gets the name of its boot file. `"file"`: in the offer. `"boot-server"`: a proxy's offer names port 4011
-    and the client requests it there. `"none"`: a proxy does not answer it. Left out: it is recognized by TFTP only."""
+    """How the client gets the name of its boot file. `"file"`: in the offer. `"boot-server"`: the offer of a proxy
+    refers it to port 4011, where it requests the name. `"none"`: a proxy does not answer it. Default: the persona
+    applies to TFTP requests only."""
     option_43: Option43 | None = field(
         default=None,
         converter=_option_43,
         metadata={"toml": Literal["none", "use-boot-file", "menu", "raspberry-pi", "raspberry-pi-3"]},
     )
-    """Option 43 beside the file. `"none"`: nothing. `"use-boot-file"`: discovery control 8, load it at
-    once. `"menu"`: the menu of a `pxe-menu` resolver; beside a file as `"use-boot-file"`. `"raspberry-pi"` and
-    `"raspberry-pi-3"`: what these expect."""
+    """The content of option 43 in a reply with a boot file. `"none"`: no option 43. `"use-boot-file"`: discovery
+    control 8, load the file at once. `"menu"`: the menu of a `pxe-menu` resolver; for a file the same as
+    `"use-boot-file"`. `"raspberry-pi"` and `"raspberry-pi-3"`: what their ROMs expect."""
     reason: str = ""
     """With `offer = "none"`: why, for the log."""
     architecture: str = field(default="", converter=_architecture)
-    """The architecture that resolvers see, whatever it sends, such as `"arm-rpiboot"`."""
+    """The architecture that resolvers see instead of the one that the client sends, such as `"arm-rpiboot"`."""
     tftp_server_options: tuple[int, ...] = field(default=(), converter=_server_options, metadata={"toml": list[int]})
-    """Options that repeat the TFTP server: 66, 150."""
+    """Options that repeat the TFTP server in the reply: 66, 150."""
     takes_offer: bool | None = None
-    """It uses the address of an OFFER and sends no REQUEST for it: where bootfw gives the addresses, the OFFER counts
-    as a lease of `firmware-lease-seconds`."""
+    """The client uses the address of an OFFER without a REQUEST for it: in server mode the OFFER counts as a lease of
+    `firmware-lease-seconds`."""
 
-    # Treatment, by TFTP.
+    # Treatment of TFTP requests
     refuse_options: frozenset[str] = field(default=frozenset(), converter=_lower, metadata={"toml": list[str]})
-    """TFTP options that it must not get, such as `"blksize"` for a ROM that requests it and can't handle it."""
+    """TFTP options that are not acknowledged, such as `"blksize"` for a ROM that requests it and can't handle it."""
     max_blksize: int | None = field(default=None, validator=_at_least(8, 65464))
-    """Bytes in a block, 8 to 65464, where `tftp.max-blksize` is too much for it."""
+    """Largest block size in bytes, 8 to 65464, if `tftp.max-blksize` is too large for the client."""
     max_windowsize: int | None = field(default=None, validator=_at_least(1, 65535))
-    """Blocks in flight, 1 to 65535, where `tftp.max-windowsize` is too much for it."""
+    """Largest window in blocks, 1 to 65535, if `tftp.max-windowsize` is too large for the client."""
     empty_when_missing: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
-    """Patterns of files that are sent empty to it where they are missing; other missing files are an error."""
+    """Patterns of files that are sent as empty files if they are missing; other missing files are an error."""
     instead: Mapping[str, tuple[str, ...]] = field(
         factory=dict, converter=_instead, hash=False, metadata={"toml": dict[str, list[str]]}
     )
-    """Pattern: what to try, in this order, when such a file is missing. `{name}` is its last part, `{path}` all."""
+    """Pattern -> paths to try in this order if such a file is missing. `{name}` is its last part, `{path}` all of
+    it."""
     ignore_case: bool | None = None
-    """Where a file is missing, it gets one whose name differs in upper and lower case."""
+    """If a file is missing, serve one whose name differs only in upper and lower case."""
     cut_names: bool | None = None
-    """Where a file is missing, its name is tried up to the first byte that is no text (control characters, and what is
-    not UTF-8), and without the byte before it: there the ROM has read on into the next DHCP option."""
+    """If a file is missing, try its name up to the first byte that is not text (a control character, or not UTF-8), and
+    without the byte before that: such a ROM has read beyond the name into the next DHCP option."""
     oack_once: bool | None = None
-    """A second OACK makes it give up: the OACK is sent again when it repeats its request. The timer sends it again only
-    once, after 12 s or 2.4 times the `timeout` that it requests: later than two turns of its own timer."""
+    """The client gives up at a second OACK: the OACK is sent again when the client repeats its request, and by the
+    timer only once, after 12 s or 2.4 times the `timeout` that it requests: later than two of its own retries."""
 
     source: str = ""
-    """Where the quirk was seen, for the next reader of the configuration."""
+    """Where the quirk was seen; bootfw does not use it."""
 
     def __attrs_post_init__(self) -> None:
         if self.like:
-            return  # Checks of the whole rule are in check(), since over() fills in fields first.
+            return  # over() fills in the other fields first, and then calls check()
         self.check()
 
     def check(self) -> None:
-        """:raise ConfigError: the parts don't fit together."""
+        """Check that the fields are consistent.
+
+        :raise ConfigError: they contradict each other.
+        """
         if self.offer is None:
             for name in _OF_DHCP:
                 if getattr(self, name):
                     key = name.replace("_", "-")
-                    raise ConfigError('is of no use without "offer"', (key,))
+                    raise ConfigError('has no effect without "offer"', (key,))
             if not self._has_conditions():
                 raise ConfigError("has no condition, and would match every client", ())
             return
         if self.personas:
-            raise ConfigError('is only for what is recognized by TFTP, without "offer"', ("personas",))
+            raise ConfigError('is only for personas without "offer", which apply to TFTP requests', ("personas",))
         if (self.offer is OfferStyle.NONE) != bool(self.reason):
-            raise ConfigError('must be there with offer = "none", and only there', ("reason",))
+            raise ConfigError('must be given with offer = "none", and only then', ("reason",))
         if self.option_43 not in (None, Option43.NONE, Option43.MENU) and self.offer is not OfferStyle.FILE:
-            raise ConfigError('goes with offer = "file": it speaks of the file there', ("option-43",))
+            raise ConfigError('needs offer = "file": it is about the file in the offer', ("option-43",))
         if not (
             self.vendor_class
             or self.user_class
@@ -236,7 +242,9 @@ class Rule:
             or self.architectures - {"unknown"}
         ):
             what = "vendor-class, user-class, requested, boot-file-requested or architectures"
-            raise ConfigError(f"needs {what}: else every system of such a machine is offered a boot file", ("offer",))
+            raise ConfigError(
+                f"needs {what}: otherwise the installed system of such a machine is offered a boot file too", ("offer",)
+            )
 
     def _has_conditions(self) -> bool:
         return bool(
@@ -251,19 +259,19 @@ class Rule:
         )
 
     def given(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, ``name`` first, without ``like``, which over() has applied."""
+        """Return the fields that differ from their defaults, ``name`` first, without ``like``, which over() applies."""
         default = Rule(name=self.name, like="?")
         values = {a.name: getattr(self, a.name) for a in attrs.fields(Rule) if a.name != "like"}
         return {name: value for name, value in values.items() if name == "name" or value != getattr(default, name)}
 
     def over(self, base: "Rule") -> "Rule":
-        """This rule with the fields that are not given taken from *base*.
+        """Return this rule with the fields that are not given taken from *base*.
 
-        :raise ConfigError: the parts don't fit together.
+        :raise ConfigError: the fields contradict each other.
         """
         given = {**self.given(), "like": self.like}
         if "offer" in given and given["offer"] is not base.offer:
-            # These fields belong to the offer of *base*.
+            # These fields of *base* are valid only with its own offer.
             given = {"reason": "", "option_43": None} | given
         merged = attrs.evolve(base, **given)
         merged.check()
@@ -271,18 +279,18 @@ class Rule:
 
     @property
     def files(self) -> "re.Pattern[str] | None":
-        """The pattern that the file name has to match; None: any name matches."""
+        """The pattern for file names; None: any name matches."""
         return re.compile("|".join(map(translate, self.tftp_files))) if self.tftp_files else None
 
     @property
     def needs_client(self) -> bool:
-        """Whether the rule depends on the client of a TFTP request, and not on the request alone."""
+        """Whether the rule depends on the client of a TFTP request, which has to be looked up."""
         return self.offer is not None or bool(
             self.vendor_class or self.architectures or self.oui or self.personas or self.ipxe is not None
         )
 
     def is_client(self, client: Client) -> bool:
-        """Whether the client of a TFTP request is of this kind."""
+        """Return whether the client of a TFTP request matches."""
         if self.offer is not None:
             return client.persona == self.name
         return (
@@ -295,7 +303,7 @@ class Rule:
 
     @property
     def persona(self) -> Persona:
-        """How DHCP treats it; the rule has an ``offer``."""
+        """The treatment of DHCP requests. Only for a rule with ``offer``."""
         assert self.offer is not None
         return Persona(
             self.name,
@@ -310,7 +318,7 @@ class Rule:
 
     @property
     def quirks(self) -> TFTPQuirks | None:
-        """How its transfers differ from the usual; None: not at all."""
+        """The quirks of TFTP transfers; None: there are none."""
         quirks = TFTPQuirks(
             self.refuse_options,
             self.max_blksize,

@@ -1,4 +1,4 @@
-"""The table of personas, and which of them a client has."""
+"""The table of personas, and the lookup of the persona of a client."""
 
 import re
 import tomllib
@@ -28,33 +28,36 @@ Name = re.Pattern[str]
 
 @frozen
 class _Candidates:
-    """The rules that requests with certain TFTP options can match."""
+    """The rules that TFTP requests with the same options can match."""
 
     rules: tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...] = ()
-    """The rules with further conditions than the options, in order, each with the files that it is for."""
+    """(rule, pattern of its files, quirks) of the rules that have other conditions than options, in order."""
     names: Name | None = None
-    """A name that does not match this matches none of *rules*; None: a rule is for files of any name."""
+    """A file name that does not match this pattern matches none of *rules*; None: a rule is for any name."""
     otherwise: TFTPQuirks | None = None
     """The quirks of a request that matches none of *rules*."""
 
 
 @frozen
 class Personas:
-    """The known kinds of clients. The first rule whose conditions hold decides."""
+    """The personas. The first rule whose conditions hold decides."""
 
     rules: tuple[Rule, ...]
     ipxe_programs: tuple[str, ...] = ()
-    """Patterns for the names of files that are iPXE, in lower case."""
+    """Patterns for the names of iPXE programs, in lower case."""
     not_ipxe_programs: tuple[str, ...] = ()
-    """Exceptions from these."""
+    """Exceptions from these patterns."""
     _of_dhcp: tuple[tuple[Rule, Persona], ...] = field(init=False, repr=False, eq=False)
+    """The rules for DHCP requests."""
     _plain: tuple[frozenset[int], ...] = field(init=False, repr=False, eq=False)
-    """The options that a client has to request, for each rule that needs no option that identifies boot clients."""
+    """For each rule that a client without the options of boot clients (60, 77, 93, 175) can match: the options that it
+    has to request."""
     by_name: Mapping[str, Persona] = field(init=False, repr=False, eq=False)
     """The personas of DHCP clients."""
     _of_tftp: tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...] = field(init=False, repr=False, eq=False)
+    """(rule, pattern of its files, quirks) of the rules for TFTP requests."""
     _by_options: dict[Options, _Candidates] = field(factory=dict, init=False, repr=False, eq=False)
-    """TFTP options as the client sent them -> the rules that they match. A cache."""
+    """Cache: TFTP options as the client sent them -> the rules that they can match."""
 
     @_of_dhcp.default
     def _dhcp_rules(self) -> tuple[tuple[Rule, Persona], ...]:
@@ -94,17 +97,17 @@ class Personas:
         bootp: bool = False,
         dhcp_version: int = 4,
     ) -> Persona | None:
-        """The persona of a DHCP client; None: it has none.
+        """Return the persona of a DHCP client; None: it has none.
 
         :param vendor_class: option 60; by DHCPv6 the first data of option 16.
-        :param mac: lower-case with colons; "" when not known.
-        :param requested: codes of the options that it requests; those of DHCPv6 are others.
-        :param bootp: it speaks BOOTP, and so can't request an option.
+        :param mac: lower-case with colons; "": not known.
+        :param requested: codes of the options that it requests, of its version of DHCP.
+        :param bootp: it uses BOOTP, which has no option to request options.
         :param dhcp_version: 4 or 6.
         """
         boot_file_requested = bootp or not _BOOT_FILE_OPTIONS[dhcp_version].isdisjoint(requested)
         for rule, persona in self._of_dhcp:
-            # Not a method of Rule: a call for each of a dozen rules is a tenth of what a DISCOVER costs.
+            # Inlined: a method call for each of a dozen rules would be a tenth of the cost of a DISCOVER.
             if (
                 vendor_class.startswith(rule.vendor_class)
                 and (not rule.architectures or architecture in rule.architectures)
@@ -119,18 +122,19 @@ class Personas:
         return None
 
     def may_be_plain(self, requested: Collection[int], bootp: bool = False) -> bool:
-        """Whether a DHCPv4 client may have a persona although it sends no option that identifies it (60, 77, 93, 175).
+        """Return whether a DHCPv4 client may have a persona although it sends no option of boot clients (60, 77, 93,
+        175).
 
-        Most clients have none, and this is much quicker than match().
+        Most clients have none. This is much faster than match().
         """
         return bootp or any(map(frozenset(requested).issuperset, self._plain))
 
     def quirks(
         self, request: TransferRequest, client_at: Callable[[Address], Client] | None = None
     ) -> TFTPQuirks | None:
-        """How a transfer differs from the usual; None: not at all, which is the fast path.
+        """Return the quirks of a transfer; None: it has none, and can use the fast path.
 
-        :param client_at: looks up the client at an address, for the rules that go by it; None: only its address is
+        :param client_at: looks up the client at an address, for rules that depend on it; None: only its address is
             known.
         """
         candidates = self._by_options.get(request.options) or self._candidates(request.options)
@@ -154,8 +158,8 @@ class Personas:
         return candidates.otherwise
 
     def _candidates(self, options: Options) -> _Candidates:
-        # The order counts only if a rule lists this very order: GRUB and a Raspberry Pi send the same options in two
-        # orders. # A rule for some machines or files claims the order for these only.
+        # The order matters only if a rule lists exactly this order: GRUB and a Raspberry Pi send the same options in
+        # different orders. A rule for certain machines or files does not count here, since others may use its order.
         in_order = any(
             rule.tftp_options is not None and rule.tftp_options.lists(options)
             for rule, name, _ in self._of_tftp
@@ -166,12 +170,14 @@ class Personas:
             for each in self._of_tftp
             if each[0].tftp_options is None or each[0].tftp_options.fits(options, in_order=in_order)
         ]
+        # No rule after the first one without further conditions can match.
         otherwise = None
         for position, (rule, name, quirks) in enumerate(rules):
             if name is None and not rule.tftp_ports and not rule.needs_client:
                 otherwise = quirks
                 del rules[position:]
                 break
+        # Rules without quirks at the end make no difference.
         while otherwise is None and rules and rules[-1][2] is None:
             del rules[-1]
         every = [names.pattern for _, names, _ in rules if names is not None]
@@ -182,12 +188,13 @@ class Personas:
         return found
 
     def is_ipxe_program(self, name: str) -> bool:
-        """Whether a file called *name*, without directories, is iPXE, which would load the same file again for ever."""
+        """Return whether the file *name* (without directories) is iPXE. iPXE that is sent to iPXE again loops."""
         name = name.lower()
         return _matches(name, self.ipxe_programs) and not _matches(name, self.not_ipxe_programs)
 
     def with_own(self, own: Sequence[Rule]) -> "Personas":
-        """These and an operator's: one of the same name replaces one of these, others come before them.
+        """Return these personas with an operator's *own*: one with the name of a built-in persona replaces it, others
+        come before them.
 
         :raise ConfigError: they contradict each other; the path begins with the position in *own*.
         """
@@ -195,12 +202,12 @@ class Personas:
         ready: dict[str, Rule] = {}
         for index, rule in enumerate(own):
             if rule.name in ready:
-                raise ConfigError(f'there is a "{rule.name}" before it', (index, "name"))
+                raise ConfigError(f'another persona before it has the name "{rule.name}"', (index, "name"))
             if rule.like:
                 base = known.get(rule.like) if rule.like == rule.name else ready.get(rule.like, known.get(rule.like))
                 if base is None:
                     names = ", ".join(f'"{name}"' for name in [*ready, *known])
-                    raise ConfigError(f"there is no such persona; there are {names}", (index, "like"))
+                    raise ConfigError(f"there is no such persona; known: {names}", (index, "like"))
                 try:
                     rule = rule.over(base)
                 except ConfigError as error:
@@ -211,20 +218,20 @@ class Personas:
 
 
 def legible(path: str) -> str:
-    """*path* with U+FFFD for each byte that is not UTF-8, as patterns see it."""
+    """Return *path* with U+FFFD for each byte that is not UTF-8, as patterns match it."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if not path.isascii() else path
 
 
 @cache
 def stock() -> Personas:
-    """The personas that come with bootfw."""
+    """Return the built-in personas."""
     return read(tomllib.loads(files(__package__).joinpath("stock.toml").read_text("utf-8")))
 
 
 def read(table: Mapping[str, Any]) -> Personas:
-    """Personas from a document like stock.toml.
+    """Read personas from a document in the format of stock.toml. Types are not checked, since the file is ours.
 
-    :raise ConfigError: it is not of that form. Types are taken on trust: it is our own.
+    :raise ConfigError: a persona is invalid.
     """
     programs = table.get("ipxe-programs", {})
     return Personas((), tuple(programs.get("names", ())), tuple(programs.get("except", ()))).with_own(

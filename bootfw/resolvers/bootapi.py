@@ -1,5 +1,7 @@
-"""Parses the answer of a boot API in the style of Pixiecore (danderson/netboot, pixiecore/README.api.md) into an iPXE
-script."""
+"""Converts the answer of a boot API in the style of Pixiecore to an iPXE script.
+
+The format of the answer is that of danderson/netboot, pixiecore/README.api.md.
+"""
 
 import json
 import re
@@ -15,24 +17,24 @@ SCHEMES = ("http", "https", "tftp")
 """Schemes of the URLs that iPXE may load."""
 
 _URL = re.compile(r'\{\{\s*URL\s+"([^"]*)"\s*\}\}')
-"""The one template that Pixiecore knows in a command line."""
+"""The only template that Pixiecore supports in a command line."""
 
 
 @frozen
 class BootAnswer:
-    """What a machine boots."""
+    """The answer of the API for one machine."""
 
     script: str
-    """For iPXE."""
+    """The iPXE script."""
     schemes: frozenset[str] = frozenset()
-    """URL schemes that its iPXE has to support."""
+    """URL schemes that iPXE has to support to run it."""
 
 
 def boot_answer(body: bytes, api: str) -> BootAnswer:
-    """Read a 200's body.
+    """Parse the body of a response with status 200.
 
-    :param api: the URL of the API, without ``/v1``; what the answer names without a host is relative to it.
-    :raise ValueError: it is not as the API promises; the message names the place.
+    :param api: the URL of the API, without ``/v1``; relative URLs in the answer are relative to it.
+    :raise ValueError: the answer is invalid; the message names the key.
     """
     try:
         document = json.loads(body)
@@ -66,7 +68,7 @@ def _lines(kernel: str, initrds: Sequence[str], words: Sequence[str], message: s
     yield f"kernel --name kernel {kernel}"
     for number, initrd in enumerate(initrds):
         yield f"initrd --name initrd{number} {initrd}"
-    # On UEFI a kernel finds its initrds by these.
+    # On UEFI the kernel finds its initrds by these arguments.
     yield " ".join(("boot kernel", *(f"initrd=initrd{number}" for number in range(len(initrds))), *words))
 
 
@@ -79,8 +81,7 @@ def _url(value: Any, base: str, location: str) -> str:
     scheme = urlsplit(url).scheme
     if scheme == "file":
         raise ValueError(
-            f'"{location}": {value}: files of the server are not served by their URL; let a [[backend]] have it, '
-            "and name its URL there"
+            f'"{location}": {value}: file:// URLs are not served; put the file into a [[backend]] and use its URL'
         )
     if scheme not in SCHEMES:
         raise ValueError(f'"{location}": {value}: must be a URL of {", ".join(SCHEMES)}')
@@ -107,7 +108,7 @@ def _parameter(key: str, value: Any, base: str) -> str:
         value = _url(value.get("url"), base, f"cmdline.{key}.url")
     if not isinstance(value, str):
         raise ValueError(f'"cmdline.{key}" must be a string, true, or an object with "url"')
-    # The kernel takes a blank for the end, except in quotes.
+    # A blank ends an argument of the kernel, except in quotes.
     text = f'{key}="{value}"' if " " in value else f"{key}={value}"
     return " ".join(_checked(text.split()))
 

@@ -1,4 +1,4 @@
-"""The ``by-architecture`` resolver: a boot file for each kind of machine."""
+"""The ``by-architecture`` resolver: a boot file for each client architecture."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -32,7 +32,7 @@ IPXE = "ipxe"
 UNKNOWN = "unknown"
 """The architecture of a client that sends none."""
 
-# In the order of the registry, which has the usual ones first.
+# In the order of the IANA registry, which begins with the common ones.
 _KNOWN = tuple(dict.fromkeys((IPXE, *ARCHITECTURES.values(), NETWORK_GEAR, UNKNOWN)))
 _HTTP = "-http"
 
@@ -54,7 +54,7 @@ def _files(table: Mapping[str, Any], server: str | None) -> Mapping[str, BootFil
 
 
 def _is_number(name: str) -> bool:
-    """ "arch-99": for what is registered after this was written."""
+    """Return whether *name* is a code such as "arch-99", for architectures that are registered later."""
     return name.startswith("arch-") and name[5:].isascii() and name[5:].isdecimal()
 
 
@@ -69,19 +69,21 @@ def _near(name: str) -> list[str]:
 @implementer(IUniformResolver, IListableResolver)
 @frozen
 class ByArchitecture:
-    """A boot file for each kind of machine.
+    """A boot file for each client architecture.
 
-    iPXE gets the file of "ipxe"; without one, that of its architecture. A machine that boots by HTTP gets the
-    file of its architecture with "-http", or else that of the architecture itself: a path is fetched from our own HTTP.
+    iPXE gets the file of "ipxe"; if there is none, that of its architecture. A machine that boots by HTTP gets the file
+    of its architecture with "-http"; if there is none, that of the architecture itself, from our own HTTP server if it
+    is a path.
     """
 
     files: dict[str, str | dict[str, Any]]
-    """Architecture, or "ipxe", or "network-gear", or "unknown" for a client that does not say: path for TFTP or
-    absolute URL. `{http}`, `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}` and
-    `{architecture}` are filled in. A table says more: `{ file = "pxelinux.0", configfile = "...", pathprefix = "...",
-    reboot-seconds = 300, server = "..." }`; the middle ones are for PXELINUX (RFC 5071)."""
+    """Architecture, "ipxe", "network-gear", or "unknown" for a client that sends no architecture -> a path for TFTP or
+    an absolute URL. The placeholders `{http}`, `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}`
+    and `{architecture}` are filled in. A table sets more: `{ file = "pxelinux.0", configfile = "...", pathprefix =
+    "...", reboot-seconds = 300, server = "..." }`; `configfile`, `pathprefix` and `reboot-seconds` are for PXELINUX
+    (RFC 5071)."""
     server: str | None = field(default=None, converter=optional_ipv4_address)
-    """IPv4 address of the TFTP server; this one when omitted."""
+    """IPv4 address of the TFTP server; default: this server."""
     _read: Mapping[str, BootFile] = field(init=False, repr=False)
 
     @_read.default

@@ -41,7 +41,7 @@ _KNOWN = (*_CONDITIONS, *BOOT_FILE_KEYS)
 
 @frozen
 class _Client:
-    """One entry. A condition that is None always holds."""
+    """An entry. A condition that is None matches every client."""
 
     file: BootFile
     mac: str | None
@@ -86,9 +86,9 @@ class ByClient:
     """A boot file for one machine, or for all machines behind one relay."""
 
     clients: list[dict[str, str | int]]
-    """Tables with `file` and the conditions: `mac`, `uuid` (as dmidecode shows it), `relay` (its address),
-    `circuit-id` (text, or `0x` and hexadecimal digits), `persona`. All conditions of an entry must hold; the first
-    entry that matches counts. It may have `server`, and for PXELINUX `configfile`, `pathprefix`, `reboot-seconds`."""
+    """Tables with `file` and conditions: `mac`, `uuid` (as dmidecode shows it), `relay` (its address), `circuit-id`
+    (text, or `0x` and hexadecimal digits), `persona`. An entry matches if all of its conditions hold; the first match
+    counts. It may also have `server`, and for PXELINUX `configfile`, `pathprefix` and `reboot-seconds`."""
     _read: tuple[_Client, ...] = field(init=False, repr=False)
 
     @_read.default

@@ -1,4 +1,4 @@
-"""The ``callout`` resolver: an HTTP API says what a machine boots, in the style of Pixiecore's API mode."""
+"""The ``callout`` resolver: queries an HTTP API for what a machine boots, in the style of Pixiecore's API mode."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -32,19 +32,19 @@ from bootfw.resolvers.httpclient import HTTPClient, reason_of
 from bootfw.resolvers.scripts import local_boot, script
 
 BODY_MAX = 64 << 10
-"""Bytes of an answer at most."""
+"""Largest answer, in bytes."""
 
 CACHE_MAX = 16 << 20
-"""Bytes of cached answers at most; the oldest are evicted first."""
+"""Most bytes of cached answers; the oldest are evicted first."""
 
 REQUEST_SECONDS = 5.0
-"""Timeout of a request to the API. An answer after ``within_seconds`` is cached for the next try of its client."""
+"""Timeout of a request to the API. An answer that arrives after ``within_seconds`` is cached for the client's retry."""
 
 MAX_QUERIES = 2048
-"""Requests to the API at once. While there are so many, other machines get what they get without an answer."""
+"""Most pending requests to the API. Beyond it, machines are treated as if the API did not answer."""
 
 LINES_PER_SECOND = 20
-"""Lines about machines without an answer that are logged in a second."""
+"""Most log lines per second about machines without an answer."""
 
 _NOT_FOUND = 404
 
@@ -68,7 +68,7 @@ class _Cached:
 
 @define(eq=False)
 class _Query:
-    """A pending request to the API. All DHCP requests of its machine that arrive meanwhile wait for it."""
+    """A pending request to the API. Further DHCP requests of the same machine wait for it too."""
 
     response: "Deferred[Any] | None" = None
     waiting: "list[Deferred[BootAnswer | None]]" = field(factory=list)
@@ -77,21 +77,21 @@ class _Query:
 @implementer(ISelectiveResolver, IStartable)
 @define(eq=False)
 class Callout:
-    """An HTTP API says what iPXE boots: `GET {url}/v1/boot/{mac}`, in the style of Pixiecore's API mode.
+    """Queries an HTTP API for what iPXE boots: `GET {url}/v1/boot/{mac}`, in the style of Pixiecore's API mode.
 
-    After a 404 the next resolver is called. So it is for a client that is not iPXE yet: that resolver has to name iPXE
-    for it. While the API does not answer, its last answer about the machine is used, and the log says so.
+    After a 404 the next resolver is called, and also for a client that is not iPXE: the next resolver has to name iPXE
+    for it. While the API does not answer, its last answer about the machine is used, and this is logged.
     """
 
     url: str = field(converter=_url)
-    """Of the API, without `/v1`."""
+    """The URL of the API, without `/v1`."""
     fallback: Literal["next", "local", "refuse"] = "next"
-    """Without an answer in time, and without an earlier one: `"next"` calls the next resolver, `"local"` has the
-    machine boot its own disk, `"refuse"` sends no answer, so that its iPXE retries for a while."""
+    """If there is neither an answer in time nor an earlier one: `"next"` calls the next resolver, `"local"` makes the
+    machine boot its own disk, `"refuse"` sends no reply, so that its iPXE retries for a while."""
     within_seconds: float = field(default=0.25, validator=validators.gt(0))
     """Timeout of an answer. It has to be less than this resolver's share of `answer-within-seconds` in `[dhcp]`."""
     stale_seconds: float = field(default=86400.0, validator=validators.ge(0))
-    """How old the API's last answer may be to be used while the API does not answer."""
+    """Largest age of an earlier answer that is used while the API does not answer."""
     _reactor: Any = None
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
     _client: HTTPClient = field(init=False, repr=False)
@@ -103,8 +103,9 @@ class Callout:
     _cache_size: int = field(default=0, init=False)
     """In bytes."""
     _lines: int = field(default=0, init=False)
-    """Lines about machines that were logged since ``_counted_from``, and one more if lines were left out."""
+    """Log lines about machines since ``_counted_from``, including those that were left out."""
     _counted_from: float = field(default=-inf, init=False)
+    """When the present second of the rate limit began."""
 
     @_client.default
     def _new_client(self) -> HTTPClient:
@@ -119,7 +120,7 @@ class Callout:
         within_seconds: float = 0.25,
         stale_seconds: float = 86400.0,
     ) -> "Callout":
-        """What boot_plugin calls."""
+        """Called by boot_plugin."""
         return cls(url, fallback, within_seconds, stale_seconds, context.reactor)
 
     def start(self, publish: Callable[[Event], None]) -> None:
@@ -160,7 +161,7 @@ class Callout:
         return boot_answer(body, self.url)
 
     def _answered(self, result: Any, mac: str, query: _Query) -> None:
-        """Cache the answer, whether it came in time or not, and pass it to those that still wait."""
+        """Cache the answer, even if it is late, and pass it to the DHCP requests that still wait."""
         del self._queries[mac]
         if not isinstance(result, Failure):
             self._store(mac, result)
@@ -193,7 +194,7 @@ class Callout:
         return self._without_answer(reason_of(failure), request)
 
     def _without_answer(self, reason: str, request: BootRequest) -> BootFile | None:
-        """The latest answer about the machine, if it is not too old, or else the fallback."""
+        """Return the last answer about the machine if it is not too old, or else the fallback."""
         cached = self._cache.get(request.mac)
         age = self._reactor.seconds() - cached.at if cached is not None else 0.0
         if cached is None or age > self.stale_seconds:
@@ -208,7 +209,7 @@ class Callout:
         return self._boot_file(cached.answer, request)
 
     def _warn(self, line: str, **fields: object) -> None:
-        """Log a line about a machine, unless there were too many in this second."""
+        """Log a line about a machine, unless there have been too many in this second."""
         now = self._reactor.seconds()
         if now >= self._counted_from + 1:
             self._counted_from, self._lines = now, 0

@@ -1,4 +1,4 @@
-"""Checks of options that several resolvers have, as attrs converters."""
+"""Converters and checks for options that several resolvers have."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import IPv4Address
@@ -8,10 +8,10 @@ from bootfw.api import BootFile, ConfigError, ErrorCollector, check_placeholders
 
 
 def file_name(value: str) -> str:
-    """A name for a client to load.
+    """Check the name of a boot file: a path or a URL, which may contain placeholders.
 
-    :raise ValueError: it can't be a file name.
-    :raise ConfigError: it holds an unknown placeholder.
+    :raise ValueError: *value* can't be a path or a URL.
+    :raise ConfigError: it contains an unknown placeholder.
     """
     if not value or "\0" in value:
         raise ValueError("must be a path or a URL")
@@ -20,26 +20,29 @@ def file_name(value: str) -> str:
 
 
 def placeholders(value: str) -> str:
-    """Text with placeholders, perhaps none.
+    """Check a text that may contain placeholders.
 
-    :raise ConfigError: it holds an unknown placeholder.
+    :raise ConfigError: it contains an unknown placeholder.
     """
     check_placeholders(value)
     return value
 
 
 def seconds(value: int | None) -> int | None:
-    """:raise ValueError: *value* is no number of seconds."""
+    """Check a number of seconds of 32 bits; None is allowed.
+
+    :raise ValueError: *value* is out of range.
+    """
     if value is not None and not 0 <= value < 1 << 32:
         raise ValueError(f"must be 0 to {(1 << 32) - 1} seconds, not {value}")
     return value
 
 
 def boot_file(table: Mapping[str, Any], *path: str | int) -> BootFile:
-    """The boot file that a table describes: ``file`` and perhaps more. Other keys are ignored.
+    """Convert a table with ``file`` and other BOOT_FILE_KEYS to a BootFile. Other keys are ignored.
 
-    :param path: of the table, for errors.
-    :raise ConfigError: what is wrong.
+    :param path: the path of the table, for errors.
+    :raise ConfigError: ``file`` is missing, or a value is invalid.
     """
     if "file" not in table:
         raise ConfigError('"file" is missing', path)
@@ -57,13 +60,16 @@ def boot_file(table: Mapping[str, Any], *path: str | int) -> BootFile:
 
 
 def unknown_keys(table: Iterable[str], known: Collection[str], *path: str | int) -> list[ConfigError]:
-    """An error for each key of *table* that is not *known*."""
+    """Return an error for each key of *table* that is not *known*."""
     listed = ", ".join(known)
     return [ConfigError(f"unknown key; known: {listed}", (*path, key)) for key in table if key not in known]
 
 
 def ipv4_address(value: str) -> str:
-    """:raise ValueError: *value* is none."""
+    """Check an IPv4 address.
+
+    :raise ValueError: *value* is not an IPv4 address.
+    """
     try:
         return str(IPv4Address(value))
     except ValueError:
@@ -71,7 +77,10 @@ def ipv4_address(value: str) -> str:
 
 
 def optional_ipv4_address(value: str | None) -> str | None:
-    """:raise ValueError: *value* is neither an IPv4 address nor None."""
+    """Check an IPv4 address; None is allowed.
+
+    :raise ValueError: *value* is not an IPv4 address.
+    """
     return None if value is None else ipv4_address(value)
 
 
@@ -85,4 +94,4 @@ _FIELDS: Mapping[str, tuple[str, type, Callable[[Any], Any]]] = {
 _NOUNS = {str: "a string", int: "an integer"}
 
 BOOT_FILE_KEYS = tuple(_FIELDS)
-"""Of a table that describes a boot file."""
+"""The keys of a table that describes a boot file."""

@@ -1,4 +1,4 @@
-"""An HTTP client for resolvers that query a server: GET requests with a timeout and a limit, by twisted.web."""
+"""An HTTP client for resolvers: GET requests with a timeout and a size limit, by twisted.web."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
 REDIRECTS = 3
-"""Redirects of one request that are followed at most."""
+"""Most redirects of a request that are followed."""
 
 
 class ResponseTooLong(ValueError):
-    """The body of a response has more bytes than the limit."""
+    """The body of a response is larger than the limit."""
 
 
 class HTTPClient:
-    """Sends GET requests. Each request has its own connection, since the server may have closed a persistent one
-    meanwhile.
+    """Sends GET requests, each on a connection of its own: the server may have closed a persistent connection when the
+    next request is sent.
 
     :param reactor: IReactorTime and IReactorTCP.
     :param seconds: timeout of a request, redirects included.
-    :param limit: bytes of a body at most.
+    :param limit: largest body in bytes.
     """
 
     def __init__(self, reactor: Any, seconds: float, limit: int) -> None:
@@ -33,7 +33,7 @@ class HTTPClient:
         self._agent: Any = None
 
     def get(self, url: str) -> "Deferred[tuple[int, bytes]]":
-        """Request *url*. The Deferred fires with status and body; cancelling it closes the connection.
+        """Request *url*. The Deferred fires with (status, body); cancelling it closes the connection.
 
         It fails with ResponseTooLong, TimeoutError, or an error of twisted.web or of the system: see reason_of().
         """
@@ -85,7 +85,7 @@ class _Body(Protocol):
 
 
 def reason_of(failure: Failure) -> str:
-    """Why a request failed, as a part of a sentence for the operator."""
+    """Return why a request failed, as part of a sentence for the operator."""
     if failure.check(TimeoutError):
         return "it has not answered in time"
     if failure.check(ResponseFailed, PartialDownloadError):

@@ -1,4 +1,4 @@
-"""The ``loop-breaker`` resolver: a machine in a boot loop boots its own disk. The rule: docs/adr/0008-loops.md."""
+"""The ``loop-breaker`` resolver: makes a machine in a boot loop boot its own disk. The rule: docs/adr/0008-loops.md."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,13 +37,13 @@ from bootfw.resolvers.scripts import is_url, local_boot
 from bootfw.stores.memory import MemoryStore
 
 LOOPS = "loop"
-"""The kind of orders in the store that keep a machine from a loop: it boots its own disk until a time."""
+"""The kind of orders in the store that make a machine in a loop boot its own disk until a given time."""
 
 MACHINES = 65536
-"""Machines that are remembered at most; the one whose last request is the oldest is dropped first."""
+"""Most machines that are remembered; the one whose last request is the oldest is dropped first."""
 
 TRAIL = 32
-"""Files of one round that are compared at most."""
+"""Most files of a round that are compared."""
 
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
@@ -53,14 +53,15 @@ LoadedFile = tuple[str, int]
 
 @define(eq=False)
 class _Machine:
-    """A machine and its current round: from one DHCP request to the next of the same kind, with files between."""
+    """A machine and its current round. A round lasts from a DHCP request to the next request of the same kind after the
+    machine has loaded a file."""
 
     seen: float
     """Time of its last request or transfer."""
     requested: dict[str, tuple[int, int, int]] = field(factory=dict)
-    """Kind of DHCP request -> its xid, and ``served`` and ``offered`` at that time."""
+    """Kind of DHCP request -> its (xid, ``served``, ``offered``), which show whether a file was loaded since."""
     loaded: dict[LoadedFile, None] = field(factory=dict)
-    """The files that it loaded in this round, in order."""
+    """The files that the machine loaded in this round, in order."""
     served: int = 0
     """Number of files that it has loaded from this server."""
     offered: int = 0
@@ -68,9 +69,11 @@ class _Machine:
     trail: tuple[LoadedFile, ...] = ()
     """The files of the previous round."""
     times: int = 0
-    """Rounds in a row with that trail."""
+    """Consecutive rounds with that trail."""
     local_until: float = 0.0
+    """The machine boots its own disk until then, in seconds of the reactor's clock; 0: it is not in a loop."""
     reason: str = ""
+    """Why it boots its own disk, for the operator."""
 
     def note(self, file: LoadedFile) -> None:
         """Add a file to this round."""
@@ -81,18 +84,19 @@ class _Machine:
 @implementer(ISelectiveResolver, IClientAware, IBootObserver, IStartable, IOperable)
 @define(eq=False)
 class LoopBreaker:
-    """Has a machine that boots the same files again and again boot its own disk for a while.
+    """Makes a machine that boots the same files again and again boot its own disk for a while.
 
-    It counts boots in which the machine loaded the same files, of the same size, and came back so soon that nothing was
-    installed or used. Retries, size probes, and boots in which it loaded nothing do not count.
+    It counts consecutive boots in which the machine loaded the same files, of the same size, and sent its next DHCP
+    request so soon that it can't have installed or run a system. Retries, size probes, and boots without a loaded file
+    do not count.
     """
 
     repeats: int = field(default=5, validator=validators.ge(2))
-    """Such boots in a row; the next one is of its own disk."""
+    """Number of such boots after which the machine boots its own disk."""
     within_seconds: float = field(default=300.0, validator=validators.gt(0))
-    """From the end of the last file to the next DHCP request: a machine that stays away longer has booted."""
+    """Longest time from the end of the last file to the next DHCP request. A machine that takes longer has booted."""
     local_seconds: float = field(default=600.0, validator=validators.gt(0))
-    """How long it boots its own disk; `bootfw next` ends that at once, with `--forgive` or with another file."""
+    """How long it boots its own disk. `bootfw next --forgive` ends this at once, and so does a one-time boot."""
     _reactor: Any = None
     _store: IOrderStore = field(factory=MemoryStore)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
@@ -105,7 +109,7 @@ class LoopBreaker:
     def configured(
         cls, context: PluginContext, repeats: int = 5, within_seconds: float = 300.0, local_seconds: float = 600.0
     ) -> "LoopBreaker":
-        """What boot_plugin calls."""
+        """Called by boot_plugin."""
         return cls(repeats, within_seconds, local_seconds, context.reactor, context.orders or MemoryStore())
 
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
@@ -130,14 +134,14 @@ class LoopBreaker:
             self._save(dict.fromkeys(over))
 
     def close(self) -> "Deferred[None]":
-        """See IStartable. Only the machines that are in a loop are remembered."""
+        """See IStartable. Only the machines that are in a loop are stored."""
         self._machines.clear()
         return self._store.close_orders(LOOPS)
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
         if not request.mac:
-            return None  # by DHCPv6 the MAC may be unknown, and then machines can't be distinguished
+            return None  # in DHCPv6 the MAC may be unknown, and then machines can't be distinguished
         if request.may_be_system:
             return None  # an installed system that renews its address is no loop
         now = self._reactor.seconds()
@@ -180,8 +184,8 @@ class LoopBreaker:
         kind = "ipxe" if request.ipxe else "http" if request.http else "pxe"
         this_request = (request.xid, machine.served, machine.offered)
         xid, served, offered = before = machine.requested.get(kind, this_request)
-        # After a file it is a new round, also for firmware that always sends one xid. Whether a client has loaded a
-        # file of another server can't be seen; then only another xid begins a new round.
+        # A request after a loaded file begins a new round, even if the firmware always sends the same xid. Whether a
+        # client has loaded a file from another server is not known, so then only a new xid begins a round.
         if machine.served > served or (machine.offered > offered and request.xid != xid):
             trail = tuple(machine.loaded)
             if now - machine.seen > self.within_seconds:
@@ -201,12 +205,12 @@ class LoopBreaker:
         machine.seen = max(machine.seen, report.ended)
         if report.outcome in _SERVED:
             machine.served += 1
-            # Use the size of the file: without its last ACK, the same transfer counts fewer bytes.
+            # The size of the file, since bytes_transferred is smaller if the last ACK was lost.
             size = report.agreed.tsize
             machine.note((report.request.path, report.bytes_transferred if size is None else size))
 
     def _offered(self, event: OfferMade) -> None:
-        """Transfers of other servers are not seen; for their files the offer counts instead."""
+        """Count the offer of a file on another server as a loaded file, since its transfer is not seen."""
         file, machine = event.file, self._machines.get(event.request.mac)
         if machine is None or not isinstance(file, BootFile) or machine.local_until:
             return
@@ -228,7 +232,9 @@ class LoopBreaker:
         self._store.save_orders(LOOPS, orders).addErrback(self._not_saved)
 
     def _not_saved(self, failure: Failure) -> None:
-        self._log.error("which machines are in a loop is not known after a restart: {why}", why=failure.value)
+        self._log.error(
+            "boot loops can't be stored, so a restart forgets which machines are in one: {why}", why=failure.value
+        )
 
     def _looping(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         now = self._reactor.seconds()
@@ -243,7 +249,7 @@ class LoopBreaker:
             return ()
         del self._machines[mac]
         self._save({mac: None})
-        self._log.info("dhcp {mac} is forgiven its loop and boots from here again", mac=mac)
+        self._log.info("dhcp {mac}: boot loop ended by the operator; it boots from the network again", mac=mac)
         return (_record(mac, machine, now),)
 
 
@@ -252,9 +258,10 @@ def _reason(times: int, files: Sequence[str]) -> str:
 
 
 def _restored(order: Mapping[str, Any], now: float, wall: float) -> _Machine:
-    """The machine that a stored order is for.
+    """Return the machine of a stored order.
 
-    :param now: the time of the reactor's clock, and *wall* that of the system's.
+    :param now: seconds of the reactor's clock.
+    :param wall: the same time in seconds since the epoch.
     """
     files, times = [str(name) for name in order["files"]], int(order["times"])
     trail = tuple((name, 0) for name in files)

@@ -41,11 +41,11 @@ from bootfw.resolvers.scripts import is_url, requested_path, script, script_path
 from bootfw.stores.memory import MemoryStore
 
 ORDERS = "next-boot"
-"""The kind of orders in the store that are one-time boots."""
+"""The kind of orders in the store for one-time boots."""
 
 FOLDER = "next"
-"""The directory of the scripts that lead iPXE to its file. Each has the machine's MAC in its name, so a request for it
-shows which machine it is, however its address is known."""
+"""Directory of the generated scripts that chain iPXE to its file. The name of a script contains the MAC of its machine,
+so that a request for it identifies the machine, even if only its address is known."""
 
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
@@ -63,9 +63,10 @@ class Order:
 @implementer(ISelectiveResolver, IClientAware, IStartable, IBootObserver, IOperable)
 @define(eq=False)
 class NextBoot:
-    """Gives a machine the file that `bootfw next` has set, once; then the other resolvers decide again.
+    """Gives a machine the file that `bootfw next` has set, once; after that the other resolvers decide again.
 
-    An order is used up when the machine has got the file, not when it was offered; it survives restarts.
+    A one-time boot is removed when the machine has loaded the file, not when the file was offered. It survives
+    restarts.
     """
 
     _store: IOrderStore = field(factory=MemoryStore)
@@ -75,8 +76,8 @@ class NextBoot:
     _orders: dict[str, Order] = field(factory=dict, init=False)
     """By MAC."""
     _offered: dict[str, dict[str, bool]] = field(factory=dict, init=False)
-    """Path -> machines that were offered it and have not loaded it, the first one first. Each with whether it may be an
-    installed system, which does not load the file."""
+    """Path -> MACs of machines that were offered it and have not loaded it, the earliest first, each with whether the
+    request may be from an installed system, which does not load the file."""
 
     @classmethod
     def configured(cls, context: PluginContext) -> "NextBoot":
@@ -93,7 +94,7 @@ class NextBoot:
         self._orders = load_next_boots(self._store)
 
     def close(self) -> "Deferred[None]":
-        """See IStartable: fires when used up orders are out of the store."""
+        """See IStartable: fires when one-time boots that are over have been removed from the store."""
         return self._store.close_orders(ORDERS)
 
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
@@ -136,13 +137,13 @@ class NextBoot:
             name = expand(order.file, request)
         except BootRefused as missing:
             self._log.warn(
-                "the next boot of {mac} can't be {file!r}: {why}", mac=order.mac, file=order.file, why=missing
+                "one-time boot of {mac}: it can't load {file!r}: {why}", mac=order.mac, file=order.file, why=missing
             )
             return None
         scheme = name.partition("://")[0].lower()
         if request.ipxe and is_url(name) and not ipxe_can_load(scheme, request):
             self._log.warn(
-                "the next boot of {mac} can't be {file!r}: its iPXE has no {scheme}",
+                "one-time boot of {mac}: it can't load {file!r}: its iPXE has no {scheme}",
                 mac=order.mac,
                 file=order.file,
                 scheme=scheme.upper(),
@@ -166,8 +167,8 @@ class NextBoot:
         machines = self._offered[path]
         mac = min(machines, key=machines.__getitem__)
         if path != script_path(FOLDER, mac):
-            # The same file for several machines. A client whose MAC is not known, behind a router, counts as the
-            # machine that has waited longest: to boot an installer once too little is better than once too often.
+            # Several machines may have the same file. If the MAC of the client is not known (behind a router), take the
+            # machine that was offered it first: to boot an installer once too seldom is better than once too often.
             mac = self._client_at(report.request.peer).mac or mac
         if mac not in machines:
             return
@@ -181,11 +182,15 @@ class NextBoot:
         self._store.save_orders(ORDERS, {mac: None}).addErrback(self._not_removed)
 
     def _not_removed(self, failure: Failure) -> None:
-        self._log.error("a next boot is used up, but not for the next start of bootfw: {why}", why=failure.value)
+        self._log.error(
+            "a one-time boot that was served can't be removed from the store, so it is served again after a restart: "
+            "{why}",
+            why=failure.value,
+        )
 
 
 def load_next_boots(store: IOrderStore) -> dict[str, Order]:
-    """The one-time boots in a store, by MAC.
+    """Load the one-time boots of a store, by MAC.
 
     :raise StateError: they can't be read.
     """
@@ -194,7 +199,7 @@ def load_next_boots(store: IOrderStore) -> dict[str, Order]:
         try:
             orders[mac] = Order(mac, str(order["file"]), float(str(order["ordered"])))
         except (KeyError, TypeError, ValueError) as error:
-            raise StateError(f"the stored next boot of {mac} is invalid: {order!r}") from error
+            raise StateError(f"the stored one-time boot of {mac} is invalid: {order!r}") from error
     return orders
 
 
@@ -204,16 +209,17 @@ def save_next_boot(store: IOrderStore, order: Order) -> "Deferred[None]":
 
 
 def _answer(name: str, request: BootRequest) -> BootFile | None:
-    """The BootFile for *name*; None: this client can't load it, but its next boot stage can."""
+    """Return the BootFile for *name*; None: this client can't load it, but its next boot stage can."""
     if request.ipxe:
-        # The request for the machine's own script shows that this machine boots, whichever server has its file.
+        # A script of its own for each machine: its transfer shows that this machine boots, even if the file itself is
+        # on another server.
         there = name if is_url(name) else f"/{requested_path(name)}"
         return script(FOLDER, f"#!ipxe\nchain --autofree --replace {there}\n", request)
     if requested_path(name).lower().endswith(".ipxe"):
         return None
     if not is_url(name):
         return BootFile(name)
-    # Files that other servers send to firmware are not seen here.
+    # Firmware gets only URLs of this server: a transfer from another server would not be seen.
     own = [url for url in (request.http_url, request.https_url) if url]
     return BootFile(name) if request.http and any(name.startswith(f"{url}/") for url in own) else None
 

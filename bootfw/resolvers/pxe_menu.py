@@ -1,4 +1,4 @@
-"""The ``pxe-menu`` resolver: a menu that the machine's own firmware shows."""
+"""The ``pxe-menu`` resolver: a PXE boot menu, which the firmware of the machine shows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +30,7 @@ def _item(entry: Any, index: int) -> BootMenuItem:
         collector.note("must be a line of text", "items", index, "description")
     file = None
     with collector.under("items", index):
-        # What belongs to a file needs one; without any of it the item is the disk.
+        # An item without any key of a boot file boots the local disk.
         file = boot_file(entry) if entry.keys() & set(BOOT_FILE_KEYS) else None
     collector.finish()
     return BootMenuItem(description, file)
@@ -39,16 +39,16 @@ def _item(entry: Any, index: int) -> BootMenuItem:
 @implementer(IUniformResolver, IListableResolver)
 @frozen
 class PXEMenu:
-    """A boot menu that the machine's own firmware shows, with a prompt before it.
+    """A PXE boot menu, which the firmware of the machine shows after a prompt.
 
-    BIOS ROMs show it. UEFI and iPXE are left to the next resolvers, since UEFI's menus seldom work and iPXE has better
-    ones in its scripts; a `[[persona]]` with `option-43 = "menu"` sends it to them as well. The machine requests the
-    chosen item from port 4011. All of the menu has to fit into 255 bytes.
+    The ROMs of a BIOS show it. For UEFI and iPXE the next resolver is called, since UEFI's menus seldom work and iPXE
+    has better ones in its scripts; a `[[persona]]` with `option-43 = "menu"` sends the menu to them too. The machine
+    requests the chosen item from port 4011. The whole menu has to fit into 255 bytes.
     """
 
     items: list[dict[str, Any]]
-    """Tables with `description`, and the `file` that it loads; without one it goes on to its disk. The first is the
-    default. They may have `server`, `configfile`, `pathprefix` and `reboot-seconds` as well."""
+    """Tables with `description` and the `file` that the item loads; without `file` the machine boots its disk. The
+    first item is the default. They may also have `server`, `configfile`, `pathprefix` and `reboot-seconds`."""
     prompt: str = "Press F8 for other ways to boot"
     """Shown before the menu opens."""
     timeout_seconds: int = 10

@@ -1,4 +1,4 @@
-"""iPXE scripts of resolvers; one of them boots the local disk."""
+"""iPXE scripts that resolvers generate, among them one that boots the local disk."""
 
 from urllib.parse import unquote, urlsplit
 
@@ -6,10 +6,10 @@ from bootfw.api import IPXE_LOCAL_BOOT, BootFile, BootRefused, BootRequest, ipxe
 
 
 def script(folder: str, text: str, request: BootRequest) -> BootFile:
-    """*text* as a file for this machine alone.
+    """Return *text* as a boot file of its own for the machine of *request*.
 
-    It is loaded by HTTP if the machine can, since files that the script names relative to itself are loaded by the same
-    protocol.
+    It is loaded by HTTP if the machine supports that, since files that the script names relative to itself are loaded
+    by the same protocol.
     """
     path = script_path(folder, request.mac)
     name = f"{request.http_url}/{path}" if request.http_url and ipxe_can_load("http", request) else path
@@ -17,17 +17,17 @@ def script(folder: str, text: str, request: BootRequest) -> BootFile:
 
 
 def script_path(folder: str, mac: str) -> str:
-    """The path of a machine's script in *folder*."""
+    """Return the path of a machine's script in *folder*."""
     return f"{folder}/{mac.replace(':', '-')}.ipxe"
 
 
 def local_boot(request: BootRequest, reason: str) -> BootFile:
-    """The answer after which the machine boots its own disk.
+    """Return a boot file that makes the machine boot its own disk.
 
-    iPXE gets a script that leaves it; other firmware gets no boot file and so tries what comes next in its order.
+    iPXE gets a script that exits iPXE. Other firmware gets no boot file, and continues with its next boot device.
 
-    :param reason: for the operator and the machine's screen, one sentence.
-    :raise BootRefused: it is no iPXE.
+    :param reason: a sentence for the operator and the screen of the machine.
+    :raise BootRefused: the client is not iPXE.
     """
     if not request.ipxe:
         raise BootRefused(f"it shall boot its own disk: {reason}")
@@ -35,16 +35,16 @@ def local_boot(request: BootRequest, reason: str) -> BootFile:
 
 
 def shown(text: str) -> str:
-    """*text* as an argument of ``echo``, on one line, without characters that iPXE would interpret."""
+    """Convert *text* to an argument of ``echo``: one line, without characters that iPXE would interpret."""
     words = text.replace("${", "$ {").split()
     return " ".join(word for word in words if word not in ("&&", "||"))
 
 
 def is_url(name: str) -> bool:
-    """Whether *name* is a URL, and no path."""
+    """Return whether *name* is a URL and not a path."""
     return "://" in name
 
 
 def requested_path(name: str) -> str:
-    """The TransferRequest.path of a client whose boot file is *name*, a path or a URL."""
+    """Return the TransferRequest.path with which a client requests the boot file *name*, a path or a URL."""
     return relative_path(unquote(urlsplit(name).path) if is_url(name) else name)

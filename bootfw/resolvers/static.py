@@ -19,22 +19,22 @@ from bootfw.resolvers.checks import file_name, optional_ipv4_address, placeholde
 @implementer(IUniformResolver, IListableResolver)
 @frozen
 class StaticResolver:
-    """One boot file for every client but network gear, which boots no program."""
+    """The same boot file for every client, except for network gear, which boots no program."""
 
     file: str = field(converter=file_name)
-    """Path for TFTP or absolute URL. `{http}`, `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}`
-    and `{architecture}` are filled in."""
+    """A path for TFTP or an absolute URL. The placeholders `{http}`, `{https}` (the beginning of our own URLs),
+    `{server}`, `{mac}`, `{uuid}` and `{architecture}` are filled in."""
     server: str | None = field(default=None, converter=optional_ipv4_address)
-    """IPv4 address of the TFTP server; this one when omitted."""
+    """IPv4 address of the TFTP server; default: this server."""
 
     configfile: str = field(default="", converter=placeholders)
     """For PXELINUX: its configuration file, below `pathprefix` (option 209)."""
     pathprefix: str = field(default="", converter=placeholders)
     """For PXELINUX: the prefix of every path, with its slash (option 210)."""
     reboot_seconds: int | None = field(default=None, converter=seconds)
-    """For PXELINUX: after how long without a kernel it restarts (option 211)."""
+    """For PXELINUX: seconds after which it reboots if it has no kernel (option 211)."""
     _boot_file: BootFile = field(init=False, repr=False, eq=False)
-    """All of these."""
+    """The options as a BootFile."""
 
     @_boot_file.default
     def _answer(self) -> BootFile:

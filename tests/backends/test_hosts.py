@@ -169,7 +169,7 @@ def test_two_files_for_one_machine(tmp_path: Path) -> None:
     assert hosts.find([Identifiers(mac=MAC)])["name"] == "a"
     assert hosts.problems() == (
         f"{tmp_path}/a.yaml: a.toml exists as well, and is used instead",
-        f"{tmp_path}/b.toml: {MAC} is claimed by a.toml already",
+        f"{tmp_path}/b.toml: {MAC} is in a.toml already",
     )
 
 

@@ -281,7 +281,7 @@ def test_reserve_and_unreserve_of_ipv6(place: Stopped | Running) -> None:
     assert place.run("reserve", "fd77::8", "--duid", "0x0003") == (0, "fd77::8 is reserved\n", "")
     shown = place.run("reservations")[1].splitlines()
     assert [" ".join(line.split()) for line in shown[-2:]] == [f"fd77::7 {MAC} command", "fd77::8 duid 0x0003 command"]
-    said = f"bootfw: {MAC} has 10.0.0.6 and fd77::7: say which\n"
+    said = f"bootfw: {MAC} has two reservations, 10.0.0.6 and fd77::7: give the address\n"
     assert place.run("unreserve", MAC) == (1, "", said)
     assert place.run("unreserve", "fd77:0::7") == (0, "fd77::7 is reserved no longer\n", "")
     assert place.run("unreserve", MAC) == (0, "10.0.0.6 is reserved no longer\n", "")

@@ -60,7 +60,7 @@ def test_router_anycast_address_is_not_assigned() -> None:
     ("subnets", "mode", "complaint"),
     [
         ((), "server", 'dhcp6.mode: "server" needs a [[dhcp6.subnet]] to give addresses of'),
-        ((NETWORK,), "proxy", 'dhcp6.subnet: no addresses are given with mode = "proxy"; that takes "server"'),
+        ((NETWORK,), "proxy", 'dhcp6.subnet: no addresses are given with mode = "proxy"; that needs "server"'),
         (({},), "server", 'dhcp6.subnet[0]: "network" is missing'),
         (({"network": "10.77.0.0/24"},), "server", "dhcp6.subnet[0].network: must be an IPv6 network"),
         (

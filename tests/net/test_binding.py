@@ -237,7 +237,7 @@ def test_tcp_of_an_absent_interface_is_opened_later() -> None:
 
 def test_optional_names_are_those_of_the_configuration() -> None:
     Settings(interfaces=("s9",), tftp=TFTPSettings(listen=["10.0.0.1:69"]), optional=("s9", "10.0.0.1"))
-    with pytest.raises(ConfigError, match=r'"s8" is not wanted; .* are: .*s9'):
+    with pytest.raises(ConfigError, match=r'"s8" is not in the configuration; .* are: .*s9'):
         Settings(interfaces=("s9",), optional=("s8",))
 
 

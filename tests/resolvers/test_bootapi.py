@@ -83,7 +83,7 @@ def test_script_is_returned_unchanged() -> None:
         (b"[]", "the answer must be a JSON object"),
         (b"{}", '"kernel" must be a URL'),
         (b'{"kernel": 5}', '"kernel" must be a URL'),
-        (b'{"kernel": "file:///mnt/k"}', "files of the server are not served by their URL"),
+        (b'{"kernel": "file:///mnt/k"}', "file:// URLs are not served"),
         (b'{"kernel": "ftp://x/k"}', "must be a URL of http, https, tftp"),
         (b'{"kernel": "http://x/a b"}', "must have no blanks"),
         (b'{"kernel": "http://x/a\\nshell"}', "must"),

@@ -325,7 +325,7 @@ def test_loop_is_broken_even_if_it_cannot_be_stored(site: Guarded, monkeypatch: 
     with capturedLogs() as logs:
         machine = looping(site)
     assert machine.asks(BIOS_ROM) is None
-    assert [event["why"].args for event in logs if "after a restart" in event["log_format"]] == [("the disk is full",)]
+    assert [event["why"].args for event in logs if "a restart forgets" in event["log_format"]] == [("the disk is full",)]
 
 
 # Bounds and options

@@ -430,7 +430,7 @@ def test_a_damaged_file_keeps_bootfw_from_starting(kept: State) -> None:
 def test_a_stored_order_that_makes_no_sense_keeps_bootfw_from_starting(order: Any) -> None:
     store = MemoryStore()
     store.save_orders(ORDERS, {MAC_TEXT: {"file": "x", "ordered": 1.0}, OTHER: order})
-    with pytest.raises(StateError, match=f"the stored next boot of {OTHER} is invalid"):
+    with pytest.raises(StateError, match=f"the stored one-time boot of {OTHER} is invalid"):
         NextBoot(store).start(lambda event: None)
 
 
@@ -458,7 +458,7 @@ def test_one_time_boot_is_used_once_even_if_it_cannot_be_removed() -> None:
     assert present(made.resolve(BIOS)).name == "pxelinux.0"
     with capturedLogs() as logs:
         made.observe(ended())
-    assert "not for the next start" in logs[0]["log_format"]
+    assert "is served again after a restart" in logs[0]["log_format"]
     assert made.resolve(BIOS) is None
     assert answer(lambda: made.operations()["next"]({})) == []
 
