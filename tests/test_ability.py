@@ -172,7 +172,7 @@ def test_a_declaration_of_the_class_is_not_for_a_method_of_the_object(monkeypatc
     assert provides(plugin, IOfNoMethod)
 
 
-def test_an_object_may_declare_what_its_class_does_not() -> None:
+def test_instance_may_declare_an_ability_that_its_class_lacks() -> None:
     plugin = Delegates(None)
     directlyProvides(plugin, IUniformAndMore)
     assert provides(plugin, IUniform)

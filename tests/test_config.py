@@ -325,7 +325,7 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size, w
         ("backend = [1]", "backend[0]: must be a table, not 1"),
     ],
 )
-def test_a_mistake_is_named_with_its_place_and_what_would_be_right(wrong: Any, text: str, message: str) -> None:
+def test_error_has_the_path_and_a_valid_value(wrong: Any, text: str, message: str) -> None:
     assert wrong(text) == [f"bootfw.toml: {message}"]
 
 
@@ -360,7 +360,7 @@ def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     assert caught.value.lines == (f"{tmp_path}/latin.toml:2: must be UTF-8, as TOML is",)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_bytes(b'\xef\xbb\xbf[dhcp]\r\nmode = "off"\r\n')
     assert load_config(path, {}).settings.dhcp.mode == "off"

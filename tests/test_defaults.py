@@ -44,7 +44,9 @@ def test_programs_of_the_distribution(debian: DistributionBackend) -> None:
     }
 
 
-def test_what_the_operator_has_put_there_wins(debian: DistributionBackend, tmp_path: Path) -> None:
+def test_files_of_the_operator_come_before_those_of_the_distribution(
+    debian: DistributionBackend, tmp_path: Path
+) -> None:
     for name in ("pxelinux.0", "bootx64.efi", "boot.ipxe"):
         (tmp_path / name).write_bytes(b"x")
     assert files_for(DirectoryBackend(tmp_path), debian, SCRIPT) == {
@@ -54,13 +56,13 @@ def test_what_the_operator_has_put_there_wins(debian: DistributionBackend, tmp_p
     }
 
 
-def test_the_better_program_of_one_place_wins(tmp_path: Path) -> None:
+def test_best_program_of_the_first_backend_is_used(tmp_path: Path) -> None:
     for name in ("pxelinux.0", "undionly.kpxe", "lpxelinux.0"):
         (tmp_path / name).write_bytes(b"x")
     assert files_for(DirectoryBackend(tmp_path)) == {"x86-bios": "undionly.kpxe"}
 
 
-def test_ipxe_goes_on_by_http_first(debian: DistributionBackend) -> None:
+def test_ipxe_loads_its_script_by_http_first(debian: DistributionBackend) -> None:
     once, loops, by_http, by_tftp = defaults.resolvers([("", debian), ("", SCRIPT)])
     assert (once, loops) == (("next-boot", {}), ("loop-breaker", {}))
     assert by_http == ("by-architecture", {"files": {"ipxe": "{http}/boot.ipxe"}})
@@ -102,7 +104,7 @@ def test_without_a_directory_there_is_no_menu(monkeypatch: pytest.MonkeyPatch) -
     assert [use for use, _ in defaults.backends()] == ["distribution", "memory"]
 
 
-def test_templates_and_menus_know_what_they_make(tmp_path: Path) -> None:
+def test_files_of_templates_and_menus_count_as_existing(tmp_path: Path) -> None:
     (tmp_path / "boot.ipxe.j2").write_text("")
     template, menu = TemplateBackend(tmp_path, {"a/*": "boot.ipxe.j2"}), MenuBackend([tmp_path])
     for backend, names in ((template, ["boot.ipxe", "a/b"]), (menu, ["boot.ipxe"])):

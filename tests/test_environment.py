@@ -95,7 +95,7 @@ def test_scalars() -> None:
     assert read.state_dir == "/var/lib/bootfw"
 
 
-def test_a_string_stays_one_where_a_string_is_wanted() -> None:
+def test_numeric_text_stays_a_string_for_string_keys() -> None:
     assert settings(BOOTFW_STATE_DIR="2026").state_dir.endswith("/2026")
 
 
@@ -104,7 +104,7 @@ def test_lists_with_commas_or_as_toml(value: str) -> None:
     assert settings(BOOTFW_INTERFACES=value).interfaces == ("eth0", "br-boot")
 
 
-def test_an_ipv6_address_is_no_toml_list() -> None:
+def test_bracketed_ipv6_address_is_not_parsed_as_a_list() -> None:
     assert settings(BOOTFW_TFTP_LISTEN="[::]:1069").tftp.listen == (("::", 1069),)
     assert settings(BOOTFW_TFTP_LISTEN="[::]:1069,10.0.0.1:69").tftp.listen == (("::", 1069), ("10.0.0.1", 69))
 
@@ -272,7 +272,7 @@ def test_single_variables_are_ignored(name: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["69", "10.96.0.7", "udp", "udp://10.96.0.7:69"])
-def test_no_variable_of_a_setting_is_taken_for_one_of_them(value: str) -> None:
+def test_variables_of_settings_are_not_taken_for_service_links(value: str) -> None:
     for name in variables():
         origins, errors = apply({name: value}, {})
         assert origins or errors

@@ -28,7 +28,7 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_examples_are_short_and_import_what_everybody_may(path: Path) -> None:
+def test_examples_are_short_and_import_only_the_public_api(path: Path) -> None:
     source = path.read_text()
     assert len(source.splitlines()) <= 40
     imports = {node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}

@@ -21,7 +21,7 @@ def test_seeds_break_no_rule(target: Target) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
-def test_what_was_found_breaks_no_rule_any_more(target: Target) -> None:
+def test_found_inputs_break_no_rule(target: Target) -> None:
     for path in target.found():
         target.run(path.read_bytes())
 

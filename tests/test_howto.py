@@ -208,7 +208,7 @@ def test_the_test_of_the_howto() -> None:
 
 
 @pytest.mark.parametrize("page", ["plugins.md", "embedding.md"])
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_have_targets(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", (HOWTO / page).read_text())
     assert links
     assert [link for link in links if not (HOWTO / link).exists()] == []

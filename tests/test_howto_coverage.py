@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 EXECUTED = {
     "addresses.md": [("toml", "test_addresses")],
     "archives.md": [("toml", "test_archives")],
-    "callout.md": [("toml", "test_callout"), ("", "test_the_last_answer_is_used_while_it_fails_and_the_log_says_so")],
+    "callout.md": [("toml", "test_callout"), ("", "test_cached_answer_is_used_and_logged_while_the_api_fails")],
     "command-line.md": [
         ("toml", "test_the_command_line_howto"),
         ("console", "test_the_command_line_howto"),
@@ -114,7 +114,7 @@ EXECUTED = {
     ],
     "why-did-it-not-boot.md": [("", "test_the_boots_of_the_howto")] * 5,
     README: [
-        ("console", "test_it_serves_above_port_1024_and_says_how_to_fetch_a_file"),
+        ("console", "test_without_privileges_it_serves_above_port_1024_and_logs_a_fetch_command"),
         ("console", "test_readme_without_a_configuration"),
         ("", "test_readme_without_a_configuration"),
         ("toml", "test_readme_configuration"),

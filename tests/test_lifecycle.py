@@ -229,7 +229,7 @@ while "bootfw.cli.worker" in " ".join(sys.orig_argv) and not Path("go").exists()
 
 @pytest.mark.interop
 @pytest.mark.parametrize("ports", ["single", "ephemeral"])
-def test_requests_are_answered_while_the_workers_start_and_transfers_go_on(ports: str, tmp_path: Path) -> None:
+def test_requests_are_answered_while_workers_start_and_transfers_continue(ports: str, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     content = os.urandom(500_000)
     (tmp_path / "files" / "large").write_bytes(content)

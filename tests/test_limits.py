@@ -147,9 +147,7 @@ def test_one_client_has_half_of_all_transfers_at_most(hall: Hall, monkeypatch: p
     assert hall.reasons == {"too many transfers at once of one client"}
 
 
-def test_forged_requests_take_the_place_of_each_other_and_of_no_client(
-    hall: Hall, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_forged_requests_displace_each_other_but_no_client(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "MOST_TRANSFERS", 20)
     client = hall.port("10.0.0.9")
     hall.requests(client)

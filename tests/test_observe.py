@@ -151,7 +151,7 @@ def test_as_json_a_transfer_is_one_record_with_its_fields() -> None:
         RequestIgnored(1.0, "02:00:00:00:00:01", "{no} PXE"),
     ],
 )
-def test_an_event_is_what_twisted_s_logger_would_have_made_of_it(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_event_equals_that_of_twisteds_logger(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "time", lambda: 7.0)
     monkeypatch.setattr("twisted.logger._logger.time", lambda: 7.0)
     events: list[LogEvent] = []
@@ -241,7 +241,7 @@ def test_an_observer_that_fails_gets_the_next_event(failures: list[BaseException
     failures.clear()
 
 
-def test_a_flood_is_delivered_in_turns_and_what_is_too_much_is_counted() -> None:
+def test_flood_of_events_is_delivered_in_turns_and_the_excess_is_counted() -> None:
     @implementer(IBatchObserver)
     class Many:
         def __init__(self) -> None:

@@ -197,7 +197,7 @@ def test_an_interface_has_three_members_at_most(interface: Any) -> None:
 
 
 @pytest.mark.parametrize("reader", [IFileReader, IShareableReader, ICacheableReader], ids=lambda one: one.__name__)
-def test_a_reader_that_lacks_what_it_declares_is_refused_by_name(reader: Any) -> None:
+def test_reader_without_a_declared_member_is_refused_by_name(reader: Any) -> None:
     closed = []
 
     @implementer(reader)
@@ -249,7 +249,7 @@ def test_a_writer_is_verified_too() -> None:
     assert "Lacking does not implement IMore: it has no more" in str(caught.value.detail)
 
 
-def test_the_readers_of_the_api_have_what_they_declare(tmp_path: Any) -> None:
+def test_readers_of_the_api_provide_their_interfaces(tmp_path: Any) -> None:
     (tmp_path / "a").write_bytes(b"a")
     for reader in (MemoryReader(b"a"), FileReader(os.open(tmp_path / "a", os.O_RDONLY))):
         for interface in abilities_of(reader):

@@ -173,7 +173,7 @@ def test_the_wheel_brings_the_command(installed: Environment, tmp_path: Path) ->
     assert "bootfw leases" in installed.run("bootfw", "leases", "--help", cwd=tmp_path)
 
 
-def test_the_wheel_needs_only_what_it_says(installed: Environment, tmp_path: Path) -> None:
+def test_wheel_needs_only_its_declared_dependencies(installed: Environment, tmp_path: Path) -> None:
     assert installed.pip("check") == ""
     installed.run("python", "-W", "error", "-c", "import bootfw.api, bootfw.tap, bootfw.testing", cwd=tmp_path)
 

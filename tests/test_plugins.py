@@ -155,7 +155,7 @@ KNOWN = "text, some-table, first-seconds, attempts, patient, sizes, pair, colour
         ({"text": "", "some-table": {"K": "v"}}, "some_table.K: must be lower-case"),
     ],
 )
-def test_wrong_options_are_named_with_what_would_be_right(options: Mapping[str, Any], message: str) -> None:
+def test_wrong_option_errors_name_a_valid_value(options: Mapping[str, Any], message: str) -> None:
     assert fails(options) == message
 
 
@@ -581,7 +581,7 @@ annotations = st.sampled_from(
 
 
 @given(toml_values, annotations)
-def test_mismatches_never_raises_and_names_a_place_that_exists(value: Any, wanted: Any) -> None:
+def test_mismatches_yields_errors_with_existing_paths(value: Any, wanted: Any) -> None:
     for error in mismatches(value, wanted):
         place = value
         for part in error.path:

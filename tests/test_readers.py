@@ -81,7 +81,7 @@ def test_the_end_of_a_file_that_was_overwritten_is_not_read(old: Path) -> None:
 
 @pytest.mark.parametrize("size", [7, 20_000, 1_000_000])
 @pytest.mark.parametrize("appended", [True, False])
-def test_growth_is_a_change_where_what_was_read_before_is_another(old: Path, size: int, appended: bool) -> None:
+def test_growth_with_different_earlier_bytes_is_a_change(old: Path, size: int, appended: bool) -> None:
     """The times of the file are the same for both."""
     content = bytes(n % 251 for n in range(size))
     old.write_bytes(content)

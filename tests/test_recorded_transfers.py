@@ -313,7 +313,7 @@ HERE, THERE = (CLIENT, 2000), (SERVER, 69)
 READ = tftp.request(False, "kernel", "octet", (("tsize", "0"), ("blksize", "1468")))
 
 
-def test_the_same_oack_is_no_difference(replay: Callable[..., tuple[int, Any]]) -> None:
+def test_same_oack_is_not_a_difference(replay: Callable[..., tuple[int, Any]]) -> None:
     oack = b"\0\6tsize\x007\0blksize\x001468\0"
     packets = [Datagram(1.0, HERE, THERE, READ), Datagram(1.1, THERE, HERE, oack, True)]
     assert replay(packets) == (0, {"requests": 1, "differences": []})
@@ -325,7 +325,7 @@ def test_a_request_that_was_sent_again_is_answered_once(replay: Callable[..., tu
     assert replay(packets) == (0, {"requests": 1, "differences": []})
 
 
-def test_a_block_size_that_the_mtu_had_limited_is_no_difference(replay: Callable[..., tuple[int, Any]]) -> None:
+def test_block_size_limited_by_the_mtu_is_not_a_difference(replay: Callable[..., tuple[int, Any]]) -> None:
     oack = b"\0\6tsize\x007\0blksize\x001408\0"
     packets = [Datagram(1.0, HERE, THERE, READ), Datagram(1.1, THERE, HERE, oack, True)]
     assert replay(packets)[0] == 0

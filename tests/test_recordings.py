@@ -92,7 +92,7 @@ def test_dhcpv6_clients_are_known_by_their_addresses() -> None:
     assert (packet.source, packet.destination) == (("fe80::9", 546), ("::", 547))
 
 
-def test_a_datagram_that_is_no_dhcp_message_harms_nothing() -> None:
+def test_malformed_datagram_is_recorded_without_error() -> None:
     recorder = FlightRecorder()
     recorder.keep((1.0, b"", CLIENT, None, 67, False))
     assert recorder.packets_of(MAC, (), 0) == []

@@ -130,7 +130,7 @@ def site() -> Site:
 # Files
 
 
-def test_a_transfer_goes_on_with_its_file_and_the_next_request_gets_the_new_one(site: Site) -> None:
+def test_transfer_keeps_its_file_and_the_next_request_gets_the_new_one(site: Site) -> None:
     old, new = site.backends[0], Opened({"file": b"new"})
     client = FakePeer(site.network.host("10.0.0.8", name="client"))
     client.send(b"\0\1file\0octet\0", (SERVER, 69))
@@ -366,7 +366,7 @@ def test_a_socket_may_be_absent_from_the_reload_on(site: Site) -> None:
     site.stop()
 
 
-def test_a_socket_that_is_dropped_closes_in_the_end_although_a_transfer_goes_on(site: Site) -> None:
+def test_dropped_socket_is_closed_after_its_time_limit_during_a_transfer(site: Site) -> None:
     client, server = begun(site)
     reload(site, site.backends, site.resolvers, listening((SERVER, 70)))
     for _ in range(int(DROPPED_CLOSE_WITHIN)):
@@ -423,7 +423,7 @@ def test_a_port_of_dhcp_that_is_dropped_sends_the_answers_that_it_waits_for() ->
     site.stop()
 
 
-def test_what_was_prepared_and_abandoned_leaves_nothing(site: Site) -> None:
+def test_abandoned_reload_leaves_no_sockets_or_plugins(site: Site) -> None:
     settings = evolve(site.service.settings, tftp=listening(("0.0.0.0", 69), (SERVER, 70)))
     backend, resolver = Opened({"file": b"new"}), Names("new")
     prepared = site.service.prepare(settings, [backend], [resolver], FIXED)
@@ -446,7 +446,7 @@ def test_what_was_prepared_and_abandoned_leaves_nothing(site: Site) -> None:
     assert site.network.leaks() == []
 
 
-def test_what_was_prepared_can_not_be_used_by_a_service_that_has_stopped(site: Site) -> None:
+def test_commit_after_a_stop_is_refused(site: Site) -> None:
     backend = Opened({"file": b"new"})
     settings = evolve(site.service.settings, tftp=listening((SERVER, 70)))
     prepared = site.service.prepare(settings, [backend], site.resolvers, FIXED)
@@ -544,7 +544,7 @@ def test_an_observer_gets_the_events_from_its_reload_until_the_next(site: Site) 
     assert second.life == ["aware", "started", "closed"]
 
 
-def test_an_observer_that_is_replaced_gets_what_was_published_before(site: Site) -> None:
+def test_replaced_observer_gets_the_events_published_before(site: Site) -> None:
     old, new = Watching("old"), Watching("new")
     observe(site, old)
     site.service._publisher.publish(BackendProblem(1.0, "files", "no such directory"))
@@ -792,7 +792,9 @@ def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Runnin
         ("[web]", '[store]\nuse = "memory"\n[web]', "store"),
     ],
 )
-def test_what_needs_a_restart_is_refused_as_a_whole(running: Running, before: str, after: str, where: str) -> None:
+def test_reload_with_a_key_that_needs_a_restart_is_refused(
+    running: Running, before: str, after: str, where: str
+) -> None:
     running.change((before, after), ("hello", "changed"))
     reason = f"{running.path}: {where}: was changed, which needs a restart"
     assert running.reloads() == (reason,)
@@ -899,7 +901,7 @@ def test_the_metadata_of_a_key_says_whether_it_needs_a_restart(running: Running)
     assert (kept.workers, kept.state_dir) == (0, "")
 
 
-def test_the_how_to_lists_what_needs_a_restart() -> None:
+def test_howto_lists_the_keys_that_need_a_restart() -> None:
     """A key that is not in the list is applied: look at BootService.commit() before you take one out."""
     text = (Path(__file__).parents[1] / "docs" / "howto" / "command-line.md").read_text()
     [line] = [line for line in text.splitlines() if line.endswith("| needs a restart |")]
@@ -1024,7 +1026,7 @@ vendor-class = "Mine"
         ('"Mine"', '"mine"', []),
     ],
 )
-def test_only_what_differs_needs_a_restart(tmp_path: Path, before: str, after: str, where: list[str]) -> None:
+def test_only_changed_keys_need_a_restart(tmp_path: Path, before: str, after: str, where: list[str]) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text(EVERYTHING)
     running = load_parts(path, {}, None)

@@ -45,5 +45,5 @@ def test_all_tests_are_long() -> None:
     assert order == ["big boot", "boot", "small boot", "long wait", "wait", "pause"]
 
 
-def test_lines_of_tests_that_are_gone_do_no_harm() -> None:
+def test_recorded_durations_of_removed_tests_are_ignored() -> None:
     assert dealt(["a"], {"gone": 9.0}, {"gone"}, 2) == ["a"]

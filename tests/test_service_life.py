@@ -253,7 +253,7 @@ def test_a_service_that_is_started_while_it_stops_can_be_stopped_again() -> None
     assert served.network.leaks() == []
 
 
-def test_the_end_of_a_stop_does_not_stop_what_was_started_meanwhile() -> None:
+def test_end_of_a_stop_does_not_affect_a_service_started_again() -> None:
     served = Served()
     served.service.startService()
     first = served.stop()

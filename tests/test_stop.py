@@ -87,7 +87,7 @@ def wait_until_requests_are_dropped(server: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("server", [1, 2], indirect=True)
-def test_transfers_may_end_and_the_clients_of_the_others_are_told(server: Process, port: int) -> None:
+def test_transfers_may_end_and_others_get_an_error(server: Process, port: int) -> None:
     with ExitStack() as stack:
         clients = begun(("127.0.0.1", port), stack, CLIENTS)
         server.send(signal.SIGTERM)
@@ -129,7 +129,7 @@ def was_reset(client: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("server", [1, 2], indirect=True)
-def test_a_download_may_end_and_one_that_does_not_is_cut(server: Process, port: int, http_port: int) -> None:
+def test_downloads_may_end_and_others_are_disconnected(server: Process, port: int, http_port: int) -> None:
     get = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
     with ExitStack() as stack:
         active, idle = (stack.enter_context(socket.create_connection(("127.0.0.1", http_port), 60)) for _ in range(2))

@@ -211,7 +211,7 @@ def hall(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
     hall.network.result_of(hall.service.stopService())
 
 
-def test_no_table_grows_beyond_its_bound(hall: Hall) -> None:
+def test_tables_do_not_grow_beyond_their_bounds(hall: Hall) -> None:
     before = tables_of(hall.service, hall.network)
     for number in range(STRANGERS):
         hall.stranger(number)

@@ -55,9 +55,7 @@ def config(directory: Path, port: int, *, address: str = "127.0.0.1", interfaces
     return path
 
 
-def test_a_server_reports_that_it_is_ready_what_it_serves_and_that_it_stops(
-    manager: ServiceManager, tmp_path: Path
-) -> None:
+def test_server_sends_ready_status_and_stopping(manager: ServiceManager, tmp_path: Path) -> None:
     with bootfw(config(tmp_path, free_port())) as server:
         manager.until("STATUS=serving")
         pid = server.pid

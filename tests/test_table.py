@@ -58,7 +58,7 @@ def test_a_missing_row_is_refused() -> None:
         check({State.OPEN: TABLE[State.OPEN]}, State, Input)
 
 
-def test_a_transition_must_say_where_it_goes() -> None:
+def test_transition_without_successors_is_refused() -> None:
     table = {State.OPEN: {Input.SHUT: untagged, Input.LOOK: ignore}, State.CLOSED: TABLE[State.CLOSED]}
     with pytest.raises(TypeError, match="does not declare its successors"):
         check(table, State, Input)
@@ -68,7 +68,7 @@ def test_goes_does_not_wrap() -> None:
     assert goes(State.CLOSED)(untagged) is untagged
 
 
-def test_illegal_names_what_happened() -> None:
+def test_illegal_input_error_names_state_and_argument() -> None:
     class Session:
         state = State.OPEN
 
@@ -118,7 +118,7 @@ def test_the_command_prints_it() -> None:
     assert printed.stderr == ""
 
 
-def test_run_does_what_stands_in_out_and_takes_further_inputs_from_there() -> None:
+def test_run_does_the_actions_which_may_give_further_inputs() -> None:
     class Door(Machine):
         table: ClassVar[Table]
 

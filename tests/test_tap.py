@@ -69,7 +69,7 @@ def config(tmp_path: Path) -> Path:
 # What ends at once
 
 
-def test_check_says_what_would_run(capsys: pytest.CaptureFixture[str], config: Path) -> None:
+def test_check_lists_plugins_and_subnets(capsys: pytest.CaptureFixture[str], config: Path) -> None:
     assert ends(capsys, "--check", "-c", str(config)) == (
         0,
         f"{config}: OK\n"
@@ -130,7 +130,7 @@ use = "bootfw.backends.memory:plugin"
 """
 
 
-def test_check_says_all_that_is_wrong_with_the_plugins(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_check_lists_all_errors_of_plugins(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(WRONG)
     code, out, err = ends(capsys, "--check", "-c", str(path))
@@ -245,7 +245,7 @@ reactor.run()
 """
 
 
-def test_full_garbage_collections_pass_over_what_a_start_has_loaded(config: Path) -> None:
+def test_garbage_collections_skip_objects_of_the_start(config: Path) -> None:
     """Otherwise each of them would hold all clients up for tens of milliseconds."""
     command = [sys.executable, "-c", STARTS, str(config)]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -343,7 +343,7 @@ def test_occupied_port_ends_the_start(config: Path, mode: list[str]) -> None:
     assert not (config.parent / "twistd.pid").exists()
 
 
-def test_a_server_that_can_not_read_its_leases_says_so_in_one_line(tmp_path: Path) -> None:
+def test_unreadable_leases_end_the_start_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(
         '[bootfw]\nstate-dir = "."\n[tftp]\nlisten = []\n[dhcp]\nmode = "server"\nports = { server = 20067 }\n'
         '[[dhcp.subnet]]\nnetwork = "127.0.0.0/8"\n'
@@ -392,7 +392,7 @@ def test_the_defaults_serve_with_and_without_privileges(privileged: bool, tmp_pa
 
 @pytest.mark.interop
 @needs_namespaces
-def test_a_file_that_says_nothing_of_ports_means_the_well_known_ones(tmp_path: Path) -> None:
+def test_configuration_without_ports_uses_the_well_known_ports(tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text("[bootfw]\n")
     command = [*ALONE, *UNPRIVILEGED, str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
     done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=90, check=False)

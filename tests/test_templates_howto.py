@@ -103,7 +103,7 @@ def test_the_example(path: str, machine: tuple[str, ...], lines: list[str], capf
 
 
 @pytest.mark.parametrize("path", ["boot.ipxe", "pxelinux.cfg/default", "grub.cfg"])
-def test_the_example_leaves_strangers_to_the_menu(path: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_example_template_declines_unknown_hosts(path: str, capfd: pytest.CaptureFixture[str]) -> None:
     backends = dict(assemble(load_config(EXAMPLE / "bootfw.toml", {}), None).backends)
     assert list(backends) == ["template", "directory", "menu", "distribution"]
     assert backends["template"].problem() == ""

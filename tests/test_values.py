@@ -14,7 +14,7 @@ REPORT = TransferReport(REQUEST, Agreed(), Outcome.COMPLETE, "", 10, 1, 0, 1.0, 
 
 
 @pytest.mark.parametrize("value", [REQUEST, REPORT], ids=["request", "report"])
-def test_a_value_without_slots_is_what_one_with_slots_was(value: TransferRequest | TransferReport) -> None:
+def test_values_without_slots_behave_like_values_with_slots(value: TransferRequest | TransferReport) -> None:
     """Frozen, equal and hashed by its fields, copied by evolve() and by pickle, and without other attributes."""
     name = attrs.fields(type(value))[0].name
     with pytest.raises(attrs.exceptions.FrozenInstanceError):

@@ -27,7 +27,7 @@ def test_provisional_boots_begins_it() -> None:
     takes(State.PROVISIONAL, Input.BOOTS, State.RUNNING, Do.CHANGED)
 
 
-def test_provisional_silent_was_no_boot() -> None:
+def test_provisional_silent_is_dropped() -> None:
     takes(State.PROVISIONAL, Input.SILENT, State.CLOSED, Do.DROP)
 
 

@@ -154,7 +154,7 @@ def test_ipxe_that_an_ipxe_rom_loads_is_the_same_boot() -> None:
     assert [attempt.files for attempt in machine.ended] == [("undionly.kpxe", "boot.ipxe", "vmlinuz")]
 
 
-def test_grub_that_speaks_dhcp_is_the_same_boot() -> None:
+def test_dhcp_request_of_grub_belongs_to_the_same_boot() -> None:
     machine = Machine()
     machine.gets_address("grubx64.efi")
     machine.loads("grubx64.efi")
@@ -268,7 +268,7 @@ def test_dhcpv6_without_a_mac_is_joined_by_uuid() -> None:
     assert attempt.id.startswith(UUID)
 
 
-def test_a_transfer_is_joined_by_the_mac_that_the_kernel_knows() -> None:
+def test_transfer_is_joined_by_the_mac_in_the_neighbour_table() -> None:
     machine = Machine(clients={ADDRESS: Client(ADDRESS, MAC)})
     machine.asks()
     machine.is_offered()  # of a proxy: the address is not known
@@ -345,7 +345,7 @@ def test_dhcp_of_an_installed_system_is_not_a_boot() -> None:
     assert (machine.fold.running(), machine.changed, machine.ended) == ([], [], [])
 
 
-def test_a_download_by_http_alone_is_no_boot() -> None:
+def test_http_download_alone_is_not_a_boot() -> None:
     machine = Machine()
     machine.loads("debian.iso", protocol="http")
     machine.misses("favicon.ico", 404, protocol="http")
@@ -353,7 +353,7 @@ def test_a_download_by_http_alone_is_no_boot() -> None:
     assert (machine.changed, machine.ended) == ([], [])
 
 
-def test_an_upload_alone_is_no_boot() -> None:
+def test_upload_alone_is_not_a_boot() -> None:
     machine = Machine()
     machine.loads("switch-config", write=True)
     machine.wait(90)
@@ -420,7 +420,7 @@ def test_phone_home_by_mac() -> None:
     assert [attempt.verdict for attempt in machine.ended] == [Verdict.UP]
 
 
-def test_phone_home_of_a_stranger() -> None:
+def test_phone_home_of_an_unknown_machine() -> None:
     assert not Machine().fold.up(1.0, ("192.0.2.1", 4711))
 
 
@@ -473,7 +473,7 @@ def test_the_latest_transfer_keeps_it_open_until_it_ends() -> None:
 @pytest.mark.parametrize(
     ("request_", "silent", "seconds"), [(UEFI, 60.0, 60), (UEFI, 5.0, 5), (IPXE_ROM, 60.0, 20), (IPXE_ROM, 5.0, 5)]
 )
-def test_a_machine_has_stopped_when_it_is_silent_for_longer_than_its_firmware_pauses(
+def test_silence_longer_than_the_pauses_of_the_firmware_is_a_failure(
     request_: BootRequest, silent: float, seconds: int
 ) -> None:
     machine = Machine(request_, settings={"silent": silent})

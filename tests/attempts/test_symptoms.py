@@ -379,7 +379,7 @@ def test_the_first_full_block_is_never_acknowledged() -> None:
         (Agreed(512, 1, None, 100_000, (("tsize", "100000"),)), "no ACK after block 0"),
     ],
 )
-def test_nothing_is_ever_acknowledged(agreed: Agreed, detail: str) -> None:
+def test_no_block_is_acknowledged(agreed: Agreed, detail: str) -> None:
     machine = Machine()
     machine.gets_address()
     machine.loads("boot.efi", Outcome.TIMED_OUT, 24, detail=detail, agreed=agreed)

@@ -89,7 +89,7 @@ def test_missing_paths_raise_file_missing(backend: DirectoryBackend, path: str) 
 
 
 @pytest.mark.parametrize("target", ["../secret", "/etc/passwd", "../../../../etc/passwd", "loop", "/proc/self/fd/0"])
-def test_links_lead_nowhere_outside(backend: DirectoryBackend, target: str) -> None:
+def test_links_can_not_leave_the_root(backend: DirectoryBackend, target: str) -> None:
     (backend.root / "loop").symlink_to(target)
     with pytest.raises(FileMissing):
         backend.open("loop", None)
@@ -206,7 +206,7 @@ def test_open_file_is_not_affected_by_a_replacement(backend: DirectoryBackend) -
     reader.close()
 
 
-def test_file_that_shrinks_is_an_error_and_one_that_grows_is_not_read_further(backend: DirectoryBackend) -> None:
+def test_shrinking_file_fails_and_appended_bytes_are_not_read(backend: DirectoryBackend) -> None:
     """protocols.md 7 #24: no silent truncation."""
     reader = backend.open("a/b", None)
     with open(backend.root / "a" / "b", "ab") as file:

@@ -120,7 +120,7 @@ def test_names_of_a_distribution(tmp_path: Path, files: str, expected: dict[str,
         assert str(tmp_path / fetch(backend, name)[1:]) == place
 
 
-def test_unsigned_grub_is_what_shim_gets_where_there_is_no_other(tmp_path: Path) -> None:
+def test_unsigned_grub_is_served_if_no_signed_one_is_installed(tmp_path: Path) -> None:
     unsigned = "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi"
     assert fetch(installed(tmp_path, unsigned), "grubx64.efi") == unsigned
 

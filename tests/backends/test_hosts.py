@@ -62,7 +62,7 @@ def test_hosts_are_found_by_their_identifiers(hosts: Hosts, told: Identifiers, n
     assert hosts.problems() == ()
 
 
-def test_the_requested_name_counts_before_what_dhcp_knows(hosts: Hosts) -> None:
+def test_identifiers_in_the_name_come_before_those_of_dhcp(hosts: Hosts) -> None:
     assert hosts.find([Identifiers(), Identifiers(name="db1"), Identifiers(mac=MAC)])["name"] == "db1"
 
 
@@ -139,7 +139,7 @@ def test_file_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "text"), [("x.toml", f'mac = "{MAC}"\r\n'), ("x.yaml", f'mac: "{MAC}"\r\n')])
-def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path, name: str, text: str) -> None:
+def test_byte_order_mark_is_ignored(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert Hosts(tmp_path).find([Identifiers(mac=MAC)])["name"] == "x"
 

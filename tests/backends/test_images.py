@@ -222,7 +222,7 @@ def test_the_label_has_the_version_where_the_name_has_none(tmp_path: Path) -> No
     assert [image.label for image in scan([tmp_path])] == ["vmlinuz (6.1.0-18-amd64)"]
 
 
-def test_a_link_is_no_second_kernel(tmp_path: Path) -> None:
+def test_link_to_a_kernel_is_not_a_second_entry(tmp_path: Path) -> None:
     fill(tmp_path, {"vmlinuz-6.1": bzimage(), "initrd.img-6.1": b"x"})
     (tmp_path / "vmlinuz").symlink_to("vmlinuz-6.1")
     (tmp_path / "again").symlink_to(".")

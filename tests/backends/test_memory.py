@@ -69,7 +69,7 @@ def test_cancelled_upload_leaves_nothing() -> None:
     assert backend.files == {}
 
 
-def test_nothing_is_replaced() -> None:
+def test_upload_does_not_replace_a_file() -> None:
     backend = MemoryBackend({"x": "old"}, writable=True)
     with pytest.raises(FileAlreadyExists):
         backend.create("y/../x", None)

@@ -167,7 +167,7 @@ def test_autoexec_leads_to_a_script_of_the_operators_too(tmp_path: Path) -> None
     assert "/boot.ipxe" in text(menu(tmp_path), "autoexec.ipxe")
 
 
-def test_without_knowing_our_address_it_leads_nowhere(root: Path) -> None:
+def test_autoexec_is_missing_without_our_address(root: Path) -> None:
     with pytest.raises(FileMissing):
         text(menu(root), "autoexec.ipxe", local="")
 
@@ -189,7 +189,7 @@ def test_pxelinux(root: Path) -> None:
     assert "LABEL local\nMENU LABEL Boot from the ^local disk\nLOCALBOOT -1\n" in config
 
 
-def test_pxelinux_without_its_menu_says_what_there_is(root: Path) -> None:
+def test_pxelinux_without_a_menu_module_lists_the_entries(root: Path) -> None:
     (root / "menu.c32").unlink()
     config = text(menu(root), "bios/pxelinux.cfg/default")
     assert "UI" not in config
@@ -199,7 +199,7 @@ def test_pxelinux_without_its_menu_says_what_there_is(root: Path) -> None:
     assert "UI vesamenu.c32\n" in text(menu(root), "pxelinux.cfg/default")
 
 
-def test_the_modules_of_the_distribution_are_those_of_its_own_pxelinux(root: Path) -> None:
+def test_distribution_modules_are_not_used_with_an_operators_pxelinux(root: Path) -> None:
     (root / "menu.c32").unlink()
     made = menu(root)
     fill(root / "sys", {"usr/lib/syslinux/modules/bios/menu.c32": b"x"})
@@ -275,7 +275,7 @@ def test_lines_are_as_wide_as_each_other() -> None:
 
 
 @pytest.mark.parametrize("path", ["boot.ipxe", "pxelinux.cfg/default", "grub.cfg"])
-def test_where_there_is_nothing_to_boot_there_is_no_menu(tmp_path: Path, path: str) -> None:
+def test_without_images_there_is_no_menu(tmp_path: Path, path: str) -> None:
     with pytest.raises(FileMissing):
         text(menu(tmp_path), path)
     with pytest.raises(FileMissing):

@@ -78,7 +78,7 @@ def test_variables_of_a_template(root: Path) -> None:
     )
 
 
-def test_nothing_is_undefined_for_an_unknown_client(root: Path) -> None:
+def test_all_variables_are_defined_for_an_unknown_client(root: Path) -> None:
     asked = TransferRequest(
         "all", "all", ("2001:db8::9", 2070, 0, 0), local="2001:db8::1", client=Client("2001:db8::9")
     )
@@ -158,7 +158,7 @@ def test_paths_without_a_template_are_missing(root: Path, path: str) -> None:
         made(backend(root, templates), path)
 
 
-def test_the_next_backend_gets_what_a_template_declines(root: Path) -> None:
+def test_declined_file_is_looked_up_in_the_next_backend(root: Path) -> None:
     with pytest.raises(FileMissing):
         made(backend(root, {"boot.ipxe.j2": "{% if not host.name %}{{ decline() }}{% endif %}"}), "boot.ipxe")
 
@@ -320,7 +320,7 @@ class Observer:
         self.told.append(event)
 
 
-def test_the_client_gets_few_words_the_observers_all_of_them(root: Path) -> None:
+def test_client_gets_a_short_error_and_observers_the_detail(root: Path) -> None:
     network, observer = MemoryNetwork(), Observer()
     service = BootService(
         network.host("10.0.0.1"),

@@ -123,7 +123,7 @@ def test_two_uploads_into_one_new_directory(backend: DirectoryBackend, tmp_path:
 
 
 @pytest.mark.parametrize("what", ["file", "dir", "fifo", "link", "dangling"])
-def test_nothing_is_replaced(backend: DirectoryBackend, tmp_path: Path, what: str) -> None:
+def test_upload_does_not_replace_a_file(backend: DirectoryBackend, tmp_path: Path, what: str) -> None:
     path = tmp_path / "taken"
     make: dict[str, Callable[[], object]] = {
         "file": lambda: path.write_bytes(b"old"),

@@ -283,7 +283,7 @@ def test_whether_the_clock_is_synchronized(tmp_path: Path, synchronized: bool | 
     assert words in clock.text
 
 
-def test_the_kernel_says_whether_its_clock_is_synchronized() -> None:
+def test_clock_state_is_read_from_the_kernel() -> None:
     """By adjtimex(2), as timedatectl does."""
     assert Host().clock_is_synchronized() in (True, False)
 

@@ -146,7 +146,7 @@ def test_a_one_time_boot_counts_and_is_not_used_up(capsys: pytest.CaptureFixture
     assert [order["mac"] for order in json.loads(capsys.readouterr().out)["next"]] == [MAC]
 
 
-def test_nothing_is_written(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_explain_does_not_change_the_state(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     record(capsys)
     assert [path.name for path in here.iterdir()] == ["bootfw.toml"]
 

@@ -17,7 +17,7 @@ COMMANDS = [each.prog.removeprefix("bootfw ") for _, each in subcommands(parser(
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_help_says_what_the_command_does_in_sentences(name: str) -> None:
+def test_help_texts_are_sentences(name: str) -> None:
     described = PARSERS[name].description
     assert described is not None
     text = " ".join(described.split())
@@ -94,7 +94,7 @@ def test_zsh_loads_it_from_its_directory(capsys: pytest.CaptureFixture[str], tmp
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_completion_has_every_command(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = script(shell, capsys, tmp_path).read_text()
     assert [command for command in COMMANDS if command not in text] == []
 

@@ -432,7 +432,7 @@ def test_a_reservation_without_an_address_needs_a_subnet_of_ipv4(
     )
 
 
-def test_import_of_an_export_names_what_the_other_configuration_reserves(
+def test_import_of_an_export_reports_reservations_of_the_other_configuration(
     place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "export.json").write_bytes(b"\xef\xbb\xbf" + place.run("export")[1].encode())
@@ -563,7 +563,7 @@ def test_a_default_directory_without_a_server_is_not_changed(
 
 
 @pytest.mark.parametrize("arguments", [[], ["list"], ["show", MAC], ["reservations"], ["export"]])
-def test_reading_a_default_directory_without_a_server_says_which(
+def test_reading_the_default_state_directory_prints_its_path(
     stopped: Stopped,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -228,7 +228,9 @@ def test_other_commands_fail_as_before(capsys: pytest.CaptureFixture[str]) -> No
     assert command.main(["leases", "-c", "/nowhere.toml"]) == 1
 
 
-def test_the_menu_is_known_as_what_it_makes(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_script_of_the_menu_backend_counts_as_existing(
+    lint: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     """So a directory without a script of its own is whole, and missing files are still reported."""
     boot = tmp_path / "boot"
     boot.mkdir()

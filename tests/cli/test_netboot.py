@@ -109,7 +109,7 @@ def test_uefi_goes_to_the_boot_server_for_its_file() -> None:
     assert (server, request.ciaddr, request.message_type) == (PROXY, "10.0.0.99", MessageType.REQUEST)
 
 
-def test_a_bios_loads_the_file_of_the_offer_where_the_proxy_says_so() -> None:
+def test_bios_loads_the_file_of_the_offer_with_discovery_control_8() -> None:
     servers = FakeServers({"undionly.kpxe": Fetched(size=10, begin=b"\xea")})
     made, _ = boot("bios", [offer(DHCP, "10.0.0.50"), proxy_offer("undionly.kpxe", USE_BOOT_FILE)], servers)
     assert (made.conclusion, servers.requests) == ("", [])

@@ -11,7 +11,7 @@ def relay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dhcpclient, "_relay_for", lambda server: ("127.0.0.1", server))
 
 
-def test_of_a_server_at_another_port_it_is_one_that_the_message_names() -> None:
+def test_relay_uses_another_port_for_a_server_at_another_port() -> None:
     """Such a server sends to its own port of a relay, which it has itself when it is on this host."""
     link = Relayed("127.0.0.2", SERVER_PORT + 6700)
     assert link.unprivileged_relay

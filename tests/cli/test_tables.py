@@ -48,7 +48,7 @@ def test_watching_shows_it_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert (capsys.readouterr().out, slept) == ("one\ntwo\n", [1.0, 1.0])
 
 
-def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupt_prints_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(path: object, environ: object) -> None:
         raise KeyboardInterrupt
 

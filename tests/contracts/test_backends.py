@@ -243,7 +243,7 @@ class ClosingBackend:
         return self.backend.open(path, request)
 
 
-def test_a_descriptor_of_another_test_that_is_closed_meanwhile_is_no_leak() -> None:
+def test_descriptor_closed_by_another_test_is_not_a_leak() -> None:
     class Kit(BackendContract):
         def make_backend(self) -> ClosingBackend:
             return ClosingBackend(MemoryBackend(self.files), os.open("/dev/null", os.O_RDONLY))

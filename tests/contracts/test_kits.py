@@ -659,7 +659,7 @@ def test_watchdog_kit_tries_the_client_s_wishes() -> None:
     assert failures(Kit()) == {"it_gives_up_in_finite_time"}
 
 
-def test_watchdog_kit_tells_what_watchdogs_share() -> None:
+def test_watchdog_kit_detects_shared_state() -> None:
     @implementer(IAdaptiveWatchdog)
     class Sharing(Dog):
         def __init__(self, common: list[float]) -> None:

@@ -80,7 +80,7 @@ def test_path_too_long_as_a_url_is_refused() -> None:
     assert "room for 254" in found.reason
 
 
-def test_a_path_on_another_server_is_no_url() -> None:
+def test_path_on_another_server_is_refused_for_http_boot() -> None:
     assert isinstance(fit(firmware.OVMF_HTTP, "bootx64.efi", "10.0.0.7", OWN), Unsuitable)
 
 
@@ -103,7 +103,7 @@ def test_http_boot_takes_nothing_else(name: str) -> None:
     assert '[resolver.files] "x86_64-uefi-http"' in found.reason
 
 
-def test_the_key_for_http_boot_is_one_that_the_configuration_knows() -> None:
+def test_hint_for_http_boot_names_an_existing_key() -> None:
     client = firmware.edk2(99, "HTTPClient")
 
     found = fit(client, "tftp://10.0.0.1/bootx64.efi")
@@ -204,5 +204,5 @@ def test_ipxe_gets_no_url_of_a_protocol_that_it_lacks(features: tuple[int, ...],
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"\x13\x05"])
-def test_ipxe_that_does_not_tell_its_protocols_is_believed_to_have_them(raw: bytes | None) -> None:
+def test_ipxe_without_feature_options_is_assumed_to_support_all_protocols(raw: bytes | None) -> None:
     assert fit(firmware.IPXE_ROM.changed({175: raw}), "http://x/y") == BootFile("http://x/y")

@@ -97,7 +97,7 @@ def test_an_operator_may_have_a_proxy_boot_clients_that_only_request_a_file() ->
     assert isinstance(classify(client.message(chaddr=b"\2\0\0\0\0\1"), match, server="10.0.0.1"), Ignored)
 
 
-def test_firmware_is_no_installed_system() -> None:
+def test_firmware_is_not_an_installed_system() -> None:
     for client in firmware.BOOT_CLIENTS:
         assert not classified(client).may_be_system
 
@@ -152,7 +152,7 @@ def test_a_boot_item_of_ipxe_with_the_bare_vendor_class() -> None:
     assert (found.persona, found.xid, found.vendor_class) == ("ipxe", 0, "PXEClient")
 
 
-def test_a_reply_is_no_request() -> None:
+def test_reply_is_not_classified() -> None:
     with pytest.raises(WireError, match="not a request"):
         classify(firmware.OVMF.message(op=BOOTREPLY), MATCH)
 

@@ -223,7 +223,7 @@ def rapid(number: int, dhcp: AddressServer) -> Machine:
     return Machine(number, dhcp, {80: b""})
 
 
-def test_a_client_that_wants_rapid_commit_has_its_address_with_the_first_answer() -> None:
+def test_rapid_commit_assigns_the_address_in_the_first_reply() -> None:
     dhcp = server(subnet(rapid_commit=True))
     machine = rapid(1, dhcp)
     offer = machine.discovers()
@@ -269,7 +269,7 @@ def test_by_dhcpv6_rapid_commit_can_be_left_out() -> None:
     assert Option.RAPID_COMMIT not in dict(answer.options)
 
 
-def test_pools_and_subnets_are_as_before_without_any_of_it() -> None:
+def test_defaults_do_not_change_pools_and_subnets() -> None:
     assert (pool(1).known_clients_only, pool(1).rapid_commit) == (False, False)
     plain = Subnet6(network="fd77::/64")
     assert (plain.known_clients_only, plain.rapid_commit, plain.times) == (False, True, (1350, 2160))

@@ -484,7 +484,7 @@ TestClients6.settings = limits
 assert Clients4.protocol.network.format(OURS) == SERVER
 
 
-def test_an_address_that_is_released_once_more_keeps_its_place_in_the_order() -> None:
+def test_address_released_twice_keeps_its_position() -> None:
     state = Clients6()
     state.discovers_and_selects(machine=3, rom=False)
     state.operator_releases(address=103)

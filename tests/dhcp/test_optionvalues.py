@@ -126,7 +126,7 @@ def test_values_become_bytes(key: str, value: Any, code: int, encoded: str) -> N
         ("domain-search", ["x" * 64], "must be a domain"),
     ],
 )
-def test_an_error_names_its_place(key: str, value: Any, complaint: str) -> None:
+def test_error_has_the_path_of_the_key(key: str, value: Any, complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values({key: value})
 
@@ -139,7 +139,7 @@ def test_the_same_option_by_name_and_number_is_refused() -> None:
         option_values({"interface-mtu": 1400, "26": 1400})
 
 
-def test_a_place_inside_a_value_is_named() -> None:
+def test_error_has_the_path_inside_a_value() -> None:
     with pytest.raises(ConfigError) as caught:
         option_values({"ntp-servers": ["10.77.0.1", 3]})
 

@@ -86,7 +86,7 @@ def test_values_become_bytes(key: str | int, value: Any, code: int, encoded: str
         (17, b"\0\0\0", "vendor options begin with an enterprise number of four bytes"),
     ],
 )
-def test_an_error_names_its_place(key: str | int, value: Any, complaint: str) -> None:
+def test_error_has_the_path_of_the_key(key: str | int, value: Any, complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values6({key: value})
 

@@ -101,7 +101,7 @@ def test_earliest_expired_address_is_assigned_first() -> None:
     assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[n] for n in (2, 1, 3, 0)]
 
 
-def test_a_client_that_returns_after_expiry_keeps_its_place_behind_the_others() -> None:
+def test_client_that_returns_after_expiry_keeps_its_position_in_the_pool() -> None:
     dhcp = server(pool(2))
     first, second = Machine(1, dhcp), Machine(2, dhcp).after(1)
     held = [first.boots(), second.boots()]
@@ -227,7 +227,7 @@ def lease(binding: Binding[Subnet], now: float, seconds: float) -> None:
     binding.lease = Lease(binding.address, b"x", "", LeaseState.ACTIVE, now, now + seconds)
 
 
-def test_giving_and_taking_back_for_ever_takes_no_more_room() -> None:
+def test_repeated_allocation_and_release_does_not_grow_the_pool() -> None:
     line, now = Taking(pool(10)), 0.0
     for _ in range(2000):
         now += 0.1

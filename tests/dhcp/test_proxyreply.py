@@ -140,7 +140,7 @@ def test_malformed_uuid_is_not_echoed(raw: bytes | None) -> None:
 # By a relay
 
 
-def test_relay_information_comes_back_unchanged_and_last() -> None:
+def test_relay_agent_option_is_echoed_unchanged_and_last() -> None:
     agent = bytes((1, 4)) + b"ge-1"
     message = firmware.OVMF.changed({82: agent}).message(giaddr="10.1.0.254")
 
@@ -200,7 +200,7 @@ def test_http_boot_has_no_boot_items() -> None:
     assert 43 not in acknowledged(message).options
 
 
-def test_an_offer_repeats_no_address_of_old() -> None:
+def test_offer_does_not_repeat_a_stale_ciaddr() -> None:
     assert offered(firmware.BIOS_ROM, ciaddr="10.0.0.9").ciaddr == "0.0.0.0"
 
 

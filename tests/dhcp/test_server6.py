@@ -152,12 +152,12 @@ def test_another_machine_gets_another_address(server: Server) -> None:
     assert server.gets(OVMF) != server.gets(OVMF.changed({1: b"\0\4" + bytes(16)}), mac="52:54:00:00:00:09")
 
 
-def test_the_firmwares_own_client_and_its_pxe_go_on_beside_each_other(server: Server) -> None:
+def test_firmware_ip_client_and_pxe_client_of_one_card_keep_separate_leases(server: Server) -> None:
     assert server.gets(OVMF_OWN) != server.gets(OVMF)
     assert len(list(server.server.leases())) == 2
 
 
-def test_two_systems_on_one_card_go_on_beside_each_other(server: Server) -> None:
+def test_two_systems_on_one_card_keep_separate_leases(server: Server) -> None:
     other = LINUX.changed({1: b"\0\2\0\0\0\1other"})
     assert server.gets(LINUX) != server.gets(other)
     assert len(list(server.server.leases())) == 2
@@ -222,7 +222,7 @@ def test_an_anonymous_client_gets_no_address(server: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE])
-def test_a_unicast_client_is_told_to_use_the_group(server: Server, kind: MessageType) -> None:
+def test_unicast_request_gets_use_multicast(server: Server, kind: MessageType) -> None:
     answer = server.answer(LINUX.message(kind, OURS), unicast=True)
     assert status_in(answer.options) == Status.USE_MULTICAST
     relayed = server.answer(LINUX.message(kind, OURS), unicast=True, relays=(Relay(0, "fd77::9", "fe80::9"),))
@@ -407,7 +407,7 @@ def test_a_reserved_address_is_not_taken_from_another_machine(server: Server) ->
     assert server.gets(LINUX) == held
 
 
-def test_a_reserved_address_that_was_declined_is_its_clients_again_after_the_quarantine() -> None:
+def test_declined_reserved_address_is_given_again_after_the_quarantine() -> None:
     server = Server(subnet(hosts=[Host6(address="fd77::42", mac=MAC)]))
     assert server.gets(LINUX) == "fd77::42"
     server.answer(LINUX.message(MessageType.DECLINE, OURS, ia=wants("fd77::42")))

@@ -97,7 +97,7 @@ def test_a_machine_without_a_vendor_class_is_firmware_by_its_architecture() -> N
     ],
     ids=lambda value: str(next(iter(value), "")),
 )
-def test_a_reserved_address_is_its_clients(reservation_keys: dict[str, Any], options: dict[int, bytes]) -> None:
+def test_reserved_address_is_given_to_its_client(reservation_keys: dict[str, Any], options: dict[int, bytes]) -> None:
     dhcp = server(subnet(hosts=[Host(address="10.77.0.20", **reservation_keys)]))
 
     assert Machine(1, dhcp, options, giaddr="10.77.0.1").boots() == "10.77.0.20"
@@ -325,7 +325,7 @@ def test_admission_gets_the_source_of_the_request() -> None:
 # Leases from before
 
 
-def test_leases_go_on_where_they_were() -> None:
+def test_leases_survive_a_restart() -> None:
     before = server()
     held = [Machine(number, before).boots() for number in range(1, 6)]
     Machine(1, before).releases(held[0])
@@ -340,7 +340,7 @@ def test_leases_go_on_where_they_were() -> None:
     assert Machine(9, after).boots() not in held
 
 
-def test_longest_stored_lease_of_a_client_is_its_address() -> None:
+def test_client_keeps_the_address_of_its_longest_stored_lease() -> None:
     key = present(identify(Machine(1, server()).message(1), {})).key
     leases = [
         Lease(f"10.77.0.10{n}", key, "02:00:00:00:00:01", LeaseState.ACTIVE, BEGIN, BEGIN + expires)

@@ -55,7 +55,7 @@ def test_a_relay_may_select_the_link(dhcp: AddressServer) -> None:
     assert behind(dhcp, "10.78.0.1", agent(link=b"\x0a"), 2).boots() == "10.78.0.101"
 
 
-def test_a_relay_of_nowhere_is_not_answered(dhcp: AddressServer) -> None:
+def test_relay_in_no_subnet_is_not_answered(dhcp: AddressServer) -> None:
     answer = behind(dhcp, "172.16.0.1").discovers()
 
     assert isinstance(answer, NoReply)

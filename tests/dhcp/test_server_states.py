@@ -195,7 +195,7 @@ def test_selecting_another_server_keeps_the_lease_that_is_there(machine: Machine
     assert present(machine.server.lease(held)).state is LeaseState.ACTIVE
 
 
-def test_selecting_by_another_address_of_ours_is_selecting_us(machine: Machine) -> None:
+def test_selecting_another_of_our_addresses_selects_this_server(machine: Machine) -> None:
     machine.server.handle(Machine(9, machine.server).message(8, ciaddr=SERVER), Arrival("10.77.0.2"), BEGIN)
     offered = address(machine.discovers(), OFFER)
 
@@ -277,7 +277,7 @@ def test_a_renewal_may_name_the_server(machine: Machine) -> None:
     assert address(machine.after(60).says(3, {54: inet_aton(SERVER)}, ciaddr=held)) == held
 
 
-def test_selecting_what_was_not_offered_while_it_has_another_gets_a_nak(machine: Machine) -> None:
+def test_selecting_an_address_that_was_not_offered_gets_a_nak_if_the_client_has_another(machine: Machine) -> None:
     held = machine.boots()
 
     assert of_type(Answer, machine.after(10).selects("10.77.0.105")).message == f"it has {held}"
@@ -322,13 +322,13 @@ def test_init_reboot_of_a_client_with_another_address_gets_a_nak(machine: Machin
     assert of_type(Answer, machine.restarts_with("10.77.0.107")).message == f"it has {held}"
 
 
-def test_init_reboot_of_a_stranger_is_not_answered(machine: Machine) -> None:
+def test_init_reboot_of_an_unknown_client_is_not_answered(machine: Machine) -> None:
     """Another server may have given it the address (RFC 2131 section 4.3.2)."""
     assert silent(machine.restarts_with("10.77.0.105")) is UNKNOWN
     assert silent(machine.restarts_with("10.77.0.5")) is UNKNOWN
 
 
-def test_init_reboot_of_a_stranger_is_answered_where_we_are_authoritative() -> None:
+def test_init_reboot_of_an_unknown_client_is_answered_if_authoritative() -> None:
     machine = Machine(1, server(authoritative=True))
 
     assert address(machine.restarts_with("10.77.0.105")) == "10.77.0.105"
@@ -380,7 +380,7 @@ def test_rebinding_lengthens_the_lease(machine: Machine) -> None:
     assert address(machine.after(LEASE * 0.9).rebinds(held)) == held
 
 
-def test_rebinding_of_a_stranger_is_not_answered(machine: Machine) -> None:
+def test_rebinding_of_an_unknown_client_is_not_answered(machine: Machine) -> None:
     assert silent(machine.rebinds("10.77.0.105")) is UNKNOWN
 
 
@@ -435,7 +435,7 @@ def test_an_offer_can_be_declined(machine: Machine) -> None:
     assert silent(machine.declines(offered)) is NoReplyReason.DECLINED
 
 
-def test_whoever_was_offered_an_address_earlier_can_not_decline_it_for_its_client() -> None:
+def test_decline_of_a_former_offer_does_not_affect_the_present_client() -> None:
     dhcp = server(authoritative=True)
     earlier, client = Machine(1, dhcp), Machine(2, dhcp).after(120)
     offered = address(earlier.discovers(), OFFER)
@@ -578,7 +578,7 @@ def test_inform_gets_everything_but_an_address(machine: Machine) -> None:
 # BOOTP
 
 
-def test_bootp_gets_an_address_for_ever_where_that_is_allowed() -> None:
+def test_bootp_gets_a_permanent_address_if_the_pool_allows_it() -> None:
     machine = Machine(1, server(subnet(bootp=True)))
 
     answer = machine.says(None)

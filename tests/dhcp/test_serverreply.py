@@ -106,7 +106,7 @@ def test_a_client_that_requests_a_boot_file_gets_it_with_its_server_and_nothing_
     assert offer.options[51] == (3600).to_bytes(4, "big")
 
 
-def test_a_client_that_may_be_a_system_keeps_what_is_configured_for_it() -> None:
+def test_possible_system_keeps_its_configured_boot_file() -> None:
     configured = {"vendor-specific": "0xf1040a4d0001", "vendor-class-identifier": "AP", "tftp-server-name": "10.77.0.9"}
     dhcp = server(subnet(options=configured))
     offer = replied(firmware.DHCLIENT.changed({55: b"\x2b\x42\x43"}).message(), FILE, dhcp)
@@ -326,7 +326,7 @@ def test_option_82_of_a_client_is_not_echoed() -> None:
     assert 82 not in replied(message).options
 
 
-def test_a_relay_that_stands_for_the_server_is_no_next_server() -> None:
+def test_server_id_override_of_a_relay_does_not_change_siaddr() -> None:
     """RFC 5107."""
     message = firmware.OVMF.changed({82: b"\x0b\4" + bytes((10, 77, 0, 9))}).message(giaddr="10.77.0.9")
 

@@ -20,7 +20,7 @@ def read(*subnets: dict[str, Any], mode: str = "server") -> Any:
     return found if not errors else [str(error) for error in errors]
 
 
-def test_all_of_it() -> None:
+def test_subnet_with_every_key() -> None:
     settings = read(
         {
             **NETWORK,

@@ -11,7 +11,7 @@ from .service import BOOTFW
 pytestmark = pytest.mark.interop
 
 
-def test_without_a_configuration_a_machine_is_greeted_and_goes_on(lab: Lab) -> None:
+def test_without_a_configuration_ipxe_shows_the_default_script_and_boots_the_disk(lab: Lab) -> None:
     """On defaults, with no boot files of the operator's: the script that is built in."""
     start_address_server(lab)
     start_router(lab)

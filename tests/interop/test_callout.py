@@ -49,9 +49,7 @@ ThreadingHTTPServer(("10.77.0.5", 8000), API).serve_forever()
 """
 
 
-def test_an_api_decides_what_one_machine_boots_and_leaves_another_to_the_next_resolver(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_callout_answers_for_one_machine_and_declines_another_after_a_404(lab: Lab, tmp_path: Path) -> None:
     served = Served(tmp_path / "served", f"marker-{secrets.token_hex(8)}")
     served.root.mkdir()
     served.linux()

@@ -129,7 +129,7 @@ def test_a_file_arrives_over_ipv6(fetch: Fetch, single_port: int, served: Path, 
 
 
 @by_name
-def test_a_file_arrives_from_a_port_of_its_own(
+def test_download_from_an_ephemeral_port(
     fetch: Fetch, port_per_transfer: tuple[str, int], served: Path, client: Client
 ) -> None:
     _, port = port_per_transfer

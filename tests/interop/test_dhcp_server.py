@@ -212,7 +212,7 @@ def test_perfdhcp_is_content(lab: Lab, server: Host) -> None:
     assert done.output.count("drops: 0") == 2, done.output
 
 
-def test_tshark_finds_no_fault_with_what_is_sent(lab: Lab, server: Host, tmp_path: Path) -> None:
+def test_tshark_reports_no_malformed_packets(lab: Lab, server: Host, tmp_path: Path) -> None:
     need("perfdhcp")
     need("busybox")
     start(

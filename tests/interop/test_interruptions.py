@@ -94,7 +94,7 @@ def _serving(service: Program) -> int:
 
 
 @pytest.mark.parametrize("scene", [1, 2], indirect=True)
-def test_transfers_go_on_after_all_processes_were_stopped_for_a_while(scene: Scene) -> None:
+def test_transfers_continue_after_all_processes_were_stopped_for_a_while(scene: Scene) -> None:
     scene.wait_for(1)
     pids = [scene.service.pid, *workerprocesses.workers_of(scene.service.pid)]
     for pid in pids:
@@ -108,7 +108,7 @@ def test_transfers_go_on_after_all_processes_were_stopped_for_a_while(scene: Sce
 
 @pytest.mark.parametrize("scene", [1, 2], indirect=True)
 @pytest.mark.parametrize("at", ["server", "switch"])
-def test_transfers_go_on_over_a_link_that_flaps(scene: Scene, at: str) -> None:
+def test_transfers_survive_a_flapping_link(scene: Scene, at: str) -> None:
     host, link = (scene.server, "eth0") if at == "server" else (scene.lab.switch, "server")
     for size in (1, SIZE // 4, SIZE // 2):
         scene.wait_for(size)

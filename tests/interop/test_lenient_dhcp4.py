@@ -356,7 +356,7 @@ def both_reply(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return by_dnsmasq.keys() & by_kea.keys()
 
 
-def test_every_case_has_a_name_of_its_own() -> None:
+def test_case_names_are_unique() -> None:
     assert len({case.name for case in CASES}) == len(CASES) < 255
 
 

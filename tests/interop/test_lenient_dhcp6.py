@@ -361,7 +361,7 @@ def kea_replies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     return found
 
 
-def test_every_case_has_a_name_of_its_own() -> None:
+def test_case_names_are_unique() -> None:
     assert len({case.name for case in CASES}) == len(CASES) < 255
 
 

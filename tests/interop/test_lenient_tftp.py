@@ -260,7 +260,9 @@ CONFIGURATION = """
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bootfw_serves_what_both_others_do(answers: Mapping[str, Mapping[str, str]], case: Case) -> None:
+def test_bootfw_serves_every_request_that_both_other_servers_serve(
+    answers: Mapping[str, Mapping[str, str]], case: Case
+) -> None:
     ours, hpa, atftp = (answers[server][case.name] for server in ("bootfw", "tftpd-hpa", "atftpd"))
 
     served = UPLOAD if case.request[1] == 2 else FILE
@@ -278,5 +280,5 @@ def test_the_full_path_on_the_server_is_that_of_the_file(answers: Mapping[str, M
     assert answers["bootfw"]["the full path without its slash"] == FILE
 
 
-def test_nothing_is_answered_with_other_content(answers: Mapping[str, Mapping[str, str]]) -> None:
+def test_served_content_is_always_the_file(answers: Mapping[str, Mapping[str, str]]) -> None:
     assert [item for item in answers["bootfw"].items() if "content" in item[1] or "opcode" in item[1]] == []

@@ -177,7 +177,7 @@ def test_grub_on_a_bios_boots_the_default_entry(lab: Lab, root: Path, marker: st
     assert marker in console.output
 
 
-def test_grub_on_a_bios_goes_on_to_the_local_disk(lab: Lab, root: Path, marker: str) -> None:
+def test_grub_on_a_bios_boots_the_local_disk_after_the_timeout(lab: Lab, root: Path, marker: str) -> None:
     image = grub(root, "i386-pc", marker)
     serve(lab, root, {"x86-bios": image}, menu(root, timeout_seconds=2))
     console = start_bios_machine(lab, "e1000", memory=512)
@@ -203,7 +203,7 @@ def test_grub_on_arm64_boots_the_default_entry(lab: Lab, tmp_path: Path, marker:
         ("arm64", "arm64", "EFI/BOOT/BOOTAA64.EFI"),
     ],
 )
-def test_grub_of_uefi_goes_on_to_the_local_disk(
+def test_grub_on_uefi_boots_the_local_disk_after_the_timeout(
     lab: Lab, tmp_path: Path, marker: str, kind: str, of: str, loader: str
 ) -> None:
     """Of what is installed there, as of a removable one. GRUB can't have the firmware do that."""
@@ -221,7 +221,7 @@ def test_grub_of_uefi_goes_on_to_the_local_disk(
     console.wait_for(marker, SECONDS, "what is on the disk")
 
 
-def test_autoexec_breaks_the_loop_of_a_server_that_knows_one_file(lab: Lab, root: Path, marker: str) -> None:
+def test_autoexec_breaks_the_loop_when_dhcp_always_names_ipxe(lab: Lab, root: Path, marker: str) -> None:
     """As if the script were what DHCP names: iPXE of Debian 12 does not request it by itself yet."""
     (root / "boot.ipxe").write_text(f"#!ipxe\necho {marker}\n")
     serve(lab, root, {"ipxe": "autoexec.ipxe"}, menu(root))
@@ -246,9 +246,7 @@ def test_a_mistake_in_a_template_is_reported_to_the_operator(lab: Lab, root: Pat
     assert "Traceback" not in server.output
 
 
-def test_pxelinux_gets_its_own_configuration_at_the_first_name(
-    lab: Lab, root: Path, tmp_path: Path, marker: str
-) -> None:
+def test_pxelinux_gets_its_host_configuration_by_uuid(lab: Lab, root: Path, tmp_path: Path, marker: str) -> None:
     need("/usr/lib/PXELINUX/pxelinux.0")
     config = f"SAY {{{{ host.name }}}} {{{{ path }}}} {marker}\n"
     made = template(tmp_path, {"pxelinux.j2": config}, '{"pxelinux.cfg/*" = "pxelinux.j2"}')

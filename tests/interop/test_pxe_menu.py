@@ -81,7 +81,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", [PROXY, SERVER], ids=["proxy", "server"])
-def test_the_rom_shows_the_menu_and_loads_what_is_picked(lab: Lab, root: Path, marker: str, mode: str) -> None:
+def test_the_rom_shows_the_menu_and_loads_the_chosen_item(lab: Lab, root: Path, marker: str, mode: str) -> None:
     (root / "first.ipxe").write_text("#!ipxe\necho this file was not picked\n")
     (root / "second.ipxe").write_text(f"#!ipxe\necho {marker}\n")
     start(lab, mode, root, menu(60))

@@ -237,7 +237,7 @@ def test_a_hangup_reloads_and_a_worker_that_is_started_later_has_the_new_file(wo
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ports_are_opened_and_closed_by_a_reload_and_transfers_go_on(workers: int, tmp_path: Path) -> None:
+def test_reload_opens_and_closes_ports_while_transfers_continue(workers: int, tmp_path: Path) -> None:
     """On the port that stays, and on the one that is dropped."""
     busy, more = Busy(tmp_path, workers), [free_port(), free_port()]
     busy.serve_from("old", more[0])
@@ -282,7 +282,7 @@ def test_several_workers_move_no_port_of_tftp(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ports_move_to_an_overlapping_address_and_back_while_transfers_go_on(workers: int, tmp_path: Path) -> None:
+def test_reload_moves_ports_to_an_overlapping_address_while_transfers_continue(workers: int, tmp_path: Path) -> None:
     """With several workers that of HTTP does."""
     busy = Busy(tmp_path, workers)
     moves = ("tftp", "http") if workers == 1 else ("http",)

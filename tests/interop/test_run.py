@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2]
 """The environment is made first where there is none."""
 
 
-def test_it_serves_above_port_1024_and_says_how_to_fetch_a_file(lab: Lab, tmp_path: Path) -> None:
+def test_without_privileges_it_serves_above_port_1024_and_logs_a_fetch_command(lab: Lab, tmp_path: Path) -> None:
     need("make")
     need("curl")
     host = lab.host("newcomer", "10.77.0.1/24")

@@ -98,7 +98,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_transfers_go_on_when_their_worker_is_killed(lab: Lab, server: Host, station: Host, root: Path) -> None:
+def test_transfers_continue_when_their_worker_is_killed(lab: Lab, server: Host, station: Host, root: Path) -> None:
     """All of them, one after the other, in the middle of six downloads."""
     service = start_bootfw(server, lab.directory, configuration(root), 69)
     wait_until(lambda: all(map(workerprocesses.serves, workers_of(service))), SECONDS, "the workers serve")
@@ -175,7 +175,7 @@ def test_a_stop_sends_errors_to_the_clients_and_leaves_no_process(
     assert not any(workerprocesses.command_line(pid) for pid in pids)
 
 
-def test_no_worker_outlives_the_one_that_started_it(lab: Lab, server: Host, root: Path) -> None:
+def test_workers_end_with_the_main_process(lab: Lab, server: Host, root: Path) -> None:
     service = start_bootfw(server, lab.directory, configuration(root), 69)
     pids = workers_of(service)
     os.kill(service.pid, signal.SIGKILL)

@@ -496,7 +496,7 @@ def test_links(tmp_path: Path) -> None:
     assert "leads out" in out.reason
 
 
-def test_a_link_that_leads_out_to_what_is_served_all_the_same(tmp_path: Path) -> None:
+def test_link_out_of_the_root_to_a_file_of_another_backend(tmp_path: Path) -> None:
     (tmp_path / "ipxe.efi").symlink_to("/boot/ipxe.efi")
     served: dict[str, Any] = {"ipxe.efi": pe(X64)}
     assert found(tmp_path, {}, **served) == []

@@ -208,7 +208,7 @@ def test_a_system_gets_an_address_and_no_file(lab: Lab, client: firmware.Client)
     assert lab.said(RequestClassified) == lab.said(RequestIgnored) == []
 
 
-def test_slof_says_what_it_is_in_its_request_only_and_boots_from_the_ack(lab: Lab) -> None:
+def test_slof_identifies_itself_only_in_the_request_and_boots_from_the_ack(lab: Lab) -> None:
     [offer] = lab.broadcast(firmware.SLOF.message())
     request = selecting(firmware.SLOF.changed({93: b"\0\x0c"}), offer)
     [ack] = lab.broadcast(request)
@@ -426,14 +426,14 @@ def test_a_client_that_takes_offers_and_repeats_itself_keeps_its_address(lab: La
     assert lab.boots(evolve(firmware.DHCLIENT, chaddr=PI_3.chaddr))[1].yiaddr == FIRST
 
 
-def test_a_former_address_in_ciaddr_does_not_keep_a_client_from_what_it_takes(lab: Lab) -> None:
+def test_stale_ciaddr_does_not_prevent_an_offer_from_becoming_a_lease(lab: Lab) -> None:
     [offer] = lab.broadcast(PI_3.message(ciaddr="192.168.9.9"))
 
     assert offer.yiaddr == FIRST
     assert [lease.address for commit in lab.store.commits for lease in commit] == [FIRST]
 
 
-def test_a_client_that_takes_offers_and_sends_a_request_all_the_same_is_leased_once_for_each(lab: Lab) -> None:
+def test_client_that_takes_offers_and_also_sends_a_request_has_one_lease(lab: Lab) -> None:
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
     assert lab.boots(PI_3)[1].yiaddr == FIRST
     assert [[lease.address for lease in commit] for commit in lab.store.commits] == [[FIRST], [FIRST]]
@@ -664,7 +664,7 @@ def test_an_address_is_probed_before_it_is_offered(lab: Lab, probe: Probe) -> No
 
 
 @on_our_port
-def test_a_client_whose_probe_is_pending_is_served_by_what_a_reload_brought(lab: Lab, probe: Probe) -> None:
+def test_pending_probe_is_answered_with_the_reloaded_settings(lab: Lab, probe: Probe) -> None:
     assert lab.broadcast(firmware.BIOS_ROM.message()) == []
     lab.protocol.use_addresses(AddressServer([subnet(pool=["10.77.0.150"])]))
     probe.answer(FIRST)
@@ -817,7 +817,7 @@ def test_a_flood_of_grants_is_reported_twice_a_second_and_completely(lab: Lab) -
     assert [len(event.leases) for event in lab.said(AddressesGranted)] == [1, 4, 1]
 
 
-def test_a_boot_client_without_a_file_gets_its_address_all_the_same(lab: Lab) -> None:
+def test_boot_client_without_a_file_still_gets_an_address(lab: Lab) -> None:
     lab.resolver.files["uefi"] = None
     offer, ack = lab.boots(firmware.OVMF)
 
@@ -908,9 +908,7 @@ def test_a_client_with_a_long_identifier_gets_an_address_and_a_file(lab: Lab, le
 
 
 @on_our_port
-def test_rapid_commit_is_done_at_once_where_there_is_no_probe_and_after_it_where_there_is(
-    lab: Lab, probe: Probe
-) -> None:
+def test_rapid_commit_is_immediate_without_a_probe_and_waits_for_one(lab: Lab, probe: Probe) -> None:
     """RFC 4039."""
     lab.protocol._addresses = AddressServer([evolve(pool(2), rapid_commit=True)])
     client = firmware.DHCPCD.message(options={**firmware.DHCPCD.options, 80: b""})

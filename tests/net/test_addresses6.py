@@ -232,7 +232,7 @@ def test_options_that_there_is_no_room_for_are_left_out() -> None:
     assert (answer.first(65000), answer.first(65001)) == (b"x" * 800, None)
 
 
-def test_without_a_file_it_gets_its_address_all_the_same(lab: ServerLab) -> None:
+def test_client_without_a_boot_file_still_gets_an_address(lab: ServerLab) -> None:
     lab.resolver.files.clear()
     offer = lab.only(OVMF.message())
     assert address_of(offer)

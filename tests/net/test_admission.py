@@ -171,7 +171,7 @@ def test_a_flood_of_addresses_fills_no_memory_and_does_not_free_a_client_from_it
     assert gate.burst(100, "192.168.0.1") == 0
 
 
-def test_what_is_dropped_is_reported_every_few_seconds() -> None:
+def test_dropped_requests_are_reported_every_ten_seconds() -> None:
     gate = Gate(deny=["10.0.0.9"])
     for _ in range(300):
         gate.admits()
@@ -184,7 +184,7 @@ def test_what_is_dropped_is_reported_every_few_seconds() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans())), st.integers(FEW, 40))
-def test_a_client_gets_places_while_it_has_fewer_than_are_free(steps: list[tuple[str, bool]], most: int) -> None:
+def test_client_gets_slots_while_it_has_fewer_than_are_free(steps: list[tuple[str, bool]], most: int) -> None:
     shares, model = Shares(), {"a": 0, "b": 0, "c": 0}
     for client, takes in steps:
         if takes:
@@ -199,7 +199,7 @@ def test_a_client_gets_places_while_it_has_fewer_than_are_free(steps: list[tuple
         assert shares.total == sum(model.values())
 
 
-def test_one_client_gets_half_of_the_places_and_leaves_no_trace() -> None:
+def test_one_client_gets_half_of_the_slots_and_leaves_no_entry() -> None:
     shares = Shares()
     while shares.allows("a", 100):
         shares.take("a")

@@ -50,7 +50,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_rings_when_the_deadline_comes_and_only_once(clock: Clock) -> None:
+def test_alarm_fires_once_at_the_deadline(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owner = Owner(2.0)
@@ -100,7 +100,7 @@ def test_a_deadline_that_moves_later_costs_neither_a_delayed_call_nor_heap(clock
     assert len(alarm._heap) == 1
 
 
-def test_whoever_is_rung_for_may_have_a_later_deadline(clock: Clock) -> None:
+def test_owner_with_a_later_deadline_is_rescheduled(clock: Clock) -> None:
     def found(owner: Owner, now: float) -> float | None:
         owner.deadline = now + 2 if now < 5 else None
         return owner.deadline
@@ -131,7 +131,7 @@ def test_a_later_deadline_that_was_watched_again_rings_once(clock: Clock) -> Non
     assert ring.calls == [(owner, 1.0), (owner, 2.0)]
 
 
-def test_whoever_is_forgotten_after_a_later_deadline_is_not_rung_for(clock: Clock) -> None:
+def test_forgotten_owner_with_a_later_deadline_is_not_called(clock: Clock) -> None:
     ring = Rung(lambda owner, now: now + 1)
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
@@ -301,7 +301,7 @@ def test_many_due_at_once_share_the_reactor_with_others(clock: Clock) -> None:
     assert 0 < seen[0] < 1000
 
 
-def test_forgotten_owners_are_let_go_at_once_and_their_places_soon(clock: Clock) -> None:
+def test_forgotten_owners_are_released_at_once_and_their_entries_soon(clock: Clock) -> None:
     """Ten thousand transfers begin and end while a deadline of the first is far away."""
     alarm = Alarm(clock, Rung())
     alarm.watch(Owner(1e6))

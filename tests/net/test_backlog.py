@@ -219,7 +219,7 @@ def test_those_behind_the_stale_ones_are_answered(lab: Callable[[_Protocol], Lab
     assert [event.dropped for event in made.dropped] == [(("file", BATCH),)]
 
 
-def test_what_does_not_fill_a_batch_is_no_backlog(lab: Callable[[_Protocol], Lab]) -> None:
+def test_partial_batch_is_not_a_backlog(lab: Callable[[_Protocol], Lab]) -> None:
     made = lab(files)
     made.wait(missing, 60.0, BATCH - 1)
 
@@ -246,7 +246,7 @@ def test_a_request_is_preferred_to_a_discover(lab: Callable[[_Protocol], Lab]) -
     assert made.protocol.malformed.total == 0
 
 
-def test_it_is_said_once_a_second(lab: Callable[[_Protocol], Lab]) -> None:
+def test_dropped_requests_are_reported_once_a_second(lab: Callable[[_Protocol], Lab]) -> None:
     made = lab(files)
     for _ in range(4):
         made.wait(missing, 2.2, BATCH)
@@ -435,7 +435,7 @@ def aged() -> Iterator[Callable[[DatagramProtocol, float], Port]]:
         each.close()
 
 
-def test_the_port_tells_how_long_a_full_batch_has_waited(aged: Callable[[DatagramProtocol, float], Port]) -> None:
+def test_port_reports_the_age_of_a_full_batch(aged: Callable[[DatagramProtocol, float], Port]) -> None:
     protocol = Batches(lambda *_: None)
     made = aged(protocol, 5.0)
     for number in range(BATCH + 10):
@@ -449,7 +449,7 @@ def test_the_port_tells_how_long_a_full_batch_has_waited(aged: Callable[[Datagra
     assert len(protocol.received) == BATCH + 10 - len(made.asked)
 
 
-def test_without_a_backlog_the_port_asks_for_nothing(aged: Callable[[DatagramProtocol, float], Port]) -> None:
+def test_without_a_full_batch_the_backlog_is_not_trimmed(aged: Callable[[DatagramProtocol, float], Port]) -> None:
     made = aged(Batches(lambda *_: None), 5.0)
     for _ in range(BATCH - 1):
         made.sock.send(b"x")

@@ -195,7 +195,7 @@ def test_closing_cancels_the_retry() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_one_that_is_dropped_is_not_wanted_any_more_and_its_port_stays_open() -> None:
+def test_dropped_socket_is_removed_and_its_port_stays_open() -> None:
     kernel, events = Kernel(), list[Event]()
     kernel.present = True
     clock, bindings = following(events)
@@ -211,7 +211,7 @@ def test_one_that_is_dropped_is_not_wanted_any_more_and_its_port_stays_open() ->
     assert clock.getDelayedCalls() == []
 
 
-def test_dropping_the_one_that_is_not_bound_ends_its_retries_and_makes_the_service_ready() -> None:
+def test_dropping_an_unbound_socket_ends_its_retries_and_makes_the_service_ready() -> None:
     held, events = Kernel(), list[Event]()
     held.present = held.held = True
     clock, bindings = following(events)
@@ -360,7 +360,7 @@ def test_after_the_end_none_is_wanted_and_each_is_closed() -> None:
     assert [event.ready for event in events if isinstance(event, ReadinessChanged)] == [True, True]
 
 
-def test_without_netlink_an_optional_one_is_waited_for_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_netlink_an_optional_socket_is_still_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*arguments: Any) -> None:
         raise PermissionError(errno.EPERM, "netlink")
 
@@ -425,7 +425,7 @@ def opening(kernel: Kernel) -> tuple[Callable[[], Any], list[str]]:
     return open_it, opens
 
 
-def test_nothing_is_scheduled_for_a_held_one_whose_address_disappears() -> None:
+def test_held_socket_without_an_address_is_not_retried() -> None:
     kernel = Kernel()
     kernel.present = kernel.held = True
     clock, bindings = following()
@@ -464,7 +464,7 @@ def test_an_interface_that_is_gone_again_while_its_socket_is_bound_is_waited_for
     assert (wanted.state, wanted.states.reason) == (State.WAITING, "no interface nosuch0")
 
 
-def test_a_failed_start_says_the_error_number_once() -> None:
+def test_failed_start_has_the_error_number_once() -> None:
     kernel = Kernel()
     kernel.present = kernel.held = True
     _, bindings = following()
@@ -739,7 +739,7 @@ def test_a_url_is_offered_while_its_address_exists(hosts: tuple[Host, Host], wat
         assert offered() == (b"(http://10.9.9.1:8069)" if present else b"()")
 
 
-def test_worker_processes_are_told_which_urls_can_be_reached(hosts: tuple[Host, Host], watched: Watched) -> None:
+def test_worker_processes_get_the_reachable_urls(hosts: tuple[Host, Host], watched: Watched) -> None:
     sent: list[tuple[Any, ...]] = []
     wire(hosts, address=False)
     with hosts[0].inside():

@@ -213,14 +213,14 @@ def test_a_subclass_needs_the_client_too() -> None:
     assert files.requests[0].client.mac == MAC
 
 
-def test_without_a_lookup_a_client_is_its_address() -> None:
+def test_without_a_lookup_only_the_address_is_filled_in() -> None:
     files = PerClientFiles()
     with pytest.raises(FileMissing):
         LayeredBackend([("files", files)]).open("a", TransferRequest("a", "a", PEER))
     assert (files.requests[0].client, files.requests[0].http_url) == (Client("10.77.0.100"), "")
 
 
-def test_a_listener_finds_the_client_for_a_backend_of_its_own() -> None:
+def test_listener_looks_up_the_client_for_its_own_backend() -> None:
     """An embedder may give a protocol or a resource one backend, without a BootService."""
     files, clients = PerClientFiles(), Clients(neighbours({PEER: MAC}))
     protocol = TFTPProtocol(Clock(), files, Fixed(), lambda event: None, clients=clients)

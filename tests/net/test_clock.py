@@ -74,7 +74,7 @@ def test_seconds_are_those_of_the_wall_clock_until_that_is_set(private_reactor: 
 
 
 @pytest.mark.parametrize("step", [-86400.0, 86400.0])
-def test_no_call_comes_sooner_or_later_because_the_clock_is_set(
+def test_delayed_calls_are_not_affected_by_setting_the_clock(
     reactor: MonotonicReactor, wall: Wall, turn_until: TurnUntil, step: float
 ) -> None:
     called: list[str] = []
@@ -198,9 +198,7 @@ def test_a_call_without_a_delay_is_made_although_the_clock_was_set_back(
     assert private_reactor.getDelayedCalls() == []
 
 
-def test_nothing_is_left_of_cancelled_calls_without_a_delay(
-    reactor: MonotonicReactor, private_reactor: EPollReactor
-) -> None:
+def test_cancelled_calls_without_delay_are_removed(reactor: MonotonicReactor, private_reactor: EPollReactor) -> None:
     reactor.callLater(0, print).cancel()
     assert private_reactor.getDelayedCalls() == []
 

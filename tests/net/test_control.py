@@ -114,7 +114,7 @@ def test_an_operation_that_the_configuration_lacks_is_refused() -> None:
     )
 
 
-def test_a_question_without_end() -> None:
+def test_request_longer_than_the_limit_is_refused() -> None:
     asked = Asked({}, b"x" * 100_000)
     assert asked.take() == [{"error": "the request is too long"}]
     assert asked.transport.disconnecting
@@ -179,7 +179,7 @@ def listen(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Callable[.
     private_reactor.iterate(0)
 
 
-def test_it_is_for_its_owner_only(listen: Callable[..., Port], tmp_path: Path) -> None:
+def test_socket_is_accessible_to_its_owner_only(listen: Callable[..., Port], tmp_path: Path) -> None:
     listen()
     status = (tmp_path / "control.sock").stat()
     assert stat.S_ISSOCK(status.st_mode)

@@ -102,11 +102,11 @@ def test_sending_lost_ends_it() -> None:
 # ENDED
 
 
-def test_ended_line_comes_too_late() -> None:
+def test_ended_line_is_ignored() -> None:
     takes(State.ENDED, Input.LINE, State.ENDED, argument=b"again")
 
 
-def test_ended_too_long_comes_too_late() -> None:
+def test_ended_too_long_is_ignored() -> None:
     takes(State.ENDED, Input.TOO_LONG, State.ENDED)
 
 
@@ -118,7 +118,7 @@ def test_ended_refused_is_for_a_client_that_is_gone() -> None:
     takes(State.ENDED, Input.REFUSED, State.ENDED, argument=REFUSAL)
 
 
-def test_ended_pull_comes_too_late() -> None:
+def test_ended_pull_is_ignored() -> None:
     takes(State.ENDED, Input.PULL, State.ENDED)
 
 

@@ -81,7 +81,7 @@ def listening(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[
     assert ports_of(private_reactor) == []
 
 
-def test_provides_what_twisted_and_bootfw_need_of_a_port(listening: Callable[..., DatagramPort]) -> None:
+def test_provides_the_interfaces_of_twisted_and_bootfw(listening: Callable[..., DatagramPort]) -> None:
     port = listening(Echo())
     for interface in (IReadDescriptor, IListeningPort, IUDPTransport, ISystemHandle, IViaTransport):
         assert verifyObject(interface, port)
@@ -114,7 +114,7 @@ def test_an_ordinary_protocol_works_unchanged(
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("count", [1, 2, 200])
-def test_batches_tell_how_each_datagram_came(
+def test_batches_contain_the_via_of_each_datagram(
     listening: Callable[..., DatagramPort],
     turn_until: TurnUntil,
     peer: Callable[..., socket.socket],
@@ -155,7 +155,7 @@ def test_works_on_other_reactors(
         assert protocol.life == ["started", "stopped"]
 
 
-def test_a_reactor_without_descriptors_makes_its_own_port() -> None:
+def test_reactor_without_file_descriptors_uses_its_own_udp_port() -> None:
     network = MemoryNetwork()
     protocol = Echo()
     port = listen(network.host("10.0.0.1"), protocol, "10.0.0.1", 69)
@@ -485,7 +485,7 @@ def test_a_protocol_may_stop_its_port_when_its_peer_is_gone(
     assert protocol.life == ["started", "stopped"]
 
 
-def test_sending_to_a_peer_that_is_gone_tells_a_connected_protocol(
+def test_refused_send_is_reported_to_a_connected_protocol(
     listening: Callable[..., DatagramPort], peer: Callable[..., socket.socket]
 ) -> None:
     protocol = Echo()

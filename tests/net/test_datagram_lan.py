@@ -245,7 +245,7 @@ def test_a_reply_takes_the_route_to_the_peer_not_the_link_of_the_request(
     [("0.0.0.0", "255.255.255.255"), ("0.0.0.0", "224.0.0.1"), ("::", "ff02::1"), ("::", "fe80::9")],
 )
 @pytest.mark.parametrize("wire", [0, 1])
-def test_without_an_address_of_ours_the_interface_alone_says_where(
+def test_reply_without_a_source_address_leaves_by_interface(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     index: Callable[[str], int],
@@ -262,7 +262,7 @@ def test_without_an_address_of_ours_the_interface_alone_says_where(
 
 
 @pytest.mark.parametrize(("address", "width"), [("10.9.0.77", 24), ("fd00:9::77", 64)])
-def test_an_address_that_comes_later_is_served(
+def test_address_added_later_is_served(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     hosts: tuple[Host, Host],

@@ -60,14 +60,14 @@ def test_ipxe_without_an_address_is_left_to_the_other_server(lab: Lab) -> None:
     assert "from no proxy" in ignored.reason
 
 
-def test_ipxe_with_an_address_of_its_own_gets_its_file(lab: Lab) -> None:
+def test_ipxe_with_its_own_address_gets_the_boot_file_by_information_request(lab: Lab) -> None:
     answer = lab.only(IPXE.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert answer.kind is MessageType.REPLY
     assert answer.first(Option.BOOTFILE_URL) == f"http://[fd77::1]:8069/{MAC}.ipxe".encode()
     assert answer.first(Option.VENDOR_CLASS) is None
 
 
-def test_an_anonymous_client_gets_a_reply_all_the_same(lab: Lab) -> None:
+def test_client_without_a_duid_gets_a_reply(lab: Lab) -> None:
     message = IPXE.changed({1: None}).message(MessageType.INFORMATION_REQUEST, ia=None)
     ((answer, _, _),) = lab.heard(message)
     assert answer.first(Option.CLIENT_ID) is None

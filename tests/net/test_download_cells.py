@@ -168,7 +168,7 @@ def test_waiting_wait_is_illegal() -> None:
     refuses(State.WAITING, Input.WAIT)
 
 
-def test_waiting_read_goes_on() -> None:
+def test_waiting_read_writes_the_next_chunk() -> None:
     goes(State.WAITING, Input.READ, State.SENDING)
 
 
@@ -286,7 +286,7 @@ def test_paused_pause_is_ignored() -> None:
     goes(State.PAUSED, Input.PAUSE, State.PAUSED)
 
 
-def test_paused_resume_goes_on() -> None:
+def test_paused_resume_reads_the_next_chunk() -> None:
     goes(State.PAUSED, Input.RESUME, State.SENDING)
 
 

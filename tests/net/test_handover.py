@@ -127,7 +127,7 @@ def test_error_of_the_client_ends_an_adopted_transfer(direct: Direct) -> None:
     assert direct.say(tftp.ack(2)) == []
 
 
-def test_silent_client_ends_an_adopted_transfer(direct: Direct) -> None:
+def test_adopted_transfer_times_out_without_a_packet(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     direct.clock.advance(KEEP_SECONDS - 1)
     assert ends(direct) == []
@@ -197,7 +197,7 @@ def test_replaced_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) 
     assert (end.report.outcome, end.report.persona) == (Outcome.COMPLETE, "grub")
 
 
-def test_other_clients_are_strangers_still(direct: Direct) -> None:
+def test_packets_of_unknown_clients_are_not_adopted(direct: Direct) -> None:
     direct.protocol.take_over(
         [AdoptedTransfer(TransferBegun(0.0, evolve(REQUEST, peer=("10.0.0.8", 2000)), AGREED), 0)]
     )

@@ -182,7 +182,7 @@ def test_missing_file_is_reported_despite_a_hanging_backend(
             result(backend.open(path, request(path)))
 
 
-def test_a_template_elsewhere_does_not_wait(
+def test_local_template_is_rendered_while_another_file_system_hangs(
     tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result
 ) -> None:
     (tmp_path / "near.j2").write_bytes(b"near")
@@ -198,7 +198,7 @@ def test_a_template_elsewhere_does_not_wait(
 
 
 @pytest.mark.parametrize("make", [archive, templates, hosts, installed])
-def test_the_service_starts_and_serves_what_is_elsewhere(
+def test_service_starts_and_serves_files_of_other_file_systems(
     tmp_path: Path,
     remote: HangingFileSystem,
     private_reactor: EPollReactor,
@@ -228,7 +228,7 @@ def test_the_service_starts_and_serves_what_is_elsewhere(
 
 
 @pytest.mark.parametrize("roots", [["remote", "local"], ["."]], ids=["a root hangs", "a directory below the root"])
-def test_the_menu_has_what_is_elsewhere(
+def test_menu_contains_images_of_other_file_systems(
     tmp_path: Path,
     remote: HangingFileSystem,
     private_reactor: EPollReactor,

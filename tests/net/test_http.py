@@ -75,7 +75,7 @@ def test_observers_get_the_events_of_a_download() -> None:
         ("/initrd.gz", "application/octet-stream"),
     ],
 )
-def test_the_type_is_one_that_firmware_knows(target: str, kind: str) -> None:
+def test_content_type_is_one_that_firmware_accepts(target: str, kind: str) -> None:
     response = Web(Reader(b"x", size=1)).get(target=target)
     assert response.headers["Content-Type"] == kind
     assert "Content-Encoding" not in response.headers
@@ -193,7 +193,7 @@ def test_a_file_whose_first_bytes_never_come_is_refused_in_time() -> None:
     assert parse(wire.value())[0].status == 503
 
 
-def test_head_says_what_get_would_say_and_reads_nothing() -> None:
+def test_head_has_the_headers_of_get_and_does_not_read_the_file() -> None:
     reader, other = Dated(THOUSAND, size=1000), Dated(THOUSAND, size=1000)
     web = Web(reader)
     head, get = web.get("HEAD", Range="bytes=1-2"), Web(other).get()
@@ -347,7 +347,7 @@ def test_memory_has_another_etag_for_another_content() -> None:
 
 
 @pytest.mark.parametrize("modified", [-1.0, 1e15])
-def test_a_date_that_no_header_can_tell_is_left_out(modified: float) -> None:
+def test_mtime_out_of_range_has_no_last_modified_header(modified: float) -> None:
     response = Web(Dated(b"x", size=1, modified=modified)).get()
     assert response.status == 200
     assert "Last-Modified" not in response.headers
@@ -410,7 +410,7 @@ def test_names(target: str, filename: str, path: str) -> None:
         "/..",
     ],
 )
-def test_a_file_is_no_directory(target: str, method: str) -> None:
+def test_path_below_a_file_is_not_found(target: str, method: str) -> None:
     web = Web(MemoryReader(b"x"))
     assert web.get(method, target=target).status == 404
     assert web.backend.asked == []
@@ -808,7 +808,7 @@ def test_failing_canceller_is_reported() -> None:
 # Time.
 
 
-def test_a_client_that_takes_nothing_is_cut_off() -> None:
+def test_client_that_does_not_read_is_disconnected() -> None:
     reader = Reader(bytes(10 * CHUNK), size=10 * CHUNK)
     web = Web(reader)
     wire = web.connect()
@@ -867,7 +867,7 @@ def test_an_idle_connection_is_closed(answered: bool) -> None:
     assert not wire.aborted
 
 
-def test_a_request_that_comes_letter_by_letter_is_not_waited_for() -> None:
+def test_request_sent_byte_by_byte_times_out() -> None:
     web = Web(lambda: MemoryReader(b"x"))
     wire = web.connect()
     for letter in request(Cookie="x" * 100):
@@ -968,7 +968,7 @@ def test_twisted_writes_nothing_to_the_log() -> None:
 @pytest.mark.parametrize(
     ("method", "query", "mac"), [("GET", "", ""), ("POST", "?mac=52-54-00-12-34-56", "52:54:00:12:34:56")]
 )
-def test_an_installed_system_says_that_it_is_up(method: str, query: str, mac: str) -> None:
+def test_phone_home_url_publishes_system_up(method: str, query: str, mac: str) -> None:
     web = Web(Reader(THOUSAND, size=1000))
     response = web.get(method, f"/bootfw/up{query}", Content_Length="0")
     assert (response.status, response.body) == (204, b"")

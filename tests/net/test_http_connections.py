@@ -111,7 +111,7 @@ def test_no_more_than_half_of_the_open_files_are_connections(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("piece", [b"x", b"X-Header: y\r\n"])
-def test_a_request_that_comes_slowly_is_not_waited_for(piece: bytes) -> None:
+def test_slow_request_times_out(piece: bytes) -> None:
     web = Web(small)
     wire = web.connect()
     wire.protocol.dataReceived(b"GET /a HTTP/1.1\r\n")

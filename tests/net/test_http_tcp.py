@@ -236,7 +236,7 @@ def test_curl_fetches_ranges(files: tuple[Path, str, Observer], curl: Curl, turn
 
 
 @pytest.mark.interop
-def test_curl_goes_on_where_it_was_interrupted(
+def test_curl_resumes_an_interrupted_download(
     files: tuple[Path, str, Observer], curl: Curl, turn_until: TurnUntil, tmp_path: Path
 ) -> None:
     root, url, observer = files
@@ -301,7 +301,7 @@ def test_curl_gets_no_complete_response_for_a_file_that_shrinks(
     assert [report.outcome for report in observer.reports] == [Outcome.FAILED]
 
 
-def test_a_download_of_a_file_that_is_replaced_has_what_it_began_with(
+def test_download_keeps_the_old_content_when_the_file_is_replaced(
     files: tuple[Path, str, Observer], curl: Curl, turn_until: TurnUntil
 ) -> None:
     root, url, _ = files
@@ -341,7 +341,7 @@ def test_curl_may_not_upload(files: tuple[Path, str, Observer], curl: Curl, tmp_
 
 
 @pytest.mark.interop
-def test_wget_fetches_and_goes_on(
+def test_wget_downloads_and_resumes(
     files: tuple[Path, str, Observer], run_client: RunClient, turn_until: TurnUntil, tmp_path: Path
 ) -> None:
     root, url, observer = files
@@ -357,7 +357,7 @@ def test_wget_fetches_and_goes_on(
 
 
 @pytest.mark.interop
-def test_wget_fetches_only_what_is_newer(
+def test_wget_downloads_only_newer_files(
     files: tuple[Path, str, Observer], run_client: RunClient, turn_until: TurnUntil, tmp_path: Path
 ) -> None:
     root, url, observer = files

@@ -214,7 +214,7 @@ def test_a_new_certificate_is_found_without_connections(
     assert service._urls.of("127.0.0.1")[1].startswith("https://renewed.example:")
 
 
-def test_the_log_tells_of_a_certificate_once() -> None:
+def test_certificate_is_logged_once() -> None:
     with capturedLogs() as lines:
         observer = LogObserver()
         for ends in (1, 1, 2):
@@ -376,7 +376,7 @@ def test_http_on_the_port_of_https(
     assert said(observer, HandshakeFailed)[0].reason == "it speaks HTTP on the port of HTTPS (http request)"
 
 
-def test_a_client_that_says_nothing_is_gone_when_the_service_stops(
+def test_idle_connection_is_closed_when_the_service_stops(
     web_service: WebService, turn_until: TurnUntil, settings: HTTPSettings
 ) -> None:
     service, _ = web_service(Backend(), settings)

@@ -103,7 +103,7 @@ def test_a_name_that_no_service_has() -> None:
         inherited_sockets(environment(1, "ftp"))
 
 
-def test_a_descriptor_that_is_no_socket() -> None:
+def test_inherited_descriptor_that_is_not_a_socket_is_refused() -> None:
     reading, writing = os.pipe()
     try:
         with pytest.raises(ConfigError, match=rf'descriptor {reading} \("tftp"\) is no UDP or TCP socket'):
@@ -176,7 +176,7 @@ def test_how_it_differs(
     assert inherited.difference(service, (wanted, port), device) == difference.format(port=port)
 
 
-def test_a_connection_is_no_listening_socket(opened: Opened) -> None:
+def test_inherited_connection_is_refused(opened: Opened) -> None:
     """Accept=yes: systemd accepts, and starts a process for each connection."""
     inherited = opened("http", stream=True)
     address = ("127.0.0.1", port_of(inherited))
@@ -194,7 +194,7 @@ def test_a_socket_of_one_interface(opened: Opened) -> None:
     assert inherited.difference("tftp", address, "") == "it has to be bound to no interface"
 
 
-def test_an_unused_socket_is_named_with_what_is_wanted(opened: Opened) -> None:
+def test_unused_inherited_socket_error_names_the_wanted_sockets(opened: Opened) -> None:
     inherited = opened()
     with pytest.raises(ConfigError) as caught:
         check_used([inherited], [Listening("tftp", ("0.0.0.0", 69)), Listening("dhcp6", ("::", 547), "on eth0")])

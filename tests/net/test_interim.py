@@ -161,7 +161,7 @@ def test_draining_interim_server_leaves_requests_to_the_worker(directory: Direct
     assert server.received(download) == CONTENT
 
 
-def test_a_transfer_on_a_port_of_its_own_is_brought_to_its_end(directory: DirectoryBackend) -> None:
+def test_transfer_on_an_ephemeral_port_is_completed(directory: DirectoryBackend) -> None:
     network_listen: dict[str, Callable[[DatagramProtocol, str], Any]] = {}
 
     def listen(protocol: DatagramProtocol, local: str) -> Any:
@@ -389,7 +389,7 @@ def test_an_oack_that_may_end_its_client_is_not_repeated_by_the_worker(directory
     assert len([data for data in said if data[:2] == b"\0\6"]) == 1
 
 
-def test_a_request_that_comes_again_is_of_the_same_transfer(directory: DirectoryBackend) -> None:
+def test_retransmitted_request_belongs_to_the_same_transfer(directory: DirectoryBackend) -> None:
     server = Server(directory)
     server.network.link = link = LosesOne("10.0.0.1", 1)
     download = server.client({"blksize": "1428"}, retry=3.0).download("file")  # atftp's, so it has to repeat itself
@@ -414,7 +414,7 @@ def test_a_file_that_has_changed_ends_it_at_once(tmp_path: Path) -> None:
     assert server.ends() == [Outcome.FAILED]
 
 
-def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path: Path) -> None:
+def test_with_several_ports_each_transfer_continues_on_its_port(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
     network = MemoryNetwork()
     network.advance(time.time() + 60)

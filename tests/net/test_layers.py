@@ -301,7 +301,7 @@ def test_a_missing_file_can_be_created() -> None:
     assert layered.create("a", asking(write=True)) is WRITER
 
 
-def test_a_deferred_reader_comes_for_each_request() -> None:
+def test_deferred_readers_are_not_shared() -> None:
     first, second = Alike(lambda: fail(FileMissing())), Alike(lambda: succeed(Sharing()))
     layered = layers(first, second)
     layered.begin_batch()

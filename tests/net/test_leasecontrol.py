@@ -126,7 +126,7 @@ def test_an_address_without_a_lease_can_not_be_released(place: Place, address: s
     assert refused(place, "release", address=address) == f"{address} is not leased"
 
 
-def test_reservations_say_where_they_are_from() -> None:
+def test_reservations_have_their_origin() -> None:
     place = Place(ADDED)
     origins = {record["address"]: record["origin"] for record in place.ask("reservations")}
     assert origins == {"10.0.0.5": "configuration", "10.0.0.6": "command"}
@@ -198,7 +198,7 @@ def test_without_a_server_of_dhcp6_nothing_of_ipv6_is_reserved(place: Place) -> 
     assert refused(place, "reserve", address="fd77::6", mac=OTHER) == "fd77::6 is of no subnet", "not of 10.0.0.5"
 
 
-def test_an_address_of_no_subnet_is_refused_as_such_whoever_it_is_for(place: Place) -> None:
+def test_address_outside_all_subnets_is_refused_for_every_client(place: Place) -> None:
     assert refused(place, "reserve", address="10.0.1.6", mac=OTHER) == "10.0.1.6 is of no subnet"
 
 

@@ -205,7 +205,7 @@ def test_networks_without_probes_are_logged_once(
     assert [event["log_level"].name for event in logs] == ["warn"]
 
 
-def test_with_the_probe_off_nothing_is_opened(
+def test_without_conflict_detection_no_probe_socket_is_opened(
     private_reactor: EPollReactor, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for way in ("ArpProbe", "IcmpProbe"):
@@ -287,7 +287,7 @@ def test_networks_are_not_waited_for_where_our_addresses_are_unknown(monkeypatch
 # As a service
 
 
-def test_the_service_gives_addresses_is_stopped_and_goes_on_where_it_was() -> None:
+def test_leases_survive_a_restart_of_the_service() -> None:
     network = MemoryNetwork()
     service = BootService(
         network.host(SERVER, rich=True),

@@ -58,7 +58,7 @@ def test_draining_close_ends_the_transfers() -> None:
     takes(State.DRAINING, Input.CLOSE, State.CLOSED, Do.END_TRANSFERS)
 
 
-def test_draining_stop_lets_transfers_on_ports_of_their_own_go_on() -> None:
+def test_draining_stop_keeps_transfers_on_ephemeral_ports() -> None:
     takes(State.DRAINING, Input.STOP, State.STOPPED)
 
 

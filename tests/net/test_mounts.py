@@ -84,5 +84,5 @@ def test_later_mounts_are_seen(tmp_path: Path) -> None:
     assert mounts.hanging() == {b"/mnt"}
 
 
-def test_without_a_table_nothing_is_known_to_hang(tmp_path: Path) -> None:
+def test_without_a_mount_table_no_file_system_counts_as_hanging(tmp_path: Path) -> None:
     assert MountTable(tmp_path / "missing").on_the_way_to(Path("/"), b"file") is None

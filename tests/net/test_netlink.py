@@ -184,14 +184,14 @@ def test_tables_are_right_after_more_changes_than_the_socket_holds(tables: Netli
     assert "10.98.0.7" not in {address.address for address in tables.addresses()}
 
 
-def test_a_request_does_not_hide_a_change_that_comes_with_it(tables: Netlink, wire: Host) -> None:
+def test_change_that_arrives_with_a_reply_is_not_lost(tables: Netlink, wire: Host) -> None:
     before = tables.addresses()
     wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
     tables.hardware_address(("203.0.113.9", 1))
     assert tables.addresses() is not before
 
 
-def test_a_change_between_request_and_answer_counts(wire: Host) -> None:
+def test_change_between_request_and_reply_is_applied(wire: Host) -> None:
     class Late(NetlinkSocket):
         late = True
 

@@ -31,7 +31,7 @@ def test_ipv6_sockaddr_round_trip(host: str, port: int, flow: int, scope: int) -
     assert IPV6.read_address(destination.raw) == destination.address == (host, port, flow, scope)
 
 
-def test_sockaddr_is_what_the_kernel_reads() -> None:
+def test_sockaddr_layout_matches_the_kernel() -> None:
     raw4 = struct.pack("=H", socket.AF_INET) + b"\x00\x45" + bytes([10, 0, 0, 1]) + bytes(8)
     assert IPV4.destination(("10.0.0.1", 69)).raw == raw4
     raw6 = struct.pack("=H", socket.AF_INET6) + b"\x02\x22" + bytes([0, 0, 0, 7]) + b"\xfe\x80" + bytes(13) + b"\x09"
@@ -94,7 +94,7 @@ def test_ipv6_arrival() -> None:
     assert len(info) == IPV6.info_length
 
 
-def test_a_group_is_no_source() -> None:
+def test_multicast_destination_is_not_used_as_source() -> None:
     info = b"\xff\x02" + bytes(11) + b"\x01\x00\x02" + struct.pack("=I", 3)
     assert IPV6.read_info(info) == Via("", 3, "ff02::1:2")
 
@@ -130,7 +130,7 @@ def test_ipv6_departure(local: str, on_interface: bool, expected: bytes) -> None
 
 
 @given(st.binary(min_size=1, max_size=20))
-def test_a_control_message_is_padded_and_tells_its_length(payload: bytes) -> None:
+def test_control_message_has_padding_and_length(payload: bytes) -> None:
     message = control_message(1, 2, payload)
     assert len(message) == socket.CMSG_SPACE(len(payload))
     assert struct.unpack_from("@Nii", message) == (socket.CMSG_LEN(len(payload)), 1, 2)

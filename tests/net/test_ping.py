@@ -96,7 +96,7 @@ def test_an_address_is_free_when_no_reply_comes_before_the_timeout(
     assert SECONDS - 0.01 <= private_reactor.seconds() - began < 2 * SECONDS
 
 
-def test_where_there_is_no_way_nothing_is_waited_for(
+def test_without_a_route_there_is_no_wait_for_a_reply(
     ping: IcmpProbe, private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> None:
     results: list[str | None] = []
@@ -203,7 +203,7 @@ def reply(question: bytes, kind: int = 0, flipped: tuple[int, ...] = ()) -> byte
         "timestamp",
     ],
 )
-def test_an_answer_is_one_to_the_question(
+def test_only_a_matching_echo_reply_is_accepted(
     ping: IcmpProbe,
     routed: tuple[Host, Host],
     turn_until: TurnUntil,

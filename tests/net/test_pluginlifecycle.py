@@ -73,7 +73,7 @@ def test_it_starts_before_any_port_is_open_and_sees_all_events() -> None:
     assert network.leaks() == []
 
 
-def test_where_there_is_no_dhcp_it_is_not_needed() -> None:
+def test_resolvers_are_not_started_without_dhcp() -> None:
     network, resolver = MemoryNetwork(), Resolver()
     service = BootService(
         network.host("10.0.0.1", rich=True), resolvers=[resolver], settings=Settings(dhcp=DHCPSettings(mode="off"))
@@ -190,7 +190,7 @@ def test_operations_of_the_address_server_are_on_the_same_socket(
     running.close()
 
 
-def test_a_proxy_goes_on_without_the_socket_and_a_server_does_not(
+def test_proxy_starts_without_the_control_socket_and_a_server_does_not(
     private_reactor: EPollReactor, tmp_path: Path
 ) -> None:
     path = tmp_path / "control.sock"

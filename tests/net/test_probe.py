@@ -163,7 +163,7 @@ def test_hardware_that_answers_for_one_address_after_the_other_proves_nothing(
     assert found == [("s0", who, tuple(proxy[:4]))]
 
 
-def test_a_machine_with_several_addresses_is_no_proxy(
+def test_machine_with_several_addresses_is_not_proxy_arp(
     hosts: Hosts, private_reactor: EPollReactor, turn_until: TurnUntil, proxy: list[str]
 ) -> None:
     found: Found = []

@@ -145,7 +145,7 @@ def test_a_name_without_an_option_behind_it_is_not_cut(serve: Serve, name: str) 
 
 
 @pytest.mark.parametrize("name", ["\x11", "a\x11", "\udcff"], ids=ascii)
-def test_nothing_is_left_of_a_name_that_is_an_option(serve: Serve, tmp_path: Path, name: str) -> None:
+def test_name_cut_to_nothing_is_missing(serve: Serve, tmp_path: Path, name: str) -> None:
     served = serve(DirectoryBackend(tmp_path), personas=stock())
 
     assert served.peer().ask(name) == [MISSING]
@@ -173,7 +173,7 @@ def test_a_backend_with_a_deferred_is_called_again(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("way", [lambda call: call(), failed])
-def test_a_missing_file_differs_from_one_that_may_not_be_read(serve: Serve, way: Callable[..., Any]) -> None:
+def test_missing_and_unreadable_files_have_different_errors(serve: Serve, way: Callable[..., Any]) -> None:
     backend = Files({"b": b"x"}, {"open": Raising(AccessViolation(), way)})
     served = serve(backend, personas=personas(instead={"a": ["b"]}, empty_when_missing=["*"]))
 
@@ -231,7 +231,7 @@ def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_r
     assert oack == tftp.OptionAck((("blksize", "1468"), ("windowsize", "8")))
 
 
-def test_u_boot_is_not_waited_for_by_a_policy_that_keeps_to_timeouts_if_dhcp_knows_it(serve: Serve) -> None:
+def test_timeout_of_u_boot_known_from_dhcp_is_not_acknowledged(serve: Serve) -> None:
     clients = Clients()
     clients.remember(
         BootRequest(

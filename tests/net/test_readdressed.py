@@ -146,7 +146,7 @@ BOTH = pytest.mark.parametrize(("before", "after"), [NARROWER, WIDER], ids=["nar
 
 
 @BOTH
-def test_a_transfer_goes_on_and_new_requests_get_the_new_file(moved: Moved, before: str, after: str) -> None:
+def test_transfer_continues_and_new_requests_get_the_new_file(moved: Moved, before: str, after: str) -> None:
     moved.start(before)
     client = moved.client()
     received = [client.asks()[4:]]
@@ -165,7 +165,7 @@ def test_a_transfer_goes_on_and_new_requests_get_the_new_file(moved: Moved, befo
 
 
 @BOTH
-def test_a_new_transfer_goes_on_while_the_old_socket_is_open(moved: Moved, before: str, after: str) -> None:
+def test_new_transfer_continues_while_the_old_socket_is_open(moved: Moved, before: str, after: str) -> None:
     moved.start(before)
     held = moved.client()
     held.asks()

@@ -175,7 +175,7 @@ def test_a_dhcpv4_reply_is_at_most_three_times_its_request(
     assert sum(map(len, replies)) <= max(RATIO * len(data), BOOTP_MINIMUM)
 
 
-def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options() -> None:
+def test_short_dhcpv4_request_gets_configured_options_up_to_the_ratio() -> None:
     """The address comes before them, and those that were requested before the others."""
     lab = Lab4(server_port, {"224": as_hex(b"a" * 300), "225": as_hex(b"b" * 300)})
     data = datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"})
@@ -184,7 +184,7 @@ def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options() -> No
     assert (reply.options.get(224), reply.options[225]) == (None, b"b" * 300)
 
 
-def test_a_padded_dhcpv4_request_gets_all_of_them() -> None:
+def test_padded_dhcpv4_request_gets_all_configured_options() -> None:
     lab = Lab4(server_port, {"224": as_hex(b"a" * 300), "225": as_hex(b"b" * 300)})
     [reply] = map(parse, lab.heard(datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"}).ljust(300, b"\0")))
     assert (reply.options[224], reply.options[225]) == (b"a" * 300, b"b" * 300)
@@ -274,7 +274,7 @@ def test_a_dhcpv6_reply_to_an_address_that_is_not_link_local_is_at_most_three_ti
 
 
 @given(v6_clients, st.lists(st.binary(max_size=40), min_size=1, max_size=4), v6_configured)
-def test_a_dhcpv6_relay_gets_at_most_three_times_its_request_of_what_is_configured(
+def test_dhcpv6_relay_gets_configured_options_up_to_three_times_its_request(
     client: firmware6.Client, ids: list[bytes], configured: dict[str, dict[str, str]]
 ) -> None:
     relays = [Relay(0, "fd77::2", firmware6.LINK_LOCAL, ((int(Option.INTERFACE_ID), each),)) for each in ids]
@@ -318,7 +318,7 @@ def test_every_captured_dhcpv6_client_gets_its_address_file_and_requested_option
 
 
 @pytest.mark.parametrize("name", ["n" * 150, "n" * 230])
-def test_a_relayed_client_gets_its_address_and_file_before_what_is_configured(name: str) -> None:
+def test_relayed_client_gets_address_and_file_before_configured_options(name: str) -> None:
     """Even where these alone have more than three times the bytes of its request."""
     lab = ServerLab6(V6_OPTIONS | {"65000": {"text": "x" * 900}})
     lab.resolver.files["ipxe"] = url = "http://[fd77::1]/" + name
@@ -360,7 +360,7 @@ def test_the_least_request_from_another_address_is_not_answered(source: str) -> 
     assert "3 times a request" in ignored.reason
 
 
-def test_a_proxy_says_why_it_does_not_answer_such_a_request() -> None:
+def test_proxy_reports_why_a_reply_beyond_the_ratio_is_withheld() -> None:
     lab = Lab6()
     lab.resolver.files["ipxe"] = "http://[fd77::1]/" + "n" * 230
     message = firmware6.Client({15: b"\0\4iPXE"}).message(MessageType.INFORMATION_REQUEST, ia=None)

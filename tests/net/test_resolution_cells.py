@@ -83,7 +83,7 @@ def test_calling_tick_is_illegal() -> None:
     refuses(State.CALLING, Input.TICK)
 
 
-def test_calling_cancel_replaces_what_was_to_be_done() -> None:
+def test_calling_cancel_drops_pending_actions() -> None:
     resolution = resolving(State.CALLING)
     resolution.out.append(Do.CALL)
     takes(resolution, Input.CANCEL, State.CANCELLED, Do.FINISH)
@@ -158,7 +158,7 @@ def test_answered_tick_is_illegal() -> None:
     refuses(State.ANSWERED, Input.TICK)
 
 
-def test_answered_cancel_comes_too_late() -> None:
+def test_answered_cancel_is_ignored() -> None:
     takes(resolving(State.ANSWERED), Input.CANCEL, State.ANSWERED)
 
 
@@ -182,7 +182,7 @@ def test_refused_tick_is_illegal() -> None:
     refuses(State.REFUSED, Input.TICK)
 
 
-def test_refused_cancel_comes_too_late() -> None:
+def test_refused_cancel_is_ignored() -> None:
     takes(resolving(State.REFUSED), Input.CANCEL, State.REFUSED)
 
 
@@ -193,7 +193,7 @@ def test_cancelled_wait_withdraws_the_call() -> None:
     takes(resolving(State.CANCELLED), Input.WAIT, State.CANCELLED, Do.WITHDRAW)
 
 
-def test_cancelled_found_comes_too_late() -> None:
+def test_cancelled_found_is_ignored() -> None:
     takes(resolving(State.CANCELLED), Input.FOUND, State.CANCELLED, argument=FILE)
 
 
@@ -201,7 +201,7 @@ def test_cancelled_passed_calls_no_resolver() -> None:
     takes(resolving(State.CANCELLED), Input.PASSED, State.CANCELLED, argument="")
 
 
-def test_cancelled_refused_comes_too_late() -> None:
+def test_cancelled_refused_is_ignored() -> None:
     takes(resolving(State.CANCELLED), Input.REFUSED, State.CANCELLED, argument=REFUSAL)
 
 

@@ -456,7 +456,7 @@ def test_a_canceller_may_end_everything(chain: Chain) -> None:
     assert last.asked == []
 
 
-def test_many_that_answer_at_once_after_one_that_did_not(chain: Chain) -> None:
+def test_many_direct_answers_after_a_pending_resolver_do_not_recurse(chain: Chain) -> None:
     """Resolvers are called in a loop, not recursively."""
     first: Deferred[None] = Deferred()
     chain.ask(Scripted(first), *[Scripted(None) for _ in range(2000)], Scripted(FILE))

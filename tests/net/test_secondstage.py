@@ -121,7 +121,7 @@ def test_a_shim_of_any_name_is_known_by_its_requests() -> None:
     assert clients.get("a/?USB") == "a/grubaa64.efi"
 
 
-def test_only_a_shim_that_has_just_come_gets_a_grub_for_a_strange_name() -> None:
+def test_only_a_recently_loaded_shim_gets_grub_for_an_unknown_name() -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/grubx64.efi")
     assert clients.get("debian/?USB") == ""
@@ -172,7 +172,7 @@ def test_each_client_has_its_own_loader() -> None:
     assert clients.get("grubx64.efi", "192.0.2.3") == ""
 
 
-def test_forgets_the_silent() -> None:
+def test_clients_without_requests_are_forgotten() -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi")
     for _ in range(3):
@@ -203,7 +203,7 @@ def test_other_files_are_not_remembered() -> None:
     assert clients.get("b") == ""
 
 
-def test_looks_at_so_many_places_only() -> None:
+def test_number_of_candidates_is_limited() -> None:
     @implementer(IBackend)
     class Nothing:
         def open(self, path: str, request: TransferRequest) -> NoReturn:
@@ -310,7 +310,7 @@ def test_one_load_makes_a_loader_for_each_sharing_client() -> None:
     assert [clients.get("ldlinux.c32", client) for client in "ab"] == ["bios/ldlinux.c32"] * 2
 
 
-def test_the_time_of_each_shim_ends_by_itself() -> None:
+def test_shim_time_limit_is_per_client() -> None:
     clients, _ = together(*DEBIAN)
     clients.get("debian/shimx64.efi", "a")
     clients.clock.advance(SHIM_SECONDS)

@@ -253,7 +253,7 @@ def test_a_prepared_message_can_be_used_for_another_peer(sockets: list[socket.so
     assert received == [(b"data", "127.0.0.2"), (b"data", "127.0.0.1"), (b"data", "127.0.0.1")]
 
 
-def test_an_outbox_says_when_it_is_full(sockets: list[socket.socket]) -> None:
+def test_full_outbox_is_reported(sockets: list[socket.socket]) -> None:
     outbox = mmsg.Outbox(IPV4.name_length)
     good = IPV4.destination(sockets[1].getsockname()).raw
     assert [outbox.add(b"x", good, b"") for _ in range(mmsg.BATCH)] == [False] * (mmsg.BATCH - 1) + [True]
@@ -268,7 +268,7 @@ def test_inbox_raises_errors_except_eagain(sockets: list[socket.socket]) -> None
     assert caught.value.errno == errno.EBADF
 
 
-def test_an_inbox_without_packet_info_says_unknown(sockets: list[socket.socket]) -> None:
+def test_inbox_without_packet_info_returns_an_unknown_via(sockets: list[socket.socket]) -> None:
     inbox = mmsg.Inbox(IPV4.name_length, IPV4.info_length)
     peers = {IPV4.destination(sockets[0].getsockname()).raw: "peer"}
     for number, expected in ((0, "unknown"), (1, "127.0.0.1"), (0, "unknown")):

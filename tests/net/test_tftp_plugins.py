@@ -185,7 +185,7 @@ REFUSALS = [
 @pytest.mark.parametrize(("error", "code", "message"), REFUSALS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("method", ["open", "read", "create", "write", "finish"])
-def test_a_transfer_error_of_a_backend_is_no_failure_of_it(
+def test_transfer_error_of_a_backend_is_not_a_plugin_failure(
     serve: Serve, error: Exception, code: int, message: str, way: Callable[..., Any], method: str
 ) -> None:
     served = serve(Files({"file": numbered(600)}, {method: Raising(error, way)}))
@@ -519,7 +519,7 @@ def test_window_that_queues_behind_one_slow_write(serve: Serve, window: int) -> 
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_opening_what_cannot_be_cancelled(serve: Serve, write: bool, ending: str) -> None:
+def test_stop_while_opening_with_a_deferred_that_ignores_cancel(serve: Serve, write: bool, ending: str) -> None:
     """As with deferToThread: the file comes although its transfer has ended, and is closed."""
     pending = Pending(cancellable=False)
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))

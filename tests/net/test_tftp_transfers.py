@@ -286,7 +286,7 @@ def test_a_malformed_request_is_answered_in_proportion(serve: Serve) -> None:
 
 
 @pytest.mark.every_port
-def test_a_silent_peer_gets_little_and_the_transfer_ends(serve: Serve) -> None:
+def test_transfer_to_a_silent_peer_sends_little_and_times_out(serve: Serve) -> None:
     served = serve({"file": numbered(500_000)})
     peer = served.peer()
     request = tftp.request(False, "file", "octet", [("blksize", "1408"), ("windowsize", "64")])

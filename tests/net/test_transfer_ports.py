@@ -50,7 +50,7 @@ def test_a_port_costs_a_few_kilobytes(open_ports: Callable[..., list[DatagramPor
     assert (after - before) / 100 < 8_000
 
 
-def test_ports_that_share_their_memory_receive_and_send_what_is_theirs(
+def test_ports_with_shared_buffers_keep_their_datagrams_apart(
     open_ports: Callable[..., list[DatagramPort]], turn_until: TurnUntil
 ) -> None:
     ports = open_ports(20, Echo)
@@ -92,7 +92,7 @@ def refusal(open_ports: Callable[..., list[DatagramPort]]) -> str:
     return caught.value.detail
 
 
-def test_ports_leave_descriptors_for_everything_else(
+def test_transfer_ports_leave_free_descriptors(
     open_ports: Callable[..., list[DatagramPort]], limit: Callable[..., Any], private_reactor: EPollReactor
 ) -> None:
     highest = max(map(int, os.listdir("/proc/self/fd")))

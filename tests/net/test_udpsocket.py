@@ -34,7 +34,7 @@ def opened() -> Iterator[Callable[..., socket.socket]]:
 @pytest.mark.parametrize(
     ("address", "family"), [("127.0.0.1", IPV4), ("", IPV4), ("0.0.0.0", IPV4), ("::1", IPV6), ("::", IPV6)]
 )
-def test_the_address_tells_the_family(address: str, family: Family) -> None:
+def test_family_follows_from_the_address(address: str, family: Family) -> None:
     sock, found = open_socket(address, 0)
     with sock:
         assert found is family
@@ -43,7 +43,7 @@ def test_the_address_tells_the_family(address: str, family: Family) -> None:
 
 
 @pytest.mark.parametrize("address", ["localhost", "boot.example.org", "300.1.1.1", "eth0"])
-def test_a_name_is_no_address(address: str) -> None:
+def test_host_name_is_refused(address: str) -> None:
     with pytest.raises(InvalidAddressError):
         open_socket(address, 0)
 
@@ -69,7 +69,9 @@ def test_bursts_find_room(opened: Callable[..., socket.socket]) -> None:
 
 
 @pytest.mark.parametrize(("address", "level", "option"), [("0.0.0.0", 0, 10), ("::", 41, 23)])
-def test_nothing_is_sent_with_df(opened: Callable[..., socket.socket], address: str, level: int, option: int) -> None:
+def test_datagrams_are_sent_without_df(
+    opened: Callable[..., socket.socket], address: str, level: int, option: int
+) -> None:
     """IP_MTU_DISCOVER and IPV6_MTU_DISCOVER are DONT: a forged "fragmentation needed" stops no transfer."""
     assert opened(address).getsockopt(level, option) == 0
 

@@ -71,7 +71,7 @@ def place() -> Place:
     return made
 
 
-def test_while_the_clock_is_not_set_nothing_is_changed(place: Place) -> None:
+def test_small_clock_difference_changes_nothing(place: Place) -> None:
     held = place.boots(1)
     place.shift = 0.4
     assert place.stored(held) is place.server.lease(held)

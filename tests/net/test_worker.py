@@ -227,9 +227,7 @@ class Taking(DatagramProtocol):
         self.received.append(datagram)
 
 
-def test_a_worker_serves_a_socket_that_it_gets_in_place_of_another(
-    private_reactor: EPollReactor, turn_until: TurnUntil
-) -> None:
+def test_worker_serves_a_replaced_socket(private_reactor: EPollReactor, turn_until: TurnUntil) -> None:
     """It comes by the connection for sockets, and the port goes on with it."""
     first, second = (open_socket("127.0.0.1", 0)[0] for _ in range(2))
     before, now = first.getsockname(), second.getsockname()

@@ -277,7 +277,7 @@ def test_silent_stop_gives_time_for_the_transfers() -> None:
 # OVERDUE
 
 
-def test_overdue_prepared_comes_too_late() -> None:
+def test_overdue_prepared_is_ignored() -> None:
     takes(in_state(State.OVERDUE), Input.PREPARED, State.OVERDUE)
 
 
@@ -348,7 +348,7 @@ def test_scheduled_stop_is_complete() -> None:
 # STOPPING
 
 
-def test_stopping_prepared_comes_too_late() -> None:
+def test_stopping_prepared_is_ignored() -> None:
     takes(in_state(State.STOPPING, deadline=NOW + 1), Input.PREPARED, State.STOPPING, deadline=NOW + 1)
 
 

@@ -604,7 +604,9 @@ def test_a_reload_waits_until_the_first_processes_serve(
     assert results == [[]]
 
 
-def test_a_reload_does_not_wait_for_ever(workers: Workers, interim: InterimServer, reactor: Reactor) -> None:
+def test_reload_times_out_if_a_worker_does_not_answer(
+    workers: Workers, interim: InterimServer, reactor: Reactor
+) -> None:
     results: list[list[str]] = []
     workers.ready().addCallback(results.append)
     reactor.advance(READY_WITHIN)

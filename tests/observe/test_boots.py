@@ -331,7 +331,7 @@ def test_wrong_requests(operation: str, given: Mapping[str, Any], reason: str) -
         Recording().recorder.operations()[operation](given)
 
 
-def test_followers_get_what_has_changed() -> None:
+def test_followers_get_changed_attempts() -> None:
     recording = Recording()
     (first,) = recording.records(after=-1)
     assert first == {"change": 0}

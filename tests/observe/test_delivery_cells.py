@@ -56,7 +56,7 @@ def test_gathering_tick_sends() -> None:
     assert takes(State.GATHERING, Input.TICK, State.SENDING, Do.SEND, failures=2).failures == 0
 
 
-def test_gathering_stop_sends_what_is_there() -> None:
+def test_gathering_stop_sends_queued_events() -> None:
     takes(State.GATHERING, Input.STOP, State.FINISHING, Do.SEND)
 
 

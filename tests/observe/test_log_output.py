@@ -127,7 +127,7 @@ def of_others() -> list[LogEvent]:
 
 
 @pytest.mark.parametrize("event", [*log_events(*EVENTS), *of_others()])
-def test_a_line_for_people_is_what_twisted_writes(event: LogEvent) -> None:
+def test_text_line_equals_twisteds_format(event: LogEvent) -> None:
     expected = io.StringIO()
     textFileLogObserver(expected)(event)
     assert as_text(event) == expected.getvalue()
@@ -442,7 +442,7 @@ def test_a_file_that_can_t_be_opened_is_named(tmp_path: Path) -> None:
         open_log(LogSettings(), str(tmp_path / "nowhere" / "log"), Clock(), foreground=False)
 
 
-def test_the_level_leaves_out_what_is_less_important(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_below_the_level_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     stdout_is(monkeypatch, stream)
     log = open_log(LogSettings(level="warn"), "", Clock(), foreground=True, environ={})

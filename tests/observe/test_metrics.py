@@ -326,7 +326,7 @@ def test_a_transfer_runs_until_it_ends_or_is_refused(end: Event) -> None:
     assert counts.running() == {"http": 1}
 
 
-def test_an_end_that_was_dropped_leaves_no_transfer_running_for_ever() -> None:
+def test_dropped_end_event_does_not_leave_a_transfer_running() -> None:
     counts = Counts()
     for number in range(50_010):
         counts.observe(TransferBegun(5.0, evolve(READ, peer=("10.0.0.1", number)), Agreed()))

@@ -162,7 +162,7 @@ def test_the_order_of_its_options_does_not_change_the_treatment_of_a_client_that
 
 
 @pytest.mark.parametrize("value", [7, 512, 1400, 1428, 65464])
-def test_of_the_three_options_of_curl_and_atftp_the_order_of_atftp_alone_is_its_own(value: int) -> None:
+def test_order_of_options_distinguishes_atftp_from_curl(value: int) -> None:
     """curl waits for its OACK to be repeated, and atftp gives up when it is."""
     found_quirks = {
         order: stock().quirks(*asks(" ".join(order), client=Client()))
@@ -244,7 +244,7 @@ def test_stock_is_written_as_an_operator_would() -> None:
     assert errors == []
 
 
-def test_stock_says_where_each_quirk_was_seen() -> None:
+def test_every_stock_persona_has_a_source() -> None:
     assert all(rule.source for rule in stock().rules)
 
 
@@ -363,7 +363,7 @@ def test_a_machine_by_the_persona_that_it_had_by_dhcp() -> None:
         ({"ipxe": True}, Client(ipxe=True)),
     ],
 )
-def test_a_transfer_is_matched_by_what_its_client_sent_by_dhcp(condition: dict[str, Any], client: Client) -> None:
+def test_transfer_is_matched_by_the_dhcp_request_of_its_client(condition: dict[str, Any], client: Client) -> None:
     personas = own({"name": "x", "max-windowsize": 4, **condition})
 
     assert personas.quirks(*asks("windowsize=8 tsize=1", client=client)) == TFTPQuirks(max_windowsize=4)
@@ -485,7 +485,7 @@ def test_like_one_of_the_operator_s_own() -> None:
         ([{"name": "x", "like": "uefi", "offer": "none"}], "persona[0].reason: must be given with"),
     ],
 )
-def test_an_error_names_its_place(
+def test_error_has_the_path_of_the_key(
     entries: list[dict[str, Any]], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bootfw.config.configuration._read", lambda source: {"persona": entries})

@@ -131,9 +131,7 @@ def windows(tmp_path: Path) -> DirectoryBackend:
     return DirectoryBackend(tmp_path)
 
 
-def test_windows_is_declined_its_window_and_goes_on_with_the_usual_one(
-    start: StartLab, windows: DirectoryBackend
-) -> None:
+def test_windows_gets_no_msftwindow_and_uses_windowsize(start: StartLab, windows: DirectoryBackend) -> None:
     lab = start(windows)
     asked = (("tsize", "0"), ("blksize", "1456"), ("windowsize", "4"), ("msftwindow", "31416"))
 
@@ -261,7 +259,7 @@ def test_freebsd_s_loader_gets_its_address_and_its_files(start: StartLab) -> Non
     [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, *firmware.NETWORK_GEAR, firmware.FREEBSD_LOADER],
     ids=lambda client: client.name,
 )
-def test_a_server_names_no_pxe_without_saying_what_to_do(start: StartLab, client: firmware.Client) -> None:
+def test_pxe_offers_have_discovery_control(start: StartLab, client: firmware.Client) -> None:
     """Option 60 "PXEClient" without option 43 sends EDK2 to port 4011 (UefiPxeBcDxe/PxeBcDhcp4.c)."""
     offer = start(server=True).discovers(client)
 

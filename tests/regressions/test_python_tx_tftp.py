@@ -39,7 +39,7 @@ def test_d1_blocks_fit_the_port(private_reactor: EPollReactor, monkeypatch: pyte
     private_reactor.iterate(0)
 
 
-def test_d2_upload_goes_on_behind_block_65535() -> None:
+def test_d2_upload_continues_after_block_65535() -> None:
     last = 65_540
     files = Files()
     direct = Direct(files)
@@ -134,7 +134,7 @@ def test_d8_last_ack_of_an_upload_is_sent_once(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("number", [8, 9])
-def test_d9_stranger_gets_an_error_and_the_peer_does_not(start: Serve, number: int) -> None:
+def test_d9_unknown_tid_gets_an_error_and_the_peer_does_not(start: Serve, number: int) -> None:
     """From another host with the same port, and from another port of the same host."""
     served = start({"file": numbered(1000)}, ports="ephemeral")
     peer = served.peer()
@@ -150,7 +150,7 @@ def test_d9_stranger_gets_an_error_and_the_peer_does_not(start: Serve, number: i
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("number", [8, 9])
-def test_d9_stranger_to_the_single_port_is_ignored(start: Serve, number: int) -> None:
+def test_d9_unknown_tid_on_the_single_port_is_ignored(start: Serve, number: int) -> None:
     """There a forged sender address must not be told anything: it would be a reflector."""
     served = start({"file": numbered(1000)})
     peer = served.peer()

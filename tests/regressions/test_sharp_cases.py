@@ -69,7 +69,7 @@ def test_case_02_request_again_after_the_first_ack(serve: Serve, options: dict[s
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("number", [8, 9])
-def test_case_03_stranger_gets_error_5(start: Serve, number: int) -> None:
+def test_case_03_unknown_tid_gets_error_5(start: Serve, number: int) -> None:
     served = start({"file": FILE}, ports="ephemeral")
     peer = served.peer()
     peer.ask("file")
@@ -84,7 +84,7 @@ def test_case_03_stranger_gets_error_5(start: Serve, number: int) -> None:
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("code", [0, 5, 8])
-def test_case_04_error_of_a_stranger(serve: Serve, code: int) -> None:
+def test_case_04_error_from_an_unknown_tid(serve: Serve, code: int) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file")
@@ -156,7 +156,7 @@ def test_case_08_ack_in_the_middle_of_a_window(serve: Serve) -> None:
 
 
 @pytest.mark.usefixtures("proven_peers")
-def test_case_09_edk2_says_three_times_that_the_first_block_is_missing(serve: Serve) -> None:
+def test_case_09_edk2_repeats_three_acks_for_a_missing_first_block(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file", windowsize=4)

@@ -115,7 +115,7 @@ JSON = st.recursive(
 @given(
     st.dictionaries(st.sampled_from(["kernel", "initrd", "cmdline", "message", "ipxe-script"]), JSON | st.just("/k"))
 )
-def test_nothing_else_comes_out_and_a_script_has_one_command_a_line(document: dict[str, Any]) -> None:
+def test_any_answer_gives_a_script_with_one_command_per_line_or_value_error(document: dict[str, Any]) -> None:
     try:
         found = boot_answer(json.dumps(document).encode(), API)
     except ValueError:

@@ -125,7 +125,7 @@ def said(logs: Sequence[LogEvent]) -> list[str]:
 # What it answers
 
 
-def test_a_machine_boots_what_the_api_says(api: API) -> None:
+def test_machine_gets_the_script_of_the_api(api: API) -> None:
     found = api.wait(api.resolver().resolve(IPXE))
     assert api.asked == [f"/v1/boot/{MAC}"]
     assert isinstance(found, BootFile)
@@ -194,7 +194,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("how", FAILURES)
-def test_the_last_answer_is_used_while_it_fails_and_the_log_says_so(api: API, how: str) -> None:
+def test_cached_answer_is_used_and_logged_while_the_api_fails(api: API, how: str) -> None:
     resolver = api.resolver()
     good = api.wait(resolver.resolve(IPXE))
     api.raw, reason = FAILURES[how]
@@ -216,7 +216,7 @@ def test_while_it_is_down(api: API) -> None:
     assert said(logs)[1].endswith("the next resolver is called")
 
 
-def test_an_old_answer_is_not_used_for_ever(api: API) -> None:
+def test_cached_answer_expires_after_stale_seconds(api: API) -> None:
     resolver = api.resolver(**{"stale-seconds": 0.01})
     assert api.wait(resolver.resolve(IPXE))
     end = time.monotonic() + 0.05

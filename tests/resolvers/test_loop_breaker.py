@@ -198,7 +198,7 @@ def test_retries_of_one_attempt(site: Guarded) -> None:
     assert machine.gets("boot.ipxe")
 
 
-def test_machine_without_a_completed_file_is_no_loop(site: Guarded) -> None:
+def test_boots_without_a_completed_file_are_not_a_loop(site: Guarded) -> None:
     """Something is between us. To take its answer away would not help it."""
     machine = Machine(site)
     for _ in range(20):
@@ -325,7 +325,9 @@ def test_loop_is_broken_even_if_it_cannot_be_stored(site: Guarded, monkeypatch: 
     with capturedLogs() as logs:
         machine = looping(site)
     assert machine.asks(BIOS_ROM) is None
-    assert [event["why"].args for event in logs if "a restart forgets" in event["log_format"]] == [("the disk is full",)]
+    assert [event["why"].args for event in logs if "a restart forgets" in event["log_format"]] == [
+        ("the disk is full",)
+    ]
 
 
 # Bounds and options
@@ -339,7 +341,7 @@ def test_machines_are_forgotten_when_there_are_too_many(monkeypatch: pytest.Monk
     assert [mac[-1] for mac in made._machines] == ["3", "1", "4"]
 
 
-def test_a_machine_without_a_known_mac_is_no_loop() -> None:
+def test_machine_with_an_unknown_mac_is_not_counted() -> None:
     made = LoopBreaker(reactor=Clock())
     for _ in range(50):
         assert made.resolve(BootRequest("", "discover", "uefi-v6", "x86_64-uefi", family=6)) is None
@@ -389,7 +391,7 @@ class TestContract(ResolverContract):
         return LoopBreaker(reactor=Clock())
 
 
-def test_ipxe_for_uefi_fails_so_that_its_firmware_goes_on(site: Guarded) -> None:
+def test_ipxe_on_uefi_exits_with_an_error_so_that_firmware_boots_the_next_device(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(6):
         script = machine.boots(SNPONLY)

@@ -261,7 +261,7 @@ def test_only_the_whole_file_uses_it_up(kept: State, started: Callable[[], NextB
     assert kept.read() == {}
 
 
-def test_of_several_with_the_same_file_each_uses_up_its_own(site: Restartable) -> None:
+def test_machines_with_the_same_file_each_use_their_own_entry(site: Restartable) -> None:
     first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")
     site.order(MAC_TEXT, "pxelinux.0")
     site.order(OTHER, "pxelinux.0")
@@ -272,7 +272,7 @@ def test_of_several_with_the_same_file_each_uses_up_its_own(site: Restartable) -
     assert [event.mac for event in site.said(NextBootTaken)] == [OTHER, MAC_TEXT]
 
 
-def test_behind_a_router_no_machine_installs_for_ever(kept: State, failures: list[BaseException]) -> None:
+def test_machines_behind_a_router_install_once(kept: State, failures: list[BaseException]) -> None:
     """There a proxy does not learn whose address it is. Scripts have their own names; else who waits longest has it."""
     site = Restartable(kept, known=False)
     first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")

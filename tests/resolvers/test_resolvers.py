@@ -190,7 +190,7 @@ def test_by_circuit_id(written: str, circuit_id: bytes) -> None:
     assert resolver.resolve(asked_by()) is None
 
 
-def test_all_that_an_entry_says_must_hold_and_the_first_one_counts() -> None:
+def test_by_client_needs_all_conditions_and_uses_the_first_match() -> None:
     mac = "52:54:00:12:34:56"
     resolver = made(
         "by-client",

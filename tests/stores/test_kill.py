@@ -80,7 +80,7 @@ def test_killed_server_loses_no_acknowledged_lease(processes: ForkServerContext,
     assert len(set(told.values())) == len(told) > committing.CLIENTS / 4
 
 
-def test_nothing_reported_durable_is_lost_and_nothing_is_torn(processes: ForkServerContext, tmp_path: Path) -> None:
+def test_committed_data_survives_a_kill_complete(processes: ForkServerContext, tmp_path: Path) -> None:
     chance = random.Random(7)
     turn = 0
     durable: dict[str, int] = {}

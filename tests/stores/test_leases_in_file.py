@@ -98,12 +98,12 @@ def test_no_other_process_opens_it_meanwhile(path: Path, monkeypatch: pytest.Mon
     StateFile.open(path).close()
 
 
-def test_there_is_no_file(tmp_path: Path) -> None:
+def test_missing_lease_file(tmp_path: Path) -> None:
     assert refused(tmp_path / "none") == "there is no such file"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_its_place_is_no_directory(tmp_path: Path) -> None:
+def test_parent_path_is_not_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match=re.escape(f"{tmp_path / 'file'}: ")):
         StateFile.create(tmp_path / "file" / "state" / "bootfw.sqlite")
@@ -113,7 +113,7 @@ DAMAGED = r"is damaged: .*\. Put a good copy in its place; or move it away to be
 
 
 @pytest.mark.parametrize("content", [b"", b"leases", b"SQLite format 3\0", os.urandom(100_000)])
-def test_something_else_is_in_its_place(tmp_path: Path, content: bytes) -> None:
+def test_lease_path_is_not_a_regular_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bootfw.sqlite"
     path.write_bytes(content)
     assert re.fullmatch(DAMAGED, refused(path))
@@ -251,7 +251,7 @@ def test_a_write_to_a_file_that_is_gone_fails_until_it_is_back(path: Path, lost:
     file.close()
 
 
-def test_a_write_fails_where_another_file_is_in_the_place(path: Path) -> None:
+def test_write_fails_if_the_path_is_taken_by_another_file(path: Path) -> None:
     file = StateFile.open(path)
     path.rename(path.with_name("aside"))
     StateFile.create(path)

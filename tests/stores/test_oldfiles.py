@@ -165,7 +165,7 @@ SqliteStore(state / "bootfw.sqlite", None, [state / "leases.sqlite", state / "ne
 
 
 @pytest.mark.parametrize("moment", ["before the commit", "before the rename", "after the rename"])
-def test_a_start_that_is_killed_in_between_is_as_if_it_had_not_been(state: Path, moment: str) -> None:
+def test_killed_migration_leaves_the_old_files_usable(state: Path, moment: str) -> None:
     for _ in range(3):
         killed = subprocess.run([sys.executable, "-c", KILLED, moment, str(state)], timeout=60, check=False)
         if killed.returncode == 0:
@@ -176,7 +176,7 @@ def test_a_start_that_is_killed_in_between_is_as_if_it_had_not_been(state: Path,
     assert not (state / "next-boot.sqlite").exists()
 
 
-def test_an_old_file_that_is_damaged_is_named_and_stays(state: Path) -> None:
+def test_damaged_old_file_is_named_and_kept(state: Path) -> None:
     os.truncate(state / "leases.sqlite", 9000)
     before = (state / "leases.sqlite").read_bytes()
     with pytest.raises(StateError, match=f"^{state}/leases.sqlite: is damaged: "):

@@ -76,7 +76,7 @@ def test_it_leaves_nothing_behind(store: sqlite.SqliteStore, reactor: Callbacks)
     assert [path.name for path in store.path.parent.iterdir()] == ["bootfw.sqlite"]
 
 
-def test_without_a_commit_there_is_no_thread(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_no_thread_is_started_before_the_first_commit(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     assert threads() == []
     closed(store, reactor)
 

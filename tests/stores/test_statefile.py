@@ -66,7 +66,7 @@ def test_a_file_of_another_version_is_refused_with_both_versions(path: Path, ver
         StateFile.open(path)
 
 
-def test_a_file_of_another_program_is_refused_with_what_to_do(path: Path) -> None:
+def test_foreign_sqlite_file_is_refused_with_a_remedy(path: Path) -> None:
     make(path, VERSION, application=78)
     with pytest.raises(StateError, match=r"is damaged: it is not a state file of bootfw\. Put a good copy"):
         StateFile.open(path)

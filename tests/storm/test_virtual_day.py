@@ -118,7 +118,7 @@ def hall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
 
 
 @pytest.mark.parametrize("hours", [3, pytest.param(24, marks=pytest.mark.firmware)], ids=["three hours", "a day"])
-def test_nothing_grows_while_machines_boot_again_and_again(hall: Hall, hours: int) -> None:
+def test_memory_does_not_grow_over_a_day_of_boots(hall: Hall, hours: int) -> None:
     half = hours * 1800
     hall.storm(half, 1)
     before = hall.held()

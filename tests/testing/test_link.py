@@ -15,7 +15,7 @@ def test_same_seed_same_fate(seed: int) -> None:
     assert [one(b"a", HERE, THERE) for _ in range(50)] == [other(b"b", THERE, HERE) for _ in range(50)]
 
 
-def test_rates_are_what_they_say() -> None:
+def test_rates_match_the_parameters() -> None:
     link = LossyLink(1, drop=0.1, duplicate=0.2, reorder=0.3, delay=0.01)
     fates = [link(b"", HERE, THERE) for _ in range(10_000)]
     arrived = [fate for fate in fates if fate]

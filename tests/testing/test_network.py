@@ -136,7 +136,7 @@ def test_stock_port_answers_from_the_first_address() -> None:
         ("fe80::2", "fe80::2", ("fe80::9", 32768, 0, 2)),
     ],
 )
-def test_rich_port_tells_the_arrival_address_and_answers_from_it(
+def test_rich_port_reports_the_arrival_address_and_replies_from_it(
     asked: str, arrived_at: str, client_address: Address
 ) -> None:
     network = MemoryNetwork()
@@ -263,7 +263,7 @@ def test_exception_of_a_protocol_is_raised_by_advance() -> None:
         network.advance(1)
 
 
-def test_run_until_stops_at_the_event_and_says_what_is_pending() -> None:
+def test_run_until_stops_at_the_event_and_lists_pending_calls() -> None:
     network, one, two = pair(delay=0.5)
     two.send(b"x", one.address)
     network.run_until(lambda: one.received)

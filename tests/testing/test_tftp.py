@@ -152,7 +152,7 @@ def test_error_of_the_server() -> None:
     assert caught.value.code == 1
 
 
-def test_pauses_are_deaf_and_silent() -> None:
+def test_client_ignores_packets_during_a_pause() -> None:
     played = Played(blocks(bytes(600), 512), options={"tsize": 0}, pause=lambda block: {0: 4.78, 1: 40}.get(block, 0))
     result = played.network.result_of(played.client.download("file"))
     assert len(result.data) == 600

@@ -122,7 +122,7 @@ def test_case_09_in_real_time_with_edk2() -> None:
     assert exchange.now < 0.02, "no timer was needed"
 
 
-def test_case_09_a_copy_of_an_ack_made_by_the_network_is_no_answer_to_the_window() -> None:
+def test_case_09_ack_duplicated_by_the_network_does_not_acknowledge_the_window() -> None:
     reading = Reading(numbered(8 * 40), Agreed(8, 4))
     reading.take()
     assert reading.ack(4, at=0.010) != []
@@ -131,7 +131,7 @@ def test_case_09_a_copy_of_an_ack_made_by_the_network_is_no_answer_to_the_window
     assert reading.ack(4, at=0.5) == []
 
 
-def test_case_09_a_window_sent_twice_is_not_echoed_for_ever() -> None:
+def test_case_09_duplicated_window_is_not_retransmitted_endlessly() -> None:
     """One ACK is late, the timer sends its window again, and EDK2 answers each old block."""
     agreed = Agreed(8, 4, acknowledged=OACK)
     late: list[bytes] = []
@@ -296,7 +296,7 @@ def test_case_13_sizes(size: int, lengths: list[int], windowsize: int, known: bo
 
 
 @pytest.mark.parametrize("silence", [6.0, 10.5, 50.0])
-def test_case_14_pxelinux_takes_its_time_between_oack_and_ack_0(silence: float) -> None:
+def test_case_14_pxelinux_pauses_between_oack_and_ack_0(silence: float) -> None:
     reading = Reading(numbered(20), Agreed(8, acknowledged=OACK), PATIENT.begin(Agreed()))
     assert reading.take() == [OptionAck(OACK)]
     deadline = reading.session.deadline

@@ -65,7 +65,7 @@ def test_reading_gives_the_encoded_file_in_full_blocks(content: bytes, blksize: 
     assert len(blocks[-1]) < blksize
 
 
-def test_reading_elsewhere_is_our_mistake() -> None:
+def test_read_at_another_offset_raises() -> None:
     reading = NetasciiReading()
     for offset in (0, 8):
         reading.need(offset, 8)

@@ -35,7 +35,7 @@ def test_relative(filename: str, path: str) -> None:
 
 
 @given(st.text(alphabet="/\\.ab", max_size=30))
-def test_it_is_relative_and_stays_so(filename: str) -> None:
+def test_relative_is_idempotent(filename: str) -> None:
     path = relative(filename)
     assert not path.startswith("/")
     assert "\\" not in path

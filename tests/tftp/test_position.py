@@ -143,7 +143,7 @@ def test_the_first_block_of_the_transfer_is_still_known() -> None:
     assert [now.tick() for _ in range(4)] == [[block(4)]] * 4
 
 
-def test_a_client_that_repeats_its_ack_in_the_silence_gets_the_block() -> None:
+def test_repeated_ack_during_a_pause_gets_the_block() -> None:
     before = Reading(CONTENT, Agreed(8), Adaptive().begin(Agreed()), request_bytes=0)
     while before.tick():
         pass
@@ -175,7 +175,7 @@ def test_a_client_that_repeats_acks_gets_no_window_twice() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("rounds", range(12))
-def test_the_proof_of_a_peer_goes_on_where_it_was(rounds: int, seed: int) -> None:
+def test_address_proof_continues_at_the_same_burst(rounds: int, seed: int) -> None:
     """After each number of right answers there are as many blocks in flight as without."""
     sizes = []
     for left in (False, True):
@@ -191,7 +191,7 @@ def test_the_proof_of_a_peer_goes_on_where_it_was(rounds: int, seed: int) -> Non
     assert sizes[1] > 100
 
 
-def test_the_size_of_a_burst_is_still_what_proves() -> None:
+def test_burst_size_still_proves_the_address() -> None:
     """An ACK of only a part of it is a wrong answer."""
     before = Reading(numbered(40_000), Agreed(512, 16), request_bytes=49, randbelow=most)
     end = before.session._burst_end

@@ -81,7 +81,7 @@ def test_a_small_file_is_repeated_by_its_own_size() -> None:
     assert len(silent.datagrams) == 3
 
 
-def test_a_request_repeated_in_the_silence_gets_the_first_block_again() -> None:
+def test_repeated_request_during_a_pause_gets_the_first_block_again() -> None:
     silent = Reading(CONTENT, Agreed(512), Adaptive().begin(Agreed()), request_bytes=18)
     silent.take()
     for _ in range(5):
@@ -233,7 +233,7 @@ def test_a_marker_is_far_from_all_that_is_awaited_and_never_the_same() -> None:
     assert len(numbers) > 50
 
 
-def test_a_client_that_speaks_again_after_a_silence_is_helped_as_before() -> None:
+def test_client_that_resumes_after_a_pause_is_retransmitted_as_before() -> None:
     late = reading(64)
     late.ack(0, at=0.01)
     while late.session.deadline is not None and late.session.deadline < 5:
@@ -416,7 +416,7 @@ def test_a_peer_that_guesses_for_long_is_proven_as_rarely_as_promised(windowsize
     assert proven / 200 < 1.5 / (SAFETY * windowsize)
 
 
-def test_an_answer_too_early_to_be_one_is_no_proof() -> None:
+def test_ack_faster_than_a_round_trip_does_not_prove() -> None:
     mine = reading(4)
     mine.ack(0, at=0.01)
     for _ in range(2):
@@ -427,7 +427,7 @@ def test_an_answer_too_early_to_be_one_is_no_proof() -> None:
     assert mine.session._proof.odds < before
 
 
-def test_an_oack_answered_by_the_clients_timer_is_no_round_trip() -> None:
+def test_ack_sent_by_the_clients_timer_is_not_a_round_trip() -> None:
     agreed = Agreed(8, acknowledged=OACK)
     atftp = Reading(numbered(20), agreed, oack_once=True)
     atftp.tick()

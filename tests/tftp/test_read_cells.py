@@ -146,7 +146,7 @@ def test_negotiating_peer_error_stops_it(code: int, tsize: bool) -> None:
     assert reading.session.detail == f"error {code}: 'no\\nroom'"
 
 
-def test_negotiating_peer_error_0_with_a_file_of_unknown_size_is_no_success() -> None:
+def test_negotiating_peer_error_0_for_an_unknown_size_is_a_failure() -> None:
     reading = negotiating(known=False)
     reading.give(Input.PEER_ERROR, (0, ""))
     assert ended(reading) is Outcome.STOPPED_BY_PEER
@@ -222,7 +222,7 @@ def test_negotiating_requested_has_the_late_oack_wait_for_two_turns_more() -> No
     assert reading.now == 22.0
 
 
-def test_negotiating_requested_for_ever_is_given_up_all_the_same() -> None:
+def test_negotiating_requested_again_and_again_still_times_out() -> None:
     reading = negotiating(oack_once=True)
     while reading.session.outcome is None:
         assert reading.now < 60
@@ -244,13 +244,13 @@ def test_negotiating_ack_0_that_the_clients_timer_has_repeated_gives_no_round_tr
     assert reading.watchdog.samples == [None]
 
 
-def test_negotiating_cancel_tells_the_peer() -> None:
+def test_negotiating_cancel_sends_an_error() -> None:
     reading = negotiating()
     assert reading.give(Input.CANCEL, "the server is stopping") == [Error(0, "the server is stopping")]
     assert ended(reading) is Outcome.CANCELLED
 
 
-def test_negotiating_replaced_is_silent() -> None:
+def test_negotiating_replaced_sends_nothing() -> None:
     reading = negotiating()
     assert reading.give(Input.REPLACED) == []
     assert ended(reading) is Outcome.CANCELLED
@@ -350,7 +350,7 @@ def test_fetching_fetched_too_much_is_our_mistake() -> None:
         fetching().give(Input.FETCHED, 9)
 
 
-def test_fetching_failed_tells_the_peer() -> None:
+def test_fetching_failed_sends_an_error() -> None:
     reading = fetching()
     assert reading.give(Input.FAILED, FileMissing("gone")) == [Error(1, "gone")]
     assert ended(reading) is Outcome.FAILED
@@ -384,13 +384,13 @@ def test_fetching_tick_is_ignored() -> None:
     assert reading.session.state is State.FETCHING
 
 
-def test_fetching_cancel_tells_the_peer() -> None:
+def test_fetching_cancel_sends_an_error() -> None:
     reading = fetching()
     assert reading.give(Input.CANCEL, "stop") == [Error(0, "stop")]
     assert ended(reading) is Outcome.CANCELLED
 
 
-def test_fetching_replaced_is_silent() -> None:
+def test_fetching_replaced_sends_nothing() -> None:
     reading = fetching()
     assert reading.give(Input.REPLACED) == []
     assert ended(reading) is Outcome.CANCELLED
@@ -617,14 +617,14 @@ def test_awaiting_ack_tick_does_not_call_it_success_when_the_peer_never_spoke() 
     assert reading.session.outcome is Outcome.TIMED_OUT
 
 
-def test_awaiting_ack_cancel_tells_the_peer() -> None:
+def test_awaiting_ack_cancel_sends_an_error() -> None:
     reading = awaiting()
     assert reading.give(Input.CANCEL, "stop") == [Error(0, "stop")]
     assert ended(reading) is Outcome.CANCELLED
     assert reading.session.detail == "stop"
 
 
-def test_awaiting_ack_replaced_is_silent() -> None:
+def test_awaiting_ack_replaced_sends_nothing() -> None:
     reading = awaiting()
     assert reading.give(Input.REPLACED) == []
     assert ended(reading) is Outcome.CANCELLED
@@ -664,7 +664,7 @@ def test_proving_ack_of_the_burst_makes_the_next_one_larger_as_the_acks_allow() 
     assert sizes == [1, 1, 2, 3, 4, 4]
 
 
-def test_proving_ack_of_enough_bursts_goes_on_with_windows() -> None:
+def test_proving_ack_of_enough_bursts_continues_with_windows() -> None:
     reading = proving(8)
     while reading.session.state is State.PROVING:
         packets = reading.ack(reading.session.sent, at=reading.now + 0.01)
@@ -694,7 +694,7 @@ def test_proving_ack_repeated_sends_a_burst_from_there_once() -> None:
     assert runs(reading.ack(2, at=reading.now + 0.1))[0] == 3, "and for the timer of the client"
 
 
-def test_proving_ack_sooner_than_an_answer_is_no_proof() -> None:
+def test_proving_ack_faster_than_a_round_trip_does_not_prove() -> None:
     reading = proving(acked=2)
     before = odds(reading)
     assert reading.ack(3, at=0.0301) == []
@@ -780,13 +780,13 @@ def test_proving_tick_too_early_does_nothing() -> None:
     assert reading.give(Input.TICK, at=0.5) == []
 
 
-def test_proving_cancel_tells_the_peer() -> None:
+def test_proving_cancel_sends_an_error() -> None:
     reading = proving()
     assert reading.give(Input.CANCEL, "stop") == [Error(0, "stop")]
     assert ended(reading) is Outcome.CANCELLED
 
 
-def test_proving_replaced_is_silent() -> None:
+def test_proving_replaced_sends_nothing() -> None:
     reading = proving()
     assert reading.give(Input.REPLACED) == []
     assert ended(reading) is Outcome.CANCELLED

@@ -51,7 +51,7 @@ def test_lp_1155556_oack_answered_late(policy: Any, patience: float, at: float) 
 
 
 @pytest.mark.parametrize(("policy", "patience"), PATIENCE, ids=["fixed", "hpa", "exponential", "adaptive"])
-def test_lp_1155556_after_giving_up_there_is_silence(policy: Any, patience: float) -> None:
+def test_lp_1155556_nothing_is_sent_after_giving_up(policy: Any, patience: float) -> None:
     reading = silent_until(policy, 1e3)
     assert reading.now == patience
     assert reading.session.state is State.CLOSED
@@ -94,7 +94,7 @@ def test_d1_an_upload_with_large_blocks_is_not_cut() -> None:
     assert writing.content == b"x" * 8192 + b"y"
 
 
-def test_d2_an_upload_goes_on_after_block_65535() -> None:
+def test_d2_upload_continues_after_block_65535() -> None:
     writing = Writing(Agreed(8))
     for block in range(1, 65_536):
         writing.data(block, block.to_bytes(8, "big"))

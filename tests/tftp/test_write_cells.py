@@ -146,13 +146,13 @@ def test_negotiating_tick_too_early_does_nothing() -> None:
     assert negotiating().give(Input.TICK, at=0.999) == []
 
 
-def test_negotiating_cancel_tells_the_peer() -> None:
+def test_negotiating_cancel_sends_an_error() -> None:
     writing = negotiating()
     assert writing.give(Input.CANCEL, "stop") == [Error(0, "stop")]
     assert ended(writing) is Outcome.CANCELLED
 
 
-def test_negotiating_replaced_is_silent() -> None:
+def test_negotiating_replaced_sends_nothing() -> None:
     writing = negotiating()
     assert writing.give(Input.REPLACED) == []
     assert ended(writing) is Outcome.CANCELLED
@@ -294,13 +294,13 @@ def test_receiving_tick_too_early_does_nothing() -> None:
     assert writing.session.state is State.RECEIVING
 
 
-def test_receiving_cancel_tells_the_peer() -> None:
+def test_receiving_cancel_sends_an_error() -> None:
     writing = receiving()
     assert writing.give(Input.CANCEL, "stop") == [Error(0, "stop")]
     assert ended(writing) is Outcome.CANCELLED
 
 
-def test_receiving_replaced_is_silent() -> None:
+def test_receiving_replaced_sends_nothing() -> None:
     writing = receiving()
     assert writing.give(Input.REPLACED) == []
     assert ended(writing) is Outcome.CANCELLED
@@ -381,7 +381,7 @@ def test_storing_stored_acknowledges() -> None:
     assert writing.session.deadline == 6.0
 
 
-def test_storing_failed_tells_the_peer_and_acknowledges_nothing() -> None:
+def test_storing_failed_sends_an_error_and_no_ack() -> None:
     writing = storing()
     assert writing.give(Input.FAILED, DiskFull()) == [Error(3, "Disk full or allocation exceeded")]
     assert ended(writing) is Outcome.FAILED
@@ -412,13 +412,13 @@ def test_storing_tick_is_ignored() -> None:
     assert writing.session.state is State.STORING
 
 
-def test_storing_cancel_tells_the_peer() -> None:
+def test_storing_cancel_sends_an_error() -> None:
     writing = storing()
     assert writing.give(Input.CANCEL, "stop") == [Error(0, "stop")]
     assert ended(writing) is Outcome.CANCELLED
 
 
-def test_storing_replaced_is_silent() -> None:
+def test_storing_replaced_sends_nothing() -> None:
     writing = storing()
     assert writing.give(Input.REPLACED) == []
     assert ended(writing) is Outcome.CANCELLED

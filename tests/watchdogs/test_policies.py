@@ -135,14 +135,14 @@ def test_adaptive_has_a_floor_and_a_ceiling() -> None:
     assert adaptive(5.0).wait(1) == 8
 
 
-def test_adaptive_lets_the_client_be_heard_after_some_quick_sendings() -> None:
+def test_adaptive_waits_longer_after_some_quick_retransmissions() -> None:
     found = waits_of(adaptive(0.001))
     assert found[:5] == pytest.approx([0.02, 0.03, 0.12, 0.18, 0.27])
     assert set(found[5:]) == {6}
     assert 60 <= sum(found) < 68
 
 
-def test_adaptive_lets_busybox_be_heard_from_the_third_sending_on() -> None:
+def test_adaptive_waits_for_busybox_from_the_third_transmission_on() -> None:
     """It repeats an ACK when nothing has come for 100 ms, and says nothing about a block that it has already."""
     assert min(waits_of(adaptive(0.0001))[2:]) > 0.1
 
@@ -198,7 +198,7 @@ def test_adaptive_finds_a_round_trip_that_has_become_slower(slower: float) -> No
 
 
 @given(st.lists(st.none() | st.floats(0, 100), max_size=30), st.integers(1, 5))
-def test_adaptive_is_patient_for_a_minute_whatever_it_has_learned(samples: list[float | None], asked: int) -> None:
+def test_adaptive_gives_up_after_a_minute_at_any_round_trip_time(samples: list[float | None], asked: int) -> None:
     watchdog = adaptive()
     for sample in samples:
         for attempt in range(1, asked + 1):
@@ -255,7 +255,7 @@ def test_invalid_options_are_errors(name: str, options: dict[str, Any], where: s
     assert str(caught.value).startswith(f"{where}: ")
 
 
-def test_a_message_says_what_would_be_right() -> None:
+def test_errors_name_a_valid_value() -> None:
     with pytest.raises(ConfigError, match=r"^seconds\[1\]: must be a finite number above 0, not -3$"):
         made("fixed", seconds=[1, -3])
     with pytest.raises(ConfigError, match=r"^factor: must be a finite number at least 1, not 0\.5$"):

@@ -174,7 +174,7 @@ def test_many_records_leave_the_reactor_its_turns(pages: Pages) -> None:
     assert [record["number"] for record in found["records"]] == list(range(1, LIMIT + 1))
 
 
-def test_a_client_that_takes_nothing_is_sent_nothing(pages: Pages) -> None:
+def test_client_that_does_not_read_is_not_sent_more(pages: Pages) -> None:
     taken = 0
 
     def records() -> Iterator[dict[str, str]]:
@@ -251,7 +251,7 @@ def test_failure_during_records_ends_the_response(pages: Pages, failures: list[B
     failures.clear()
 
 
-def test_an_answer_that_comes_later_and_a_client_that_is_gone_by_then(pages: Pages) -> None:
+def test_late_result_for_a_closed_connection_is_dropped(pages: Pages) -> None:
     later: list[Deferred[Any]] = [Deferred(), Deferred()]
     pages.answers("boots", lambda: later[len(pages.given) - 1])
     waiting, gone = pages.send("GET", "/api/boots"), pages.send("GET", "/api/boots")

@@ -105,7 +105,7 @@ def test_missing_path_is_answered_with_404(visitor: Visitor) -> None:
         assert b"<" not in response.body
 
 
-def test_nothing_is_written_to_where_it_is_read(visitor: Visitor) -> None:
+def test_read_only_paths_refuse_post(visitor: Visitor) -> None:
     response = visitor.ask("POST", "/healthz", b"x")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
     assert json.loads(response.body) == {"error": "only GET, HEAD can be used here"}

@@ -174,7 +174,7 @@ def test_overload_inside_an_overloaded_field_means_nothing() -> None:
 
 
 @pytest.mark.parametrize("overload", ["340104", "340180", "3400", "34020001", "340100 340102"])
-def test_an_overload_that_says_nothing_leaves_the_names(overload: str) -> None:
+def test_overload_without_effect_leaves_sname_and_file(overload: str) -> None:
     message = parse(frame(DISCOVER + bytes.fromhex(overload) + END, sname=b"B\1S", file=b"B\1F"))
 
     assert (message.options, message.sname, message.file) == ({53: b"\1"}, b"B\1S", b"B\1F")

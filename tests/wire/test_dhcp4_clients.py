@@ -175,7 +175,7 @@ def test_the_message_survives_packing(capture: Capture) -> None:
 
 
 @each_client
-def test_padded_to_the_bootp_size_it_says_the_same(capture: Capture) -> None:
+def test_padding_to_the_bootp_size_does_not_change_the_message(capture: Capture) -> None:
     assert parse(capture.data.ljust(300, b"\0")) == parse(capture.data)
 
 

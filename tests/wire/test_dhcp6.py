@@ -40,7 +40,7 @@ messages = st.builds(Message, inner_kinds, st.integers(0, 0xFFFFFF), option_list
 relay_lists = st.lists(st.builds(Relay, st.integers(0, 255), addresses, addresses, option_lists), max_size=4)
 
 
-def test_a_message_is_its_bytes() -> None:
+def test_message_round_trip() -> None:
     assert pack(SOLICIT) == SOLICIT_DATA
     assert parse(SOLICIT_DATA) == (SOLICIT, ())
 

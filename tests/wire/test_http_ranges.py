@@ -70,7 +70,7 @@ def test_preconditions(headers: dict[str, str], status: int | None) -> None:
         ({"If_Modified_Since": AFTER}, None),
     ],
 )
-def test_preconditions_on_a_file_that_nothing_is_known_of(headers: dict[str, str], status: int | None) -> None:
+def test_preconditions_without_etag_and_mtime(headers: dict[str, str], status: int | None) -> None:
     assert failed_precondition(asked(**headers), UNKNOWN) == status
 
 

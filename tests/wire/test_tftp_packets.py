@@ -91,7 +91,7 @@ def test_empty_option_value_is_preserved() -> None:
     assert packet == Request(False, "f", "octet", (("multicast", ""), ("tsize", "0")))
 
 
-def test_padding_behind_a_request_is_no_option() -> None:
+def test_padding_after_a_request_is_ignored() -> None:
     assert tftp.parse(b"\0\1f\0octet\0" + bytes(20)) == Request(False, "f", "octet")
 
 
