@@ -25,6 +25,7 @@ from typing import Any
 import dhcp
 from attrs import frozen
 from dhcp import NAME, ip, network
+from picture import COLOURS, Panel, Point, draw_panels
 from servers import HERE, end, program
 from storm import libraries
 
@@ -115,20 +116,12 @@ WORK = {
     "http": Work("HTTP: 500 bytes, a connection each", 80, f"/{FILE}", {"bootfw": bootfw, "nginx": nginx}),
 }
 
-_COLOURS = {
-    "bootfw": "#1f77b4",
-    "bootfw, probing": "#7fb3d9",
-    "kea": "#c9772f",
-    "dnsmasq": "#8c8c8c",
-    "nginx": "#4c9a52",
-}
-
 
 def main() -> int:
     """Run what the command line asks for."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--works", nargs="+", choices=WORK, default=list(WORK))
-    options.add_argument("--servers", nargs="+", choices=_COLOURS, default=list(_COLOURS))
+    options.add_argument("--servers", nargs="+", choices=COLOURS, default=list(COLOURS))
     options.add_argument("--rates", type=int, nargs="+", default=list(RATES), help="exchanges offered in a second")
     options.add_argument("--seconds", type=int, default=8, help="of one run")
     options.add_argument("--minutes", type=float, default=60.0, help="begin no run after so long")
@@ -247,27 +240,24 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
 
     :raise ImportError: matplotlib is not installed: the extra ``benchmarks``.
     """
-    from matplotlib.figure import Figure
-
-    picture = Figure(figsize=(11, 7), layout="constrained")
-    panels = picture.subplots(2, 3, squeeze=False).flatten()
-    for (name, work), axes in zip(WORK.items(), panels, strict=False):
-        for server in work.servers:
-            found = sorted(
-                (each["rate"], each["goodput"])
-                for each in results.values()
-                if (each["work"], each["server"]) == (name, server)
+    panels = []
+    for name, work in WORK.items():
+        found = sorted((each for each in results.values() if each["work"] == name), key=lambda each: each["rate"])
+        highest = max((each["rate"] for each in found), default=1)
+        panels.append(
+            Panel(
+                work.about,
+                {
+                    server: [Point(each["rate"], each["goodput"]) for each in found if each["server"] == server]
+                    for server in work.servers
+                },
+                "offered in a second",
+                f"complete within {PATIENCE} s, in a second",
+                limit=(Point(0, 0), Point(highest, highest)),
             )
-            if found:
-                axes.plot(*zip(*found, strict=True), marker="o", markersize=3, color=_COLOURS[server], label=server)
-        highest = max((each["rate"] for each in results.values() if each["work"] == name), default=1)
-        axes.plot([0, highest], [0, highest], ":", color="#bbbbbb")
-        axes.set(title=work.about, xlabel="offered in a second", ylabel="complete within 4 s, in a second")
-        axes.title.set_fontsize("small")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    panels[-1].set_visible(False)
-    picture.savefig(path)
+        )
+    rows = [panels[at : at + 3] for at in range(0, len(panels), 3)]
+    draw_panels(rows, path, "What is served when more is offered than can be served", one_scale=False)
 
 
 if __name__ == "__main__":

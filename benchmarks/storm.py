@@ -2,10 +2,11 @@
 
 ``python benchmarks/storm.py`` runs each boot with each server, 40 to 3,000 machines at the same second, with loss and
 without, by ``bootfw storm`` in network namespaces of its own. It needs root, iproute2, nftables and Debian's
-dnsmasq-base; nginx and tftpd-hpa are unpacked and not installed.
+dnsmasq-base; nginx, tftpd-hpa and Kea are unpacked and not installed.
 
 Every result is written to the file of ``--json`` as soon as it is there, and a run that is there already is not
-repeated: what was interrupted goes on where it was. ``--plot FILE`` draws all of them (the extra ``benchmarks``).
+repeated: what was interrupted continues where it was. At the end the script writes the table of docs/storms.md from all
+results, and ``--plot FILE`` draws them (the extra ``benchmarks``). ``--report`` does only that, and needs no root.
 """
 
 import argparse
@@ -21,16 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
+from dhcp import kea
+from picture import Panel, Point, draw_panels
 from servers import HERE, program
 
 MACHINES = (40, 100, 300, 1000, 3000)
 LOSS = (0.0, 0.02)
 ADDRESS = "10.77.0.1"
+NETWORK = "10.77.0.0"
 POOL = "10.77.1.0", "10.77.60.255"
 RESULTS = HERE / "storm.json"
+PAGE = HERE.parent / "docs" / "storms.md"
+BEGIN, END = "<!-- results of benchmarks/storm.py -->\n", "<!-- end of results -->\n"
 
 FILES = {
-    "loader": 60_000,
+    "pxeboot.emu": 60_000,
     "boot/loader.rc": 1_000,
     "boot/loader.4th": 12_000,
     "boot/support.4th": 40_000,
@@ -48,32 +54,64 @@ _Command = Callable[[Path, str], Sequence[object]]
 """(directory of files and configuration, boot file) -> the server's command."""
 
 
-def bootfw(work: Path, file: str, more: str = "", mode: str = "server") -> Sequence[object]:
+def bootfw(work: Path, file: str) -> Sequence[object]:
     """This checkout, in the environment that runs the benchmark."""
-    subnet = f'[[dhcp.subnet]]\nnetwork = "10.77.0.0/16"\npool = ["{POOL[0]}-{POOL[1]}"]\n' if mode == "server" else ""
+    subnet = f'[[dhcp.subnet]]\nnetwork = "{NETWORK}/16"\npool = ["{POOL[0]}-{POOL[1]}"]\n'
+    return _bootfw(work, f'[dhcp]\nmode = "server"\n{subnet}[[resolver]]\nuse = "static"\nfile = "{file}"\n')
+
+
+def bootfw_proxy(work: Path, file: str) -> Sequence[object]:
+    """The same beside a DHCP server, with a PXE menu of one item as dnsmasq has it."""
+    item = f'[[resolver.items]]\ndescription = "Boot"\nfile = "{file}"\n'
+    return _bootfw(work, f'[dhcp]\nmode = "proxy"\n[[resolver]]\nuse = "pxe-menu"\ntimeout-seconds = 0\n{item}')
+
+
+def _bootfw(work: Path, more: str) -> Sequence[object]:
     (work / "bootfw.toml").write_text(
         f'[bootfw]\nstate-dir = "{work}/state"\n[tftp]\nlisten = ["0.0.0.0:69"]\n[http]\nlisten = ["0.0.0.0:80"]\n'
-        f'[dhcp]\nmode = "{mode}"\n{more}{subnet}'
-        f'[[backend]]\nuse = "directory"\nroot = "{work}/files"\n[[resolver]]\nuse = "static"\nfile = "{file}"\n'
+        f'{more}[[backend]]\nuse = "directory"\nroot = "{work}/files"\n'
     )
     return [sys.executable, "-m", "bootfw.cli.main", "run", "-c", work / "bootfw.toml"]
 
 
-def dnsmasq(work: Path, file: str, more: str = "enable-tftp") -> Sequence[object]:
-    """Debian's dnsmasq-base."""
-    (work / "dnsmasq.conf").write_text(
-        f"port=0\nno-ping\ninterface=eth0\nbind-interfaces\nuser=root\npid-file=\nlog-facility=-\nquiet-dhcp\nquiet-tftp\n"
+def dnsmasq(work: Path, file: str, tftp: bool = True) -> Sequence[object]:
+    """Debian's dnsmasq-base, as DHCP and TFTP server."""
+    boot = f"dhcp-boot={file}\n" if file else ""
+    return _dnsmasq(
+        work,
         f"dhcp-range={POOL[0]},{POOL[1]},255.255.0.0\ndhcp-lease-max=10000\ndhcp-leasefile={work}/leases\n"
-        f"tftp-root={work}/files\ntftp-max=5000\n{f'dhcp-boot={file}' if file else ''}\n{more}\n"
+        f"no-ping\n{boot}{_tftp(work) if tftp else ''}",
     )
-    return [program("dnsmasq"), "--keep-in-foreground", f"--conf-file={work}/dnsmasq.conf"]
+
+
+def dnsmasq_proxy(work: Path, file: str) -> Sequence[object]:
+    """The same beside a DHCP server."""
+    return _dnsmasq(work, f"dhcp-range={NETWORK},proxy,255.255.0.0\npxe-service=x86PC,Boot,{file}\n{_tftp(work)}")
+
+
+def _tftp(work: Path) -> str:
+    return f"enable-tftp\ntftp-root={work}/files\ntftp-max=5000\n"
+
+
+def _dnsmasq(work: Path, more: str) -> Sequence[object]:
+    path = work / "dnsmasq.conf"
+    path.write_text(
+        f"port=0\ninterface=eth0\nbind-interfaces\nuser=root\npid-file=\nlog-facility=-\nquiet-dhcp\nquiet-tftp\n{more}"
+    )
+    return [program("dnsmasq"), "--keep-in-foreground", f"--conf-file={path}"]
+
+
+def addresses(work: Path, file: str) -> Sequence[object]:
+    """Debian's Kea: the DHCP server beside each proxy. It names no boot file."""
+    (work / "run").mkdir()
+    return ["env", f"KEA_PIDFILE_DIR={work}/run", f"KEA_LOCKFILE_DIR={work}/run", *kea(work, sockets="raw")]
 
 
 def tftpd_hpa(work: Path, file: str) -> Sequence[object]:
     """Debian's tftpd-hpa, and dnsmasq for DHCP."""
     server = program("in.tftpd", HERE / "build" / "run")
     return _both(
-        dnsmasq(work, file, more=""),
+        dnsmasq(work, file, tftp=False),
         ["env", libraries(server), server, "--foreground", "--secure", "--user", "root", work / "files"],
     )
 
@@ -88,7 +126,7 @@ def nginx(work: Path, file: str) -> Sequence[object]:
         f"http {{ access_log {work}/access.log; sendfile on; {temporary}\n"
         f"server {{ listen 80 backlog=4096; root {work}/files; }} }}\n"
     )
-    return _both(dnsmasq(work, file), ["env", libraries(server), server, "-c", work / "nginx.conf"])
+    return _both(dnsmasq(work, file, tftp=False), ["env", libraries(server), server, "-c", work / "nginx.conf"])
 
 
 def _both(first: Sequence[object], second: Sequence[object]) -> Sequence[object]:
@@ -108,31 +146,42 @@ def libraries(server: Path) -> str:
 
 @frozen
 class Storm:
-    """One boot, and who serves it."""
+    """One boot, and the servers that are compared."""
 
+    name: str
     boot: str
     """As ``bootfw storm --list`` names it."""
     about: str
     file: str
-    servers: Mapping[str, _Command]
+    servers: Mapping[str, tuple[_Command, ...]]
+    """Each server, with one command for each host: 10.77.0.1, 10.77.0.2."""
 
 
 STORMS = (
     Storm(
         "emulab",
+        "emulab",
         "Emulab: DHCP, pxeboot and FreeBSD's loader by TFTP, 1 MB",
-        "loader",
-        {"bootfw": bootfw, "dnsmasq": dnsmasq, "tftpd-hpa": tftpd_hpa},
+        "pxeboot.emu",
+        {"bootfw": (bootfw,), "dnsmasq": (dnsmasq,), "tftpd-hpa": (tftpd_hpa,)},
+    ),
+    Storm(
+        "emulab-proxy",
+        "emulab",
+        "Emulab by a proxy beside a DHCP server: port 4011, 1 MB by TFTP",
+        "pxeboot.emu",
+        {"bootfw": (bootfw_proxy, addresses), "dnsmasq": (dnsmasq_proxy, addresses)},
     ),
     Storm(
         "ipxe-http",
-        "modern: DHCP, iPXE, kernel and initrd by HTTP, 6 MB",
+        "ipxe-http",
+        "Modern: DHCP, iPXE, kernel and initrd by HTTP, 6 MB",
         f"http://{ADDRESS}/boot.ipxe",
-        {"bootfw": bootfw, "nginx": nginx},
+        {"bootfw": (bootfw,), "nginx": (nginx,)},
     ),
 )
 
-_COLOURS = {"bootfw": "#1f77b4", "dnsmasq": "#8c8c8c", "tftpd-hpa": "#c9b28f", "nginx": "#4c9a52"}
+SERVERS = ("bootfw", "dnsmasq", "tftpd-hpa", "nginx")
 
 
 def main() -> int:
@@ -140,28 +189,47 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--machines", type=int, nargs="+", default=list(MACHINES))
     options.add_argument("--loss", type=float, nargs="+", default=list(LOSS))
-    options.add_argument("--boots", nargs="+", choices=[storm.boot for storm in STORMS])
-    options.add_argument("--servers", nargs="+", choices=list(_COLOURS), default=list(_COLOURS))
+    options.add_argument("--boots", nargs="+", choices=[storm.name for storm in STORMS])
+    options.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
     options.add_argument("--minutes", type=float, default=60.0, help="begin no run after so long")
     options.add_argument("--again", action="store_true", help="repeat what is in the results already")
+    options.add_argument("--report", action="store_true", help="run nothing: print, write and draw what there is")
     options.add_argument("--json", type=Path, default=RESULTS, help="the results")
+    options.add_argument(
+        "--page",
+        type=Path,
+        help="write the table of all results here; default: docs/storms.md for the default of --json",
+    )
     options.add_argument("--plot", type=Path, help="draw all results here: .svg, .png or .pdf (needs matplotlib)")
     asked = options.parse_args()
-    if os.geteuid():
-        sys.stderr.write("storm.py: network namespaces need root\n")
-        return 2
     results = json.loads(asked.json.read_text()) if asked.json.exists() else {}
+    if not asked.report:
+        if os.geteuid():
+            sys.stderr.write("storm.py: network namespaces need root\n")
+            return 2
+        run_all(asked, results)
+    show(results)
+    page = asked.page or (PAGE if asked.json == RESULTS else None)
+    if page is not None:
+        write_table(results, page)
+    if asked.plot:
+        draw(results, asked.plot)
+    return 0
+
+
+def run_all(asked: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Run what is missing in *results*, and add it."""
     wanted = [
         (storm, loss, machines, server)
         for machines in asked.machines
         for storm in STORMS
         for loss in asked.loss
         for server in storm.servers
-        if (asked.boots is None or storm.boot in asked.boots) and server in asked.servers
+        if (asked.boots is None or storm.name in asked.boots) and server in asked.servers
     ]
     began = time.monotonic()
     for number, (storm, loss, machines, server) in enumerate(wanted):
-        name = f"{storm.boot}, {machines} machines, {loss:.0%} lost, {server}"
+        name = f"{storm.name}, {machines} machines, {loss:.0%} lost, {server}"
         if name in results and not asked.again:
             continue
         if time.monotonic() - began > 60 * asked.minutes:
@@ -170,13 +238,9 @@ def main() -> int:
         sys.stderr.write(f"{number + 1} of {len(wanted)}: {name} ... ")
         sys.stderr.flush()
         found = run(storm, loss, machines, server)
-        results[name] = {"boot": storm.boot, "machines": machines, "loss": loss, "server": server, **found}
+        results[name] = {"boot": storm.name, "machines": machines, "loss": loss, "server": server, **found}
         sys.stderr.write(f"{found['booted']} booted, the last after {found['seconds']:.1f} s\n")
         asked.json.write_text(json.dumps(results, indent=1) + "\n")
-    show(results)
-    if asked.plot:
-        draw(results, asked.plot)
-    return 0
 
 
 def run(storm: Storm, loss: float, machines: int, server: str) -> dict[str, Any]:
@@ -188,8 +252,9 @@ def run(storm: Storm, loss: float, machines: int, server: str) -> dict[str, Any]
             path = work / "files" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(os.urandom(size))
-        command = shlex.join(map(str, storm.servers[server](work, storm.file)))
-        storming = [sys.executable, "-m", "bootfw.cli.main", "storm", "--json", "--boot", storm.boot, "--lab", command]
+        storming = [sys.executable, "-m", "bootfw.cli.main", "storm", "--json", "--boot", storm.boot]
+        for command in storm.servers[server]:
+            storming += ["--lab", shlex.join(map(str, command(work, storm.file)))]
         storming += ["--machines", str(machines), "--loss", str(loss), "--seconds", "300"]
         done = subprocess.run(storming, capture_output=True, text=True, check=False, cwd=work)
         if not done.stdout:
@@ -201,8 +266,20 @@ def run(storm: Storm, loss: float, machines: int, server: str) -> dict[str, Any]
 
 def show(results: Mapping[str, Any]) -> None:
     """The results as a table."""
-    row = "{:10} {:>8} {:>5} {:10} {:>7} {:>7} {:>7} {:>8} {:>14} {:>9}\n"
-    head = ("boot", "machines", "lost", "server", "booted", "50 % s", "99 % s", "last s", "retries", "simulator")
+    row = "{:12} {:>8} {:>5} {:10} {:>7} {:>7} {:>7} {:>8} {:>14} {:>5} {:>9}\n"
+    head = (
+        "boot",
+        "machines",
+        "lost",
+        "server",
+        "booted",
+        "50 % s",
+        "99 % s",
+        "last s",
+        "retries",
+        "4011",
+        "simulator",
+    )
     sys.stdout.write(row.format(*head))
     for each in ordered(results):
         half, _, most = each["boot_percentiles"]
@@ -215,10 +292,59 @@ def show(results: Mapping[str, Any]) -> None:
                 *(each["boot"], each["machines"], f"{each['loss']:.0%}", each["server"], each["booted"]),
                 *(f"{half:.1f}", f"{most:.1f}", f"{each['seconds']:.1f}"),
                 f"{retries[True]} + {retries[False]}",
+                *_most_retries_of_4011(each),
                 "limit" if each["limited"] else "",
             )
         )
-    sys.stdout.write("retries: of DHCP + of files; simulator: where it says limit, the server might have been faster\n")
+    sys.stdout.write(
+        "retries: of DHCP + of all else; 4011: of one machine's request to that port, at most; "
+        "simulator: where it says limit, the server might have been faster\n"
+    )
+
+
+def _most_retries_of_4011(result: Mapping[str, Any]) -> tuple[str]:
+    """How often a machine has repeated its request to port 4011 at most; "": there was none."""
+    most = [stage["most_retries"] for stage in result["stages"] if stage["stage"].endswith(": port 4011")]
+    return (str(max(most)) if most else "",)
+
+
+def write_table(results: Mapping[str, Any], page: Path) -> None:
+    """Replace the table in *page*, between the lines BEGIN and END, by one of all results."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}{markdown(results)}{END}{after}")
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """A table with a line for each storm, and a column for each server."""
+    lines = [f"| Boot, lost | Machines | {' | '.join(SERVERS)} |", f"| --- | ---: |{' ---: |' * len(SERVERS)}"]
+    for storm in STORMS:
+        for loss in LOSS:
+            for machines in MACHINES:
+                cells = [
+                    next(
+                        (_cell(each) for each in _of(results, storm, loss, server) if each["machines"] == machines), ""
+                    )
+                    for server in SERVERS
+                ]
+                if any(cells):
+                    lines.append(
+                        f"| {storm.name}, {loss:.0%} | {machines:,} | {' | '.join(cells)} |".replace("%", " %")
+                    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cell(result: Mapping[str, Any]) -> str:
+    text = f"{result['longest']:.1f} s"
+    if result["booted"] != result["machines"]:
+        text += f", {result['booted']:,} booted"
+    return f"{text} †" if result["limited"] else text
+
+
+def _of(results: Mapping[str, Any], storm: Storm, loss: float, server: str) -> list[Mapping[str, Any]]:
+    return [
+        each for each in ordered(results) if (each["boot"], each["loss"], each["server"]) == (storm.name, loss, server)
+    ]
 
 
 def ordered(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -231,39 +357,25 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
 
     :raise ImportError: matplotlib is not installed: the extra ``benchmarks``.
     """
-    from matplotlib.figure import Figure
+    panels = [
+        [
+            Panel(
+                f"{storm.about}; {loss:.0%} of all packets lost",
+                {server: [_point(each) for each in _of(results, storm, loss, server)] for server in storm.servers},
+                "machines switched on at the same second",
+                "seconds until the last one has booted",
+                logarithmic=True,
+            )
+            for loss in LOSS
+        ]
+        for storm in STORMS
+    ]
+    draw_panels(panels, path, "How long until every machine has booted (cross: not all have)", x_ticks=MACHINES)
 
-    picture = Figure(figsize=(11, 8), layout="constrained")
-    panels = picture.subplots(len(STORMS), len(LOSS), sharex=True, sharey="row", squeeze=False)
-    for storm, row in zip(STORMS, panels, strict=True):
-        for loss, axes in zip(LOSS, row, strict=True):
-            for server in storm.servers:
-                found = [
-                    each
-                    for each in ordered(results)
-                    if (each["boot"], each["loss"], each["server"]) == (storm.boot, loss, server)
-                ]
-                machines, colour = [each["machines"] for each in found], _COLOURS[server]
-                lasts = [each["seconds"] for each in found]
-                axes.plot(machines, lasts, color=colour, label=server)
-                for each, last in zip(found, lasts, strict=True):
-                    whole = each["booted"] == each["machines"]
-                    axes.plot(each["machines"], last, "o", color=colour, mfc=colour if whole else "white")
-                    if not whole:
-                        axes.annotate(f"{each['booted']} booted", (each["machines"], last), fontsize="x-small")
-                axes.plot(machines, [each["boot_percentiles"][0] for each in found], ":", color=colour)
-            axes.set(xscale="log", yscale="log", title=f"{storm.about}; {loss:.0%} lost")
-            axes.title.set_fontsize("small")
-            axes.grid(alpha=0.3)
-            axes.legend(fontsize="small")
-    for axes in panels[-1]:
-        axes.set(
-            xlabel="machines switched on at the same second", xticks=MACHINES, xticklabels=[f"{n:,}" for n in MACHINES]
-        )
-        axes.minorticks_off()
-    for row in panels:
-        row[0].set_ylabel("seconds until the last has booted (dotted: half of them)")
-    picture.savefig(path)
+
+def _point(result: Mapping[str, Any]) -> Point:
+    booted, machines = result["booted"], result["machines"]
+    return Point(machines, result["longest"], "" if booted == machines else f"{booted:,} of {machines:,}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from picture import beside, draw, rate
+from picture import beside, draw_bars, rate
 from servers import HERE, SERVERS
 
 SECONDS = 40
@@ -59,7 +59,7 @@ def main() -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2))
     if arguments.plot:
-        draw(figures, arguments.plot)
+        draw_bars(figures, arguments.plot)
     return 0
 
 

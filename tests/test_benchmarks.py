@@ -1,8 +1,10 @@
 """The programs in benchmarks/, as far as that can be seen without a run."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,35 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 def test_no_benchmark_shadows_a_module_of_the_standard_library() -> None:
     """A script's directory comes first in sys.path, so every script beside it would import it."""
     assert [path.name for path in BENCHMARKS.glob("*.py") if path.stem in sys.stdlib_module_names] == []
+
+
+@pytest.fixture
+def storm(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of benchmarks/storm.py."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return runpy.run_path(str(BENCHMARKS / "storm.py"))
+
+
+def test_the_table_of_the_storms_is_that_of_the_results(storm: dict[str, Any]) -> None:
+    """``python benchmarks/storm.py --report`` writes it."""
+    results = json.loads((BENCHMARKS / "storm.json").read_text())
+    page = (BENCHMARKS.parent / "docs/storms.md").read_text()
+    assert storm["BEGIN"] + storm["markdown"](results) + storm["END"] in page
+
+
+def test_the_table_of_the_storms_says_where_not_all_have_booted(storm: dict[str, Any], tmp_path: Path) -> None:
+    common = {"boot": "emulab", "loss": 0.02, "machines": 1000, "limited": False}
+    results = {
+        "a": {**common, "server": "bootfw", "booted": 1000, "longest": 15.24},
+        "b": {**common, "server": "dnsmasq", "booted": 849, "longest": 63.99, "limited": True},
+    }
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{storm['BEGIN']}old\n{storm['END']}after\n")
+    storm["write_table"](results, page)
+    storm["write_table"](results, page)
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1], len(lines)) == ("before", "after", 7)
+    assert lines[4] == "| emulab, 2 % | 1,000 | 15.2 s | 64.0 s, 849 booted † |  |  |"
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ _EPILOG = """examples:
   bootfw storm --machines 200 --boot tftp --server 127.0.0.1 --file pxelinux.0
   bootfw storm rack.toml --interface eth1 --allow 10.20.0.0/16 --plot rack.svg
 
-With --lab the server runs in a network namespace of its own, as 10.77.0.1/16 on eth0. The server gets port 67 and all
-others there; the simulated machines are in another namespace. This needs root, iproute2 and nftables.
+With --lab the server runs in a network namespace of its own, as 10.77.0.1/16 on eth0; a second one is 10.77.0.2, and
+so on. A server gets port 67 and all others there; the simulated machines are in another namespace. This needs root,
+iproute2 and nftables.
 """
 
 
@@ -55,9 +56,15 @@ def add_storm(commands: Any) -> None:
     parser.add_argument(
         "--allow", action="append", default=[], type=IPv4Network, metavar="NETWORK", help="send packets there, too"
     )
-    parser.add_argument("--lab", type=shlex.split, metavar="COMMAND", help="run this server in a namespace")
     parser.add_argument(
-        "--warm-up", type=float, default=30.0, metavar="SECONDS", help="until that server has opened its ports, at most"
+        "--lab",
+        action="append",
+        type=shlex.split,
+        metavar="COMMAND",
+        help="run this server in a namespace; again: one more, such as a DHCP server beside a proxy",
+    )
+    parser.add_argument(
+        "--warm-up", type=float, default=30.0, metavar="SECONDS", help="until a server has opened its ports, at most"
     )
     parser.add_argument("--processes", type=int, default=0, metavar="N", help="of the simulator; default: one per core")
     parser.add_argument("--json", action="store_true", help="all figures, as JSON")
@@ -105,12 +112,13 @@ def _run(options: argparse.Namespace) -> int:
         raise CommandError(f"say with --allow NETWORK which servers on {options.interface} may be hit")
     with ExitStack() as stack:
         if options.lab is not None:
-            lab = stack.enter_context(open_lab(loss=scenario.storm.loss))
+            lab = stack.enter_context(open_lab(loss=scenario.storm.loss, servers=len(options.lab)))
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="bootfw-storm-")))
-            log = directory / "server.log"
-            target = evolve(target, lab=lab, interface=lab.interface, server=lab.address)
-            server = stack.enter_context(lab.running(options.lab, log))
-            _wait_for(server, log, options.warm_up)
+            target = evolve(target, lab=lab, interface=lab.interface, server=lab.servers[0].address)
+            for place, command in zip(lab.servers, options.lab, strict=True):
+                log = directory / f"{place.address}.log"
+                server = stack.enter_context(place.running(command, log))
+                _wait_for(server, log, options.warm_up)
         show = _Progress(scenario.storm.machines)
         outcomes, efforts = run(scenario, target, options.processes, show)
         show.end()

@@ -1,4 +1,8 @@
-"""Two network namespaces and a wire between them: a server in one, simulated machines in the other."""
+"""Network namespaces with a wire between them: servers in some, simulated machines in another.
+
+The namespaces have no names: they exist as long as a process is in them, or holds them open. So they end with the
+process that has made them, however it ends.
+"""
 
 import contextlib
 import ctypes
@@ -13,88 +17,162 @@ from attrs import frozen
 
 from bootfw.storm.sockets import StormError
 
-_CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() from 3.12 on
+_CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() and os.unshare() from 3.12 on
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_libc = ctypes.CDLL(None, use_errno=True)
+
 NEIGHBOURS = 65536
 """Entries of the kernel's neighbour table in a lab: every address of its network may be a machine's."""
 
 STOP_SECONDS = 10.0
 """How long a server has to end after SIGTERM."""
 
+_KILL_GROUP = 'read -r _; kill -s KILL -- "-$1"'
+"""A shell script that kills a process group when its standard input ends."""
+
 
 @frozen
-class Lab:
-    """Names and addresses of the lab that open_lab() has made."""
+class Namespace:
+    """A network namespace."""
 
-    server: str
-    """The namespace of servers."""
-    machines: str
-    """The namespace of the machines."""
-    interface: str
-    """The interface of the machines."""
+    descriptor: int
+    """Holds it open."""
+
+    @property
+    def path(self) -> str:
+        """A file that is the namespace, for ip(8)."""
+        return f"/proc/{os.getpid()}/fd/{self.descriptor}"
+
+    def enter(self) -> None:
+        """Move this thread there; sockets that it opens and programs that it starts from now on belong there."""
+        _call(_libc.setns, self.descriptor, _CLONE_NEWNET)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have this thread there meanwhile."""
+        with open("/proc/thread-self/ns/net") as before:
+            self.enter()
+            try:
+                yield
+            finally:
+                _call(_libc.setns, before.fileno(), _CLONE_NEWNET)
+
+    def ip(self, *words: str) -> None:
+        """Run ip(8) there."""
+        with self.entered():
+            _run("ip", *words)
+
+
+@frozen
+class LabServer:
+    """The place of one server in a lab."""
+
+    namespace: Namespace
     address: str
-    """The address of the server."""
-    network: IPv4Network
-
-    def enter_machines(self) -> None:
-        """Move this thread to the machines' namespace; sockets that it opens from now on belong there."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        with open(f"/run/netns/{self.machines}") as there:
-            if libc.setns(there.fileno(), _CLONE_NEWNET):
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code))
+    """Of its ``eth0``."""
 
     @contextlib.contextmanager
     def running(
         self, command: Sequence[str | Path], log: Path, directory: Path | None = None
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run a server in its namespace meanwhile.
+        """Run a server in its namespace meanwhile. It is killed if this process ends without leaving the context.
 
         :param log: gets all that it prints.
         :param directory: its working directory; None: this process's.
         """
-        with log.open("wb") as output:
+        with log.open("wb") as output, self.namespace.entered():
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.server, *map(str, command)],
+                list(map(str, command)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=directory,
                 start_new_session=True,
             )
-            try:
-                yield process
-            finally:
-                _end(process)
+        guard = subprocess.Popen(
+            ["sh", "-c", _KILL_GROUP, "sh", str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            guard.kill()
+            guard.communicate()
+            _end(process)
+
+
+@frozen
+class Lab:
+    """The namespaces and addresses that open_lab() has made."""
+
+    servers: tuple[LabServer, ...]
+    machines: Namespace
+    interface: str
+    """The interface of the machines."""
+    network: IPv4Network
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the one that has forked it ends.
+
+    :param parent: the process id of that one; if it has ended already, this process ends now.
+    """
+    _call(_libc.prctl, _PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 @contextlib.contextmanager
-def open_lab(network: str = "10.77.0.0/16", loss: float = 0.0) -> Iterator[Lab]:
+def open_lab(network: str = "10.77.0.0/16", loss: float = 0.0, servers: int = 1) -> Iterator[Lab]:
     """Make the namespaces, and remove them at the end.
 
-    :param network: the server has its first address.
+    :param network: the servers have its first addresses.
     :param loss: the share of TCP segments that the network loses, in each direction; the driver loses those of UDP.
+    :param servers: how many there are.
     :raise StormError: this process may not, or a program is missing.
     """
     net = IPv4Network(network)
-    name = f"storm-{os.getpid()}"
-    lab = Lab(f"{name}-server", f"{name}-machines", "eth0", str(net[1]), net)
     with contextlib.ExitStack() as stack:
-        for namespace in (lab.server, lab.machines):
-            _run("ip", "netns", "add", namespace)
-            stack.callback(_run, "ip", "netns", "delete", namespace)
-            _run("ip", "-n", namespace, "link", "set", "lo", "up")
-        _run(
-            *("ip", "-n", lab.server, "link", "add", "eth0", "type", "veth"),
-            *("peer", "name", "eth0", "netns", lab.machines),
-        )
-        _run("ip", "-n", lab.server, "address", "add", f"{lab.address}/{net.prefixlen}", "dev", "eth0")
+        places = tuple(LabServer(_new_namespace(stack), str(net[1 + number])) for number in range(servers))
+        machines = _new_namespace(stack)
+        if servers == 1:
+            _wire(places[0].namespace, "eth0", machines, "eth0")
+        else:
+            switch = _new_namespace(stack)
+            switch.ip("link", "add", "switch", "type", "bridge")
+            switch.ip("link", "set", "switch", "up")
+            for number, end in enumerate((machines, *(place.namespace for place in places))):
+                _wire(end, "eth0", switch, f"port{number}")
+                switch.ip("link", "set", f"port{number}", "master", "switch", "txqueuelen", "10000", "up")
+        for place in places:
+            place.namespace.ip("address", "add", f"{place.address}/{net.prefixlen}", "dev", "eth0")
         stack.enter_context(_larger_neighbour_table())
-        for namespace in (lab.server, lab.machines):
-            _run("ip", "-n", namespace, "link", "set", "eth0", "txqueuelen", "10000", "up")
-        _run("ip", "-n", lab.machines, "link", "set", "eth0", "promisc", "on")
-        _run("ip", "-n", lab.machines, "route", "add", str(net), "dev", "eth0")
-        _run("ip", "netns", "exec", lab.machines, "nft", _rules(loss))
-        yield lab
+        for namespace in (*(place.namespace for place in places), machines):
+            namespace.ip("link", "set", "eth0", "txqueuelen", "10000", "up")
+        machines.ip("link", "set", "eth0", "promisc", "on")
+        machines.ip("route", "add", str(net), "dev", "eth0")
+        with machines.entered():
+            _run("nft", _rules(loss))
+        yield Lab(places, machines, "eth0", net)
+
+
+def _new_namespace(stack: contextlib.ExitStack) -> Namespace:
+    """Make a namespace with its loopback interface up; *stack* closes it."""
+    with open("/proc/thread-self/ns/net") as before:
+        try:
+            _call(_libc.unshare, _CLONE_NEWNET)
+        except OSError as error:
+            needed = "" if os.geteuid() == 0 else "; network namespaces need root"
+            raise StormError(f"no network namespace: {error.strerror}{needed}") from None
+        made = Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        _call(_libc.setns, before.fileno(), _CLONE_NEWNET)
+    stack.callback(os.close, made.descriptor)
+    made.ip("link", "set", "lo", "up")
+    return made
+
+
+def _wire(first: Namespace, name: str, second: Namespace, other_name: str) -> None:
+    """Make an interface in each of two namespaces, and connect the two."""
+    first.ip("link", "add", name, "type", "veth", "peer", "name", other_name, "netns", second.path)
 
 
 def _rules(loss: float) -> str:
@@ -142,6 +220,16 @@ def _run(*command: str) -> None:
     if done.returncode:
         needed = "" if os.geteuid() == 0 else "; network namespaces need root"
         raise StormError(f"{' '.join(command[:6])} ...: {done.stderr.strip()}{needed}")
+
+
+def _call(function: "ctypes._NamedFuncPointer", *arguments: int) -> None:
+    """Call a function of the C library.
+
+    :raise OSError: it has failed.
+    """
+    if function(*arguments):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -19,8 +19,9 @@ from bootfw.table import STAY, Key, Machine, Table, check, goes, ignore, illegal
 from bootfw.wire import tftp
 from bootfw.wire.dhcp4 import Message
 
-PORTS = 8
-"""Ports that a machine sends read requests from, in turn, so that a late packet of one file is not one of the next."""
+PORTS = 16
+"""Ports that a machine sends read requests from, in turn, so that a late packet of one file is not one of the
+next. Not fewer than the transfers of a boot that comes with bootfw."""
 
 TFTP_PORT = 69
 
@@ -464,7 +465,7 @@ def take_address(machine: SimulatedMachine, argument: Message, now: float) -> St
         machine.end_stage(now)
         machine.begin_stage(f"{machine.program.name}: port 4011", now)
         machine.xid = machine._random.getrandbits(32)
-        packet = messages.boot_server_request(machine.program, machine.who, machine.xid, machine.address)
+        packet = messages.boot_server_request(machine.program, machine.who, machine.xid, machine.address, choice.item)
         port = machine.program.boot_server_port
         machine.send(ToBootServer(packet, choice.boot_server, port), machine.program.boot_server, now)
         return State.BOOT_SERVER

@@ -3,6 +3,7 @@
 from attrs import frozen
 
 from bootfw.storm.program import Program
+from bootfw.wire import pxe
 from bootfw.wire.dhcp4 import BOOTREQUEST, BROADCAST_FLAG, LARGEST_MAX_SIZE, UNSPECIFIED, Message, MessageType, pack
 from bootfw.wire.options import Option, address_bytes, machine_uuid_bytes, text_bytes, uint8_bytes, uint16_bytes
 
@@ -30,9 +31,17 @@ def request(program: Program, who: Identity, xid: int, secs: int, address: str, 
     return _packed(program, who, xid, secs, MessageType.REQUEST, chosen)
 
 
-def boot_server_request(program: Program, who: Identity, xid: int, address: str) -> bytes:
-    """The REQUEST for a boot file to port 4011 (PXE specification 2.1), of a machine that has *address*."""
-    return _packed(program, who, xid, 0, MessageType.REQUEST, {}, ciaddr=address, flags=0)
+def boot_server_request(
+    program: Program, who: Identity, xid: int, address: str, item: pxe.BootItem | None = None
+) -> bytes:
+    """The REQUEST for a boot file to port 4011 (PXE specification 2.1), of a machine that has *address*.
+
+    :param item: of the menu; None: there was no menu.
+    """
+    chosen: dict[int, bytes] = {}
+    if item is not None:
+        chosen[Option.VENDOR_SPECIFIC] = pxe.pack(pxe.VendorOptions(boot_item=item))
+    return _packed(program, who, xid, 0, MessageType.REQUEST, chosen, ciaddr=address, flags=0)
 
 
 def _packed(

@@ -1,4 +1,7 @@
-"""Which DHCP offers a firmware uses: the client's side of PXE (edk2 PxeBcDhcp4.c and HttpBootDhcp4.c, iPXE dhcp.c)."""
+"""Which DHCP offers a firmware uses: the client's side of PXE (edk2 PxeBcDhcp4.c and HttpBootDhcp4.c, iPXE dhcp.c).
+
+Of a boot menu, the first item is chosen at once, as if a key were pressed.
+"""
 
 from collections.abc import Sequence
 
@@ -35,6 +38,8 @@ class OfferChoice:
     """None: port 4011 of *boot_server* names it, or nothing does."""
     boot_server: str = ""
     """Address; "": port 4011 is not needed."""
+    item: pxe.BootItem | None = None
+    """The menu item to request from port 4011; None: there was no menu."""
 
 
 def choose(program: Program, offers: Sequence[Message], proxy_awaited: bool = False) -> OfferChoice | None:
@@ -88,11 +93,15 @@ def _choose_edk2(leases: Sequence[Message], proxies: Sequence[Message]) -> Offer
     """EDK2's ranks: an address with PXE options, an address beside a proxy's, a boot server, a plain boot file."""
     for offer in leases:
         if _is_for_pxe(offer):
-            return OfferChoice(offer, boot_source(offer))
+            return _choose_item(offer, offer) or OfferChoice(offer, boot_source(offer))
     plain = [offer for offer in leases if not _vendor_class(offer).startswith(_PXE)]
     for proxy in proxies:
-        if plain and _is_for_pxe(proxy) and _uses_boot_file(proxy):
-            return OfferChoice(plain[0], boot_source(proxy))
+        if plain and _is_for_pxe(proxy):
+            choice = _choose_item(plain[0], proxy)
+            if choice is None and _uses_boot_file(proxy):
+                choice = OfferChoice(plain[0], boot_source(proxy))
+            if choice is not None:
+                return choice
     for offer in leases:
         if _vendor_class(offer).startswith(_PXE):
             return OfferChoice(offer, None, offer.siaddr if offer.siaddr != UNSPECIFIED else server_of(offer))
@@ -104,6 +113,18 @@ def _choose_edk2(leases: Sequence[Message], proxies: Sequence[Message]) -> Offer
         if source is not None:
             return OfferChoice(offer, source)
     return None
+
+
+def _choose_item(lease: Message, offer: Message) -> OfferChoice | None:
+    """The choice of the first item of the menu in *offer*; None: there is none, or the boot file comes before it."""
+    found = _vendor_options(offer)
+    if not found.menu or _uses_boot_file(offer):
+        return None
+    item = found.menu[0]
+    listed = next((servers.addresses for servers in found.boot_servers if servers.type == item.type), ())
+    server = listed[0] if listed else server_of(offer)
+    # Type 0 is the local disk (PXE specification 2.1, section 2.2.3).
+    return OfferChoice(lease, None, server, pxe.BootItem(item.type)) if item.type else OfferChoice(lease, None)
 
 
 def _choose_ipxe(leases: Sequence[Message], proxies: Sequence[Message], proxy_awaited: bool) -> OfferChoice | None:

@@ -27,6 +27,8 @@ class StageSummary:
     """Packets sent again, by all of them."""
     retried: int
     """Machines that sent one again."""
+    most_retries: int
+    """Of one machine."""
     bytes: int
     percentiles: tuple[float, ...]
     """PERCENTILES of the times of those that completed it."""
@@ -101,6 +103,7 @@ def _stages(outcomes: Iterable[Outcome]) -> Iterable[StageSummary]:
             len(times),
             sum(retries),
             sum(1 for retry in retries if retry),
+            max(retries),
             sum(stage.bytes for stage in stages),
             percentiles(times),
             max(times, default=0.0),

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from attrs import frozen
 
 from bootfw.storm.driver import Driver, Effort, Outcome, Progress
-from bootfw.storm.lab import Lab
+from bootfw.storm.lab import Lab, die_with_parent
 from bootfw.storm.machine import SimulatedMachine
 from bootfw.storm.messages import Identity
 from bootfw.storm.scenario import Scenario
@@ -89,7 +89,9 @@ def run(
     workers = []
     for at in range(count):
         ours, theirs = context.Pipe(duplex=False)
-        worker = context.Process(target=_work, args=(machines[at::count], scenario, target, theirs), daemon=True)
+        worker = context.Process(
+            target=_work, args=(machines[at::count], scenario, target, theirs, os.getpid()), daemon=True
+        )
         worker.start()
         theirs.close()
         workers.append(worker)
@@ -103,12 +105,17 @@ def run(
 
 
 def _work(
-    machines: Sequence[tuple[int, SimulatedMachine, float]], scenario: Scenario, target: Target, pipe: Connection
+    machines: Sequence[tuple[int, SimulatedMachine, float]],
+    scenario: Scenario,
+    target: Target,
+    pipe: Connection,
+    parent: int,
 ) -> None:
     """What one process does."""
+    die_with_parent(parent)
     try:
         if target.lab is not None:
-            target.lab.enter_machines()
+            target.lab.machines.enter()
         storm = scenario.storm
         driver = Driver(machines, target.interface, target.refuse, storm.link, storm.seed)
         try:

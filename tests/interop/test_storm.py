@@ -1,8 +1,9 @@
-"""``bootfw storm`` against real servers in its own network namespaces: bootfw, and dnsmasq beside nginx."""
+"""``bootfw storm`` against real servers in its own network namespaces: bootfw, and dnsmasq."""
 
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from howtos import blocks
 
-from .lab import need
+from .lab import need, wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -55,8 +56,56 @@ dhcp-boot=loader
 user=root
 """
 
+ADDRESSES = """
+port=0
+no-ping
+interface=eth0
+bind-interfaces
+dhcp-range=10.77.1.0,10.77.8.0,255.255.0.0
+dhcp-leasefile={root}/leases
+user=root
+"""
+
+BOOTFW_PROXY = """
+[bootfw]
+state-dir = "{root}/state"
+[tftp]
+listen = ["0.0.0.0:69"]
+[dhcp]
+mode = "proxy"
+[[backend]]
+use = "directory"
+root = "{root}/files"
+[[resolver]]
+use = "pxe-menu"
+timeout-seconds = 0
+[[resolver.items]]
+description = "Boot"
+file = "pxeboot.emu"
+"""
+
+DNSMASQ_PROXY = """
+port=0
+interface=eth0
+bind-interfaces
+dhcp-range=10.77.0.0,proxy,255.255.0.0
+pxe-service=x86PC,Boot,pxeboot.emu
+enable-tftp
+tftp-root={root}/files
+user=root
+"""
+
 FILES = (
-    *("loader", "vmlinuz", "initrd.img", "ldlinux.c32", "pxelinux.cfg/default", "boot.ipxe", "grub/grub.cfg"),
+    *(
+        "loader",
+        "pxeboot.emu",
+        "vmlinuz",
+        "initrd.img",
+        "ldlinux.c32",
+        "pxelinux.cfg/default",
+        "boot.ipxe",
+        "grub/grub.cfg",
+    ),
     *("boot/loader.rc", "boot/loader.4th", "boot/support.4th", "boot/defaults/loader.conf", "boot/device.hints"),
     *("boot/kernel/kernel", "boot/mfsroot.gz"),
 )
@@ -73,9 +122,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+STORM = (sys.executable, "-m", "bootfw.cli.main", "storm")
+
+
 def storm(root: Path, server: str, *arguments: str) -> tuple[int, dict[str, Any]]:
     """Run it; (exit code, its JSON)."""
-    command = [sys.executable, "-m", "bootfw.cli.main", "storm", "--lab", server, "--json", *arguments]
+    command = [*STORM, "--lab", server, "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=root)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
@@ -115,6 +167,58 @@ def test_dnsmasq_is_a_target_too(root: Path) -> None:
     (root / "dnsmasq.conf").write_text(DNSMASQ.format(root=root))
     code, found = storm(root, f"dnsmasq --no-daemon --conf-file={root}/dnsmasq.conf", "-n", "20", "--boot", "emulab")
     assert (code, found["booted"], found["failures"]) == (0, 20, {})
+
+
+@pytest.mark.parametrize("proxy", ["bootfw", "dnsmasq"])
+def test_a_proxy_beside_a_dhcp_server_has_port_4011(root: Path, proxy: str) -> None:
+    need("dnsmasq")
+    (root / "addresses.conf").write_text(ADDRESSES.format(root=root))
+    (root / "bootfw.toml").write_text(BOOTFW_PROXY.format(root=root))
+    (root / "proxy.conf").write_text(DNSMASQ_PROXY.format(root=root))
+    servers = {
+        "bootfw": f"{sys.executable} -m bootfw.cli.main run -c {root}/bootfw.toml",
+        "dnsmasq": f"dnsmasq --no-daemon --conf-file={root}/proxy.conf",
+    }
+    addresses = f"dnsmasq --no-daemon --conf-file={root}/addresses.conf"
+    code, found = storm(root, servers[proxy], "--lab", addresses, "-n", "20", "--boot", "emulab")
+    assert (code, found["booted"], found["failures"]) == (0, 20, {})
+    (requests,) = (stage for stage in found["stages"] if stage["stage"] == "pxe-rom: port 4011")
+    assert requests["completed"] == 20
+
+
+def test_nothing_is_left_when_it_is_killed(root: Path) -> None:
+    """Not its namespaces either, which exist as long as a process is in them."""
+    server = "sh -c 'sleep 600 & exec sleep 601'"
+    storm = subprocess.Popen(
+        [*STORM, "--lab", server, "--warm-up", "0", "-n", "2", "--boot", "emulab", "--processes", "1"], cwd=root
+    )
+    try:
+        processes = wait_until(
+            lambda: _started_by(storm.pid, 4), 60, "two processes of the server, a guard, a simulator"
+        )
+    finally:
+        storm.send_signal(signal.SIGKILL)
+        storm.wait(60)
+    wait_until(lambda: not any(map(_runs, processes)), 60, "their end")
+
+
+def _started_by(pid: int, count: int) -> list[int]:
+    """All processes below *pid*, if there are as many; otherwise []."""
+    found = [pid]
+    for each in found:
+        for children in Path(f"/proc/{each}/task").glob("*/children"):
+            try:
+                found += map(int, children.read_text().split())
+            except OSError:
+                continue
+    return found[1:] if len(found) > count else []
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_machines_that_do_not_boot_are_failures_with_their_stage(root: Path) -> None:

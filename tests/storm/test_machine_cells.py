@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from bootfw.storm import machine as module
 from bootfw.storm.machine import (
@@ -19,7 +20,7 @@ from bootfw.storm.machine import (
 from bootfw.storm.messages import Identity
 from bootfw.storm.program import Boot, Program, Step
 from bootfw.table import IllegalInput
-from bootfw.wire import dhcp4, tftp
+from bootfw.wire import dhcp4, pxe, tftp
 from bootfw.wire.dhcp4 import BOOTREPLY, Message, MessageType
 from bootfw.wire.options import Option, address_bytes
 
@@ -229,6 +230,21 @@ def test_requesting_ack_of_another_address_is_not_its_own() -> None:
 def test_requesting_ack_leads_to_port_4011_if_the_offers_say_so() -> None:
     machine = machine_in(State.BOOT_SERVER)
     assert (machine.address, [stage.name for stage in machine.stages]) == ("10.77.1.5", ["rom: dhcp", "rom: port 4011"])
+
+
+def test_requesting_ack_leads_to_port_4011_for_an_item_of_a_menu() -> None:
+    machine = machine_in(State.SELECTING)
+    options = pxe.VendorOptions(menu=(pxe.MenuItem(5, "Boot"),), prompt=pxe.MenuPrompt(0, "PXE"))
+    offer = boot_server_offer(machine)
+    machine.handle(Input.OFFER, reply(machine, file=b""))
+    menu = {**offer.options, Option.VENDOR_SPECIFIC: pxe.pack(options)}
+    machine.handle(Input.OFFER, evolve(offer, options=menu))
+    machine.handle(Input.TIMER, None, 4.0)
+    machine.out.clear()
+    machine.handle(Input.ACK, ack(machine), 5.0)
+    _, request = machine.out
+    assert (machine.state, request.server) == (State.BOOT_SERVER, "10.77.0.2")
+    assert pxe.boot_item(dhcp4.parse(request.data).options[Option.VENDOR_SPECIFIC]) == pxe.BootItem(5)
 
 
 def test_requesting_ack_without_a_file_fails() -> None:

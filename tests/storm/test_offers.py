@@ -1,6 +1,7 @@
 """Which offers a simulated firmware goes on with: EDK2's ranks, iPXE's wait for a proxy, HTTP boot."""
 
 import pytest
+from attrs import evolve
 
 from bootfw.storm.offers import BootSource, choose
 from bootfw.storm.program import Program
@@ -50,6 +51,52 @@ PROXY_NO_BIT = offer(
     vendor="PXEClient",
     pxe_options=pxe.pack(pxe.VendorOptions(discovery_control=pxe.DiscoveryControl.NO_BROADCAST)),
 )
+
+
+def menu(*types: int, servers: tuple[pxe.BootServers, ...] = (), control: int = 3) -> Message:
+    """A proxy's offer with a menu, and no boot file, as dnsmasq sends it."""
+    options = pxe.VendorOptions(
+        pxe.DiscoveryControl(control),
+        boot_servers=servers,
+        menu=tuple(pxe.MenuItem(type_, "Boot") for type_ in types),
+        prompt=pxe.MenuPrompt(0, "PXE"),
+    )
+    return offer("10.0.0.2", siaddr="10.0.0.2", vendor="PXEClient", pxe_options=pxe.pack(options))
+
+
+@pytest.mark.parametrize(
+    ("proxy", "boot_server", "item"),
+    [
+        (menu(5, 6), "10.0.0.2", pxe.BootItem(5)),
+        (
+            menu(5, servers=(pxe.BootServers(6, ("10.0.0.8",)), pxe.BootServers(5, ("10.0.0.9",)))),
+            "10.0.0.9",
+            pxe.BootItem(5),
+        ),
+        (menu(5, servers=(pxe.BootServers(5),)), "10.0.0.2", pxe.BootItem(5)),
+        (menu(0, 5), "", None),
+    ],
+)
+def test_the_first_item_of_a_menu_is_requested_from_its_server(
+    proxy: Message, boot_server: str, item: pxe.BootItem | None
+) -> None:
+    choice = choose(EDK2, [PLAIN, proxy])
+    assert choice is not None
+    assert (choice.lease, choice.source, choice.boot_server, choice.item) == (PLAIN, None, boot_server, item)
+
+
+def test_a_dhcp_server_may_have_a_menu_too() -> None:
+    server = evolve(menu(5), yiaddr="10.0.1.5")
+    choice = choose(EDK2, [server])
+    assert choice is not None
+    assert (choice.lease, choice.boot_server, choice.item) == (server, "10.0.0.2", pxe.BootItem(5))
+
+
+def test_a_boot_file_to_use_comes_before_a_menu() -> None:
+    proxy = evolve(menu(5, control=pxe.DiscoveryControl.USE_BOOT_FILE), file=b"p.efi")
+    choice = choose(EDK2, [PLAIN, proxy])
+    assert choice is not None
+    assert (choice.source, choice.item) == (BootSource("p.efi", "10.0.0.2"), None)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from bootfw.storm.arrivals import Arrivals
 from bootfw.storm.driver import Effort, Outcome
 from bootfw.storm.frames import UDPFrame
 from bootfw.storm.link import Link, LinkQuality
-from bootfw.storm.machine import Stage
+from bootfw.storm.machine import PORTS, Stage
 from bootfw.storm.report import as_json, percentiles, summarize, table
 from bootfw.storm.scenario import Scenario, Share, Storm, read_scenario
 from bootfw.storm.sockets import StormError
@@ -92,6 +92,12 @@ def test_the_boots_that_come_with_bootfw_are_right() -> None:
     assert used == scenario.programs.keys()
 
 
+def test_no_boot_uses_a_port_twice() -> None:
+    """A server repeats its OACK for seconds when the ERROR that ends a size probe is lost."""
+    for boot in read_scenario().boots.values():
+        assert sum(len(step.files) + step.probe for step in boot.steps if step.do == "load") <= PORTS
+
+
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "storm.toml"
     path.write_text(text)
@@ -166,7 +172,7 @@ def test_a_report_sums_up_what_became_of_the_machines() -> None:
     assert (summary.booted, summary.failed, summary.unfinished, summary.seconds) == (2, 1, 1, 9.0)
     assert (summary.boot_percentiles, summary.longest) == ((2.0, 4.0, 4.0), 4.0)
     dhcp, load = summary.stages
-    assert (dhcp.machines, dhcp.completed, dhcp.retries, dhcp.retried) == (4, 4, 6, 3)
+    assert (dhcp.machines, dhcp.completed, dhcp.retries, dhcp.retried, dhcp.most_retries) == (4, 4, 6, 3, 3)
     assert (load.completed, load.bytes, load.percentiles) == (3, 400, (3.0, 8.0, 8.0))
     lines = "\n".join(table(summary))
     assert "2 of 4 machines booted in 9.0 s; 1 failed, 1 had not finished" in lines
