@@ -95,6 +95,7 @@ def draw_panels(
                 axes.minorticks_off()
             if panel.logarithmic:
                 axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.margins(y=0.15)
             axes.grid(alpha=0.3)
     picture.legend(shown.values(), shown, loc="outside lower center", ncols=len(shown) or 1, frameon=False)
     picture.savefig(path)

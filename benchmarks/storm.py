@@ -360,7 +360,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     panels = [
         [
             Panel(
-                f"{storm.about}; {loss:.0%} of all packets lost",
+                f"{storm.about}\n{100 * loss:g} % of all packets lost",
                 {server: [_point(each) for each in _of(results, storm, loss, server)] for server in storm.servers},
                 "machines switched on at the same second",
                 "seconds until the last one has booted",
