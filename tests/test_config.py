@@ -577,3 +577,31 @@ def test_every_address_of_the_configuration_may_be_absent() -> None:
         metrics=MetricsSettings(listen=["[fe80::1%eth7]:9150"]),
     )
     assert settings.optional == names
+
+
+OPTIONAL = """
+[bootfw]
+optional = ["10.0.0.1", "eth7", "10.77.0.0/24"]
+[tftp]
+listen = ["10.0.0.1:69"]
+[web]
+listen = ["[fe80::1%eth7]:8067"]
+[dhcp]
+mode = "server"
+[[dhcp.subnet]]
+network = "10.77.0.0/24"
+pool = ["10.77.0.100"]
+"""
+
+
+def test_what_other_sections_name_may_be_absent(tmp_path: Path) -> None:
+    path = tmp_path / "bootfw.toml"
+    path.write_text(OPTIONAL)
+    assert load_config(path, {}).settings.optional == ("10.0.0.1", "eth7", "10.77.0.0/24")
+    path.write_text(OPTIONAL.replace('["10.0.0.1", "eth7"', '["10.0.0.2", "eth7"'))
+    with pytest.raises(ConfigErrors, match=r'bootfw\.optional: "10\.0\.0\.2" is not wanted; .* are: 10\.0\.0\.1, '):
+        load_config(path, {})
+    path.write_text(OPTIONAL.replace(":69", ":x"))
+    with pytest.raises(ConfigErrors) as wrong:
+        load_config(path, {})
+    assert len(wrong.value.lines) == 1, "what follows from another error is left out"

@@ -129,15 +129,22 @@ def _read(source: Path) -> dict[str, Any]:
 
 
 def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigError]) -> Settings:
+    others: list[ConfigError] = []
     read = {
-        section: read_section(section, document.get(section, {}), errors) or kind()
+        section: read_section(section, document.get(section, {}), others) or kind()
         for section, kind in SECTIONS.items()
+        if section != "bootfw"
     }
-    own: Settings = read.pop("bootfw")
-    if own.state_dir:
-        own = evolve(own, state_dir=str(directory / own.state_dir))
     read["http"] = _with_absolute_paths(read["http"], directory)
-    return evolve(own, **read, persona=_personas(document.get("persona", []), errors))
+    read["persona"] = _personas(document.get("persona", []), others)
+    # [bootfw] is made last: "optional" names interfaces, addresses and networks of the others. Where these are wrong,
+    # it can't be checked.
+    table = document.get("bootfw", {})
+    if others and isinstance(table, dict):
+        table = {key: value for key, value in table.items() if key != "optional"}
+    own: Settings = read_section("bootfw", table, errors, **read) or Settings(**read)
+    errors += others
+    return evolve(own, state_dir=str(directory / own.state_dir)) if own.state_dir else own
 
 
 def _personas(tables: Any, errors: list[ConfigError]) -> tuple[Rule, ...]:

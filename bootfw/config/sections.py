@@ -1,6 +1,7 @@
 """The sections of the configuration that become Settings: their keys, and how they are read."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from bootfw.config.settings import (
@@ -51,11 +52,14 @@ def keys_of(section: str) -> list[Key]:
     return [key for key in fields_of(SECTIONS[section]) if key.name not in SECTIONS and key.name not in TABLE_LISTS]
 
 
-def read_section(section: str, table: Any, errors: list[ConfigError]) -> Any:
-    """Return the settings of a section, or None if *table* is wrong; errors are added to *errors*."""
+def read_section(section: str, table: Any, errors: list[ConfigError], **more: Any) -> Any:
+    """Return the settings of a section, or None if *table* is wrong; errors are added to *errors*.
+
+    :param more: fields of the settings that are not keys of the section.
+    """
     kind = SECTIONS[section]
     try:
-        return read_table(table, keys_of(section), kind, kind)
+        return read_table(table, keys_of(section), partial(kind, **more), kind)
     except ConfigError as error:
         errors += error.under(section).each
         return None
