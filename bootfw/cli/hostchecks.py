@@ -253,9 +253,14 @@ def check_neighbours(host: Host) -> Iterator[Check]:
         yield Check("neighbours", OK, f"the kernel has room for {rooms}, on all links together")
 
 
+def _reached(path: Path) -> Path:
+    """*path*, or the nearest directory above it that exists and that this user can see."""
+    return next(each for each in (path, *path.parents) if os.path.exists(each))
+
+
 def check_permissions(host: Host, settings: Settings, parts: Parts, state: Path) -> Iterator[Check]:
     """May this user write the state, read the boot files, and do what DHCP takes?"""
-    existing = next(each for each in (state, *state.parents) if each.exists())
+    existing = _reached(state)
     if os.access(existing, os.W_OK | os.X_OK):
         yield Check("state", OK, f"{state} can be written")
     else:
@@ -269,11 +274,12 @@ def check_permissions(host: Host, settings: Settings, parts: Parts, state: Path)
         if not provides(backend, IDirectoryBackend):
             continue
         root = Path(backend.root)
-        if not root.is_dir():
+        there, existing = os.path.isdir(root), _reached(root)
+        if not there and os.access(existing, os.X_OK):
             yield Check("boot files", PROBLEM, f"backend {name}: {root} is no directory", f"mkdir -p {root}")
-        elif not os.access(root, os.R_OK | os.X_OK):
+        elif not (there and os.access(root, os.R_OK | os.X_OK)):
             yield Check(
-                "boot files", PROBLEM, f"backend {name}: {root} can't be read by this user", f"chmod a+rx {root}"
+                "boot files", PROBLEM, f"backend {name}: {root} can't be read by this user", f"chmod a+rx {existing}"
             )
         else:
             yield Check("boot files", OK, f"backend {name}: {root} can be read")
@@ -355,7 +361,7 @@ def check_host(host: Host, state: Path) -> Iterator[Check]:
         )
     else:
         yield _clock(host)
-    existing = next(each for each in (state, *state.parents) if each.exists())
+    existing = _reached(state)
     free = shutil.disk_usage(existing).free
     text = f"{existing} has {free >> 20} MiB free"
     if free < _LEAST_FREE:
@@ -383,7 +389,7 @@ def check_security_modules(host: Host, parts: Parts) -> Iterator[Check]:
     """Hints at SELinux and AppArmor, which may forbid what file permissions allow."""
     roots = [Path(backend.root) for _, backend in parts.backends if provides(backend, IDirectoryBackend)]
     if host.enforces_selinux():
-        unlabeled = [root for root in roots if root.is_dir() and not _SERVED_TYPE.search(host.label(root))]
+        unlabeled = [root for root in roots if os.path.isdir(root) and not _SERVED_TYPE.search(host.label(root))]
         for root in unlabeled:
             yield Check(
                 "selinux",

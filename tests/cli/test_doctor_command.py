@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -214,6 +215,20 @@ def test_permissions(parts: Parts, tmp_path: Path) -> None:
     ]
     (tmp_path / "boot").rmdir()
     assert ("boot files", PROBLEM) in results(check_permissions(Host(proc=proc), parts.settings, parts, tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_directories_that_this_user_can_not_see(parts: Parts, tmp_path: Path) -> None:
+    """As with "sudo -u nobody", which leaves HOME as it was."""
+    tmp_path.chmod(0o700)
+    host = Host()
+    os.setresuid(65534, 65534, 0)
+    try:
+        found = results(check_permissions(host, parts.settings, parts, tmp_path / "state"))
+        assert found[:2] == [("state", PROBLEM), ("boot files", PROBLEM)]
+        assert not [check for check in check_security_modules(host, parts) if check.result == PROBLEM]
+    finally:
+        os.setresuid(0, 0, 0)
 
 
 def test_loaders(here: Path) -> None:
