@@ -269,16 +269,34 @@ class Download:
             self._looping = False
 
     def _send(self, file: FileSender) -> None:
+        if self._send_turn(file):
+            try:
+                file.wait(self._writable)
+            except OSError:
+                self._file = None  # no descriptor is left: the rest is read
+            else:
+                self._handle(Input.PAUSE)
+
+    def _writable(self) -> None:
+        """The connection takes more. A turn of a large file is this and nothing else: the download stays paused."""
+        assert self._file is not None
+        if self._send_turn(self._file):
+            self._progress()
+        else:
+            self.resumeProducing()
+
+    def _send_turn(self, file: FileSender) -> bool:
+        """Send what the connection takes now; false: the rest is to be read."""
         assert self._stop is not None
         stop = self._stop - TAIL
         sent, goes_on = file.send(self._offset, stop) if self._offset < stop else (0, False)
         self._offset += sent
         self._sent += sent
-        if not goes_on or self._offset == stop:
-            self._file = None
-        else:
-            self._handle(Input.PAUSE)
-            file.wait()
+        if goes_on and self._offset < stop:
+            return True
+        self._file = None
+        file.stop()
+        return False
 
     def _read(self) -> None:
         assert self._reader is not None
@@ -375,6 +393,9 @@ class Download:
         self.deadline = None
         self._context.alarm.forget(self)
         self._context.downloads.discard(self)
+        file, self._file = self._file, None
+        if file is not None:
+            file.stop()
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             try:
