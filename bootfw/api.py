@@ -126,6 +126,7 @@ from bootfw.interfaces import (
     IUniformBackend,
     IUniformResolver,
     IVerifiableReader,
+    IVersionedBackend,
     IWatchdog,
     IWatchdogPolicy,
     IWritableBackend,
@@ -135,7 +136,7 @@ from bootfw.lease import NEVER, Lease, LeaseState, Reservation, mac_text, uuid_t
 from bootfw.net.linux.mounts import MountProbe, MountTable
 from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, boot_plugin
-from bootfw.readers import FileReader, MemoryReader
+from bootfw.readers import FileReader, MemoryReader, file_version
 from bootfw.service import BootService
 from bootfw.tftp.path import relative as relative_path
 from bootfw.values import (
@@ -243,6 +244,7 @@ __all__ = [
     "IUniformBackend",
     "IUniformResolver",
     "IVerifiableReader",
+    "IVersionedBackend",
     "IWatchdog",
     "IWatchdogPolicy",
     "IWritableBackend",
@@ -318,6 +320,7 @@ __all__ = [
     "build",
     "check_placeholders",
     "expand",
+    "file_version",
     "ipxe_can_load",
     "load_config",
     "mac_text",

@@ -183,6 +183,20 @@ class IUniformBackend(IBackend):
     taggedValue("describes", ("open",))
 
 
+class IVersionedBackend(IBackend):
+    """A backend that knows the version of a file at less cost than by opening it. A small file by HTTP is then opened
+    and read once for each version, not once for each request.
+    """
+
+    taggedValue("describes", ("open",))
+
+    def version(path: str, request: TransferRequest) -> Hashable | None:
+        """The ``identity`` (see IFileReader) of the reader that open() would return now; None: only open() knows it.
+
+        :raise FileMissing: open() would raise it now.
+        """
+
+
 class IPerClientBackend(IBackend):
     """A backend whose files depend on the client: ``client`` and ``http_url`` of its requests are filled in.
 

@@ -56,6 +56,13 @@ class FileVersion(NamedTuple):
     """The later one of mtime and ctime, in nanoseconds."""
 
 
+def file_version(status: os.stat_result) -> FileVersion | None:
+    """The version of a regular file; None: it was changed so recently that another change might not change its times."""
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    settled = abs(time.time_ns() - changed) > _TICK
+    return FileVersion(status.st_dev, status.st_ino, status.st_size, changed) if settled else None
+
+
 @implementer(IFileReader, IShareableReader, ICacheableReader, IComparingReader)
 @define(eq=False)
 class FileReader:
@@ -80,7 +87,7 @@ class FileReader:
     changed: float = field(init=False)
     _modified_ns: int = field(init=False)
     identity: FileVersion | None = field(init=False)
-    """None: the file was changed so recently that another change might not change its mtime."""
+    """None: see file_version()."""
     _samples: list[tuple[int, int, int]] = field(factory=list, init=False)
     """(offset, length, CRC-32) of sampled reads."""
     _stride: int = field(default=1, init=False)
@@ -92,10 +99,8 @@ class FileReader:
         status = os.fstat(self._fd)
         self.size, self.modified = status.st_size, status.st_mtime
         self._modified_ns = status.st_mtime_ns
-        changed = max(status.st_mtime_ns, status.st_ctime_ns)
-        self.changed = changed / 1e9
-        settled = abs(time.time_ns() - changed) > _TICK
-        self.identity = FileVersion(status.st_dev, status.st_ino, status.st_size, changed) if settled else None
+        self.changed = max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
+        self.identity = file_version(status)
 
     def verify(self) -> None:
         """See IVerifiableReader. A file that was renamed, removed or appended to passes: it still has this content."""

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,18 @@ from bootfw.api import (
     IDirectoryBackend,
     IListableBackend,
     ISelfChecking,
+    IVersionedBackend,
     IWritableBackend,
     MountProbe,
     MountTable,
     PluginContext,
     boot_plugin,
+    file_version,
     relative_path,
 )
 from bootfw.backends.detached import DetachedReader, DetachedWriter, Threads
 from bootfw.backends.explain import explain_denial, explain_link, explain_path_denial, special_kind
-from bootfw.backends.openat2 import Resolve, may_have_link, resolve
+from bootfw.backends.openat2 import Resolve, may_have_link, resolve, without_links
 from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.upload import Upload
 
@@ -37,7 +40,7 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 """Flags to open the root directory for lookups below it."""
 
 
-@implementer(IWritableBackend, IDirectoryBackend, IListableBackend, ISelfChecking)
+@implementer(IWritableBackend, IDirectoryBackend, IListableBackend, IVersionedBackend, ISelfChecking)
 @define(eq=False)
 class DirectoryBackend:
     """The files below a directory.
@@ -64,6 +67,7 @@ class DirectoryBackend:
     ignore_case: bool = False
     _reactor: Any = None
     _resolve: Resolve = resolve
+    _without_links: Callable[[bytes], int] = without_links
     _mounts: MountTable = field(factory=MountTable)
     _probe: MountProbe = field(factory=MountProbe, init=False)
     _hung: bool = field(default=False, init=False)
@@ -72,10 +76,12 @@ class DirectoryBackend:
     _threads: Threads | None = field(init=False)
     _full: bytes = field(init=False)
     """The root as an absolute path, without the first slash: a client may request files by their full path."""
+    _prefix: bytes = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._threads = Threads(self._reactor) if self._reactor is not None else None
         self._full = os.fsencode(self.root.absolute()).strip(b"/") + b"/"
+        self._prefix = os.fsencode(self.root) + b"/"
 
     @classmethod
     def configured(cls, context: PluginContext, root: str, ignore_case: bool = False) -> "DirectoryBackend":
@@ -125,6 +131,29 @@ class DirectoryBackend:
             return self._open(name, ignore_case)
         opening = self._threads.call(mount, lambda: self._open(name, ignore_case), FileReader.close)
         return opening.addCallback(DetachedReader, self._threads, mount)
+
+    def version(self, path: str, request: Any) -> Hashable | None:
+        """See IVersionedBackend.
+
+        Where no part of the whole path is a symbolic link or "..", it leads where open() would get to.
+        """
+        name = _encoded(path)
+        ignore_case = self.ignore_case or getattr(request, "ignore_case", False)
+        if b".." in name or self._mount(name, ignore_case) is not None:
+            return None
+        try:
+            found = self._without_links(self._prefix + name)
+        except FileNotFoundError:
+            if ignore_case or name.startswith(self._full):
+                return None
+            raise FileMissing() from None
+        except OSError:
+            return None
+        try:
+            status = os.fstat(found)
+        finally:
+            os.close(found)
+        return file_version(status) if stat.S_ISREG(status.st_mode) else None
 
     def create(self, path: str, request: Any) -> Any:
         """See IWritableBackend."""

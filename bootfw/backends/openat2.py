@@ -34,6 +34,9 @@ _HOW = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGI
 _WITHOUT_LINKS = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_SYMLINKS)
 _WITHOUT_LINKS_AT = ctypes.addressof(_WITHOUT_LINKS)
 _HOW_AT = ctypes.addressof(_HOW)
+_UNLINKED = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+_UNLINKED_AT = ctypes.addressof(_UNLINKED)
+_AT_FDCWD = -100
 _HOW_SIZE = ctypes.sizeof(_HOW)
 
 
@@ -61,6 +64,17 @@ def openat2(root: int, path: bytes) -> int:
         if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
             break
     raise _error(ctypes.get_errno())
+
+
+def without_links(path: bytes) -> int:
+    """An O_PATH descriptor of what is at *path* of this host, where no part of the path is a symbolic link.
+
+    :raise OSError: ELOOP: one is; ENOSYS or EPERM where openat2() can't be used; else about the file.
+    """
+    fd: int = _syscall(_SYSCALL, _AT_FDCWD, path, _UNLINKED_AT, _HOW_SIZE)
+    if fd < 0:
+        raise _error(ctypes.get_errno())
+    return fd
 
 
 def may_have_link(root: int, path: bytes) -> bool:

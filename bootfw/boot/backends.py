@@ -1,7 +1,7 @@
 """The layered backend: looks a file up in all configured backends, in their order."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, repeat
 from typing import Any
@@ -25,6 +25,7 @@ from bootfw.interfaces import (
     IPerClientBackend,
     IShareableReader,
     IUniformBackend,
+    IVersionedBackend,
     IWritableBackend,
 )
 from bootfw.values import Address, Client, TransferRequest
@@ -53,7 +54,7 @@ class _Search:
     """Name of the backend whose Deferred is pending."""
 
 
-@implementer(IWritableBackend, IBatchingBackend)
+@implementer(IWritableBackend, IBatchingBackend, IVersionedBackend)
 @define(eq=False)
 class LayeredBackend:
     """Tries backends in order until one does not raise FileMissing.
@@ -83,6 +84,8 @@ class LayeredBackend:
     _all_uniform: bool = field(init=False)
     _per_client: Sequence[bool] = field(init=False)
     """Which backends are an IPerClientBackend."""
+    _versions: Sequence[Callable[[str, TransferRequest], Hashable | None] | None] = field(init=False)
+    """The version() of those that are an IVersionedBackend."""
     _no_caches: Sequence[_Cache | None] = field(init=False)
     _caches: Sequence[_Cache | None] = field(init=False)
     """By position of the backend: a cache for the current batch if the backend is uniform, else None."""
@@ -96,6 +99,7 @@ class LayeredBackend:
         self._uniform = [provides(backend, IUniformBackend) for _, backend in self.backends]
         self._all_uniform = bool(self._uniform) and all(self._uniform)
         self._per_client = [provides(backend, IPerClientBackend) for _, backend in self.backends]
+        self._versions = [b.version if provides(b, IVersionedBackend) else None for _, b in self.backends]
         self._caches = self._no_caches = [None] * len(self.backends)
         clock = self.second_stage.seconds if self.second_stage is not None else self.seconds
         self._blocking = BlockingCalls(self.publish, clock) if self.publish is not None else None
@@ -115,8 +119,7 @@ class LayeredBackend:
 
     def open(self, path: str, request: TransferRequest) -> Any:
         """See IBackend."""
-        second_stage = self.second_stage
-        program = second_stage.last_program(request.peer[0], path) if second_stage is not None else None
+        program = self._last_program(path, request)
         if program is not None:
             return self._try("open", self._candidates(path, program), path, request)
         # Negative cache: backends are tried in order, so if all are uniform and the last one is known to miss this
@@ -126,6 +129,33 @@ class LayeredBackend:
             raise FileMissing()
         return self._try("open", enumerate(repeat(path, len(self.backends))), path, request)
 
+    def version(self, path: str, request: TransferRequest) -> Hashable | None:
+        """See IVersionedBackend. None if one that would be tried before the one that has the file is none."""
+        program = self._last_program(path, request)
+        candidates: Iterator[_Candidate] = (
+            enumerate(repeat(path, len(self.backends))) if program is None else self._candidates(path, program)
+        )
+        seconds = self.seconds
+        for position, candidate in candidates:
+            version = self._versions[position]
+            if version is None:
+                return None
+            began = seconds()
+            try:
+                found = version(candidate, request)
+            except FileMissing:
+                continue
+            except Exception:
+                return None  # open() reports it
+            finally:
+                took = seconds() - began
+                if took > BLOCKED_SECONDS and self._blocking is not None:
+                    self._blocking.report(f"backend {self.backends[position][0]}", f"version({candidate!r})", took)
+            if found is not None:
+                self._found(candidate, position, path, request)
+            return found
+        return None
+
     def create(self, path: str, request: TransferRequest) -> Any:
         """See IWritableBackend. Only writable backends are tried.
 
@@ -133,6 +163,9 @@ class LayeredBackend:
         """
         writable = [n for n, (_, backend) in enumerate(self.backends) if IWritableBackend.providedBy(backend)]
         return self._try("create", zip(writable, repeat(path)), path, request)
+
+    def _last_program(self, path: str, request: TransferRequest) -> BootProgram | None:
+        return self.second_stage.last_program(request.peer[0], path) if self.second_stage is not None else None
 
     def _candidates(self, path: str, program: BootProgram) -> Iterator[_Candidate]:
         """Yield *path* and the paths beside *program*, each with its backend, in the order of the lookup.

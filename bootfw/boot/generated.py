@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from zope.interface import implementer
 
 from bootfw.errors import FileMissing
-from bootfw.interfaces import IReader, IUniformBackend
+from bootfw.interfaces import IReader, IUniformBackend, IVersionedBackend
 from bootfw.readers import MemoryReader
 from bootfw.tftp.path import relative
 
@@ -19,7 +19,7 @@ _OVERHEAD = 100
 """Approximate bytes of memory that a file takes in addition to its content and name."""
 
 
-@implementer(IUniformBackend)
+@implementer(IUniformBackend, IVersionedBackend)
 class GeneratedFiles:
     """Stores the content that resolvers returned with a boot file. A new file replaces one of the same name.
 
@@ -69,6 +69,11 @@ class GeneratedFiles:
         if content is None:
             raise FileMissing()
         return MemoryReader(content)
+
+    def version(self, path: str, request: Any) -> None:
+        """See IVersionedBackend."""
+        if path not in self._files:
+            raise FileMissing()
 
 
 def _path(name: str) -> str:

@@ -16,7 +16,16 @@ from descriptors import open_descriptors
 from narrowing import of_type
 from zope.interface.verify import verifyObject
 
-from bootfw.api import AccessViolation, ConfigError, FileMissing, IWritableBackend, PluginContext, TransferError
+from bootfw.api import (
+    AccessViolation,
+    ConfigError,
+    FileMissing,
+    IVersionedBackend,
+    IWritableBackend,
+    MountTable,
+    PluginContext,
+    TransferError,
+)
 from bootfw.backends.directory import DirectoryBackend, plugin
 from bootfw.backends.openat2 import openat2, walk
 
@@ -306,3 +315,102 @@ def test_wrong_options(tmp_path: Path, options: dict[str, str | int], path: tupl
     with pytest.raises(ConfigError) as caught:
         plugin.configure(options, PluginContext(reactor=None, directory=tmp_path))
     assert caught.value.path == path
+
+
+# Versions
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file was changed long ago."""
+    monkeypatch.setattr("bootfw.readers.time.time_ns", lambda: 2**62)
+
+
+def opened_version(backend: DirectoryBackend, path: str) -> object:
+    reader = backend.open(path, None)
+    reader.close()
+    return reader.identity
+
+
+@pytest.mark.usefixtures("settled")
+def test_the_version_is_that_of_the_reader(backend: DirectoryBackend, tmp_path: Path) -> None:
+    verifyObject(IVersionedBackend, backend)
+    first = backend.version("a/b", None)
+    assert first is not None
+    assert first == opened_version(backend, "a/b")
+    (tmp_path / "root" / "a" / "b").write_bytes(b"another content")
+    assert first != backend.version("a/b", None) == opened_version(backend, "a/b")
+    other = tmp_path / "root2"
+    (other / "a").mkdir(parents=True)
+    (other / "a" / "b").write_bytes(b"third")
+    (tmp_path / "root").rename(tmp_path / "old")
+    other.rename(tmp_path / "root")
+    assert backend.version("a/b", None) == opened_version(backend, "a/b"), "the root may be replaced"
+    assert fetch(backend, "a/b") == b"third"
+
+
+def test_a_file_that_has_just_changed_has_no_version(backend: DirectoryBackend) -> None:
+    assert backend.version("a/b", None) is None
+
+
+@pytest.mark.usefixtures("settled")
+def test_versions_leave_nothing_open(backend: DirectoryBackend) -> None:
+    before = open_descriptors()
+    backend.version("a/b", None)
+    backend.version("a", None)
+    assert open_descriptors() == before
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_missing_file_is_missing_for_its_version(backend: DirectoryBackend) -> None:
+    with pytest.raises(FileMissing):
+        backend.version("a/none", None)
+    assert DirectoryBackend(backend.root, ignore_case=True).version("A/B", None) is None, "a/b would be served"
+    assert backend.version(f"{backend.root}/a/b", None) is None, "a/b would be served"
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize(
+    "path", ["link", "absolute", "up", "directory/b", "loop", "a", "a/b/c", "fifo", "", "a/../a/b"]
+)
+def test_what_only_open_can_tell_has_no_version(backend: DirectoryBackend, path: str) -> None:
+    root = backend.root
+    (root / "link").symlink_to("a/b")
+    (root / "absolute").symlink_to("/a/b")
+    (root / "up").symlink_to("../secret")
+    (root / "directory").symlink_to("a")
+    (root / "loop").symlink_to("loop")
+    os.mkfifo(root / "fifo")
+    assert backend.version(path, None) is None
+
+
+@pytest.mark.usefixtures("settled")
+def test_the_root_may_be_a_link(backend: DirectoryBackend, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to("root")
+    assert DirectoryBackend(tmp_path / "current").version("a/b", None) is None
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_file_system_that_can_hang_is_not_accessed_for_a_version(backend: DirectoryBackend, tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"1 0 0:1 / {backend.root}/a rw - nfs4 server:/a rw\n")
+    accessed: list[bytes] = []
+
+    def noted(path: bytes) -> int:
+        accessed.append(path)
+        raise OSError(errno.ELOOP, "")
+
+    slow = DirectoryBackend(backend.root, reactor=object(), without_links=noted, mounts=MountTable(table))
+    assert slow.version("a/b", None) is None
+    assert accessed == []
+    assert slow.version("etc/hosts", None) is None
+    assert accessed == [os.fsencode(backend.root / "etc/hosts")]
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EIO])
+def test_where_the_kernel_can_not_tell_there_is_no_version(backend: DirectoryBackend, error: int) -> None:
+    def refused(path: bytes) -> int:
+        raise OSError(error, os.strerror(error))
+
+    assert DirectoryBackend(backend.root, without_links=refused).version("a/b", None) is None

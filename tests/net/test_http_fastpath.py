@@ -4,17 +4,21 @@ import gc
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.boot.backends import LayeredBackend
+from bootfw.boot.generated import GeneratedFiles
 from bootfw.net.http import site, smallfiles
-from bootfw.net.http.plainrequest import PlainRequest, parse
+from bootfw.net.http.plainrequest import parse
 from bootfw.readers import FileReader
 from net.webclient import Dated, Reader, Tagged, Web
 
@@ -156,7 +160,7 @@ def test_it_takes_requests_only_where_one_begins(segments: list[bytes]) -> None:
     ],
 )
 def test_requests_of_boot_programs_take_the_fast_path(request_bytes: bytes) -> None:
-    assert isinstance(parse(request_bytes, None, lambda: None), PlainRequest)
+    assert parse(request_bytes) is not None
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_requests_of_boot_programs_take_the_fast_path(request_bytes: bytes) -> N
     ],
 )
 def test_other_requests_are_passed_to_twisted(request_bytes: bytes) -> None:
-    assert parse(request_bytes, None, lambda: None) is None
+    assert parse(request_bytes) is None
 
 
 @pytest.fixture
@@ -207,7 +211,9 @@ def get(web: Web, target: bytes = b"/a") -> bytes:
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_small_file_is_read_once_and_opened_for_every_request(tmp_path: Path, reads: list[int]) -> None:
+def test_a_small_file_of_another_backend_is_read_once_and_opened_for_every_request(
+    tmp_path: Path, reads: list[int]
+) -> None:
     (tmp_path / "a").write_bytes(b"one")
     web = Web(file(str(tmp_path / "a")))
     assert [get(web), get(web), reads] == [b"one", b"one", [3]]
@@ -302,3 +308,138 @@ def test_a_connection_that_is_lost_ends_the_download() -> None:
     wire.loseConnection()
     web.clock.advance(0)
     assert (len(cancelled), web.events) == (1, [])
+
+
+class Tree:
+    """A directory, and two servers of it: one answers by the fast path, the other by twisted.web.
+
+    No content has the length of an earlier one: two changes in the same tick of the clock are told apart.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.length = 0
+        self.fast, self.plain = Web(None), Web(None)
+        self.generated = GeneratedFiles()
+        for web in (self.fast, self.plain):
+            backends = [
+                ("generated", self.generated),
+                ("one", DirectoryBackend(root)),
+                ("two", DirectoryBackend(root / "d")),
+            ]
+            web.site.files.use(LayeredBackend(backends, publish=web.events.append))
+
+    def content(self) -> bytes:
+        self.length += 1
+        return b"x" * self.length
+
+    def change(self, what: str, name: str) -> None:
+        path = self.root / name
+        if what == "replace":
+            (self.root / "new").write_bytes(self.content())
+            (self.root / "new").replace(path)
+        elif what == "overwrite":
+            path.unlink(missing_ok=True)
+            path.write_bytes(b"")
+            path.write_bytes(self.content())
+        elif what == "append":
+            with path.open("ab") as file:
+                file.write(self.content())
+        elif what == "remove":
+            path.unlink(missing_ok=True)
+        elif what == "link":
+            path.unlink(missing_ok=True)
+            path.symlink_to("d/b" if name != "d/b" else "../a")
+        elif what == "large":
+            path.unlink(missing_ok=True)
+            path.write_bytes(bytes(70_000 + self.length))
+        elif what == "generate":
+            self.generated.keep(name, self.content())
+
+    def ask(self, segments: Sequence[bytes]) -> None:
+        """Send them to both; the answers and events have to be the same."""
+        found = []
+        for web in (self.fast, self.plain):
+            monkeypatch = pytest.MonkeyPatch()
+            if web is self.plain:
+                monkeypatch.setattr(site, "parse", lambda data: None)
+            wire = web.connect()
+            try:
+                for segment in segments:
+                    if not wire.disconnecting:
+                        wire.protocol.dataReceived(segment)
+                    wire.take()
+                    wire.take()
+            finally:
+                monkeypatch.undo()
+            received = re.sub(rb"Date: [^\r]*", b"Date: now", wire.value())
+            found.append((received, [*map(str, web.events)], wire.disconnecting))
+            web.events.clear()
+        assert found[0] == found[1]
+
+
+CHANGES = ["replace", "overwrite", "append", "remove", "link", "large", "generate"]
+NAMES = ["a", "d/b", "b"]
+
+gets = st.builds(
+    lambda method, name, headers: b"%b /%b HTTP/1.1\r\n%b\r\n" % (method, name.encode(), headers),
+    st.sampled_from([b"GET", b"GET", b"GET", b"HEAD"]),
+    st.sampled_from([*NAMES, "a/", "none", "../a"]),
+    st.sampled_from([b"", b"", b"Connection: close\r\n", b"Range: bytes=1-2\r\n", b"If-None-Match: *\r\n"]),
+)
+steps = st.one_of(
+    st.tuples(st.sampled_from(CHANGES), st.sampled_from(NAMES)),
+    st.lists(gets, min_size=1, max_size=3),
+    st.lists(gets, min_size=1, max_size=3).map(lambda sent: [b"".join(sent)]),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(steps, min_size=1, max_size=12))
+def test_files_that_change_between_requests(done: list[Any]) -> None:
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr("bootfw.readers.time.time_ns", lambda: 2**62)
+    try:
+        with tempfile.TemporaryDirectory() as root:
+            (Path(root) / "d").mkdir()
+            tree = Tree(Path(root))
+            tree.change("replace", "a")
+            for step in done:
+                if isinstance(step, tuple):
+                    tree.change(*step)
+                else:
+                    tree.ask(step)
+    finally:
+        monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_is_seen_by_the_next_request(tmp_path: Path, what: str) -> None:
+    (tmp_path / "d").mkdir()
+    tree = Tree(tmp_path)
+    tree.change("replace", "a")
+    tree.change("replace", "d/b")
+    for _ in range(2):
+        tree.ask([b"GET /a HTTP/1.1\r\n\r\n"] * 3)
+        tree.change(what, "a")
+        tree.ask([b"GET /a HTTP/1.1\r\n\r\n"] * 3)
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_small_file_is_opened_once_for_each_version(tmp_path: Path, reads: list[int]) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "a").write_bytes(b"one")
+    opened: list[str] = []
+
+    class Noted(DirectoryBackend):
+        def _open(self, name: bytes, ignore_case: bool) -> FileReader:
+            opened.append(name.decode())
+            return super()._open(name, ignore_case)
+
+    web = Web(None)
+    web.site.files.use(Noted(tmp_path))
+    assert [get(web), get(web), get(web), opened, reads] == [b"one", b"one", b"one", ["a"], [3]]
+    (tmp_path / "b").write_bytes(b"2")
+    (tmp_path / "b").replace(tmp_path / "a")
+    assert [get(web), get(web), opened, reads] == [b"2", b"2", ["a", "a"], [3, 1]]

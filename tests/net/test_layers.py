@@ -12,8 +12,17 @@ from zope.interface import implementer, implementer_only
 from zope.interface.verify import verifyObject
 
 from bootfw.boot.backends import LayeredBackend
+from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.errors import AccessViolation, DiskFull, FileMissing
-from bootfw.interfaces import IBackend, IShareableReader, IUniformBackend, IWritableBackend, IWriter
+from bootfw.events import Event, PluginBlocked
+from bootfw.interfaces import (
+    IBackend,
+    IShareableReader,
+    IUniformBackend,
+    IVersionedBackend,
+    IWritableBackend,
+    IWriter,
+)
 from bootfw.readers import MemoryReader
 from bootfw.values import TransferRequest
 
@@ -338,3 +347,83 @@ def test_the_reason_of_a_backend_before_a_deferred_and_of_one_after_it_is_kept()
     answer = layers(Backend(FileMissing()), Backend(late), Backend(FileMissing(detail="third"))).open("path", REQUEST)
     late.errback(FileMissing())
     assert of_type(FileMissing, of_type(Failure, result_of(answer)).value).detail == "third"
+
+
+# Versions
+
+
+@implementer(IVersionedBackend)
+class Versioned(Backend):
+    version = Backend.open
+
+
+def test_the_version_is_that_of_the_backend_that_has_the_file() -> None:
+    first, second, third = Versioned(FileMissing()), Versioned("two"), Versioned("never")
+    layered = layers(first, second, third)
+    verifyObject(IVersionedBackend, layered)
+    assert layered.version("path", REQUEST) == "two"
+    assert first.asked == second.asked == [("path", REQUEST)]
+    assert third.asked == []
+
+
+@pytest.mark.parametrize(
+    "backends",
+    [
+        (),
+        (Versioned(FileMissing()),),
+        (Versioned(None), Versioned("another file")),
+        (Backend(FileMissing()), Versioned("perhaps another file")),
+        (Versioned(AccessViolation()), Versioned("another file")),
+        (Versioned(ZeroDivisionError()), Versioned("another file")),
+    ],
+)
+def test_without_a_sure_version_there_is_none(backends: tuple[Backend, ...]) -> None:
+    assert layers(*backends).version("path", REQUEST) is None
+
+
+def test_a_boot_program_whose_version_is_known_is_remembered_as_one_that_is_opened() -> None:
+    for method in ("open", "version"):
+        finder = SecondStageFinder(lambda: 7.0)
+        backend = Versioned(READER)
+        layered = LayeredBackend([("a", Versioned(FileMissing())), ("b", backend)], finder)
+        request = TransferRequest("/x/shimx64.efi", "x/shimx64.efi", ("192.0.2.7", 1024))
+        getattr(layered, method)(request.path, request)
+        program = present(finder.last_program("192.0.2.7", ""))
+        assert (program.path, program.backend) == ("x/shimx64.efi", 1)
+        backend.asked.clear()
+        getattr(layered, method)("grubx64.efi", REQUEST)
+        assert [path for path, _ in backend.asked] == ["grubx64.efi"]
+
+
+def test_what_is_found_beside_the_boot_program_has_its_version_too() -> None:
+    found = {"x/shimx64.efi": "1", "x/grubx64.efi": "2"}
+
+    @implementer(IVersionedBackend)
+    class Files:
+        def open(self, path: str, request: TransferRequest) -> Any:
+            raise NotImplementedError
+
+        def version(self, path: str, request: TransferRequest) -> Any:
+            if path not in found:
+                raise FileMissing()
+            return found[path]
+
+    layered = LayeredBackend([("files", Files())], SecondStageFinder(lambda: 7.0))
+    assert [layered.version(path, REQUEST) for path in ("grubx64.efi", "x/shimx64.efi", "grubx64.efi")] == [
+        None,
+        "1",
+        "2",
+    ]
+
+
+def test_a_version_that_blocks_is_reported() -> None:
+    now, events = [0.0], list[Event]()
+
+    def slow() -> str:
+        now[0] += 0.5
+        return "one"
+
+    layered = LayeredBackend([("slow one", Versioned(slow))], publish=events.append, seconds=lambda: now[0])
+    assert layered.version("path", REQUEST) == "one"
+    (event,) = events
+    assert of_type(PluginBlocked, event).plugin == "backend slow one"

@@ -334,6 +334,60 @@ def test_a_reader_without_a_descriptor_is_read(serve: Serve, turn_until: TurnUnt
     assert sent == []
 
 
+def test_the_connection_is_watched_once_and_closed(
+    serve: Serve, private_reactor: EPollReactor, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]
+) -> None:
+    root, content = file
+    (root / "a").write_bytes(content * 10)
+    service, observer = serve(DirectoryBackend(root))
+    watched: list[object] = []
+    add = private_reactor.addWriter
+    private_reactor.addWriter = lambda writer: (watched.append(writer), add(writer))  # type: ignore
+    with connected(service) as sock:
+        assert read_all(sock, turn_until, len(content) * 10) == content * 10
+        turn_until(lambda: observer.reports)
+        assert len(sent) > 2
+        senders = [writer for writer in watched if isinstance(writer, FileSender)]
+        assert len(senders) == 1
+        assert senders[0].fileno() == -1, "its descriptor is closed while the connection goes on"
+    assert observer.reports[0].outcome is Outcome.COMPLETE
+
+
+def test_without_a_free_descriptor_the_file_is_read(
+    serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "dup", none_left)
+    root, content = file
+    (root / "a").write_bytes(content * 10)
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        assert read_all(sock, turn_until, len(content) * 10) == content * 10
+    turn_until(lambda: observer.reports)
+    assert observer.reports[0].outcome is Outcome.COMPLETE
+    assert sum(length for _, length in sent) < len(content) * 10 - CHUNK - TAIL
+
+
+def test_a_disconnect_is_noticed_where_the_client_is_not_read(
+    serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]
+) -> None:
+    root, content = file
+    (root / "a").write_bytes(content * 10)
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        turn_until(lambda: sent)
+        sock.setblocking(True)
+        for _ in range(3):
+            sock.sendall(b"GET /a HTTP/1.1\r\nX: " + b"x" * 20_000)  # more than is stored: it is read no longer
+            for _ in range(5):
+                turn_until(lambda: True)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    turn_until(lambda: observer.reports)
+    assert [report.outcome for report in observer.reports] == [Outcome.STOPPED_BY_PEER]
+
+
 # The sender alone
 
 
@@ -367,6 +421,17 @@ def test_it_sends_until_the_connection_is_full(pair: tuple[socket.socket, socket
         while sender.send(0, 4 * MOST)[0]:
             pass
         assert sender.send(0, 4 * MOST) == (0, True), "the connection is full"
+
+
+def test_a_full_connection_is_found_by_what_it_took(
+    pair: tuple[socket.socket, socket.socket], sent: Sent, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(bytes(2 * PIECE))
+    with open(tmp_path / "a", "rb") as source:
+        taken, goes_on = FileSender(Transport(pair[0]), source.fileno(), lambda: 0.0).send(0, 2 * PIECE)
+    assert sent == [(0, taken)]
+    assert 0 < taken < PIECE
+    assert goes_on
 
 
 def test_the_bytes_of_one_turn_are_bounded(

@@ -1,6 +1,6 @@
 """What the downloads of one HTTP site share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from attrs import define, field
@@ -9,7 +9,7 @@ from bootfw.ability import provides
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls, class_name
 from bootfw.errors import FileMissing
 from bootfw.events import Event
-from bootfw.interfaces import IBackend, IBatchingBackend, IReader
+from bootfw.interfaces import IBackend, IBatchingBackend, IReader, IVersionedBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.http.mediatype import MediaTypes
 from bootfw.values import TransferRequest
@@ -41,6 +41,15 @@ class DownloadContext:
         if "\0" in request.filename or names_directory(request.filename):
             raise FileMissing()
         return self.backend.open(request.path, request)
+
+    def version(self, request: TransferRequest) -> Hashable | None:
+        """The identity of the content that open() would find; None: it is to be opened, or it is not there."""
+        if not provides(self.backend, IVersionedBackend):
+            return None
+        try:
+            return self.backend.version(request.path, request)
+        except Exception:
+            return None  # open() reports it
 
     def read(self, reader: IReader, name: str, offset: int, length: int) -> Any:
         """What *reader*, of the file *name*, answers. That it has blocked is published."""

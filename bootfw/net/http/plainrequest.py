@@ -10,11 +10,14 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import define, field
 from twisted.internet.tcp import Connection as TCPConnection
 from twisted.web.http import NO_BODY_CODES, RESPONSES, datetimeToString
+
+from bootfw.tftp.path import relative
+from bootfw.wire.http import names_directory
 
 LARGEST = 4096
 """Bytes of a request that is looked at. Those of boot programs have 60 to 400."""
@@ -29,6 +32,21 @@ _CLOSING = re.compile(rb"^connection:[ \t]*(?:(close)|keep-alive)", re.IGNORECAS
 _CONDITIONAL = re.compile(rb"^(?:if-|range:)", re.IGNORECASE | re.MULTILINE)
 
 
+class RequestHead(NamedTuple):
+    """What a request of the fast path says."""
+
+    method: bytes
+    target: str
+    path: str
+    """See TransferRequest."""
+    fields: bytes
+    """The lines with the headers."""
+    closes: bool
+    """The connection ends with the response."""
+    is_plain_get: bool
+    """It asks for a whole file, whatever its version."""
+
+
 @define(eq=False)
 class PlainRequest:
     """A request and its response, with those methods of twisted.web's Request that a Download calls.
@@ -38,12 +56,8 @@ class PlainRequest:
     """
 
     channel: Any
-    method: bytes
-    target: bytes
-    _fields: bytes
+    head: RequestHead
     _over: Callable[[], None]
-    closes: bool
-    """The connection ends with the response."""
     _status: int = field(default=200, init=False)
     _headers: dict[bytes, bytes] = field(factory=dict, init=False)
     _length: int | None = field(default=None, init=False)
@@ -53,9 +67,9 @@ class PlainRequest:
     _on_lost: Callable[[], None] | None = field(default=None, init=False)
 
     @property
-    def is_plain_get(self) -> bool:
-        """It asks for a whole file, whatever its version."""
-        return self.method == b"GET" and not _CONDITIONAL.search(self._fields)
+    def method(self) -> bytes:
+        """See IRequest."""
+        return self.head.method
 
     @property
     def transport(self) -> Any:
@@ -64,10 +78,10 @@ class PlainRequest:
 
     def header(self, name: str) -> str | None:
         """The request's header *name*, lower-case; None: it is absent. Several of one name are joined by commas."""
-        if not _CONDITIONAL.search(self._fields):
+        if not _CONDITIONAL.search(self.head.fields):
             return None
         wanted = name.lower().encode()
-        lines = (line.partition(b":") for line in self._fields.split(b"\r\n"))
+        lines = (line.partition(b":") for line in self.head.fields.split(b"\r\n"))
         values = [value.strip(b" \t") for field_name, _, value in lines if field_name.lower() == wanted]
         return b", ".join(values).decode("latin-1") if values else None
 
@@ -95,9 +109,9 @@ class PlainRequest:
         if not self._started:
             head = self._begin()
             if self.method == b"HEAD" or self._status in NO_BODY_CODES:
-                self._send(head)
+                send_whole(self.transport, head)
             elif len(data) == self._length:
-                self._send(head + data)
+                send_whole(self.transport, head + data)
             else:
                 self.transport.write(head + self._framed(data))
         elif data:
@@ -120,12 +134,9 @@ class PlainRequest:
         self.channel.unregisterProducer()
 
     def respond(self, rest: bytes) -> None:
-        """Send a whole response with the status 200; finish() has to follow.
-
-        :param rest: all after the date: other headers, as end_of_head() gives them, and the body.
-        """
+        """Send a whole response, see respond(); finish() has to follow."""
         self._started = True
-        self._send(b"%b%b%b" % (_head(200, self.closes), _date(int(time())), rest))
+        respond(self.transport, self.head.closes, rest)
 
     def end_of_head(self) -> bytes:
         """The end of the response's head, from the date on."""
@@ -137,35 +148,56 @@ class PlainRequest:
         if self._length is None and self._status not in NO_BODY_CODES and self.method != b"HEAD":
             self._chunked = True
             self._headers[b"Transfer-Encoding"] = b"chunked"
-        return _head(self._status, self.closes) + _date(int(time())) + self.end_of_head()
+        return _head(self._status, self.head.closes) + _date(int(time())) + self.end_of_head()
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked and data else data
 
-    def _send(self, data: bytes) -> None:
-        """Send a whole response. The socket takes it now where nothing else waits, which saves a turn of the reactor.
 
-        Only a whole one: a longer file would be sent in one turn, as far as its client can take it.
-        """
-        transport = self.transport
-        is_plain = isinstance(transport, TCPConnection) and not transport.TLS
-        if is_plain and not (transport.dataBuffer or transport._tempDataBuffer):
-            sent = transport.writeSomeData(data)
-            if isinstance(sent, int):  # else it is the reason of a lost connection, which the next write finds out
-                data = data[sent:]
-        if data:
-            transport.write(data)
+def respond(transport: Any, closes: bool, rest: bytes) -> None:
+    """Send a whole response with the status 200.
+
+    :param closes: the connection ends with it.
+    :param rest: all after the date: other headers, as end_of_head() gives them, and the body.
+    """
+    send_whole(transport, b"%b%b%b" % (_head(200, closes), _date(int(time())), rest))
 
 
-def parse(data: bytes, channel: Any, over: Callable[[], None]) -> PlainRequest | None:
+def send_whole(transport: Any, data: bytes) -> None:
+    """Send a whole response. The socket takes it now where nothing else waits, which saves a turn of the reactor.
+
+    Only a whole one: a longer file would be sent in one turn, as far as its client can take it.
+    """
+    is_plain = isinstance(transport, TCPConnection) and not transport.TLS
+    if is_plain and not (transport.dataBuffer or transport._tempDataBuffer):
+        sent = transport.writeSomeData(data)
+        if isinstance(sent, int):  # else it is the reason of a lost connection, which the next write finds out
+            if sent == len(data):
+                return
+            data = data[sent:]
+    transport.write(data)
+
+
+def parse(data: bytes) -> RequestHead | None:
     """The request that *data* is, whole and nothing else; None: it is for twisted.web."""
-    if len(data) > LARGEST:
-        return None
+    return _parsed(data) if len(data) <= LARGEST else None
+
+
+@lru_cache(512)  # machines that boot alike send the same
+def _parsed(data: bytes) -> RequestHead | None:
     found = _REQUEST.fullmatch(data)
     if found is None:
         return None
-    closing = _CLOSING.search(found[3])
-    return PlainRequest(channel, found[1], found[2], found[3], over, closing is not None and closing[1] is not None)
+    method, target, fields = found[1], found[2].decode("ascii"), found[3]
+    closing = _CLOSING.search(fields)
+    return RequestHead(
+        method,
+        target,
+        relative(target),
+        fields,
+        closing is not None and closing[1] is not None,
+        method == b"GET" and not _CONDITIONAL.search(fields) and not names_directory(target),
+    )
 
 
 @lru_cache(64)

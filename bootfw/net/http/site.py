@@ -7,7 +7,6 @@ import re
 import resource
 import socket
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -62,7 +61,7 @@ _REPORT_AGAIN = 60.0
 PHONE_HOME = b"/bootfw/up"
 """The path that an installed system requests when it is up."""
 
-_relative = lru_cache(256)(relative)  # machines that boot alike request the same
+_PHONE_HOME = PHONE_HOME.decode()
 
 _ABSOLUTE = re.compile(rb"\Ahttps?://[^/]*", re.IGNORECASE)
 
@@ -129,9 +128,13 @@ class BootResource(Resource):
         request.setResponseCode(204)
         request.finish()
 
+    def repeat(self, transport: Any, transfer: TransferRequest, closes: bool) -> bool:
+        """See SmallFiles."""
+        return self._small_files.repeat(transport, transfer, closes)
+
     def render_plain(self, request: PlainRequest, transfer: TransferRequest) -> None:
         """Answer a request of the fast path."""
-        if not request.is_plain_get:
+        if not request.head.is_plain_get:
             Download(transfer, request, self._context).open()
             return
         try:
@@ -186,18 +189,24 @@ class Connection(HTTPChannel):
                 self._networkProducer.pauseProducing()
             return
         between = self._next_is_request_line and not self._handlingRequest and not self._buffer
-        plain = parse(data, self, self._plain_done) if between and self.persistent else None
-        if plain is None or plain.target == PHONE_HOME:
+        head = parse(data) if between and self.persistent else None
+        if head is None or head.target == _PHONE_HOME:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
         if not self._admitted():
             return
-        self._plain, self.deadline = plain, None
-        self.persistent = not plain.closes
-        self.factory.busy(self)
-        name = plain.target.decode("ascii")
-        transfer = TransferRequest(name, _relative(name), self.peer, self._local, protocol=self._protocol)
-        self.factory.files.render_plain(plain, transfer)
+        transfer = TransferRequest(head.target, head.path, self.peer, self._local, protocol=self._protocol)
+        factory: Any = self.factory
+        if head.is_plain_get and factory.files.repeat(self.transport, transfer, head.closes):
+            factory.idle(self)
+            if head.closes:
+                self.persistent = False
+                self.loseConnection()  # type: ignore[no-untyped-call]
+            return
+        self._plain, self.deadline = PlainRequest(self, head, self._plain_done), None
+        self.persistent = not head.closes
+        factory.busy(self)
+        factory.files.render_plain(self._plain, transfer)
 
     def _admitted(self) -> bool:
         """Whether to answer the request that is complete. Otherwise it is refused, and the connection closes."""

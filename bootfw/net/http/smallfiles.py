@@ -1,11 +1,11 @@
 """Responses to a plain GET of a small file, ready to be sent by one system call.
 
 A short cut of Download: the same bytes and the same events as it sends and publishes for a file that is opened, read
-and written in one turn, which tests/net/test_http_fastpath.py compares. The backend opens the file for every request,
-so that a request gets what the backend has now. What is kept is the response to a version of a file.
+and written in one turn, which tests/net/test_http_fastpath.py compares. What is kept is the response to a version of a
+file. The backend says for every request which version it has now; one that can't say so opens the file.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import define, field
 
@@ -16,7 +16,7 @@ from bootfw.net.http import headers
 from bootfw.net.http.download import CHUNK, NO_OPTIONS
 from bootfw.net.http.downloadcontext import DownloadContext
 from bootfw.net.http.mediatype import HEAD
-from bootfw.net.http.plainrequest import PlainRequest
+from bootfw.net.http.plainrequest import PlainRequest, respond
 from bootfw.values import Outcome, TransferReport, TransferRequest
 
 LARGEST = CHUNK
@@ -24,6 +24,13 @@ LARGEST = CHUNK
 
 KEPT = 16 * 1024 * 1024
 """Bytes of responses that are kept; the oldest is dropped first."""
+
+
+class _Response(NamedTuple):
+    rest: bytes
+    """What follows the date."""
+    size: int
+    """Bytes of the file."""
 
 
 @define(eq=False)
@@ -35,10 +42,25 @@ class SmallFiles:
 
     _context: DownloadContext
     _kept: int = KEPT
-    _responses: dict[tuple[str, object], bytes] = field(factory=dict, init=False)
-    """Path and identity of the content -> what follows the date."""
+    _responses: dict[tuple[str, object], _Response] = field(factory=dict, init=False)
+    """Path and identity of the content -> its response."""
     bytes_kept: int = field(default=0, init=False)
     """Of all responses that are kept now."""
+
+    def repeat(self, transport: Any, request: TransferRequest, closes: bool) -> bool:
+        """Answer a plain GET with a response that is kept.
+
+        :param closes: the connection ends with it.
+        :return: false: nothing was done, the file is to be opened.
+        """
+        version = self._context.version(request)
+        response = self._responses.get((request.path, version)) if version is not None else None
+        if response is None:
+            return False
+        began = self._begin(request)
+        respond(transport, closes, response.rest)
+        self._end(request, began, response.size)
+        return True
 
     def serve(self, http: PlainRequest, request: TransferRequest, reader: Any) -> bool:
         """Answer a plain GET, and close *reader*.
@@ -54,17 +76,25 @@ class SmallFiles:
         key = request.path, identity
         response = self._responses.get(key)
         if response is None:
-            response = self._prepare(http, request, reader, size)
-            if response is None:
+            rest = self._prepare(http, request, reader, size)
+            if rest is None:
                 return False
+            response = _Response(rest, size)
             self._keep(key, response)
-        context = self._context
-        seconds, publish = context.reactor.seconds, context.publish
-        began = seconds()
-        publish(TransferBegun(began, request, NO_OPTIONS))
-        http.respond(response)
+        began = self._begin(request)
+        http.respond(response.rest)
         reader.close()
-        ended = seconds()
+        self._end(request, began, size)
+        http.finish()
+        return True
+
+    def _begin(self, request: TransferRequest) -> float:
+        began = float(self._context.reactor.seconds())
+        self._context.publish(TransferBegun(began, request, NO_OPTIONS))
+        return began
+
+    def _end(self, request: TransferRequest, began: float, size: int) -> None:
+        ended = self._context.reactor.seconds()
         report = TransferReport(
             request=request,
             agreed=NO_OPTIONS,
@@ -76,9 +106,7 @@ class SmallFiles:
             began=began,
             ended=ended,
         )
-        publish(TransferEnded(ended, report))
-        http.finish()
-        return True
+        self._context.publish(TransferEnded(ended, report))
 
     def _prepare(self, http: PlainRequest, request: TransferRequest, reader: Any, size: int) -> bytes | None:
         """Make the response; None: the file can't be read, which a Download will report."""
@@ -95,8 +123,8 @@ class SmallFiles:
         http.setHeader(b"Content-Length", b"%d" % size)
         return http.end_of_head() + body
 
-    def _keep(self, key: tuple[str, object], response: bytes) -> None:
+    def _keep(self, key: tuple[str, object], response: _Response) -> None:
         self._responses[key] = response
-        self.bytes_kept += len(response)
+        self.bytes_kept += len(response.rest)
         while self.bytes_kept > self._kept:
-            self.bytes_kept -= len(self._responses.pop(next(iter(self._responses))))
+            self.bytes_kept -= len(self._responses.pop(next(iter(self._responses))).rest)
