@@ -57,7 +57,10 @@ class FileVersion(NamedTuple):
 
 
 def file_version(status: os.stat_result) -> FileVersion | None:
-    """The version of a regular file; None: it was changed so recently that another change might not change its times."""
+    """The version of a regular file; None: it was changed so lately that another change might leave its times.
+
+    :param status: of the file, by stat(2).
+    """
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
     settled = abs(time.time_ns() - changed) > _TICK
     return FileVersion(status.st_dev, status.st_ino, status.st_size, changed) if settled else None
