@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from howtos import blocks
 from postgresserver import Server
 
-from .lab import Lab, need
+from .lab import Lab, need, wait_until
 from .seeding import ADDRESSES, MAC, Scene
 from .test_state_faults import CLIENTS, POOLS, Clients, add_ipv6, hardware_address, serves
 
@@ -133,6 +135,49 @@ def test_no_lease_is_acknowledged_while_the_database_is_away(scene: Scene, serve
     assert clients.acknowledged - stored(server, database) == set()
     assert len(clients.acknowledged) == 4 * CLIENTS
     assert "Traceback" not in scene.running.output
+
+
+@pytest.fixture
+def remote(lab: Lab) -> Iterator[Server]:
+    """A server on a host of its own, 10.77.0.2, with a database "bootfw"."""
+    host = lab.host("database", "10.77.0.2/24")
+    directory = Path(tempfile.mkdtemp(prefix="bootfw-pg-"))
+    try:
+        server = Server.make(directory, ("ip", "netns", "exec", host.namespace))
+        server.configure("listen_addresses = '10.77.0.2'", "host all all 10.77.0.0/24 trust")
+        server.start()
+        server.run("CREATE DATABASE bootfw")
+        yield server
+        server.stop(signal.SIGQUIT)
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_the_network_between_bootfw_and_its_database_is_cut(scene: Scene, remote: Server) -> None:
+    """Neither end is told. The database releases the lock, so that another bootfw could begin; this one goes on."""
+    need("nft")
+    add_ipv6(scene)
+    scene.serves("file", b"content")
+    configuration = '[store]\nuse = "postgresql"\nconninfo = "host=10.77.0.2 dbname=bootfw user=postgres"\n'
+    scene.starts(POOLS, configuration)
+    clients = Clients(scene.client, hardware_address(scene))
+    assert clients.come() == (CLIENTS, CLIENTS)
+
+    for direction in ("dport", "sport"):
+        scene.drops(f"tcp {direction} 5432")
+    assert clients.come() == (0, 0)
+    serves(scene)
+    locks = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
+    wait_until(lambda: not remote.run(locks), 60, "the database releases the lock")
+    scene.running.wait_for("dhcp leases can't be stored", 60)
+
+    scene.lab.switch.run("nft", "flush", "ruleset", seconds=10)
+    waves = 0
+    while clients.come() != (CLIENTS, CLIENTS):
+        waves += 1
+        assert waves < 10
+    assert "Traceback" not in scene.running.output
+    assert clients.acknowledged - stored(remote, "bootfw") == set()
 
 
 def test_a_server_without_its_database_says_so_and_ends(scene: Scene, server: Server, database: str) -> None:

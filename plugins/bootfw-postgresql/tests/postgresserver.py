@@ -99,6 +99,12 @@ class Server:
         (directory / "data" / "pg_hba.conf").write_text(_ACCESS)
         return cls(directory, programs, wrapper)
 
+    def configure(self, setting: str, access: str) -> None:
+        """Add a line to postgresql.conf and one to pg_hba.conf, for the next start."""
+        for name, line in (("postgresql.conf", setting), ("pg_hba.conf", access)):
+            with (self._data / name).open("a") as file:
+                file.write(f"{line}\n")
+
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None

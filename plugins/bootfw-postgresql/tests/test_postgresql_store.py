@@ -373,6 +373,7 @@ def test_who_has_lost_the_connection_goes_on_unless_another_process_has_written(
 ) -> None:
     first, second = make_store(), make_store()
     loaded(first)
+    end_sessions(server, schema)
     assert result(reactor, first.commit([numbered(1)])) is None
     end_sessions(server, schema)
     assert set(loaded(second)) == {numbered(1).address}
@@ -507,7 +508,7 @@ def test_commits_that_arrive_while_the_database_is_busy_are_one_transaction(
     result(reactor, store.close())
 
 
-def test_jobs_take_effect_in_their_order(make_store: Make, reactor: Turns) -> None:
+def test_jobs_take_effect_in_their_order(make_store: Make, server: Server, schema: str, reactor: Turns) -> None:
     store = make_store()
     loaded(store)
     store.load_orders("one")
@@ -516,6 +517,7 @@ def test_jobs_take_effect_in_their_order(make_store: Make, reactor: Turns) -> No
         waiting.append(store.commit([evolve(LEASE, granted=float(turn))]))
         waiting.append(store.save_orders("one", {MAC: {"turn": turn} if turn % 2 else None}))
     assert {success for success, _ in result(reactor, DeferredList(waiting))} == {True}
+    assert server.run(f"SELECT epoch FROM {schema}.owner") == [(1,)]  # the first write began it, the others did not
     result(reactor, store.close_orders("one"))
     result(reactor, store.close())
     assert loaded(store)[LEASE.address].granted == 19.0
