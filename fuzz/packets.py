@@ -120,6 +120,10 @@ TO_BOOT_SERVER = len(firmware.BOOT_CLIENTS) + 1
 """How many of dhcp4_requests() are for port 4011: the first ones."""
 AFTER_LEASES = TO_BOOT_SERVER + 18
 """Where its requests of clients that have no address yet begin."""
+LEASED = [TO_BOOT_SERVER + place for place in (4, 2, 3, 0, 1, 5)]
+"""What iPXE does with an address, in dhcp4_requests(): REQUEST, renewal, INFORM, DECLINE, RELEASE; and BOOTP."""
+LEASED6 = [5, 6, 3, 4, 8, 7]
+"""What EDK2 does with an address, in dhcp6_requests(): REQUEST, RENEW, CONFIRM, REBIND, DECLINE, RELEASE."""
 
 
 def dhcp4_requests() -> Iterator[bytes]:

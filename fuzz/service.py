@@ -14,7 +14,9 @@ import firmware
 from attrs import define, field
 from net.webclient import Dated, Web, Wire
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
@@ -25,9 +27,10 @@ from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings, TFTPSettings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
-from bootfw.errors import WireError
+from bootfw.errors import BootRefused, StateError, WireError
 from bootfw.events import Event, TransferBegun, TransferEnded
-from bootfw.interfaces import IBootObserver
+from bootfw.interfaces import IBootFileResolver, IBootObserver
+from bootfw.lease import Lease
 from bootfw.net.control import ControlFactory
 from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.http import site
@@ -41,6 +44,7 @@ from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork, Received
 from bootfw.testing.network import MemoryHost
 from bootfw.testing.port import BROADCAST
+from bootfw.values import BootFile, BootRequest
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.web import WebSite
 from bootfw.wire import dhcp4, dhcp6, tftp
@@ -157,16 +161,65 @@ _DELAYS = (0.0, 0.0005, 0.01, 0.3, 1.0, 4.0, 20.0, 130.0)
 _TFTP = tuple(packets.tftp_requests())
 _DHCP = tuple(packets.dhcp4_requests())
 _DHCP6 = tuple(packets.dhcp6_requests(own_duid()))
+_POOL6 = socket.inet_pton(socket.AF_INET6, "fd77::1000")[:15]
+_RELAY = socket.inet_aton("10.0.0.2")
 _SERVER_ID = b"\x36\4" + socket.inet_aton(SERVER)
 _SEEDS = {"dhcp": _DHCP, "boot-server": _DHCP, "dhcp6": _DHCP6, "boot-server6": _DHCP6, "tftp": _TFTP}
 
 
-class _Network:
-    """A service that does all that it can do without TCP, and clients around it."""
+_COMMITTED_AFTER = 0.5
+"""Seconds that a slow store takes."""
+_FAILS_EACH = 3
+"""So many of its commits, and one of them fails."""
 
-    def __init__(self, ports: str, mode: str) -> None:
+
+@define(eq=False)
+class _SlowStore(MemoryStore):
+    """A disk that is slow, and full now and then."""
+
+    clock: Clock
+    commits: int = 0
+
+    def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
+        self.commits += 1
+        done: Deferred[Any] = Deferred()
+        if self.commits % _FAILS_EACH:
+            super().commit(leases)
+            self.clock.callLater(_COMMITTED_AFTER, done.callback, None)
+        else:
+            self.clock.callLater(_COMMITTED_AFTER, done.errback, StateError("the disk is full"))
+        return done
+
+
+@implementer(IBootFileResolver)
+@define(eq=False)
+class _SlowResolver:
+    """One that looks machines up elsewhere: the first is unknown, the others get a file, no answer, or a refusal."""
+
+    clock: Clock
+
+    def resolve(self, request: BootRequest) -> "Deferred[BootFile | None]":
+        found: Deferred[BootFile | None] = Deferred()
+        machine = int(request.mac[-1:] or "0", 16) % 4
+        if machine == 0:
+            self.clock.callLater(0.1, found.callback, None)
+        elif machine == 1:
+            self.clock.callLater(0.3, found.callback, BootFile("x.efi"))
+        elif machine == 3:
+            self.clock.callLater(0.01, found.errback, BootRefused("it is not known"))
+        return found
+
+
+class _Network:
+    """A service that does all that it can do without TCP, and clients around it.
+
+    :param slow: its store and a resolver take their time.
+    """
+
+    def __init__(self, ports: str, mode: str, slow: bool = False) -> None:
         self.network = MemoryNetwork(link=self._link)
-        self.store = MemoryStore()
+        clock = self.network.clock
+        self.store = _SlowStore(clock) if slow else MemoryStore()
         self.transfers = _Transfers()
         self.dhcp_room = 0
         """Bytes that DHCP and DHCPv6 may still send for what they have received."""
@@ -190,6 +243,7 @@ class _Network:
             ),
             backends=[MemoryBackend({}, writable=True), DirectoryBackend(_files())],
             resolvers=[
+                *([_SlowResolver(clock)] if slow else []),
                 NextBoot(self.store),
                 LoopBreaker(2, 300.0, 60.0, server, self.store),
                 PXEMenu([{"description": "Install", "file": "boot/loader"}, {"description": "Disk"}]),
@@ -220,6 +274,8 @@ class _Network:
     def send(self, client: _Client, kind: str, data: bytes, port: int | None = None) -> None:
         """Send a packet of a client to the service."""
         host, known = _KINDS[kind]
+        if kind == "dhcp" and data[12:16].strip(b"\0"):
+            host = SERVER  # a client with an address sends from it
         client.last = data
         client.port(kind).send(data, (host, known if port is None else port))
         if kind == "tftp":
@@ -256,7 +312,7 @@ def service(data: bytes) -> None:
     """Whatever clients send, and when: no bug is logged, replies have the bounds of docs/security.md, and all ends."""
     how = data[0] if data else 0
     with _no_bug_is_logged():
-        made = _Network("ephemeral" if how & 1 else "single", "proxy" if how & 2 else "server")
+        made = _Network("ephemeral" if how & 1 else "single", "proxy" if how & 2 else "server", bool(how & 4))
         made.service.startService()
         made.network.advance(1)
         try:
@@ -317,20 +373,36 @@ def _step(made: _Network, what: int, which: int, one: int, two: int) -> None:
 def _own(kind: str, data: bytes, client: _Client, number: int) -> bytes:
     """A packet of the seeds as this client sends it.
 
-    :param number: makes the transaction, the leased address and the name of the file differ.
+    :param number: makes the transaction, the address and the name of the file differ. The address is mostly the one of
+        the latest reply.
     """
     if kind in ("dhcp", "boot-server"):
-        address = bytes((10, 77, 0, 100 + number % 4))
+        address = _address_of(client.port("dhcp"), number) or bytes((10, 77, 0, 100 + number % 4))
         data = data.replace(b"\x32\4\x0a\0\0\x0a", b"\x32\4" + address).replace(b"\x36\4\x0a\0\0\1", _SERVER_ID)
         if data[12:16] != bytes(4):
             data = data[:12] + address + data[16:]
+        if data[24:28] == _RELAY:
+            data = data[:24] + socket.inet_aton(client.address) + data[28:]
         data = data.replace(firmware.MAC, client.mac)
         return data[:4] + bytes((0, 0, 1, number)) + data[8:]
     if kind in ("dhcp6", "boot-server6"):
-        address = socket.inet_pton(socket.AF_INET6, f"fd77::100{number % 4}")
+        address = _address6_of(client.port("dhcp6"), number)
+        address = address or socket.inet_pton(socket.AF_INET6, f"fd77::100{number % 4}")
         return data.replace(firmware.MAC, client.mac).replace(socket.inet_pton(socket.AF_INET6, "fd77::1000"), address)
     names = (b"boot/loader", b"empty", b"block", b"x.efi", b"new", b"../a", b"large")
     return data.replace(b"boot/loader", names[number % len(names)])
+
+
+def _address_of(port: FakePeer, number: int) -> bytes:
+    """The address in the latest reply; b"": there is none, or another one is wanted."""
+    reply = port.received[-1].data if port.received and number % 4 else b""
+    return reply[16:20].strip(b"\0") and reply[16:20]
+
+
+def _address6_of(port: FakePeer, number: int) -> bytes:
+    reply = port.received[-1].data if port.received and number % 4 else b""
+    at = reply.find(_POOL6)
+    return reply[at : at + 16] if at >= 0 else b""
 
 
 def _answer(made: _Network, client: _Client, one: int, two: int) -> None:
@@ -357,16 +429,25 @@ def _answer(made: _Network, client: _Client, one: int, two: int) -> None:
     )
 
 
+def _life(kind: int, discover: int, leased: Sequence[int]) -> Iterator[int]:
+    """A client takes an address again and again, and does one other thing with it each time."""
+    for number in leased:
+        for packet in (discover, leased[0], number):
+            yield from (kind, 0b1000, packet, 1)
+
+
 def _boots() -> Iterator[bytes]:
     """Whole boots as the steps above spell them: an address, the boot server, a file with its ACKs, an upload."""
     acks = bytes((20 << 3, 0b100, 0, 0)) * 40
-    for how in range(4):
+    for how in (0, 1, 2, 3, 4, 6):
         boot = bytearray((how,))
         for client in range(4):
             discover = packets.AFTER_LEASES + 3 * client
             boot += bytes((0, client | 0b100, discover, 1)) + bytes((0, client | 0b100, discover + 2, 1))
+            boot += bytes((0, client | 0b1100, discover + 1, 1))
             boot += bytes((1, client | 0b100, 2 * client, 1)) + bytes((2, client | 0b100, client, 1))
         yield bytes(boot)
+        yield bytes((how, *_life(0, packets.AFTER_LEASES, packets.LEASED))) + bytes(_life(2, 0, packets.LEASED6))
         yield bytes((how, 4, 0b100, 8, 0)) + acks
         yield bytes((how, 4, 0b100, 16, 2, *acks[:80]))
         yield bytes((how, 4, 0b100, 24, 4)) + bytes((20 << 3, 0b100, 4, 0)) * 3 + bytes((20 << 3, 0b100, 5, 9))
