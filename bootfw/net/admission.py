@@ -28,10 +28,6 @@ DHCP_PER_ADDRESS = 1000
 """The same from one address, where requests wait already. A router may send for a hall whose machines are switched on
 together, to the boot server for example."""
 
-DHCP_PER_RELAY = 4000
-"""The same from one relay: 3,000 machines behind it send as many DISCOVERs within a second, and their REQUESTs in the
-next."""
-
 REMEMBERED = 16_384
 """Clients whose requests for files are counted at most, networks, and clients of DHCP."""
 
@@ -81,10 +77,6 @@ class Admission:
     def most_dhcp(self) -> float:
         """Return how many requests by DHCP one address may send in a second; math.inf: any number."""
         return DHCP_PER_ADDRESS if self._per_second else inf
-
-    def most_relayed(self) -> float:
-        """Return how many requests by DHCP one relay may send in a second; math.inf: any number."""
-        return DHCP_PER_RELAY if self._per_second else inf
 
     def stop(self) -> None:
         """Report what has not been reported, and cancel the timers."""

@@ -10,8 +10,8 @@ before their clients give up: the buffer would become full, and the kernel would
 
 One address that sends thousands of requests a second would leave no room for others in the buffer. Of what it sends,
 only as much is read as a client may send; to drop the rest here costs a tenth of what parsing it would cost. A relay
-sends for many clients and may send more. Any host can claim to be a relay, and from any address, so all relays together
-have a limit too: clients on our own links are served beside them.
+sends for many clients, and may send more at once. Any host can claim to be a relay, and from any address, so all relays
+together have a limit too: clients on our own links are served beside them.
 """
 
 from collections import Counter
@@ -25,6 +25,7 @@ from bootfw.events import Event, RequestsDropped, StaleRequestsDropped
 from bootfw.net.admission import ALONE, REPORT_SECONDS
 from bootfw.net.dropcounter import DropCounter
 from bootfw.net.reportlimit import ReportLimit
+from bootfw.tokenbuckets import TokenBuckets
 from bootfw.values import Address, Via
 
 _Arrival = TypeVar("_Arrival", bound=tuple[bytes, Address, Via])
@@ -33,8 +34,12 @@ LASTING = 5.0
 """Seconds after which a backlog is a lasting one. That of 3,000 machines that are switched on together is shorter."""
 LASTING_SHARE = 0.1
 """Requests may then wait for this share of their patience."""
+RELAY_BURST = 8.0
+"""A relay may send at once what an address may send in so many seconds: 3,000 machines behind it that are switched on
+together send 3,000 DISCOVERs within a second, and as many REQUESTs soon after."""
 ALL_RELAYS = 1.5
 """All relays together may send so many times what one relay may send."""
+_RELAYS_REMEMBERED = 1024
 _SHORT = 0.1
 """Seconds. What has waited for less is no backlog that lasts."""
 _PAUSE = 0.5
@@ -42,10 +47,8 @@ _PAUSE = 0.5
 
 _NO_ADDRESS: Address = ("", 0)
 _ONE_ADDRESS = "more than {most:.0f} requests a second of one address"
-_ONE_RELAY = "more than {per_relay:.0f} requests a second of one relay"
+_ONE_RELAY = "more than {most:.0f} requests a second of one relay"
 _ALL_RELAYS = "more than {of_relays:.0f} requests a second of all relays"
-_RELAYS = "all relays"
-"""The key of their requests among those of addresses."""
 
 
 @frozen
@@ -57,7 +60,7 @@ class RequestKind:
     patience: float
     """Seconds that such a request may wait in the buffer."""
     relayed: bool = False
-    """It has the limit of a relay, and not that of a client."""
+    """A relay sends it, and may send more at once than another address."""
 
 
 class Backlog:
@@ -66,7 +69,6 @@ class Backlog:
     :param service: its name in the events.
     :param kind: returns the kind of a datagram; None: it is never dropped.
     :param per_address: returns how many requests of one address are read in a second; None: any number.
-    :param per_relay: the same for requests that are relayed.
     :param clock: an IReactorTime.
     """
 
@@ -77,12 +79,10 @@ class Backlog:
         per_address: Callable[[], float] | None,
         publish: Callable[[Event], None],
         clock: Any,
-        per_relay: Callable[[], float] | None = None,
     ) -> None:
         self._service = service
         self._kind = kind
         self._per_address = per_address
-        self._per_relay = per_relay
         self._publish = publish
         self._clock = clock
         self._stale: Counter[str] = Counter()
@@ -91,6 +91,8 @@ class Backlog:
         self._limit = ReportLimit(clock, self._report)
         self._sent: Counter[str] = Counter()
         """Requests by address, in the current second."""
+        self._relays = TokenBuckets(_RELAYS_REMEMBERED)
+        self._all_relays = TokenBuckets(1)
         self._counted_from = -inf
         self._shared_at = -inf
         """When more than one address had requests in the backlog. A relay that is alone has no limit."""
@@ -117,8 +119,7 @@ class Backlog:
         self._trimmed = now
         share = LASTING_SHARE if now - self._began > LASTING else 1.0
         most = inf if self._per_address is None else self._per_address()
-        per_relay = inf if self._per_relay is None or now - self._shared_at >= ALONE else self._per_relay()
-        of_relays = ALL_RELAYS * per_relay
+        of_relays, shared = ALL_RELAYS * most, now - self._shared_at < ALONE
         sent, kept, stale = self._sent, [], False
         excess, sender, limit = 0, _NO_ADDRESS, ""
         for arrival in batch:
@@ -129,26 +130,28 @@ class Backlog:
                 continue
             address = peer[0]
             sent[address] += 1
-            if kind.relayed:
-                over = _ONE_RELAY if sent[address] > per_relay else _ALL_RELAYS if sent[_RELAYS] >= of_relays else ""
-            else:
+            if most == inf or _is_exempt(address):
+                over = ""
+            elif not kind.relayed:
                 over = _ONE_ADDRESS if sent[address] > most else ""
-            if over and not _is_exempt(address):
+            elif not self._relays.take(address, most, RELAY_BURST * most, now):
+                over = _ONE_RELAY if shared else ""
+            elif not self._all_relays.take("", of_relays, RELAY_BURST * of_relays, now):
+                over = _ALL_RELAYS if shared else ""
+            else:
+                over = ""
+            if over:
                 excess += 1
                 sender, limit = peer, over
-                continue
-            if kind.relayed:
-                sent[_RELAYS] += 1
-            if waited > share * kind.patience:
+            elif waited > share * kind.patience:
                 self._stale[kind.name] += 1
                 stale = True
             else:
                 kept.append(arrival)
-        if len(sent) - (_RELAYS in sent) > 1:
+        if len(sent) > 1:
             self._shared_at = now
         if excess:
-            reason = limit.format(most=most, per_relay=per_relay, of_relays=of_relays)
-            self._excess.count(reason, sender, now, excess)
+            self._excess.count(limit.format(most=most, of_relays=of_relays), sender, now, excess)
         if stale:
             self._waited = waited
             self._limit.due(now)

@@ -276,8 +276,7 @@ def backlog() -> Iterator[Callable[..., Trimmed]]:
 
     def start(kind: Callable[[bytes], RequestKind | None]) -> Trimmed:
         clock, events = Clock(), list[Event]()
-        trims = Backlog("tftp", kind, lambda: 100.0, events.append, clock, lambda: 200.0)
-        made.append(Trimmed(trims, clock, events))
+        made.append(Trimmed(Backlog("tftp", kind, lambda: 100.0, events.append, clock), clock, events))
         return made[-1]
 
     yield start
@@ -326,40 +325,45 @@ def addresses_of(kept: list[tuple[bytes, Address, Via]]) -> Counter[str]:
 
 
 def test_relays_have_a_limit_each_and_together(backlog: Callable[..., Trimmed]) -> None:
-    """The backlog's are 100 of an address and 200 of a relay."""
+    """100 a second of an address: 100 of a relay, and 800 at once; 150 of all relays, and 1,200 at once."""
     made = backlog(lambda data: RELAYED if data == b"relayed" else ANY)
     made.backlog.trim([*arrivals(1, "10.78.0.1", b"relayed"), *arrivals(1, "10.0.0.9")], 0.0)
     made.clock.advance(1.0)
     kept = made.backlog.trim(
         [
-            *arrivals(250, "10.0.0.66", b"relayed"),
-            *arrivals(150, "10.78.0.1", b"relayed"),
+            *arrivals(1000, "10.0.0.66", b"relayed"),
+            *arrivals(500, "10.78.0.1", b"relayed"),
             *arrivals(50, "10.79.0.1", b"relayed"),
             *arrivals(90, "10.0.0.9"),
         ],
         0.0,
     )
-    assert addresses_of(kept) == {"10.0.0.66": 200, "10.78.0.1": 100, "10.0.0.9": 90}
+    assert addresses_of(kept) == {"10.0.0.66": 800, "10.78.0.1": 400, "10.0.0.9": 90}
     made.clock.advance(1.0)
-    assert addresses_of(made.backlog.trim(arrivals(150, "10.79.0.1", b"relayed"), 0.0)) == {"10.79.0.1": 150}
-    assert len(made.backlog.trim(arrivals(500, "127.0.0.1", b"relayed"), 0.0)) == 500
+    kept = made.backlog.trim([*arrivals(300, "10.0.0.66", b"relayed"), *arrivals(40, "10.79.0.1", b"relayed")], 0.0)
+    assert addresses_of(kept) == {"10.0.0.66": 100, "10.79.0.1": 40}
+    assert len(made.backlog.trim(arrivals(2000, "127.0.0.1", b"relayed"), 0.0)) == 2000
     made.clock.advance(10.0)
 
     dropped = [event for event in made.events if isinstance(event, RequestsDropped)]
-    assert sum(event.count for event in dropped) == 150
-    assert dropped[0].reason == "more than 300 requests a second of all relays"
+    assert [event.count for event in dropped] == [350, 200]
+    assert [event.reason for event in dropped] == [
+        "more than 150 requests a second of all relays",
+        "more than 100 requests a second of one relay",
+    ]
 
 
 def test_a_relay_that_is_alone_has_no_limit(backlog: Callable[..., Trimmed]) -> None:
     made = backlog(lambda data: RELAYED)
     for _ in range(3):
-        assert len(made.backlog.trim(arrivals(500, "10.78.0.1"), 0.0)) == 500
+        assert len(made.backlog.trim(arrivals(2000, "10.78.0.1"), 0.0)) == 2000
         made.clock.advance(1.0)
-    made.backlog.trim(arrivals(1, "10.79.0.1"), 0.0)  # it has been read, or dropped as stale
-    made.backlog.trim(arrivals(1, "10.78.0.1"), 9.0)
-    for limited in (True, True, False):
+    made.backlog.trim([*arrivals(1, "10.79.0.1"), *arrivals(1, "10.78.0.1")], 9.0)
+    kept = []
+    for _ in range(3):
         made.clock.advance(ALONE / 2.5)
-        assert len(made.backlog.trim(arrivals(500, "10.78.0.1"), 0.0)) == (200 if limited else 500)
+        kept.append(len(made.backlog.trim(arrivals(2000, "10.78.0.1"), 0.0)))
+    assert kept == [499, 400, 2000]
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "127.1.2.3", "::1"])
@@ -368,12 +372,12 @@ def test_no_address_and_this_host_have_no_limit(backlog: Callable[..., Trimmed],
     assert len(made.backlog.trim(arrivals(500, address), 0.0)) == 500
 
 
-@pytest.mark.parametrize(("per_second", "files_", "dhcp", "relayed"), [(2000, 2000, 1000, 4000), (0, inf, inf, inf)])
-def test_the_limit_is_that_of_the_configuration(per_second: int, files_: float, dhcp: float, relayed: float) -> None:
+@pytest.mark.parametrize(("per_second", "files_", "dhcp"), [(2000, 2000, 1000), (0, inf, inf)])
+def test_the_limit_is_that_of_the_configuration(per_second: int, files_: float, dhcp: float) -> None:
     admission = Admission(Clock(), lambda event: None, Settings(requests_per_second=per_second))
     for address in ("10.0.0.1", "10.0.0.2"):
         admission.admits("tftp", (address, 1), 0.0)
-    assert (admission.most(), admission.most_dhcp(), admission.most_relayed()) == (files_, dhcp, relayed)
+    assert (admission.most(), admission.most_dhcp()) == (files_, dhcp)
 
 
 def of_relay(data: bytes) -> bytes:

@@ -149,7 +149,15 @@ def test_uploads_and_netascii_transfers_are_not_continued(direct: Direct, change
     begun = TransferBegun(direct.clock.seconds(), evolve(REQUEST, **changed), AGREED)
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])
     assert ends(direct) == [(Outcome.FAILED, "its worker ended")]
+    refusal = tftp.error(0, "the process that served this has ended, start again")
+    for packet in (tftp.data(2, bytes(512)), tftp.ack(2)):
+        assert direct.say(tftp.error(0, "bye")) == []
+        assert direct.say(packet) == [refusal]
+        assert direct.say(packet) == []
+        direct.protocol.take_over([AdoptedTransfer(begun, 0)])
+    direct.clock.advance(KEEP_SECONDS)
     assert direct.say(tftp.ack(2)) == []
+    assert direct.clock.getDelayedCalls() == []
 
 
 def changed_since(direct: Direct, path: Path) -> None:

@@ -66,6 +66,12 @@ def test_starting_spawn_failed_is_a_lost_worker_that_is_started_again() -> None:
     worker = in_state(State.STARTING)
     takes(worker, Input.SPAWN_FAILED, State.SCHEDULED, Do.REPORT, argument="no memory", deadline=NOW)
     assert (worker.reason, worker.failures) == ("no memory", 1)
+    worker.handle(Input.TICK, None, NOW)
+    worker.out.clear()
+    takes(worker, Input.SPAWN_FAILED, State.SCHEDULED, argument="no memory", deadline=NOW + 1)
+    worker.handle(Input.TICK, None, NOW)
+    worker.out.clear()
+    takes(worker, Input.SPAWN_FAILED, State.SCHEDULED, Do.REPORT, argument="no room", deadline=NOW + 2)
 
 
 def test_starting_prepared_looks_at_the_interim_server() -> None:

@@ -326,8 +326,7 @@ def test_where_no_process_can_be_created_it_is_tried_again_later(
     first.end()
     reactor.pump([0.1] * 20)
     assert [of_type(WorkerLost, event).reason for event in events[1:]] == [
-        "it can't be started: Resource temporarily unavailable",
-        "it can't be started: Resource temporarily unavailable",
+        "it can't be started, which is tried again and again: Resource temporarily unavailable"
     ]
     reactor.error = None
     reactor.pump([0.1] * 30)

@@ -163,7 +163,6 @@ class DHCPPort(DatagramProtocol):
             None if services.admission is None else services.admission.most_dhcp,
             services.publish,
             services.reactor,
-            None if services.admission is None else services.admission.most_relayed,
         )
         self.send: Callable[[bytes, Address, Via | None], None] = self._write
         self._pending: PendingResolutions[Any] = PendingResolutions(

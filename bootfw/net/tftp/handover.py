@@ -15,9 +15,10 @@ from bootfw.events import Event, TransferBegun, TransferEnded
 from bootfw.interfaces import ICacheableReader, IReader
 from bootfw.tftp.position import Position
 from bootfw.values import Address, Mode, Outcome, TransferReport, Via
-from bootfw.wire.tftp import ack
+from bootfw.wire.tftp import ErrorCode, ack, error
 
 _DATA = b"\0\3"
+_ACK = b"\0\4"
 
 KEEP_SECONDS = 120.0
 """Seconds to wait for the next datagram of a client. One that writes to flash may pause for so long."""
@@ -83,6 +84,8 @@ class AdoptedTransfers:
     _waiting: dict[Address, AdoptedTransfer] = field(factory=dict, init=False)
     _stored: dict[Address, int] = field(factory=dict, init=False)
     """Client -> the last block of its upload, as numbered on the wire. The other process has acknowledged it once."""
+    _lost: set[Address] = field(factory=set, init=False)
+    """Clients whose transfers can't go on, and that have not got an ERROR yet."""
     _timeout: IDelayedCall | None = field(default=None, init=False)
 
     def add(self, adopted: Iterable[AdoptedTransfer]) -> list[tuple[TransferBegun, Handover]]:
@@ -97,9 +100,10 @@ class AdoptedTransfers:
                 handed.append((transfer.begun_event, transfer.handover))
             elif request.write or request.mode is not Mode.OCTET:
                 self.publish_failed(transfer.begun_event, "its worker ended")
+                self._lost.add(request.peer)
             else:
                 self._waiting[request.peer] = transfer
-        if self._waiting:
+        if self._waiting or self._lost:
             self._keep()
         return handed
 
@@ -112,8 +116,14 @@ class AdoptedTransfers:
         if self._stored:
             self._keep()
 
-    def last_ack(self, peer: Address, data: bytes) -> bytes | None:
-        """Return the ACK that answers *data*; None: it is not the last block of an upload that is stored."""
+    def reply(self, peer: Address, data: bytes) -> bytes | None:
+        """Return the reply to *data*, which is of no transfer that goes on; None: there is none.
+
+        It is the ACK of an upload that is stored, or one ERROR for a transfer that can't go on.
+        """
+        if peer in self._lost and data[:2] in (_DATA, _ACK):
+            self._lost.discard(peer)
+            return error(ErrorCode.NOT_DEFINED, "the process that served this has ended, start again")
         block = self._stored.get(peer)
         return ack(block) if block is not None and data[:4] == _DATA + block.to_bytes(2, "big") else None
 
@@ -143,6 +153,7 @@ class AdoptedTransfers:
     def _timed_out(self, reason: str) -> None:
         self._timeout = None
         self._stored.clear()
+        self._lost.clear()
         waiting, self._waiting = self._waiting, {}
         for transfer in waiting.values():
             self.publish_failed(transfer.begun_event, reason)

@@ -434,10 +434,10 @@ class TFTPProtocol(DatagramProtocol):
         """Go on with an adopted transfer, if *data* is of one."""
         adopted = self._adopted.take(peer)
         if adopted is None:
-            last_ack = self._adopted.last_ack(peer, data)
-            if last_ack is not None:
-                self._context.send(last_ack, peer, via, 0)
-            return last_ack is not None
+            reply = self._adopted.reply(peer, data)
+            if reply is not None:
+                self._context.send(reply, peer, via, 0)
+            return reply is not None
         if data[:2] != _ACK or len(data) < 4:
             self._adopted.publish_failed(adopted.begun_event, "its worker ended, and then the client")
             return True

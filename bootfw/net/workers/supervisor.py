@@ -234,7 +234,9 @@ class _Worker(ProcessProtocol):
                 self._process = self._workers.spawn(self, theirs.fileno())
         except OSError as error:
             self._close_connection()
-            self.handle(Input.SPAWN_FAILED, f"it can't be started: {error.strerror or error}")
+            self.handle(
+                Input.SPAWN_FAILED, f"it can't be started, which is tried again and again: {error.strerror or error}"
+            )
             return
         self._loaded = self._workers.configuration
         self._channel.send("prepare", self._loaded, self._workers.count)

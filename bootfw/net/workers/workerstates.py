@@ -151,6 +151,16 @@ def restart(worker: "WorkerStates", argument: Any, now: float) -> State:
     return State.SCHEDULED
 
 
+@goes(State.SCHEDULED)
+def not_started(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Start again after a wait. Report a reason once: it may last, as a limit of the system does."""
+    known = worker.reason == argument
+    restart(worker, argument, now)
+    if known:
+        worker.out.remove(Do.REPORT)
+    return State.SCHEDULED
+
+
 @goes(State.READY)
 def prepared(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Look whether the interim server can hand over."""
@@ -301,7 +311,7 @@ TABLE: Table = {
     },
     State.STARTING: {
         Input.START: illegal,
-        Input.SPAWN_FAILED: restart,
+        Input.SPAWN_FAILED: not_started,
         Input.PREPARED: prepared,
         Input.BUSY: illegal,
         Input.FREE: illegal,
