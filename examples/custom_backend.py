@@ -20,7 +20,7 @@ class Scripts:
     arguments: str = "console=ttyS0"
 
     async def open(self, path: str, request: TransferRequest) -> IReader:
-        """Asked for every file; FileMissing means that it is not mine, and the next backend is asked."""
+        """Called for every file. FileMissing leaves it to the next backend."""
         if path != "boot.ipxe":
             raise FileMissing
         client = request.peer[0]

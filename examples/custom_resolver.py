@@ -26,7 +26,7 @@ class ByRack:
     locked: bool = False
 
     async def resolve(self, request: BootRequest) -> BootFile | None:
-        """Asked for every boot client; there is a deadline, since its firmware is waiting."""
+        """Called for every boot client. There is a deadline, since its firmware is waiting."""
         if not request.mac.startswith(self.prefix):
             return None  # not mine: the next resolver is called
         if self.locked:

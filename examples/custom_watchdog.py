@@ -27,7 +27,7 @@ class Doubling:
     """The timeout that a client requests is left out of the OACK: it makes no difference here."""
 
     def begin(self, agreed: Agreed) -> IWatchdog:
-        """Asked once for each transfer. This policy keeps nothing about it, so it is its own watchdog."""
+        """Called once for each transfer. This policy has no state per transfer, so it is its own watchdog."""
         return self
 
     def wait(self, attempt: int) -> float | None:

@@ -1,4 +1,4 @@
-"""The DHCP messages that the firmware of a machine sends, for commands that act as a client.
+"""The DHCP messages of boot firmware, for commands that act as a client.
 
 The options are those of real firmware: EDK2 (NetworkPkg/UefiPxeBcDxe/PxeBcDhcp4.c and PxeBcDhcp6.c), iPXE
 (src/net/udp/dhcp.c), U-Boot (net/bootp.c), and the PXE specification 2.1, table 2-1, for ROMs of a BIOS.
@@ -16,7 +16,7 @@ from bootfw.wire.iana import architecture_codes
 from bootfw.wire.options import Option, RelaySuboption, encapsulate
 
 DEFAULT_MAC = "52:54:00:00:00:01"
-"""Locally administered, and of no real machine."""
+"""A locally administered address, so no real machine has it."""
 
 _PXE_LIST = bytes((1, 3, 6, 12, 15, 17, 26, 43, 60, 66, 67, *range(128, 136)))
 _EDK2_LIST = bytes((*range(1, 7), 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97))
@@ -37,7 +37,7 @@ _INTEL = 343
 
 @frozen
 class BootClient:
-    """A machine that boots from the network."""
+    """A machine that boots from the network: what it sends in its DHCP messages."""
 
     mac: bytes
     architecture: int | None
@@ -56,11 +56,14 @@ class BootClient:
     """Set the broadcast flag, so that replies are broadcast."""
 
     def discover(self, xid: int, secs: int = 0) -> Message:
-        """Its first message."""
+        """Return its DISCOVER.
+
+        :param secs: the seconds field: how long the client has been trying.
+        """
         return self._message(MessageType.DISCOVER, xid, {}, secs=secs)
 
     def request(self, xid: int, address: str, server: str) -> Message:
-        """The REQUEST for the *address* that *server* has offered."""
+        """Return its REQUEST for the *address* that *server* offered."""
         more: dict[int, bytes] = {
             Option.REQUESTED_IP_ADDRESS: inet_aton(address),
             Option.SERVER_IDENTIFIER: inet_aton(server),
@@ -68,16 +71,16 @@ class BootClient:
         return self._message(MessageType.REQUEST, xid, more)
 
     def boot_server_request(self, xid: int, address: str, item: bytes = b"") -> Message:
-        """Its request to port 4011 of a boot server.
+        """Return its request to port 4011 of a boot server.
 
-        :param address: its own.
-        :param item: option 43 with the item of a boot menu.
+        :param address: the client's own address.
+        :param item: option 43 with the chosen item of a boot menu.
         """
         more: dict[int, bytes] = {Option.VENDOR_SPECIFIC: item} if item else {}
         return self._message(MessageType.REQUEST, xid, more, ciaddr=address, flags=0)
 
     def release(self, xid: int, address: str, server: str) -> Message:
-        """The RELEASE of its lease."""
+        """Return the RELEASE of its lease."""
         return Message(
             op=BOOTREQUEST,
             xid=xid,
@@ -138,7 +141,7 @@ class BootClient:
         return {Option.CLIENT_IDENTIFIER: b"\1" + self.mac} if self.ipxe else {}
 
     def solicit(self, xid: int) -> dhcp6.Message:
-        """Its first message by DHCPv6, with a DUID of its UUID (RFC 6355)."""
+        """Return its DHCPv6 SOLICIT, with a DUID made of its UUID (RFC 6355)."""
         options: list[tuple[int, bytes]] = [
             (options6.Option.CLIENT_ID, b"\0\4" + (self.uuid.bytes if self.ipxe else self.uuid.bytes_le)),
             (options6.Option.ELAPSED_TIME, b"\0\0"),
@@ -167,7 +170,7 @@ class BootClient:
 
 
 def machine_uuid(mac: bytes) -> UUID:
-    """A UUID for a machine of which only the MAC is known, always the same."""
+    """Return a UUID for a machine of which only the MAC is known; always the same for that MAC."""
     return UUID(bytes=bytes.fromhex("b0070000000040008000") + mac)
 
 
@@ -182,14 +185,14 @@ def boot_client(
     http: bool = False,
     relay: str = "",
 ) -> BootClient:
-    """A client of that architecture, with the options that such firmware sends.
+    """Return a client with the options that firmware of an architecture sends.
 
     :param architecture: a name of bootfw.wire.iana, or "unknown": it is not sent.
     :param vendor_class: replaces the usual one.
     :param user_class: replaces the usual one.
     :param ipxe: it runs iPXE.
     :param http: it is UEFI firmware that boots by HTTP.
-    :raise ValueError: there is no such architecture.
+    :raise ValueError: the architecture is unknown.
     """
     http = (http or architecture.endswith("-http")) and not ipxe
     name = architecture

@@ -1,4 +1,4 @@
-"""``bootfw boots`` and ``bootfw show``: what machines did when they booted, and why some did not."""
+"""``bootfw boots`` and ``bootfw show``: list boot attempts, and show the stages and the verdict of one."""
 
 import argparse
 import json
@@ -127,7 +127,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def timeline(attempt: BootAttempt) -> str:
-    """A boot for people: the machine, its stages, the verdict, and what to do."""
+    """Format a boot attempt for people: the machine, its stages, the verdict, and what to do."""
     took = f"{attempt.seconds:.1f} s" if attempt.stages else ""
     known = [attempt.persona, attempt.architecture, attempt.interface and f"on {attempt.interface}"]
     lines = [
@@ -153,7 +153,7 @@ def _row(attempt: BootAttempt) -> tuple[str, str, str, str]:
 
 
 def _find(options: argparse.Namespace, filters: Mapping[str, Any], operation: str) -> Sequence[BootAttempt]:
-    """The attempts of the running server, else those in its store; the latest first."""
+    """Return the attempts of the running server, or those in its store if none runs; the latest first."""
     configuration = load_config(options.config, os.environ)
     state = state_of(configuration)
     server = running(state)
@@ -216,7 +216,10 @@ def _news(server: RunningServer, sleep: Callable[[float], None] = time.sleep) ->
 
 
 def _coloured(text: str, attempt: BootAttempt, lines: int = 0) -> str:
-    """*text*, or its first lines, in the colour of the verdict where the terminal has colours."""
+    """Colour *text*, or only its first line, by the verdict, if the terminal supports colours.
+
+    :param lines: 0: all of *text*; 1: its first line.
+    """
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
         return text
     head, newline, rest = text.partition("\n") if lines else (text, "", "")

@@ -1,4 +1,4 @@
-"""``bootfw completion``: completion of the command line in a shell, from the same parser that reads it."""
+"""``bootfw completion``: prints a script for command-line completion in a shell, generated from the parser."""
 
 import argparse
 import sys
@@ -44,7 +44,7 @@ def _print(shell: str, whole: argparse.ArgumentParser) -> None:
 
 
 def parsers(whole: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Command, such as "bootfw leases show" -> its parser; the first is *whole*."""
+    """Return command, such as "bootfw leases show" -> its parser; the first is *whole*."""
     return dict(_parsers(whole))
 
 
@@ -55,7 +55,7 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Ar
 
 
 def subcommands(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser]]:
-    """The commands of a parser: the line about each in the list of all, and its parser."""
+    """Return (help text, parser) for each subcommand of a parser."""
     found = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -1,7 +1,7 @@
-"""DHCP as a client: a packet is sent, and every reply to it is collected. Sockets are plain and block.
+"""A DHCP client with blocking sockets: sends a packet and collects every reply to it.
 
-A client broadcasts from port 68 of an interface. Where that is not possible, or the server is in another network, the
-packet goes to one server by unicast as if a relay had forwarded it.
+It broadcasts from port 68 of an interface. If that is not possible, or the server is in another network, it sends the
+packet to one server by unicast, as a relay would.
 """
 
 import errno
@@ -29,10 +29,10 @@ BROADCAST = "255.255.255.255"
 SERVER_PORT, CLIENT_PORT, BOOT_SERVER_PORT = 67, 68, 4011
 
 _SENT_AT = (0.0, 1.0, 3.0, 7.0)
-"""Seconds after which a packet is sent again while there is no reply. Firmware sends four times too, but waits
-longer."""
+"""Times in seconds at which a packet is sent until there is a reply. Firmware sends it four times too, but slower."""
 
 _LARGEST = 65536
+"""Largest datagram in bytes."""
 
 
 @frozen
@@ -53,12 +53,12 @@ class Offer:
 
     @property
     def address(self) -> str:
-        """The offered address; "": none."""
+        """The offered address; "": it offers none."""
         return "" if self.message.yiaddr == UNSPECIFIED else self.message.yiaddr
 
     @property
     def file(self) -> str:
-        """The name of the boot file; "": none."""
+        """The name of the boot file, in option 67 or the file field; "": it names none."""
         return text(self.message.options.get(Option.BOOTFILE_NAME, b"").rstrip(b"\0") or self.message.file)
 
     @property
@@ -71,12 +71,12 @@ class Offer:
 
     @property
     def vendor_class(self) -> str:
-        """Option 60; "PXEClient" and "HTTPClient" mark replies that are about booting."""
+        """Option 60; replies of boot servers begin with "PXEClient" or "HTTPClient"."""
         return text(self.message.options.get(Option.VENDOR_CLASS_IDENTIFIER, b""))
 
     @property
     def pxe(self) -> pxe.VendorOptions:
-        """Option 43; empty where it is missing, or not of PXE."""
+        """Option 43; empty if it is missing or is not in PXE format."""
         try:
             return pxe.parse(self.message.options.get(Option.VENDOR_SPECIFIC, b""))
         except WireError:
@@ -84,35 +84,35 @@ class Offer:
 
     @property
     def kind(self) -> str:
-        """OFFER, ACK and so on."""
+        """The message type: "OFFER", "ACK" and so on."""
         kind = self.message.message_type
         return kind.name if kind is not None else "BOOTP reply"
 
 
 Build = Callable[[int], Message]
-"""The message to send; called with ``secs`` of its header."""
+"""Returns the message to send; called with the seconds field of its header."""
 
 
 class Link(Protocol):
-    """How messages get to the DHCP servers."""
+    """A way to send messages to DHCP servers."""
 
     @property
     def where(self) -> str:
-        """Such as "on eth0"."""
+        """Describes the link, such as "on eth0"."""
 
     @property
     def relay(self) -> str:
-        """The address that the client's messages name as their relay; "": none."""
+        """The relay address (giaddr) of the client's messages; "": they are not relayed."""
 
     @property
     def unprivileged_relay(self) -> bool:
-        """Whether the relay's port is not 67, so that the server has to support RFC 8357."""
+        """Whether the port of the relay is not 67, so that the server has to support RFC 8357."""
 
     def ask(self, build: Build, seconds: float) -> list[Offer]:
         """Send a message, and retransmit it while there is no reply.
 
-        :param seconds: how long to wait for further replies after the first.
-        :return: every reply to this client; empty: none came in time.
+        :param seconds: how long to wait for further replies after the first one.
+        :return: every reply to this client; empty: none arrived in time.
         """
 
     def send(self, message: Message, server: str) -> None:
@@ -121,9 +121,9 @@ class Link(Protocol):
 
 @define
 class Broadcasts:
-    """A client on the network of an interface.
+    """A Link that broadcasts on the network of an interface.
 
-    :param server_port: where servers listen.
+    :param server_port: the port of the servers.
     :raise CommandError: this process may not use port 68, or another program has it.
     """
 
@@ -162,12 +162,12 @@ class Broadcasts:
     def _why(self, error: OSError) -> str:
         if error.errno in (errno.EACCES, errno.EPERM):
             return (
-                f"a client on {self.interface} needs UDP port {CLIENT_PORT}, which takes root or "
+                f"a client on {self.interface} needs UDP port {CLIENT_PORT}, which needs root or "
                 "CAP_NET_BIND_SERVICE; without them give SERVER, which is then queried as by a relay"
             )
         if error.errno == errno.EADDRINUSE:
             holder = who_holds(CLIENT_PORT, socket.AF_INET) or "another program"
-            return f"a client on {self.interface} needs UDP port {CLIENT_PORT}, which {holder} has; stop that meanwhile"
+            return f"a client on {self.interface} needs UDP port {CLIENT_PORT}; stop {holder}, which uses it"
         if error.errno == errno.ENODEV:
             return f"there is no interface {self.interface}; there are {', '.join(interfaces())}"
         return f"{self.interface}: {error.strerror}"
@@ -175,9 +175,9 @@ class Broadcasts:
 
 @define
 class Relayed:
-    """A client behind a relay, which is this host.
+    """A Link that sends to one server by unicast, as a relay on this host would.
 
-    :param server: its address.
+    :param server: the address of the server.
     """
 
     server: str
@@ -186,11 +186,12 @@ class Relayed:
     unprivileged_relay: bool = field(init=False)
     _port: int = field(init=False, default=SERVER_PORT)
     _to: str = field(init=False)
-    """Where its packets go: the server, or a loopback address of this host."""
+    """The destination of packets: the server, or the loopback address of this host."""
 
     def __attrs_post_init__(self) -> None:
         self.relay, self._to = _relay_for(self.server)
-        # Such a server takes its own port for that of relays, too, and has it itself when it is on this host.
+        # A server on another port expects relays on that port as well, which it uses itself if it is on this host. With
+        # RFC 8357 it replies to any port.
         if self.server_port != SERVER_PORT:
             self._port, self.unprivileged_relay = 0, True
             return
@@ -198,7 +199,7 @@ class Relayed:
             try:
                 sock.bind((self.relay, SERVER_PORT))
             except OSError:
-                self._port = 0  # a port of the kernel's choice; RFC 8357 tells the server to reply to it
+                self._port = 0  # an ephemeral port: RFC 8357 makes the server reply to it
         self.unprivileged_relay = not self._port
 
     @property
@@ -227,12 +228,12 @@ class Relayed:
 
 
 _NAMING = frozenset((Option.SERVER_IDENTIFIER, Option.TFTP_SERVER_NAME, Option.BOOTFILE_NAME, Option.VENDOR_SPECIFIC))
-"""Options in which a server names itself."""
+"""Options that may contain the address of the server."""
 
 
 def _renamed(message: Message, old: str, new: str) -> Message:
-    """*message* as a server at the address *new* would send or take it. It names itself by the address that it is sent
-    to, and on a loopback address that is not what its clients see."""
+    """Replace the server's address *old* in *message* by *new*. A server names the address at which it was queried,
+    which is not that of its clients if it is a loopback address."""
     if old == new:
         return message
     pairs = (ip_address(old).packed, ip_address(new).packed), (old.encode(), new.encode())
@@ -249,10 +250,10 @@ def _renamed(message: Message, old: str, new: str) -> Message:
 
 
 def _relay_for(server: str) -> tuple[str, str]:
-    """(our address to use as the relay's, the address to send to).
+    """Return (address of the relay, address to send to).
 
-    A server refuses a relay that has the server's own address, or a loopback one. So for a server on
-    this host the relay uses another address of this host, or the packet goes to the loopback address.
+    A server refuses a relay with the server's own address or a loopback address. For a server on this host, the relay
+    therefore has another address of this host, or the packet is sent to the loopback address.
     """
     ours = own_address(server)
     if not ours.startswith("127.") and ours != server:
@@ -277,7 +278,7 @@ def ask_boot_server(server: str, build: Build, seconds: float = 0.5, port: int =
 
 
 def interfaces() -> list[str]:
-    """The names of the interfaces of this host, without the loopback one."""
+    """Return the names of the interfaces of this host, except for the loopback interface."""
     return [name for _, name in socket.if_nameindex() if name != "lo"]
 
 
@@ -302,7 +303,7 @@ def _collected(sock: socket.socket, to: tuple[str, int] | None, build: Build, se
 
 
 def _replies(sock: socket.socket, message: Message, began: float, until: float) -> Iterator[Offer]:
-    """The replies to *message* that come until that time of the monotonic clock."""
+    """Yield the replies to *message* that arrive until that time of the monotonic clock."""
     while True:
         left = until - time.monotonic()
         if left <= 0 or not select.select([sock], [], [], left)[0]:
@@ -317,12 +318,12 @@ def _replies(sock: socket.socket, message: Message, began: float, until: float) 
 
 
 def random_xid() -> int:
-    """A transaction id, so that replies to another run do not count."""
+    """Return a random transaction id, so that replies to another run are not taken for ours."""
     return int.from_bytes(os.urandom(4), "big")
 
 
 def offers_of(replies: Sequence[Offer]) -> list[Offer]:
-    """The offers among *replies*, one for each server."""
+    """Return the offers among *replies*, one for each server and address."""
     found: dict[tuple[str, str], Offer] = {}
     for reply in replies:
         if reply.message.message_type in (MessageType.OFFER, None):

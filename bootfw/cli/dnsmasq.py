@@ -1,4 +1,4 @@
-"""dnsmasq's lease file: a line for each lease, with its end, client, address, name and identifier (lease.c)."""
+"""Reads dnsmasq's lease file: a line for each lease with its end, client, address, name and identifier (lease.c)."""
 
 import re
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -20,14 +20,14 @@ _LINE6 = re.compile(
 )
 
 _NOT_KEPT = ("duid ", "agent-info ", "vendorclass ")
-"""Prefixes of lines that are no leases: the server's own DUID, and data for DHCPLEASEQUERY."""
+"""Prefixes of lines that are not leases: the server's DUID, and data for DHCPLEASEQUERY."""
 
 _EARLIEST = 10 * 365 * 86400.0
 """An end before 1980 is a duration: without a real-time clock dnsmasq writes the seconds that a lease lasts."""
 
 
 def is_dnsmasq(text: str) -> bool:
-    """Whether *text* looks like such a file."""
+    """Return whether *text* is a lease file of dnsmasq."""
     return any(
         _LINE.fullmatch(line) or _LINE6.fullmatch(line) or line.startswith("duid ")
         for line in map(str.rstrip, text.split("\n"))
@@ -35,9 +35,9 @@ def is_dnsmasq(text: str) -> bool:
 
 
 def read_dnsmasq(text: str, now: float, identify: Identify) -> ImportedLeases:
-    """The leases of both families.
+    """Read the leases of both address families.
 
-    The file does not have the time when a lease was granted; *now* is used.
+    :param now: becomes the time when each lease was granted, since the file does not contain it.
     """
     found = _Leases(now, identify)
     for number, line in enumerate(text.split("\n"), 1):
@@ -77,7 +77,7 @@ class _Leases:
             return
         if lease.address in self.leases:
             before = self._lines[lease.address]
-            self.left_out.append(f"line {before}: {lease.address} comes again on line {number}, and that counts")
+            self.left_out.append(f"line {before}: {lease.address} is repeated on line {number}, which is used instead")
         self.leases[lease.address] = lease
         self._lines[lease.address] = number
 

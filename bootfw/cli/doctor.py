@@ -1,4 +1,4 @@
-"""``bootfw doctor``: what keeps a server from working, here and now."""
+"""``bootfw doctor``: checks what a server needs on this host, and says what to do."""
 
 import argparse
 import json
@@ -119,7 +119,7 @@ def _checks(source: str | None, probe_network: bool) -> Iterator[Check]:
 
 
 def _status(configuration: Any) -> tuple[Record | None, Check]:
-    """The status of the running server; None: no server runs, or it has no status."""
+    """Return the status of the running server (None: there is none), and the result of this check."""
     state = state_of(configuration)
     try:
         server = running(state)

@@ -1,6 +1,6 @@
-"""The ports of a configuration without sockets: a caller passes packets in, and replies are collected.
+"""Runs the ports of a configuration without sockets: packets are passed in, and the replies are collected.
 
-Everything else is real: classification, personas, resolvers, the address server, backends and the encoding of replies.
+Everything else is that of the server: classification, personas, resolvers, leases, backends, encoding of replies.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,12 +57,12 @@ NOT_REACHED, DECLINED, ANSWERED, UNSUITABLE = "not reached", "declined", "answer
 REFUSED, FAILED, TOO_SLOW = "refused", "failed", "too slow"
 
 ASSUMED_ADDRESS = "192.0.2.9"
-"""The client's address on port 4011, which it would have from another DHCP server (RFC 5737)."""
+"""Address of a client on port 4011, where it would have one from another DHCP server (documentation, RFC 5737)."""
 
 
 @define
 class ResolverOutcome:
-    """What one resolver did with a request."""
+    """The result of one resolver for a request."""
 
     name: str
     outcome: str = NOT_REACHED
@@ -71,13 +71,13 @@ class ResolverOutcome:
 
 @define
 class Exchange:
-    """One packet of the client, and what came of it."""
+    """A packet of the client, and the reply to it."""
 
     sent: str
-    """The kind of message."""
+    """The kind of message, such as "DISCOVER"."""
     port: int
     request: BootRequest | None = None
-    """The boot request in it; None: the client does not boot."""
+    """The boot request in the packet; None: it is not from a boot client."""
     resolvers: list[ResolverOutcome] = field(factory=list)
     offer: OfferMade | None = None
     """The event of the reply that names a boot file, or refers the client to port 4011."""
@@ -86,7 +86,7 @@ class Exchange:
     reply: bytes = b""
     """The datagram; empty: there is no reply."""
     to: Address | None = None
-    """Where the reply goes."""
+    """The destination of the reply."""
 
     @property
     def file(self) -> BootFile | BootMenu | None:
@@ -95,7 +95,7 @@ class Exchange:
 
 
 class _ObservedChain(ResolverChain):
-    """Records what each resolver did."""
+    """A ResolverChain that records the result of each resolver."""
 
     outcomes: list[ResolverOutcome]
 
@@ -131,10 +131,10 @@ class DryRun:
     """Answers packets as the server of a configuration would.
 
     :param reactor: IReactorTime, and what the plugins need.
-    :param settings: those of the server.
-    :param server: our address for the client.
-    :param urls: of our HTTP and HTTPS servers.
-    :param store: leases and reservations that count.
+    :param settings: the settings of the server.
+    :param server: the server's address on the client's network.
+    :param urls: the URLs of our HTTP and HTTPS servers.
+    :param store: the leases and reservations to start from.
     :raise StateError: a plugin can't start.
     """
 
@@ -183,7 +183,7 @@ class DryRun:
             await self._leasing.close()
 
     async def discover(self, client: BootClient) -> list[Exchange]:
-        """*client* boots by DHCPv4: its DISCOVER, and its request to port 4011 where the reply leads there."""
+        """Boot *client* by DHCPv4: its DISCOVER, and its request to port 4011 if the reply refers it there."""
         dhcp = self.settings.dhcp
         message = client.discover(_XID)
         peer = (client.relay or dhcp4.UNSPECIFIED, dhcp.server_port if client.relay else dhcp.client_port)
@@ -200,26 +200,26 @@ class DryRun:
         return [first, await self._exchanged("REQUEST", dhcp.boot_server_port, boot_server, data, (address, 4011))]
 
     async def solicit(self, client: BootClient) -> list[Exchange]:
-        """*client* boots by DHCPv6: its SOLICIT."""
+        """Boot *client* by DHCPv6: its SOLICIT."""
         dhcp6_settings = self.settings.dhcp6
         data = dhcp6.pack(client.solicit(_XID))
         peer = cast(Address, (client.link_local, dhcp6_settings.client_port, 0, 0))
         return [await self._exchanged("SOLICIT", dhcp6_settings.server_port, self._main6(), data, peer)]
 
     def listens(self, port: int) -> bool:
-        """Whether it is a DHCP port of ours."""
+        """Return whether *port* is a DHCP port of the configuration."""
         return port in self._ports()
 
     async def replay(self, data: bytes, port: int, peer: tuple[str, int]) -> Exchange:
-        """Answer a packet that came to our *port* at another time."""
+        """Answer a recorded packet that arrived at our *port*."""
         six = ":" in peer[0]
         sender: Address = (*peer, 0, 0) if six else peer
         return await self._exchanged("", port, self._ports()[port](), data, sender)
 
     async def replay_tftp(self, data: bytes, peer: tuple[str, int]) -> bytes:
-        """Answer a read request that came by TFTP at another time.
+        """Answer a recorded TFTP read request.
 
-        :return: the first reply, b"" if there is none.
+        :return: the first reply; b"": there is none.
         """
         protocol = TFTPProtocol(
             self.reactor,
@@ -240,7 +240,7 @@ class DryRun:
         return reply
 
     async def replay_http(self, target: str, peer: tuple[str, int]) -> int:
-        """Return the status of a response to a GET request that came at another time."""
+        """Return the status of the response to a recorded GET request."""
         path = relative(target)
         try:
             answer = self._files().open(path, TransferRequest(target, path, peer, self.server, protocol="http"))
@@ -331,18 +331,18 @@ class DryRun:
         self._progressed()
 
     def _progressed(self) -> None:
-        """Continue in the next turn: the events of a reply come after it."""
+        """End the wait for the reply in the next reactor turn, since the events of a reply are published after it."""
         if self._waiting is not None and self._is_over():
             waiting, self._waiting = self._waiting, None
             IReactorTime(self.reactor).callLater(0, waiting.callback, None)
 
 
 _XID = 0x626F6F
-"""24 bits, so that DHCPv6 can have it too."""
+"""A transaction id of 24 bits, so that it is valid in DHCPv6 too."""
 
 
 class _Replies:
-    """A datagram transport that keeps what is written."""
+    """A datagram transport that stores the last datagram in an Exchange."""
 
     def __init__(self, exchange: Exchange, written: Any) -> None:
         self._exchange = exchange
@@ -358,7 +358,7 @@ class _Replies:
 
 
 class _FirstReply:
-    """A datagram transport that takes the first datagram of a port."""
+    """A datagram transport that passes the first datagram to a Deferred."""
 
     def __init__(self, replied: "Deferred[bytes]") -> None:
         self._replied = replied
@@ -370,7 +370,7 @@ class _FirstReply:
 
 
 def options_of(reply: bytes) -> Mapping[int, bytes]:
-    """The options of a DHCPv4 reply in the order of their codes, without those that only echo the request."""
+    """Return the options of a DHCPv4 reply by code, without those that only echo the request."""
     found = dhcp4.parse(reply).options
     echoed = (Option.CLIENT_IDENTIFIER, Option.CLIENT_MACHINE_IDENTIFIER, Option.RELAY_AGENT_INFORMATION)
     return {code: found[code] for code in sorted(found) if code not in echoed}

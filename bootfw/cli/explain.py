@@ -1,4 +1,4 @@
-"""``bootfw explain``: what a configuration answers a client that boots, and why."""
+"""``bootfw explain``: shows the reply that a boot client would get from a configuration, and why."""
 
 import argparse
 import json
@@ -121,7 +121,7 @@ async def _exchanges(dry_run: DryRun, client: BootClient, by_dhcp6: bool) -> lis
 
 
 def _result(reactor: Any, coroutine: Any) -> list[Exchange]:
-    """The result of *coroutine*; the reactor runs only if a resolver answers later."""
+    """Return the result of *coroutine*; the reactor runs only if a resolver returns a pending Deferred."""
     found: list[Any] = []
     answer: Deferred[Any] = ensureDeferred(coroutine)
     answer.addBoth(found.append)
@@ -186,7 +186,7 @@ def _settings(configuration: Configuration, options: argparse.Namespace) -> Sett
 
 
 def _server_address(settings: Settings, relay: str, by_dhcp6: bool) -> str:
-    """The address that clients would reach us at: one in a subnet where we give addresses, or else our usual one."""
+    """Return our address for the client: one in a configured subnet, or else that of the default route."""
     section = settings.dhcp6 if by_dhcp6 else settings.dhcp
     usual = own_address(relay, 6 if by_dhcp6 else 4)
     if section.mode != "server" or relay:
@@ -199,21 +199,21 @@ def _server_address(settings: Settings, relay: str, by_dhcp6: bool) -> str:
                 return address
     assumed = str(networks[0][1])
     sys.stderr.write(
-        f"bootfw: this machine has no address in {', '.join(map(str, networks))}; {assumed} stands for the server's\n"
+        f"bootfw: this host has no address in {', '.join(map(str, networks))}; {assumed} is assumed for the server\n"
     )
     return assumed
 
 
 @attrs.define
 class _Location:
-    """Where the client finds its boot file."""
+    """The location of the boot file."""
 
     ours: bool
     """This server serves it."""
     size: int | None = None
-    """Bytes; None: it is not known, or there is no such file."""
+    """Bytes; None: not known, or there is no such file."""
     backend: str = ""
-    """Which one has it; "": none."""
+    """The backend that has it; "": none."""
     problem: str = ""
     """Why the client can't get it."""
 
@@ -226,7 +226,7 @@ class _Location:
 
 
 class _Report:
-    """What `bootfw explain` prints."""
+    """The output of `bootfw explain`."""
 
     def __init__(
         self, dry_run: DryRun, parts: Parts, client: BootClient, exchanges: Sequence[Exchange], source: str | None
@@ -243,11 +243,11 @@ class _Report:
 
     @property
     def boots(self) -> bool:
-        """The client gets a boot file or a menu."""
+        """Whether the client gets a boot file or a menu."""
         return self._last.file is not None and not (self._location is not None and self._location.problem)
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the output as a JSON object."""
         client, request, file = self._client, self._request, self._last.file
         rule = self._rule()
         return {
@@ -283,7 +283,7 @@ class _Report:
         }
 
     def lines(self) -> Iterable[str]:
-        """For people."""
+        """Yield the output for people."""
         client, request, last = self._client, self._request, self._last
         rows = [("client", f"{client.mac.hex(':')}, {client.vendor_class or 'without a vendor class'}")]
         rule = self._rule()
@@ -333,7 +333,7 @@ class _Report:
         return "no resolver names a boot file" if self._last.reply else "it gets no reply"
 
     def _rule(self) -> tuple[str, dict[str, str]] | None:
-        """The name of the client's persona, and its conditions."""
+        """Return the name and the conditions of the client's persona; None: it has none."""
         if self._request is None:
             return None
         for rule in self._dry_run.personas.rules:
@@ -342,7 +342,7 @@ class _Report:
         return None
 
     def _address(self, exchange: Exchange) -> str:
-        """What the client is offered; "": none."""
+        """Return the address that the client is offered; "": none."""
         return exchange.offer.address if exchange.offer is not None and exchange.offer.address else _yiaddr(exchange)
 
     def _is_ipxe(self) -> bool:
@@ -389,7 +389,7 @@ class _Report:
         return _Location(ours=True, problem=f'no backend has "{transfer.path}"')
 
     def _own_path(self, file: BootFile, request: BootRequest) -> tuple[str | None, bool]:
-        """The path that we serve the file under, None if another server does; and whether that is by HTTP."""
+        """Return (the path at which this server serves *file*, None if another server does; whether by HTTP)."""
         name = file.name
         if "://" not in name:
             return (name if file.server in (None, request.server) else None), request.http
@@ -417,7 +417,7 @@ def _opened(name: str, backend: Any, transfer: TransferRequest) -> _Location | N
 
 
 def _kind(exchange: Exchange) -> str | None:
-    """The kind of the reply; None: there is none."""
+    """Return the message type of the reply; None: there is no reply."""
     if not exchange.reply:
         return None
     if exchange.sent == "SOLICIT":

@@ -4,4 +4,4 @@ from bootfw.errors import BootfwError
 
 
 class CommandError(BootfwError):
-    """The message is for the user who gave the command."""
+    """A command failed. The message is for its user."""

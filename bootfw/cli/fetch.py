@@ -1,4 +1,4 @@
-"""A boot file as firmware fetches it, by TFTP or HTTP. Sockets are plain and block."""
+"""Fetches a boot file as firmware does, by TFTP or HTTP, with blocking sockets."""
 
 import http.client
 import socket
@@ -16,11 +16,12 @@ from bootfw.wire import tftp
 TFTP_PORT = 69
 
 _WAITS = (1.0, 2.0, 4.0, 4.0)
-"""Seconds until a packet is sent again."""
+"""Seconds to wait before each retransmission, and before giving up."""
 
 _LARGEST = 65536
+"""Largest datagram in bytes."""
 _SAMPLE = 4096
-"""Bytes from the beginning of a file that are kept, to see what kind of file it is."""
+"""Bytes from the beginning of a file that are stored, to determine its kind."""
 
 
 class FetchError(Exception):
@@ -37,15 +38,15 @@ class Fetched:
     retries: int = 0
     """Number of retransmitted packets."""
     announced: int | None = None
-    """The size that the server announced; None: it did not."""
+    """The size that the server announced; None: it announced none."""
     options: tuple[tuple[str, str], ...] = ()
-    """TFTP: those of the OACK."""
+    """TFTP: the options of the OACK."""
     begin: bytes = b""
     """The first bytes."""
     status: int = 0
     """HTTP: the status code."""
     notes: list[str] = field(factory=list)
-    """Faults that did not prevent the transfer, a sentence each."""
+    """Problems that did not prevent the transfer, a sentence each."""
 
     def take(self, data: bytes) -> None:
         """Add the next bytes of the file."""
@@ -65,8 +66,8 @@ def fetch_tftp(
 ) -> Fetched:
     """Fetch a file by TFTP.
 
-    :param options: of the request.
-    :param whole: false: the transfer is given up after the first block, as a size probe of firmware is.
+    :param options: the options of the request.
+    :param whole: false: the transfer is aborted after the first block.
     :raise FetchError: the file can't be fetched.
     """
     try:
@@ -78,7 +79,7 @@ def fetch_tftp(
 
 
 class _TFTPDownload:
-    """A download: the packet that was sent last is sent again when no answer comes."""
+    """A TFTP download. The last packet is retransmitted if there is no answer."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class _TFTPDownload:
         self._last = tftp.request(False, name, "octet", options)
         self._blksize, self._windowsize = 512, 1
         self._block = 0
-        """The last block that has come; never wraps."""
+        """The last block that was received in order; never wraps."""
         self._unacknowledged = 0
         self._fetched = Fetched()
 
@@ -116,9 +117,9 @@ class _TFTPDownload:
         self._sock.sendto(packet, self._peer or self._server)
 
     def _received(self) -> tftp.Packet:
-        """The next packet of the server.
+        """Return the next packet of the server.
 
-        :raise FetchError: none comes.
+        :raise FetchError: the server does not answer.
         """
         for number, wait in enumerate(self._waits):
             until = time.monotonic() + wait
@@ -154,7 +155,7 @@ class _TFTPDownload:
     def _take(self, packet: tftp.Packet) -> bool:
         """Take a packet of the server.
 
-        :return: the transfer is over.
+        :return: whether the transfer is over.
         """
         if isinstance(packet, tftp.Error):
             raise FetchError(f'TFTP server {self._host} refuses: error {packet.code}, "{packet.message}"')
@@ -179,9 +180,9 @@ class _TFTPDownload:
     def _take_data(self, packet: tftp.Data) -> bool:
         ahead = (packet.block - self._block) & 0xFFFF
         if ahead != 1:
-            if self._unacknowledged:  # the window begins again after the last block in order (RFC 7440)
+            if self._unacknowledged:  # request the window again from the last block in order (RFC 7440)
                 self._unacknowledged = 0
-                # A number far away is no block that was sent: a server checks with it who acknowledges.
+                # A number far outside the window is not lost data: bootfw sends one to verify the client's address.
                 self._fetched.retries += ahead <= self._windowsize
                 self._send(tftp.ack(self._block & 0xFFFF))
             return False
@@ -250,7 +251,7 @@ def _get(url: str, fetched: Fetched, whole: bool, timeout: float, context: ssl.S
 
 
 def kind_of(begin: bytes) -> str:
-    """What a file is, by its first bytes; "": unknown."""
+    """Return the kind of a file by its first bytes, such as "an iPXE script"; "": unknown."""
     if begin.startswith(b"MZ"):
         return "a UEFI program"
     if begin.startswith(b"#!ipxe"):

@@ -1,6 +1,7 @@
-"""Checks of this host: what keeps a boot server from working, or may do so. Each returns a list of results.
+"""The checks of ``bootfw doctor``: what keeps a boot server on this host from working, or may do so.
 
-Nothing is changed. Ports are bound for a moment to see whether they can be had; rules of a firewall are only read.
+Each check yields its results. Nothing is changed: ports are bound for a moment to see whether that is possible, and the
+rules of a firewall are only read.
 """
 
 import ctypes
@@ -38,22 +39,22 @@ from bootfw.tftp.path import relative
 OK, WARNING, PROBLEM, SKIPPED = "ok", "warning", "problem", "skipped"
 
 _ETHERNET_MTU = 1500
-"""Bytes of an IP packet that firmware expects to arrive."""
+"""Size in bytes of an IP packet that firmware expects to pass."""
 
 _LEAST_FREE = 64 << 20
-"""Bytes of free disk space below which there is a warning."""
+"""Bytes of free disk space below which there is a problem."""
 
 _CAPABILITIES = {
     10: ("CAP_NET_BIND_SERVICE", "to bind ports below 1024"),
     12: ("CAP_NET_ADMIN", "to answer clients that do not answer ARP yet by unicast; they are answered by broadcast"),
     13: ("CAP_NET_RAW", "to probe addresses before they are offered; they are offered unprobed"),
 }
-"""Number (linux/capability.h) -> name, and what it is for."""
+"""Number (linux/capability.h) -> (name, purpose)."""
 
 
 @frozen
 class Check:
-    """One result."""
+    """A result of a check."""
 
     name: str
     result: str
@@ -72,24 +73,24 @@ class Host:
     sys: Path = Path("/sys")
     now: Callable[[], float] = time.time
     command: Callable[[Sequence[str]], str | None] = field(default=lambda command: _output(command))
-    """Runs a program; returns its output, or None: there is no such program, or it fails."""
+    """Runs a program; returns its output, or None if there is no such program or it fails."""
     links: Callable[[], Sequence[Link]] = field(default=lambda: _links())
     addresses: Callable[[], Sequence[LinkAddress]] = field(default=lambda: _addresses())
     neighbour_tables: Callable[[], Sequence[NeighbourTable]] = field(default=lambda: _neighbour_tables())
     fault: Callable[[str, tuple[str, int]], int] = field(default=lambda kind, address: _fault(kind, address))
-    """The error number of binding a port, "udp" or "tcp"; 0: it can be had."""
+    """Binds a port, "udp" or "tcp", and returns the error number; 0: the port is free."""
 
     label: Callable[[Path], str] = field(default=lambda path: _label(path))
     """The SELinux context of a file; "": it has none."""
     clock_is_synchronized: Callable[[], bool | None] = field(default=lambda: _clock_is_synchronized())
-    """Whether the kernel's clock is synchronized; None: that can't be read."""
+    """Returns whether the kernel's clock is synchronized; None: that can't be read."""
 
     def enforces_selinux(self) -> bool:
-        """Whether SELinux forbids what its policy does not allow."""
+        """Return whether SELinux is in enforcing mode."""
         return self._text(self.sys / "fs" / "selinux" / "enforce") == "1"
 
     def apparmor_profile(self) -> str:
-        """The profile that confines this process; "": none does."""
+        """Return the AppArmor profile that confines this process; "": none."""
         found = self._text(self.proc / "self" / "attr" / "apparmor" / "current")
         found = found or self._text(self.proc / "self" / "attr" / "current")
         return found.partition(" (enforce)")[0] if found.endswith(" (enforce)") else ""
@@ -101,7 +102,7 @@ class Host:
             return ""
 
     def setting(self, name: str) -> str:
-        """The value of a sysctl, "" when it can't be read."""
+        """Return the value of a sysctl; "": it can't be read."""
         try:
             return (self.proc / "sys" / name).read_text().strip()
         except OSError:
@@ -133,9 +134,9 @@ def wanted_ports(settings: Settings, parts: Parts) -> list[Wanted]:
 
 
 def check_ports(host: Host, wanted: Sequence[Wanted], status: Record | None) -> Iterator[Check]:
-    """Can the ports be had? Of a server that runs: are they bound?
+    """Check that the ports are free, or if a server runs, that it has bound them.
 
-    :param status: of the server that runs; None: none runs.
+    :param status: the status of the running server; None: no server runs.
     """
     if status is not None:
         for each in status["sockets"]:
@@ -183,7 +184,7 @@ def _port(host: Host, service: str, kind: str, address: tuple[str, int]) -> Chec
 
 
 def check_interfaces(host: Host, settings: Settings) -> Iterator[Check]:
-    """Do the interfaces exist, and can clients come to an address there? Are its packets large enough?"""
+    """Check that the interfaces exist, have an address and a usual MTU, and do not drop packets of clients."""
     for name, problem in missing_interfaces(settings.interfaces).items():
         yield Check("interfaces", PROBLEM, f"{name}: {problem}", 'correct "interfaces" in [bootfw]')
     numbers = {address.interface for address in host.addresses() if address.family == socket.AF_INET}
@@ -215,7 +216,7 @@ def check_interfaces(host: Host, settings: Settings) -> Iterator[Check]:
 
 def _check_rp_filter(host: Host, names: Sequence[str], settings: Settings) -> Iterator[Check]:
     relayed = any(subnet.relays for subnet in settings.dhcp.subnets) or settings.dhcp.foreign_networks
-    # The kernel takes the larger of both values (Documentation/networking/ip-sysctl.rst): 1 is strict, 2 is loose.
+    # The kernel uses the larger of both values (Documentation/networking/ip-sysctl.rst): 1 is strict, 2 is loose.
     strict = [
         name
         for name in names
@@ -259,7 +260,7 @@ def _reached(path: Path) -> Path:
 
 
 def check_permissions(host: Host, settings: Settings, parts: Parts, state: Path) -> Iterator[Check]:
-    """May this user write the state, read the boot files, and do what DHCP takes?"""
+    """Check that this user may write the state, read the boot files, and has the capabilities that DHCP needs."""
     existing = _reached(state)
     if os.access(existing, os.W_OK | os.X_OK):
         yield Check("state", OK, f"{state} can be written")
@@ -306,7 +307,7 @@ def _check_capabilities(host: Host, settings: Settings) -> Iterator[Check]:
 
 
 def check_loaders(parts: Parts) -> Iterator[Check]:
-    """Are the boot files there that the resolvers name?"""
+    """Check that the boot files exist that the resolvers name."""
     for name, file in files_by_tftp(parts) if not parts.settings.tftp.listen else ():
         yield Check(
             "loaders",
@@ -349,7 +350,7 @@ def check_loaders(parts: Parts) -> Iterator[Check]:
 
 
 def check_host(host: Host, state: Path) -> Iterator[Check]:
-    """The clock, and free space on the disk."""
+    """Check the clock and the free disk space."""
     installed = max(path.stat().st_mtime for path in (Path(__file__), Path(os.__file__)))
     if host.now() < installed - 86400:
         yield Check(
@@ -386,7 +387,7 @@ def _clock(host: Host) -> Check:
 
 
 def check_security_modules(host: Host, parts: Parts) -> Iterator[Check]:
-    """Hints at SELinux and AppArmor, which may forbid what file permissions allow."""
+    """Check SELinux and AppArmor, which may forbid what file permissions allow."""
     roots = [Path(backend.root) for _, backend in parts.backends if provides(backend, IDirectoryBackend)]
     if host.enforces_selinux():
         unlabeled = [root for root in roots if os.path.isdir(root) and not _SERVED_TYPE.search(host.label(root))]
@@ -418,7 +419,7 @@ _SERVED_TYPE = re.compile(r":(tftpdir(_rw)?|public_content(_rw)?|httpd_sys_conte
 
 
 def check_firewall(host: Host, wanted: Sequence[Wanted]) -> Iterator[Check]:
-    """Do rules of nftables or iptables drop what clients send?"""
+    """Check whether rules of nftables or iptables drop packets of clients."""
     ports = sorted({(kind, address[1]) for _, kind, address in wanted})
     rules = host.command(["nft", "list", "ruleset"])
     source = "nft list ruleset"
@@ -431,7 +432,7 @@ def check_firewall(host: Host, wanted: Sequence[Wanted]) -> Iterator[Check]:
     unnamed = [(kind, port) for kind, port in ports if _drops_by_default(rules) and not _accepted(rules, kind, port)]
     for kind, port in dropped:
         yield Check(
-            "firewall", PROBLEM, f"a rule drops {kind.upper()} port {port}", f"see {source}, and take that rule out"
+            "firewall", PROBLEM, f"a rule drops {kind.upper()} port {port}", f"see {source}, and remove that rule"
         )
     for kind, port in unnamed:
         if (kind, port) not in dropped:
@@ -449,7 +450,7 @@ _VERDICT = re.compile(r"\b(drop|reject|DROP|REJECT)\b")
 
 
 def _lines_about(rules: str, kind: str, port: int) -> Iterator[str]:
-    """The rules that name a port."""
+    """Yield the rules that name a port."""
     for line in rules.splitlines():
         words = line.strip()
         if not re.search(rf"\b{kind}\b", words):
@@ -460,7 +461,8 @@ def _lines_about(rules: str, kind: str, port: int) -> Iterator[str]:
 
 
 def _contains(listed: str, port: int) -> bool:
-    """Whether ``67``, ``67-69``, ``67:69``, ``67,69`` or ``{ 67, 4011 }`` has *port*; services by their names too."""
+    """Return whether *listed* contains *port*: ``67``, ``67-69``, ``67:69``, ``67,69``, ``{ 67, 4011 }``, or names of
+    services."""
     for part in re.split(r"[{},\s]+", listed):
         first, _, last = part.replace(":", "-").partition("-")
         low, high = _port_number(first), _port_number(last or first)
@@ -493,7 +495,7 @@ def _drops_by_default(rules: str) -> bool:
 
 
 def check_network(settings: Settings) -> Iterator[Check]:
-    """Which DHCP servers answer in the served networks? One DISCOVER is sent on each interface; no lease is taken."""
+    """Look for other DHCP servers: send a DISCOVER on each interface, without taking a lease."""
     ours = own_addresses(socket.AF_INET) or frozenset()
     discover = partial(boot_client(bytes.fromhex(DEFAULT_MAC.replace(":", "")), "x86_64-uefi").discover, random_xid())
     for name in settings.interfaces or interfaces():
@@ -506,11 +508,11 @@ def check_network(settings: Settings) -> Iterator[Check]:
 
 
 def judge_offers(name: str, offers: Sequence[Offer], ours: frozenset[str], mode: str) -> Iterator[Check]:
-    """What offers of DHCP servers in a network mean.
+    """Judge the offers of the DHCP servers in a network.
 
-    :param name: of the interface.
+    :param name: the interface.
     :param ours: addresses of this host.
-    :param mode: of our own DHCP.
+    :param mode: our own ``mode`` in [dhcp].
     """
     others = [offer for offer in offers if offer.server not in ours]
     giving = sorted({offer.server for offer in others if offer.address})
@@ -602,13 +604,13 @@ def _label(path: Path) -> str:
 
 
 _TIMEX_BYTES = 208
-"""At least as many as struct timex (linux/timex.h) has on any machine."""
+"""Size of struct timex (linux/timex.h), at least, on any architecture."""
 _TIME_ERROR = 5
-"""What adjtimex(2) returns while the clock is not synchronized."""
+"""The result of adjtimex(2) while the clock is not synchronized."""
 
 
 def _clock_is_synchronized() -> bool | None:
-    """Read the state of the kernel's clock, which every NTP client sets."""
+    """Return whether an NTP client keeps the kernel's clock synchronized; None: that can't be read."""
     adjtimex = getattr(ctypes.CDLL(None, use_errno=True), "adjtimex", None)
     if adjtimex is None:
         return None

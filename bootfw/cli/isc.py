@@ -1,8 +1,8 @@
-"""The lease files of ISC dhcpd and OpenBSD's: a journal of declarations, of which the last of each address counts
-(dhcpd.leases(5)).
+"""Reads the lease files of ISC dhcpd and OpenBSD's dhcpd: a log of declarations, of which the last one for each address
+counts (dhcpd.leases(5)).
 
-Entries that can't be imported are reported with their lines. Where a crash or an editor has damaged a declaration, the
-others count.
+Entries that can't be imported are reported with their line numbers. A declaration that a crash or an editor has damaged
+does not prevent the import of the others.
 """
 
 import re
@@ -37,18 +37,19 @@ _BOOT_FILE = "a boot file for one machine belongs into the configuration, to the
 
 
 def is_isc(text: str) -> bool:
-    """Whether *text* looks like such a file."""
+    """Return whether *text* is a lease file of ISC dhcpd."""
     return bool(re.search(r"^(lease|host|server-duid|authoring-byte-order|ia-\w\w)\s.*[{;]\s*(#.*)?$", text, re.M))
 
 
 def read_isc(text: str, now: float, identify: Identify) -> ImportedLeases:
-    """The leases of both families, and the hosts that were added while it ran (omapi).
+    """Read the leases of both address families, and the hosts that were added at run time (OMAPI).
 
-    An active lease stays active, an abandoned address is declined, and of the others the client is remembered.
+    An active lease stays active. An abandoned address becomes a declined one. Other leases become expired or released
+    leases, so that their clients get the same address again.
     """
     big_endian = re.search(r"^authoring-byte-order\s+big-endian", text, re.MULTILINE) is not None
     found = _Import(now, identify, "big" if big_endian else "little")
-    # Names may be in any encoding: from here on each character is a byte.
+    # Names may be in any encoding, so from here on each character stands for a byte.
     text = text.encode("utf-8", "surrogateescape").decode("latin-1")
     for declaration in DeclarationReader(found.leave_out).read(text):
         found.add(declaration)
@@ -66,23 +67,23 @@ class _InvalidDeclaration(ValueError):
 
 @define
 class _Import:
-    """The result of the declarations so far."""
+    """Collects the leases and hosts of the declarations."""
 
     _now: float
     _identify: Identify
     _byte_order: Literal["little", "big"]
-    """Of the machine that the file is from."""
+    """The byte order of the machine that wrote the file."""
     leases: dict[str, Lease] = field(factory=dict)
     hosts: dict[str, Reservation] = field(factory=dict)
     left_out: dict[str, list[tuple[int, str]]] = field(factory=dict)
-    """Declaration, or "" -> lines, and what is left out there."""
+    """Declaration, or "" -> (line number, what was left out) for each omission."""
 
     def leave_out(self, line: int, what: str, of: str = "") -> None:
-        """Note what is left out. A note about a declaration is dropped when a later one replaces the declaration."""
+        """Note what is left out. Notes about a declaration are dropped when a later declaration replaces it."""
         self.left_out.setdefault(of, []).append((line, what))
 
     def add(self, block: Block) -> None:
-        """Add a declaration: the last one counts; a damaged one changes nothing."""
+        """Add a declaration. A later one replaces an earlier one, unless it is damaged."""
         match block.words:
             case ["lease", address]:
                 self._declared(f"lease {address}", block, lambda: self._lease(address, block))
@@ -126,10 +127,10 @@ class _Import:
             self.hosts[f"lease {address}"] = Reservation(address, mac=_mac_or_nothing(lease), client_id=lease.client_id)
 
     def _lease_of(self, address: str, statements: Mapping[str, Statement]) -> Lease | str | None:
-        """The lease of an address; None: no client has it; a string: why its client can't be imported."""
+        """Return the lease of an address; None: no client has it; a string: why it can't be imported."""
         state = _state(statements)
         if state == "abandoned":
-            # dhcpd keeps an abandoned address out of use for ever.
+            # dhcpd never uses an abandoned address again; here the quarantine ends.
             return Lease(address, b"", "", LeaseState.DECLINED, self._now, self._now + QUARANTINE_SECONDS)
         hardware, mac = _hardware(statements)
         client_id = _identifier(statements.get("uid"))
@@ -150,7 +151,7 @@ class _Import:
         )
 
     def _times(self, statements: Mapping[str, Statement], state: str) -> tuple[float, float]:
-        """When it was granted, and when it ends or has ended."""
+        """Return (when the lease was granted, when it ends or ended), in seconds since the epoch."""
         granted = _time(statements.get("cltt") or statements.get("starts")) or self._now
         expires = _time(statements.get("ends"))
         if state != "active":
@@ -158,7 +159,7 @@ class _Import:
         return granted, NEVER if expires is None else expires
 
     def _association(self, key: str, block: Block) -> None:
-        """An IA_NA: its name is the IAID, in the byte order of the machine, and the DUID."""
+        """Add an IA_NA. Its name is the IAID, in the byte order of the machine, followed by the DUID."""
         name = unquoted(key).encode("latin-1")
         iaid, duid = name[:4], name[4:]
         if not duid:
@@ -208,15 +209,15 @@ def _unknown(block: Block, known: set[str]) -> Iterator[Statement | Block]:
 
 
 def _not_understood(block: Block) -> Iterator[Statement | Block]:
-    """The statements of a lease that it is taken over without."""
+    """Yield the statements of a lease that are not imported."""
     yield from _unknown(block, LEASE_STATEMENTS)
     yield from (item for item in block.items if item.words[:1] == ["client-hostname"] and len(item.words) != 2)
 
 
 def _by_name(block: Block) -> dict[str, Statement]:
-    """The statements by their first word.
+    """Return the statements by their first word.
 
-    :raise _InvalidDeclaration: one that may be there only once is there twice.
+    :raise _InvalidDeclaration: a statement that may occur only once is repeated.
     """
     statements: dict[str, Statement] = {}
     for item in block.items:
@@ -231,7 +232,7 @@ def _by_name(block: Block) -> dict[str, Statement]:
 
 
 def _state(statements: Mapping[str, Statement]) -> str:
-    """The binding state; OpenBSD's dhcpd has only "abandoned"."""
+    """Return the binding state. OpenBSD's dhcpd writes only "abandoned"."""
     statement = statements.get("binding")
     if statement is None:
         return "abandoned" if "abandoned" in statements else "active"
@@ -254,12 +255,12 @@ def _hardware(statements: Mapping[str, Statement]) -> tuple[int, bytes]:
 
 
 def _hex(text: str) -> bytes:
-    """``0:1:ab``: a zero in front may be missing."""
+    """Convert ``0:1:ab`` to bytes; leading zeros may be missing."""
     return bytes(int(part, 16) for part in text.split(":"))
 
 
 def _identifier(statement: Statement | None) -> bytes:
-    """``uid "\\001abc"`` or ``uid 1:61:62:63``."""
+    """Convert ``uid "\\001abc"`` or ``uid 1:61:62:63`` to bytes."""
     if statement is None:
         return b""
     try:
@@ -291,7 +292,7 @@ def _host_name(block: Block) -> str:
 
 
 def _text(statement: Statement | None) -> str:
-    """``client-hostname "pc";``"""
+    """Return the text of a statement such as ``client-hostname "pc";``."""
     return _as_text(statement.words[1]) if statement is not None and len(statement.words) == 2 else ""
 
 
@@ -300,7 +301,8 @@ def _as_text(word: str) -> str:
 
 
 def _time(statement: Statement | None) -> float | None:
-    """``4 2026/11/19 12:00:00`` in UTC, or ``epoch 1763553600``; None: "never", or no statement."""
+    """Convert ``4 2026/11/19 12:00:00`` (UTC) or ``epoch 1763553600`` to seconds since the epoch; None: "never", or no
+    statement."""
     if statement is None:
         return None
     try:
@@ -324,5 +326,5 @@ def _address(family: int, text: str) -> str:
 
 
 def _mac_or_nothing(lease: Lease) -> str:
-    """A reservation knows MACs of six bytes only."""
+    """Return the MAC of a lease if it has six bytes, as a reservation requires; "": it has not."""
     return lease.mac if len(lease.mac) == 17 else ""

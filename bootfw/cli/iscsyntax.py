@@ -1,6 +1,6 @@
-"""The syntax of dhcpd's lease files: statements that end with a semicolon, in braces behind the words of a declaration.
+"""Parses the syntax of dhcpd's lease files: declarations with statements in braces, each ending with a semicolon.
 
-Reading goes on behind what a crash or an editor has damaged.
+Parsing continues after a part that a crash or an editor has damaged.
 """
 
 import re
@@ -20,7 +20,7 @@ NOT_NEEDED = ("authoring-byte-order", "server-duid", "failover")
 """Declarations of the server itself."""
 
 IDENTITY = ("hardware", "uid", "starts", "ends", "cltt", "binding", "iaaddr", "abandoned", "reserved")
-"""Statements that decide whose lease it is and for how long: a declaration with a damaged one is not used."""
+"""Statements that determine client and duration of a lease. A declaration in which one is damaged is not used."""
 LEASE_STATEMENTS = {
     *IDENTITY,
     *("next", "rewind", "tstp", "tsfp", "atsfp", "timestamp", "client-hostname", "hostname", "dynamic-bootp", "bootp"),
@@ -32,7 +32,7 @@ LEASE_STATEMENTS = {
 
 @frozen
 class Statement:
-    """``hardware ethernet 52:54:00:12:34:56;``"""
+    """A statement, such as ``hardware ethernet 52:54:00:12:34:56;``."""
 
     line: int
     words: list[str]
@@ -43,22 +43,22 @@ class Statement:
 
 @define
 class Block:
-    """Words, and what is in the braces behind them."""
+    """A declaration: its words, and the statements and blocks in its braces."""
 
     line: int
     words: list[str]
     items: "list[Statement | Block]" = field(factory=list)
     damage: str = ""
-    """Why it can't be used; "": it is whole."""
+    """Why it can't be used; "": it is complete."""
 
     def __str__(self) -> str:
         return shown(" ".join(self.words))
 
 
 class DeclarationReader:
-    """Reads them, and goes on behind what is damaged.
+    """Parses declarations, and continues after damaged ones.
 
-    :param leave_out: is called with a line's number and what is wrong there.
+    :param leave_out: called with a line number and what is wrong there.
     """
 
     def __init__(self, leave_out: Callable[[int, str], None]) -> None:
@@ -66,10 +66,10 @@ class DeclarationReader:
         self._open: list[Block] = []
         self._words: list[str] = []
         self._line = 0
-        """Where the words begin."""
+        """Line number of the first of the words; 0: there are none."""
 
     def read(self, text: str) -> Iterator[Block]:
-        """The outermost blocks."""
+        """Yield the outermost blocks of *text*."""
         for number, line in enumerate(text.split("\n"), 1):
             tokens = _tokens(line)
             if tokens is None:
@@ -144,7 +144,7 @@ class DeclarationReader:
 
 
 def _tokens(line: str) -> list[tuple[str, str]] | None:
-    """(kind, token) of a line; None: a string in it has no end."""
+    """Return (kind, token) of each token of a line; None: a string in it is not terminated."""
     found = []
     position = 0
     while position < len(line):
@@ -158,6 +158,8 @@ def _tokens(line: str) -> list[tuple[str, str]] | None:
 
 
 def unquoted(text: str) -> str:
+    """Remove the quotes of a string, and decode its escapes."""
+
     def character(found: "re.Match[str]") -> str:
         code = found[1]
         return chr(int(code, 8) & 0xFF) if code[0] in "01234567" else _LETTERS.get(code, code)
@@ -166,6 +168,6 @@ def unquoted(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """An excerpt for a message."""
+    """Shorten *text* for a message."""
     decoded = text.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
     return decoded if len(decoded) <= 60 else f"{decoded[:57]}..."

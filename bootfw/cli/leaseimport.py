@@ -1,4 +1,4 @@
-"""Leases and reservations that are imported: from other servers' lease files, or from our own export."""
+"""Leases and reservations to import, from lease files of other servers or from our own export."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,15 +17,15 @@ from bootfw.wire.options6 import duid_hardware
 
 @frozen
 class ImportedLeases:
-    """The leases and reservations of a file, and what was left out."""
+    """The content of a lease file or export, and what was left out."""
 
     leases: Mapping[str, Lease] = field(factory=dict)
     """By address."""
     reservations: tuple[Reservation, ...] = ()
     left_out: tuple[str, ...] = ()
-    """A line for each, for the operator."""
+    """A line for each omission, for the operator."""
     configured: tuple[Reservation, ...] = ()
-    """Reservations of the other server's configuration file."""
+    """Reservations from the configuration file of the other server."""
 
 
 Identify = Callable[[int, bytes, bytes], bytes]
@@ -33,7 +33,10 @@ Identify = Callable[[int, bytes, bytes], bytes]
 
 
 def identity(by_client_id: bool) -> Identify:
-    """The function that makes a client's key as the server does."""
+    """Return the function that computes the key of a client, in the same way as the server.
+
+    :param by_client_id: ``identify-by = "client-id"`` in [dhcp].
+    """
 
     def key(hardware: int, address: bytes, client_id: bytes) -> bytes:
         options: dict[int, bytes] = {Option.CLIENT_IDENTIFIER: client_id} if client_id else {}
@@ -53,9 +56,9 @@ def ipv6_lease(
     hostname: str = "",
     state: LeaseState = LeaseState.ACTIVE,
 ) -> Lease:
-    """A lease of DHCPv6.
+    """Return a DHCPv6 lease.
 
-    :raise ValueError: *iaid* has more than 32 bits.
+    :raise ValueError: *iaid* does not fit into 32 bits.
     """
     if not 0 <= iaid < 1 << 32:
         raise ValueError(f"{iaid} is not an IAID")
@@ -66,9 +69,9 @@ def ipv6_lease(
 
 
 def exported(text: str) -> ImportedLeases:
-    """Read what ``bootfw leases export`` has written.
+    """Read the output of ``bootfw leases export``.
 
-    :raise CommandError: it is something else.
+    :raise CommandError: *text* is something else.
     """
     try:
         document = json.loads(text)

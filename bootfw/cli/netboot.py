@@ -1,4 +1,4 @@
-"""Acts as firmware that boots, step by step: from the first DISCOVER to the boot file."""
+"""Acts as booting firmware, step by step: from the first DISCOVER to the boot file."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 @frozen
 class Profile:
-    """A kind of client."""
+    """A kind of firmware."""
 
     name: str
     about: str
@@ -58,7 +58,7 @@ class Step:
     """One step of the boot."""
 
     what: str
-    """Such as "DISCOVER"."""
+    """The message or the object, such as "DISCOVER"."""
     result: str
     """OK, WARNING or PROBLEM."""
     text: str
@@ -66,27 +66,27 @@ class Step:
     seconds: float = 0.0
     """How long it took."""
     details: dict[str, Any] = field(factory=dict)
-    """For JSON."""
+    """Further values for the JSON output."""
 
 
 class Stopped(Exception):
-    """The boot stops here. The message says why, in a sentence without a full stop."""
+    """The boot can't continue. The message says why, in a sentence without a full stop."""
 
 
 class Servers(Protocol):
-    """What a client fetches from besides DHCP."""
+    """The servers that a client uses after DHCP."""
 
     def boot_server(self, server: str, build: Build) -> list[Offer]:
-        """Replies on port 4011."""
+        """Send a request to port 4011 of *server*; return the replies."""
 
     def tftp(self, host: str, name: str, options: Sequence[tuple[str, str]]) -> Fetched:
-        """A file by TFTP.
+        """Fetch a file by TFTP.
 
         :raise FetchError: the file can't be fetched.
         """
 
     def http(self, url: str) -> Fetched:
-        """A file by HTTP.
+        """Fetch a file by HTTP.
 
         :raise FetchError: the file can't be fetched.
         """
@@ -94,7 +94,10 @@ class Servers(Protocol):
 
 @define
 class RealServers:
-    """See Servers."""
+    """Servers on the network.
+
+    :param whole: false: only the beginning of a file is fetched.
+    """
 
     tftp_port: int = TFTP_PORT
     boot_server_port: int = BOOT_SERVER_PORT
@@ -117,10 +120,10 @@ class RealServers:
 class NetBoot:
     """A boot of one machine.
 
-    :param link: where its DHCP messages go.
+    :param link: sends its DHCP messages.
     :param own_address: returns the address of this host on the route to a server.
     :param report: called with each step when it is over.
-    :param lease: take an address, and give it back.
+    :param lease: take the offered lease, and release it.
     """
 
     profile: Profile
@@ -135,10 +138,7 @@ class NetBoot:
     """Why it does not boot, in a sentence without a full stop; "": it boots."""
 
     def run(self) -> bool:
-        """Boot.
-
-        :return: the client has got its boot file.
-        """
+        """Boot, and return whether the client got its boot file."""
         if self.link.relay:
             self.client = evolve(self.client, relay=self.link.relay)
         try:
@@ -189,7 +189,7 @@ class NetBoot:
         return offers
 
     def _relayed(self, message: Any) -> Any:
-        """*message* as this relay sends it: by RFC 8357 where its port is not 67."""
+        """Add the relay's source port to *message* if that is not 67 (RFC 8357)."""
         if not self.link.unprivileged_relay:
             return message
         agent: dict[int, bytes] = {RelaySuboption.CIRCUIT_ID: b"bootfw", RelaySuboption.RELAY_SOURCE_PORT: b""}
@@ -247,7 +247,7 @@ class NetBoot:
         self._step("REQUEST", OK, f"{server} leases {address}; it was given back at once", answer.seconds)
 
     def _boot_file(self, offers: Sequence[Offer], address_offer: Offer | None) -> tuple[str, str]:
-        """The name of the boot file, and the server to fetch it from."""
+        """Return (name of the boot file, server to fetch it from)."""
         chosen = self._chosen(offers)
         if chosen is None:
             servers = ", ".join(offer.server for offer in offers)
@@ -260,7 +260,7 @@ class NetBoot:
         return answer.file, answer.next_server
 
     def _chosen(self, offers: Sequence[Offer]) -> Offer | None:
-        """The offer that the firmware takes its boot file from."""
+        """Return the offer from which the firmware takes its boot file; None: no offer has one."""
         if self.profile.http:
             http = [offer for offer in offers if offer.vendor_class.startswith("HTTPClient") and offer.file]
             return next(iter(sorted(http, key=lambda each: not each.address)), None)
@@ -275,7 +275,7 @@ class NetBoot:
         return next(iter(about_boot or named), None)
 
     def _needs_boot_server(self, offer: Offer) -> bool:
-        """Whether the client asks port 4011 for its boot file."""
+        """Return whether the client requests its boot file from port 4011."""
         if self.profile.http or self.profile.name == "u-boot" or not offer.vendor_class.startswith("PXEClient"):
             return False
         if not offer.file:
@@ -359,7 +359,7 @@ class NetBoot:
             raise self._stop("boot file", wrong)
 
     def _wrong(self, name: str, fetched: Fetched, kind: str) -> str:
-        """Why the file can't be what this client boots; ""."""
+        """Return why this client can't boot the file; "": no reason is known."""
         if not fetched.size:
             return f"{name} is empty"
         if kind == "a page of HTML":
@@ -372,5 +372,5 @@ class NetBoot:
 
 
 def _first_item(options: VendorOptions) -> int:
-    """The type of the first item of a menu that a server has; 0: there is no menu."""
+    """Return the type of the first menu item that is on a server; 0: there is none."""
     return next((item.type for item in options.menu if item.type), 0)

@@ -1,4 +1,4 @@
-"""The leases and one-time boots in the store of a server that does not run."""
+"""Reads and changes the leases and one-time boots in a store while no server runs."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,13 +26,13 @@ class TakenOver:
     leases: list[Lease] = field(factory=list)
     reservations: list[Reservation] = field(factory=list)
     ours: int = 0
-    """Addresses that were leased here already, and stay so."""
+    """Number of addresses that were leased here already, and were not imported."""
     left_out: list[str] = field(factory=list)
-    """A line for each, for the operator."""
+    """A line for each omission, for the operator."""
 
 
 def shown_reservation(reservation: Reservation) -> str:
-    """Its address, or the identifier of its client."""
+    """Return the address of a reservation, or else the identifier of its client."""
     identifier = reservation.client_id or reservation.circuit_id
     return reservation.address or reservation.mac or reservation.uuid or f"0x{identifier.hex()}"
 
@@ -41,7 +41,7 @@ class OfflineLeases:
     """Reads and changes the leases and reservations in a store that no server uses.
 
     :param store: IOfflineStore and IReservationStore.
-    :param settings: those of the server; they have its configured reservations.
+    :param settings: the settings of the server, with its configured reservations.
     """
 
     def __init__(self, store: Any, settings: Settings) -> None:
@@ -53,7 +53,7 @@ class OfflineLeases:
         self._configured6 = [host for subnet in six for host in subnet.hosts]
 
     def leases(self, selection: Selection) -> Iterable[Record]:
-        """The records of the leases that match."""
+        """Return the records of the leases that match."""
         now = time.time()
         # A list, not an iterator: the server may start while the operator reads them in a pager.
         with self._loaded() as leases:
@@ -62,7 +62,7 @@ class OfflineLeases:
     def release(self, address: str) -> None:
         """End the lease of an address.
 
-        :raise CommandError: it has none.
+        :raise CommandError: the address is not leased.
         """
         now = time.time()
         with self._loaded() as leases:
@@ -72,7 +72,7 @@ class OfflineLeases:
             done(self._store.commit([evolve(lease, state=LeaseState.RELEASED, expires=now) for lease in found]))
 
     def reservations(self) -> Sequence[Record]:
-        """All of them."""
+        """Return the records of all reservations, each with its origin."""
         with self._loaded():
             stored = list(self._store.reservations())
         every = [*self._configured, *(host.reservation() for host in self._configured6)]
@@ -80,9 +80,9 @@ class OfflineLeases:
         return [*configured, *({**reservation_record(each), "origin": "command"} for each in stored)]
 
     def reserve(self, reservation: Reservation) -> None:
-        """Add one.
+        """Add a reservation.
 
-        :raise CommandError: it does not go with those that are there.
+        :raise CommandError: it is invalid, or conflicts with another reservation.
         """
         with self._loaded():
             stored = list(self._store.reservations())
@@ -90,10 +90,10 @@ class OfflineLeases:
             done(self._store.save_reservations([*stored, reservation]))
 
     def unreserve(self, who: str) -> Record:
-        """Remove one.
+        """Remove a reservation.
 
-        :return: the removed reservation.
-        :raise CommandError: there is none, or the configuration file has it.
+        :return: the record of the removed reservation.
+        :raise CommandError: there is none, or it is in the configuration file.
         """
         with self._loaded():
             stored = list(self._store.reservations())
@@ -111,8 +111,8 @@ class OfflineLeases:
         return reservation_record(found)
 
     def take_over(self, leases: Iterable[Lease], reservations: Iterable[Reservation], now: float) -> "TakenOver":
-        """Import what another server has given. Addresses that are leased here already, and what would not go with
-        reservations that are there, stay as they are.
+        """Import leases and reservations of another server. Addresses that are leased here already, and reservations
+        that conflict with existing ones, are left out.
         """
         taken = TakenOver()
         with self._loaded(create=True) as stored_leases:
@@ -141,7 +141,10 @@ class OfflineLeases:
         return taken
 
     def _check(self, reservation: Reservation, others: Sequence[Reservation]) -> None:
-        """:raise CommandError: it is of no subnet, of the wrong kind, or does not go with *others*."""
+        """Check a reservation.
+
+        :raise CommandError: it is in no subnet, is invalid, or conflicts with one of *others*.
+        """
         if not self._serves(reservation.address):
             what = reservation.address or "a reservation without an address"
             raise CommandError(f"{what} is of no subnet")
@@ -155,23 +158,23 @@ class OfflineLeases:
             raise CommandError(clash)
 
     def _serves(self, address: str) -> bool:
-        """Whether it is in one of the subnets. A reservation without an address is for those of IPv4."""
+        """Return whether *address* is in a subnet. A reservation without an address is for the IPv4 subnets."""
         if not address:
             return any(network.version == 4 for network in self._networks)
         return any(ip_address(address) in network for network in self._networks)
 
     def _others(self, reservation: Reservation, stored: Sequence[Reservation]) -> Sequence[Reservation]:
-        """Those of its family."""
+        """Return the other reservations of the same address family."""
         six = [host.reservation() for host in self._configured6]
         configured = self._configured if reservation.family == 4 else six
         return [*configured, *(each for each in stored if each.family == reservation.family)]
 
     @contextmanager
     def _loaded(self, create: bool = False) -> Iterator[list[Lease]]:
-        """The stored leases; the store is open meanwhile.
+        """Open the store, and yield its leases.
 
-        :param create: make an empty store where there is none.
-        :raise CommandError: there is none.
+        :param create: create an empty store if there is none.
+        :raise CommandError: there is no store, and *create* is false.
         """
         if not create and not self._store.exists():
             raise CommandError("no leases are stored: no server has run with this state directory and configuration")
@@ -188,7 +191,7 @@ class OfflineOrders:
         self._store = store
 
     def next_boots(self) -> Sequence[Record]:
-        """What machines boot next, once."""
+        """Return the records of all one-time boots."""
         with self._loaded() as orders:
             return [asdict(order) for order in orders.values()]
 
@@ -202,7 +205,7 @@ class OfflineOrders:
     def cancel(self, mac: str) -> Record | None:
         """Cancel a one-time boot.
 
-        :return: the one that it was; None: there is none.
+        :return: the record of the cancelled one; None: there was none.
         """
         with self._loaded() as orders:
             if mac not in orders:
@@ -219,7 +222,7 @@ class OfflineOrders:
 
 
 def done(answer: "Deferred[Any]") -> None:
-    """Raise the failure of a call of a store without a reactor, if it failed."""
+    """Raise the failure of a Deferred of an IOfflineStore, which has fired already."""
     failures: list[Failure] = []
     answer.addErrback(failures.append)
     assert answer.called, "a store for use without a reactor must not answer later"

@@ -8,10 +8,10 @@ from bootfw.net.http.urls import WebURLs
 
 
 def own_address(client: str, family: int = 4) -> str:
-    """The address of this host on the route to *client*. No packet is sent.
+    """Return the address of this host on the route to *client*. No packet is sent.
 
-    :param client: "": the default route decides.
-    :param family: 4 or 6, where *client* is "".
+    :param client: "": the default route.
+    :param family: 4 or 6, if *client* is "".
     """
     six = ":" in client or (not client and family == 6)
     with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as routed:
@@ -24,7 +24,7 @@ def own_address(client: str, family: int = 4) -> str:
 
 
 def web_urls(configuration: Configuration) -> WebURLs:
-    """The URLs of the HTTP and HTTPS servers that the configuration describes."""
+    """Return the URLs of the HTTP and HTTPS servers of a configuration."""
     settings, urls = configuration.settings.http, WebURLs()
     for address in settings.listen or (() if configuration.source else defaults.HTTP_LISTEN):
         urls.listening("http", address)

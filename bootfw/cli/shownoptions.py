@@ -1,4 +1,4 @@
-"""DHCP options as text: the name and the value of each."""
+"""Formats DHCP options as text: the name and the value of each."""
 
 from collections.abc import Mapping
 from socket import AF_INET6, inet_ntoa, inet_ntop
@@ -59,7 +59,7 @@ def _value(code: int, raw: bytes) -> str:
 
 
 def _typed(kind: str, raw: bytes, address_size: int) -> str:
-    """*raw* by its type; bytes that don't fit the type are shown in hexadecimal."""
+    """Format *raw* by its type; bytes that do not fit the type become hexadecimal digits."""
     if kind == "text":
         return raw.rstrip(b"\0").decode("utf-8", "backslashreplace")
     if kind in ("address", "addresses") and raw and len(raw) % address_size == 0:

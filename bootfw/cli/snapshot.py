@@ -1,4 +1,4 @@
-"""The stored state of a server, read into memory, so that a command can use it without changing the state."""
+"""Copies the state of a server to memory, so that a command can use it without changing it."""
 
 import os
 import time
@@ -28,7 +28,7 @@ class Snapshot:
 
     store: MemoryStore = field(factory=MemoryStore)
     notes: list[str] = field(factory=list)
-    """What could not be read; one sentence each."""
+    """What could not be read, a sentence each."""
 
 
 def snapshot(configuration: Configuration) -> Snapshot:

@@ -1,4 +1,4 @@
-"""The state directory that a command works on, and whether a server runs with it."""
+"""Finds the state directory that a command uses, and the server that runs with it."""
 
 import argparse
 import os
@@ -16,9 +16,9 @@ _VARIABLE = "BOOTFW_STATE_DIR"
 
 
 def add_state_options(parser: argparse.ArgumentParser, default: Any = None) -> None:
-    """Add the options that say which state directory is meant.
+    """Add the options that determine the state directory.
 
-    :param default: of each; argparse.SUPPRESS leaves it to the parser above.
+    :param default: the default of each option; argparse.SUPPRESS leaves it to the parent parser.
     """
     parser.add_argument("-c", "--config", metavar="FILE", default=default, help="the configuration of the server")
     parser.add_argument(
@@ -30,14 +30,14 @@ def add_state_options(parser: argparse.ArgumentParser, default: Any = None) -> N
 
 
 def state_of(configuration: Configuration) -> Path:
-    """The state directory of the server that runs by *configuration*."""
+    """Return the state directory of a configuration."""
     return state_directory(configuration.settings.state_dir)
 
 
 def running(state: Path) -> RunningServer | None:
-    """The server that runs with *state*; None: there is none.
+    """Return the server that runs with the state directory *state*; None: there is none.
 
-    :raise OSError: the socket is there, and this user may not open it.
+    :raise OSError: there is a socket, and this user may not connect to it.
     """
     try:
         return RunningServer(state / SOCKET)
@@ -46,13 +46,13 @@ def running(state: Path) -> RunningServer | None:
 
 
 def check_offline(state: Path, options: argparse.Namespace, changes: bool, stopped: bool = False) -> None:
-    """No server runs with *state*: see whether the command may go on, and say so.
+    """Decide whether a command may use the stored state while no server runs, and tell the user.
 
-    What is changed in a directory that is only the default may well be read by no server, ever.
+    A change in the default state directory needs --offline: the user's server may have another directory.
 
-    :param changes: the command does not only read.
-    :param stopped: it is for servers that do not run.
-    :raise CommandError: it may not.
+    :param changes: whether the command changes the state.
+    :param stopped: whether the command requires that no server runs.
+    :raise CommandError: the command may not continue.
     """
     named = options.config is not None or _VARIABLE in os.environ
     if options.offline or (named and (stopped or not changes)):

@@ -1,4 +1,4 @@
-"""Tables and live views for a terminal, by rich where that is installed; plain text everywhere else."""
+"""Tables and live views for a terminal: with rich if it is installed, else plain text."""
 
 import io
 import os
@@ -13,14 +13,14 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 
 def is_rich() -> bool:
-    """Whether output goes to a terminal that may have colours and UTF-8, and rich is there to make them."""
+    """Return whether rich is installed and the output is a terminal with colours and UTF-8."""
     if not sys.stdout.isatty() or "NO_COLOR" in os.environ or "utf" not in (sys.stdout.encoding or "").lower():
         return False
     return find_spec("rich") is not None
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """*rows* as a table; the first one has the names of the columns."""
+    """Format *rows* as a table; the first row has the names of the columns."""
     if not is_rich():
         return aligned(rows)
     from rich import box
@@ -47,7 +47,7 @@ _STYLES = {
     "held": "red",
     "declined": "red",
 }
-"""States that stand out."""
+"""State -> colour."""
 
 
 def watch(show: Callable[[], str], seconds: float = 1.0, sleep: Callable[[float], None] = time.sleep) -> None:

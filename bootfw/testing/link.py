@@ -14,14 +14,12 @@ An empty result: it is lost; two numbers: it is duplicated."""
 
 @define(eq=False)
 class LossyLink:
-    """A bad network that is bad in the same way each time: the same *seed*, the same fate for the same datagrams.
+    """A Link that loses, duplicates and reorders datagrams pseudo-randomly: the same *seed* gives the same result.
 
-    A Link for MemoryNetwork; can be called by a test without one, too.
-
-    :param drop: how likely it is that a datagram is lost, 0.0 to 1.0.
-    :param duplicate: how likely it is that it arrives twice.
-    :param reorder: how likely it is that a copy is held back for up to four more *delay*, so that later ones overtake.
-    :param delay: seconds one way.
+    :param drop: probability that a datagram is lost, 0.0 to 1.0.
+    :param duplicate: probability that it arrives twice.
+    :param reorder: probability that a copy is delayed by up to four more *delay*, so that later ones overtake it.
+    :param delay: one-way delay in seconds.
     """
 
     seed: int
@@ -39,7 +37,7 @@ class LossyLink:
 
     def __call__(self, data: bytes, source: Address, destination: Address) -> list[float]:
         """See Link. The content and the addresses make no difference."""
-        # Always the same number of draws, so that changing one rate does not change what the others do.
+        # Always draw the same numbers, so that a change of one rate does not change the effect of the others.
         drop, duplicate = self._random.random(), self._random.random()
         delays = [self._delay(), self._delay()]
         if drop < self.drop:

@@ -23,7 +23,7 @@ _PRIVILEGED = 1024
 
 
 class MemoryNetwork:
-    """One segment with hosts on it::
+    """A network segment with hosts::
 
         network = MemoryNetwork()
         server = network.host("10.0.0.1", "10.0.0.2", rich=True)
@@ -34,9 +34,9 @@ class MemoryNetwork:
 
     There is no ICMP: a datagram without a listener is dropped silently. IPv6 ports don't take IPv4 datagrams.
 
-    :param clock: when the test has one already.
+    :param clock: the clock of the test; None: a new one.
     :param link: decides when, how often and whether a datagram arrives; may be replaced at any time.
-    :param delay: seconds one way, without a link.
+    :param delay: one-way delay in seconds if there is no link.
     """
 
     def __init__(self, clock: Clock | None = None, *, link: Link | None = None, delay: float = 0.001) -> None:
@@ -56,11 +56,11 @@ class MemoryNetwork:
         self._running = False
 
     def host(self, *addresses: str, name: str = "", rich: bool = False, privileged: bool = True) -> "MemoryHost":
-        """A new host; a client without an address yet has none and sends from 0.0.0.0.
+        """Add a host. A host without an address sends from 0.0.0.0.
 
-        :param addresses: IPv4 and IPv6 in text form; the first of a family is the source where a port has no other.
-        :param rich: its ports are to protocols what bootfw's own datagram port is, else what Twisted's is.
-        :param privileged: whether it may listen below port 1024.
+        :param addresses: IPv4 and IPv6 in text form; the first one of a family is the default source address.
+        :param rich: true: its ports behave like bootfw's own datagram port; false: like Twisted's.
+        :param privileged: whether it may bind ports below 1024.
         """
         for address in addresses:
             if any(address in host.addresses for host in self.hosts):
@@ -70,7 +70,7 @@ class MemoryNetwork:
         return made
 
     def advance(self, seconds: float) -> None:
-        """Let time pass; every call happens at its own time, in order, and what it raises comes out here."""
+        """Let time pass. Every delayed call runs at its own time, in order; its exceptions are raised here."""
         end = self.clock.seconds() + seconds
         while self._step(end):
             pass
@@ -79,7 +79,7 @@ class MemoryNetwork:
     def run_until(self, done: Callable[[], object], limit: float = 60.0) -> None:
         """Let time pass until *done()* is true.
 
-        :raise AssertionError: it is not after *limit* seconds, or nothing would ever happen again.
+        :raise AssertionError: it is still false after *limit* seconds, or there is no further delayed call.
         """
         end = self.clock.seconds() + limit
         while not done():
@@ -96,9 +96,9 @@ class MemoryNetwork:
         return results[0]
 
     def leaks(self) -> list[str]:
-        """One sentence for each open port and each pending call; datagrams in flight are not listed.
+        """Describe each open port and each pending call; datagrams in flight are not listed.
 
-        After a clean stop (and an ``advance(0)``) it is empty.
+        The list is empty after a clean stop and ``advance(0)``.
         """
         found = [
             f"{host.name}: port {port.getHost()} of {port.protocol!r}" for host in self.hosts for port in host.ports
@@ -107,7 +107,8 @@ class MemoryNetwork:
         return found
 
     def _step(self, end: float) -> bool:
-        """Run what is due next, if that is not after *end*. Clock.advance() would run it with the watch at *end*."""
+        """Run the next delayed call at its own time, if that is not after *end*. (Clock.advance() would run it with the
+        clock at *end*.)"""
         calls = self.clock.getDelayedCalls()
         if not calls:
             return False
@@ -132,7 +133,7 @@ class MemoryNetwork:
             self.turn(self._arrive, sender, data, source, destination, delay=delay)
 
     def turn(self, call: Callable[..., None], *args: Any, delay: float = 0.0) -> None:
-        """Call later on the network's own account: no leak of the code under test."""
+        """Schedule a call of the network itself, which leaks() does not list."""
         due = self.clock.seconds() + delay
         heapq.heappush(self._agenda, (due, next(self._order), call, args))
         if not self._running:
@@ -176,7 +177,7 @@ class MemoryNetwork:
 
 @implementer(IReactorTime, IReactorUDP)
 class MemoryHost:
-    """One machine; stands in for the reactor of whatever runs on it. Made by ``MemoryNetwork.host()``."""
+    """A machine, which is the reactor of the programs that run on it. Created by ``MemoryNetwork.host()``."""
 
     interface = 2
     """Index of its only network interface, as in ``Via.interface``."""
@@ -190,7 +191,7 @@ class MemoryHost:
         self.privileged = privileged
         self.ports: list[MemoryPort] = []
         self.busy_until = 0.0
-        """May be set by a test: what arrives before waits in the sockets' buffers. Timers are not held up."""
+        """May be set by a test: datagrams that arrive earlier wait in the sockets' buffers. Timers are not delayed."""
         self._next_ephemeral = _FIRST_EPHEMERAL
 
     def __repr__(self) -> str:
@@ -254,7 +255,7 @@ class MemoryHost:
         return address in self.addresses or address in ("127.0.0.1", "::1", "0.0.0.0", "::")
 
     def source(self, destination: str) -> str:
-        """The source address of a datagram to *destination* from a port that is bound to no address."""
+        """Return the source address of a datagram to *destination* from a port that is not bound to an address."""
         if destination in self.addresses or destination in ("127.0.0.1", "::1"):
             return destination
         ipv6 = is_ipv6(destination)
@@ -265,8 +266,8 @@ class MemoryHost:
         self.network.transmit(self, data, source, destination)
 
     def port_for(self, address: str, port: int) -> MemoryPort | None:
-        """The port that receives a datagram to *address*. As in Linux, a broadcast reaches ports that are bound to no
-        address."""
+        """Return the port that receives a datagram to *address*. As in Linux, a broadcast reaches only ports that are
+        not bound to an address."""
         ipv6 = is_ipv6(address)
         found = [known for known in self.ports if known.port == port and known.ipv6 == ipv6]
         exact = next((known for known in found if known.interface == address), None)

@@ -1,4 +1,4 @@
-"""A peer that a test plays by hand."""
+"""A peer whose packets a test sends and receives itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ class FakePeer(DatagramProtocol):
 
     :param port: 0: an ephemeral one.
     :param interface: one of the host's addresses; "": all of IPv4; "::": all of IPv6.
-    :param answer: called with each Received; what it returns, unless it is None, is sent back to where that came from.
+    :param answer: called with each Received; its result is sent back to the sender, unless it is None.
     """
 
     noisy = False
@@ -51,7 +51,7 @@ class FakePeer(DatagramProtocol):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it can be reached: (host, port)."""
+        """Its own address: (host, port)."""
         interface = self._port.interface
         return (self.host.source(interface or "0.0.0.0") if self._port.wildcard else interface, self._port.port)
 
@@ -60,7 +60,7 @@ class FakePeer(DatagramProtocol):
         self._port.write(data, to)
 
     def take(self) -> list[Received]:
-        """What has arrived since the last call."""
+        """Return the datagrams that have arrived since the last call."""
         taken, self.received = self.received, []
         return taken
 

@@ -23,16 +23,16 @@ _LARGEST = 65507  # bytes of UDP payload in IPv4
 
 
 def is_ipv6(host: str) -> bool:
-    """Whether *host*, an address in text form, is IPv6's."""
+    """Return whether the address *host* is an IPv6 address."""
     return ":" in host
 
 
 @implementer(IListeningPort, IUDPTransport)
 class MemoryPort:
-    """What ``reactor.listenUDP`` gives: like Twisted's own, it has IPv6 peers as (host, port) and tells nothing of how
-    a datagram arrived.
+    """The port that ``MemoryHost.listenUDP`` returns. Like Twisted's, it has IPv6 peers as (host, port), and does not
+    report how a datagram arrived.
 
-    Unlike Twisted's, what the protocol raises is not logged but comes out of ``MemoryNetwork.advance()``.
+    Unlike with Twisted's, exceptions of the protocol are not logged: ``MemoryNetwork.advance()`` raises them.
     """
 
     def __init__(self, host: "MemoryHost", port: int, protocol: Any, interface: str, max_packet_size: int) -> None:
@@ -105,7 +105,7 @@ class MemoryPort:
         self.write(b"".join(iovec), addr)
 
     def connect(self, host: str, port: int) -> None:
-        """See IUDPTransport: from now on datagrams of others don't arrive."""
+        """See IUDPTransport: from now on, datagrams from other peers are dropped."""
         if self.connected_to:
             raise RuntimeError("already connected, reconnecting is not currently supported")
         self.connected_to = (host, port)
@@ -124,7 +124,7 @@ class MemoryPort:
     # Towards the protocol
 
     def arrive(self, data: bytes, source: tuple[str, int], via: Via) -> None:
-        """A datagram is in the socket's buffer; the protocol gets what arrives at one instant in one turn."""
+        """Take a datagram into the socket's buffer. Datagrams that arrive at the same time are read in one turn."""
         if self.connected_to not in (None, source):
             return
         if not self._inbox:
@@ -149,8 +149,8 @@ class MemoryPort:
 
 @implementer(IViaTransport)
 class RichMemoryPort(MemoryPort):
-    """What bootfw's own datagram port is to a protocol: batches, arrival addresses, IPv6 peers with their scope, and
-    the choice of the source address.
+    """A port like bootfw's own datagram port: batches, arrival addresses, IPv6 peers with their scope, and a choice of
+    the source address.
     """
 
     trim_backlog: "TrimBacklog | None" = None

@@ -1,5 +1,4 @@
-"""A TFTP client for tests: written from the RFCs and independent of bootfw's own sessions, so that it can check
-them."""
+"""A TFTP client for tests. It was written from the RFCs, independently of bootfw's own sessions, to check them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,7 +16,7 @@ from bootfw.wire import tftp
 class TransferFailed(Exception):
     """A transfer of a TFTPClient has failed.
 
-    :param code: of the ERROR that the server sent; None: the client gave up or did not understand.
+    :param code: the code of the server's ERROR; None: the client gave up, or the packet was malformed.
     """
 
     def __init__(self, code: int | None, message: str) -> None:
@@ -32,7 +31,7 @@ class Transferred:
 
     data: bytes
     accepted: tuple[tuple[str, str], ...]
-    """What the OACK said; empty: there was none."""
+    """The options of the OACK; empty: there was no OACK."""
     began: float
     ended: float
     sent: int
@@ -48,14 +47,14 @@ class TFTPClient:
         client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69), {"blksize": 1468, "windowsize": 4})
         assert network.result_of(client.download("pxelinux.0")).data == ...
 
-    As firmware does, it accepts packets only from the address that it has sent the request to, and closes its port with
-    its last datagram. Each transfer has a port of its own.
+    Like firmware, it accepts packets only from the address to which it sent the request, and closes its port with its
+    last datagram. Each transfer has its own port.
 
-    :param options: of the request, in this order.
-    :param pause: called with the number of a block that is about to be acknowledged, 0 for the OACK; says how many
-        seconds the client is busy and deaf before that (PXELINUX shows menus, others write flash).
-    :param retry: seconds after which it repeats its last datagram.
-    :param attempts: how often it sends a datagram before it gives up.
+    :param options: the options of the request, in this order.
+    :param pause: called with the number of a block before it is acknowledged, 0 for the OACK; returns for how many
+        seconds the client ignores packets before the ACK (PXELINUX shows menus, others write to flash).
+    :param retry: seconds after which the client repeats its last datagram.
+    :param attempts: how often the client sends a datagram before it gives up.
     """
 
     host: MemoryHost
@@ -118,7 +117,7 @@ class _Transfer(DatagramProtocol):
         self._stop_timer()
         self._attempt += 1
         if self._attempt > self.client.attempts:
-            self.fail(None, f"no answer to {self.client.attempts} sendings")
+            self.fail(None, f"no answer to {self.client.attempts} transmissions")
             return
         self._timer = self.host.callLater(self.client.retry, self._transmit)
         for datagram in self._last:

@@ -196,7 +196,7 @@ def test_a_server_on_another_machine(capsys: pytest.CaptureFixture[str], here: P
     (here / "bootfw.toml").write_text(CONFIG + SERVER.replace("10.77.0", "203.0.113"))
     code, _, err = explain(capsys)
     assert code == 0
-    assert err == "bootfw: this machine has no address in 203.0.113.0/24; 203.0.113.1 stands for the server's\n"
+    assert err == "bootfw: this host has no address in 203.0.113.0/24; 203.0.113.1 is assumed for the server\n"
 
 
 @pytest.mark.parametrize("mode", ['[dhcp6]\nmode = "proxy"\n', SERVER6])

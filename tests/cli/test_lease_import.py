@@ -612,7 +612,7 @@ def test_dnsmasq_damaged() -> None:
     assert list(found.leases) == ["10.0.0.2", "10.0.0.3"]
     assert found.left_out == (
         "line 1 is not a lease: \0\x001763643600 52:54:00:12:34:56 10.0.0.1 * *",
-        "line 2: 10.0.0.2 comes again on line 4, and that counts",
+        "line 2: 10.0.0.2 is repeated on line 4, which is used instead",
     )
 
 

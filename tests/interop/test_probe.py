@@ -76,7 +76,7 @@ def test_a_proxy_is_probed_from_another_host_without_permissions(lab: Lab, tmp_p
     assert [step["what"] for step in found["steps"]] == ["OFFER", "address", "port 4011", "TFTP"]
     ran = client.run("setpriv", "--reuid=65534", "--clear-groups", COMMAND, "probe", "-i", "eth0", seconds=30)
     assert ran.exit_code == 2
-    assert "needs UDP port 68, which takes root or CAP_NET_BIND_SERVICE" in ran.output
+    assert "needs UDP port 68, which needs root or CAP_NET_BIND_SERVICE" in ran.output
     # And on the server's own host.
     assert probe(server, "10.77.0.1")["boots"]
 

@@ -136,7 +136,7 @@ def test_gap_in_a_window_is_complained_about_once() -> None:
 
 def test_silent_peer_times_out() -> None:
     played = Played(lambda packet: [], retry=3, attempts=4)
-    with pytest.raises(TransferFailed, match="no answer to 4 sendings") as caught:
+    with pytest.raises(TransferFailed, match="no answer to 4 transmissions") as caught:
         played.network.result_of(played.client.download("file"))
     assert caught.value.code is None
     assert [at for at, _ in played.asked] == pytest.approx([0.001, 3.001, 6.001, 9.001])
