@@ -71,18 +71,18 @@ class ReadinessChanged(Event):
 
 @frozen
 class WorkerLost(Event):
-    """A process that serves files has ended without being stopped; another one takes its place."""
+    """A worker process has ended without being stopped; another one is started instead."""
 
     worker: int
-    """Its number, from 0 on."""
+    """The number of the worker, from 0."""
     reason: str
     transfers: int
-    """Transfers that it had begun. Its successor continues each as soon as the client sends something."""
+    """Number of its transfers. The new process continues each of them when the client sends its next packet."""
 
 
 @frozen
 class BackendProblem(Event):
-    """A backend has nothing to serve, and says why; it is tried all the same."""
+    """A backend has nothing to serve, and reports why. It is still tried for every request."""
 
     backend: str
     problem: str
@@ -112,7 +112,7 @@ class CertificateLoaded(Event):
 
 @frozen
 class CertificateProblem(Event):
-    """The certificate at *path* is one that clients refuse, or a new one can't be used and the old one stays."""
+    """Clients will refuse the certificate at *path*, or a renewed one can't be used and the old one stays in use."""
 
     path: str
     problem: str
@@ -164,7 +164,8 @@ class ResolverPassedOver(Event):
 
 @frozen
 class ResolverUnavailable(Event):
-    """A resolver could not decide, because what it depends on does not answer; it has logged what it did instead."""
+    """A resolver could not decide, because a service that it depends on does not answer. The resolver logs what it did
+    instead."""
 
     request: BootRequest
     resolver: str
@@ -180,7 +181,7 @@ class PluginFailed(Event):
     doing: str
     traceback: str
     mac: str = ""
-    """Of the client that it was called for; "" when there is none, or it is not known."""
+    """MAC of the client that it was called for; "": there is none, or it is not known."""
 
 
 @frozen
@@ -203,13 +204,13 @@ class PluginBlocked(Event):
 
 @frozen
 class OfferMade(Event):
-    """A reply left for the client: an OFFER or ACK, with or without the file in it."""
+    """A reply was sent to a boot client: an OFFER or ACK, with or without the boot file."""
 
     request: BootRequest
     message: str
     """ "OFFER" or "ACK"."""
     file: BootFile | BootMenu | None
-    """None: the client requests it of port 4011."""
+    """The boot file or menu in the reply; None: the client requests it from port 4011."""
     destination: Address
     address: str = ""
     """The address that it assigns; "": a proxy assigns none."""
@@ -217,7 +218,7 @@ class OfferMade(Event):
 
 @frozen
 class OfferWithheld(Event):
-    """A boot client is not answered, and why."""
+    """A boot client gets no reply, for *reason*."""
 
     request: BootRequest
     reason: str
@@ -225,7 +226,7 @@ class OfferWithheld(Event):
 
 @frozen
 class FileWithheld(Event):
-    """A boot client is given an address but no boot file, and why."""
+    """A boot client gets an address but no boot file, for *reason*."""
 
     request: BootRequest
     reason: str
@@ -243,7 +244,7 @@ class AddressesGranted(Event):
 
 @frozen
 class AddressReleased(Event):
-    """A client gave its address back."""
+    """A client released its address."""
 
     address: str
     mac: str
@@ -263,9 +264,9 @@ class AddressTaken(Event):
 
     address: str
     mac: str
-    """Of that host, or of the client that has declined it; "": not known, since the host answered a ping."""
+    """MAC of that host, or of the client that declined the address; "": not known, since the host answered a ping."""
     declined: bool
-    """A client has declined it; else a probe before the offer was answered."""
+    """True: a client declined the address. False: a host answered the probe before the offer."""
 
 
 @frozen
@@ -286,7 +287,7 @@ class PoolExhausted(Event):
     network: str
     mac: str
     request: BootRequest | None = None
-    """Of a boot client; it gets no further than this. None: the client does not boot."""
+    """The request of a boot client, which can't continue without an address. None: it is not a boot client."""
 
 
 @frozen
@@ -309,7 +310,7 @@ class OtherServerSeen(Event):
 
 @frozen
 class OtherBootServerSeen(Event):
-    """A reply of another server to a client was about booting: which of the servers it boots from is chance.
+    """Another server replied to a boot client with a boot file or boot server: which one the client uses is chance.
 
     At most one event in ten seconds for each reply and client.
     """
@@ -329,7 +330,7 @@ class LeasesNotKept(Event):
     count: int
     reason: str
     macs: tuple[str, ...] = ()
-    """Of these clients, as far as they are known."""
+    """MACs of these clients, as far as they are known."""
 
 
 @frozen
@@ -339,7 +340,7 @@ class LeasesKeptAgain(Event):
 
 @frozen
 class NextBootTaken(Event):
-    """A machine has loaded the file of its one-time boot, which is used up."""
+    """A machine has loaded the file of its one-time boot, which is removed."""
 
     mac: str
     file: str
@@ -375,11 +376,11 @@ class TransferEnded(Event):
 
 @frozen
 class SecondStageFound(Event):
-    """A client requested a file in the wrong place and gets the one beside the boot program that it got before."""
+    """A client requested a file at a wrong path, and gets the one beside the boot program that it loaded last."""
 
     request: TransferRequest
     path: str
-    """The file that it gets."""
+    """The path of the file that it gets."""
 
 
 @frozen
@@ -391,7 +392,7 @@ class TransferRefused(Event):
     """RFC 1350 error code, or HTTP status."""
     message: str
     detail: str = ""
-    """What is wrong on our side, for the operator; "" when it is the request that is."""
+    """What is wrong on the server, for the operator; "": the request is wrong."""
     persona: str = ""
     """Name of the persona whose quirks the answer followed; "": none."""
 
@@ -402,7 +403,7 @@ class SystemUp(Event):
 
     peer: Address
     mac: str
-    """The MAC in the request; "": it is the machine at *peer*."""
+    """The MAC in the request; "": the request has none, and is from the machine at *peer*."""
     protocol: str
 
 
@@ -481,7 +482,7 @@ class DatagramsCounted(Event):
     send_errors: int
     """Datagrams that the kernel did not accept."""
     receive_errors: int
-    """Errors that the socket reported in place of a datagram."""
+    """Errors that the socket reported instead of a datagram."""
 
 
 @frozen

@@ -73,14 +73,14 @@ _PID_FILE = "twistd.pid"
 """Twisted's default, in the working directory."""
 
 EPILOG = f"""
-Without --config bootfw runs on its defaults: it tells boot clients what to load and
-leaves addresses to the DHCP server that is there already (proxyDHCP), and serves, read
-only, {", ".join(defaults.ROOTS)}, a menu of
-what is in them, and the boot programs that the distribution has installed, by TFTP
-and, where TCP port {defaults.HTTP_LISTEN[0][1]} is free, by HTTP. Where
-ports below 1024 are not allowed it takes {67 + defaults.HIGH} and {69 + defaults.HIGH}.
+Without --config bootfw runs with its defaults: it names the boot files to clients of
+another DHCP server (proxyDHCP), and serves, read only,
+{", ".join(defaults.ROOTS)}, a menu of the images in them,
+and the boot programs that the distribution has installed, by TFTP, and by HTTP if TCP
+port {defaults.HTTP_LISTEN[0][1]} is free. If ports below 1024 are not allowed, it uses
+{67 + defaults.HIGH} and {69 + defaults.HIGH}.
 
-Every key of the file can be given as a variable too, which wins over the file:
+Every key of the file can also be set by an environment variable, which overrides the file:
 BOOTFW_TFTP_MAX_BLKSIZE=1400, BOOTFW_INTERFACES=eth0,eth1, BOOTFW_BACKEND_0_ROOT=/srv/boot.
 
 Examples:
@@ -97,7 +97,7 @@ class Options(usage.Options):
     """The options after ``twistd bootfw``."""
 
     command = "twistd bootfw"
-    """What the user has typed before the options."""
+    """The command that the user has typed, without its options."""
     foreground = "twistd --nodaemon bootfw"
     synopsis = "[options]"
     longdesc = "Network boot services: proxyDHCP, TFTP and HTTP."
@@ -109,7 +109,8 @@ class Options(usage.Options):
     ]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse; a mistake ends the process with one line and a code, where twistd prints its help and exits with 0."""
+        """Parse the options. Misuse ends the process with one line and an exit code; twistd would print its help and
+        exit with 0."""
         escape_unencodable()
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
@@ -147,7 +148,7 @@ class Options(usage.Options):
         self._settle_pid_file()
 
     def _settle_pid_file(self) -> None:
-        """In the foreground the pid file is of no use, so one that is stale or can't be written stops no start."""
+        """Use no pid file in the foreground if a stale one exists or it can't be written, instead of failing."""
         parent = getattr(self, "parent", None)
         if parent is None or not parent["nodaemon"] or parent["pidfile"] != _PID_FILE:
             return
@@ -172,7 +173,7 @@ class RunOptions(Options):
 
 
 def makeService(options: Options) -> IService:
-    """What twistd runs. A wrong configuration ends the process with a line for each error."""
+    """Return the service that twistd runs. Errors in the configuration end the process with a line for each."""
     timed = monotonic(reactor)
     configuration, parts = _assembled(options, timed)
     settings, notes = settle(configuration)
@@ -221,7 +222,7 @@ def makeService(options: Options) -> IService:
 
 
 def _account(settings: Settings) -> pwd.struct_passwd | None:
-    """The account to become once the ports are bound; None: stay what we are.
+    """Return the account to change to after the ports are bound; None: keep the present one.
 
     :raise ConfigError: there is no such account.
     """
@@ -250,7 +251,7 @@ def _log(twistd: Mapping[str, Any] | None, parts: Parts) -> LinesLog | JournalLo
 
 
 def _set_names_of_macs(parts: Parts, log: LinesLog | JournalLog) -> None:
-    """Have the records of transfers hold the client's MAC address where the log shows it as a field."""
+    """Add the client's MAC to the records of transfers if the output of the log shows fields."""
     for _, observer in parts.observers:
         if isinstance(observer, LogObserver):
             observer.names_macs = log.shows_fields
@@ -284,7 +285,7 @@ class Daemon(MultiService):
         boot.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def setServiceParent(self, parent: Any) -> None:
-        """Join the application. twistd takes the log from there, and has not opened one yet."""
+        """Join the application, and set its log observer, which twistd will use."""
         if self._log_to is not None and parent.getComponent(ILogObserver, None) is None:
             parent.setComponent(ILogObserver, self._log_to)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
@@ -310,7 +311,7 @@ class Daemon(MultiService):
             become(self._user)
 
     def _reload_on_hangup(self) -> None:
-        """Have SIGHUP reload the configuration. Where it is ignored already (nohup), it stays so."""
+        """Make SIGHUP reload the configuration, unless it is ignored already (nohup)."""
         reload = self._reload
 
         def hangup(number: int, frame: object) -> None:
@@ -321,7 +322,7 @@ class Daemon(MultiService):
             signal.signal(signal.SIGHUP, hangup)
 
     def startService(self) -> None:
-        """Start, and show what can be reached."""
+        """Start, and log which services listen where."""
         if self._was_root and os.geteuid() != 0:
             restrict_capabilities()
         super().startService()  # type: ignore[no-untyped-call]
@@ -344,11 +345,12 @@ class Daemon(MultiService):
                 self.log.info("try it: {command}", command=_fetching(row.address, self._parts))
                 break
         self.log.info("what next:\n{table}", table=aligned(_next_commands(rows, self._parts.configuration.source)))
-        # What a start loads stays to the end. To look through it would hold all clients up for tens of milliseconds.
+        # Objects created by the start live until the end: a full collection would examine them again and again, and
+        # delay all clients by tens of milliseconds each time.
         gc.freeze()
 
     def stopService(self) -> "Deferred[Any]":
-        """Stop when the transfers under way have ended, or after a while, or at a second signal."""
+        """Stop when the running transfers have ended, after DRAIN_WITHIN seconds, or at a second signal."""
         self._draining = draining = self._boot.drain()
         if draining.count:
             self.log.info(
@@ -360,20 +362,20 @@ class Daemon(MultiService):
         return draining.start().addCallback(lambda _: maybeDeferred(stopping))
 
     def stop_now(self) -> None:
-        """Wait for transfers no longer."""
+        """Stop without waiting for transfers any longer."""
         if self._draining is not None:
             self._draining.end()
 
     def _note(self, row: Listening) -> str:
-        """What to say about an open port."""
+        """Return the note about an open port for the log."""
         if row.service == "web":
             return f"http://{address_text(_reached(row.address))}/"
         return row.note or self._notes.get(row.service, "")
 
 
 def _end_once(again: Callable[[], None]) -> None:
-    """Have the reactor take SIGTERM and SIGINT once. It stops at the first one, and a second one that it gets before it
-    has stopped would raise.
+    """Pass only the first SIGTERM or SIGINT to the reactor, which stops then. A second one before it has stopped would
+    raise in the reactor.
 
     :param again: called for each signal after the first.
     """
@@ -408,9 +410,9 @@ def _give_up(lines: Iterable[str], code: int) -> NoReturn:
 
 
 def _without_known_tracebacks(previous: Callable[..., Any]) -> Callable[..., Any]:
-    """An excepthook that prints no traceback for errors of the operator, which the log has.
+    """Return an excepthook that prints no traceback for errors of the operator, which have been logged.
 
-    twistd gives no other way to end a start: it cleans up after an exception, and re-raises it.
+    With twistd an exception is the only way to abort a start: twistd cleans up and raises it again.
     """
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -451,18 +453,18 @@ def _certificate(http: HTTPSettings) -> str:
 
 
 def _fetching(address: Address, parts: Parts) -> str:
-    """A command that fetches a file which is there."""
+    """Return a command that fetches an existing file."""
     name = defaults.example(parts.backends) or "FILE"
     return f"curl -O tftp://{address_text(_reached(address))}/{name}"
 
 
 def _reached(address: Address) -> Address:
-    """An address by which a program on this host reaches a port that listens on *address*."""
+    """Return an address at which a program on this host reaches a port that listens on *address*."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0]), address[1]
 
 
 def _next_commands(rows: Iterable[Listening], source: Path | None) -> list[tuple[str, str]]:
-    """The commands that show what the server does, with the options that reach this one."""
+    """Return (command, purpose) for the commands to use next, with the options for this server."""
     config = f" -c {shlex.quote(str(source))}" if source else ""
     ports = {row.service: row.address[1] for row in reversed(list(rows))}
     commands = [

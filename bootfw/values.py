@@ -1,4 +1,4 @@
-"""Frozen values that travel between the layers."""
+"""Frozen values that are passed between the layers."""
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 
 
 def address_text(address: Sequence[Any]) -> str:
-    """``("fd77::1", 69)`` as ``[fd77::1]:69``."""
+    """Format ``("fd77::1", 69)`` as ``[fd77::1]:69``."""
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -21,11 +21,11 @@ class Via:
     """How a datagram arrived, so that the reply leaves the same way (IP_PKTINFO)."""
 
     local: str
-    """Our address on that link, to be the source of the reply; "": unknown."""
+    """Our address on that link, which becomes the source of the reply; "": not known."""
     interface: int
-    """Index of the interface it arrived on; 0 when not known."""
+    """Index of the interface on which it arrived; 0: not known."""
     destination: str
-    """Destination in the IP header, from which broadcast and multicast are known; "" when not known."""
+    """Destination address in the IP header, which may be a broadcast or multicast address; "": not known."""
 
 
 class Mode(enum.Enum):
@@ -83,8 +83,8 @@ class TransferRequest:
     """The machine that sent it. The lookup costs a system call, so it is made for an IPerClientBackend only: elsewhere,
     in events too, this is empty."""
     http_url: str = ""
-    """Where that machine reaches the same files by HTTP, such as ``http://10.77.0.1:8069``; "" when they are not
-    served. For an IPerClientBackend only, as *client*."""
+    """URL at which that machine reaches the same files by HTTP, such as ``http://10.77.0.1:8069``; "": HTTP is not
+    served. Filled in for an IPerClientBackend only, as *client*."""
 
 
 @frozen
@@ -119,7 +119,7 @@ class Outcome(enum.Enum):
     FAILED = "failed"
     """Our side could not read or store the file."""
     CANCELLED = "cancelled"
-    """Our side ended it: shutdown, or the client sent another request from the same port."""
+    """The server ended it: it stops, or the client sent another request from the same port."""
 
 
 OACK_UNANSWERED = "the OACK was not answered"
@@ -128,7 +128,7 @@ OACK_UNANSWERED = "the OACK was not answered"
 
 @frozen(slots=False)  # with slots, each field would be set by a call
 class TransferReport:
-    """The final account of one transfer; times in seconds on the reactor's clock."""
+    """The result of a transfer; times in seconds on the reactor's clock."""
 
     request: TransferRequest
     agreed: Agreed
@@ -230,14 +230,14 @@ class Option43(enum.Enum):
     MENU = "menu"
     """The boot menu of a resolver; beside a file, the same as USE_BOOT_FILE."""
     RASPBERRY_PI = "raspberry-pi"
-    """A PXE menu of one item, "Raspberry Pi Boot", by which the bootloader of a Pi 4 or 5 knows its server."""
+    """A PXE menu with one item, "Raspberry Pi Boot", by which the bootloader of a Pi 4 or 5 recognizes its server."""
     RASPBERRY_PI_3 = "raspberry-pi-3"
-    """The same with three blanks behind it, as the ROM of a Pi 3 wants it."""
+    """The same with three blanks after the text, which the ROM of a Pi 3 requires."""
 
 
 @frozen
 class TFTPQuirks:
-    """How transfers by TFTP differ from the usual for a client with quirks.
+    """How TFTP transfers differ for a client with quirks.
 
     Patterns are those of the fnmatch module, for paths as in :attr:`TransferRequest.path`. A byte that is not UTF-8
     counts as U+FFFD there.
@@ -250,15 +250,15 @@ class TFTPQuirks:
     max_windowsize: int | None = None
     """Blocks."""
     empty_when_missing: tuple[str, ...] = ()
-    """Patterns of files that exist, and are empty, when they do not."""
+    """Patterns of files that are served empty if they are missing."""
     instead: Mapping[str, tuple[str, ...]] = field(factory=dict, hash=False)
-    """Pattern -> paths to try in place of a file that is missing; ``{name}`` is its last part, ``{path}`` all of it."""
+    """Pattern -> paths to try instead of a missing file; ``{name}`` is its last part, ``{path}`` all of it."""
     ignore_case: bool = False
     """Serve a file whose name differs only in upper and lower case."""
     cut_names: bool = False
-    """A missing name is tried up to its first byte that is no text, and without the byte before that."""
+    """If a file is missing, try its name up to the first byte that is not text, and without the byte before that."""
     oack_once: bool = False
-    """A second OACK makes it give up: the OACK is sent again for its repeated request, and by the timer once, late."""
+    """The client gives up at a second OACK: it is sent again for a repeated request, and by the timer once, late."""
     persona: str = field(default="", eq=False)
     """Name of the persona, for the operator."""
 
@@ -293,15 +293,15 @@ class BootFile:
     server: str | None = None
     """Address that serves it, of the client's family; None: this server."""
     content: bytes | None = field(default=None, repr=False)
-    """The file itself: it is served under this name, by TFTP and HTTP, in place of what backends have there. Names are
-    shared by all clients, so what is made for one of them needs a name of its own, such as one with its MAC in it.
-    None: backends have it."""
+    """The content of the file, which is then served under this name by TFTP and HTTP, before the backends are tried.
+    All clients share the names, so a file for one client needs a name of its own, such as one with its MAC. None: the
+    backends have the file."""
     configfile: str = ""
-    """For PXELINUX: its configuration, below *pathprefix* (RFC 5071, option 209). Filled in as *name* is."""
+    """For PXELINUX: its configuration file, below *pathprefix* (RFC 5071, option 209). Placeholders as in *name*."""
     pathprefix: str = ""
-    """For PXELINUX: in front of every path, with its slash (RFC 5071, option 210). Filled in as *name* is."""
+    """For PXELINUX: prefix of every path, with its slash (RFC 5071, option 210). Placeholders as in *name*."""
     reboot_seconds: int | None = None
-    """For PXELINUX: after how long without a kernel it restarts (RFC 5071, option 211)."""
+    """For PXELINUX: seconds after which it reboots if it has no kernel (RFC 5071, option 211)."""
 
 
 @frozen
@@ -325,9 +325,9 @@ class BootMenuItem:
 
     description: str
     file: BootFile | None = None
-    """None: the client goes on with its next way to boot, such as its disk."""
+    """None: the client continues with its next boot device, such as its disk."""
     type: int = 0
-    """The PXE server type that stands for it; BootMenu gives one to each file."""
+    """The PXE server type of the item; BootMenu assigns one to each file."""
 
 
 def _typed(items: Iterable[BootMenuItem]) -> tuple[BootMenuItem, ...]:
@@ -371,7 +371,7 @@ class Finding:
     """A mistake that keeps a machine from booting: a line of ``bootfw lint``."""
 
     file: str
-    """Path on this host, with ``:LINE`` behind it if known. For a missing file, the file that names it."""
+    """Path on this host, followed by ``:LINE`` if known. For a missing file, the file that names it."""
     rule: str
     """A word for mistakes of this kind, such as "architecture"."""
     reason: str
