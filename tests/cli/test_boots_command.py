@@ -260,4 +260,4 @@ def test_refused_operation_is_an_error(here: Path, recorder: BootRecorder, along
             list(RunningServer(here / "state" / "control.sock").call("boot"))
         return str(refused.value)
 
-    assert "\"machine\" is missing" in alongside(ask)
+    assert '"machine" is missing' in alongside(ask)
