@@ -552,6 +552,25 @@ def test_it_leaves_nothing_behind(make_store: Make, server: Server, reactor: Tur
         assert not thread.is_alive()
 
 
+def test_what_comes_after_close_waits_for_what_came_before(make_store: Make, schema: str, reactor: Turns) -> None:
+    """The session that writes the last jobs must not be taken for one that was lost, and ended."""
+    store = make_store()
+    loaded(store)
+    store.load_orders("one")
+    waiting: list[Deferred[Any]] = [store.commit([numbered(number)]) for number in range(200)]
+    waiting.append(store.save_orders("one", {MAC: {"turn": 1}}))
+    assert store._lane is not None
+    thread = store._lane._thread
+    waiting += [store.close_orders("one"), store.close()]
+    late = store.save_orders("one", {MAC: {"turn": 2}})
+    assert thread is not None
+    assert not thread.is_alive()
+    assert late.result is None
+    assert [success for success, _ in result(reactor, DeferredList(waiting))] == [True] * 203
+    assert store.load_orders("one") == {MAC: {"turn": 2}}
+    result(reactor, store.close_orders("one"))
+
+
 def test_late_calls_get_an_error(make_store: Make, reactor: Turns) -> None:
     store = make_store()
     loaded(store)
