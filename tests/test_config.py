@@ -599,7 +599,7 @@ def test_what_other_sections_name_may_be_absent(tmp_path: Path) -> None:
     path.write_text(OPTIONAL)
     assert load_config(path, {}).settings.optional == ("10.0.0.1", "eth7", "10.77.0.0/24")
     path.write_text(OPTIONAL.replace('["10.0.0.1", "eth7"', '["10.0.0.2", "eth7"'))
-    with pytest.raises(ConfigErrors, match=r'bootfw\.optional: "10\.0\.0\.2" is not wanted; .* are: 10\.0\.0\.1, '):
+    with pytest.raises(ConfigErrors, match=r'"10\.0\.0\.2" is not in the configuration; .* are: 10\.0\.0\.1, '):
         load_config(path, {})
     path.write_text(OPTIONAL.replace(":69", ":x"))
     with pytest.raises(ConfigErrors) as wrong:
