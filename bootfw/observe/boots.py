@@ -64,7 +64,9 @@ class BootRecorder:
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     _unsaved: list[BootAttempt] = field(factory=list, init=False)
-    """Ended attempts that the next save will store."""
+    """Ended attempts that the next save will store, RECENT of them at most."""
+    _saving: bool = field(default=False, init=False)
+    """The store has not answered yet to what it was given to save."""
     _recent: "OrderedDict[str, BootAttempt]" = field(factory=OrderedDict, init=False)
     """Id -> attempt that has ended; the latest last."""
     _changes: "OrderedDict[str, tuple[int, BootAttempt]]" = field(factory=OrderedDict, init=False)
@@ -111,7 +113,7 @@ class BootRecorder:
             self._timer.cancel()
             self._timer = None
         self._fold.stop(self._reactor.seconds())
-        self._save()
+        self._save(last=True)
         return maybeDeferred(self._store.close_attempts).addErrback(self._store_failed)
 
     def observe(self, event: Event) -> None:
@@ -167,6 +169,7 @@ class BootRecorder:
         self._number_change(attempt)
         # The next tick stores it, together with the others of a rack.
         self._unsaved.append(attempt)
+        del self._unsaved[:-RECENT]
         self._publish(BootAttemptEnded(self._reactor.seconds(), attempt))
         if self._timer is None and self._started:
             self._timer = self._reactor.callLater(TICK, self._tick)
@@ -218,12 +221,22 @@ class BootRecorder:
 
     # The store
 
-    def _save(self) -> None:
+    def _save(self, last: bool = False) -> None:
+        """Save what is unsaved, once the store has answered to what it was given before: it may hang.
+
+        :param last: don't wait for that answer.
+        """
+        if not self._unsaved or (self._saving and not last):
+            return
         attempts, self._unsaved = self._unsaved, []
-        if attempts:
-            since = self._wall_clock() - self._settings.days * _DAY
-            saved = maybeDeferred(self._store.save_attempts, attempts, self._settings.keep, since)
-            saved.addCallbacks(self._store_works, self._store_failed)
+        since = self._wall_clock() - self._settings.days * _DAY
+        self._saving = True
+        saved = maybeDeferred(self._store.save_attempts, attempts, self._settings.keep, since)
+        saved.addBoth(self._answered).addCallbacks(self._store_works, self._store_failed)
+
+    def _answered(self, result: Any) -> Any:
+        self._saving = False
+        return result
 
     def _store_works(self, _: object) -> None:
         if self._failing:

@@ -187,6 +187,40 @@ def test_a_store_that_fails_is_logged_once_and_stops_nothing(logged: list[str]) 
     recording.recorder.close()
 
 
+class Hanging(Broken):
+    """A store that answers to nothing until it is mended."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.given: list[list[BootAttempt]] = []
+        self.done: list[Deferred[Any]] = []
+
+    def save_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> "Deferred[Any]":
+        self.given.append(list(attempts))
+        self.done.append(Deferred())
+        return self.done[-1]
+
+
+def test_a_store_that_hangs_is_given_no_more_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootfw.observe.boots.RECENT", 4)
+    store = Hanging()
+    recording = Recording(store)
+
+    def boot(number: int) -> None:
+        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boots()
+        recording.wait(40)
+
+    for number in range(7):
+        boot(number)
+    assert [[attempt.mac[-1] for attempt in given] for given in store.given] == [["0"]]
+    store.done[0].callback(None)
+    recording.wait(2)
+    assert [attempt.mac[-1] for attempt in store.given[1]] == ["3", "4", "5", "6"], "the latest ones"
+    boot(8)
+    recording.recorder.close()
+    assert [attempt.mac[-1] for attempt in store.given[2]] == ["8"], "a stop does not wait"
+
+
 def test_the_bounds_of_the_settings_are_kept() -> None:
     recording = Recording(settings=BootsSettings(keep=2, days=1))
     for number in range(3):
