@@ -72,9 +72,12 @@ def hold(session: Any) -> None:
         if session.wants is not None:
             blksize = session.agreed.blksize
             windowsize = session.agreed.windowsize
+            # A timeout adds a block to a window or burst.
             most = windowsize
             if session._proof is not None:
                 most += session._proof.repeats
+            elif windowsize > 1:
+                most += read.BEYOND_WINDOW
             assert 1 <= session.wants.count <= most
             assert session.wants.last <= session.acked + most
             assert (session.wants.count - 1) * blksize <= session.wanted_bytes <= session.wants.count * blksize

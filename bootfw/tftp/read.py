@@ -20,6 +20,11 @@ from bootfw.tftp.retransmit import CLIENT_TIMEOUT, Watchdog
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode
 
+BEYOND_WINDOW = 4
+"""Blocks beyond the window that may be in flight after timeouts."""
+
+_NO_PROMPT = 0, -1
+
 
 @define(eq=False)
 class ReadSession(Continuing):
@@ -67,6 +72,11 @@ class ReadSession(Continuing):
     """The value of ``acked`` at which a repeated ACK has been answered with the window."""
     _resent_end: int = field(default=-1, init=False)
     """The end of the latest window that was sent again although it may have arrived (0: the OACK)."""
+    _prompts: bool = field(default=False, init=False)
+    """The timer wants what is being fetched, with a marker behind it."""
+    _prompted: tuple[int, int] = field(default=_NO_PROMPT, init=False)
+    """(The last block before those that only timeouts have sent, the last of these). If nothing was lost, and the timer
+    was early, the ACKs of all from the one to the other may come one after the other."""
     _proof: Proof | None = field(default=None, init=False)
     """None: the peer has proven itself, or there are no windows."""
     _burst_end: int = field(default=0, init=False)
@@ -182,8 +192,13 @@ class ReadSession(Continuing):
         wait = self._progress(block, now)
         if block == self._last_block:
             return self._close(Outcome.COMPLETE)
-        if not echo:
-            return self._send_next(wait, now) if block == self.flight.sent else self._fetch(block + 1, wait)
+        if block == self.flight.sent and not echo:
+            return self._send_next(wait, now)
+        # The same happens if the timer was early: the ACK of the window comes first, and then that of the new block.
+        first, last = self._prompted
+        if not echo and not (first <= block <= last and now - self.flight.sent_at < CLIENT_TIMEOUT):
+            self._prompted = _NO_PROMPT
+            return self._fetch(block + 1, wait)
         wait = min(wait, self._timer.grace)
         if self.flight.sent == self._last_block or self.flight.sent >= block + self.agreed.windowsize:
             self.flight.deadline = now + wait
@@ -229,6 +244,8 @@ class ReadSession(Continuing):
         self.wants = None
         self.flight.deadline = now + self.flight.wait
         if self._proof is None:
+            if self._prompts and blocks.last != self._last_block:
+                self._send_marker(blocks.last)
             return State.AWAITING_ACK
         self._burst_end = blocks.last
         self._proof.sent(blocks.count, length)
@@ -240,8 +257,9 @@ class ReadSession(Continuing):
 
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _send_again(self, argument: None, now: float) -> State:
-        """Send the window again from the first block that is not acknowledged, or give up. Without windows a block is
-        sent three times for each ACK that has come, on balance, and four times more in all; then wait."""
+        """With windows: send one new block and a marker, at later timeouts everything that is not acknowledged with one
+        more; or give up. Without windows: send the block again, three times for each ACK that has come, on balance, and
+        four times more in all; then wait."""
         if self._early(now):
             return self.state
         wait = self._timer.again()
@@ -255,7 +273,7 @@ class ReadSession(Continuing):
             return self.state
         self._resent_at = -1
         self._resent_end = self.flight.sent
-        return self._fetch(self.flight.acked + 1, wait)
+        return self._fetch(self.flight.acked + 1, wait) if self.agreed.windowsize == 1 else self._prompt(wait)
 
     @goes(STAY, State.FETCHING)
     def _repeat_first(self, argument: None, now: float) -> State:
@@ -302,10 +320,29 @@ class ReadSession(Continuing):
             self._proof.draw()
         return self._fetch(self.flight.acked + 1, wait)
 
-    def _fetch(self, first: int, wait: float) -> State:
-        """Want everything from block *first* to the end of the window or burst."""
+    def _prompt(self, wait: float) -> State:
+        """Want what makes a client with windows say how far it is, after a timeout.
+
+        Mostly an ACK was lost. Then the client has the whole window, and would answer a copy of it once at most (atftp)
+        or never (U-Boot), and send its ACK again after some seconds. A new block moves it on, and the marker behind
+        that has it send another ACK. If it lacks a block of the window, it says so instead, unless it has said so
+        before: so all of it is sent again at the next timeout.
+        """
+        flight, attempt = self.flight, self._timer.attempt
+        last = min(flight.sent + 1, flight.acked + self.agreed.windowsize + BEYOND_WINDOW)
+        if self._last_block >= 0:
+            last = min(last, self._last_block)
+        self._prompted = flight.sent if attempt == 2 else self._prompted[0], last
+        # What was sent twice was lost before: then it is more likely that blocks are missing than that an ACK is.
+        is_first = attempt == 2 and self._sent_once_from <= flight.acked + 1
+        return self._fetch(last if is_first and last > flight.sent else flight.acked + 1, wait, last)
+
+    def _fetch(self, first: int, wait: float, last: int = 0) -> State:
+        """Want everything from block *first* to the end of the window or burst, or to block *last* for a prompt."""
         blksize = self.agreed.blksize
-        last = self.flight.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
+        self._prompts = last > 0
+        if not last:
+            last = self.flight.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
         if self.size is not None and last >= self._last_block:
             last = self._last_block
             self.wanted_bytes = self.size - (first - 1) * blksize

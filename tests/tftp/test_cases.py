@@ -5,7 +5,7 @@ The numbers are those of the project's list of sharp tests; the others need an a
 
 import pytest
 from driving import OACK, Reading, Waits, Writing, numbered
-from exchange import EDK2, GRUB, Exchange, Firmware, Receiver, Sender, UBoot, perfect
+from exchange import ATFTP, EDK2, GRUB, Exchange, Firmware, Receiver, Sender, UBoot, perfect
 
 from bootfw.tftp.negotiation import Limits, negotiate
 from bootfw.tftp.path import relative
@@ -131,8 +131,9 @@ def test_case_09_ack_duplicated_by_the_network_does_not_acknowledge_the_window()
     assert reading.ack(4, at=0.5) == []
 
 
-def test_case_09_duplicated_window_is_not_retransmitted_endlessly() -> None:
-    """One ACK is late, the timer sends its window again, and EDK2 answers each old block."""
+@pytest.mark.parametrize("client", [EDK2, UBoot, ATFTP])
+def test_case_09_a_late_ack_has_no_block_sent_twice(client: type[Firmware]) -> None:
+    """The timer sends one new block and a marker. Behind the late ACK comes that of the new block, which is no gap."""
     agreed = Agreed(8, 4, acknowledged=OACK)
     late: list[bytes] = []
 
@@ -142,9 +143,9 @@ def test_case_09_duplicated_window_is_not_retransmitted_endlessly() -> None:
             return [0.0497]
         return [0.0005]
 
-    _, reading = download(numbered(8 * 400), agreed, EDK2(4), fate=slow)
+    _, reading = download(numbered(8 * 400), agreed, client(4), fate=slow)
     assert late
-    assert reading.session.retransmitted == 4
+    assert reading.session.retransmitted == 0
 
 
 @pytest.mark.parametrize("client", [EDK2, UBoot])
@@ -180,7 +181,8 @@ def test_case_09_block_lost_twice_is_reported_again_by_edk2() -> None:
     assert exchange.now < 0.06, "no timer was needed"
 
 
-def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_for_5_seconds() -> None:
+def test_case_10_ack_of_a_window_lost_and_a_client_that_repeats_it_after_5_seconds() -> None:
+    """It answers no block that it has, but a new one and a marker behind it."""
     agreed = Agreed(8, 4, acknowledged=OACK)
     lost: list[bytes] = []
 
@@ -192,7 +194,7 @@ def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_for_5_seconds(
 
     exchange, reading = download(numbered(8 * 20), agreed, UBoot(4), fate=lossy)
     assert lost
-    assert 5 < exchange.now < 5.1
+    assert exchange.now < 0.1
     assert reading.session.outcome is Outcome.COMPLETE
 
 

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import pytest
 from driving import OACK, Mute, Reading, Waits, numbered
+from narrowing import of_type
 
 from bootfw.errors import FileMissing, TransferError
 from bootfw.table import IllegalInput
 from bootfw.tftp import read
 from bootfw.tftp.blocks import Blocks
-from bootfw.tftp.read import Input, ReadSession, State
+from bootfw.tftp.read import BEYOND_WINDOW, Input, ReadSession, State
 from bootfw.values import Agreed, Outcome
-from bootfw.wire.tftp import Data, Error, OptionAck
+from bootfw.wire.tftp import Data, Error, OptionAck, Packet
 
 CONTENT = numbered(20)
 BLOCK = [Data(1, CONTENT[:8]), Data(2, CONTENT[8:16]), Data(3, CONTENT[16:])]
@@ -330,7 +331,7 @@ def test_fetching_fetched_short_of_the_known_size_fails(length: int) -> None:
 def test_fetching_fetched_short_of_what_was_sent_before_fails() -> None:
     reading = fetching(windowsize=2, known=False)
     reading.fetch()
-    reading.tick()
+    reading.ack(0)
     assert reading.give(Input.FETCHED, 9) == [Error(0, "file changed while being sent")]
     assert ended(reading) is Outcome.FAILED
 
@@ -339,7 +340,7 @@ def test_fetching_fetched_again_may_find_the_end_behind_what_was_sent() -> None:
     reading = Reading(CONTENT, Agreed(8, 2), known=False, lazy=True)
     reading.fetch()
     reading.content = CONTENT[:16]
-    reading.tick()
+    reading.ack(0)
     assert reading.fetch() == BLOCK[:2]
     reading.ack(2)
     assert reading.fetch() == [Data(3, b"")]
@@ -446,7 +447,7 @@ def test_awaiting_ack_ack_repeated_by_the_timer_of_the_client_is_answered_each_t
 
 def test_awaiting_ack_ack_repeated_at_the_end_of_a_window_sent_twice_is_answered_for_the_timer_of_the_client() -> None:
     reading = awaiting(windowsize=2, watchdog=Waits((9, 9)))
-    assert reading.tick() == BLOCK[:2]
+    assert reading.ack(0, at=9.0) == BLOCK[:2]
     assert reading.ack(2, at=9.5) == [BLOCK[2]]
     assert [reading.ack(2, at=at) for at in (10.49, 10.5)] == [[], [BLOCK[2]]]
 
@@ -489,7 +490,7 @@ def test_awaiting_ack_ack_repeated_is_answered_once_more_after_the_timer() -> No
     reading = awaiting(windowsize=2)
     assert reading.ack(0) == BLOCK[:2]
     assert reading.ack(0) == []
-    assert reading.tick() == BLOCK[:2]
+    assert reading.tick() == BLOCK[:3]
     assert reading.ack(0) == BLOCK[:2]
     assert reading.ack(0) == []
 
@@ -568,13 +569,84 @@ def test_awaiting_ack_requested_is_ignored_once_the_peer_has_acknowledged_someth
     assert reading.give(Input.REQUESTED) == []
 
 
+def prompted(ticks: int, content: bytes = numbered(8 * 40), **more: object) -> Reading:
+    """Windows of 4; blocks 1 to 4 are acknowledged, 5 to 8 were sent, and so many timeouts have come since."""
+    reading = Reading(content, Agreed(8, 4), Waits((1.0,) * 9), **more)  # type: ignore[arg-type]
+    reading.take()
+    reading.ack(4, at=0.01)
+    for _ in range(ticks):
+        reading.tick()
+    return reading
+
+
+def blocks(packets: list[Packet]) -> list[int]:
+    """The numbers of the blocks; that of a marker is 0."""
+    return [packet.block if packet.payload else 0 for packet in packets if isinstance(packet, Data)]
+
+
+def test_awaiting_ack_tick_sends_one_new_block_and_a_marker() -> None:
+    reading = prompted(0)
+    assert blocks(reading.tick()) == [9, 0]
+    assert reading.session.retransmitted == 0
+    # The client had the window, and has the new block.
+    assert blocks(reading.ack(9, at=1.02)) == [10, 11, 12, 13]
+    assert of_type(Waits, reading.watchdog).samples[-1] == pytest.approx(0.01)
+
+
+def test_awaiting_ack_tick_sends_all_at_the_second_time_and_one_more_block() -> None:
+    reading = prompted(1)
+    assert blocks(reading.tick()) == [5, 6, 7, 8, 9, 10, 0]
+    assert reading.session.retransmitted == 5
+    assert blocks(reading.ack(6)) == [7, 8, 9, 10]
+
+
+def test_awaiting_ack_tick_sends_four_blocks_beyond_the_window_at_most() -> None:
+    reading = prompted(3)
+    assert BEYOND_WINDOW == 4
+    assert [blocks(reading.tick()) for _ in range(2)] == [[*range(5, 13), 0]] * 2
+
+
+def test_awaiting_ack_tick_sends_all_at_once_if_a_part_was_sent_twice() -> None:
+    """A client tells a gap once, so it is a block that was lost again, not an ACK."""
+    reading = prompted(0)
+    assert blocks(reading.ack(6)) == [7, 8, 9, 10]
+    assert blocks(reading.tick()) == [7, 8, 9, 10, 11, 0]
+
+
+def test_awaiting_ack_tick_at_the_end_of_the_file_needs_no_marker() -> None:
+    reading = prompted(0, numbered(8 * 8 + 4))
+    assert blocks(reading.tick()) == [9]
+    assert blocks(reading.tick()) == [5, 6, 7, 8, 9]
+
+
+def test_awaiting_ack_late_acks_after_a_tick_have_nothing_sent_twice() -> None:
+    reading = prompted(1)
+    assert blocks(reading.ack(8, at=1.012)) == [10, 11, 12]
+    assert blocks(reading.ack(9, at=1.013)) == [13]
+    assert reading.session.retransmitted == 0
+    # So is a gap behind the new block, at first: it is sent again soon.
+    assert reading.session.deadline is not None
+    assert reading.session.deadline < 1.1
+
+
+def test_awaiting_ack_tick_while_the_answer_to_an_ack_is_fetched_sends_no_marker() -> None:
+    reading = prompted(0)
+    reading.lazy = True
+    reading.tick()
+    assert reading.session.state is State.FETCHING
+    reading.ack(8)
+    # What it was fetched for is over: the next window.
+    assert reading.fetch() == []
+    assert blocks(reading.fetch()) == [9, 10, 11, 12]
+
+
 def test_awaiting_ack_tick_sends_the_window_again_and_then_gives_up() -> None:
     reading = awaiting(windowsize=2)
-    assert reading.tick() == BLOCK[:2]
+    assert reading.tick() == [BLOCK[2]]
     assert reading.session.deadline == 4.0
-    assert reading.tick() == BLOCK[:2]
+    assert reading.tick() == BLOCK[:3]
     assert reading.session.deadline == 11.0
-    assert reading.session.retransmitted == 4
+    assert reading.session.retransmitted == 3
     assert reading.tick() == []
     assert ended(reading) is Outcome.TIMED_OUT
     assert reading.session.detail == "no ACK after block 0"
