@@ -42,5 +42,5 @@ def test_the_global_reactor_is_imported_where_programs_begin_only() -> None:
     assert [path for path in takers if Path(path).name != "tap.py" and Path(path).parent.name != "cli"] == []
 
 
-def test_nothing_stands_in_the_way_of_twisteds_plugins() -> None:
+def test_twisted_plugin_directory_is_no_package() -> None:
     assert not list((ROOT / "twisted").rglob("__init__.py"))

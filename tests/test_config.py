@@ -124,7 +124,7 @@ def test_everything_has_a_default(load: Any, text: str) -> None:
     assert configuration.given == frozenset()
 
 
-def test_no_file_is_a_configuration_too() -> None:
+def test_no_file_means_default_settings() -> None:
     configuration = load_config(None, {"PATH": "/bin"})
     assert configuration.settings == Settings()
     assert configuration.source is None

@@ -497,7 +497,7 @@ def test_an_extended_interface_will_do() -> None:
         del sys.modules["acme_writable"]
 
 
-def test_list_plugins_shows_broken_ones_too(distribution: Callable[..., None]) -> None:
+def test_list_plugins_shows_broken_plugins(distribution: Callable[..., None]) -> None:
     distribution(
         "acme-boot",
         "[bootfw.resolvers]\ninventory = acme_inventory:plugin\n[bootfw.backends]\nneeding = acme_needing:plugin\n",
@@ -615,7 +615,7 @@ class WithoutReservations:
         raise NotImplementedError
 
 
-def test_a_lease_store_has_to_keep_reservations_too() -> None:
+def test_lease_store_without_reservations_is_refused() -> None:
     with pytest.raises(PluginError) as caught:
         configure(boot_plugin(ILeaseStore, WithoutReservations), {}, CONTEXT)
     assert str(caught.value) == (

@@ -78,7 +78,7 @@ def test_leases_of_each_subnet(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_a_server_without_dhcp_answers_too(private_reactor: EPollReactor, tmp_path: Path) -> None:
+def test_control_socket_is_opened_without_dhcp(private_reactor: EPollReactor, tmp_path: Path) -> None:
     """The control socket is opened for this operation alone; where that can't be, the server starts without it."""
     for path, opened in ((tmp_path / "control.sock", True), (Path("/proc/control.sock"), False)):
         boot = BootService(

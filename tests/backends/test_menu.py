@@ -160,7 +160,7 @@ def test_autoexec_follows_dhcp_and_breaks_the_loop(root: Path) -> None:
     assert "http://" not in text(menu(root), "autoexec.ipxe", http="")
 
 
-def test_autoexec_leads_to_a_script_of_the_operators_too(tmp_path: Path) -> None:
+def test_autoexec_can_load_a_script_of_the_operator(tmp_path: Path) -> None:
     with pytest.raises(FileMissing):
         text(menu(tmp_path), "autoexec.ipxe")
     (tmp_path / "boot.ipxe").write_text("#!ipxe\n")

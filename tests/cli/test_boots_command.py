@@ -223,7 +223,7 @@ class Restarted:
 
 
 @pytest.mark.parametrize("noticed", [True, False])
-def test_followed_list_goes_on_after_a_restart(noticed: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_followed_list_continues_after_a_restart(noticed: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """A quick restart is seen by its numbers, which begin again."""
 
     def record(id: str, change: int) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def test_a_relayed_client() -> None:
     assert (found.relay_address, found.circuit_id, found.remote_id) == ("10.1.0.254", b"ge-1", b"sw7")
 
 
-def test_relay_information_without_a_relay_is_not_believed() -> None:
+def test_relay_information_without_a_relay_is_ignored() -> None:
     found = classified(firmware.OVMF.changed({82: bytes((1, 1)) + b"x"}))
 
     assert (found.relay_address, found.circuit_id) == ("0.0.0.0", None)
@@ -219,7 +219,7 @@ def test_an_architecture_from_after_our_time_is_booted_like_uefi() -> None:
     assert (found.architecture, found.persona) == ("arch-99", "uefi")
 
 
-def test_architecture_9_is_x64_too() -> None:
+def test_architecture_9_is_x64() -> None:
     assert classified(firmware.edk2(9)).architecture == "x86_64-uefi"
 
 

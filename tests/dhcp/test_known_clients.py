@@ -72,7 +72,7 @@ def test_in_a_shared_network_unknown_clients_get_addresses_of_the_other_subnets(
     assert cause(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_quarantined_addresses_are_for_known_clients_only_too() -> None:
+def test_quarantined_addresses_are_for_known_clients_only() -> None:
     dhcp = server(
         subnet(pool=["10.77.0.100"], known_clients_only=True, shared_network="lab", hosts=[Host(mac=FIRST)]),
         Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab"),

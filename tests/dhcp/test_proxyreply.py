@@ -111,7 +111,7 @@ def test_another_server_serves_the_file_but_is_not_the_proxy() -> None:
 
 
 @pytest.mark.parametrize(("length", "in_header"), [(127, True), (128, False), (254, False)])
-def test_a_name_that_is_too_long_for_the_header_stands_in_the_option_only(length: int, in_header: bool) -> None:
+def test_file_name_too_long_for_the_header_is_in_the_option_only(length: int, in_header: bool) -> None:
     name = "n" * length
 
     offer = offered(firmware.IPXE_ROM, BootFile(name))

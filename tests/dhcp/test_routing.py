@@ -52,13 +52,13 @@ def test_the_boot_server_replies_to_the_sender(port: int) -> None:
     assert proxy_destination(message, ("10.0.0.9", port), boot_server=True) == ("10.0.0.9", port)
 
 
-def test_the_boot_server_believes_the_source_more_than_ciaddr() -> None:
+def test_boot_server_replies_to_the_source_instead_of_ciaddr() -> None:
     message = firmware.asks_boot_server(firmware.OVMF, ciaddr="192.168.1.1")
 
     assert proxy_destination(message, ("10.0.0.9", 4011), boot_server=True) == ("10.0.0.9", 4011)
 
 
-def test_without_a_source_ciaddr_has_to_do() -> None:
+def test_boot_server_replies_to_ciaddr_without_a_source() -> None:
     message = firmware.asks_boot_server(firmware.OVMF)
 
     assert proxy_destination(message, ("0.0.0.0", 4011), boot_server=True) == ("10.0.0.9", 4011)

@@ -87,7 +87,7 @@ def test_no_client_is_sent_to_port_4011(client: Client) -> None:
 
 
 @pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
-def test_the_file_of_a_boot_client_stands_in_the_header_and_in_option_67(client: Client) -> None:
+def test_file_of_a_boot_client_is_in_the_header_and_in_option_67(client: Client) -> None:
     offer = replied(client.message(), FILE)
 
     assert offer.options[67] == b"boot.file\0"
@@ -98,7 +98,7 @@ def test_the_file_of_a_boot_client_stands_in_the_header_and_in_option_67(client:
 OTHERS = [client for client in firmware.ORDINARY_CLIENTS if client is not firmware.SLOF]
 
 
-def test_a_client_that_requests_a_boot_file_gets_it_with_its_server_and_nothing_of_pxe() -> None:
+def test_client_that_requests_a_boot_file_gets_it_with_its_server_without_pxe_options() -> None:
     offer = replied(firmware.DHCLIENT.changed({55: b"\1\3\x42\x43"}).message(), FILE)
 
     assert (offer.options[67], offer.file, offer.options[66]) == (b"boot.file\0", b"boot.file", SERVER.encode())
@@ -153,7 +153,7 @@ def test_a_file_may_be_served_by_another() -> None:
     assert (offer.siaddr, offer.options[54]) == ("10.77.0.9", bytes((10, 77, 0, 1)))
 
 
-def test_a_long_name_stands_in_the_option_only() -> None:
+def test_long_file_name_is_in_the_option_only() -> None:
     offer = replied(firmware.OVMF.message(), BootFile("n" * 200))
 
     assert (offer.options[67], offer.file) == (b"n" * 200 + b"\0", b"")

@@ -123,7 +123,9 @@ def test_uefi_boots_from_this_server_alone(lab: Lab, server: Host, tmp_path: Pat
     assert len(given) == 1, "one machine, one address"
 
 
-def test_perfdhcp_is_content_and_tshark_too(lab: Lab, server: Host, tmp_path: Path) -> None:
+def test_perfdhcp_loses_no_exchange_and_tshark_reports_no_malformed_packets(
+    lab: Lab, server: Host, tmp_path: Path
+) -> None:
     need("perfdhcp")
     start(server, lab, 'options.vendor-opts = {"9" = {"1" = {text = "hi"}}, "32473" = {"2" = {address = "fd77::1"}}}')
     capture = Capture.start(server, tmp_path)

@@ -200,7 +200,7 @@ def test_uefi_boots_from_this_server_alone(lab: Lab, server: Host, tmp_path: Pat
     assert "10.77.0.101" not in bootfw.output, "one machine, one address"
 
 
-def test_perfdhcp_is_content(lab: Lab, server: Host) -> None:
+def test_perfdhcp_loses_no_exchange(lab: Lab, server: Host) -> None:
     need("perfdhcp")
     start(server, lab)
     host = lab.host("clients", "10.77.0.9/24")

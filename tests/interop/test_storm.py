@@ -162,7 +162,7 @@ def test_a_bad_link_costs_retries_and_no_boot(root: Path) -> None:
     assert sum(stage["retries"] for stage in found["stages"]) > 0
 
 
-def test_dnsmasq_is_a_target_too(root: Path) -> None:
+def test_dnsmasq_can_be_the_target(root: Path) -> None:
     need("dnsmasq")
     (root / "dnsmasq.conf").write_text(DNSMASQ.format(root=root))
     code, found = storm(root, f"dnsmasq --no-daemon --conf-file={root}/dnsmasq.conf", "-n", "20", "--boot", "emulab")

@@ -127,7 +127,7 @@ def test_transfers_continue_when_their_worker_is_killed(lab: Lab, server: Host, 
     assert workers_of(service)
 
 
-def test_transfers_go_on_when_their_workers_hang(lab: Lab, server: Host, station: Host, root: Path) -> None:
+def test_transfers_continue_when_their_workers_hang(lab: Lab, server: Host, station: Host, root: Path) -> None:
     service = start_bootfw(server, lab.directory, configuration(root), 69)
     wait_until(lambda: all(map(workerprocesses.serves, workers_of(service))), SECONDS, "the workers serve")
     fetch = fetching(station, lab.directory, "copy", f"tftp://{SERVER}/large")
@@ -182,7 +182,7 @@ def test_workers_end_with_the_main_process(lab: Lab, server: Host, root: Path) -
     wait_until(lambda: not any(workerprocesses.command_line(pid) for pid in pids), 30, "they have ended")
 
 
-def test_a_second_server_can_not_have_the_ports_too(lab: Lab, server: Host, root: Path) -> None:
+def test_a_second_server_can_not_bind_the_ports(lab: Lab, server: Host, root: Path) -> None:
     start_bootfw(server, lab.directory, configuration(root), 69)
     path = lab.directory / "second.toml"
     path.write_text(configuration(root))

@@ -409,7 +409,7 @@ def test_no_such_offer_leaves_before_its_lease_is_durable(lab: Lab) -> None:
     assert offer.message_type is MessageType.OFFER
 
 
-def test_such_an_offer_is_leased_without_a_resolver_too(lab: Lab) -> None:
+def test_such_an_offer_is_leased_without_a_resolver(lab: Lab) -> None:
     lab.protocol.services.chain.resolvers = ()
     [offer] = lab.broadcast(PI_3.message())
 

@@ -155,7 +155,7 @@ def test_zero_is_no_limit() -> None:
     assert all(gate.admits_dhcp("0.0.0.0") for _ in range(1000))
 
 
-def test_a_network_card_that_repeats_its_dhcp_requests_without_end_costs_others_nothing() -> None:
+def test_network_card_that_repeats_its_dhcp_requests_does_not_delay_others() -> None:
     gate = Gate()
     assert sum(gate.admits_dhcp("0.0.0.0") for _ in range(1000)) == DHCP_PER_SECOND * BURST_SECONDS
     assert gate.admits_dhcp("0.0.0.0", b"\2\0\0\0\0\2")

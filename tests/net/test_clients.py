@@ -63,7 +63,7 @@ def test_neighbour_table_identifies_clients_of_other_servers() -> None:
     assert clients.lookup(PEER).address == "10.77.0.100"
 
 
-def test_the_kernel_is_believed_before_an_older_packet() -> None:
+def test_mac_of_the_kernel_precedes_that_of_an_older_packet() -> None:
     other = "52:54:00:00:00:02"
     clients = Clients(neighbours({PEER: other}))
     clients.remember(FIRMWARE, "10.77.0.100")

@@ -171,7 +171,7 @@ def test_a_broadcast_is_distinguished_from_a_unicast_and_answered_on_its_link(
         assert nothing_comes(socks[other])
 
 
-def test_a_broadcast_of_one_network_is_recognized_too(
+def test_broadcast_of_one_network_is_recognized(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     index: Callable[[str], int],

@@ -175,7 +175,7 @@ def begun(watchdog: IWatchdog) -> RetransmitTimer:
 
 
 @pytest.mark.parametrize("name", ["wait", "progressed"])
-def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name: str) -> None:
+def test_watchdog_that_overrides_its_methods_is_called_for_each_round_trip(name: str) -> None:
     @implementer(ILearningWatchdog)
     class Schedule:
         unremarkable_from = 0.0

@@ -65,7 +65,7 @@ def stopped_at(direct: Direct, block: int, copy: bytes, first: int = 0) -> list[
 
 
 @pytest.mark.parametrize("acked", [1, 5, 6])
-def test_a_client_that_goes_on_gets_the_next_block(direct: Direct, acked: int) -> None:
+def test_client_that_continues_gets_the_next_block(direct: Direct, acked: int) -> None:
     """Block 6 is in flight: the client has it or not."""
     stopped_at(direct, 5, request(*OPTIONS))
     if acked < 5:
@@ -79,7 +79,7 @@ def test_a_client_that_goes_on_gets_the_next_block(direct: Direct, acked: int) -
     assert direct.protocol.transfers == 0
 
 
-def test_a_client_without_options_that_goes_on_gets_the_next_block(direct: Direct) -> None:
+def test_client_without_options_that_continues_gets_the_next_block(direct: Direct) -> None:
     assert stopped_at(direct, 5, request(), first=1) == [data(1, 512)]
     assert direct.say(tftp.ack(5)) == [data(6, 512)]
 
@@ -106,7 +106,7 @@ def test_a_second_late_copy(direct: Direct) -> None:
     assert direct.say(tftp.ack(5)) == [data(6)]
 
 
-def test_a_client_with_windows_goes_on(direct: Direct) -> None:
+def test_client_with_windows_continues(direct: Direct) -> None:
     """It proves once more that it receives what it is sent."""
     copy = request(*OPTIONS, ("windowsize", "4"))
     begin(direct, copy)
@@ -143,7 +143,7 @@ def test_content_without_a_date_may_have_changed() -> None:
     assert direct.say(tftp.ack(5)) == [ERROR]
 
 
-def test_netascii_can_not_go_on(direct: Direct) -> None:
+def test_netascii_transfer_can_not_continue(direct: Direct) -> None:
     stopped_at(direct, 5, request(*OPTIONS, mode="netascii"))
     assert direct.say(tftp.ack(5)) == [ERROR]
 
@@ -156,7 +156,7 @@ def test_a_number_that_means_two_blocks_ends_it(direct: Direct, tmp_path: Path) 
     assert direct.say(tftp.ack(0)) == [ERROR]
 
 
-def test_an_upload_that_goes_on_gets_an_error(direct: Direct) -> None:
+def test_upload_that_continues_gets_an_error(direct: Direct) -> None:
     copy = tftp.request(True, "new", "octet", OPTIONS)
     begin(direct, copy)
     for number in range(1, 4):
@@ -182,7 +182,7 @@ def test_an_upload_that_has_started_again_is_stored(direct: Direct, tmp_path: Pa
     assert (tmp_path / "new").read_bytes() == CONTENT[:1000] + b"end"
 
 
-def test_the_fast_path_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transfer_on_the_fast_path_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real port: what is sent after the copy comes from the frames, and the first look answers it."""
     monkeypatch.setattr(readers, "_TICK", -1)
     (tmp_path / "4000").write_bytes(CONTENT[:4000])

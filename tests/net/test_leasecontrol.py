@@ -114,7 +114,7 @@ def test_leases_are_listed_as_of_the_request(place: Place) -> None:
     assert {record["address"]: record["state"] for record in answer}["10.0.0.10"] == "active"
 
 
-def test_a_lease_is_released_in_the_store_too(place: Place) -> None:
+def test_released_lease_is_written_to_the_store(place: Place) -> None:
     (record,) = place.ask("release", address="10.0.0.10")
     assert (record["address"], record["state"]) == ("10.0.0.10", "released")
     assert present(place.server.lease("10.0.0.10")).state is LeaseState.RELEASED

@@ -81,7 +81,7 @@ def test_alternatives_of_a_missing_file_are_tried(serve: Serve) -> None:
     ("name", "mode", "write", "code"),
     [("missing", "octet", False, 1), ("file", "mail", False, 4), ("file", "octet", True, 2)],
 )
-def test_a_refusal_names_the_persona_too(serve: Serve, name: str, mode: str, write: bool, code: int) -> None:
+def test_refusal_names_the_persona(serve: Serve, name: str, mode: str, write: bool, code: int) -> None:
     rule = Rule(name="x", tftp_options=("rollover",), max_blksize=512)
     served = serve({"file": b"x"}, writable=False, personas=Personas((rule,)))
 

@@ -47,7 +47,7 @@ def test_never_more_than_the_rate_and_one_seconds_savings(pauses: list[float], r
     ],
     ids=["wire", "relay", "circuit"],
 )
-def test_a_flood_in_one_place_costs_others_nothing(other: Machine) -> None:
+def test_flood_from_one_place_does_not_limit_others(other: Machine) -> None:
     admission, flood = RateLimit(1), Machine(1, server(), {82: b"\1\2xx"}, giaddr="10.77.0.3")
     assert admission.admit(*asked(flood))
     assert not admission.admit(*asked(flood))

@@ -219,7 +219,7 @@ def test_number_of_candidates_is_limited() -> None:
     assert len(asked) == 1 + MAX_CANDIDATES
 
 
-def test_late_answers_count_too() -> None:
+def test_late_answers_are_counted() -> None:
     @implementer(IBackend)
     class Late:
         def open(self, path: str, request: TransferRequest) -> Deferred[IReader]:

@@ -213,7 +213,7 @@ def test_collected_datagrams_wait_for_release(sockets: list[socket.socket]) -> N
     assert [sockets[1].recv(10), sockets[1].recv(10)] == [b"one", b"two"]
 
 
-def test_a_slot_keeps_nothing_of_the_datagram_before(sockets: list[socket.socket]) -> None:
+def test_reused_slot_holds_no_bytes_of_the_previous_datagram(sockets: list[socket.socket]) -> None:
     """Neither bytes nor control messages."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("0.0.0.0", 0))

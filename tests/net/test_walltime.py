@@ -93,7 +93,7 @@ def test_every_lease_ends_when_its_client_expects_it_whatever_is_done_to_the_clo
     assert [place.left(first), place.left(second)] == [3000, 3600]
 
 
-def test_a_step_is_noticed_without_a_new_lease_too(place: Place) -> None:
+def test_step_is_noticed_without_a_new_lease(place: Place) -> None:
     held = place.boots(1)
     place.shift = HOUR
     place.store.check()

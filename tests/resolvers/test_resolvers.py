@@ -167,7 +167,7 @@ def test_a_mac_may_be_spelled_in_every_usual_way(spelling: str) -> None:
 
 
 @pytest.mark.parametrize("spelling", [UUID, UUID.upper(), UUID.replace("-", "")])
-def test_a_uuid_too(spelling: str) -> None:
+def test_condition_on_a_uuid(spelling: str) -> None:
     resolver = made("by-client", clients=[{"uuid": spelling, "file": "x"}])
 
     assert resolver.resolve(asked_by(uuid=UUID)) == BootFile("x")
@@ -238,7 +238,7 @@ def test_by_client_options(entry: dict[str, str | int] | str, said: str) -> None
     assert said in complaint("by-client", clients=[GOOD, entry])
 
 
-def test_by_client_goes_by_the_persona_too() -> None:
+def test_by_client_selects_by_persona() -> None:
     resolver = made("by-client", clients=[{"persona": "network-gear", "file": "switch.cfg"}])
 
     assert resolver.resolve(asked_by(persona="network-gear")) == BootFile("switch.cfg")

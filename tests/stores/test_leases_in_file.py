@@ -120,14 +120,14 @@ def test_lease_path_is_not_a_regular_file(tmp_path: Path, content: bytes) -> Non
     assert path.read_bytes() == content
 
 
-def test_it_is_a_database_of_others(tmp_path: Path) -> None:
+def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.sqlite"
     with edited(path) as db:
         db.execute("CREATE TABLE lease (address)")
     assert "it is not a state file of bootfw" in refused(path)
 
 
-def test_it_is_of_a_later_version(path: Path) -> None:
+def test_database_of_a_later_version_is_refused(path: Path) -> None:
     with edited(path) as db:
         db.execute(f"PRAGMA user_version = {VERSION + 1}")
     assert refused(path) == (
@@ -136,7 +136,7 @@ def test_it_is_of_a_later_version(path: Path) -> None:
     )
 
 
-def test_one_of_the_first_version_learns_of_ipv6(path: Path) -> None:
+def test_database_of_version_1_is_extended_for_ipv6(path: Path) -> None:
     with edited(path) as db:
         db.execute("DROP TABLE lease6")
         db.execute("DROP TABLE machine_order")

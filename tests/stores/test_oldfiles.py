@@ -100,7 +100,7 @@ def test_all_is_imported_and_the_old_files_are_renamed(state: Path) -> None:
     assert logs == []
 
 
-def test_orders_alone_bring_in_everything_too(state: Path) -> None:
+def test_loading_only_orders_imports_everything(state: Path) -> None:
     """A proxy loads no leases; a server of the same directory may come later."""
     store = configured(state)
     assert store.load_orders("next-boot") == EVERYTHING[2]

@@ -85,7 +85,7 @@ def test_the_first_item_of_a_menu_is_requested_from_its_server(
     assert (choice.lease, choice.source, choice.boot_server, choice.item) == (PLAIN, None, boot_server, item)
 
 
-def test_a_dhcp_server_may_have_a_menu_too() -> None:
+def test_dhcp_server_with_a_menu_is_chosen() -> None:
     server = evolve(menu(5), yiaddr="10.0.1.5")
     choice = choose(EDK2, [server])
     assert choice is not None

@@ -108,7 +108,7 @@ def write_all(blocks: list[bytes]) -> bytes:
         (b"a\r", b"a\r"),
     ],
 )
-def test_writing_translates_byte_by_byte_too(wire: bytes, content: bytes) -> None:
+def test_writing_translates_byte_by_byte(wire: bytes, content: bytes) -> None:
     assert write_all([wire]) == content
     assert write_all([bytes([octet]) for octet in wire] + [b""]) == content
 

@@ -87,7 +87,7 @@ def test_pack_writes_every_field() -> None:
     assert pack(message) == frame(sname=b"boot.example", file=b"pxelinux.0").ljust(300, b"\0")
 
 
-def test_a_reply_can_be_parsed_too() -> None:
+def test_reply_can_be_parsed() -> None:
     assert parse(frame(op=2)).op == BOOTREPLY
 
 
