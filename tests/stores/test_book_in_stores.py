@@ -108,7 +108,7 @@ class Book:
         return of_type(Answer, answer) if getattr(answer, "address", "") else None
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_lease_book_is_the_same_from_sqlite_and_from_postgresql(
     make_store: Callable[..., PostgresqlStore],
