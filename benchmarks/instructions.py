@@ -73,10 +73,10 @@ def _counted(runs: list[str | None]) -> list[int]:
             load = Load(server.stdin, server.stdout)
             pids = []
             for more in runs:
-                pids.append(load.order("fork 0"))
+                pids.append(load.command("fork 0"))
                 for name, rounds in WORK.items():
                     load.do(name, 3 + (rounds if name == more else 0))
-                load.order("end 0")
+                load.command("end 0")
             load.close()
             server.stdin.close()
         return [_instructions((root / f"counted-{pid}").read_text()) for pid in pids]
@@ -93,8 +93,8 @@ def _instructions(log: str) -> int:
 class Load:
     """The clients. They are not counted, and nothing is under way while the server works."""
 
-    def __init__(self, orders: Any, answers: Any) -> None:
-        self._orders = orders
+    def __init__(self, commands: Any, answers: Any) -> None:
+        self._commands = commands
         self._answers = answers
         self._server, self._dhcp_server = (("127.0.0.1", int(port)) for port in answers.readline().split())
         self._sockets: list[socket.socket] = []
@@ -103,7 +103,7 @@ class Load:
     def do(self, name: str, rounds: int) -> None:
         """Have the server do *name*."""
         if name == "yardstick":
-            self.order(f"yardstick {rounds}")
+            self.command(f"yardstick {rounds}")
         elif name == "packet":
             self._lock_step(AT_ONCE, rounds)
         elif name == "single packet":
@@ -120,10 +120,10 @@ class Load:
             sock.close()
         self._sockets.clear()
 
-    def order(self, words: str) -> str:
+    def command(self, words: str) -> str:
         """Have the server do it; returns its answer when it is done."""
-        self._orders.write(words + "\n")
-        self._orders.flush()
+        self._commands.write(words + "\n")
+        self._commands.flush()
         return str(self._answers.readline()).strip()
 
     def _request(self, count: int, filename: str) -> list[socket.socket]:
@@ -136,14 +136,14 @@ class Load:
             sock.settimeout(10)
             sock.send(request)
             made.append(sock)
-        self.order(f"read {count}")
+        self.command(f"read {count}")
         return made
 
     def _acknowledge(self, sockets: list[socket.socket]) -> bytes:
         for sock in sockets:
             data = sock.recv(2048)
             sock.send(b"\0\4" + (data[2:4] if data[1] == 3 else b"\0\0"))
-        self.order(f"read {len(sockets)}")
+        self.command(f"read {len(sockets)}")
         return data
 
     def _lock_step(self, at_once: int, rounds: int) -> None:
@@ -152,7 +152,7 @@ class Load:
             self._acknowledge(sockets)
         for sock in sockets:
             sock.send(b"\0\5\0\0enough\0")
-        self.order(f"read {at_once}")
+        self.command(f"read {at_once}")
         self._sockets += sockets  # a port that is used again would find its transfer
 
     def _files(self, filename: str) -> None:
@@ -176,13 +176,13 @@ class Load:
             macs = [b"\2\0" + number.to_bytes(4, "big") for number in range(self._clients - AT_ONCE, self._clients)]
             for mac in macs:
                 relay.send(dhcp_request(mac, {Option.MESSAGE_TYPE: b"\1"}))
-            self.order(f"dhcp {AT_ONCE}")
+            self.command(f"dhcp {AT_ONCE}")
             for mac in macs:
                 offer = dhcp4.parse(relay.recv(2048))
                 chosen = {Option.SERVER_IDENTIFIER: offer.options[Option.SERVER_IDENTIFIER]}
                 wanted = {Option.REQUESTED_IP_ADDRESS: address_bytes(offer.yiaddr)}
                 relay.send(dhcp_request(mac, {Option.MESSAGE_TYPE: b"\3"} | chosen | wanted))
-            self.order(f"dhcp {AT_ONCE}")
+            self.command(f"dhcp {AT_ONCE}")
             for _ in macs:
                 assert dhcp4.parse(relay.recv(2048)).message_type is dhcp4.MessageType.ACK
 
@@ -273,20 +273,20 @@ def serve(root: str) -> None:
     sys.stdout.flush()
     gc.freeze()  # as bootfw.tap.Daemon does
     for line in sys.stdin:
-        order, number = line.split()
+        command, number = line.split()
         answer = "done"
-        if order == "fork":
+        if command == "fork":
             child = os.fork()
             if child:
                 os.waitpid(child, 0)
             else:
                 answer = str(os.getpid())
-        elif order == "end":
+        elif command == "end":
             os._exit(0)
-        elif order == "yardstick":
+        elif command == "yardstick":
             yardstick(int(number))
         else:
-            receiver = dhcp_port if order == "dhcp" else port
+            receiver = dhcp_port if command == "dhcp" else port
             end = receiver.counters.received + int(number)
             while receiver.counters.received < end:
                 receiver.doRead()

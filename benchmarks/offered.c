@@ -30,7 +30,7 @@
 enum { DISCOVER = 1, REQUEST = 3, SENDINGS = 3, DESCRIPTORS = 262144 };
 
 struct attempt {
-    int fd, sent, stage, over, connected, writing;
+    int fd, sent, state, over, connected, writing;
     double began, said;
     unsigned char address[4], server[4];
     long want, got; /* bytes of an HTTP response; want -1: its head is not complete */
@@ -76,9 +76,9 @@ static void say_dhcp(struct attempt *a) {
     m[28] = 2;
     memcpy(m + 30, &number, 4);
     memcpy(m + 236, "\x63\x82\x53\x63\x35\1", 6);
-    m[242] = a->stage;
+    m[242] = a->state;
     unsigned char *p = m + 243;
-    if (a->stage == REQUEST) {
+    if (a->state == REQUEST) {
         *p++ = 50; *p++ = 4; memcpy(p, a->address, 4); p += 4;
         *p++ = 54; *p++ = 4; memcpy(p, a->server, 4); p += 4;
     }
@@ -107,7 +107,7 @@ static void say(struct attempt *a) {
 static void begin(struct attempt *a, double due) {
     a->began = due;
     if (now() - due > 0.1) late++;
-    a->stage = DISCOVER;
+    a->state = DISCOVER;
     a->fd = -1;
     if (!by_relay()) {
         a->fd = socket(AF_INET, (is("http") ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK, 0);
@@ -149,13 +149,13 @@ static void take_dhcp(void) {
             if (*p == 54) server = p + 2;
         }
         if (is("proxy")) { if (type == 2) over(a, 1); continue; }
-        if (type == 2 && a->stage == DISCOVER && server) {
+        if (type == 2 && a->state == DISCOVER && server) {
             memcpy(a->address, m + 16, 4);
             memcpy(a->server, server, 4);
-            a->stage = REQUEST;
+            a->state = REQUEST;
             a->sent = 0;
             say(a);
-        } else if (type == 5 && a->stage == REQUEST) over(a, 1);
+        } else if (type == 5 && a->state == REQUEST) over(a, 1);
         else if (type == 6) over(a, 0);
     }
 }

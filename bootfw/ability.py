@@ -43,11 +43,11 @@ def abilities_of(plugin: object) -> list[InterfaceClass]:
 def _declared(kind: Any, ability: Any) -> tuple[bool, tuple[str, ...], bool]:
     """Return (instances have the ability, the methods that it is about, instances have a ``__dict__``)."""
     methods: tuple[str, ...] = ability.queryTaggedValue("describes", ())
-    order, has_dict = kind.__mro__, kind.__dictoffset__ != 0
+    classes, has_dict = kind.__mro__, kind.__dictoffset__ != 0
     if not _implemented(kind).isOrExtends(ability):
         return False, methods, has_dict
-    declares = next(index for index, one in enumerate(order) if _extends(_implemented(one).declared, ability))
-    return all(declares <= _definition(order, method) for method in methods), methods, has_dict
+    declares = next(index for index, one in enumerate(classes) if _extends(_implemented(one).declared, ability))
+    return all(declares <= _definition(classes, method) for method in methods), methods, has_dict
 
 
 def _implemented(kind: Any) -> Any:
@@ -58,9 +58,9 @@ def _extends(declared: Any, ability: Any) -> bool:
     return any(one.isOrExtends(ability) for one in declared)
 
 
-def _definition(order: Any, method: str) -> int:
-    """Return the position in *order* of the class that defines *method*; an abstract method is no definition."""
-    for index, one in enumerate(order):
+def _definition(classes: Any, method: str) -> int:
+    """Return the position in *classes* of the class that defines *method*; an abstract method is no definition."""
+    for index, one in enumerate(classes):
         if method in vars(one) and not getattr(vars(one)[method], "__isabstractmethod__", False):
             return index
-    return len(order)
+    return len(classes)

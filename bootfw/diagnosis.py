@@ -71,17 +71,18 @@ def no_attribute(module: Any, attribute: str) -> str:
     return f'{module.__name__} has no "{attribute}"{near or "; a module names its plugin: plugin = boot_plugin(...)"}'
 
 
-def not_a_plugin(named: Any, wanted: Any) -> str:
+def not_a_plugin(named: Any, interface: Any) -> str:
     """Return the message for an object that the configuration names as a plugin and that is not a plugin.
 
-    :param wanted: the interface of the objects that such a plugin creates.
+    :param interface: the interface of the objects that such a plugin creates.
     """
     if isinstance(named, type):
-        return f"is a class, not a plugin; name boot_plugin({wanted.__name__}, {named.__name__}) instead"
+        return f"is a class, not a plugin; name boot_plugin({interface.__name__}, {named.__name__}) instead"
     kind = type(named).__name__
-    if list(providedBy(named)) or hasattr(named, next(iter(wanted.names(all=True)))):
-        return f"is an instance, not a plugin; name boot_plugin({wanted.__name__}, {kind}), which makes the instances"
-    return f'is not a plugin, but {kind} "{named}"; name the result of boot_plugin({wanted.__name__}, YourClass)'
+    if list(providedBy(named)) or hasattr(named, next(iter(interface.names(all=True)))):
+        makes = f"boot_plugin({interface.__name__}, {kind})"
+        return f"is an instance, not a plugin; name {makes}, which makes the instances"
+    return f'is not a plugin, but {kind} "{named}"; name the result of boot_plugin({interface.__name__}, YourClass)'
 
 
 def lacking(interface: Any, made: Any, error: Invalid) -> str:
@@ -98,8 +99,8 @@ def _lacks(interface: Any, kind: str, error: Invalid) -> Iterable[str]:
         return [f"add @implementer({interface.__name__}) above the class {kind}"]
     if isinstance(error, BrokenImplementation):
         attribute = error.name if isinstance(error.name, str) else error.name.__name__
-        wanted = interface.get(attribute)
-        signature = wanted.getSignatureString() if hasattr(wanted, "getSignatureString") else ""
+        declared = interface.get(attribute)
+        signature = declared.getSignatureString() if hasattr(declared, "getSignatureString") else ""
         return [f"the class {kind} has no {attribute}{signature}"]
     if isinstance(error, BrokenMethodImplementation):
         method = error.method if isinstance(error.method, str) else error.method.__name__

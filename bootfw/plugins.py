@@ -262,16 +262,16 @@ def _loaded(entry: EntryPoint) -> IBootPlugin:
 
 
 def _verify_kind(plugin: Any, group: str, origin: str) -> None:
-    wanted, provided = GROUPS[group], plugin.provides
-    if not _is_kind_of(provided, wanted):
+    required, provided = GROUPS[group], plugin.provides
+    if not _is_kind_of(provided, required):
         name = getattr(provided, "__name__", repr(provided))
         meant = [_section(other) for other, makes in GROUPS.items() if _is_kind_of(provided, makes)]
         instead = f": write it under {meant[0]}" if meant else ""
-        raise PluginError(f"{origin} makes {name}, but {kind_of(group)} needs {wanted.__name__}{instead}")
+        raise PluginError(f"{origin} makes {name}, but {kind_of(group)} needs {required.__name__}{instead}")
 
 
-def _is_kind_of(provided: Any, wanted: Any) -> bool:
-    return isinstance(provided, InterfaceClass) and bool(provided.isOrExtends(wanted))
+def _is_kind_of(provided: Any, required: Any) -> bool:
+    return isinstance(provided, InterfaceClass) and bool(provided.isOrExtends(required))
 
 
 def _distribution(entry: EntryPoint) -> str:

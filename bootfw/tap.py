@@ -327,8 +327,8 @@ class Daemon(MultiService):
             restrict_capabilities()
         super().startService()  # type: ignore[no-untyped-call]
         reactor.callWhenRunning(reactor.callLater, 0, _end_once, self.stop_now)
-        rows = self._boot.summary()
-        table = aligned([(r.service, address_text(r.address), self._note(r)) for r in rows])
+        ports = self._boot.summary()
+        table = aligned([(port.service, address_text(port.address), self._note(port)) for port in ports])
         self.log.info("bootfw serves\n{table}", table=table)
         if not self._parts.resolvers and self._parts.settings.dhcp.mode == "proxy":
             self.log.warn("no resolver is named and no boot program is found, so there is no DHCP: add a [[resolver]]")
@@ -340,11 +340,11 @@ class Daemon(MultiService):
                     name=name,
                     file=file,
                 )
-        for row in rows:
-            if row.service == "tftp":
-                self.log.info("try it: {command}", command=_fetching(row.address, self._parts))
+        for port in ports:
+            if port.service == "tftp":
+                self.log.info("try it: {command}", command=_fetching(port.address, self._parts))
                 break
-        self.log.info("what next:\n{table}", table=aligned(_next_commands(rows, self._parts.configuration.source)))
+        self.log.info("what next:\n{table}", table=aligned(_next_commands(ports, self._parts.configuration.source)))
         # Objects created by the start live until the end: a full collection would examine them again and again, and
         # delay all clients by tens of milliseconds each time.
         gc.freeze()
@@ -366,11 +366,11 @@ class Daemon(MultiService):
         if self._draining is not None:
             self._draining.end()
 
-    def _note(self, row: Listening) -> str:
+    def _note(self, port: Listening) -> str:
         """Return the note about an open port for the log."""
-        if row.service == "web":
-            return f"http://{address_text(_reached(row.address))}/"
-        return row.note or self._notes.get(row.service, "")
+        if port.service == "web":
+            return f"http://{address_text(_reached(port.address))}/"
+        return port.note or self._notes.get(port.service, "")
 
 
 def _end_once(again: Callable[[], None]) -> None:
@@ -463,10 +463,10 @@ def _reached(address: Address) -> Address:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0]), address[1]
 
 
-def _next_commands(rows: Iterable[Listening], source: Path | None) -> list[tuple[str, str]]:
+def _next_commands(listening: Iterable[Listening], source: Path | None) -> list[tuple[str, str]]:
     """Return (command, purpose) for the commands to use next, with the options for this server."""
     config = f" -c {shlex.quote(str(source))}" if source else ""
-    ports = {row.service: row.address[1] for row in reversed(list(rows))}
+    ports = {port.service: port.address[1] for port in reversed(list(listening))}
     commands = [
         (f"bootfw status{config}", "what the server does"),
         (f"bootfw boots{config}", "which machines have booted, and why others have not"),

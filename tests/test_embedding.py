@@ -102,7 +102,7 @@ def rich(request: pytest.FixtureRequest) -> bool:
 
 
 def test_start_stop_start(rich: bool, ports: tuple[int, int] | str, failures: list[BaseException]) -> None:
-    """With transfers in every stage: being opened, waiting for a block, lingering, and a client that has gone."""
+    """With transfers in every state: being opened, waiting for a block, lingering, and a client that has gone."""
     pending = Pending()
     ways: Iterator[Callable[[Callable[[], Any]], Any]] = iter([at_once, pending])
     backend = Files({"file": numbered(5000)}, {"open": lambda call: next(ways, at_once)(call)})

@@ -796,8 +796,8 @@ def _is_loading(attempt: _Attempt) -> bool:
 def _signature(request: BootRequest) -> Any:
     """What a program that sends DHCP requests can be recognized by: no two of one boot have the same, but iPXE's."""
     options = request.options
-    wanted = options.get(_PARAMETER_LISTS[request.family])
-    return request.family, request.vendor_class, request.user_classes, request.uuid is not None, wanted
+    requested = options.get(_PARAMETER_LISTS[request.family])
+    return request.family, request.vendor_class, request.user_classes, request.uuid is not None, requested
 
 
 def _other_server(file: BootFile, request: BootRequest) -> str:

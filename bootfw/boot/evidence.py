@@ -34,14 +34,14 @@ def nearest_names(backends: Sequence[tuple[str, Any]], path: str) -> list[str]:
 
     The order: the same file name in another directory, a similar name in the same directory, any similar path.
     """
-    wanted = PurePosixPath(path)
+    missing = PurePosixPath(path)
     names: dict[str, None] = {}
     for _, backend in backends:
-        names |= dict.fromkeys(islice(_names(backend, str(wanted.parent)), NAMES))
+        names |= dict.fromkeys(islice(_names(backend, str(missing.parent)), NAMES))
     names.pop(path, None)
-    same = [name for name in names if PurePosixPath(name).name.lower() == wanted.name.lower()]
-    beside = {PurePosixPath(name).name: name for name in names if PurePosixPath(name).parent == wanted.parent}
-    alike = [beside[name] for name in difflib.get_close_matches(wanted.name, beside, NEAREST, _MIN_SIMILARITY)]
+    same = [name for name in names if PurePosixPath(name).name.lower() == missing.name.lower()]
+    beside = {PurePosixPath(name).name: name for name in names if PurePosixPath(name).parent == missing.parent}
+    alike = [beside[name] for name in difflib.get_close_matches(missing.name, beside, NEAREST, _MIN_SIMILARITY)]
     anywhere = difflib.get_close_matches(path, names, NEAREST, _MIN_SIMILARITY)
     return list(dict.fromkeys([*same, *alike, *anywhere]))[:NEAREST]
 

@@ -293,8 +293,8 @@ def _check_capabilities(host: Host, settings: Settings) -> Iterator[Check]:
     except OSError:
         return
     effective = int(found[1], 16) if found else 0
-    wanted = [10, 12, 13] if settings.dhcp.mode == "server" else [10]
-    lacking = [_CAPABILITIES[number] for number in wanted if not effective >> number & 1]
+    needed = [10, 12, 13] if settings.dhcp.mode == "server" else [10]
+    lacking = [_CAPABILITIES[number] for number in needed if not effective >> number & 1]
     for name, purpose in lacking:
         yield Check(
             "capabilities",

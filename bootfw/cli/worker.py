@@ -57,7 +57,7 @@ class Program:
     _checked: tuple[Parts, Prepared | None] | None = field(default=None, init=False)
     """What another configuration makes, until it is used or abandoned."""
     _draining: Draining | None = field(default=None, init=False)
-    """The wait for transfers, if the main process stops in good order."""
+    """The wait for transfers, if the main process ends as it should."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _timed: Any = field(default=None, init=False)
     """The reactor, with a monotonic clock."""

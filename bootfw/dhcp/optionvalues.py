@@ -76,7 +76,7 @@ def number(size: int, signed: bool = False) -> Callable[[int], bytes]:
 
 
 def binary(value: str) -> bytes:
-    """The bytes of ``"0x0104"`` or ``"01:04"``. Plain text is refused: where bytes are wanted it is a mistake.
+    """The bytes of ``"0x0104"`` or ``"01:04"``. Plain text is refused: where bytes are expected it is a mistake.
 
     :raise ValueError: it is neither.
     """

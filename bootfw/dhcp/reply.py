@@ -222,7 +222,7 @@ def _proxy_option_43(message: Message, request: BootRequest, persona: Persona) -
     to_boot_server = request.phase == "boot-server"
     item = pxe.boot_item(message.options.get(Option.VENDOR_SPECIFIC, b"")) if to_boot_server else None
     if item is not None:
-        # Without this bit EDK2 takes such a reply for an order to boot from the disk (UefiPxeBcDxe/PxeBcBoot.c).
+        # Without this bit EDK2 takes such a reply for an instruction to boot from the disk (UefiPxeBcDxe/PxeBcBoot.c).
         return pxe.pack(VendorOptions(discovery_control=DiscoveryControl.USE_BOOT_FILE, boot_item=item))
     return _OPTION_43[persona.option_43]
 

@@ -56,13 +56,13 @@ def check_ipxe(tree: Tree, file: Served) -> Iterator[Finding]:
             more = True
         if command not in _LOADING or not name:
             continue
-        wanted = local(name)
-        found = tree.nearest(relative(wanted), "" if wanted.startswith("/") else file.directory) if wanted else None
+        path = local(name)
+        found = tree.nearest(relative(path), "" if path.startswith("/") else file.directory) if path else None
         if command == "kernel":
             kernel = statement.line, found, any(re.match(r"(root|nfsroot)=", word) for word in statement.words)
         is_image = command in ("boot", "imgload", "imgselect") and "/" not in name and "." not in name
-        if wanted and found is None and statement.sure and not is_image:
-            yield absent(tree, file, statement.line, wanted)
+        if path and found is None and statement.sure and not is_image:
+            yield absent(tree, file, statement.line, path)
     if kernel is not None and not more and not kernel[2]:
         yield from without_initrd(tree, file, *kernel[:2])
 
@@ -96,8 +96,8 @@ def _next(tree: Tree, file: Served) -> tuple[int, str] | None:
         if any(word in _UNSURE or (word == "chain" and not statement.sure) for word in statement.line_words):
             return None
         if statement.words[0] == "chain":
-            wanted = local(_name(statement.words))
-            found = tree.nearest(relative(wanted), "" if wanted.startswith("/") else file.directory) if wanted else None
+            path = local(_name(statement.words))
+            found = tree.nearest(relative(path), "" if path.startswith("/") else file.directory) if path else None
             return (statement.line, found.path) if found is not None else None
     return None
 

@@ -58,13 +58,13 @@ def check_program(tree: Tree, file: Served) -> Iterator[Finding]:
                 "replace it by the program, for instance from the package again",
             )
             return
-        wanted = _machine(file)
-        if wanted and program.machine != wanted:
+        expected = _machine(file)
+        if expected and program.machine != expected:
             yield Finding(
                 file.where,
                 "architecture",
-                f"it is a program for {_name(program.machine)}, and its name or directory says {_name(wanted)}",
-                f"put a program for {_name(wanted)} there",
+                f"it is a program for {_name(program.machine)}, and its name or directory says {_name(expected)}",
+                f"put a program for {_name(expected)} there",
             )
     elif program is not None and _BIOS.search(file.name):
         yield Finding(

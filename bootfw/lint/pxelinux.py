@@ -97,14 +97,14 @@ class _Reading:
             yield from self._named(file, number, name)
 
     def _named(self, file: Served, number: int, name: str) -> Generator[Finding, None, Served | None]:
-        wanted = local(name.removeprefix("::"))
-        if not wanted:
+        path = local(name.removeprefix("::"))
+        if not path:
             return None
         for extension in _EXTENSIONS:
-            found = self._find(f"{wanted}{extension}")
+            found = self._find(f"{path}{extension}")
             if found is not None:
                 return found
-        yield absent(self.tree, file, number, wanted)
+        yield absent(self.tree, file, number, path)
         return None
 
     def _find(self, name: str) -> Served | None:

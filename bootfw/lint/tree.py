@@ -156,8 +156,8 @@ class Tree:
     def other_spelling(self, path: str, directory: str) -> str:
         """Return a file whose name differs from that of a missing one only in upper and lower case; "": none."""
         parts = directory.split("/") if directory else []
-        wanted = {"/".join([*parts[:depth], path]).casefold() for depth in range(len(parts) + 1)}
-        return next((entry.path for entry in self.entries if entry.path.casefold() in wanted), "")
+        candidates = {"/".join([*parts[:depth], path]).casefold() for depth in range(len(parts) + 1)}
+        return next((entry.path for entry in self.entries if entry.path.casefold() in candidates), "")
 
     def directories_of(self, file: Served) -> Sequence[str]:
         """Return all directories that have the file, or a link to it."""

@@ -172,8 +172,8 @@ def check_used(sockets: Sequence[InheritedSocket], listening: Sequence[Listening
     """
     for each in sockets:
         if not each.used:
-            rows = [f"{row.service} {address_text(row.address)} {row.note}".rstrip() for row in listening]
-            raise ConfigError(f"{each} {_UNMATCHED}; the configuration asks for {', '.join(rows) or 'none'}")
+            ports = [f"{port.service} {address_text(port.address)} {port.note}".rstrip() for port in listening]
+            raise ConfigError(f"{each} {_UNMATCHED}; the configuration asks for {', '.join(ports) or 'none'}")
 
 
 def close_unwanted(sockets: Sequence[InheritedSocket], wanted: Sequence[SocketStatus]) -> Iterator[str]:
@@ -182,10 +182,11 @@ def close_unwanted(sockets: Sequence[InheritedSocket], wanted: Sequence[SocketSt
     :param wanted: the sockets that it wants.
     :return: their descriptions.
     """
-    ports = [row for row in wanted if row.service in _SERVICES and "/" not in row.address[0]]
+    ports = [port for port in wanted if port.service in _SERVICES and "/" not in port.address[0]]
     for each in sockets:
         if each.closed or any(
-            each.is_for(row.service) and not each.difference(row.service, row.address[:2], row.device) for row in ports
+            each.is_for(port.service) and not each.difference(port.service, port.address[:2], port.device)
+            for port in ports
         ):
             continue
         yield str(each)

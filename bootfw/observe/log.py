@@ -388,9 +388,9 @@ def _socket_changed(event: SocketChanged) -> str:
             f"{address_text(socket.address)} on {socket.device}" if socket.device else address_text(socket.address)
         )
         return f"{socket.service} lost {host if kind == 'network' else location}: {gone}; waiting for it"
-    wanted = f"interface {socket.device}" if socket.device else f"{kind} {host}"
+    missing = f"interface {socket.device}" if socket.device else f"{kind} {host}"
     by = f" ({socket.service}, port {port})" if port else ""
-    return f"waiting for {wanted}{by}: {socket.reason}"
+    return f"waiting for {missing}{by}: {socket.reason}"
 
 
 def _socket_changes(event: SocketChanged) -> Sequence[SocketChanged]:

@@ -210,11 +210,11 @@ def test_late_copy_of_an_upload_request(serve: Serve, options: dict[str, Any]) -
     assert served.backend.files["file"] == FILE[:512] * 3
 
 
-STAGES = {"the OACK": 0, "ACK 0": 1, "ACK 1": 2, "ACK 5": 6}
-"""What the client has said last before it was reset: its request, or so many ACKs."""
+MOMENTS = {"the OACK": 0, "ACK 0": 1, "ACK 1": 2, "ACK 5": 6}
+"""What the client has sent last before it was reset: its request, or so many ACKs."""
 
 
-@pytest.mark.parametrize("said", STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize("said", MOMENTS.values(), ids=MOMENTS)
 @pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 4}])
 @pytest.mark.usefixtures("proven_peers")
 def test_restarted_client_gets_a_new_transfer(serve: Serve, said: int, options: dict[str, Any]) -> None:

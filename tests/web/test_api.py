@@ -294,7 +294,9 @@ def test_an_order(pages: Pages) -> None:
         ({"Host": "evil.example"}, 421, "does not have that name"),
     ],
 )
-def test_orders_of_others_are_refused(pages: Pages, headers: dict[str, str | None], status: int, reason: str) -> None:
+def test_commands_of_other_origins_are_refused(
+    pages: Pages, headers: dict[str, str | None], status: int, reason: str
+) -> None:
     pages.finds("order", [])
     response = pages.post("/api/order", {"mac": MAC, "file": "x"}, **headers)
     assert response.status == status

@@ -75,8 +75,11 @@ class Proxy4(Proxy):
         that the client had or requests, otherwise that of the last client on the link.
         """
         ingress, message = query.ingress, query.message
-        kind, wanted = message.options.get(Option.MESSAGE_TYPE), message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
-        for known in (message.ciaddr, inet_ntoa(wanted) if len(wanted) == 4 else UNSPECIFIED):
+        kind, requested = (
+            message.options.get(Option.MESSAGE_TYPE),
+            message.options.get(Option.REQUESTED_IP_ADDRESS, b""),
+        )
+        for known in (message.ciaddr, inet_ntoa(requested) if len(requested) == 4 else UNSPECIFIED):
             for ours in ingress.addresses if known != UNSPECIFIED else ():
                 if ours.is_beside(known):
                     if kind == _REQUEST:

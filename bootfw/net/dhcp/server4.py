@@ -270,8 +270,8 @@ class Server4(DHCPPort):
 
 def _requested_address(message: Message) -> str:
     """Return the address in option 50, else ciaddr."""
-    wanted = message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
-    return inet_ntoa(wanted) if len(wanted) == 4 else message.ciaddr
+    requested = message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
+    return inet_ntoa(requested) if len(requested) == 4 else message.ciaddr
 
 
 def _is_on_link(answer: Answer) -> bool:

@@ -10,7 +10,7 @@ from bootfw.values import Outcome
 
 
 class State(Key):
-    """The phase of a transfer."""
+    """The state of a transfer."""
 
     RUNNING = "running"
     REPORTED = "reported"

@@ -2,7 +2,7 @@
 
 import { el, show, table } from "./dom.js";
 import { capital, count, machineLink, when } from "./format.js";
-import { order, read } from "./remote.js";
+import { act, read } from "./remote.js";
 
 const COLUMNS = [
   { name: "Address" }, { name: "Machine" }, { name: "State", class: "tight" }, { name: "Host name" },
@@ -33,7 +33,7 @@ export function leasesView(context) {
 
   async function release(lease) {
     try {
-      if (await order("release", { address: lease.address }, context.askToken)) {
+      if (await act("release", { address: lease.address }, context.askToken)) {
         show(problem, `${lease.address} was released.`);
         load();
       }

@@ -2,7 +2,7 @@
 
 import { el, show, table } from "./dom.js";
 import { bytes, capital, count, duration, machineLink, offset, verdict, when } from "./format.js";
-import { order, read } from "./remote.js";
+import { act, read } from "./remote.js";
 import { decided, described } from "./stages.js";
 import { causeOf, timelineFigure } from "./timeline.js";
 
@@ -108,7 +108,7 @@ export function machineView(context, name, wantedId) {
     const problem = el("p", { class: "muted", role: "status" });
     async function give(path, body) {
       try {
-        if (await order(path, body, context.askToken)) loadNext();
+        if (await act(path, body, context.askToken)) loadNext();
       } catch (error) {
         show(problem, `${capital(error.message)}.`);
       }

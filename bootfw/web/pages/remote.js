@@ -1,4 +1,4 @@
-// What the server says: reads, orders, and the stream of events.
+// What the server says: reads, actions, and the stream of events.
 
 export class Refused extends Error {
   constructor(status, reason) {
@@ -29,8 +29,8 @@ export async function read(path, query = {}) {
 
 let token = null; // lives as long as the page
 
-/** Order something: order("release", {address: "10.0.0.5"}). ask() gives the token, or null. */
-export async function order(path, body, ask) {
+/** Have the server do something: act("release", {address: "10.0.0.5"}). ask() gives the token, or null. */
+export async function act(path, body, ask) {
   token ??= await ask("");
   if (token === null) return null;
   const response = await fetch(`api/${path}`, {
@@ -41,7 +41,7 @@ export async function order(path, body, ask) {
   if (response.status === 401) {
     token = null;
     token = await ask("The token is wrong.");
-    return token === null ? null : order(path, body, ask);
+    return token === null ? null : act(path, body, ask);
   }
   return answer(response);
 }

@@ -2,7 +2,7 @@
 
 import { el, show, table } from "./dom.js";
 import { capital, count, duration, machineLink, verdict, when } from "./format.js";
-import { order, read } from "./remote.js";
+import { act, read } from "./remote.js";
 
 const COLUMNS = [{ name: "Service" }, { name: "Address" }, { name: "State", class: "tight" }, { name: "Reason", class: "span" }, { name: "Since", class: "tight" }];
 const ORDERS = [{ name: "Machine" }, { name: "File", class: "span" }, { name: "Ordered", class: "tight" }, { name: "Actions", class: "number" }];
@@ -53,7 +53,7 @@ export function serverView(context) {
 
   async function cancel(mac) {
     try {
-      if (await order("cancel", { mac }, context.askToken)) loadOrders();
+      if (await act("cancel", { mac }, context.askToken)) loadOrders();
     } catch (error) {
       show(problem, `${capital(error.message)}.`);
     }
