@@ -39,6 +39,7 @@ class Pages(Visitor):
         settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
         self.service = BootService(network.host("10.0.0.1"), settings=settings)
         self.service.startService()
+        network.advance(0)  # the events of the start have been delivered
         self.given: list[tuple[str, Mapping[str, Any]]] = []
         """(operation, what it was given)."""
         super().__init__(WebSite(network.clock, self.service, token=token), network.clock)
