@@ -76,9 +76,9 @@ def transfers(service: Program) -> int:
     return service.output.count(" got '")
 
 
-def fetching(station: Host, directory: Path, name: str, url: str) -> Program:
+def fetching(station: Host, directory: Path, name: str, url: str, seconds: float = SECONDS) -> Program:
     """Without a time limit, curl repeats an ACK only after 72 s; with this one after 6 s, about as firmware does."""
-    words = "curl", "--silent", "--show-error", "--max-time", str(SECONDS), "--output", directory / name, url
+    words = "curl", "--silent", "--show-error", "--max-time", str(seconds), "--output", directory / name, url
     return station.start(*words, name=name)
 
 
@@ -130,14 +130,14 @@ def test_transfers_continue_when_their_worker_is_killed(lab: Lab, server: Host, 
 def test_transfers_continue_when_their_workers_hang(lab: Lab, server: Host, station: Host, root: Path) -> None:
     service = start_bootfw(server, lab.directory, configuration(root), 69)
     wait_until(lambda: all(map(workerprocesses.serves, workers_of(service))), SECONDS, "the workers serve")
-    fetch = fetching(station, lab.directory, "copy", f"tftp://{SERVER}/large")
+    fetch = fetching(station, lab.directory, "copy", f"tftp://{SERVER}/large", 2 * SECONDS)
     copy = lab.directory / "copy"
     wait_until(lambda: copy.exists() and copy.stat().st_size > 100_000, SECONDS, "it has begun")
     hung = workers_of(service)
     for pid in hung:
         os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: not any(map(workerprocesses.command_line, hung)), SECONDS, "they are killed")
-    assert fetch.wait(SECONDS) == 0, fetch.output
+    assert fetch.wait(2 * SECONDS) == 0, fetch.output
     assert copy.read_bytes() == (root / "large").read_bytes()
     lost = re.findall(
         r"killed, since it had sent no heartbeat for 1\d s; another one takes over its (\d+)", service.output
