@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from string import Formatter
 from typing import cast
 
@@ -35,7 +36,7 @@ from bootfw.lease import Lease, LeaseState
 from bootfw.observe import log
 from bootfw.observe.clientmacs import REMEMBERED_SECONDS
 from bootfw.observe.log import LogObserver
-from bootfw.observe.publisher import EVENTS_PER_TURN, QUEUE_LIMIT, Publisher
+from bootfw.observe.publisher import EVENTS_PER_TURN, LOAD, PAUSE, QUEUE_LIMIT, Publisher
 from bootfw.values import Address, Agreed, Client, Outcome, TransferReport, TransferRequest
 
 REQUEST = TransferRequest("/a", "a", ("10.0.0.1", 2000))
@@ -349,3 +350,48 @@ def test_client_text_cannot_begin_a_log_line() -> None:
     lines = [each["line"] for each in LogObserver().log_events(events)]
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
+
+
+@implementer(IBatchObserver)
+class Batches:
+    """Notes when it gets how many events."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.found: list[tuple[float, int]] = []
+
+    def observe(self, event: Event) -> None:
+        self.observe_many([event])
+
+    def observe_many(self, events: Sequence[Event]) -> None:
+        self.found.append((round(self.clock.seconds(), 4), len(events)))
+
+
+def test_under_load_events_are_delivered_together() -> None:
+    clock = Clock()
+    observer = Batches(clock)
+    publisher = Publisher(clock, [("batches", observer)])
+
+    def steps(number: int, pause: float) -> list[tuple[float, int]]:
+        """Publish *number* pairs of events; what was delivered meanwhile."""
+        observer.found.clear()
+        for port in range(number):
+            publisher.publish(ended(port))
+            publisher.publish(ended(port))
+            clock.advance(0)
+            clock.advance(pause)
+        return observer.found
+
+    assert [count for _, count in steps(200, PAUSE * 1.5)] == [2] * 200, "no load: each at once"
+    many = steps(400, PAUSE / 8)
+    assert [count for _, count in many[:LOAD]] == [2] * LOAD, "it has to last"
+    together = many[LOAD + 2 :]
+    assert len(together) > 30
+    assert all(count >= 16 for _, count in together)
+    assert all(PAUSE - 0.0001 < b - a < PAUSE * 1.5 for (a, _), (b, _) in pairwise(together))
+    few = steps(3 * LOAD, PAUSE * 1.5)
+    assert [count for _, count in few[1:]] == [2] * (len(few) - 1)
+    publisher.publish(ended(1))
+    clock.advance(0)
+    assert observer.found[-1] == (round(clock.seconds(), 4), 1), "and at once again"
+    assert not clock.getDelayedCalls()

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
@@ -18,6 +19,17 @@ QUEUE_LIMIT = 10_000
 EVENTS_PER_TURN = 500
 """Most events delivered in a reactor turn. More than a port can read in a turn, so that the queue does not grow in a
 flood."""
+
+PAUSE = 0.002
+"""Seconds between two deliveries under load, at least. To deliver ten events together costs half as much as one by
+one."""
+
+LOAD = 16
+"""There is load when so many deliveries more came less than PAUSE after the one before, than came later and were small.
+Counted up to twice that, so that a short gap does not end it."""
+
+FEW = 4
+"""Events of a small delivery are fewer than these."""
 
 _Deliver = Callable[[Sequence[Event]], None]
 
@@ -43,6 +55,10 @@ class Publisher:
         self._queue: deque[Event] = deque()
         self._dropped = 0
         self._turn: IDelayedCall | None = None
+        self._next = -inf
+        """When PAUSE after the latest delivery is over."""
+        self._load = 0
+        """See LOAD."""
         self._blocking = BlockingCalls(self.publish, reactor.seconds)
 
     def add(self, name: str, observer: IBootObserver) -> None:
@@ -67,7 +83,8 @@ class Publisher:
             return
         self._queue.append(event)
         if self._turn is None:
-            self._turn = self._reactor.callLater(0, self._deliver_some)
+            delay = max(0, self._next - self._reactor.seconds()) if self._load >= LOAD else 0
+            self._turn = self._reactor.callLater(delay, self._deliver_some)
 
     def flush(self) -> None:
         """See EventSink."""
@@ -85,7 +102,13 @@ class Publisher:
 
     def _deliver_some(self) -> None:
         self._turn = None
-        self._deliver(min(len(self._queue), EVENTS_PER_TURN))
+        now, count = self._reactor.seconds(), len(self._queue)
+        if now < self._next or count >= FEW:
+            self._load = min(self._load + 1, 2 * LOAD)
+        elif self._load:
+            self._load -= 1
+        self._next = now + PAUSE
+        self._deliver(min(count, EVENTS_PER_TURN))
         if self._queue and self._turn is None:
             self._turn = self._reactor.callLater(0, self._deliver_some)
 
