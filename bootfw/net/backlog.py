@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from bootfw.events import Event, RequestsDropped, StaleRequestsDropped
-from bootfw.net.admission import ALONE, REPORT_SECONDS
+from bootfw.net.admission import REPORT_SECONDS
 from bootfw.net.dropcounter import DropCounter
 from bootfw.net.reportlimit import ReportLimit
 from bootfw.tokenbuckets import TokenBuckets
@@ -39,6 +39,9 @@ RELAY_BURST = 8.0
 together send 3,000 DISCOVERs within a second, and as many REQUESTs soon after."""
 ALL_RELAYS = 1.5
 """All relays together may send so many times what one relay may send."""
+RELAY_ALONE = 3600.0
+"""Seconds without a request of another address in a backlog, after which a relay has no limit. The first requests of
+another client may be lost until one of them is read, so this is long."""
 _RELAYS_REMEMBERED = 1024
 _SHORT = 0.1
 """Seconds. What has waited for less is no backlog that lasts."""
@@ -119,7 +122,7 @@ class Backlog:
         self._trimmed = now
         share = LASTING_SHARE if now - self._began > LASTING else 1.0
         most = inf if self._per_address is None else self._per_address()
-        of_relays, shared = ALL_RELAYS * most, now - self._shared_at < ALONE
+        of_relays, shared = ALL_RELAYS * most, now - self._shared_at < RELAY_ALONE
         sent, kept, stale = self._sent, [], False
         excess, sender, limit = 0, _NO_ADDRESS, ""
         for arrival in batch:

@@ -57,6 +57,10 @@ class Segment(Datagram):
     """The sequence number that the other end sends next."""
 
 
+_LATEST = (1 << 64) - 1
+"""Microseconds. A time that was read may be beyond it by the rounding of a float."""
+
+
 def write_pcapng(packets: Iterable[Datagram], comment: str = "") -> bytes:
     """A file of *packets*, which Wireshark and tshark show with their comments.
 
@@ -69,7 +73,7 @@ def write_pcapng(packets: Iterable[Datagram], comment: str = "") -> bytes:
     for each in packets:
         packet = _ip_packet(each)
         missing = max(0, each.length - len(each.data))
-        microseconds = round(each.at * 1e6)
+        microseconds = min(round(each.at * 1e6), _LATEST)
         body = _PACKET_BODY.pack(0, microseconds >> 32, microseconds & 0xFFFFFFFF, len(packet), len(packet) + missing)
         flags = _WORD.pack(_OUTBOUND if each.outbound else _INBOUND)
         body += _padded(packet) + _options((_COMMENT, each.comment.encode()), (_FLAGS, flags))

@@ -21,8 +21,8 @@ from bootfw.boot.resolverchain import ResolverChain
 from bootfw.config.settings import Settings
 from bootfw.dhcp.server import AddressServer
 from bootfw.events import Event, RequestsDropped, StaleRequestsDropped
-from bootfw.net.admission import ALONE, Admission
-from bootfw.net.backlog import Backlog, RequestKind
+from bootfw.net.admission import Admission
+from bootfw.net.backlog import RELAY_ALONE, Backlog, RequestKind
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
 from bootfw.net.dhcp.journal import Journal
@@ -360,10 +360,10 @@ def test_a_relay_that_is_alone_has_no_limit(backlog: Callable[..., Trimmed]) -> 
         made.clock.advance(1.0)
     made.backlog.trim([*arrivals(1, "10.79.0.1"), *arrivals(1, "10.78.0.1")], 9.0)
     kept = []
-    for _ in range(3):
-        made.clock.advance(ALONE / 2.5)
+    for seconds in (4, 4, RELAY_ALONE - 9, 1):
+        made.clock.advance(seconds)
         kept.append(len(made.backlog.trim(arrivals(2000, "10.78.0.1"), 0.0)))
-    assert kept == [499, 400, 2000]
+    assert kept == [499, 400, 800, 2000]
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "127.1.2.3", "::1"])
