@@ -23,6 +23,8 @@ class Verdict(enum.Enum):
     ELSEWHERE = "sent to another server"
     """The boot file is on a server that is not ours, so what happened there is not known."""
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    """The service stopped during the boot. A later start of the service does not continue the attempt."""
 
 
 class StageKind(enum.Enum):

@@ -47,6 +47,8 @@ class Do(Enum):
     """Publish that the attempt has changed."""
     JUDGE = "judge"
     """Find the verdict, and publish it."""
+    INTERRUPT = "interrupt"
+    """Publish it as booted if it has loaded everything, and else as interrupted."""
     DROP = "drop"
     """Remove it from the index."""
 
@@ -81,6 +83,13 @@ def judge_last(states: "AttemptStates", argument: Any, now: float) -> State:
 
 
 @goes(State.CLOSED)
+def interrupt(states: "AttemptStates", argument: Any, now: float) -> State:
+    """Publish it as it is, and close it."""
+    states.out += [Do.INTERRUPT, Do.DROP]
+    return State.CLOSED
+
+
+@goes(State.CLOSED)
 def drop(states: "AttemptStates", argument: Any, now: float) -> State:
     """Close it without a verdict, or with the one that it has."""
     states.out.append(Do.DROP)
@@ -104,8 +113,8 @@ TABLE: Table = {
         Input.UP: judge,
         Input.REPLACED: judge_last,
         Input.FORGOTTEN: drop,
-        # A later start of the service can't continue this attempt, and its events so far do not show how it ends.
-        Input.STOPPED: drop,
+        # A later start of the service can't continue this attempt.
+        Input.STOPPED: interrupt,
     },
     State.ENDED: {
         Input.SEEN: ignore,

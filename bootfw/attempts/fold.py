@@ -304,7 +304,7 @@ class Attempts:
         return True
 
     def stop(self, now: float) -> None:
-        """Close everything: the service stops."""
+        """Close everything: the service stops. Boots in progress are published first."""
         for attempt in list(self._all.values()):
             self._handle(attempt, Input.STOPPED, now)
 
@@ -737,6 +737,8 @@ class Attempts:
                     self._reopen(attempt)
             elif do is Do.JUDGE:
                 self._judge(attempt, now + self.wall)
+            elif do is Do.INTERRUPT:
+                self._judge(attempt, now + self.wall, interrupted=True)
             else:
                 self._drop(attempt)
         states.out.clear()
@@ -746,13 +748,19 @@ class Attempts:
         self._judged.pop(attempt.id, None)
         attempt.verdict, attempt.cause, attempt.ended = Verdict.IN_PROGRESS, None, None
 
-    def _judge(self, attempt: _Attempt, ended: float | None) -> None:
+    def _judge(self, attempt: _Attempt, ended: float | None, interrupted: bool = False) -> None:
+        """Find the verdict, and publish it.
+
+        :param interrupted: the client may still continue, so nothing shows that its boot has failed.
+        """
         self._open.pop(attempt.id, None)
         self._changed.pop(attempt.id, None)
         self._judged[attempt.id] = attempt
         attempt.ended = ended
         snapshot = attempt.snapshot()
         attempt.verdict, attempt.cause = judge(snapshot)
+        if interrupted and attempt.verdict is Verdict.FAILED:
+            attempt.verdict, attempt.cause = Verdict.INTERRUPTED, None
         self.out.append(evolve(snapshot, verdict=attempt.verdict, cause=attempt.cause))
 
     def _drop(self, attempt: _Attempt) -> None:

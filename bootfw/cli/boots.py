@@ -40,6 +40,7 @@ _COLOURS = {
     Verdict.IN_PROGRESS: "36",
     Verdict.NOTHING_TO_BOOT: "33",
     Verdict.ELSEWHERE: "33",
+    Verdict.INTERRUPTED: "33",
 }
 _EXAMPLES = """
 Examples:

@@ -107,12 +107,13 @@ class BootRecorder:
         maybeDeferred(self._store.find_attempts, limit=1).addCallbacks(lambda _: None, self._store_failed)
 
     def close(self) -> "Deferred[Any]":
-        """See IStartable. Boots in progress are dropped, since they can get no verdict."""
+        """See IStartable. Boots in progress are stored as booted or interrupted."""
         self._started = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._fold.stop(self._reactor.seconds())
+        self._finish_ended()
         self._save(last=True)
         return maybeDeferred(self._store.close_attempts).addErrback(self._store_failed)
 

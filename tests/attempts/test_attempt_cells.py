@@ -74,8 +74,8 @@ def test_running_forgotten_has_no_verdict() -> None:
     takes(State.RUNNING, Input.FORGOTTEN, State.CLOSED, Do.DROP)
 
 
-def test_running_stopped_has_no_verdict() -> None:
-    takes(State.RUNNING, Input.STOPPED, State.CLOSED, Do.DROP)
+def test_running_stopped_is_interrupted_and_closed() -> None:
+    takes(State.RUNNING, Input.STOPPED, State.CLOSED, Do.INTERRUPT, Do.DROP)
 
 
 # ENDED

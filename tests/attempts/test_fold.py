@@ -559,11 +559,12 @@ def test_lost_events_leave_no_verdict() -> None:
     assert machine.ended == []
 
 
-def test_a_stop_leaves_no_verdict() -> None:
+def test_a_stop_interrupts_what_has_not_booted() -> None:
     machine = Machine()
     machine.gets_address()
     machine.fold.stop(machine.now)
-    assert (machine.fold.out, machine.fold.running(), machine.fold.idle) == ([], [], True)
+    assert [(attempt.verdict, attempt.cause) for attempt in machine.fold.out] == [(Verdict.INTERRUPTED, None)]
+    assert (machine.fold.running(), machine.fold.idle) == ([], True)
 
 
 def test_two_attempts_of_one_moment_have_two_names() -> None:

@@ -150,10 +150,22 @@ def test_a_stop_leaves_no_timer_and_a_start_begins_again() -> None:
     recording.recorder.close()
     assert recording.clock.getDelayedCalls() == []
     recording.recorder.start(recording.published.append)
-    assert recording.records() == []
-    recording.machine().boots()
+    recording.machine("52:54:00:00:00:09", "10.77.0.9").boots()
     recording.wait(60)
-    assert [record["verdict"] for record in recording.records()] == ["booted"]
+    assert [record["verdict"] for record in recording.records()] == ["booted", "interrupted"]
+
+
+def test_a_stop_stores_the_boots_in_progress() -> None:
+    recording = Recording()
+    recording.machine("52:54:00:00:00:01", "10.77.0.1").boots()
+    recording.wait(2)
+    recording.machine("52:54:00:00:00:02", "10.77.0.2").asks()
+    recording.recorder.close()
+    stored: list[BootAttempt] = []
+    recording.store.find_attempts().addCallback(stored.extend)
+    found = {attempt.mac[-1]: (attempt.verdict, attempt.cause, attempt.ended is not None) for attempt in stored}
+    assert found == {"1": (Verdict.BOOTED, None, True), "2": (Verdict.INTERRUPTED, None, True)}
+    assert len(recording.of(BootAttemptEnded)) == 2
 
 
 def test_phone_home() -> None:

@@ -63,6 +63,7 @@ const VERDICTS = {
   "nothing to boot": "rest",
   "sent to another server": "rest",
   failed: "bad",
+  interrupted: "rest",
 };
 
 export const verdicts = Object.keys(VERDICTS);
