@@ -143,17 +143,14 @@ def bootfw(work: Path) -> list[str | Path]:
     return [twistd, "--nodaemon", "--pidfile=", f"--logfile={work / 'log'}", "bootfw", "-c", configuration]
 
 
-def kea(work: Path, sockets: str = "udp") -> list[str | Path]:
-    """Debian's Kea 2.2, with what is its default but for the persistence.
-
-    :param sockets: "raw": it answers clients without an address, too, and not only relays.
-    """
+def kea(work: Path) -> list[str | Path]:
+    """Debian's Kea 2.2, with what is its default but for the persistence."""
     configuration = work / "kea.json"
     configuration.write_text(
         json.dumps(
             {
                 "Dhcp4": {
-                    "interfaces-config": {"interfaces": ["eth0"], "dhcp-socket-type": sockets},
+                    "interfaces-config": {"interfaces": ["eth0"], "dhcp-socket-type": "udp"},
                     "lease-database": {"type": "memfile", "persist": True, "name": str(work / "leases.csv")},
                     "valid-lifetime": 3600,
                     "subnet4": [
