@@ -109,6 +109,8 @@ class Pool(Generic[SubnetT]):
             self._free_ended(now, _ENTRIES_PER_CHANGE)
         time = binding.free_at()
         if binding.queued_until is None:
+            if binding.free_entry is not None and binding.free_entry[0] == time:
+                return  # an expired lease was released: the address keeps its position
             self.queued += 1
         elif binding.queued_until <= time:
             return
@@ -202,6 +204,8 @@ class Pool(Generic[SubnetT]):
             entry = time, binding = free_list[index]
             if entry is not binding.free_entry or time != binding.free_at() or not self.is_assignable(binding):
                 del free_list[index]
+                if entry is binding.free_entry:
+                    binding.free_entry = None
             elif binding.number in excluded:
                 index += 1
             else:

@@ -497,6 +497,18 @@ def test_address_released_twice_keeps_its_position() -> None:
     state.teardown()
 
 
+def test_an_expired_lease_that_is_released_keeps_the_position_of_its_address() -> None:
+    state = Clients6()
+    state.selects(machine=3, rom=False, wanted=101)
+    state.time_passes(later=3601)
+    state.discovers_and_selects(machine=2, rom=False)
+    state.operator_releases(address=103)
+    state.operator_releases(address=101)
+    state.discovers_and_selects(machine=1, rom=False)
+    state.discovers(machine=4, rom=False, wanted=None)
+    state.teardown()
+
+
 def test_a_client_with_two_leases_keeps_the_other_one_when_the_later_one_is_released() -> None:
     state = Clients6()
     state.discovers_and_selects(machine=1, rom=True)
