@@ -11,6 +11,7 @@ import pytest
 from bootprograms import IA32, kernel, pe
 from howtos import DIRECTORY as HOWTO
 from howtos import PAGES, README, ROOT, blocks, read
+from installing import POSTGRESQL, install_plugin
 from twistd import Process, fetch, free_port
 from twisted.application.service import MultiService
 
@@ -52,6 +53,9 @@ def test_configurations_are_right_and_end_at_no_ipxe(
             text = text.replace(path, Path(path).name)
     if "by_rack:" in text:
         (tmp_path / "by_rack.py").write_text(blocks(page, "python")[0])
+        monkeypatch.syspath_prepend(str(tmp_path))
+    if 'use = "postgresql"' in text:
+        install_plugin(POSTGRESQL, tmp_path)
         monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "bootfw.toml").write_text(text)
     parts = assemble(load_config(tmp_path / "bootfw.toml", {}), None)

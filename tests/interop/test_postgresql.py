@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from howtos import blocks
+from installing import POSTGRESQL, install_plugin
 from postgresserver import Server
 
 from .lab import Lab, need, wait_until
@@ -22,7 +23,6 @@ pytest_plugins = ["postgresfixtures"]
 pytestmark = pytest.mark.interop
 
 PAGE = "postgresql.md"
-PLUGIN = Path(__file__).parents[2] / "plugins" / "bootfw-postgresql"
 COMMAND = str(Path(sys.executable).with_name("bootfw"))
 
 
@@ -30,20 +30,9 @@ COMMAND = str(Path(sys.executable).with_name("bootfw"))
 def scene(lab: Lab, tmp_path: Path) -> Iterator[Scene]:
     need("curl")
     made = Scene(lab, tmp_path)
-    install(tmp_path)
+    install_plugin(POSTGRESQL, tmp_path)
     yield made
     made.close()
-
-
-def install(directory: Path) -> None:
-    """The plugin is installed, as far as programs see it that have *directory* in PYTHONPATH."""
-    (directory / "bootfw_postgresql").symlink_to(PLUGIN / "bootfw_postgresql")
-    metadata = directory / "bootfw_postgresql-0.1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: bootfw-postgresql\nVersion: 0.1.0\n")
-    _, entries = (PLUGIN / "setup.cfg").read_text().split("[options.entry_points]\n")
-    group, entry = entries.strip().splitlines()
-    (metadata / "entry_points.txt").write_text(f"[{group.removesuffix(' =')}]\n{entry.strip()}\n")
 
 
 def store(server: Server, database: str) -> str:
@@ -57,7 +46,7 @@ def store(server: Server, database: str) -> str:
 def database(server: Server) -> Iterator[str]:
     """A database and a role, made as the page says it."""
     installing, making = blocks(PAGE, "console")[0].splitlines()
-    assert installing == f"# pip install {PLUGIN.name}"
+    assert installing == f"# pip install {POSTGRESQL.name}"
     sudo = "# sudo -u postgres psql "
     assert making.startswith(sudo)
     statements = shlex.split(making.removeprefix(sudo))[1::2]

@@ -1,0 +1,20 @@
+"""Plugins of this repository, installed for one test."""
+
+from pathlib import Path
+
+POSTGRESQL = Path(__file__).parents[1] / "plugins" / "bootfw-postgresql"
+
+
+def install_plugin(plugin: Path, directory: Path) -> None:
+    """Install a distribution for those that have *directory* in their path.
+
+    :param plugin: its directory; its package has the same name, with "_" in place of "-".
+    """
+    package = plugin.name.replace("-", "_")
+    (directory / package).symlink_to(plugin / package)
+    metadata = directory / f"{package}-0.1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {plugin.name}\nVersion: 0.1.0\n")
+    _, entries = (plugin / "setup.cfg").read_text().split("[options.entry_points]\n")
+    group, entry = entries.strip().splitlines()
+    (metadata / "entry_points.txt").write_text(f"[{group.removesuffix(' =')}]\n{entry.strip()}\n")
