@@ -243,8 +243,9 @@ class ReadSession(Continuing):
         self.out.append(blocks)
         self.wants = None
         self.flight.deadline = now + self.flight.wait
+        prompts, self._prompts = self._prompts, False
         if self._proof is None:
-            if self._prompts and blocks.last != self._last_block:
+            if prompts and blocks.last != self._last_block:
                 self._send_marker(blocks.last)
             return State.AWAITING_ACK
         self._burst_end = blocks.last

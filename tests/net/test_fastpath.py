@@ -680,6 +680,9 @@ def test_the_session_is_in_the_same_state_either_way(monkeypatch: pytest.MonkeyP
     # The fast path would hand that short wait on from window to window.
     course = [(given, 0.001, False) for given in [*[acked] * 8, (Input.ACK, -4), (Input.ACK, -2), acked, acked]]
     compare = example(4, 400, course, Fixed([1.0, 3.0]), "offered")(compare)
+    # A new block for a timeout, with a marker, and the ACK of it.
+    course = [(acked, 0.0, False), ((Input.TICK, None), 2.0, False), (acked, 0.0, False)]
+    compare = example(2, 24, course, Adaptive(), "offered")(compare)
     ways: list[tuple[str, list[tuple[Given, bool]]]] = [
         ("offered", []),
         ("offered", [(acked, True)]),
