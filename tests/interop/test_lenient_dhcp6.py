@@ -329,7 +329,11 @@ def replies(lab: Lab, start: Callable[[Host, Path], Program]) -> dict[str, int]:
     raw = RawClients(host)
     try:
         first = Sender(255, b"").says(SOLICIT, option(CLIENT, b"\0\3\0\1\x02\0\0\0\1\xff") + REST)
-        [advertised] = [data for data in raw.say({"": (546, first)}) if data[0] == ADVERTISE]
+        advertised = wait_until(
+            lambda: next((data for data in raw.say({"": (546, first)}) if data[0] == ADVERTISE), b""),
+            30,
+            "a SOLICIT is answered",
+        )
         at = advertised.index(b"\0\2\0")  # option 2 of up to 255 bytes
         identifier = advertised[at + 4 : at + 4 + advertised[at + 3]]
         senders = {case.name: Sender(number, identifier) for number, case in enumerate(CASES, 1)}
