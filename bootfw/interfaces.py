@@ -11,7 +11,7 @@ bootfw.ability.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface, taggedValue
 from zope.interface.interface import InterfaceClass
@@ -524,7 +524,7 @@ class INodes(Interface):
     one may be lost or arrive twice, and nothing waits for it.
     """
 
-    def join_nodes(receive: "Callable[[str, Sequence[Any]], None]") -> None:
+    def join_nodes(receive: "Callable[[str, Sequence[object]], None]") -> None:
         """Take part until leave_nodes(). Does not block; while the others can't be reached, it tries by itself.
 
         :param receive: called in the reactor's thread with (kind, values) of each announcement of another node; those

@@ -41,21 +41,6 @@ x86_64-uefi-http = "{{http}}/loader"
 arm64-uboot = "loader"
 """
 
-DNSMASQ = """
-port=0
-no-ping
-interface=eth0
-bind-interfaces
-dhcp-range=10.77.1.0,10.77.8.0,255.255.0.0
-dhcp-leasefile={root}/leases
-enable-tftp
-tftp-root={root}/files
-tftp-no-fail
-tftp-max=500
-dhcp-boot=loader
-user=root
-"""
-
 ADDRESSES = """
 port=0
 no-ping
@@ -64,6 +49,14 @@ bind-interfaces
 dhcp-range=10.77.1.0,10.77.8.0,255.255.0.0
 dhcp-leasefile={root}/leases
 user=root
+"""
+
+DNSMASQ = f"""{ADDRESSES}
+enable-tftp
+tftp-root={{root}}/files
+tftp-no-fail
+tftp-max=500
+dhcp-boot=loader
 """
 
 BOOTFW_PROXY = """

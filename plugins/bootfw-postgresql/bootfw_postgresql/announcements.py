@@ -40,7 +40,7 @@ class Announcements:
 
     _reactor: Any
     _database: Database
-    _receive: Callable[[str, Sequence[Any]], None]
+    _receive: Callable[[str, Sequence[object]], None]
     _node: str = field(factory=lambda: uuid4().hex, init=False)
     """A name of this node that no other has: a session gets its own notifications too."""
     _sending: Lane = field(init=False)

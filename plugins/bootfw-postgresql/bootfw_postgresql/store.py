@@ -160,7 +160,7 @@ class PostgresqlStore:
         lane, self._records = self._records, None
         return lane.close() if lane is not None else succeed(None)
 
-    def join_nodes(self, receive: Callable[[str, Sequence[Any]], None]) -> None:
+    def join_nodes(self, receive: Callable[[str, Sequence[object]], None]) -> None:
         """See INodes."""
         assert self._announcements is None, "it has joined already"
         self._announcements = Announcements(self._reactor, self._database, receive)
