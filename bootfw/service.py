@@ -36,6 +36,7 @@ from bootfw.interfaces import (
     IBootObserver,
     IClientAware,
     ILeaseStore,
+    INodes,
     IReservationStore,
     ISelfChecking,
     IWatchdogPolicy,
@@ -73,6 +74,7 @@ from bootfw.net.listening import (
     finish_closing,
     listen_on,
 )
+from bootfw.net.nodes.announcements import Announcements
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.reachability import report_dropped
 from bootfw.net.tftp.framecache import FrameCache
@@ -114,7 +116,8 @@ class BootService(MultiService):
     :param backend: a backend, for when there is only one.
     :param resolvers: without any, a proxy opens no DHCP port: it would have no answer.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
-    :param store: an ILeaseStore and IReservationStore for ``mode = "server"``; the default is "sqlite".
+    :param store: an ILeaseStore and IReservationStore for ``mode = "server"``; the default is "sqlite". One that
+        provides INodes makes the service a node of a cluster.
     :param control: the path of the UNIX socket where the ``bootfw`` command asks what runs; None: there is none.
     :param event_sink: where events go; None: to the observers.
     :param sockets: where ports come from; None: they are opened here. Workers are one, see add_workers().
@@ -156,6 +159,11 @@ class BootService(MultiService):
         self._store = store
         if self._settings.assigns_addresses:
             self._verify_store()
+        self._announcements: Announcements | None = None
+        """What this node and the others tell each other; None: it is the only one."""
+        if INodes.providedBy(store):
+            verifyObject(INodes, store)
+            self._announcements = Announcements(store)
         self._control = control
         self._given_observers = _named(observers, IBootObserver)
         self._recorders: list[Named] = []
@@ -749,6 +757,8 @@ class BootService(MultiService):
 
     def _run(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
+        if self._announcements is not None:
+            self._announcements.join()
 
     def _close(self) -> None:
         if self._chain is not None:
@@ -770,6 +780,8 @@ class BootService(MultiService):
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
         self._admission.stop()
         closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
+        if self._announcements is not None:
+            closing.append(self._announcements.leave())
         if self._leasing is not None:
             closing.append(self._leasing.close())
             self._leasing = None

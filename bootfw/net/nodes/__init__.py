@@ -1,0 +1,1 @@
+"""What the nodes of a cluster, which share a store, tell each other."""

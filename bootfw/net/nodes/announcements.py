@@ -1,0 +1,102 @@
+"""The kinds of announcements between nodes, and who gets them.
+
+An announcement has a kind and items, which are JSON values; each kind is described where it is named. During an upgrade
+of the cluster its nodes are of different versions: a node ignores kinds that it does not know, and whatever a later
+version appends to an item.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from bootfw.interfaces import INodes
+
+JOINED = "joined"
+"""A node hears the others from now on, and knows nothing: they announce what it needs. There are no items."""
+
+LONGEST = 6900
+"""Bytes of JSON in one announcement; see INodes.announce()."""
+
+Receive = Callable[[str, Sequence[Any]], None]
+"""Takes (node, items) of an announcement of another node."""
+
+
+class Unreadable(ValueError):
+    """An item is not of the shape that its kind has."""
+
+
+@define(eq=False)
+class Announcements:
+    """Sends items to all other nodes, and gives theirs to the subscribers of their kind, from join() to leave().
+
+    Items may be lost, or arrive twice; those of one node come in their order.
+    """
+
+    _nodes: INodes
+    node: str = field(factory=lambda: uuid4().hex[:12])
+    """Identifies this process among all nodes. A node that is started again is another one."""
+    _receivers: dict[str, list[Receive]] = field(factory=dict, init=False)
+    _hears: bool = field(default=False, init=False)
+    """An announcement of another node has come since join()."""
+    _unreadable: set[str] = field(factory=set, init=False)
+    """Kinds of which the log has said that they can't be read."""
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+
+    def subscribe(self, kind: str, receive: Receive) -> None:
+        """Have *receive* called with each announcement of that kind. It may raise Unreadable."""
+        self._receivers.setdefault(kind, []).append(receive)
+
+    def announce(self, kind: str, *items: object) -> None:
+        """Send items to all other nodes, in as few announcements as carry them. Returns at once.
+
+        An item that is longer than an announcement can be is dropped.
+        """
+        part: list[object] = []
+        room = longest = LONGEST - len(kind) - len(self.node)
+        for item in items:
+            length = len(json.dumps(item, separators=(",", ":"))) + 1
+            if length > longest:
+                continue
+            if length > room:
+                self._nodes.announce(kind, self.node, *part)
+                part, room = [], longest
+            part.append(item)
+            room -= length
+        if part or not items:
+            self._nodes.announce(kind, self.node, *part)
+
+    def join(self) -> None:
+        """Take part."""
+        self._hears = False
+        self._nodes.join_nodes(self._received)
+
+    def leave(self) -> "Deferred[None]":
+        """Fires when what was announced is sent or dropped. Nothing is received after the call."""
+        left: Deferred[None] = self._nodes.leave_nodes()
+        return left
+
+    def _received(self, kind: str, values: Sequence[Any]) -> None:
+        if not values or not isinstance(values[0], str):
+            return
+        node, *items = values
+        if not self._hears:
+            # Only now is it certain that the answers will be heard.
+            self._hears = True
+            self.announce(JOINED)
+        for receive in self._receivers.get(kind, ()):
+            try:
+                receive(node, items)
+            except Unreadable as error:
+                if kind not in self._unreadable:
+                    self._unreadable.add(kind)
+                    self._log.warn(
+                        'another node has announced "{kind}" in a form that this one can\'t read, which it ignores: '
+                        "{error}; is it of another version?",
+                        kind=kind,
+                        error=error,
+                    )

@@ -1,0 +1,68 @@
+"""Nodes in memory: what one announces the others get when the test says so."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from bootfw.interfaces import INodes
+
+Receive = Callable[[str, Sequence[object]], None]
+
+
+@define(eq=False)
+class Cluster:
+    """The nodes, and what is on its way between them."""
+
+    nodes: "list[MemoryNodes]" = field(factory=list)
+    lost: bool = False
+    """What is announced from now on gets lost."""
+
+    def node(self) -> "MemoryNodes":
+        self.nodes.append(made := MemoryNodes(self))
+        return made
+
+    def deliver(self) -> int:
+        """Deliver all that is on its way, and what is announced in answer; return how many announcements there were."""
+        count = 0
+        while any(node.waiting for node in self.nodes):
+            for node in self.nodes:
+                waiting, node.waiting = node.waiting, []
+                for kind, values in waiting:
+                    count += 1
+                    if node.receive is not None:
+                        node.receive(kind, json.loads(values))
+        return count
+
+
+@implementer(INodes)
+@define(eq=False)
+class MemoryNodes:
+    """One of them."""
+
+    cluster: Cluster
+    receive: Receive | None = None
+    waiting: list[tuple[str, str]] = field(factory=list)
+    sent: list[tuple[str, Sequence[object]]] = field(factory=list)
+    """All that it has announced."""
+
+    def join_nodes(self, receive: Receive) -> None:
+        self.receive = receive
+
+    def announce(self, kind: str, *values: object) -> None:
+        if self.receive is None:
+            return
+        text = json.dumps(values)
+        assert len(text) <= 7000
+        self.sent.append((kind, values))
+        if not self.cluster.lost:
+            for other in self.cluster.nodes:
+                if other is not self:
+                    other.waiting.append((kind, text))
+
+    def leave_nodes(self) -> "Deferred[None]":
+        self.receive = None
+        self.waiting.clear()
+        return succeed(None)
