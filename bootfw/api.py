@@ -105,6 +105,7 @@ from bootfw.interfaces import (
     IComparingReader,
     IDirectoryBackend,
     IFileReader,
+    ILeadership,
     ILearningWatchdog,
     ILeaseStore,
     ILintable,
@@ -132,6 +133,7 @@ from bootfw.interfaces import (
     IWritableBackend,
     IWriter,
 )
+from bootfw.leadershipstates import Standing
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation, mac_text, uuid_text
 from bootfw.net.linux.mounts import MountProbe, MountTable
 from bootfw.observe.log import LogObserver
@@ -223,6 +225,7 @@ __all__ = [
     "IComparingReader",
     "IDirectoryBackend",
     "IFileReader",
+    "ILeadership",
     "ILearningWatchdog",
     "ILeaseStore",
     "ILintable",
@@ -298,6 +301,7 @@ __all__ = [
     "Stage",
     "StageKind",
     "StaleRequestsDropped",
+    "Standing",
     "StateError",
     "Subnet",
     "Subnet6",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from bootfw.attempts.attempt import BootAttempt
     from bootfw.events import Event
+    from bootfw.leadershipstates import Standing
     from bootfw.lease import Lease, Reservation
     from bootfw.plugins import PluginContext
 
@@ -541,6 +542,41 @@ class INodes(Interface):
 
     def leave_nodes() -> "Deferred[None]":
         """Fires when what was announced is sent or dropped. Nothing is received after the call."""
+
+
+class ILeadership(Interface):
+    """Chooses the leader among the servers that share a store: the one that gives addresses and chooses boot files.
+
+    Each of them is a node. Only a store that several servers can reach provides it; a server whose store does not is
+    alone, and always leads. Leases, reservations and orders that a node writes are refused with a StateError while
+    another one leads, and from the moment on when another one begins to lead: it then knows all that was written.
+    """
+
+    def stand(node: str, silent: "Standing | None") -> "Deferred[Standing]":
+        """Become the leader if there is none; if this node leads already, confirm that.
+
+        Called a few times a second, and not again before it has answered. It answers within seconds, also if what
+        keeps the store does not.
+
+        :param node: name of this node, for the operator.
+        :param silent: an earlier answer. The leader has not confirmed its leadership for so long after it that it has
+            stopped to decide: take its place if it still has not.
+        :raise StateError: the Deferred fails with it: the store can't be reached. This node may still lead.
+        """
+
+    def prepare() -> "Deferred[None]":
+        """Read what the next load(), reservations() and load_orders() return, so that these do not block.
+
+        Called after stand() has answered that this node leads.
+
+        :raise StateError: the Deferred fails with it.
+        """
+
+    def resign() -> "Deferred[None]":
+        """Stand no more, until the next stand(). If this node leads, another one may lead at once.
+
+        Called after the leases and the orders are closed. The Deferred fires when everything is released.
+        """
 
 
 # Observers.

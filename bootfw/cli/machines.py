@@ -9,7 +9,7 @@ from enum import Enum
 
 from attrs import frozen
 
-from bootfw import servicestates
+from bootfw import leadershipstates, servicestates
 from bootfw.attempts import attemptstates
 from bootfw.boot import resolutionstates
 from bootfw.net import bindingstates, controlstates
@@ -92,6 +92,12 @@ MACHINES = (
         (bindingstates.State.WAITING,),
     ),
     Drawn("ServiceStates: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
+    Drawn(
+        "LeadershipStates: a node of several that share a store",
+        "leadershipstates",
+        leadershipstates.TABLE,
+        (leadershipstates.State.STANDBY,),
+    ),
     Drawn("SimulatedMachine: a client of bootfw storm", "storm/machine", simulated.TABLE, (simulated.State.OFF,)),
 )
 

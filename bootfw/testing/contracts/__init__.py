@@ -18,6 +18,7 @@ from bootfw.testing.contracts.backend import (
     WritableBackendContract,
 )
 from bootfw.testing.contracts.clientaware import ClientAwareContract
+from bootfw.testing.contracts.leadership import LeadershipContract
 from bootfw.testing.contracts.leases import LeaseStoreContract
 from bootfw.testing.contracts.nodes import NodesContract
 from bootfw.testing.contracts.orders import OrderStoreContract
@@ -29,6 +30,7 @@ __all__ = [
     "BackendContract",
     "ClientAwareContract",
     "DirectoryBackendContract",
+    "LeadershipContract",
     "LeaseStoreContract",
     "NodesContract",
     "OrderStoreContract",

@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from threading import Event, Lock, Thread
 from typing import Any
 from uuid import uuid4
@@ -98,7 +99,7 @@ class Announcements:
         """Run the thread that listens."""
         while not self._ended.is_set():
             with suppress(StateError, psycopg.Error):
-                connection = self._database.connect()
+                connection = self._database.connect(inf)  # nothing may come for hours
                 try:
                     self._listen_on(connection)
                 finally:

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
@@ -15,7 +16,38 @@ from psycopg.errors import InsufficientPrivilege
 from bootfw.api import StateError
 from bootfw_postgresql.schema import VERSION, migrate, version_of
 
-Connection = psycopg.Connection[Any]
+ANSWERS_WITHIN = 5.0
+"""Seconds that the server has for one statement. libpq itself waits for ever, for a server that is stopped."""
+
+
+_MIGRATES_WITHIN = 120.0
+"""The same while the schema is changed."""
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that is lost when nothing comes from the server for ``answers_within`` seconds in a statement."""
+
+    answers_within = ANSWERS_WITHIN
+
+    def wait(self, gen: Any, *arguments: Any, **keywords: Any) -> Any:
+        """See psycopg.Connection: every statement waits here."""
+        return super().wait(self._bounded(gen), *arguments, **keywords)
+
+    def _bounded(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        until = time.monotonic() + self.answers_within
+        ready: Any = None
+        while True:
+            try:
+                wanted = gen.send(ready)
+            except StopIteration as end:
+                return end.value
+            ready = yield wanted
+            if ready:
+                until = time.monotonic() + self.answers_within
+            elif time.monotonic() > until:  # psycopg sends 0 ten times a second while nothing comes
+                self.close()
+                raise psycopg.OperationalError(f"the server has not answered within {self.answers_within:g} s")
+
 
 _LOCKS = 0x62667731
 """First half of the keys of our advisory locks, "bfw1": other programs may have locks in the same database."""
@@ -41,6 +73,14 @@ SELECT set_config('search_path', quote_ident(%s), false), set_config('lock_timeo
 """
 
 
+_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+
+_END_SESSION = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE (pid, backend_start) = (%s, %s)"
+
+_ENDS_WITHIN = 2.0
+"""Seconds that the server has to end a session."""
+
+
 class Unavailable(StateError):
     """The database can't be reached, or the connection was lost."""
 
@@ -58,20 +98,24 @@ class Database:
 
     @property
     def lock(self) -> tuple[int, int]:
-        """Key of the advisory lock of the one process that uses the leases in this schema."""
+        """Key of the advisory lock of the leader, or of the one process that uses the leases without one."""
         return _LOCKS, crc32(self.schema.encode()) >> 1
 
-    def connect(self) -> Connection:
+    def connect(self, answers_within: float = ANSWERS_WITHIN) -> Connection:
         """Connect, and bring the schema to the newest version. Statements find its tables without its name.
 
+        :param answers_within: see Connection.
         :raise Unavailable: the server can't be reached, or refuses the connection.
         :raise StateError: the schema can't be made or migrated, or is newer than this program.
         """
         connection = self._connect()
         try:
             with self.errors():
-                migrate(connection, self.schema)
                 version = version_of(connection)
+                if version is None or version < VERSION:
+                    connection.answers_within = _MIGRATES_WITHIN
+                    migrate(connection, self.schema)
+                    version = version_of(connection)
         except BaseException:
             connection.close()
             raise
@@ -81,7 +125,24 @@ class Database:
                 f'{self}: the tables in its schema "{self.schema}" are of version {version}, and this '
                 f"bootfw-postgresql knows version {VERSION}: install the newer one here too"
             )
+        connection.answers_within = answers_within
         return connection
+
+    def replace_session(self, connection: Connection, earlier: tuple[Any, ...] | None) -> tuple[Any, ...]:
+        """End an earlier session of this process, which the server may not know to be lost.
+
+        :param earlier: a result of this method; None: there was none.
+        :return: the session of *connection*.
+        :raise StateError: it does not end.
+        """
+        give_up = time.monotonic() + _ENDS_WITHIN
+        while earlier is not None and connection.execute(_END_SESSION, earlier).rowcount:
+            if time.monotonic() > give_up:
+                raise StateError(f"{self}: an earlier session of this process does not end")
+            time.sleep(0.01)
+        found: tuple[Any, ...] | None = connection.execute(_SESSION).fetchone()
+        assert found is not None
+        return found
 
     def has_tables(self) -> bool:
         """Whether the schema has been made."""
@@ -97,7 +158,7 @@ class Database:
         name = f"bootfw {os.getpid()} on {socket.gethostname()}"[:63]
         parameters = {key: value for key, value in _PARAMETERS.items() if key not in given}
         try:
-            connection = psycopg.connect(
+            connection = Connection.connect(
                 self.conninfo, autocommit=True, application_name=name, client_encoding="UTF8", **parameters
             )
         except psycopg.Error as error:

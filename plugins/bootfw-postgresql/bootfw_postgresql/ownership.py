@@ -1,9 +1,11 @@
-"""One process at a time uses the leases, reservations and orders of a schema.
+"""Who may write leases, reservations and orders of a schema: the process whose epoch is the latest one.
 
-The session that writes them holds an advisory lock; the server releases it when the session ends, however that happens.
-A process that has lost its connection may find that another one has written since: it must not go on with what it
-remembers, or it would give an address twice. So the first write of each process raises the epoch, and a process that
-connects again goes on only if the epoch is the one that it knows, or its own.
+The table "owner" has one row, with the epoch and a token of the process that began it. Each write locks the row FOR KEY
+SHARE and is refused unless the epoch is its own; a new epoch waits for the writes that have the lock. So the process
+that begins an epoch knows all that was written before, and nothing of an earlier one is written after.
+
+A process begins an epoch as the leader of several nodes, see leadership.py. Without them, as the ``bootfw`` command
+does it, the session that writes holds the leader's lock, and its first write begins the epoch.
 """
 
 import os
@@ -11,12 +13,21 @@ import socket
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 from attrs import define, field
 from psycopg.errors import LockNotAvailable
 
 from bootfw.api import StateError
+from bootfw_postgresql import statements
 from bootfw_postgresql.database import Connection, Database
+from bootfw_postgresql.lane import Rows, Work
+
+UNATTENDED = -1
+"""In place of the number of confirmations: the owner does not confirm its epoch."""
+
+_BEGIN = """
+UPDATE owner SET epoch = epoch + 1, confirmations = %s, token = %s, name = %s, since = now()
+WHERE epoch = %s AND confirmations = %s RETURNING epoch
+"""
 
 _HOLDER = """
 SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -24,71 +35,141 @@ WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted AND datn
 """
 
 
+class Superseded(StateError):
+    """Another process owns the leases now."""
+
+
+@define
+class Owner:
+    """The row of the table "owner"."""
+
+    epoch: int
+    confirmations: int
+    token: str
+    name: str
+
+    def succeed(self, connection: Connection, token: str, name: str, confirmations: int = UNATTENDED) -> int | None:
+        """Begin an epoch in place of this owner's. It waits for what this owner is writing.
+
+        :return: the epoch; None: the row has changed.
+        """
+        row = connection.execute(_BEGIN, (confirmations, token, name, self.epoch, self.confirmations)).fetchone()
+        return None if row is None else int(row[0])
+
+
+def owner_of(connection: Connection, database: Database) -> Owner:
+    """Return the owner.
+
+    :raise StateError: the table has lost its row.
+    """
+    row = connection.execute("SELECT epoch, confirmations, token, name FROM owner").fetchone()
+    if row is None:
+        raise StateError(f'{database}: the table "owner" of its schema has lost its row; restore a backup')
+    return Owner(*row)
+
+
+def holder_of(connection: Connection, database: Database) -> str:
+    """Return who has the lock, for the operator."""
+    row = connection.execute(_HOLDER, database.lock).fetchone()
+    return row[0] if row and row[0] else "another process"
+
+
 @define(eq=False)
 class Ownership:
-    """The right of this process to write what only one process may write, from load() on."""
+    """The right of this process to write what only one process may write, from load() on.
+
+    :param epoch: of this process as the leader; None: it takes the lock, and its first write begins an epoch.
+    """
 
     _database: Database
+    _epoch: int | None = None
+    _leads: bool = field(init=False)
     _token: str = field(factory=lambda: uuid4().hex, init=False)
-    """Of the epoch that this object has begun."""
-    _epoch: int | None = field(default=None, init=False)
-    """The epoch at the first connection; None: there was none."""
-    _has_begun: bool = field(default=False, init=False)
-    """Whether the epoch is ours."""
+    """Of the epoch that this object begins."""
+    _begun: bool = field(init=False)
+    """Whether the epoch is ours; else it is the one that our first connection has found."""
     _session: tuple[Any, ...] | None = field(default=None, init=False)
-    """Process id and start of our latest session at the server."""
+    """Our latest session at the server."""
+
+    def __attrs_post_init__(self) -> None:
+        self._leads = self._begun = self._epoch is not None
 
     def connect(self) -> Connection:
-        """Connect, and take the lock.
+        """Connect.
 
-        :raise StateError: another process holds it, or has written since our first connection.
+        :raise Superseded: another process has begun an epoch since our first connection, or since we lead.
+        :raise StateError: another process has the lock.
         """
         connection = self._database.connect()
         try:
             with self._database.errors():
-                self._take(connection)
+                # Writes of an earlier session must not follow those of this one.
+                self._session = self._database.replace_session(connection, self._session)
+                if self._leads:
+                    self._require(connection)
+                else:
+                    self._take_lock(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def begin(self, connection: Connection) -> None:
-        """Call it before each write: the first one begins an epoch of our own."""
-        if not self._has_begun:
-            name = f"process {os.getpid()} on {socket.gethostname()}"
-            connection.execute(
-                "UPDATE owner SET epoch = epoch + 1, token = %s, name = %s, since = now()", (self._token, name)
-            )
-            self._has_begun = True
+    def write(self, work: Work) -> Work:
+        """Return *work* as a transaction that is refused in the epoch of another process."""
 
-    def _take(self, connection: Connection) -> None:
-        if self._session is not None:
-            # The server may not have noticed that our earlier session was lost. Writes of it must not follow ours.
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s",
-                self._session,
-            )
+        def owned(connection: Connection) -> Any:
+            self._begin(connection)
+            with connection.transaction():
+                self._require(connection)
+                return work(connection)
+
+        return owned
+
+    def write_leases(self, rows: Rows, connection: Connection) -> None:
+        """See statements.write_leases().
+
+        :raise Superseded: the epoch of this process is over.
+        """
+        self._begin(connection)
+        assert self._epoch is not None
+        if not statements.write_leases(connection, rows, self._epoch):
+            raise self._superseded(connection)
+
+    def _begin(self, connection: Connection) -> None:
+        """Begin an epoch with the first write, unless this process leads."""
+        if self._begun:
+            return
+        owner = owner_of(connection, self._database)
+        name = f"process {os.getpid()} on {socket.gethostname()}"
+        epoch = owner.succeed(connection, self._token, name) if owner.epoch == self._epoch else None
+        if epoch is None:
+            raise self._superseded(connection)
+        self._epoch, self._begun = epoch, True
+
+    def _require(self, connection: Connection) -> None:
+        """Verify that the epoch is ours; in a transaction: until its end."""
+        assert self._epoch is not None
+        if not statements.is_current(connection, self._epoch):
+            raise self._superseded(connection)
+
+    def _take_lock(self, connection: Connection) -> None:
+        """Take the lock, and see whether another process has written since this one has loaded."""
         try:
             connection.execute("SELECT pg_advisory_lock(%s, %s)", self._database.lock)
         except LockNotAvailable as error:
-            raise StateError(
-                f"{self._database}: {self._holder(connection)} uses it; is bootfw running already?"
-            ) from error
-        self._session = connection.execute(
-            "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-        ).fetchone()
-        row = connection.execute("SELECT epoch, token, name FROM owner").fetchone()
-        if row is None:
-            raise StateError(f'{self._database}: the table "owner" of its schema has lost its row; restore a backup')
-        epoch, token, name = row
-        if self._epoch is None:
-            self._epoch = epoch
-        elif epoch != self._epoch and token != self._token:
-            raise StateError(
-                f"{self._database}: {name} has written leases while this process had no connection; restart bootfw, "
-                "so that it knows them"
-            )
+            holder = holder_of(connection, self._database)
+            raise StateError(f"{self._database}: {holder} uses it; is bootfw running already?") from error
+        owner = owner_of(connection, self._database)
+        if self._epoch is None or owner.token == self._token:
+            self._epoch, self._begun = owner.epoch, owner.token == self._token
+        elif owner.epoch != self._epoch:
+            raise self._superseded(connection)
 
-    def _holder(self, connection: psycopg.Connection[Any]) -> str:
-        row = connection.execute(_HOLDER, self._database.lock).fetchone()
-        return row[0] if row and row[0] else "another process"
+    def _superseded(self, connection: Connection) -> Superseded:
+        name = owner_of(connection, self._database).name
+        if self._leads:
+            return Superseded(f"{self._database}: {name} leads now")
+        return Superseded(
+            f"{self._database}: {name} has written leases while this process had no connection; restart bootfw, so "
+            "that it knows them"
+        )

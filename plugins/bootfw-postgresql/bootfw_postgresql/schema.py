@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 # Bytes that a client has sent, such as its host name, may be no text of the database's encoding. "owner" has one row:
-# who has last written leases, reservations or orders; see ownership.py.
+# who may write leases, reservations and orders; see ownership.py.
 _TABLES = """
 CREATE TABLE lease (
     address inet PRIMARY KEY,
@@ -56,7 +56,12 @@ CREATE TABLE schema_version (version integer NOT NULL);
 INSERT INTO schema_version VALUES (0);
 """
 
-MIGRATIONS = (_TABLES,)
+# A row lock FOR KEY SHARE, which each write takes, then conflicts with a new epoch and not with a confirmation.
+_CONFIRMATIONS = """
+ALTER TABLE owner ADD COLUMN confirmations bigint NOT NULL DEFAULT -1, ADD PRIMARY KEY (epoch);
+"""
+
+MIGRATIONS = (_TABLES, _CONFIRMATIONS)
 """The statements that migrate from each version, from 0 on, to the next one."""
 
 VERSION = len(MIGRATIONS)
@@ -79,8 +84,6 @@ def migrate(connection: psycopg.Connection[Any], schema: str) -> None:
 
     Of two processes that start at once, one waits for the other. If it fails, the connection has to be closed.
     """
-    if (version_of(connection) or 0) >= VERSION:
-        return
     # Not in the transaction: a session learns of tables that others have made when a transaction begins.
     key = (_LOCK, schema)
     connection.execute("SET lock_timeout = '60s'")

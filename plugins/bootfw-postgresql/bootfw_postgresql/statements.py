@@ -17,13 +17,14 @@ _READ_LEASES = """
 SELECT host(address), client, mac, client_id, uuid, hostname, state, granted, expires, kind FROM lease
 """
 
-# One statement with a transaction of its own: one round trip for a batch.
+# One statement with a transaction of its own: one round trip for a batch. No row is written in another epoch.
 _WRITE_LEASES = """
+WITH mine AS MATERIALIZED (SELECT FROM owner WHERE epoch = %s FOR KEY SHARE)
 INSERT INTO lease (address, client, mac, client_id, uuid, hostname, state, granted, expires, kind)
-SELECT * FROM unnest(
+SELECT given.* FROM mine, unnest(
     %s::text[]::inet[], %s::bytea[], %s::text[], %s::bytea[], %s::text[], %s::bytea[], %s::text[],
     %s::double precision[], %s::double precision[], %s::text[]
-)
+) AS given
 ON CONFLICT (address) DO UPDATE SET
     client = excluded.client, mac = excluded.mac, client_id = excluded.client_id, uuid = excluded.uuid,
     hostname = excluded.hostname, state = excluded.state, granted = excluded.granted, expires = excluded.expires,
@@ -85,10 +86,19 @@ def _lease(
     return Lease(address, client, mac, _STATES[state], granted, expires, client_id, uuid, name, kind)
 
 
-def write_leases(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Store leases. Of several for one address the last counts."""
+def is_current(connection: Connection, epoch: int) -> bool:
+    """Whether *epoch* is the latest one. In a transaction: and will be until its end."""
+    return connection.execute("SELECT FROM owner WHERE epoch = %s FOR KEY SHARE", (epoch,)).rowcount == 1
+
+
+def write_leases(connection: Connection, rows: Sequence[tuple[Any, ...]], epoch: int) -> bool:
+    """Store leases. Of several for one address the last counts.
+
+    :return: false if *epoch* is over; then nothing is stored.
+    """
     latest = {row[0]: row for row in rows}  # one statement can't change a row twice
-    connection.execute(_WRITE_LEASES, [list(column) for column in zip(*latest.values(), strict=True)])
+    columns = [list(column) for column in zip(*latest.values(), strict=True)]
+    return connection.execute(_WRITE_LEASES, [epoch, *columns]).rowcount == len(latest)
 
 
 def reservations(connection: Connection) -> Sequence[Reservation]:
@@ -124,7 +134,7 @@ def replace_reservations(connection: Connection, reservations: Sequence[Reservat
         )
         for position, each in enumerate(reservations)
     ]
-    with connection.transaction(), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute("DELETE FROM reservation")
         cursor.executemany("INSERT INTO reservation VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", rows)
 
@@ -134,9 +144,17 @@ def orders(connection: Connection, kind: str) -> Mapping[str, Mapping[str, objec
     return dict(connection.execute("SELECT mac, content FROM machine_order WHERE kind = %s", (kind,)).fetchall())
 
 
+def all_orders(connection: Connection) -> Mapping[str, Mapping[str, Mapping[str, object]]]:
+    """Read the orders of all kinds: kind -> MAC -> order."""
+    found: dict[str, dict[str, Mapping[str, object]]] = {}
+    for kind, mac, content in connection.execute("SELECT kind, mac, content FROM machine_order"):
+        found.setdefault(kind, {})[mac] = content
+    return found
+
+
 def write_orders(connection: Connection, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> None:
     """Store orders of one kind, and remove those that are None."""
-    with connection.transaction(), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute("DELETE FROM machine_order WHERE kind = %s AND mac = ANY(%s)", (kind, list(orders)))
         rows = [(kind, mac, json.dumps(order)) for mac, order in orders.items() if order is not None]
         cursor.executemany("INSERT INTO machine_order VALUES (%s, %s, %s)", rows)

@@ -14,6 +14,7 @@ from bootfw.api import (
     BootAttempt,
     ConfigError,
     IAttemptStore,
+    ILeadership,
     ILeaseStore,
     INodes,
     IOfflineStore,
@@ -22,13 +23,15 @@ from bootfw.api import (
     Lease,
     PluginContext,
     Reservation,
+    Standing,
     StateError,
     boot_plugin,
 )
 from bootfw_postgresql import statements
 from bootfw_postgresql.announcements import Announcements
 from bootfw_postgresql.database import Connection, Database
-from bootfw_postgresql.lane import Lane, Rows, Work
+from bootfw_postgresql.lane import Lane
+from bootfw_postgresql.leadership import Leadership
 from bootfw_postgresql.ownership import Ownership
 
 _LEASES = "leases"
@@ -37,7 +40,19 @@ _LEASES = "leases"
 _SECRETS = ("password", "sslpassword")
 
 
-@implementer(IOfflineStore, IReservationStore, IOrderStore, IAttemptStore, INodes)
+@define
+class _Prepared:
+    """What prepare() has read, until it is used."""
+
+    leases: Sequence[Lease] | None
+    reservations: Sequence[Reservation] | None
+    orders: Mapping[str, Mapping[str, Mapping[str, object]]]
+    """By kind and MAC."""
+    used: set[str] = field(factory=set)
+    """The kinds of orders that were used."""
+
+
+@implementer(IOfflineStore, IReservationStore, IOrderStore, IAttemptStore, INodes, ILeadership)
 @define(eq=False)
 class PostgresqlStore:
     """Keeps leases, reservations, orders and boot attempts in PostgreSQL.
@@ -65,6 +80,11 @@ class PostgresqlStore:
     """The lane of boot attempts."""
     _announcements: Announcements | None = field(default=None, init=False, repr=False)
     """From join_nodes() to leave_nodes()."""
+    _leadership: Leadership | None = field(default=None, init=False, repr=False)
+    """From the first stand() to resign()."""
+    _standing: Standing | None = field(default=None, init=False, repr=False)
+    """The latest answer of stand(), until resign()."""
+    _prepared: _Prepared | None = field(default=None, init=False, repr=False)
 
     @_ownership.default
     def _new_ownership(self) -> Ownership:
@@ -97,7 +117,11 @@ class PostgresqlStore:
 
     def load(self) -> Iterable[Lease]:
         """See ILeaseStore."""
-        found: Sequence[Lease] = self._open(_LEASES).now(statements.leases)
+        lane, prepared = self._open(_LEASES), self._prepared
+        if prepared is not None and prepared.leases is not None:
+            leases, prepared.leases = prepared.leases, None
+            return leases
+        found: Sequence[Lease] = lane.now(statements.leases)
         return found
 
     def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
@@ -114,6 +138,10 @@ class PostgresqlStore:
     def reservations(self) -> Iterable[Reservation]:
         """See IReservationStore."""
         assert self._lane is not None, "load() comes first"
+        prepared = self._prepared
+        if prepared is not None and prepared.reservations is not None:
+            reservations, prepared.reservations = prepared.reservations, None
+            return reservations
         found: Sequence[Reservation] = self._lane.now(statements.reservations)
         return found
 
@@ -121,18 +149,25 @@ class PostgresqlStore:
         """See IReservationStore."""
         if self._lane is None or _LEASES not in self._users:
             return fail(self._is_closed())
-        return self._lane.later(self._owned(partial(statements.replace_reservations, reservations=tuple(reservations))))
+        work = partial(statements.replace_reservations, reservations=tuple(reservations))
+        return self._lane.later(self._ownership.write(work))
 
     def load_orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
         """See IOrderStore."""
-        found: Mapping[str, Mapping[str, object]] = self._open(kind).now(partial(statements.orders, kind=kind))
+        lane, prepared = self._open(kind), self._prepared
+        if prepared is not None and kind not in prepared.used:
+            prepared.used.add(kind)
+            return prepared.orders.get(kind, {})
+        found: Mapping[str, Mapping[str, object]] = lane.now(partial(statements.orders, kind=kind))
         return found
 
     def save_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[Any]":
         """See IOrderStore."""
-        work = self._owned(partial(statements.write_orders, kind=kind, orders=dict(orders)))
+        work = self._ownership.write(partial(statements.write_orders, kind=kind, orders=dict(orders)))
         if self._lane is not None:
             return self._lane.later(work)
+        if self._leadership is not None and not self._leads:
+            return fail(self._follows())
         # Called after close_orders(): nothing would close the connection later, so write now and close it.
         lane = self._new_lane(None)
         saved = lane.later(work)
@@ -176,11 +211,57 @@ class PostgresqlStore:
         announcements, self._announcements = self._announcements, None
         return announcements.end() if announcements is not None else succeed(None)
 
+    def stand(self, node: str, silent: Standing | None) -> "Deferred[Standing]":
+        """See ILeadership."""
+        if self._leadership is None:
+            self._leadership = Leadership(self._reactor, self._database)
+        return self._leadership.stand(node, silent).addCallback(self._note_standing, self._leadership)
+
+    def prepare(self) -> "Deferred[None]":
+        """See ILeadership."""
+        assert not self._users, "the leases and orders of the time before are not closed"
+        if not self._leads:
+            return fail(self._follows())
+        assert self._standing is not None
+        if self._lane is not None:
+            self._lane.close()  # of an earlier call, whose result nobody has used
+        self._ownership = Ownership(self._database, self._standing.epoch)
+        self._lane = Lane(self._reactor, self._database, self._ownership.connect, self._ownership.write_leases)
+        return self._lane.later(_everything).addCallback(self._note_prepared, self._lane)
+
+    def resign(self) -> "Deferred[None]":
+        """See ILeadership."""
+        leadership, self._leadership = self._leadership, None
+        self._standing = self._prepared = None
+        if self._lane is not None and not self._users:
+            self._lane.close()
+            self._lane = None
+        return leadership.resign() if leadership is not None else succeed(None)
+
+    @property
+    def _leads(self) -> bool:
+        return self._standing is not None and self._standing.leads
+
+    def _note_standing(self, standing: Standing, leadership: Leadership) -> Standing:
+        if leadership is self._leadership:
+            self._standing = standing
+        return standing
+
+    def _note_prepared(self, prepared: _Prepared, lane: Lane) -> None:
+        if lane is self._lane:
+            self._prepared = prepared
+
+    def _follows(self) -> StateError:
+        leader = self._standing.leader if self._standing is not None else ""
+        return StateError(f"{self._database}: {leader or 'another server'} leads")
+
     def _open(self, user: str) -> Lane:
         """Open the lane of leases for *user*."""
         assert user not in self._users or self._lane is None, "it is loaded already"
         if self._lane is None:
-            self._ownership = Ownership(self._database)
+            if self._leadership is not None and not self._leads:
+                raise self._follows()
+            self._ownership = Ownership(self._database, self._standing.epoch if self._standing is not None else None)
             lane = self._new_lane(self._reactor)
             lane.now(lambda connection: None)
             self._lane = lane
@@ -193,36 +274,28 @@ class PostgresqlStore:
             return succeed(None)
         if self._users:
             return self._lane.later()  # fires after all earlier jobs
-        self._closing, self._lane = self._lane, None
+        self._closing, self._lane, self._prepared = self._lane, None, None
         return self._closing.close()
 
     def _new_lane(self, reactor: Any) -> Lane:
         if self._closing is not None:
             self._closing.join()
             self._closing = None
-        return Lane(reactor, self._database, self._ownership.connect, partial(_write_leases, self._ownership))
+        return Lane(reactor, self._database, self._ownership.connect, self._ownership.write_leases)
 
     def _recording(self) -> Lane:
         if self._records is None:
             self._records = Lane(self._reactor, self._database, self._database.connect)
         return self._records
 
-    def _owned(self, work: Work) -> Work:
-        """*work*, which only one process may do."""
-        return partial(_write_owned, self._ownership, work)
-
     def _is_closed(self) -> StateError:
         return StateError(f"{self._database}: is closed")
 
 
-def _write_leases(ownership: Ownership, rows: Rows, connection: Connection) -> None:
-    ownership.begin(connection)
-    statements.write_leases(connection, rows)
-
-
-def _write_owned(ownership: Ownership, work: Work, connection: Connection) -> None:
-    ownership.begin(connection)
-    work(connection)
+def _everything(connection: Connection) -> _Prepared:
+    return _Prepared(
+        statements.leases(connection), statements.reservations(connection), statements.all_orders(connection)
+    )
 
 
 plugin = boot_plugin(ILeaseStore, PostgresqlStore)

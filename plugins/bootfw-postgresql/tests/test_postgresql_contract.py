@@ -7,7 +7,13 @@ from bootfw_postgresql.database import Database
 from bootfw_postgresql.store import PostgresqlStore
 from postgresserver import Server, Turns
 
-from bootfw.testing import AttemptStoreContract, LeaseStoreContract, NodesContract, OrderStoreContract
+from bootfw.testing import (
+    AttemptStoreContract,
+    LeadershipContract,
+    LeaseStoreContract,
+    NodesContract,
+    OrderStoreContract,
+)
 
 pytest_plugins = ["postgresfixtures"]
 
@@ -52,6 +58,11 @@ class TestNodes(_WithThreads, NodesContract):
     def turn(self) -> None:
         assert self.reactor is not None
         self.reactor.turn()
+
+
+class TestLeadership(_WithThreads, LeadershipContract):
+    def make_nodes(self) -> list[PostgresqlStore]:
+        return [self.make_store() for _ in range(2)]
 
 
 class TestLeasesOffline(_Blocking, LeaseStoreContract):
