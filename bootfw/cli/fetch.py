@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from math import inf
 from urllib.parse import urlsplit
 
 from attrs import define, field
@@ -63,11 +64,13 @@ def fetch_tftp(
     port: int = TFTP_PORT,
     whole: bool = True,
     waits: Sequence[float] = _WAITS,
+    within: float = inf,
 ) -> Fetched:
     """Fetch a file by TFTP.
 
     :param options: the options of the request.
     :param whole: false: the transfer is aborted after the first block.
+    :param within: seconds that all of it may take.
     :raise FetchError: the file can't be fetched.
     """
     try:
@@ -75,7 +78,7 @@ def fetch_tftp(
     except OSError as error:
         raise FetchError(f"the server {host} can't be found: {error.strerror}") from error
     with closing(socket.socket(family, socket.SOCK_DGRAM)) as sock:
-        return _TFTPDownload(sock, address, host, name, options, whole, waits).run()
+        return _TFTPDownload(sock, address, host, name, options, whole, waits, within).run()
 
 
 class _TFTPDownload:
@@ -90,6 +93,7 @@ class _TFTPDownload:
         options: Sequence[tuple[str, str]],
         whole: bool,
         waits: Sequence[float],
+        within: float,
     ) -> None:
         self._sock = sock
         self._server = server
@@ -97,6 +101,8 @@ class _TFTPDownload:
         self._peer: tuple[object, ...] | None = None
         self._whole = whole
         self._waits = waits
+        self._within = within
+        self._deadline = inf
         self._last = tftp.request(False, name, "octet", options)
         self._blksize, self._windowsize = 512, 1
         self._block = 0
@@ -106,6 +112,7 @@ class _TFTPDownload:
 
     def run(self) -> Fetched:
         began = time.monotonic()
+        self._deadline = began + self._within
         self._send(self._last)
         while not self._take(self._received()):
             pass
@@ -122,7 +129,7 @@ class _TFTPDownload:
         :raise FetchError: the server does not answer.
         """
         for number, wait in enumerate(self._waits):
-            until = time.monotonic() + wait
+            until = min(time.monotonic() + wait, self._deadline)
             while True:
                 left = until - time.monotonic()
                 if left <= 0:
@@ -139,9 +146,13 @@ class _TFTPDownload:
                     continue
                 self._peer = peer
                 return packet
+            if time.monotonic() >= self._deadline:
+                break
             if number + 1 < len(self._waits):
                 self._fetched.retries += 1
                 self._send(self._last)
+        if self._peer is not None and time.monotonic() >= self._deadline:
+            raise FetchError(f"only {self._fetched.size} bytes have come within {self._within:g} s")
         if self._peer is None:
             raise FetchError(
                 f"TFTP server {self._host} does not answer: it does not run, or a firewall drops UDP port "

@@ -3,42 +3,13 @@
 import http.server
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from playedtftp import Answer, played
 
 from bootfw.cli.fetch import Fetched, FetchError, fetch_http, fetch_tftp, kind_of
 from bootfw.wire import tftp
-
-Answer = Callable[[tftp.Packet], list[bytes]]
-
-
-@contextmanager
-def played(answer: Answer) -> Iterator[int]:
-    """A TFTP server on the loopback address that sends what *answer* says; its port."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("127.0.0.1", 0))
-    sock.settimeout(10)
-
-    def serve() -> None:
-        while True:
-            data, peer = sock.recvfrom(2000)
-            if not data:
-                return
-            for reply in answer(tftp.parse(data)):
-                sock.sendto(reply, peer)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield sock.getsockname()[1]
-    finally:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ending:
-            ending.sendto(b"", sock.getsockname())
-        thread.join()
-        sock.close()
 
 
 def fetch(answer: Answer, waits: tuple[float, ...] = (5.0,), **options: Any) -> Fetched:
@@ -163,3 +134,21 @@ def test_no_http_server() -> None:
         port = closed.getsockname()[1]
     with pytest.raises(FetchError, match="can't be fetched: Connection refused"):
         fetch_http(f"http://127.0.0.1:{port}/x")
+
+
+def _slowly(packet: tftp.Packet) -> list[bytes]:
+    """A file that never ends."""
+    if isinstance(packet, tftp.Request):
+        return [tftp.data(1, bytes(512))]
+    assert isinstance(packet, tftp.Ack)
+    return [tftp.data((packet.block + 1) & 0xFFFF, bytes(512))]
+
+
+def test_a_download_ends_when_its_time_is_over() -> None:
+    with pytest.raises(FetchError, match=r"^only \d+ bytes have come within 0\.2 s$"):
+        fetch(_slowly, within=0.2)
+
+
+def test_no_answer_within_the_time() -> None:
+    with pytest.raises(FetchError, match="does not answer"):
+        fetch(lambda packet: [], within=0.1)
