@@ -18,7 +18,7 @@ EXECUTED = {
         ("console", "test_the_command_line_howto"),
         ("console", "test_the_command_line_howto"),
         ("console", "test_the_command_line_howto"),
-        ("console", "test_completion_in_a_real_shell"),
+        ("console", "test_completion_works_in_bash"),
     ],
     "embedding.md": [
         ("python", "test_the_service_of_the_howto"),

@@ -71,7 +71,7 @@ def stored(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("stored")
-def test_the_list(run: Run) -> None:
+def test_boots_are_listed_as_a_table(run: Run) -> None:
     assert run("boots") == (
         0,
         "BEGAN                MACHINE            CLIENT  TOOK  VERDICT\n"
@@ -83,7 +83,7 @@ def test_the_list(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("stored")
-def test_filters(run: Run) -> None:
+def test_filters_select_boots(run: Run) -> None:
     assert "12:01:30" not in run("boots", "--verdict", "failed")[1]
     assert "12:01:30" not in run("boots", "--mac", "52-54-00-12-34-56")[1]
     assert "12:00:00" not in run("boots", "--limit", "1")[1]
@@ -106,13 +106,13 @@ def test_machine_without_a_mac_is_shown_by_address(run: Run, here: Path) -> None
     assert run("show", "10.77.0.21") == (1, "", "bootfw: 10.77.0.21 has not booted\n")
 
 
-def test_nothing_is_stored(run: Run, here: Path) -> None:
+def test_boots_without_records_exit_with_1(run: Run, here: Path) -> None:
     assert run("boots") == (1, "", "bootfw: no boot is recorded yet\n")
     assert not (here / "state").exists()
 
 
 @pytest.mark.usefixtures("stored")
-def test_json(run: Run) -> None:
+def test_json_lists_boots(run: Run) -> None:
     code, out, _ = run("boots", "--json")
     assert code == 0
     assert json.loads(out) == [attempt_record(each, stages=False) for each in (BOOTED, FAILED)]
@@ -122,7 +122,7 @@ def test_json(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("stored")
-def test_the_timeline(run: Run) -> None:
+def test_show_prints_the_timeline(run: Run) -> None:
     assert run("show", MAC) == (
         1,
         '52:54:00:12:34:56: failed: asked for the size of "boot.efi" and never read it\n'
@@ -141,13 +141,13 @@ def test_the_timeline(run: Run) -> None:
 @pytest.mark.parametrize(
     "arguments", [["boots", "--since", "long"], ["boots", "--verdict", "x"], ["show", "x"], ["show"]]
 )
-def test_misuse(run: Run, arguments: list[str]) -> None:
+def test_wrong_arguments_exit_with_2(run: Run, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(*arguments)
     assert ended.value.code == 2
 
 
-def test_colours_where_the_terminal_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert boots._coloured("a\nb", FAILED, 1) == "a\nb"
@@ -248,7 +248,7 @@ def test_control_socket_that_is_gone_means_that_the_server_has_ended(
         list(server.call("boots"))
 
 
-def test_there_is_nothing_to_follow_without_a_server(run: Run) -> None:
+def test_follow_without_a_server_is_an_error(run: Run) -> None:
     code, _, err = run("boots", "--follow")
     assert code == 1
     assert "nothing to follow" in err

@@ -85,7 +85,7 @@ def test_occupied_port_is_reported_with_its_program(capsys: pytest.CaptureFixtur
     assert "is taken by " in port["text"]
 
 
-def test_for_people(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_output_is_text_by_default(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     configured(here, CONFIG.format(port=0))
     main(["doctor", "-c", "bootfw.toml"])
     out = capsys.readouterr().out
@@ -112,7 +112,7 @@ def test_invalid_configuration_is_reported(capsys: pytest.CaptureFixture[str], h
         (errno.EIO, PROBLEM, "Input/output error"),
     ],
 )
-def test_ports(code: int, result: str, text: str) -> None:
+def test_port_check_reports_held_and_forbidden_ports(code: int, result: str, text: str) -> None:
     host = Host(fault=lambda kind, address: code)
     (check,) = check_ports(host, [("tftp", "udp", ("0.0.0.0", 69))], None)
     assert (check.result, text in check.text) == (result, True)
@@ -128,7 +128,7 @@ def test_sockets_of_a_running_server_are_not_conflicts() -> None:
     assert checks[1].text == "tftp 10.0.0.1 port 69 is not bound: it waits for eth1"
 
 
-def test_networks_of_a_running_server_are_no_ports() -> None:
+def test_networks_of_a_running_server_are_not_checked_as_ports() -> None:
     sockets = [
         {"service": "dhcp", "address": "10.77.0.0/16", "port": 67, "state": state, "reason": "this host has: 10.0.0.1"}
         for state in ("bound", "waiting")
@@ -164,7 +164,7 @@ def host(tmp_path: Path, mtu: int = 1500, links: int = 1, filters: str = "0", nu
     return Host(proc=tmp_path, links=lambda: made, addresses=lambda: addresses)
 
 
-def test_interfaces(tmp_path: Path) -> None:
+def test_interface_check_reports_mtu_and_rp_filter(tmp_path: Path) -> None:
     settings = Settings()
     usual = [("interfaces", OK), ("mtu", OK), ("rp_filter", OK)]
     assert results(check_interfaces(host(tmp_path / "a"), settings)) == usual
@@ -200,7 +200,7 @@ def test_neighbours_that_the_kernel_had_no_room_for() -> None:
     assert not list(check_neighbours(Host(neighbour_tables=list)))
 
 
-def test_permissions(parts: Parts, tmp_path: Path) -> None:
+def test_permission_check_reports_state_boot_files_and_capabilities(parts: Parts, tmp_path: Path) -> None:
     proc = tmp_path / "proc"
     (proc / "self").mkdir(parents=True)
     (proc / "self/status").write_text("Name:\tx\nCapEff:\t0000000000000400\n")
@@ -218,7 +218,7 @@ def test_permissions(parts: Parts, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
-def test_directories_that_this_user_can_not_see(parts: Parts, tmp_path: Path) -> None:
+def test_inaccessible_directories_are_reported(parts: Parts, tmp_path: Path) -> None:
     """As with "sudo -u nobody", which leaves HOME as it was."""
     tmp_path.chmod(0o700)
     host = Host()
@@ -231,7 +231,7 @@ def test_directories_that_this_user_can_not_see(parts: Parts, tmp_path: Path) ->
         os.setresuid(0, 0, 0)
 
 
-def test_loaders(here: Path) -> None:
+def test_loader_check_reports_missing_boot_files(here: Path) -> None:
     resolver = '[[resolver]]\nuse = "by-architecture"\nfiles = {x86-bios = "pxelinux.0", ipxe = "{http}/boot.ipxe"}\n'
     backend = '[[backend]]\nuse = "directory"\nroot = "boot"\n[http]\nlisten = ["127.0.0.1:0"]\n'
     parts = configured(here, resolver + backend)
@@ -276,7 +276,7 @@ IPTABLES = "*filter\n:INPUT POLICY [0:0]\n-A INPUT -p tcp --dport 69 -j DROP\nRU
         (IPTABLES, "ACCEPT", "-A INPUT -p udp -m udp --dport 67:68 -j REJECT", [PROBLEM]),
     ],
 )
-def test_firewalls(rules: str, policy: str, rule: str, expected: list[str]) -> None:
+def test_firewall_check_reports_blocked_ports(rules: str, policy: str, rule: str, expected: list[str]) -> None:
     text = rules.replace("POLICY", policy).replace("RULE", rule)
     program = "nft" if rules is NFT else "iptables-save"
     seen = Host(command=lambda command: text if command[0] == program else None)
@@ -350,7 +350,7 @@ def test_a_boot_file_for_tftp_while_tftp_is_off(here: Path, listen: str, mode: s
     assert texts == (["TFTP is off, and resolver static names boot.efi for TFTP from this server"] if found else [])
 
 
-def test_clock_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_check_reports_clock_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert results(check_host(Host(clock_is_synchronized=lambda: True), tmp_path / "state")) == [
         ("clock", OK),
         ("disk", OK),
@@ -378,6 +378,6 @@ def offer(server: str, address: str = "0.0.0.0", file: bytes = b"") -> Offer:
         ([offer("10.0.0.1", "10.0.0.50", b"pxelinux.0")], "proxy", [OK, WARNING]),
     ],
 )
-def test_other_servers(offers: list[Offer], mode: str, expected: list[str]) -> None:
+def test_network_check_reports_other_servers(offers: list[Offer], mode: str, expected: list[str]) -> None:
     found = judge_offers("eth0", offers, frozenset(("10.0.0.9",)), mode)
     assert [check.result for check in found] == expected

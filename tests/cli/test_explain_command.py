@@ -113,7 +113,7 @@ def test_the_reply_to_uefi_firmware(capsys: pytest.CaptureFixture[str]) -> None:
         (("--arch", "x86-bios"), "pxe-bios", "gone.kpxe"),
     ],
 )
-def test_kinds_of_clients(
+def test_options_select_the_kind_of_client(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], persona: str, file: str
 ) -> None:
     found = record(capsys, *arguments)
@@ -191,7 +191,7 @@ def test_a_server_gives_the_reserved_address(capsys: pytest.CaptureFixture[str],
     assert found["file"] == "snponly.efi"
 
 
-def test_a_server_on_another_machine(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_address_of_the_server_is_assumed_in_a_foreign_network(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     """A configuration can be tried where its network is not."""
     (here / "bootfw.toml").write_text(CONFIG + SERVER.replace("10.77.0", "203.0.113"))
     code, _, err = explain(capsys)
@@ -200,7 +200,7 @@ def test_a_server_on_another_machine(capsys: pytest.CaptureFixture[str], here: P
 
 
 @pytest.mark.parametrize("mode", ['[dhcp6]\nmode = "proxy"\n', SERVER6])
-def test_by_dhcp6(capsys: pytest.CaptureFixture[str], here: Path, mode: str) -> None:
+def test_dhcpv6_reply_is_explained(capsys: pytest.CaptureFixture[str], here: Path, mode: str) -> None:
     (here / "bootfw.toml").write_text(CONFIG + mode)
     found = record(capsys, "--dhcp6")
     assert found["file"] == "tftp://[fd77::1]/snponly.efi"
@@ -220,7 +220,7 @@ def test_by_dhcp6(capsys: pytest.CaptureFixture[str], here: Path, mode: str) -> 
         (("--dhcp6",), 'no client is answered: [dhcp6] has mode = "off" in bootfw.toml; it may be "proxy" or "server"'),
     ],
 )
-def test_misuse(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_arguments_exit_with_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
     assert explain(capsys, *arguments) == (2, "", f"bootfw: {told}\n")
 
 

@@ -27,12 +27,12 @@ def blocks(packet: tftp.Packet, windowsize: int = 1, content: bytes = b"01234567
 
 
 @pytest.mark.parametrize("windowsize", [1, 2, 4])
-def test_a_file_in_windows(windowsize: int) -> None:
+def test_file_is_fetched_with_windows(windowsize: int) -> None:
     found = fetch(lambda packet: blocks(packet, windowsize))
     assert (found.size, found.begin, found.announced, found.retries) == (19, b"0123456789abcdefXYZ", 19, 0)
 
 
-def test_a_lost_block() -> None:
+def test_lost_block_is_requested_again() -> None:
     lost = [2]
 
     def answer(packet: tftp.Packet) -> list[bytes]:
@@ -56,12 +56,12 @@ def test_lost_request_is_repeated() -> None:
     assert (found.size, found.retries) == (19, 1)
 
 
-def test_a_server_without_options() -> None:
+def test_server_without_option_support_is_accepted() -> None:
     found = fetch(lambda packet: [] if isinstance(packet, tftp.Ack) else [tftp.data(1, b"x" * 100)])
     assert (found.size, found.options, found.announced) == (100, (), None)
 
 
-def test_only_the_first_block() -> None:
+def test_transfer_can_end_after_the_first_block() -> None:
     heard: list[tftp.Packet] = []
 
     def answer(packet: tftp.Packet) -> list[bytes]:
@@ -113,7 +113,7 @@ class _Site(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_by_http() -> None:
+def test_file_is_fetched_by_http() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), _Site) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -129,7 +129,7 @@ def test_by_http() -> None:
     assert str(raised.value) == f"{url}/gone: the server answers 404 Not Found"
 
 
-def test_no_http_server() -> None:
+def test_refused_http_connection_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(FetchError, match="can't be fetched: Connection refused"):

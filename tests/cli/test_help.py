@@ -68,7 +68,7 @@ _CHECKS = {
 
 @pytest.mark.interop
 @pytest.mark.parametrize("shell", SHELLS)
-def test_completion_in_a_real_shell(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_completion_works_in_bash(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"there is no {shell} here")
     path = script(shell, capsys, tmp_path)
@@ -82,7 +82,7 @@ def test_completion_in_a_real_shell(shell: str, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.interop
-def test_zsh_loads_it_from_its_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_zsh_loads_the_completion(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     if shutil.which("zsh") is None:
         pytest.skip("there is no zsh here")
     script("zsh", capsys, tmp_path).rename(tmp_path / "_bootfw")
@@ -111,7 +111,7 @@ def test_the_manual_page_has_every_command_and_option() -> None:
 
 
 @pytest.mark.interop
-def test_man_reads_it_without_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_man_formats_the_page_without_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if shutil.which("man") is None or shutil.which("groff") is None:
         pytest.skip("there is no man or groff here")
     assert main(["manpage"]) == 0

@@ -130,7 +130,7 @@ host odd {
 """
 
 
-def test_isc() -> None:
+def test_isc_leases_and_hosts_are_read() -> None:
     found = read_isc(ISC, NOW, HARDWARE)
     active = LeaseState.ACTIVE
     ten = NOW - 7200
@@ -384,7 +384,7 @@ lease 10.0.0.2 {
 """
 
 
-def test_openbsd() -> None:
+def test_openbsd_leases_are_read() -> None:
     found = read_isc(OPENBSD, NOW, HARDWARE)
     assert found.left_out == ()
     assert found.leases == {
@@ -471,7 +471,7 @@ ia-na "\001\000\000\000" {
 
 
 @pytest.mark.parametrize(("order", "iaid"), [("little", 0x01020304), ("big", 0x04030201)])
-def test_isc_of_ipv6(order: str, iaid: int) -> None:
+def test_isc_dhcpv6_leases_are_read(order: str, iaid: int) -> None:
     found = read_isc(ISC6.replace("little", order), NOW, HARDWARE)
     duid = b"\0\1\0\1abcd" + bytes.fromhex(MAC.replace(":", ""))
     key = ClientIA(duid, iaid, MAC, "system").key
@@ -487,13 +487,13 @@ def test_isc_of_ipv6(order: str, iaid: int) -> None:
 
 
 @given(st.text(st.sampled_from('lease host {};"\\#\n 10.0.0.1 uid hardware ethernet ends epoch never:7')))
-def test_isc_whatever_it_is(text: str) -> None:
+def test_isc_parser_raises_command_error_only(text: str) -> None:
     with contextlib.suppress(CommandError):
         read_isc(text, NOW, HARDWARE)
 
 
 @given(st.integers(0, len(ISC)))
-def test_isc_cut_off(end: int) -> None:
+def test_truncated_isc_file_is_reported(end: int) -> None:
     found = read_isc(ISC[:end], NOW, HARDWARE)
     if re.sub(r"#.*", "", ISC[:end]).rstrip()[-1:] not in ("", "}", ";"):
         assert found.left_out
@@ -501,7 +501,7 @@ def test_isc_cut_off(end: int) -> None:
 
 
 @given(st.integers(0, len(ISC)), st.integers(1, 300))
-def test_isc_with_a_hole(begin: int, size: int) -> None:
+def test_nul_bytes_anywhere_in_an_isc_file_are_reported(begin: int, size: int) -> None:
     """No lease comes to be that was not there, and the hole is named."""
     found = read_isc(ISC[:begin] + "\0" * size + ISC[begin + size :], NOW, HARDWARE)
     assert found.left_out
@@ -525,7 +525,7 @@ duid 00:01:00:01:2c:bd:04:ee:52:54:00:12:34:56
 """
 
 
-def test_dnsmasq() -> None:
+def test_dnsmasq_leases_are_read() -> None:
     found = read_dnsmasq(DNSMASQ, NOW, HARDWARE)
     active, until = LeaseState.ACTIVE, NOW + 3600
     own_id = b"\1RT\0\x124V"
@@ -564,7 +564,7 @@ def test_dnsmasq_as_2_90_wrote_it_for_udhcpc() -> None:
 DUID = "00:01:00:01:2c:bd:04:ee:52:54:00:12:34:56"
 
 
-def test_dnsmasq_of_ipv6() -> None:
+def test_dnsmasq_dhcpv6_leases_are_read() -> None:
     found = read_dnsmasq(
         f"duid 00:01:00:01:2c:bd:04:ee:52:54:00:00:00:01\r\n"
         f"1763643600 4294967295 fd00:0::10 pc {DUID}\r\n"
@@ -604,7 +604,7 @@ def test_dnsmasq_without_a_clock_writes_how_long_leases_are_for() -> None:
     assert found.leases["10.0.0.10"].expires == NOW + 43200
 
 
-def test_dnsmasq_damaged() -> None:
+def test_damaged_dnsmasq_lines_are_reported() -> None:
     line = "1763643600 52:54:00:12:34:56 10.0.0.{} * *\n"
     text = "\0\0" + line.format(1) + line.format(2) + line.format(3) + line.format(2)
     assert is_dnsmasq(text)
@@ -633,7 +633,7 @@ def test_file_format_is_detected() -> None:
         assert not is_dnsmasq(text)
 
 
-def test_our_own_export() -> None:
+def test_export_of_bootfw_is_read() -> None:
     document = {
         "leases": [lease_record(lease, 0.0) for lease in LEASES],
         "reservations": [

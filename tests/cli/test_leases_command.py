@@ -175,7 +175,7 @@ ADDRESS     STATE     CLIENT             NAME       UNTIL                KIND
 
 
 @pytest.mark.parametrize("verb", [[], ["list"]])
-def test_a_table(place: Stopped | Running, verb: list[str]) -> None:
+def test_leases_are_listed_as_a_table(place: Stopped | Running, verb: list[str]) -> None:
     assert place.run(*verb) == (0, TABLE, "")
 
 
@@ -196,11 +196,11 @@ def listed(place: Stopped | Running, *arguments: str) -> list[str]:
         (["10.0.0.10", "--state", "active"], []),
     ],
 )
-def test_a_choice(place: Stopped | Running, arguments: list[str], addresses: list[str]) -> None:
+def test_filters_select_leases(place: Stopped | Running, arguments: list[str], addresses: list[str]) -> None:
     assert listed(place, *arguments) == addresses
 
 
-def test_as_json(place: Stopped | Running) -> None:
+def test_json_lists_leases(place: Stopped | Running) -> None:
     code, out, _ = place.run("list", "--json")
     assert code == 0
     assert [(r["address"], r["state"], r["expires"]) for r in json.loads(out)] == [
@@ -224,14 +224,14 @@ expires    never
 """
 
 
-def test_everything_about_one(place: Stopped | Running) -> None:
+def test_show_prints_every_field_of_a_lease(place: Stopped | Running) -> None:
     assert place.run("show", MAC) == (0, SHOWN, "")
     _, out, _ = place.run("show", "10.0.0.9", "--json")
     assert [record["client"] for record in json.loads(out)] == [ACTIVE.client.hex()]
     assert place.run("show", "10.0.0.12") == (1, "", "bootfw: 10.0.0.12 has no lease\n")
 
 
-def test_release(place: Stopped | Running) -> None:
+def test_released_lease_is_stored(place: Stopped | Running) -> None:
     assert place.run("release", "10.0.0.9", "10.0.0.100") == (
         0,
         "10.0.0.9 is released\n10.0.0.100 is released\n",
@@ -258,12 +258,12 @@ ADDRESS   CLIENT             NAME  FROM
 """
 
 
-def test_reservations(place: Stopped | Running) -> None:
+def test_reservations_are_listed(place: Stopped | Running) -> None:
     assert place.run("reservations") == (0, RESERVED, "")
     assert [r["address"] for r in json.loads(place.run("reservations", "--json")[1])] == ["10.0.0.5", "10.0.0.6"]
 
 
-def test_reserve_and_unreserve(place: Stopped | Running) -> None:
+def test_reservation_is_added_and_removed(place: Stopped | Running) -> None:
     assert place.run("reserve", "10.0.0.7", "--uuid", UUID) == (0, "10.0.0.7 is reserved\n", "")
     assert place.run("reserve", "--client-id", "0x01ff", "--hostname", "x") == (
         0,
@@ -276,7 +276,7 @@ def test_reserve_and_unreserve(place: Stopped | Running) -> None:
     assert reservations == [Reservation("10.0.0.7", uuid=UUID)]
 
 
-def test_reserve_and_unreserve_of_ipv6(place: Stopped | Running) -> None:
+def test_ipv6_reservation_is_added_and_removed(place: Stopped | Running) -> None:
     assert place.run("reserve", "FD77:0::7", "--mac", MAC) == (0, "fd77::7 is reserved\n", ""), "beside that of IPv4"
     assert place.run("reserve", "fd77::8", "--duid", "0x0003") == (0, "fd77::8 is reserved\n", "")
     shown = place.run("reservations")[1].splitlines()
@@ -362,7 +362,7 @@ nonsense
 """
 
 
-def test_import(stopped: Stopped, tmp_path: Path) -> None:
+def test_dnsmasq_leases_are_imported(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
     assert stopped.run("import", "dnsmasq.leases") == (
         3,
@@ -378,7 +378,7 @@ def test_import(stopped: Stopped, tmp_path: Path) -> None:
     assert reservations == [ADDED]
 
 
-def test_import_of_both_families(stopped: Stopped, tmp_path: Path) -> None:
+def test_dnsmasq_dhcpv6_leases_are_imported(stopped: Stopped, tmp_path: Path) -> None:
     duid = "00:03:00:01:52:54:00:00:00:09"
     (tmp_path / "dnsmasq.leases").write_text(f"duid 00:01\n99999999999 7 fd77::9 pc {duid}\n")
     assert stopped.run("import", "dnsmasq.leases") == (0, "1 leases and 0 reservations are taken over\n", "")
@@ -407,7 +407,7 @@ host new {{
 """
 
 
-def test_import_of_reservations(stopped: Stopped, tmp_path: Path) -> None:
+def test_reservations_are_imported(stopped: Stopped, tmp_path: Path) -> None:
     """One that is there already is not lost; one that can't be is named."""
     (tmp_path / "dhcpd.leases").write_text(HOSTS)
     assert stopped.run("import", "dhcpd.leases") == (
@@ -445,13 +445,13 @@ def test_import_of_an_export_reports_reservations_of_the_other_configuration(
     )
 
 
-def test_import_from_a_file_of_windows(stopped: Stopped, tmp_path: Path) -> None:
+def test_file_with_crlf_and_byte_order_mark_is_imported(stopped: Stopped, tmp_path: Path) -> None:
     text = f"\ufefflease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n}}\n".replace("\n", "\r\n")
     (tmp_path / "dhcpd.leases").write_bytes(text.encode())
     assert stopped.run("import", "dhcpd.leases") == (0, "1 leases and 0 reservations are taken over\n", "")
 
 
-def test_import_from_standard_input(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_imported(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f'lease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n client-hostname "kü";\n}}\n'
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "ascii"))
     assert stopped.run("import", "-") == (0, "1 leases and 0 reservations are taken over\n", "")
@@ -475,7 +475,7 @@ def test_import_is_refused_while_the_server_runs(running_server: Running, tmp_pa
     )
 
 
-def test_many_leases(running_server: Running) -> None:
+def test_more_leases_than_one_portion_are_listed(running_server: Running) -> None:
     many = [evolve(ACTIVE, address=f"10.0.0.{number}") for number in range(10, 101)]
     for lease in many:
         running_server.server.restore(lease)
@@ -596,7 +596,7 @@ def test_a_change_for_the_next_start_is_reported_as_one(
 
 
 @pytest.mark.parametrize("content", ["", "x\n"])
-def test_no_lease_file(stopped: Stopped, tmp_path: Path, content: str) -> None:
+def test_import_of_another_file_is_an_error(stopped: Stopped, tmp_path: Path, content: str) -> None:
     (tmp_path / "file").write_text(content)
     assert stopped.run("import", "file") == (
         1,
@@ -605,23 +605,23 @@ def test_no_lease_file(stopped: Stopped, tmp_path: Path, content: str) -> None:
     )
 
 
-def test_no_file(stopped: Stopped) -> None:
+def test_import_of_a_missing_file_is_an_error(stopped: Stopped) -> None:
     assert stopped.run("import", "none") == (1, "", "bootfw: none: No such file or directory\n")
 
 
-def test_there_has_been_no_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_without_a_state_directory_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = Stopped(tmp_path / "state/leases.sqlite", capsys).run("list")
     assert (code, out) == (1, "")
     assert err == "bootfw: no leases are stored: no server has run with this state directory and configuration\n"
     assert not (tmp_path / "state").exists()
 
 
-def test_the_configuration_is_wrong(stopped: Stopped, tmp_path: Path) -> None:
+def test_invalid_configuration_is_an_error(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text("[dhcp]\nmode = 1\n[store]\nuse = 'none'")
     assert stopped.run("list") == (1, "", "bootfw: bootfw.toml: dhcp.mode: must be a string, not 1\n")
 
 
-def test_the_store_is_wrong(stopped: Stopped, tmp_path: Path) -> None:
+def test_unknown_store_is_an_error(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG + "[store]\nuse = 'sqlight'")
     code, _, err = stopped.run("list")
     assert code == 1
@@ -638,7 +638,7 @@ def test_store_without_offline_access_is_an_error(stopped: Stopped, tmp_path: Pa
     )
 
 
-def test_the_file_is_in_use(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_file_in_use_is_an_error(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
     file = StateFile.open(stopped.path)
     assert stopped.run("list") == (
@@ -655,13 +655,13 @@ def test_stale_control_socket_means_no_server(stopped: Stopped) -> None:
     assert listed(stopped) == ["10.0.0.9", "10.0.0.10", "10.0.0.11", "10.0.0.100"]
 
 
-def test_the_server_does_not_answer(running_server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresponsive_server_is_an_error(running_server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_ANSWER_TIMEOUT", 0.05)
     printed = Stopped.run(running_server, "list")  # while the reactor stands still
     assert printed == (1, "", "bootfw: bootfw has not answered for 0 seconds\n")
 
 
-def test_the_server_ends_meanwhile(stopped: Stopped) -> None:
+def test_server_that_ends_during_a_command_is_an_error(stopped: Stopped) -> None:
     """It has taken the question, and is gone."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(stopped.path.parent / "control.sock"))
@@ -680,7 +680,7 @@ def test_the_server_ends_meanwhile(stopped: Stopped) -> None:
 @pytest.mark.parametrize(
     "arguments", [[], ["leases", "lost"], ["leases", "list", "--state", "lost"], ["leases", "release"], ["--none"]]
 )
-def test_misuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command.main(arguments)
     assert caught.value.code == 2
@@ -690,7 +690,7 @@ def test_misuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["leases", "--help"], ["leases", "reserve", "--help"], ["--version"]]
 )
-def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command.main(arguments)
     assert caught.value.code == 0

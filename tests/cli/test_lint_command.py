@@ -35,11 +35,13 @@ def boot(tmp_path: Path) -> Path:
     return directory
 
 
-def test_a_clean_directory(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_directory_without_findings_exits_with_0(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     assert lint(tmp_path) == (0, "no findings\n", "")
 
 
-def test_findings(lint: Callable[..., tuple[int, str, str]], boot: Path) -> None:
+def test_findings_are_printed_with_rule_reason_and_remedy(
+    lint: Callable[..., tuple[int, str, str]], boot: Path
+) -> None:
     code, out, err = lint(boot)
     assert (code, err) == (1, "")
     assert out.splitlines() == [
@@ -50,7 +52,7 @@ def test_findings(lint: Callable[..., tuple[int, str, str]], boot: Path) -> None
     ]
 
 
-def test_as_json(lint: Callable[..., tuple[int, str, str]], boot: Path) -> None:
+def test_json_lists_findings(lint: Callable[..., tuple[int, str, str]], boot: Path) -> None:
     code, out, _ = lint("--json", boot)
     (found,) = json.loads(out)
     assert code == 1
@@ -69,7 +71,7 @@ def test_colours_are_for_terminals(
     assert "\x1b" not in lint(boot)[1]
 
 
-def test_names_give_a_terminal_no_orders(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_control_characters_in_names_are_escaped(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     (tmp_path / "\x1b[2Jx.efi").write_bytes(b"")
     code, out, _ = lint(tmp_path)
     assert code == 1
@@ -224,7 +226,7 @@ def test_missing_boot_directory_is_an_error(lint: Callable[..., tuple[int, str, 
     assert re.search(r"gone: No such file", err)
 
 
-def test_other_commands_fail_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_configuration_of_another_command_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["leases", "-c", "/nowhere.toml"]) == 1
 
 
@@ -301,7 +303,7 @@ def test_templates_host_files_and_the_menu(lint: Callable[..., tuple[int, str, s
     assert found["hosts/web2.toml"].endswith('for group "rack1"')
 
 
-def test_a_directory_that_is_named_concerns_no_templates(
+def test_templates_are_not_checked_for_a_directory_argument(
     lint: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     assert lint(tmp_path) == (0, "no findings\n", "")

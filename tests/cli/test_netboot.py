@@ -153,7 +153,7 @@ def test_ipxe_follows_a_url() -> None:
     assert boot("ipxe", [offer(DHCP, "10.0.0.50"), proxy_offer(url)], servers)[0].conclusion == ""
 
 
-def test_u_boot_takes_the_file_of_its_dhcp_server_only() -> None:
+def test_u_boot_ignores_the_file_of_a_proxy() -> None:
     servers = FakeServers({"boot.scr": Fetched(size=9)})
     assert boot("u-boot", [offer(DHCP, "10.0.0.50", "boot.scr")], servers)[0].conclusion == ""
     made, _ = boot("u-boot", [offer(DHCP, "10.0.0.50"), proxy_offer("boot.scr")], servers)
@@ -180,7 +180,7 @@ def test_two_servers_that_give_addresses_or_name_files() -> None:
     ]
 
 
-def test_the_file_is_not_there() -> None:
+def test_missing_boot_file_is_the_conclusion() -> None:
     made, _ = boot("uefi", [offer(DHCP, "10.0.0.50", "gone.efi")], FakeServers())
     assert made.conclusion == 'TFTP server 10.0.0.1 refuses: error 1, "File not found"'
 
@@ -276,7 +276,7 @@ def test_a_server_on_this_host_is_named_by_the_address_that_its_clients_use() ->
         ("127.0.0.1", "127.0.0.1", ("10.77.0.1",), ("10.77.0.1", "127.0.0.1")),
     ],
 )
-def test_the_relay_and_where_its_packets_go(
+def test_relay_address_is_chosen_for_the_server(
     server: str, own: str, others: tuple[str, ...], expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dhcpclient, "own_address", lambda server: own)

@@ -72,7 +72,9 @@ def kept(tmp_path: Path) -> State:
     return State(tmp_path / "state" / "bootfw.sqlite")
 
 
-def test_order_list_and_clear(run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_time_boot_is_set_listed_and_cleared(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run("52-54-00-12-34-56", "debian/install.ipxe") == (
         0,
         "52:54:00:12:34:56 boots debian/install.ipxe next, once\n",
@@ -90,7 +92,7 @@ def test_order_list_and_clear(run: Callable[..., tuple[int, str, str]], monkeypa
     assert run() == (0, "MAC  NEXT BOOT  SINCE\n", "")
 
 
-def test_as_json(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
+def test_json_lists_one_time_boots(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
     code, out, _ = run(MAC, "http://{server}/x?mac={mac}", "--json")
     order = json.loads(out)
     assert (code, order["mac"], order["file"]) == (0, MAC, "http://{server}/x?mac={mac}")
@@ -123,13 +125,13 @@ def test_invalid_commands_exit_with_an_error(
 @pytest.mark.parametrize(
     "arguments", [[MAC], [MAC, "x", "--clear", MAC], ["--clear", MAC, "--forgive", MAC], ["--clear"], [MAC, "x", "y"]]
 )
-def test_misuse(run: Callable[..., tuple[int, str, str]], arguments: list[str]) -> None:
+def test_wrong_arguments_exit_with_2(run: Callable[..., tuple[int, str, str]], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(*arguments)
     assert ended.value.code == 2
 
 
-def test_without_a_resolver_for_it_nothing_can_be_ordered(
+def test_one_time_boot_needs_the_next_boot_resolver(
     run: Callable[..., tuple[int, str, str]], kept: State, tmp_path: Path
 ) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG.replace('"next-boot"', '"static"\nfile = "x"'))
@@ -141,7 +143,7 @@ def test_without_a_resolver_for_it_nothing_can_be_ordered(
     assert not kept.path.exists()
 
 
-def test_the_defaults_enable_it(
+def test_default_configuration_has_the_next_boot_resolver(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: State
 ) -> None:
     (tmp_path / "bootfw.toml").write_text('[bootfw]\nstate-dir = "state"\n')
@@ -192,7 +194,7 @@ def test_a_default_directory_without_a_server_is_not_changed(
     assert err == f"bootfw: no server runs with the state directory {here}/bootfw; this is the stored state\n"
 
 
-def test_a_state_directory_that_is_named_may_be_prepared(
+def test_one_time_boot_can_be_stored_before_the_first_start(
     plain: Callable[..., tuple[int, str, str]], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     note = f"bootfw: no server runs with the state directory {here}/state; this takes effect with its next start\n"
@@ -247,7 +249,7 @@ plugin = boot_plugin(IBackend, Waiting)
         'use = "waiting:plugin"',
     ],
 )
-def test_no_warning_about_files_that_can_not_be_known(
+def test_missing_file_is_not_reported_if_files_are_generated(
     run: Callable[..., tuple[int, str, str]],
     kept: State,
     tmp_path: Path,
@@ -261,7 +263,7 @@ def test_no_warning_about_files_that_can_not_be_known(
     assert run(MAC, "x.ipxe") == (0, f"{MAC} boots x.ipxe next, once\n", "")
 
 
-def test_a_file_whose_name_the_terminal_can_not_show(here: Path) -> None:
+def test_unprintable_file_name_is_escaped(here: Path) -> None:
     locale = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C.UTF-8"}
     program = [sys.executable, "-m", "bootfw.cli.main", "next", "-c", "bootfw.toml", "--offline", MAC, "k\xfc.ipxe"]
     done = subprocess.run(program, env=locale, capture_output=True, timeout=60)
@@ -298,7 +300,7 @@ def server(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Running]:
     private_reactor.iterate(0)
 
 
-def test_machines_that_are_kept_from_a_loop_are_shown(
+def test_machines_in_a_boot_loop_are_listed(
     run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside
 ) -> None:
     code, out, err = alongside(run)
@@ -316,17 +318,19 @@ def test_machines_that_are_kept_from_a_loop_are_shown(
     }
 
 
-def test_forgive(run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside) -> None:
+def test_forgive_ends_a_boot_loop(
+    run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside
+) -> None:
     assert alongside(run, "--forgive", OTHER) == (0, f"{OTHER} boots from here again\n", "")
     assert alongside(run, "--forgive", OTHER) == (1, "", f"bootfw: {OTHER} is not kept from a loop\n")
     assert "LOOPING" not in alongside(run)[1]
 
 
-def test_forgive_as_json(run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside) -> None:
+def test_forgive_prints_json(run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside) -> None:
     assert json.loads(alongside(run, "--forgive", OTHER, "--json")[1])["mac"] == OTHER
 
 
-def test_an_order_for_a_running_server(
+def test_one_time_boot_is_sent_to_a_running_server(
     plain: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside, tmp_path: Path
 ) -> None:
     assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe") == (
@@ -342,7 +346,7 @@ def test_an_order_for_a_running_server(
     assert (code, err) == (1, f"bootfw: nothing is ordered for {MAC}\n")
 
 
-def test_refusals_of_a_server(server: Running, alongside: Alongside, tmp_path: Path) -> None:
+def test_refusal_of_the_server_is_an_error(server: Running, alongside: Alongside, tmp_path: Path) -> None:
     """A command of another version may request it."""
     with pytest.raises(CommandError, match="unknown placeholder"):
         alongside(RunningServer(tmp_path / "state" / "control.sock").order, MAC, "{nope}")
@@ -367,7 +371,7 @@ def serving(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Callable[
         private_reactor.iterate(0)
 
 
-def test_a_server_with_this_resolver_only_is_found(
+def test_server_with_only_the_next_boot_resolver_is_found(
     plain: Callable[..., tuple[int, str, str]],
     private_reactor: EPollReactor,
     alongside: Alongside,

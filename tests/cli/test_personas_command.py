@@ -24,7 +24,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_personas_are_listed_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     head, *lines = shown(capsys).splitlines()
 
     assert head.split() == ["PERSONA", "WHO", "TREATMENT"]
@@ -43,7 +43,7 @@ def test_personas_of_a_configuration_are_tried_in_their_order(capsys: pytest.Cap
     assert lines[-1] == "* of the configuration"
 
 
-def test_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_persona_is_shown_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "raspberry-pi-3")
 
     assert "oui                  b8:27:eb\n" in text

@@ -24,7 +24,7 @@ from bootfw.wire import tftp
         (("-i", "nosuch0"), "there is no interface nosuch0; there are "),
     ],
 )
-def test_misuse(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_arguments_exit_with_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
     assert main(["probe", "--json", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

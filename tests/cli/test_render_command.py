@@ -54,13 +54,13 @@ def test_output_names_the_backend_of_the_file(capfdbinary: pytest.CaptureFixture
     assert render(capfdbinary, "-v", "static") == (0, "as it lies there", "bootfw: 16 bytes from backend directory\n")
 
 
-def test_a_mistake_with_template_and_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_template_error_names_template_and_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     code, out, err = render(capfdbinary, "bad", "--mac", MAC)
     assert (code, out) == (1, "")
     assert err.startswith('bootfw: backend template: bad.j2:2: host has no "role"; it has mac, name; the client gets')
 
 
-def test_a_broken_host_file(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+def test_host_file_error_names_file_and_line(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
     code, _, err = render(capfdbinary, "boot.ipxe", "--mac", "52:54:00:00:00:02")
     assert code == 1
     assert f"{tmp_path}/hosts/db1.toml:2: " in err
@@ -90,7 +90,7 @@ def test_invalid_configuration_is_an_error(capfdbinary: pytest.CaptureFixture[by
     assert "tftp.listen" in err
 
 
-def test_as_a_program(tmp_path: Path) -> None:
+def test_bootfw_render_writes_the_bytes_unchanged(tmp_path: Path) -> None:
     """The bytes are not touched on their way, and no reactor is needed."""
     (tmp_path / "boot/binary").write_bytes(bytes(range(256)))
     command = [str(Path(sys.executable).with_name("bootfw")), "render", "-c", "bootfw.toml", "binary"]

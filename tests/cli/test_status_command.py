@@ -52,7 +52,7 @@ def test_status_of_a_running_server(capsys: pytest.CaptureFixture[str], here: Pa
         assert all(each["pid"] for each in found["workers"])
 
 
-def test_no_server_runs(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_status_without_a_server_exits_with_3(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     (here / "bootfw.toml").write_text(CONFIG.format(port=69, workers=1))
     code, out, err = status(capsys)
     assert (code, out) == (3, "")
@@ -65,14 +65,14 @@ def test_no_server_runs(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     ("seconds", "shown"),
     [(0.2, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3600, "1 h"), (7380, "2 h 3 min"), (90061, "1 d 1 h")],
 )
-def test_time_spans(seconds: float, shown: str) -> None:
+def test_durations_are_shown_with_units(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
 
 
 BOUND = {"state": "bound", "reason": "", "since": 9}
 
 
-def test_the_status_of_a_server(
+def test_status_shows_workers_leases_and_waiting_sockets(
     capsys: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is not ready, with leases, and with workers."""

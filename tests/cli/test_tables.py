@@ -20,12 +20,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "get_terminal_size", lambda: os.terminal_size((80, 24)))
 
 
-def test_without_a_terminal_it_is_plain() -> None:
+def test_table_without_a_terminal_is_plain() -> None:
     assert table(ROWS) == aligned(ROWS)
 
 
 @pytest.mark.usefixtures("terminal")
-def test_on_a_terminal_states_have_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_rich()
     shown = table(ROWS)
     assert "\x1b[32mbound" in shown
@@ -35,12 +35,12 @@ def test_on_a_terminal_states_have_colours(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("terminal")
-def test_without_rich_it_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_without_rich_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.cli.tables.find_spec", lambda name: None)
     assert table(ROWS) == aligned(ROWS)
 
 
-def test_watching_shows_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_prints_the_table_again(capsys: pytest.CaptureFixture[str]) -> None:
     shown = iter(["one", "two"])
     slept: list[float] = []
     with pytest.raises(StopIteration):

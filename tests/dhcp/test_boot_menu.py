@@ -75,7 +75,7 @@ def picks(item: int) -> Message:
 
 
 @pytest.mark.parametrize("way", [offered, assigned])
-def test_a_rom_is_shown_the_menu(way: Callable[[Message], Message]) -> None:
+def test_rom_gets_the_menu_in_option_43(way: Callable[[Message], Message]) -> None:
     offer = way(firmware.BIOS_ROM.message())
 
     assert offer.options[60] == b"PXEClient"
@@ -84,7 +84,7 @@ def test_a_rom_is_shown_the_menu(way: Callable[[Message], Message]) -> None:
     assert (offer.file, offer.siaddr) == (b"", "10.77.0.9")
 
 
-def test_the_boot_server_names_the_file_of_the_picked_item() -> None:
+def test_boot_server_names_the_file_of_the_chosen_item() -> None:
     message = picks(0x8001)
     request, file = fit(message, boot_server=True)
     ack = over_the_wire(
@@ -97,7 +97,7 @@ def test_the_boot_server_names_the_file_of_the_picked_item() -> None:
     )
 
 
-def test_an_item_may_be_served_by_another() -> None:
+def test_item_may_name_another_server() -> None:
     request, file = fit(picks(0x8002), boot_server=True)
 
     assert isinstance(file, BootFile)
@@ -112,13 +112,13 @@ def test_unknown_menu_item_is_refused(item: int) -> None:
     )
 
 
-def test_a_rom_that_requests_without_a_menu_has_picked_nothing() -> None:
+def test_request_without_a_menu_item_is_unsuitable() -> None:
     found = fit(firmware.asks_boot_server(firmware.BIOS_ROM), boot_server=True)[1]
 
     assert found == Unsuitable("its request to the boot server names no item of the menu")
 
 
-def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their_numbers() -> None:
+def test_unusable_items_are_left_out_without_renumbering() -> None:
     menu = fit(firmware.BIOS_ROM.changed({97: None}).message())[1]
 
     assert [(item.description, item.type) for item in of_type(BootMenu, menu).items] == [("Disk", 0), ("Linux", 0x8001)]
@@ -129,7 +129,7 @@ def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, firmware.IPXE_ROM, firmware.OVMF_HTTP], ids=lambda c: c.name)
-def test_clients_with_broken_menus_get_none(client: firmware.Client) -> None:
+def test_clients_with_broken_menu_support_get_no_menu(client: firmware.Client) -> None:
     found = fit(client.message())[1]
 
     assert isinstance(found, Unsuitable)
@@ -151,7 +151,7 @@ def test_invalid_menus_are_errors(items: tuple[BootMenuItem, ...], more: dict[st
 
 @pytest.mark.parametrize("length", range(1, 60, 3))
 @pytest.mark.parametrize("files", range(8))
-def test_every_menu_that_can_be_fits_into_its_option(length: int, files: int) -> None:
+def test_every_valid_menu_fits_into_option_43(length: int, files: int) -> None:
     items = [BootMenuItem("x" * length, BootFile("f")) for _ in range(files)] + [BootMenuItem("ü" * 5)]
     try:
         menu = BootMenu(items, "p" * length)

@@ -39,7 +39,7 @@ def test_invalid_names_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["n" * 254, "ä" * 127])
-def test_the_longest_name(name: str) -> None:
+def test_longest_names_are_accepted(name: str) -> None:
     assert fit(firmware.OVMF, name) == BootFile(name)
 
 
@@ -52,7 +52,7 @@ def test_server_must_be_an_address(server: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["http://10.0.0.1/x.efi", "HTTPS://boot.example/x.efi"])
-def test_http_boot_takes_urls(name: str) -> None:
+def test_url_is_accepted_for_http_boot(name: str) -> None:
     assert fit(firmware.OVMF_HTTP, name) == BootFile(name)
 
 
@@ -69,7 +69,7 @@ OWN = "http://10.0.0.1:8069", "https://boot.example:8443"
         ("ä.efi", "%C3%A4.efi"),
     ],
 )
-def test_http_boot_takes_a_path_from_our_own_http(name: str, url: str) -> None:
+def test_path_becomes_a_url_of_the_http_server(name: str, url: str) -> None:
     assert fit(firmware.OVMF_HTTP, name, own_urls=OWN) == BootFile(f"{OWN[0]}/{url}")
     assert fit(firmware.OVMF_HTTP, name, own_urls=("", OWN[1])) == BootFile(f"{OWN[1]}/{url}")
 
@@ -91,12 +91,12 @@ def test_http_boot_needs_an_http_server() -> None:
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, firmware.IPXE_ROM], ids=lambda client: client.name)
-def test_others_take_a_path_by_tftp(client: Client) -> None:
+def test_path_is_accepted_for_tftp_clients(client: Client) -> None:
     assert fit(client, "bootx64.efi", own_urls=OWN) == BootFile("bootx64.efi")
 
 
 @pytest.mark.parametrize("name", ["tftp://10.0.0.1/bootx64.efi", "/srv/http://x"])
-def test_http_boot_takes_nothing_else(name: str) -> None:
+def test_other_names_are_refused_for_http_boot(name: str) -> None:
     found = fit(firmware.OVMF_HTTP, name)
 
     assert isinstance(found, Unsuitable)
@@ -114,7 +114,7 @@ def test_hint_for_http_boot_names_an_existing_key() -> None:
 
 @pytest.mark.parametrize("client", [firmware.BIOS_ROM, firmware.OVMF], ids=lambda client: client.name)
 @pytest.mark.parametrize("name", ["http://10.0.0.1/boot.ipxe", "tftp://10.0.0.1/x.efi"])
-def test_pxe_firmware_gets_no_url(client: Client, name: str) -> None:
+def test_url_is_refused_for_pxe_firmware(client: Client, name: str) -> None:
     found = fit(client, name)
 
     assert isinstance(found, Unsuitable)
@@ -124,7 +124,7 @@ def test_pxe_firmware_gets_no_url(client: Client, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["boot.ipxe", "http://10.0.0.1/boot.ipxe", "tftp://10.0.0.1/x", "pxelinux.0", "ftp://x/y"]
 )
-def test_ipxe_takes_both(name: str) -> None:
+def test_path_and_url_are_accepted_for_ipxe(name: str) -> None:
     assert fit(firmware.IPXE_ROM, name) == BootFile(name)
 
 

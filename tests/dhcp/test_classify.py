@@ -44,7 +44,7 @@ def left_alone(client: Client, **header: Any) -> str:
     ],
     ids=lambda value: getattr(value, "name", str(value)),
 )
-def test_boot_clients(client: Client, persona: str, architecture: str, ipxe: bool, http: bool) -> None:
+def test_boot_clients_are_classified(client: Client, persona: str, architecture: str, ipxe: bool, http: bool) -> None:
     found = classified(client)
 
     assert (found.persona, found.architecture, found.ipxe, found.http) == (persona, architecture, ipxe, http)
@@ -110,7 +110,7 @@ def test_client_text_cannot_forge_log_lines() -> None:
 
 
 @pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
-def test_a_proxy_leaves_u_boot_to_its_dhcp_server(client: Client) -> None:
+def test_proxy_ignores_u_boot(client: Client) -> None:
     assert "U-Boot" in left_alone(client)
 
 
@@ -138,7 +138,7 @@ def test_the_boot_server_answers_request_and_inform(client: Client, kind: Messag
 
 
 @pytest.mark.parametrize("kind", set(MessageType) - {MessageType.REQUEST, MessageType.INFORM})
-def test_the_boot_server_answers_nothing_else(kind: MessageType) -> None:
+def test_boot_server_ignores_other_message_types(kind: MessageType) -> None:
     found = classify(firmware.OVMF.changed({53: bytes((kind,))}).message(), MATCH, boot_server=True)
 
     assert isinstance(found, Ignored)
@@ -213,7 +213,7 @@ def test_client_without_an_architecture_is_a_bios(vendor_class: bytes) -> None:
     assert (found.architecture, found.persona) == ("unknown", "pxe-bios")
 
 
-def test_an_architecture_from_after_our_time_is_booted_like_uefi() -> None:
+def test_unknown_architecture_code_is_treated_as_uefi() -> None:
     found = classified(firmware.edk2(99))
 
     assert (found.architecture, found.persona) == ("arch-99", "uefi")
@@ -257,7 +257,7 @@ def test_another_user_class_is_not_ipxe(raw: bytes) -> None:
     assert (found.ipxe, found.persona) == (False, "pxe-bios")
 
 
-def test_only_pxe_clients_are_ipxe_to_us() -> None:
+def test_ipxe_without_a_pxe_vendor_class_is_not_ipxe() -> None:
     """Its proxy offers need option 60, and 175 is a private number that others use too."""
     assert "not a client" in left_alone(firmware.UDHCPC.changed({175: b"\1\1\1", 77: b"iPXE"}))
 
@@ -282,7 +282,7 @@ def test_a_server_does_not_classify(kind: MessageType) -> None:
 
 
 @pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
-def test_a_client_that_works_with_no_proxy_boots_from_the_server(client: Client) -> None:
+def test_u_boot_is_a_boot_client_of_the_server(client: Client) -> None:
     found = classify(client.message(), MATCH, assigns_addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)

@@ -48,7 +48,7 @@ def test_ovmf_is_classified() -> None:
     assert request.vendor_class == "PXEClient:Arch:00007:UNDI:003000"
 
 
-def test_ipxe_writes_its_uuid_the_other_way_round() -> None:
+def test_uuid_of_ipxe_is_read_in_its_byte_order() -> None:
     request = asks(IPXE.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert (request.uuid, request.ipxe, request.persona, request.phase) == (UUID, True, "ipxe", "request")
 
@@ -63,7 +63,7 @@ def test_the_architecture_is_in_the_vendor_class_too() -> None:
     assert asks(OVMF.changed({61: b"\0"}).message()).architecture == "x86_64-uefi"
 
 
-def test_the_first_of_an_option_counts() -> None:
+def test_first_instance_of_an_option_is_used() -> None:
     message = OVMF.message()
     twice = Message(message.kind, message.xid, (*message.options, (61, b"\0\x0b")))
     assert asks(twice).options[61] == b"\0\7"
@@ -82,13 +82,13 @@ def test_the_first_of_an_option_counts() -> None:
         (OVMF.message(MessageType.RENEW), ""),
     ],
 )
-def test_a_proxy_does_not_answer(message: Message, reason: str) -> None:
+def test_proxy_ignores_these_messages(message: Message, reason: str) -> None:
     found = classify6(message, (), MATCH)
     assert isinstance(found, Ignored)
     assert found.reason == reason or (reason and reason in found.reason)
 
 
-def test_a_server_has_a_file_for_ipxe_and_with_the_address_too() -> None:
+def test_server_answers_solicit_and_request_of_boot_clients() -> None:
     assert asks(IPXE.message(), assigns_addresses=True).ipxe
     assert asks(OVMF.message(MessageType.REQUEST), assigns_addresses=True).phase == "request"
     assert isinstance(classify6(OVMF.message(MessageType.RENEW), (), MATCH, assigns_addresses=True), Ignored)
@@ -133,7 +133,7 @@ def test_innermost_valid_link_address_is_used(links: list[str], link: str) -> No
     assert link_address([Relay(0, each, "fe80::9") for each in links]) == link
 
 
-def test_the_hardware_address() -> None:
+def test_client_mac_is_found_by_relay_source_or_duid() -> None:
     edk2, linux = OVMF.message(), LINUX.message()
     told = (79, b"\0\1" + bytes.fromhex(OTHER.replace(":", "")))
     private = "fe80::1234:5678:9abc:def0"
@@ -152,7 +152,7 @@ def test_the_hardware_address() -> None:
     assert DUID_OF_LINUX.hex().endswith(MAC.replace(":", ""))
 
 
-def test_firmware_is_known_from_systems() -> None:
+def test_firmware_is_distinguished_from_systems() -> None:
     assert is_firmware6(OVMF.message())
     assert is_firmware6(IPXE.message())
     assert is_firmware6(OVMF.changed({61: None}).message())

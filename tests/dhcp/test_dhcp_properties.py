@@ -51,7 +51,7 @@ servers = st.none() | st.ip_addresses(v=4).map(str)
 
 @given(messages, names, servers, st.booleans(), st.tuples(addresses, st.integers(1, 65535)))
 @example(firmware.OVMF.message(), "x", None, False, ("0.0.0.0", 68))
-def test_every_answer_is_sound(
+def test_every_reply_is_valid_and_has_a_destination(
     message: Message, name: str, server: str | None, boot_server: bool, peer: tuple[str, int]
 ) -> None:
     try:

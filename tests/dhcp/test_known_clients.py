@@ -84,7 +84,7 @@ def test_quarantined_addresses_are_for_known_clients_only() -> None:
     assert Machine(1, dhcp).after(5).boots() == "10.77.0.100"
 
 
-def test_by_dhcpv6_known_clients_only() -> None:
+def test_dhcpv6_serves_known_clients_only() -> None:
     known = Server(subnet6(known_clients_only=True, hosts=[Host6(duid=b"known")]))
     client = LINUX.changed({1: b"known"})
     assert known.gets(client, mac="") != ""
@@ -134,7 +134,7 @@ def test_the_address_passes_from_one_card_to_the_other_at_once_and_is_not_probed
     assert [lease.mac for lease in docked.leases() if lease.state is LeaseState.ACTIVE] == [FIRST]
 
 
-def test_no_other_client_takes_it_over(docked: AddressServer) -> None:
+def test_address_of_two_cards_is_refused_to_other_clients(docked: AddressServer) -> None:
     Machine(1, docked).boots()
     assert of_type(Answer, Machine(3, docked).discovers("10.77.0.50")).address == "10.77.0.100"
     assert cause(Machine(3, docked).restarts_with("10.77.0.50")) is NoReplyReason.UNKNOWN
@@ -169,7 +169,7 @@ def test_by_dhcpv6_any_card_of_the_machine_has_its_address() -> None:
 
 
 @pytest.mark.parametrize("kind", [Host, Host6])
-def test_cards_are_a_list_and_no_card_is_of_two_hosts(kind: type[Host] | type[Host6]) -> None:
+def test_other_macs_is_a_list_of_macs_in_any_spelling(kind: type[Host] | type[Host6]) -> None:
     with pytest.raises(ValueError, match="must be a list"):
         kind(mac=FIRST, other_macs=DOCK)
     assert kind(other_macs=["02-00-00-00-00-02"]).macs == (DOCK,)
@@ -200,7 +200,7 @@ def test_times_of_renewal_are_sent_with_the_lease_and_to_firmware_where_they_fit
 @pytest.mark.parametrize(
     ("renew", "rebind", "key"), [(3600, 0, "renew"), (-1, 0, "renew"), (0, 3600, "rebind"), (900, 900, "rebind")]
 )
-def test_times_of_renewal_come_one_after_the_other(make: Callable[..., Any], renew: int, rebind: int, key: str) -> None:
+def test_renewal_times_must_be_in_order(make: Callable[..., Any], renew: int, rebind: int, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make(renew_seconds=renew, rebind_seconds=rebind)
     assert caught.value.path == (f"{key}-seconds",)
@@ -242,7 +242,7 @@ def test_rapid_commit_assigns_the_address_in_the_first_reply() -> None:
     assert (address(again), again.new) == ("10.77.0.100", False)
 
 
-def test_the_reply_to_a_rapid_commit_keeps_its_mark_in_whatever_room() -> None:
+def test_rapid_commit_option_is_never_left_out_of_its_reply() -> None:
     for size in range(1, 40):
         values = {"224": 250, "225": size}
         options = {code: {"bytes": "0x" + "00" * length} for code, length in values.items()}

@@ -70,7 +70,7 @@ def test_a_pair_of_addresses_are_both_hosts() -> None:
     assert addresses_of({"network": "10.77.0.2/31", "pool": ["10.77.0.2/31"]}) == ["10.77.0.2", "10.77.0.3"]
 
 
-def test_a_pool_of_all_addresses_costs_nothing_to_make() -> None:
+def test_pool_of_a_whole_network_is_created_lazily() -> None:
     line = Taking(subnet(network="10.0.0.0/8", pool=["10.0.0.0/8"], router=()))
 
     assert present(line.take(0.0)).address == "10.0.0.1"
@@ -115,7 +115,7 @@ def test_client_that_returns_after_expiry_keeps_its_position_in_the_pool() -> No
     assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[1], held[0]]
 
 
-def test_a_free_address_is_found_behind_any_number_that_were_renewed() -> None:
+def test_free_address_is_found_behind_renewed_ones() -> None:
     dhcp = server(pool(30))
     machines = [Machine(number, dhcp).after(number) for number in range(30)]
     held = [machine.boots() for machine in machines]
@@ -125,7 +125,7 @@ def test_a_free_address_is_found_behind_any_number_that_were_renewed() -> None:
     assert address(Machine(99, dhcp).after(3700).discovers(), OFFER) == held[-1]
 
 
-def test_renewals_pay_for_their_own_upkeep() -> None:
+def test_each_renewal_moves_its_own_entry() -> None:
     """So that the one who then needs an address does not pay for thousands at once."""
     dhcp = server(pool(30))
     machines = [Machine(number, dhcp) for number in range(30)]
@@ -240,7 +240,7 @@ def test_repeated_allocation_and_release_does_not_grow_the_pool() -> None:
     assert len(line._queue) + len(line._expired) < 100
 
 
-def test_how_many_are_free() -> None:
+def test_free_addresses_are_counted() -> None:
     dhcp = server()
     network = dhcp.books[0]
     assert network.free() == 10

@@ -50,7 +50,7 @@ def acknowledged(message: Message) -> Message:
 
 
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
-def test_every_offer(client: Client) -> None:
+def test_every_offer_has_the_fields_of_a_proxy_reply(client: Client) -> None:
     offer = offered(client)
 
     assert offer.message_type is MessageType.OFFER
@@ -76,7 +76,7 @@ def test_a_bios_rom_gets_the_file_in_the_offer_with_use_boot_file() -> None:
 @pytest.mark.parametrize(
     "client", [firmware.OVMF, firmware.OVMF_IA32, firmware.AAVMF_32, firmware.AAVMF], ids=lambda client: client.name
 )
-def test_uefi_is_sent_on_to_the_boot_server(client: Client) -> None:
+def test_uefi_is_referred_to_the_boot_server(client: Client) -> None:
     offer = offered(client, None)
 
     assert offer.options[60] == b"PXEClient"
@@ -120,7 +120,7 @@ def test_file_name_too_long_for_the_header_is_in_the_option_only(length: int, in
     assert offer.file == (name.encode() if in_header else b"")
 
 
-def test_a_long_name_for_a_client_that_takes_no_more_than_all_do() -> None:
+def test_offer_with_a_long_name_fits_the_default_message_size() -> None:
     """RFC 2131: 576 bytes of IP datagram, and so 548 of message."""
     offer = offered(firmware.BIOS_ROM.changed({57: None}), BootFile("n" * 230))
 
@@ -128,7 +128,7 @@ def test_a_long_name_for_a_client_that_takes_no_more_than_all_do() -> None:
 
 
 @pytest.mark.parametrize(("raw", "size"), [(None, 548), (b"\0\x64", 548), (b"\5\xc0", 1444), (b"\xff\0", 1472)])
-def test_how_much_a_client_takes(raw: bytes | None, size: int) -> None:
+def test_reply_size_follows_option_57(raw: bytes | None, size: int) -> None:
     assert reply_size(firmware.OVMF.changed({57: raw}).message()) == size
 
 
@@ -158,7 +158,7 @@ def test_relay_information_without_a_relay_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
-def test_every_ack_of_the_boot_server(client: Client) -> None:
+def test_every_boot_server_ack_has_the_fields_of_a_proxy_reply(client: Client) -> None:
     message = firmware.asks_boot_server(client)
 
     ack = acknowledged(message)
@@ -174,7 +174,7 @@ def test_uefi_gets_its_file_from_the_boot_server_without_vendor_options() -> Non
     assert 43 not in acknowledged(firmware.asks_boot_server(firmware.OVMF)).options
 
 
-def test_a_bios_rom_at_the_boot_server() -> None:
+def test_bios_rom_gets_use_boot_file_from_the_boot_server() -> None:
     assert acknowledged(firmware.asks_boot_server(firmware.BIOS_ROM)).options[43] == USE_BOOT_FILE
 
 

@@ -46,7 +46,7 @@ optional = st.dictionaries(
 
 
 @given(asked, optional, st.sampled_from([0, 0x8000]), st.sampled_from(["0.0.0.0", "10.77.0.2"]), st.booleans())
-def test_both_ways_lead_to_the_same_bytes(
+def test_cached_and_uncached_replies_are_equal(
     message: Message, options: dict[int, bytes], flags: int, giaddr: str, long: bool
 ) -> None:
     message = evolve(message, options={**message.options, **options}, flags=flags, giaddr=giaddr)
@@ -91,7 +91,7 @@ def test_a_nak_is_not_cached() -> None:
     assert short is None
 
 
-def test_relays_that_choose_the_identifier_fill_no_memory() -> None:
+def test_cache_is_bounded_with_identifiers_chosen_by_relays() -> None:
     replies, addresses = ReplyCache([FULL]), server(FULL)
     for number in range(1000):
         chosen = bytes((10, 9, number // 256, number % 256))

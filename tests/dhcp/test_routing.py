@@ -15,7 +15,7 @@ BROADCAST = "255.255.255.255"
 
 
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
-def test_an_offer_is_broadcast_whatever_the_flag(client: firmware.Client) -> None:
+def test_offer_is_broadcast_with_and_without_the_flag(client: firmware.Client) -> None:
     assert proxy_destination(client.message(), ("0.0.0.0", 68)) == (BROADCAST, 68)
 
 
@@ -25,7 +25,7 @@ def test_offer_ignores_an_old_ciaddr() -> None:
     assert proxy_destination(message, ("10.0.0.9", 68)) == (BROADCAST, 68)
 
 
-def test_a_relay_gets_it_on_the_servers_port() -> None:
+def test_relay_gets_the_reply_on_the_server_port() -> None:
     message = firmware.OVMF.message(giaddr="10.1.0.254")
 
     assert proxy_destination(message, ("10.1.0.253", 1067)) == ("10.1.0.254", 67)
@@ -148,7 +148,7 @@ def test_the_destination_of_the_answer_to_an_inform(
 @pytest.mark.parametrize(("kind", "options"), [(MessageType.OFFER, {}), (MessageType.ACK, SELECTING)])
 @pytest.mark.parametrize("peer", ["0.0.0.0", HELD])
 @pytest.mark.parametrize("former", [HELD, OFFERED, "192.168.9.9"])
-def test_a_client_without_an_address_is_not_sent_to_by_its_former_one(
+def test_client_without_an_address_is_not_addressed_by_its_former_one(
     kind: MessageType, options: dict[int, bytes], peer: str, former: str
 ) -> None:
     answered = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former)

@@ -167,7 +167,7 @@ def test_a_machine_without_a_known_card_is_known_by_its_duid(server: Server) -> 
     assert server.gets(LINUX, mac="") == server.gets(LINUX, mac="")
 
 
-def test_it_gets_the_same_after_everything_was_forgotten(server: Server) -> None:
+def test_client_gets_the_same_address_without_a_stored_lease(server: Server) -> None:
     assert server.gets(OVMF) == Server().gets(OVMF)
 
 
@@ -186,7 +186,7 @@ def test_two_associations_that_request_one_address_are_offered_two(server: Serve
     assert len(set(offered)) == 2
 
 
-def test_of_an_association_the_first_address_is_the_new_one(server: Server) -> None:
+def test_association_gets_its_new_address_before_the_withdrawn_ones(server: Server) -> None:
     address = server.gets(LINUX)
     answer = server.answer(LINUX.message(MessageType.RENEW, OURS, ia=wants("fd77::9", address)))
     named = [ia_address(raw) for code, raw in association(answer).options]
@@ -208,7 +208,7 @@ def test_messages_for_another_server_are_ignored(server: Server, kind: MessageTy
 
 
 @pytest.mark.parametrize("kind", [MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND])
-def test_a_generic_file_has_no_identifiers(server: Server, kind: MessageType) -> None:
+def test_message_without_its_identifiers_is_malformed(server: Server, kind: MessageType) -> None:
     assert server.handle(LINUX.message(kind, OURS)).reason is NoReplyReason.MALFORMED
 
 
@@ -245,7 +245,7 @@ def test_renewal_without_a_lease_is_granted_if_the_address_is_free(server: Serve
     assert status_in(association(answer).options) == Status.NO_BINDING
 
 
-def test_rebinding(server: Server) -> None:
+def test_rebind_extends_a_lease_and_withdraws_foreign_addresses(server: Server) -> None:
     address = server.gets(LINUX)
     assert server.answer(LINUX.message(MessageType.REBIND, ia=wants(address))).address == address
     stranger = LINUX.changed({1: b"other"})
@@ -261,7 +261,7 @@ def test_rebinding(server: Server) -> None:
     assert (address_in(rests).address, address_in(rests).valid) == (address, 0)
 
 
-def test_confirm(server: Server) -> None:
+def test_confirm_reports_whether_the_addresses_are_on_link(server: Server) -> None:
     here = server.answer(LINUX.message(MessageType.CONFIRM, ia=wants("fd77::1ff")))
     assert status_in(here.options) == Status.SUCCESS
     elsewhere = server.answer(LINUX.message(MessageType.CONFIRM, ia=wants("fd77::1ff", "fd99::1")))
@@ -289,7 +289,7 @@ def test_client_cannot_release_leases_of_others(server: Server, kind: MessageTyp
     assert status_in(association(answer).options) == Status.NO_BINDING
 
 
-def test_a_declined_address_rests(server: Server) -> None:
+def test_declined_address_is_quarantined(server: Server) -> None:
     address = server.gets(LINUX)
     answer = server.answer(LINUX.message(MessageType.DECLINE, OURS, ia=wants(address)))
     assert (answer.reason, answer.commit[0].state) == (NoReplyReason.DECLINED, LeaseState.DECLINED)
@@ -341,7 +341,7 @@ def test_reserved_quarantined_address_is_not_assigned_to_others() -> None:
     assert server.answer(LINUX.changed({1: b"other"}).message(), mac="").reason is NoReplyReason.EXHAUSTED
 
 
-def test_information_request(server: Server) -> None:
+def test_information_request_gets_options_without_an_address(server: Server) -> None:
     answer = server.answer(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert (answer.kind, answer.address) == (MessageType.REPLY, "")
     assert answer.configured.keys() == {Option.DNS_SERVERS, Option.DOMAIN_LIST}
@@ -353,7 +353,7 @@ def test_prefixes_are_not_delegated(server: Server) -> None:
     assert status_in(identity_association(present(first(answer.options, Option.IA_PD))).options) == Status.NO_PREFIXES
 
 
-def test_reservations() -> None:
+def test_reserved_addresses_are_given_by_mac_and_duid() -> None:
     hosts = [Host6(address="fd77::42", mac=MAC), Host6(address="fd77::43", duid=OVMF_OWN.options[1])]
     server = Server(subnet(hosts=hosts[:1]))
     assert server.gets(OVMF) == "fd77::42"
@@ -438,7 +438,7 @@ def configured(server: Server, client: Client, kind: MessageType = MessageType.S
     return dict(server.answer(client.changed({6: None}).message(kind, **how)).configured)
 
 
-def test_options_of_subnet_classes_and_host_go_over_each_other() -> None:
+def test_host_options_override_class_and_subnet_options() -> None:
     classes = [
         HostClass6(vendor_class="PXEClient", options={"65000": {"text": "pxe"}, "65001": {"text": "pxe"}}),
         HostClass6(vendor_class="PXEClient", user_class="iPXE", options={"65009": {"text": "nobody"}}),
@@ -460,7 +460,7 @@ def test_options_of_subnet_classes_and_host_go_over_each_other() -> None:
     assert configured(server, OVMF_OWN) == {23: here, 31: here, 65001: b"subnet"}, "nothing has been written over"
 
 
-def test_vendor_options_go_over_each_other_by_enterprise() -> None:
+def test_vendor_options_override_each_other_by_enterprise() -> None:
     def vendor(enterprise: int, value: str) -> dict[str, dict[str, Any]]:
         return {"vendor-opts": {str(enterprise): {"1": {"text": value}}}}
 
@@ -494,13 +494,13 @@ def test_a_reservation_with_the_bytes_of_a_vendor_option_can_be_taken_back() -> 
     assert list(server.server.reservations()) == []
 
 
-def test_a_host_without_an_address_gets_any() -> None:
+def test_host_without_an_address_gets_one_of_the_pool() -> None:
     server = Server(subnet(hosts=[Host6(mac=MAC, options={"65001": {"uint8": 1}})]))
     assert server.gets(LINUX).startswith("fd77::1")
     assert configured(server, LINUX)[65001] == b"\1"
 
 
-def test_where_the_client_is() -> None:
+def test_subnet_is_found_by_relay_or_interface() -> None:
     far = subnet(network="fd78::/64", pool=["fd78::100-fd78::1ff"], relays=["fd99::9"])
     server = Server(subnet(), far)
     message = LINUX.message()
@@ -511,7 +511,7 @@ def test_where_the_client_is() -> None:
     assert server.handle(message, addresses=()).reason is NoReplyReason.NO_SUBNET
 
 
-def test_unknown_clients_may_have_to_wait(server: Server) -> None:
+def test_limit_on_new_clients_does_not_affect_known_ones(server: Server) -> None:
     address = server.gets(LINUX)
     strict = Server(admit=lambda wire, now: False)
     for lease in server.server.leases():
@@ -520,7 +520,7 @@ def test_unknown_clients_may_have_to_wait(server: Server) -> None:
     assert strict.handle(OVMF_OWN.message(MessageType.REQUEST, OURS)).reason is NoReplyReason.LIMITED
 
 
-def test_the_operator_takes_a_lease_off(server: Server) -> None:
+def test_operator_can_release_a_lease(server: Server) -> None:
     address = server.gets(LINUX)
     (released,) = server.server.release(address, NOW)
     assert released.state is LeaseState.RELEASED

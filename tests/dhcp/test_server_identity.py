@@ -70,7 +70,7 @@ def test_a_client_id_is_never_taken_for_a_hardware_address() -> None:
 
 
 @pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
-def test_firmware_is_seen_as_such(client: firmware.Client) -> None:
+def test_firmware_is_recognized(client: firmware.Client) -> None:
     assert is_firmware(client.message())
 
 
@@ -167,7 +167,7 @@ def test_address_reserved_after_expiry_is_not_assigned_to_others() -> None:
     assert address(Machine(7, dhcp).after(LEASE + 1).discovers(), OFFER) == held
 
 
-def test_address_without_its_reservation_is_free_again() -> None:
+def test_address_is_free_when_its_reservation_is_removed() -> None:
     dhcp = server(pool(1))
     reservation = Reservation(address="10.77.0.100", mac="02:00:00:00:00:01")
     dhcp.reserve(reservation)
@@ -254,7 +254,7 @@ def test_host_options_and_names_are_sent_to_their_client() -> None:
 # Limits
 
 
-def test_unknown_clients_can_be_limited_while_known_ones_are_served() -> None:
+def test_limit_on_new_clients_does_not_affect_known_ones() -> None:
     open_to_strangers = [True]
     dhcp = server(subnet(hosts=[Host(mac="02:00:00:00:00:09")]), admit=lambda *_: open_to_strangers[0])
     machine = Machine(1, dhcp)
@@ -372,7 +372,7 @@ def test_imported_lease_replaces_the_existing_one() -> None:
     assert address(other.renews(held)) == held
 
 
-def test_the_operator_takes_leases_and_quarantines_back() -> None:
+def test_operator_can_release_leases_and_quarantines() -> None:
     dhcp = server(pool(2))
     machine = Machine(1, dhcp)
     held = machine.boots()

@@ -34,7 +34,7 @@ def agent(**suboptions: bytes) -> dict[int, bytes]:
     return {82: b"".join(bytes((codes[name], len(raw))) + raw for name, raw in suboptions.items())}
 
 
-def test_a_client_of_a_relay_is_where_the_relay_is(dhcp: AddressServer) -> None:
+def test_client_behind_a_relay_is_in_the_subnet_of_the_relay(dhcp: AddressServer) -> None:
     machine = behind(dhcp, "10.78.0.1")
 
     offer = machine.discovers()
@@ -62,7 +62,7 @@ def test_relay_in_no_subnet_is_not_answered(dhcp: AddressServer) -> None:
     assert (answer.reason, answer.detail) == (NoReplyReason.NO_SUBNET, "172.16.0.1")
 
 
-def test_a_wire_without_a_subnet_is_not_answered(dhcp: AddressServer) -> None:
+def test_client_on_a_link_without_a_subnet_is_not_answered(dhcp: AddressServer) -> None:
     answer = Machine(1, dhcp, arrival=Arrival("192.0.2.1")).discovers()
 
     assert isinstance(answer, NoReply)
@@ -73,7 +73,7 @@ def test_truncated_relay_option_counts_as_absent(dhcp: AddressServer) -> None:
     assert address(behind(dhcp, "10.78.0.1", {82: b"\1\x09x"}).discovers(), OFFER) == "10.78.0.100"
 
 
-def test_a_relay_may_stand_for_the_server(dhcp: AddressServer) -> None:
+def test_relay_may_override_the_server_identifier(dhcp: AddressServer) -> None:
     """RFC 5107: renewals go through it then."""
     machine = behind(dhcp, "10.78.0.1", agent(override=bytes((10, 78, 0, 1))))
 
@@ -97,7 +97,7 @@ def test_a_client_that_moves_has_a_lease_in_each_network(dhcp: AddressServer) ->
 # Shared networks
 
 
-def test_subnets_of_one_wire_are_used_one_after_the_other() -> None:
+def test_subnets_of_a_shared_network_are_used_in_order() -> None:
     dhcp = server(subnet(pool=["10.77.0.100"], shared_network="lab"), far(shared_network="lab", pool=["10.78.0.100"]))
     first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
 
@@ -169,7 +169,7 @@ def test_the_reply_to_one_client_changes_nothing_for_the_next() -> None:
     assert of_type(Answer, Machine(2, dhcp).discovers()).options[3] == bytes((10, 77, 0, 1))
 
 
-def test_lease_times_are_the_subnets() -> None:
+def test_lease_times_are_those_of_the_subnet() -> None:
     dhcp = server(subnet(lease_seconds=7200, firmware_lease_seconds=60))
     machine = Machine(1, dhcp)
 
@@ -278,7 +278,9 @@ def test_another_address_than_the_reserved_one_is_probed_behind_a_relay() -> Non
         ),
     ],
 )
-def test_contradictions_are_named(subnets: list[Subnet], path: tuple[str | int, ...], complaint: str) -> None:
+def test_overlapping_or_contradictory_subnets_are_errors(
+    subnets: list[Subnet], path: tuple[str | int, ...], complaint: str
+) -> None:
     with pytest.raises(ConfigError, match=complaint) as caught:
         check_subnets(subnets)
 
@@ -308,7 +310,7 @@ def test_own_address_in_the_subnet_of_the_client_is_used() -> None:
     assert of_type(Answer, machine.restarts_with("10.99.0.1")).identifier == SERVER
 
 
-def test_on_a_shared_network_it_is_the_one_beside_the_clients_address() -> None:
+def test_server_identifier_on_a_shared_network_is_in_the_subnet_of_the_client() -> None:
     one = subnet(pool=["10.77.0.100"], shared_network="lab")
     other = Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab")
     dhcp = server(one, other)

@@ -75,7 +75,7 @@ def test_discover_is_not_offered_addresses_outside_of_the_pool(machine: Machine,
     assert address(machine.discovers(wanted), OFFER) == "10.77.0.100"
 
 
-def test_discover_with_a_cut_wish_is_one_without(machine: Machine) -> None:
+def test_discover_with_a_truncated_requested_address_ignores_it(machine: Machine) -> None:
     assert address(machine.says(1, {50: b"\x0a\x4d\0"}), OFFER) == "10.77.0.100"
 
 
@@ -97,7 +97,7 @@ def test_discover_of_a_former_client_is_offered_its_old_lease(machine: Machine, 
     assert address(machine.after(LEASE + 2).discovers(), OFFER) == held
 
 
-def test_an_offer_does_not_lengthen_a_lease(machine: Machine) -> None:
+def test_offer_does_not_extend_the_lease(machine: Machine) -> None:
     held = machine.boots()
     machine.after(LEASE - 1).discovers()
 
@@ -125,7 +125,7 @@ def test_an_address_that_its_client_may_be_using_is_not_probed(machine: Machine)
     assert of_type(Answer, machine.after(LEASE + 1).discovers()).probe
 
 
-def test_an_address_in_use_rests_and_another_is_offered(machine: Machine, other: Machine) -> None:
+def test_address_in_use_is_quarantined_and_another_is_offered(machine: Machine, other: Machine) -> None:
     taken = address(machine.discovers(), OFFER)
 
     (declined,) = machine.server.probe_finished(taken, True, BEGIN)
@@ -224,14 +224,14 @@ def test_selecting_an_unassignable_address_gets_a_nak(machine: Machine, wanted: 
     assert address(machine.selects(wanted), NAK) == ""
 
 
-def test_selecting_after_we_lost_the_offer_is_fine(machine: Machine) -> None:
+def test_selecting_after_a_restart_of_the_server_gets_an_ack(machine: Machine) -> None:
     """We have been started anew in between."""
     offered = address(machine.discovers(), OFFER)
 
     assert address(Machine(1, server()).selects(offered)) == offered
 
 
-def test_selecting_without_an_address_makes_no_sense(machine: Machine) -> None:
+def test_selecting_without_an_address_is_malformed(machine: Machine) -> None:
     assert silent(machine.says(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
 
 
@@ -343,14 +343,14 @@ def test_init_reboot_after_release_takes_the_address_again(machine: Machine) -> 
     assert address(machine.after(5).restarts_with(held)) == held
 
 
-def test_init_reboot_without_an_address_makes_no_sense(machine: Machine) -> None:
+def test_init_reboot_without_an_address_is_malformed(machine: Machine) -> None:
     assert silent(machine.says(3)) is NoReplyReason.MALFORMED
 
 
 # RENEWING, REBINDING
 
 
-def test_renewing_lengthens_the_lease(machine: Machine) -> None:
+def test_renewing_extends_the_lease(machine: Machine) -> None:
     held = machine.boots()
 
     ack = machine.after(LEASE / 2).renews(held)
@@ -374,7 +374,7 @@ def test_renewing_after_we_lost_the_lease_gets_it_back(machine: Machine) -> None
     assert address(machine.renews("10.77.0.105")) == "10.77.0.105"
 
 
-def test_rebinding_lengthens_the_lease(machine: Machine) -> None:
+def test_rebinding_extends_the_lease(machine: Machine) -> None:
     held = machine.boots()
 
     assert address(machine.after(LEASE * 0.9).rebinds(held)) == held
@@ -384,7 +384,7 @@ def test_rebinding_of_an_unknown_client_is_not_answered(machine: Machine) -> Non
     assert silent(machine.rebinds("10.77.0.105")) is UNKNOWN
 
 
-def test_rebinding_on_another_wire_gets_a_nak() -> None:
+def test_rebinding_on_another_link_gets_a_nak() -> None:
     """Its broadcast is heard where it is now, and not where its address is from."""
     dhcp = server(subnet(), subnet(network="10.78.0.0/24", pool=["10.78.0.100-10.78.0.109"], router="10.78.0.1"))
     machine = Machine(1, dhcp)
@@ -491,7 +491,7 @@ def test_only_client_of_a_small_pool_gets_its_declined_address() -> None:
     assert [broken.after(seconds).boots_and_declines() for seconds in (3, 4)] == [first, second]
 
 
-def test_where_a_probe_was_answered_a_client_gets_nothing_for_a_minute() -> None:
+def test_address_in_use_is_not_probed_again_within_a_minute() -> None:
     """Each probe of such an address costs time, and is answered again as a rule."""
     dhcp = server(pool(1))
     machine = Machine(1, dhcp)
@@ -513,14 +513,14 @@ def test_reserved_or_removed_addresses_stay_quarantined() -> None:
     assert silent(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_a_resting_address_is_offered_to_one_client_at_a_time() -> None:
+def test_quarantined_address_is_offered_to_one_client_at_a_time() -> None:
     dhcp = server(pool(1))
     rested = Machine(1, dhcp).boots_and_declines()
     assert address(Machine(2, dhcp).after(3601).discovers(), OFFER) == rested
     assert silent(Machine(3, dhcp).after(3602).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_no_client_declines_the_addresses_of_others(machine: Machine, other: Machine) -> None:
+def test_decline_of_another_clients_address_is_ignored(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     assert silent(other.declines(held)) is UNKNOWN
@@ -550,7 +550,7 @@ def test_a_released_address_is_remembered_and_may_go_to_others() -> None:
     assert silent(third.after(11).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_no_client_releases_the_addresses_of_others(machine: Machine, other: Machine) -> None:
+def test_release_of_another_clients_address_is_ignored(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     assert silent(other.releases(held)) is UNKNOWN
@@ -625,7 +625,7 @@ def test_lease_of_the_system_survives_a_reboot(machine: Machine) -> None:
     assert present(machine.server.lease(held)).kind == "system"
 
 
-def test_many_restarts_take_one_address(machine: Machine) -> None:
+def test_restarts_of_a_client_use_one_address(machine: Machine) -> None:
     held = {machine.after(seconds).sending(ROM if seconds % 2 else {}).boots() for seconds in range(50)}
 
     assert len(held) == 1

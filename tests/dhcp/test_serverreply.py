@@ -116,7 +116,7 @@ def test_possible_system_keeps_its_configured_boot_file() -> None:
 
 
 @pytest.mark.parametrize("client", OTHERS, ids=lambda client: client.name)
-def test_a_reply_to_others_names_no_file(client: Client) -> None:
+def test_reply_to_other_clients_names_no_file(client: Client) -> None:
     offer = replied(client.message(), FILE)
 
     assert not {43, 60, 67, 97, 175} & offer.options.keys()
@@ -134,7 +134,7 @@ def test_a_client_that_takes_the_file_of_its_dhcp_server_gets_no_option_43(clien
     assert not {43, 60, 175} & replied(client.message(), FILE).options.keys()
 
 
-def test_http_boot_is_named() -> None:
+def test_http_boot_reply_has_the_vendor_class() -> None:
     offer = replied(firmware.OVMF_HTTP.message(), BootFile("http://10.77.0.1/boot.efi"))
 
     assert offer.options[60] == b"HTTPClient"
@@ -142,12 +142,12 @@ def test_http_boot_is_named() -> None:
 
 
 @pytest.mark.parametrize("client", [firmware.IPXE_ROM, firmware.SNPONLY], ids=lambda client: client.name)
-def test_ipxe_waits_for_no_proxy_when_it_has_its_file(client: Client) -> None:
+def test_ipxe_with_a_file_is_told_not_to_wait_for_a_proxy(client: Client) -> None:
     assert replied(client.message(), FILE).options[175] == b"\xb0\1\1\xff"
     assert 175 not in replied(client.message()).options
 
 
-def test_a_file_may_be_served_by_another() -> None:
+def test_file_may_name_another_server() -> None:
     offer = replied(firmware.OVMF.message(), BootFile("x", "10.77.0.9"))
 
     assert (offer.siaddr, offer.options[54]) == ("10.77.0.9", bytes((10, 77, 0, 1)))
@@ -221,7 +221,7 @@ def test_relay_option_is_echoed_whatever_its_size() -> None:
         assert offer.options[61] == b"c" * 200
 
 
-def test_a_configured_boot_file_counts_with_its_pad() -> None:
+def test_size_of_a_configured_boot_file_includes_its_pad() -> None:
     """It is one byte longer on the wire than other options are."""
     for length in range(200, 270):
         dhcp = server(subnet(options={"bootfile-name": "n" * length, "224": {"text": "x" * 20}}))
@@ -274,7 +274,7 @@ def test_a_nak_has_a_reason_and_no_other_options() -> None:
     assert (nak.yiaddr, nak.siaddr, nak.ciaddr) == ("0.0.0.0", "0.0.0.0", "0.0.0.0")
 
 
-def test_a_relay_broadcasts_a_nak() -> None:
+def test_nak_by_a_relay_has_the_broadcast_flag() -> None:
     message = firmware.DHCLIENT.changed({53: b"\3", 50: bytes((192, 168, 1, 5))}).message(giaddr="10.77.0.2")
 
     nak = replied(message)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.interop
 
 # Linux takes 30 s of a processor to start, and is what bios-pxelinux-linux boots, too.
 @pytest.mark.parametrize("what", ["pxelinux", pytest.param("linux", marks=pytest.mark.firmware)])
-def test_a_rom_boots_out_of_an_image(lab: Lab, tmp_path: Path, what: str) -> None:
+def test_rom_boots_from_an_iso_image(lab: Lab, tmp_path: Path, what: str) -> None:
     """iPXE gets all of it there: PXELINUX, its configuration, a part of that by a symbolic link, the kernel."""
     need("xorriso")
     need("/usr/lib/PXELINUX/pxelinux.0")

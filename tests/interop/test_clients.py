@@ -219,11 +219,11 @@ def test_an_upload_is_refused_unless_writable(station: Host, single_port: int, s
     assert sorted(path.name for path in served.iterdir()) == sorted([*FILES, TEXT])
 
 
-def test_netascii_arrives_as_it_was(fetch: Fetch, single_port: int, served: Path) -> None:
+def test_netascii_download_is_intact(fetch: Fetch, single_port: int, served: Path) -> None:
     assert fetch(HPA_NETASCII, (SERVER, single_port), TEXT) == (served / TEXT).read_bytes()
 
 
-def test_netascii_is_stored_as_it_was(station: Host, writable: tuple[Path, int], served: Path) -> None:
+def test_netascii_upload_is_intact(station: Host, writable: tuple[Path, int], served: Path) -> None:
     need(HPA_NETASCII.program)
     assert HPA_NETASCII.put is not None
     root, port = writable

@@ -68,7 +68,9 @@ def start(server: Host, lab: Lab, more: str = "", *ports: int) -> Program:
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
-def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client: DHCPClient, tmp_path: Path) -> None:
+def test_real_client_gets_renews_and_releases_its_address(
+    lab: Lab, server: Host, client: DHCPClient, tmp_path: Path
+) -> None:
     start(server, lab)
     host = lab.host("client")
     wait_until(lambda: has_link_local(host), 10, "the client's link-local address can be used")

@@ -41,7 +41,9 @@ def start(server: Host, lab: Lab, more: str = "", *ports: int, dhcp: str = "") -
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
-def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client: DHCPClient, tmp_path: Path) -> None:
+def test_real_client_gets_renews_and_releases_its_address(
+    lab: Lab, server: Host, client: DHCPClient, tmp_path: Path
+) -> None:
     start(server, lab)
     host = lab.host("client")
     program = client.start(host, tmp_path)
@@ -56,7 +58,7 @@ def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client
     life.ends()
 
 
-def test_dhcpcd_has_its_address_with_the_first_answer(lab: Lab, server: Host, tmp_path: Path) -> None:
+def test_dhcpcd_gets_its_address_by_rapid_commit(lab: Lab, server: Host, tmp_path: Path) -> None:
     """RFC 4039."""
     bootfw = start(server, lab, "rapid-commit = true")
     host = lab.host("client")

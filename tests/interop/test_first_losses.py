@@ -33,7 +33,7 @@ OURS = f"ip saddr {SERVER}"
         ),
     ],
 )
-def test_it_boots(lab: Lab, tmp_path: Path, name: str, lost: str) -> None:
+def test_firmware_boots_although_one_of_its_packets_is_lost(lab: Lab, tmp_path: Path, name: str, lost: str) -> None:
     (boot,) = (boot for boot in BOOTS if boot.name == name)
     lab.lose_first(lost)
     try_boot(boot, bootfw, lab, tmp_path, loss=0)

@@ -286,7 +286,7 @@ def answers(port: int, case: Case, count: int) -> list[tuple[int, bytes, str]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_odd_requests(ports: tuple[int, int], name: str) -> None:
+def test_odd_requests_get_the_status_of_nginx_or_the_documented_one(ports: tuple[int, int], name: str) -> None:
     case = CASES[name]
     wanted = case.ours or case.answers
     ours, theirs = answers(ports[0], case, len(wanted)), answers(ports[1], case, len(case.answers))

@@ -169,7 +169,7 @@ def test_the_network_between_bootfw_and_its_database_is_cut(scene: Scene, remote
     assert clients.acknowledged - stored(remote, "bootfw") == set()
 
 
-def test_a_server_without_its_database_says_so_and_ends(scene: Scene, server: Server, database: str) -> None:
+def test_server_without_its_database_exits_with_an_error(scene: Scene, server: Server, database: str) -> None:
     server.stop()
     with pytest.raises(AssertionError, match="ended with 1"):
         scene.starts(ADDRESSES, store(server, database))

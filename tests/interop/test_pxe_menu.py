@@ -104,7 +104,7 @@ def test_the_first_item_is_loaded_without_a_choice(lab: Lab, root: Path, marker:
 
 
 @pytest.mark.parametrize("mode", [PROXY, SERVER], ids=["proxy", "server"])
-def test_pxelinux_goes_by_options_209_and_210(lab: Lab, root: Path, marker: str, mode: str) -> None:
+def test_pxelinux_uses_options_209_and_210(lab: Lab, root: Path, marker: str, mode: str) -> None:
     """RFC 5071. Without them it would look for pxelinux.cfg beside itself."""
     need("/usr/lib/PXELINUX/pxelinux.0")
     need("/usr/lib/syslinux/modules/bios/ldlinux.c32")

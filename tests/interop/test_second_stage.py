@@ -74,7 +74,7 @@ def test_grub_requests_files_from_its_built_in_directory(lab: Lab, root: Path, m
     said(server, "requested '/grub/grub.cfg', which is missing, and gets 'debian/grub.cfg'")
 
 
-def test_by_http(lab: Lab, root: Path, marker: str) -> None:
+def test_grub_finds_its_configuration_by_http(lab: Lab, root: Path, marker: str) -> None:
     """With a GRUB of our own, because Debian's knows no HTTP: so Secure Boot is off."""
     need("grub-mkimage")
     need("/usr/lib/grub/x86_64-efi/moddep.lst")
@@ -95,7 +95,7 @@ def test_by_http(lab: Lab, root: Path, marker: str) -> None:
     said(server, "requested '/grub/grub.cfg', which is missing, and gets 'debian/grub.cfg'")
 
 
-def test_a_tree_of_grub_that_lies_further_down(lab: Lab, tmp_path: Path, marker: str) -> None:
+def test_grub_finds_its_tree_in_a_subdirectory(lab: Lab, tmp_path: Path, marker: str) -> None:
     """GRUB has /boot/grub built in, and requests its modules, lists and configuration there."""
     need("grub-mknetdir")
     need("/usr/lib/grub/x86_64-efi/moddep.lst")
@@ -110,7 +110,7 @@ def test_a_tree_of_grub_that_lies_further_down(lab: Lab, tmp_path: Path, marker:
         said(server, f"requested '/boot/grub/{name}', which is missing")
 
 
-def test_shim_does_not_know_its_directory(lab: Lab, root: Path, marker: str) -> None:
+def test_shim_finds_grub_beside_itself(lab: Lab, root: Path, marker: str) -> None:
     """A DHCP server that names the file in option 67 only (rhboot/shim #710): shim reads the header's field."""
     need("dnsmasq")
     (root / "debian/grub").mkdir()

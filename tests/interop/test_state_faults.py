@@ -154,7 +154,7 @@ def serves(scene: Scene) -> None:
     ],
     ids=["full", "gone"],
 )
-def test_no_lease_is_acknowledged_that_is_not_stored(
+def test_every_acknowledged_lease_is_stored(
     scene: Scene, clients: Clients, fault: str, repair: str, reason: str
 ) -> None:
     assert clients.come() == (CLIENTS, CLIENTS)
@@ -186,7 +186,7 @@ def test_no_lease_is_acknowledged_that_is_not_stored(
     assert len(clients.acknowledged) >= 4 * CLIENTS
 
 
-def test_a_state_directory_that_is_read_only_keeps_a_proxy_from_nothing_but_its_records(scene: Scene) -> None:
+def test_proxy_with_a_read_only_state_directory_loses_only_its_records(scene: Scene) -> None:
     """And a server of addresses from its start, with a line that names the directory."""
     scene.serves("file", b"content")
     read_only = f"mount --make-rprivate / && mount -t tmpfs -o ro tmpfs {scene.state}"

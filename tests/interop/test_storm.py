@@ -134,7 +134,7 @@ def bootfw(root: Path) -> str:
 BOOTS = ("emulab", "ipxe-http", "chain-ipxe-http", "pxelinux", "uefi-grub", "uefi-http", "u-boot")
 
 
-def test_every_boot_gets_through_bootfw(root: Path) -> None:
+def test_every_built_in_boot_completes(root: Path) -> None:
     boots = [word for boot in BOOTS for word in ("--boot", boot)]
     code, found = storm(root, bootfw(root), "-n", "70", *boots)
     assert (code, found["booted"], found["failures"]) == (0, 70, {})
@@ -144,7 +144,7 @@ def test_every_boot_gets_through_bootfw(root: Path) -> None:
     assert (loads["machines"] > 5, loads["bytes"]) == (True, loads["machines"] * size)
 
 
-def test_a_bad_link_costs_retries_and_no_boot(root: Path) -> None:
+def test_all_machines_boot_over_a_lossy_link_with_retries(root: Path) -> None:
     code, found = storm(
         root,
         bootfw(root),
@@ -179,7 +179,7 @@ def test_a_proxy_beside_a_dhcp_server_has_port_4011(root: Path, proxy: str) -> N
     assert requests["completed"] == 20
 
 
-def test_nothing_is_left_when_it_is_killed(root: Path) -> None:
+def test_killed_storm_leaves_no_namespace_or_process(root: Path) -> None:
     """Not its namespaces either, which exist as long as a process is in them."""
     server = "sh -c 'sleep 600 & exec sleep 601'"
     storm = subprocess.Popen(

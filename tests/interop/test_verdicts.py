@@ -39,11 +39,11 @@ def check(failure: Seeded, lab: Lab, directory: Path) -> None:
         for failure in CLIENT_FAILURES
     ],
 )
-def test_a_client_program_that_fails(lab: Lab, tmp_path: Path, failure: Seeded) -> None:
+def test_failing_client_program_gets_its_verdict(lab: Lab, tmp_path: Path, failure: Seeded) -> None:
     check(failure, lab, tmp_path)
 
 
 @pytest.mark.firmware
 @pytest.mark.parametrize("failure", FIRMWARE_FAILURES, ids=lambda failure: failure.name)
-def test_real_firmware_that_fails(lab: Lab, tmp_path: Path, failure: Seeded) -> None:
+def test_failing_firmware_gets_its_verdict(lab: Lab, tmp_path: Path, failure: Seeded) -> None:
     check(failure, lab, tmp_path)

@@ -82,7 +82,7 @@ def fetching(station: Host, directory: Path, name: str, url: str, seconds: float
     return station.start(*words, name=name)
 
 
-def test_every_worker_serves_and_the_log_has_all(lab: Lab, server: Host, station: Host, root: Path) -> None:
+def test_every_worker_serves_and_all_transfers_are_logged(lab: Lab, server: Host, station: Host, root: Path) -> None:
     service = start_bootfw(server, lab.directory, configuration(root), 69)
     for number in range(10):
         for url in (f"tftp://{SERVER}/small", f"http://{SERVER}:8069/small"):
@@ -146,7 +146,7 @@ def test_transfers_continue_when_their_workers_hang(lab: Lab, server: Host, stat
     assert set(workers_of(service)).isdisjoint(hung)
 
 
-def test_where_transfers_have_ports_of_their_own(lab: Lab, server: Host, station: Host, root: Path) -> None:
+def test_workers_serve_transfers_on_their_own_ports(lab: Lab, server: Host, station: Host, root: Path) -> None:
     content = os.urandom(500_000)
     (root / "file").write_bytes(content)
     service = start_bootfw(server, lab.directory, configuration(root, ports="30000-30099"), 69)

@@ -159,7 +159,7 @@ def lab(rich: bool) -> Iterator[Lab]:
     assert network.leaks() == []
 
 
-def test_the_protocol_takes_batches(lab: Lab) -> None:
+def test_port_is_a_batch_receiver(lab: Lab) -> None:
     verifyObject(IBatchReceiver, lab.protocol)
 
 
@@ -167,7 +167,7 @@ def test_the_protocol_takes_batches(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
-def test_firmware_gets_its_address_and_its_file_in_one_conversation(lab: Lab, client: firmware.Client) -> None:
+def test_firmware_gets_address_and_file_in_one_exchange(lab: Lab, client: firmware.Client) -> None:
     offer, ack = lab.boots(client)
 
     assert (offer.message_type, ack.message_type) == (MessageType.OFFER, MessageType.ACK)
@@ -243,7 +243,7 @@ def test_a_renewal_is_answered_at_the_clients_address(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("former", [FIRST, "10.77.0.9", "192.168.9.9"])
-def test_a_former_address_in_ciaddr_does_not_keep_the_answers_away(lab: Lab, former: str) -> None:
+def test_former_address_in_ciaddr_does_not_stop_the_replies(lab: Lab, former: str) -> None:
     [offer] = lab.broadcast(firmware.DHCLIENT.message(ciaddr=former))
     [ack] = lab.broadcast(evolve(selecting(firmware.DHCLIENT, offer), ciaddr=former))
 
@@ -251,7 +251,7 @@ def test_a_former_address_in_ciaddr_does_not_keep_the_answers_away(lab: Lab, for
     assert (ack.message_type, ack.yiaddr) == (MessageType.ACK, FIRST)
 
 
-def test_an_inform_gets_options_and_no_address(lab: Lab) -> None:
+def test_inform_is_answered_with_options_and_no_address(lab: Lab) -> None:
     here = FakePeer(lab.network.host("10.77.0.9"), 68)
     here.send(pack(firmware.DHCLIENT.message(ciaddr="10.77.0.9", options={53: INFORM})), (SERVER, 67))
 
@@ -268,7 +268,7 @@ def test_a_nak_for_a_wrong_address_is_broadcast(lab: Lab) -> None:
     assert b"192.168.1.7" in nak.options[56]
 
 
-def test_a_nak_costs_no_resolver_a_call(lab: Lab) -> None:
+def test_nak_calls_no_resolver(lab: Lab) -> None:
     [nak] = lab.broadcast(
         firmware.OVMF.message(options={**firmware.OVMF.options, 53: REQUEST, 50: inet_aton("192.168.1.7")})
     )
@@ -353,7 +353,7 @@ def test_the_renewal_of_an_installed_system_calls_no_resolver(lab: Lab) -> None:
     assert len(lab.resolver.asked) == calls
 
 
-def test_a_configured_boot_file_is_sent_as_before(lab: Lab) -> None:
+def test_configured_boot_file_takes_precedence_over_the_resolver(lab: Lab) -> None:
     phones = evolve(pool(2), options={"bootfile-name": "phone.cfg", "tftp-server-name": "10.77.0.9"})
     lab.addresses = lab.protocol._addresses = AddressServer([phones])
     lab.resolver.files["plain"] = "board.bin"
@@ -364,7 +364,7 @@ def test_a_configured_boot_file_is_sent_as_before(lab: Lab) -> None:
     assert lab.resolver.asked == []
 
 
-def test_a_system_that_requests_a_boot_file_does_not_hide_its_firmware(lab: Lab) -> None:
+def test_request_of_the_system_keeps_what_is_known_of_its_firmware(lab: Lab) -> None:
     lab.boots(firmware.OVMF)
     lab.boots(PLAIN)
 
@@ -398,7 +398,7 @@ def test_an_offer_to_a_client_that_takes_offers_is_leased(lab: Lab) -> None:
     assert lab.broadcast(other.message())[0].yiaddr == FIRST
 
 
-def test_no_such_offer_leaves_before_its_lease_is_durable(lab: Lab) -> None:
+def test_offer_used_as_a_lease_is_sent_after_the_commit(lab: Lab) -> None:
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
     durable: Deferred[None] = Deferred()
     lab.store.answer = lambda: durable
@@ -409,7 +409,7 @@ def test_no_such_offer_leaves_before_its_lease_is_durable(lab: Lab) -> None:
     assert offer.message_type is MessageType.OFFER
 
 
-def test_such_an_offer_is_leased_without_a_resolver(lab: Lab) -> None:
+def test_offer_used_as_a_lease_needs_no_resolver(lab: Lab) -> None:
     lab.protocol.services.chain.resolvers = ()
     [offer] = lab.broadcast(PI_3.message())
 
@@ -457,7 +457,7 @@ def test_an_offer_to_another_client_is_not_leased(lab: Lab) -> None:
 # No reply before the lease is there
 
 
-def test_no_ack_leaves_before_its_lease_is_durable(lab: Lab) -> None:
+def test_ack_is_sent_after_its_lease_is_committed(lab: Lab) -> None:
     durable: Deferred[None] = Deferred()
     lab.store.answer = lambda: durable
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
@@ -470,7 +470,7 @@ def test_no_ack_leaves_before_its_lease_is_durable(lab: Lab) -> None:
     assert len(lab.said(AddressesGranted)) == 1
 
 
-def test_no_ack_leaves_before_file_and_lease_are_there_whichever_is_later(lab: Lab) -> None:
+def test_ack_waits_for_boot_file_and_commit(lab: Lab) -> None:
     for file_first in (True, False):
         durable: Deferred[None] = Deferred()
         file: Deferred[BootFile] = Deferred()
@@ -487,7 +487,7 @@ def test_no_ack_leaves_before_file_and_lease_are_there_whichever_is_later(lab: L
         assert (ack.message_type, ack.file) == (MessageType.ACK, b"late.efi")
 
 
-def test_a_failing_store_costs_the_ack_and_is_reported(lab: Lab) -> None:
+def test_failed_commit_sends_no_ack_and_is_reported(lab: Lab) -> None:
     lab.store.answer = lambda: fail(StateError("the disk is full"))
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
     assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
@@ -537,7 +537,7 @@ def test_a_store_that_hangs_is_reported_once_until_it_answers(lab: Lab) -> None:
     assert len(lab.said(LeasesNotKept)) == 1
 
 
-def test_a_store_that_hangs_fills_no_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_store_queues_a_bounded_number_of_leases(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a number of leases whose commits are pending, requests are dropped: another server may answer."""
     monkeypatch.setattr("bootfw.net.dhcp.journal.MOST_PENDING", 3)
     admission = lab.protocol.services.admission = Admission(lab.network.clock, lab.events.append)
@@ -712,7 +712,7 @@ def test_a_pool_whose_addresses_are_all_in_use_is_reported(lab: Lab, probe: Prob
 
 
 @on_our_port
-def test_a_client_that_repeats_itself_meanwhile_is_answered_once_and_by_its_latest(lab: Lab, probe: Probe) -> None:
+def test_latest_request_during_a_probe_is_answered_once(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message(xid=1))
     lab.broadcast(firmware.IPXE_ROM.message(xid=2))
     probe.answer(FIRST)
@@ -722,7 +722,7 @@ def test_a_client_that_repeats_itself_meanwhile_is_answered_once_and_by_its_late
 
 
 @on_our_port
-def test_a_probe_delays_no_other_client(lab: Lab, probe: Probe) -> None:
+def test_other_clients_are_answered_during_a_probe(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message(chaddr=b"\2\0\0\0\0\1"))
     lab.broadcast(firmware.IPXE_ROM.message(chaddr=b"\2\0\0\0\0\2"))
     probe.answer("10.77.0.101")
@@ -798,7 +798,7 @@ def test_a_probe_that_ends_after_the_close_does_nothing(lab: Lab, probe: Probe) 
 # Events for the operator
 
 
-def test_a_flood_of_grants_is_reported_twice_a_second_and_completely(lab: Lab) -> None:
+def test_grants_in_a_flood_are_reported_in_groups_without_loss(lab: Lab) -> None:
     lab.protocol._addresses = AddressServer([pool(100)])
 
     def boot(number: int) -> None:
@@ -826,7 +826,7 @@ def test_boot_client_without_a_file_still_gets_an_address(lab: Lab) -> None:
     assert lab.said(OfferMade) == []
 
 
-def test_a_resolver_that_refuses_costs_the_file_and_not_the_address(lab: Lab) -> None:
+def test_refusal_by_a_resolver_withholds_the_file_only(lab: Lab) -> None:
     def refuse(request: BootRequest) -> None:
         raise BootRefused("not on Sundays")
 

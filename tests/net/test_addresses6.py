@@ -132,7 +132,7 @@ def test_no_client_gets_a_lease_before_it_is_stored(lab: ServerLab) -> None:
     assert reply.kind is MessageType.REPLY
 
 
-def test_a_store_that_hangs_fills_no_memory(lab: ServerLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_store_queues_a_bounded_number_of_leases(lab: ServerLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.net.dhcp.journal.MOST_PENDING", 2)
     lab.store.slow = True
     for _ in range(4):
@@ -152,7 +152,7 @@ def test_no_client_gets_a_lease_that_can_not_be_stored(lab: ServerLab) -> None:
     assert lab.of(LeasesNotKept)[0].reason == "the disk is full"
 
 
-def test_firmware_gets_both_and_is_to_take_us(lab: ServerLab) -> None:
+def test_firmware_gets_address_and_file_with_preference_255(lab: ServerLab) -> None:
     offer = lab.only(OVMF.message())
     assert address_of(offer)
     assert offer.first(Option.BOOTFILE_URL) == b"tftp://[fd77::1]/efi/snponly.efi"
@@ -193,14 +193,14 @@ def test_a_client_that_may_be_a_system_gets_the_configured_boot_file() -> None:
     lab.protocol.close()
 
 
-def test_http_boot(lab: ServerLab) -> None:
+def test_http_boot_client_gets_address_and_url(lab: ServerLab) -> None:
     offer = lab.only(OVMF_HTTP.message())
     assert address_of(offer)
     assert present(offer.first(Option.VENDOR_CLASS))[6:] == b"HTTPClient"
     assert offer.first(Option.BOOTFILE_URL) == b"http://[fd77::1]:8069/x.efi"
 
 
-def test_ipxe_uses_one_transaction_for_both(lab: ServerLab) -> None:
+def test_ipxe_gets_address_and_file_in_one_exchange(lab: ServerLab) -> None:
     offer = lab.only(IPXE.message())
     reply = lab.only(IPXE.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
     assert reply.first(Option.BOOTFILE_URL) == f"http://[fd77::1]:8069/{MAC}.ipxe".encode()
@@ -220,7 +220,7 @@ def test_configured_options_are_sent_beside_the_boot_file() -> None:
     assert system.first(Option.BOOTFILE_PARAMETERS) == b"\0\1x"
 
 
-def test_options_that_there_is_no_room_for_are_left_out() -> None:
+def test_options_without_room_are_left_out() -> None:
     lab = ServerLab(configured={"65000": {"text": "x" * 800}, "65001": {"text": "y" * 500}})
     # Long enough that three times its size is no limit.
     everything = LINUX.changed({6: None, 17: bytes(500)}).message()
@@ -282,7 +282,7 @@ def test_file_server_is_our_address_in_the_subnet(destination: str, local: str, 
     assert reply.first(Option.BOOTFILE_URL) == b"tftp://[" + host + b"]/efi/snponly.efi"
 
 
-def test_a_change_of_address_counts_from_the_next_batch() -> None:
+def test_changed_server_address_is_used_from_the_next_batch() -> None:
     interfaces = Addressed()
     lab = ServerLab(server="", interfaces=interfaces)
     for address in ("fd77::5", "fd77::6"):
@@ -291,7 +291,7 @@ def test_a_change_of_address_counts_from_the_next_batch() -> None:
         assert reply.first(Option.BOOTFILE_URL) == f"tftp://[{address}]/efi/snponly.efi".encode()
 
 
-def test_mistakes_are_reported_to_the_operator(lab: ServerLab) -> None:
+def test_unservable_requests_are_reported_to_the_operator(lab: ServerLab) -> None:
     assert lab.heard(LINUX.message(MessageType.RENEW)) == []
     assert lab.of(DatagramsMalformed)[0].reason == "RENEW without a server identifier"
     full = ServerLab(pool=())

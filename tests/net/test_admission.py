@@ -67,7 +67,7 @@ class Gate:
         ("", ["10.0.0.0/8"], [], True),  # a UNIX socket
     ],
 )
-def test_the_lists_decide_by_address(address: str, allow: list[str], deny: list[str], served: bool) -> None:
+def test_allow_and_deny_lists_match_addresses(address: str, allow: list[str], deny: list[str], served: bool) -> None:
     gate = Gate(allow=allow, deny=deny)
     peer = (address, 1000)
     assert gate.admits(peer, alone=True) is served
@@ -76,13 +76,13 @@ def test_the_lists_decide_by_address(address: str, allow: list[str], deny: list[
     assert {event.service for event in gate.dropped} == (set() if served else {"tftp", "http"})
 
 
-def test_a_dhcp_client_without_an_address_is_in_no_list_and_a_relay_is() -> None:
+def test_lists_match_relays_and_not_clients_without_an_address() -> None:
     gate = Gate(allow=["10.0.0.0/8"], deny=["10.66.0.1", "fe80::/10", "0.0.0.0"])
     addresses = ("0.0.0.0", "fe80::1", "10.1.0.1", "10.66.0.1", "192.168.0.1")
     assert [gate.admits_dhcp(address) for address in addresses] == [True, True, True, False, False]
 
 
-def test_other_lists_count_from_then_on() -> None:
+def test_changed_lists_apply_to_later_requests() -> None:
     gate = Gate(deny=["10.0.0.9"])
     assert not gate.admits()
     gate.admission.use(Settings())
@@ -115,7 +115,7 @@ def test_a_client_that_is_alone_has_no_limit() -> None:
     assert all(gate.admits(alone=True) for _ in range(100))
 
 
-def test_a_request_by_dhcp_is_one_of_another_client() -> None:
+def test_dhcp_request_counts_as_another_client() -> None:
     """A machine that boots sends it before it requests a file."""
     gate = Gate(requests_per_second=10)
     assert gate.admits(alone=True)
@@ -149,7 +149,7 @@ def test_programs_of_this_host_are_not_limited(address: str) -> None:
     assert Gate(requests_per_second=1).burst(1000, address) == 1000
 
 
-def test_zero_is_no_limit() -> None:
+def test_zero_requests_per_second_means_no_limit() -> None:
     gate = Gate(requests_per_second=0)
     assert gate.burst(50_000) == 50_000
     assert all(gate.admits_dhcp("0.0.0.0") for _ in range(1000))
@@ -161,7 +161,7 @@ def test_network_card_that_repeats_its_dhcp_requests_does_not_delay_others() -> 
     assert gate.admits_dhcp("0.0.0.0", b"\2\0\0\0\0\2")
 
 
-def test_a_flood_of_addresses_fills_no_memory_and_does_not_free_a_client_from_its_limit() -> None:
+def test_flood_of_addresses_is_bounded_in_memory_and_keeps_the_limits() -> None:
     gate = Gate(requests_per_second=10)
     for number in range(3 * REMEMBERED):
         gate.admits((f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1))

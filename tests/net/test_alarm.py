@@ -73,7 +73,7 @@ def test_no_delayed_call_is_left_after_the_last_ring(clock: Clock) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_a_deadline_that_moved_later_is_met_without_another_watch(clock: Clock) -> None:
+def test_later_deadline_needs_no_second_watch(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
@@ -87,7 +87,7 @@ def test_a_deadline_that_moved_later_is_met_without_another_watch(clock: Clock) 
     assert ring.calls == [(owner, 4.0)]
 
 
-def test_a_deadline_that_moves_later_costs_neither_a_delayed_call_nor_heap(clock: Clock) -> None:
+def test_later_deadline_adds_no_delayed_call_and_no_heap_entry(clock: Clock) -> None:
     alarm = Alarm(clock, Rung())
     owner = Owner(1.0)
     alarm.watch(owner)
@@ -117,7 +117,7 @@ def test_owner_with_a_later_deadline_is_rescheduled(clock: Clock) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_a_later_deadline_that_was_watched_again_rings_once(clock: Clock) -> None:
+def test_watch_of_a_later_deadline_during_the_ring_rings_once(clock: Clock) -> None:
     def found(owner: Owner, now: float) -> float | None:
         owner.deadline = 2.0 if now < 2 else None
         alarm.watch(owner)
@@ -143,7 +143,7 @@ def test_forgotten_owner_with_a_later_deadline_is_not_called(clock: Clock) -> No
     assert clock.getDelayedCalls() == []
 
 
-def test_a_deadline_that_moved_earlier_is_kept(clock: Clock) -> None:
+def test_earlier_deadline_rings_at_its_time(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owner = Owner(10.0)
@@ -156,7 +156,7 @@ def test_a_deadline_that_moved_earlier_is_kept(clock: Clock) -> None:
     assert len(ring.calls) == 1
 
 
-def test_an_owner_without_a_deadline_is_not_rung_for(clock: Clock) -> None:
+def test_owner_without_a_deadline_does_not_ring(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
@@ -172,7 +172,7 @@ def test_an_owner_without_a_deadline_is_not_rung_for(clock: Clock) -> None:
     assert ring.calls == [(owner, 6.0)]
 
 
-def test_nothing_watched_costs_no_delayed_call(clock: Clock) -> None:
+def test_alarm_without_owners_has_no_delayed_call(clock: Clock) -> None:
     alarm = Alarm(clock, Rung())
     assert clock.getDelayedCalls() == []
     owners = [Owner(float(n)) for n in range(5)]
@@ -184,7 +184,7 @@ def test_nothing_watched_costs_no_delayed_call(clock: Clock) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_a_forgotten_owner_is_not_rung_for_and_may_be_forgotten_again(clock: Clock) -> None:
+def test_forgotten_owner_does_not_ring(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     gone, stays = Owner(1.0), Owner(1.0)
@@ -234,7 +234,7 @@ def test_ring_may_watch_again_with_the_next_deadline(clock: Clock) -> None:
     assert len(clock.getDelayedCalls()) == 1
 
 
-def test_owners_that_watch_again_while_others_are_due_don_t_wake_the_reactor_for_nothing() -> None:
+def test_watch_during_a_ring_schedules_one_delayed_call() -> None:
     def again(owner: Owner, now: float) -> None:
         owner.deadline = now + 10
         alarm.watch(owner)
@@ -287,7 +287,7 @@ def test_a_ring_that_raises_is_logged_and_the_others_still_ring(clock: Clock) ->
     assert event["log_failure"].check(ValueError)
 
 
-def test_many_due_at_once_share_the_reactor_with_others(clock: Clock) -> None:
+def test_owners_due_at_once_ring_in_several_reactor_turns(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owners = [Owner(1.0) for _ in range(1000)]
@@ -356,7 +356,7 @@ Step = tuple[Literal["watch"], int, float | None] | tuple[Literal["forget"], int
 
 @settings(max_examples=300, deadline=None)
 @given(steps=st.lists(_STEPS, max_size=60), after_ring=st.lists(_TIMES, max_size=20))
-def test_rings_as_a_model_without_a_heap_does(steps: list[Step], after_ring: list[float | None]) -> None:
+def test_alarm_behaves_like_a_model_without_a_heap(steps: list[Step], after_ring: list[float | None]) -> None:
     """After each ring the owner gets the next of *after_ring* as its wait, None for no more."""
     clock = Clock()
     owners = [Owner() for _ in range(5)]

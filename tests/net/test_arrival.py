@@ -32,7 +32,7 @@ def connection(server: Host, client: Host, family: socket.AddressFamily, bind: s
         ("s1", "::", "fd00:9:1::1"),
     ],
 )
-def test_a_connection_is_known_by_the_interface_of_its_first_packet(
+def test_interface_of_a_connection_is_that_of_its_first_packet(
     hosts: tuple[Host, Host], interface: str, bind: str, address: str
 ) -> None:
     server, client = hosts

@@ -181,7 +181,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("make", "request_", "kind", "patience"), KINDS)
-def test_a_request_is_dropped_when_its_client_no_longer_waits(
+def test_request_older_than_the_timeout_of_its_client_is_dropped(
     lab: Callable[[_Protocol], Lab], make: _Protocol, request_: Callable[[int], bytes], kind: str, patience: float
 ) -> None:
     made = lab(make)
@@ -195,7 +195,7 @@ def test_a_request_is_dropped_when_its_client_no_longer_waits(
 
 
 @pytest.mark.parametrize(("make", "request_", "kind", "patience"), KINDS)
-def test_a_request_is_read_while_its_client_waits(
+def test_request_within_the_timeout_of_its_client_is_read(
     lab: Callable[[_Protocol], Lab], make: _Protocol, request_: Callable[[int], bytes], kind: str, patience: float
 ) -> None:
     made = lab(make)
@@ -205,7 +205,7 @@ def test_a_request_is_read_while_its_client_waits(
     assert len(made.read) == BATCH
 
 
-def test_those_behind_the_stale_ones_are_answered(lab: Callable[[_Protocol], Lab]) -> None:
+def test_requests_behind_stale_ones_are_answered(lab: Callable[[_Protocol], Lab]) -> None:
     made = lab(files)
     for _ in range(BATCH):
         made.client.send(missing(0), made.to)
@@ -238,7 +238,7 @@ def test_acks_are_never_dropped(lab: Callable[[_Protocol], Lab]) -> None:
     assert [event.dropped for event in made.dropped] == [(("file", BATCH - 1),)]
 
 
-def test_a_request_is_preferred_to_a_discover(lab: Callable[[_Protocol], Lab]) -> None:
+def test_request_is_kept_longer_than_a_discover(lab: Callable[[_Protocol], Lab]) -> None:
     made = lab(server)
     made.wait(lambda number: inform(number) if number == 7 else discover(number), 1.5)
 
@@ -289,7 +289,7 @@ ANY = RequestKind("file", 2.0)
 RELAYED = RequestKind("DISCOVER", 1.0, relayed=True)
 
 
-def test_a_backlog_that_lasts_is_cut_short(backlog: Callable[..., Trimmed]) -> None:
+def test_persistent_backlog_shortens_the_limits(backlog: Callable[..., Trimmed]) -> None:
     made = backlog(lambda data: ANY)
     kept = [made.trim(0.3) for _ in range(60)]  # 0.1 s between them
 
@@ -299,14 +299,14 @@ def test_a_backlog_that_lasts_is_cut_short(backlog: Callable[..., Trimmed]) -> N
     assert made.trim(0.3) == 1
 
 
-def test_a_backlog_after_a_pause_is_a_new_one(backlog: Callable[..., Trimmed]) -> None:
+def test_backlog_after_a_pause_has_the_full_limits(backlog: Callable[..., Trimmed]) -> None:
     made = backlog(lambda data: ANY)
     assert [made.trim(0.3) for _ in range(53)][-1] == 0
     made.clock.advance(0.5)
     assert made.trim(0.3) == 1
 
 
-def test_one_address_has_a_limit_in_a_backlog(backlog: Callable[..., Trimmed]) -> None:
+def test_rate_of_one_address_is_limited_in_a_backlog(backlog: Callable[..., Trimmed]) -> None:
     made = backlog(lambda data: ANY)
     kept = made.backlog.trim([*arrivals(150, "10.0.0.66"), *arrivals(100, "10.0.0.9")], 0.0)
     assert [peer[0] for _, peer, _ in kept] == ["10.0.0.66"] * 100 + ["10.0.0.9"] * 100
@@ -324,7 +324,7 @@ def addresses_of(kept: list[tuple[bytes, Address, Via]]) -> Counter[str]:
     return Counter(peer[0] for _, peer, _ in kept)
 
 
-def test_relays_have_a_limit_each_and_together(backlog: Callable[..., Trimmed]) -> None:
+def test_rate_of_relays_is_limited_singly_and_in_total(backlog: Callable[..., Trimmed]) -> None:
     """100 a second of an address: 100 of a relay, and 800 at once; 150 of all relays, and 1,200 at once."""
     made = backlog(lambda data: RELAYED if data == b"relayed" else ANY)
     made.backlog.trim([*arrivals(1, "10.78.0.1", b"relayed"), *arrivals(1, "10.0.0.9")], 0.0)
@@ -353,7 +353,7 @@ def test_relays_have_a_limit_each_and_together(backlog: Callable[..., Trimmed]) 
     ]
 
 
-def test_a_relay_that_is_alone_has_no_limit(backlog: Callable[..., Trimmed]) -> None:
+def test_single_relay_has_no_rate_limit(backlog: Callable[..., Trimmed]) -> None:
     made = backlog(lambda data: RELAYED)
     for _ in range(3):
         assert len(made.backlog.trim(arrivals(2000, "10.78.0.1"), 0.0)) == 2000
@@ -367,13 +367,13 @@ def test_a_relay_that_is_alone_has_no_limit(backlog: Callable[..., Trimmed]) -> 
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "127.1.2.3", "::1"])
-def test_no_address_and_this_host_have_no_limit(backlog: Callable[..., Trimmed], address: str) -> None:
+def test_unspecified_and_local_addresses_have_no_rate_limit(backlog: Callable[..., Trimmed], address: str) -> None:
     made = backlog(lambda data: ANY)
     assert len(made.backlog.trim(arrivals(500, address), 0.0)) == 500
 
 
 @pytest.mark.parametrize(("per_second", "files_", "dhcp"), [(2000, 2000, 1000), (0, inf, inf)])
-def test_the_limit_is_that_of_the_configuration(per_second: int, files_: float, dhcp: float) -> None:
+def test_rate_limits_follow_the_configuration(per_second: int, files_: float, dhcp: float) -> None:
     admission = Admission(Clock(), lambda event: None, Settings(requests_per_second=per_second))
     for address in ("10.0.0.1", "10.0.0.2"):
         admission.admits("tftp", (address, 1), 0.0)

@@ -71,7 +71,7 @@ STEPS = st.lists(st.sampled_from(["appear", "vanish", "hold", "release", "second
 
 
 @given(STEPS)
-def test_it_is_bound_when_it_exists_and_no_other_program_holds_it(steps: list[str]) -> None:
+def test_socket_is_bound_exactly_if_present_and_not_held(steps: list[str]) -> None:
     kernel, events = Kernel(), list[Event]()
     clock, bindings = following(events)
     kernel.held = True  # so that its port is opened late, and every retry can fail
@@ -223,7 +223,7 @@ def test_dropping_an_unbound_socket_ends_its_retries_and_makes_the_service_ready
     assert [event.ready for event in events if isinstance(event, ReadinessChanged)] == [False, True]
 
 
-def test_the_service_the_address_and_the_interface_tell_one_from_the_others() -> None:
+def test_socket_is_identified_by_service_address_and_interface() -> None:
     wanted = wanted_socket(Kernel())
     assert wanted.key == ("web", ("10.0.0.1", 69), "")
 
@@ -259,14 +259,14 @@ def test_a_port_that_is_closed_keeps_its_address_in_the_status() -> None:
     assert wanted.where == ("10.0.0.1", 69)
 
 
-def test_one_that_is_not_open_has_the_address_of_the_configuration() -> None:
+def test_unbound_socket_shows_the_configured_address() -> None:
     _, bindings = following()
     wanted = wanted_socket(Kernel(), "10.0.0.7%s9", service="http")
     bindings.add(wanted)
     assert wanted.where == ("10.0.0.7%s9", 69)
 
 
-def test_a_port_number_that_comes_later_is_shown_then() -> None:
+def test_port_number_is_shown_when_it_is_known() -> None:
     _, bindings = following()
     kernel, host = Kernel(), {"host": "10.0.0.1", "port": 0}
     kernel.open = lambda: Opened(host)  # type: ignore[method-assign]
@@ -295,7 +295,7 @@ class Opened:
         return "10.0.0.1", 69
 
 
-def test_where_another_process_looks_after_them_each_counts_as_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sockets_of_the_main_process_count_as_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.net.binding.Changes", lambda *arguments: pytest.fail("no subscription is needed"))
     clock = Clock()
     directlyProvides(clock, IReactorFDSet)
@@ -332,7 +332,7 @@ def subscribing() -> Bindings:
     return Bindings(clock, lambda event: None, follow=True)
 
 
-def test_there_is_one_subscription_from_the_first_socket_that_needs_it_until_the_end(subscriptions: list[str]) -> None:
+def test_one_netlink_subscription_serves_all_sockets(subscriptions: list[str]) -> None:
     bindings = subscribing()
     bindings.add(wanted_socket(Kernel(), "0.0.0.0"))
     assert subscriptions == []
@@ -345,7 +345,7 @@ def test_there_is_one_subscription_from_the_first_socket_that_needs_it_until_the
         subscriptions.clear()
 
 
-def test_after_the_end_none_is_wanted_and_each_is_closed() -> None:
+def test_stop_closes_every_socket() -> None:
     kernel, events = Kernel(), list[Event]()
     kernel.present = True
     _, bindings = following(events)
@@ -386,7 +386,7 @@ def test_tcp_of_an_absent_interface_is_opened_at_once_for_worker_processes() -> 
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_one_on_every_address_waits_for_nothing(host: str) -> None:
+def test_wildcard_socket_waits_for_no_address(host: str) -> None:
     kernel = Kernel()
     _, bindings = following()
     wanted = wanted_socket(kernel, host)
@@ -396,7 +396,7 @@ def test_one_on_every_address_waits_for_nothing(host: str) -> None:
     assert wanted.state is State.BOUND
 
 
-def test_a_held_one_is_not_tried_at_every_change_of_the_network() -> None:
+def test_held_socket_is_not_retried_on_network_changes() -> None:
     """Other interfaces change often, and the retry is near."""
     kernel = Kernel()
     kernel.present = kernel.held = True
@@ -475,7 +475,7 @@ def test_failed_start_has_the_error_number_once() -> None:
     assert (error.errno, str(error)) == (errno.EADDRINUSE, "[Errno 98] in use by dnsmasq (pid 7)")
 
 
-def test_what_is_published_of_a_socket() -> None:
+def test_socket_state_changes_are_published() -> None:
     """Bound at the start: that it is bound. Later, each change of its state; the device in a note."""
     kernel, events = Kernel(), list[Event]()
     kernel.present = True

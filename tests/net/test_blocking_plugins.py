@@ -135,7 +135,7 @@ def late() -> Iterator[LateTransfer]:
     network.advance(1.0)
 
 
-def test_the_wait_for_a_backend_is_in_the_line_of_the_transfer(late: LateTransfer) -> None:
+def test_log_line_of_a_transfer_has_the_wait_for_its_backend(late: LateTransfer) -> None:
     network, answers, peer, events = late
     network.advance(2.0)
     answers[0].errback(FileMissing())

@@ -79,7 +79,7 @@ def test_a_watchdog_that_measures_leaves_the_timeout_out_of_the_oack(serve: Serv
 
 
 @pytest.mark.parametrize("policy", [Adaptive(), Own(Learning())])
-def test_a_timeout_alone_that_is_left_out_means_no_oack(serve: Serve, policy: Adaptive | Own) -> None:
+def test_no_oack_if_the_timeout_is_the_only_option_and_left_out(serve: Serve, policy: Adaptive | Own) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
     assert served.peer().ask("file", timeout=6) == [tftp.Data(1, CONTENT[:512])]
@@ -97,7 +97,7 @@ def test_a_watchdog_that_honours_the_timeout_acknowledges_it(
 
 
 @pytest.mark.parametrize("policy", HONOURING)
-def test_an_acknowledged_timeout_is_every_wait(serve: Serve, policy: Fixed | HPA | Exponential) -> None:
+def test_acknowledged_timeout_is_used_for_every_wait(serve: Serve, policy: Fixed | HPA | Exponential) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
     peer.ask("file", timeout=6)
@@ -121,7 +121,9 @@ def test_an_option_that_is_left_out_does_not_slow_down_retransmission(serve: Ser
 
 @pytest.mark.parametrize("timeout", [1, 2, 6, 255])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_lossy_link_costs_no_client_timeout(serve: Serve, wire: Wire, timeout: int, seed: int) -> None:
+def test_lost_packets_are_retransmitted_before_the_timeout_of_the_client(
+    serve: Serve, wire: Wire, timeout: int, seed: int
+) -> None:
     """400 blocks at 5 % loss: 40 of them are lost once or more, which took 40 timeouts."""
     content = numbered(200_000)
     served = serve({"file": content}, watchdog=Adaptive())

@@ -36,7 +36,7 @@ def neighbours(macs: dict[Address, str]) -> Callable[[Address], str]:
     return lambda peer: macs.get(peer, "")
 
 
-def test_a_machine_is_known_by_the_address_it_gets_with_the_answer() -> None:
+def test_client_is_found_by_its_new_address() -> None:
     clients = Clients()
     clients.remember(FIRMWARE, "10.77.0.100")
     assert clients.lookup(PEER) == Client(
@@ -50,7 +50,7 @@ def test_a_machine_is_identified_by_its_source_address() -> None:
     assert clients.lookup(PEER).mac == MAC
 
 
-def test_an_empty_address_has_no_client() -> None:
+def test_unspecified_address_has_no_client() -> None:
     clients = Clients()
     clients.remember(FIRMWARE)
     assert clients.lookup(("0.0.0.0", 68)) == Client("0.0.0.0")
@@ -70,7 +70,7 @@ def test_mac_of_the_kernel_precedes_that_of_an_older_packet() -> None:
     assert clients.lookup(PEER) == Client("10.77.0.100", other)
 
 
-def test_behind_a_router_it_is_known_from_dhcp() -> None:
+def test_client_behind_a_router_is_known_from_dhcp() -> None:
     clients = Clients(lambda peer: "")
     clients.remember(FIRMWARE, "10.77.0.100")
     assert clients.lookup(PEER).mac == MAC
@@ -91,12 +91,12 @@ def test_later_request_with_fewer_options_removes_nothing() -> None:
     assert (known.uuid, known.architecture, known.persona, known.ipxe) == (UUID, "x86_64-uefi", "ipxe", True)
 
 
-def test_an_unknown_client_is_an_address() -> None:
+def test_unknown_client_has_only_its_address() -> None:
     assert Clients().lookup(("fd77::9", 2070, 0, 0)) == Client("fd77::9")
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40))
-def test_the_latest_are_remembered(asked: list[tuple[int, int]]) -> None:
+def test_number_of_remembered_clients_is_bounded(asked: list[tuple[int, int]]) -> None:
     """Against a model: an address belongs to its latest machine, and only the latest addresses and machines are
     stored."""
     machines, addresses = list[str](), dict[str, str]()
@@ -200,7 +200,7 @@ def test_nothing_is_looked_up_for_backends_that_do_not_need_the_client() -> None
         layered.open("a", TransferRequest("a", "a", PEER))
 
 
-def test_a_subclass_needs_the_client_too() -> None:
+def test_subclass_of_a_per_client_backend_gets_the_client() -> None:
     class Sub(PerClientFiles):
         def open(self, path: str, request: TransferRequest) -> Any:
             return super().open(path, request)

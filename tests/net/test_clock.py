@@ -99,7 +99,7 @@ def test_cancelling_twice_or_after_the_call_raises(reactor: MonotonicReactor, tu
     assert called == [1]
 
 
-def test_a_call_can_be_moved_either_way(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+def test_call_can_be_moved_earlier_and_later(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
     called: list[str] = []
     sooner, later = reactor.callLater(600, called.append, "sooner"), reactor.callLater(0, called.append, "later")
     later.reset(0.03)
@@ -110,7 +110,7 @@ def test_a_call_can_be_moved_either_way(reactor: MonotonicReactor, turn_until: T
     assert reactor.getDelayedCalls() == []
 
 
-def test_a_call_that_is_moved_back_and_forth_is_made_once(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+def test_call_that_is_moved_twice_is_made_once(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
     called: list[int] = []
     call = reactor.callLater(0.02, called.append, 1)
     for delay in (0.01, 5, 0.005, 3, 0.001):
@@ -121,9 +121,7 @@ def test_a_call_that_is_moved_back_and_forth_is_made_once(reactor: MonotonicReac
     assert called == [1, 2]
 
 
-def test_a_call_that_is_moved_to_a_later_time_in_the_end_does_not_come_before(
-    reactor: MonotonicReactor, turn_until: TurnUntil
-) -> None:
+def test_call_that_is_moved_later_is_not_made_early(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
     called: list[str] = []
     call = reactor.callLater(0.02, called.append, "moved")
     call.reset(0.01)
@@ -203,7 +201,7 @@ def test_cancelled_calls_without_delay_are_removed(reactor: MonotonicReactor, pr
     assert private_reactor.getDelayedCalls() == []
 
 
-def test_a_call_without_a_delay_can_be_put_off(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+def test_call_without_a_delay_can_be_delayed(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
     called: list[str] = []
     reactor.callLater(0, called.append, "put off").delay(60)
     reactor.callLater(0.01, called.append, "other")
@@ -222,7 +220,7 @@ def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor: MonotonicR
     assert [event["log_failure"].type for event in logs] == [ZeroDivisionError]
 
 
-def test_cancelled_calls_take_no_room(reactor: MonotonicReactor) -> None:
+def test_cancelled_calls_are_removed_from_the_queue(reactor: MonotonicReactor) -> None:
     kept = reactor.callLater(60, print)
     for _ in range(1000):
         reactor.callLater(30, print).cancel()
@@ -258,13 +256,13 @@ def test_a_pending_call_keeps_the_timer_after_its_holder_has_gone(
     assert called == [1]
 
 
-def test_everything_else_is_the_reactors(reactor: MonotonicReactor, private_reactor: EPollReactor) -> None:
+def test_other_methods_are_those_of_the_reactor(reactor: MonotonicReactor, private_reactor: EPollReactor) -> None:
     assert verifyObject(IReactorTime, reactor)
     assert IReactorFDSet.providedBy(reactor)
     assert reactor.getReaders() == private_reactor.getReaders()
 
 
-def test_a_fake_keeps_its_time(private_reactor: EPollReactor) -> None:
+def test_fake_reactor_is_returned_unchanged(private_reactor: EPollReactor) -> None:
     clock, host = Clock(), MemoryNetwork().host("10.0.0.1")
     assert monotonic(clock) is clock
     assert monotonic(host) is host
@@ -274,7 +272,7 @@ def test_a_fake_keeps_its_time(private_reactor: EPollReactor) -> None:
     assert shift_of(clock)() == 0.0
 
 
-def test_every_timer_is_by_the_clock_that_is_never_set(
+def test_every_timer_uses_the_monotonic_clock(
     private_reactor: EPollReactor, run_client: RunClient, turn_until: TurnUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of TFTP, HTTP, the web pages and DHCP: nobody has the reactor's own clock wait."""

@@ -49,7 +49,7 @@ def refusing(error: ZeroDivisionError | ControlError | StateError) -> Operation:
     return operation
 
 
-def test_it_answers_with_records_and_closes() -> None:
+def test_records_are_sent_and_the_connection_closed() -> None:
     asked = Asked({"count": lambda given: [{"n": n} for n in range(given["to"])]}, {"do": "count", "with": {"to": 2}})
     assert asked.take() == [{"record": {"n": 0}}, {"record": {"n": 1}}, {"done": 2}]
     assert asked.transport.disconnecting
@@ -57,7 +57,7 @@ def test_it_answers_with_records_and_closes() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
-def test_long_answers_come_in_portions(count: int) -> None:
+def test_long_answers_are_sent_in_portions(count: int) -> None:
     """No more at a time than the other side takes."""
     asked = Asked({"count": lambda given: iter([{}] * count)}, {"do": "count"})
     portions = []
@@ -92,7 +92,9 @@ def broken(given: Mapping[str, Any]) -> Iterator[dict[str, int]]:
 
 
 @pytest.mark.parametrize("operation", [refusing(ZeroDivisionError()), broken])
-def test_our_own_mistakes_are_in_the_log(operation: Operation, failures: list[BaseException]) -> None:
+def test_exception_in_an_operation_is_logged_and_answered_without_details(
+    operation: Operation, failures: list[BaseException]
+) -> None:
     asked = Asked({"list": operation}, {"do": "list"})
     assert asked.take() == [{"error": "it failed in the server; its log has more"}]
     assert asked.transport.disconnecting
@@ -107,7 +109,7 @@ def test_malformed_requests_are_refused(question: bytes) -> None:
     assert asked.take() == [{"error": "this server does not understand the request; is it of another version?"}]
 
 
-def test_an_operation_that_the_configuration_lacks_is_refused() -> None:
+def test_unknown_operation_is_refused() -> None:
     [answer] = Asked({"list": lambda given: []}, {"do": "none"}).take()
     assert answer["error"].startswith(
         'this server has no operation "none": its configuration has nothing to do with it'
@@ -120,7 +122,7 @@ def test_request_longer_than_the_limit_is_refused() -> None:
     assert asked.transport.disconnecting
 
 
-def test_a_connection_is_for_one_request() -> None:
+def test_a_connection_serves_one_request() -> None:
     calls: list[Mapping[str, Any]] = []
     later: Deferred[list[dict[str, int]]] = Deferred()
 
@@ -135,7 +137,7 @@ def test_a_connection_is_for_one_request() -> None:
     assert asked.take() == [{"done": 0}]
 
 
-def test_a_second_request_without_end_breaks_the_answer_off() -> None:
+def test_too_much_data_after_the_request_aborts_the_answer() -> None:
     asked = Asked({"count": lambda given: iter([{}] * 1000)}, {"do": "count"})
     assert len(asked.take()) == 100
     asked.protocol.dataReceived(b"x" * 20_000)
@@ -200,7 +202,7 @@ def test_stale_socket_is_replaced(listen: Callable[..., Port], tmp_path: Path) -
     listen()
 
 
-def test_another_server_answers_there(listen: Callable[..., Port], tmp_path: Path) -> None:
+def test_socket_of_a_running_server_is_not_replaced(listen: Callable[..., Port], tmp_path: Path) -> None:
     listen()
     with pytest.raises(CannotListenError) as caught:
         listen()
@@ -218,7 +220,7 @@ def test_file_at_the_socket_path_is_not_replaced(listen: Callable[..., Port], tm
     assert path.read_text() == "precious"
 
 
-def test_a_path_can_be_too_long(listen: Callable[..., Port], tmp_path: Path) -> None:
+def test_path_that_is_too_long_is_an_error(listen: Callable[..., Port], tmp_path: Path) -> None:
     path = tmp_path / ("d" * 100) / "control.sock"
     os.mkdir(path.parent)
     with pytest.raises(CannotListenError) as caught:
@@ -226,7 +228,7 @@ def test_a_path_can_be_too_long(listen: Callable[..., Port], tmp_path: Path) -> 
     assert caught.value.socketError.errno == errno.ENAMETOOLONG
 
 
-def test_its_directory_is_missing(listen: Callable[..., Port], tmp_path: Path) -> None:
+def test_missing_directory_is_an_error(listen: Callable[..., Port], tmp_path: Path) -> None:
     with pytest.raises(CannotListenError) as caught:
         listen(tmp_path / "none" / "control.sock")
     assert caught.value.socketError.errno == errno.ENOENT

@@ -135,7 +135,7 @@ def test_batches_contain_the_via_of_each_datagram(
 
 
 @pytest.mark.parametrize("make", [SelectReactor, PollReactor, AsyncioSelectorReactor])
-def test_works_on_other_reactors(
+def test_port_works_on_select_poll_and_asyncio_reactors(
     run_reactor: RunReactor,
     peer: Callable[..., socket.socket],
     make: type[SelectReactor] | type[PollReactor] | type[AsyncioSelectorReactor],
@@ -164,7 +164,7 @@ def test_reactor_without_file_descriptors_uses_its_own_udp_port() -> None:
     assert protocol.transport is not None
 
 
-def test_a_single_datagram_is_one_delivery_and_a_queue_few(
+def test_queued_datagrams_are_delivered_in_batches(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     protocol = Batches()
@@ -221,7 +221,7 @@ def test_a_burst_of_a_thousand_requests_waits_for_a_busy_process(
 
 @pytest.mark.parametrize("address", LOOPBACKS)
 @pytest.mark.parametrize("count", [1, 3])
-def test_d1_the_largest_datagrams_arrive_whole(
+def test_d1_largest_datagrams_are_received_whole(
     listening: Callable[..., DatagramPort],
     turn_until: TurnUntil,
     peer: Callable[..., socket.socket],
@@ -242,7 +242,7 @@ def test_d1_the_largest_datagrams_arrive_whole(
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_empty_datagrams_are_datagrams(
+def test_empty_datagrams_are_delivered(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], count: int
 ) -> None:
     protocol = Batches()
@@ -254,7 +254,7 @@ def test_empty_datagrams_are_datagrams(
     assert [client.recv(10) for _ in range(count)] == [b"", b"x", b""][-count:]
 
 
-def test_without_recvmmsg_and_sendmmsg_all_is_the_same(
+def test_port_works_without_recvmmsg_and_sendmmsg(
     listening: Callable[..., DatagramPort],
     turn_until: TurnUntil,
     peer: Callable[..., socket.socket],
@@ -270,7 +270,7 @@ def test_without_recvmmsg_and_sendmmsg_all_is_the_same(
     assert [client.recv(10) for _ in range(900)] == [b"%03d" % n for n in range(300) for _ in range(3)]
 
 
-def test_answers_in_a_batch_leave_together_at_its_end(
+def test_answers_to_a_batch_are_sent_at_its_end(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     sent = []
@@ -289,7 +289,7 @@ def test_answers_in_a_batch_leave_together_at_its_end(
     assert port.counters.sent == 4
 
 
-def test_answers_in_a_batch_keep_their_order_whatever_their_kind(
+def test_answers_to_a_batch_are_sent_in_order(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     """Small ones are collected; windows and large blocks leave by calls of their own."""
@@ -312,7 +312,7 @@ def test_answers_in_a_batch_keep_their_order_whatever_their_kind(
     assert port.counters.sent == 21
 
 
-def test_more_answers_than_a_batch_holds(
+def test_more_answers_than_fit_into_one_call_are_sent(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     protocol = Batches(lambda transport, data, peer, via: [transport.write_via(data, peer, via) for _ in range(100)])
@@ -344,7 +344,7 @@ def test_any_buffer_can_be_sent(
     assert [client.recv(100) for _ in range(20)] == expected * 4
 
 
-def test_a_protocol_that_raises_loses_one_datagram_only(
+def test_exception_of_a_protocol_affects_one_datagram_only(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     protocol = Echo()
@@ -358,7 +358,7 @@ def test_a_protocol_that_raises_loses_one_datagram_only(
     assert [event["log_failure"].type for event in logged if "log_failure" in event] == [ValueError, ValueError]
 
 
-def test_a_batch_receiver_that_raises_keeps_its_port_and_its_answers(
+def test_exception_of_a_batch_receiver_keeps_its_port_and_its_answers(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
@@ -444,7 +444,7 @@ def test_a_connected_port_receives_from_its_peer_only(
     assert client.recv(100) == b"without an address"
 
 
-def test_a_connected_port_survives_a_peer_that_is_gone(
+def test_connected_port_survives_connection_refused(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     """The reactor sees the ICMP error as the end of the descriptor; the port goes on."""
@@ -539,7 +539,7 @@ def test_a_protocol_that_fails_to_start_leaves_no_socket(private_reactor: EPollR
     assert ports_of(private_reactor) == []
 
 
-def test_start_stop_start_leaves_nothing_behind(
+def test_start_stop_start_leaks_no_descriptor(
     private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     def descriptors() -> int:
@@ -590,7 +590,7 @@ def test_stopping_an_unstarted_port_fires_at_once(private_reactor: EPollReactor)
     assert done == [None]
 
 
-def test_a_datagram_sent_after_the_end_is_lost(private_reactor: EPollReactor, turn_until: TurnUntil) -> None:
+def test_datagram_sent_after_the_stop_is_dropped(private_reactor: EPollReactor, turn_until: TurnUntil) -> None:
     port = listen(private_reactor, Echo(), "127.0.0.1", 0)
     stopped: list[None] = []
     port.stopListening().addCallback(stopped.append)
@@ -636,7 +636,7 @@ def test_a_protocol_may_stop_its_port_from_within_a_delivery(
     assert ports_of(private_reactor) == []
 
 
-def test_the_end_of_the_reactor_ends_the_port(private_reactor: EPollReactor) -> None:
+def test_disconnect_all_of_the_reactor_closes_the_port(private_reactor: EPollReactor) -> None:
     protocol = Echo()
     port = listen(private_reactor, protocol, "127.0.0.1", 0)
     private_reactor.disconnectAll()
@@ -644,7 +644,7 @@ def test_the_end_of_the_reactor_ends_the_port(private_reactor: EPollReactor) -> 
     assert port.fileno() == -1
 
 
-def test_ten_thousand_sources_don_t_pile_up(
+def test_caches_of_sources_and_destinations_are_bounded(
     listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
 ) -> None:
     """Sources can be forged: what is remembered of them is bounded."""

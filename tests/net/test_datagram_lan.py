@@ -283,7 +283,7 @@ def test_address_added_later_is_served(
         server.ip("address", "delete", f"{address}/{width}", "dev", "s0")
 
 
-def test_an_address_that_goes_is_a_lost_datagram(
+def test_reply_from_a_removed_address_is_dropped(
     serve: Callable[[Batches | Echo, str], DatagramPort],
     client: Callable[..., socket.socket],
     hosts: tuple[Host, Host],
@@ -304,7 +304,7 @@ def test_an_address_that_goes_is_a_lost_datagram(
     assert port.counters.send_errors == 4
 
 
-def test_the_mtu_of_the_interface_a_datagram_came_by(hosts: tuple[Host, Host], index: Callable[[str], int]) -> None:
+def test_mtu_is_that_of_the_arrival_interface(hosts: tuple[Host, Host], index: Callable[[str], int]) -> None:
     server, _ = hosts
     mtu = Interfaces().mtu
     via = Via("10.9.1.1", index("s1"), "10.9.1.1")

@@ -62,7 +62,7 @@ def read(sock: socket.socket) -> list[bytes]:
     return found
 
 
-def test_each_interface_has_the_port_for_itself(
+def test_each_interface_has_its_own_socket_of_the_port(
     opened: Callable[..., socket.socket], sent_from: Callable[[str, bytes], None]
 ) -> None:
     one, other = opened("s0"), opened("s1")
@@ -71,7 +71,7 @@ def test_each_interface_has_the_port_for_itself(
     assert (read(one), read(other)) == ([b"zero"], [b"one"])
 
 
-def test_the_same_interface_is_taken_once_and_the_holder_is_named(opened: Callable[..., socket.socket]) -> None:
+def test_second_socket_on_an_interface_is_refused_with_the_holder(opened: Callable[..., socket.socket]) -> None:
     opened("s0")
     opened("s1")
     for device, holder in (("s0", f"(pid {os.getpid()}) on s0"), ("", f"(pid {os.getpid()}) on s0, s1")):
@@ -81,14 +81,14 @@ def test_the_same_interface_is_taken_once_and_the_holder_is_named(opened: Callab
         assert str(caught.value.socketError).endswith(holder)
 
 
-def test_a_program_with_the_port_on_all_interfaces_is_in_the_way(opened: Callable[..., socket.socket]) -> None:
+def test_port_held_on_all_interfaces_is_an_error(opened: Callable[..., socket.socket]) -> None:
     opened()
     with pytest.raises(CannotListenError) as caught:
         opened("s0")
     assert str(caught.value.socketError).endswith(f"(pid {os.getpid()})")
 
 
-def test_a_server_that_has_the_port_everywhere_for_a_moment_can_start_beside_it(
+def test_server_that_binds_all_interfaces_briefly_can_start(
     opened: Callable[..., socket.socket], hosts: tuple[Host, Host]
 ) -> None:
     """dnsmasq binds its port before its interface."""

@@ -117,7 +117,7 @@ def boot_client(lab: Lab, port: int) -> FakePeer:
     return FakePeer(lab.network.host("10.0.0.9"), port)
 
 
-def test_the_protocols_take_batches(lab: Lab) -> None:
+def test_ports_are_batch_receivers(lab: Lab) -> None:
     for protocol in lab.protocols:
         verifyObject(IBatchReceiver, protocol)
 
@@ -125,7 +125,7 @@ def test_the_protocols_take_batches(lab: Lab) -> None:
 # Conversations
 
 
-def test_a_bios_rom_boots_by_the_offer_alone(lab: Lab) -> None:
+def test_bios_rom_gets_the_file_in_the_offer(lab: Lab) -> None:
     [offer] = lab.broadcast(firmware.BIOS_ROM.message())
 
     assert offer.message_type is MessageType.OFFER
@@ -144,7 +144,7 @@ def test_the_rom_of_qemu_is_ipxe_and_loads_pxelinux(lab: Lab) -> None:
     assert 43 not in offer.options
 
 
-def test_uefi_boots_by_the_detour(lab: Lab) -> None:
+def test_uefi_gets_the_file_on_port_4011(lab: Lab) -> None:
     [offer] = lab.broadcast(firmware.OVMF.message())
 
     assert (offer.siaddr, offer.file) == (SERVER, b"")
@@ -183,7 +183,7 @@ def test_http_boot(lab: Lab) -> None:
     assert lab.said(OfferMade)[0].file == BootFile("http://10.0.0.1/x")
 
 
-def test_uefi_then_ipxe_is_a_chain_of_two(lab: Lab) -> None:
+def test_ipxe_gets_its_script_after_uefi(lab: Lab) -> None:
     lab.broadcast(firmware.OVMF.message())
     [offer] = lab.broadcast(firmware.SNPONLY.message())
 
@@ -217,7 +217,7 @@ def test_a_reply_leaves_from_the_requested_address(lab: Lab) -> None:
     assert (ack.siaddr, ack.options[54]) == ("10.0.0.2", bytes((10, 0, 0, 2)))
 
 
-def test_other_ports() -> None:
+def test_configured_ports_are_used() -> None:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True, privileged=False)
     settings = DHCPSettings(server_port=10067, client_port=10068, boot_server_port=14011)
@@ -304,7 +304,7 @@ def test_exception_for_one_datagram_does_not_affect_others() -> None:
 # Withheld
 
 
-def test_no_resolver_has_a_file(lab: Lab) -> None:
+def test_missing_file_for_an_architecture_is_reported_with_its_key(lab: Lab) -> None:
     lab.resolver.files.clear()
 
     assert lab.broadcast(firmware.OVMF.message()) == []
@@ -327,20 +327,20 @@ def test_reason_names_the_configuration_key(lab: Lab, client: firmware.Client, k
     assert f'"{key}"' in lab.reason
 
 
-def test_there_is_no_resolver(lab: Lab) -> None:
+def test_missing_resolver_is_reported_with_its_key(lab: Lab) -> None:
     lab.chain.resolvers = ()
     lab.broadcast(firmware.OVMF.message())
 
     assert "[[resolver]]" in lab.reason
 
 
-def test_uefi_is_not_sent_on_to_a_boot_server_that_has_nothing(lab: Lab) -> None:
+def test_uefi_without_a_file_is_not_referred_to_the_boot_server(lab: Lab) -> None:
     del lab.resolver.files["uefi"]
 
     assert lab.broadcast(firmware.OVMF.message()) == []
 
 
-def test_a_resolver_refuses(lab: Lab) -> None:
+def test_refusal_of_a_resolver_sends_no_offer(lab: Lab) -> None:
     def refuse(request: BootRequest) -> None:
         raise BootRefused("the machine is to be scrapped")
 
@@ -357,7 +357,7 @@ def test_ipxe_gets_no_ipxe(lab: Lab) -> None:
     assert '[resolver.files] "ipxe"' in lab.reason
 
 
-def test_http_boot_gets_no_path(lab: Lab) -> None:
+def test_path_for_http_boot_needs_an_http_server(lab: Lab) -> None:
     lab.resolver.files["uefi-http"] = "bootx64.efi"
 
     assert lab.broadcast(firmware.OVMF_HTTP.message()) == []
@@ -391,7 +391,7 @@ def test_a_client_with_a_long_identifier_gets_its_file(lab: Lab, length: int) ->
 
 
 @pytest.mark.parametrize("rich", [True], ids=["our port"])
-def test_an_interface_without_an_address(lab: Lab) -> None:
+def test_no_offer_on_an_interface_without_an_address(lab: Lab) -> None:
     lab.network.hosts[0].addresses.clear()
 
     assert lab.broadcast(firmware.BIOS_ROM.message()) == []
@@ -448,7 +448,7 @@ def test_only_the_interfaces_that_are_named_are_served(names: tuple[str, ...], a
 # Resolvers that answer later
 
 
-def test_a_client_that_repeats_itself_is_answered_once(lab: Lab) -> None:
+def test_repeated_request_is_answered_once(lab: Lab) -> None:
     waiting: Deferred[Any] = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: waiting
     for _ in range(3):
@@ -462,7 +462,7 @@ def test_a_client_that_repeats_itself_is_answered_once(lab: Lab) -> None:
     assert len(lab.said(OfferMade)) == 1
 
 
-def test_afterwards_it_may_request_again(lab: Lab) -> None:
+def test_later_request_is_answered_again(lab: Lab) -> None:
     first: Deferred[Any] = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: first
     lab.broadcast(firmware.BIOS_ROM.message())
@@ -492,7 +492,7 @@ def test_slow_resolver_gets_no_reply(lab: Lab) -> None:
     assert len(lab.resolver.asked) == 2
 
 
-def test_a_late_refusal(lab: Lab) -> None:
+def test_asynchronous_refusal_sends_no_offer(lab: Lab) -> None:
     waiting: Deferred[Any] = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: waiting
     lab.broadcast(firmware.BIOS_ROM.message())
@@ -513,7 +513,7 @@ def test_closing_cancels_pending_resolutions(lab: Lab) -> None:
     assert not [call for call in lab.network.leaks() if "pending" in call]
 
 
-def test_the_events_of_one_offer(lab: Lab) -> None:
+def test_offer_publishes_its_events_in_order(lab: Lab) -> None:
     lab.broadcast(firmware.BIOS_ROM.message())
 
     assert [type(event) for event in lab.events] == [RequestClassified, ResolverAnswered, OfferMade]

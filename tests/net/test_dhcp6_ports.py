@@ -28,7 +28,7 @@ def lab() -> Iterator[Lab]:
     assert lab.network.clock.getDelayedCalls() == []
 
 
-def test_it_takes_batches(lab: Lab) -> None:
+def test_port_is_a_batch_receiver(lab: Lab) -> None:
     assert IBatchReceiver.providedBy(lab.protocol)
 
 
@@ -54,7 +54,7 @@ def test_edk2_boots_by_http_without_a_boot_server(lab: Lab) -> None:
     assert vendor_class(raw) == (343, (b"HTTPClient",))
 
 
-def test_ipxe_without_an_address_is_left_to_the_other_server(lab: Lab) -> None:
+def test_ipxe_without_an_address_gets_no_reply_of_a_proxy(lab: Lab) -> None:
     assert lab.heard(IPXE.message()) == []
     (ignored,) = lab.of(RequestIgnored)
     assert "from no proxy" in ignored.reason
@@ -95,7 +95,7 @@ def test_the_boot_server_answers_on_the_requested_port(lab: Lab) -> None:
     assert answer.first(Option.VENDOR_CLASS) is None
 
 
-def test_the_boot_server_repeats_its_reply_for_edk2_opens_the_port_after_its_request() -> None:
+def test_boot_server_sends_its_reply_again_for_edk2() -> None:
     lab = Lab(boot_server6_port)
     message = OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None)
     first = lab.heard(message, ("fd77::100", 4011, 0, 0), Via("fd77::1", 2, "fd77::1"))
@@ -109,7 +109,7 @@ def test_the_boot_server_repeats_its_reply_for_edk2_opens_the_port_after_its_req
 
 
 @pytest.mark.parametrize(("name", "repeats"), [("x", 2), ("x" * 100, 1), ("x" * 200, 0)])
-def test_its_repeats_are_within_the_limit_of_one_reply(name: str, repeats: int) -> None:
+def test_repeated_replies_share_the_limit_of_one_reply(name: str, repeats: int) -> None:
     lab = Lab(boot_server6_port)
     lab.resolver.files["uefi-v6"] = name
     message = OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None)
@@ -130,7 +130,7 @@ def test_reply_over_the_limit_is_not_repeated_to_a_relay() -> None:
     assert lab.repeated() == []
 
 
-def test_it_repeats_nothing_after_its_end() -> None:
+def test_closed_boot_server_sends_no_repeats() -> None:
     lab = Lab(boot_server6_port)
     lab.heard(OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None))
     lab.protocol.close()
@@ -159,32 +159,32 @@ def test_relay_options_are_echoed(lab: Lab) -> None:
     assert lab.resolver.asked[0].mac == "52:54:00:00:00:09"
 
 
-def test_a_relay_may_want_its_source_port_back(lab: Lab) -> None:
+def test_relay_gets_the_reply_on_its_source_port(lab: Lab) -> None:
     relay = Relay(0, "fd78::1", LINK_LOCAL, ((135, b"\0\0"),))
     ((_, _, to),) = lab.heard(relayed(OVMF.message(), relay), ("fd78::1", 51000, 0, 0))
     assert to == ("fd78::1", 51000, 0, 0)
 
 
-def test_answers_to_relays_and_rubbish_are_counted(lab: Lab) -> None:
+def test_relay_replies_and_malformed_messages_are_counted(lab: Lab) -> None:
     assert lab.heard(pack(OVMF.message(), [Relay(0, "::", "::")])) == []
     assert lab.heard(b"\1") == []
     assert lab.of(DatagramsMalformed)[0].reason == "a server's answer to a relay"
 
 
-def test_without_an_address_to_come_to_it_is_withheld() -> None:
+def test_boot_file_is_withheld_without_a_server_address() -> None:
     lab = Lab(server="")
     assert lab.heard(OVMF.message(), via=Via("", 999_999, "ff02::1:2")) == []
     (withheld,) = lab.of(OfferWithheld)
     assert "has no IPv6 address for clients to come to" in withheld.reason
 
 
-def test_messages_by_other_interfaces_are_ignored() -> None:
+def test_messages_on_unserved_interfaces_are_ignored() -> None:
     lab = Lab(interfaces=Interfaces(["eth9"]))
     assert lab.heard(OVMF.message(), via=Via("", 1, "ff02::1:2")) == []
     assert lab.events == []
 
 
-def test_a_client_that_repeats_itself_is_answered_once(lab: Lab) -> None:
+def test_repeated_request_is_answered_once(lab: Lab) -> None:
     answers: list[Deferred[BootFile]] = []
 
     def later_on(request: BootRequest) -> Deferred[BootFile]:
@@ -226,7 +226,7 @@ def test_files_that_edk2_cannot_load_are_withheld(
         assert reason in lab.of(OfferWithheld)[0].reason
 
 
-def test_another_server_can_have_the_file(lab: Lab) -> None:
+def test_boot_file_may_be_on_another_server(lab: Lab) -> None:
     lab.resolver.files["uefi-v6"] = BootFile("x.efi", server="fd77::9")
     assert lab.only(OVMF.message()).first(Option.BOOTFILE_URL) == b"tftp://[fd77::9]/x.efi"
     lab.resolver.files["uefi-v6"] = BootFile("tftp://[fd77::8]/y.efi")

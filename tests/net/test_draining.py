@@ -11,12 +11,12 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_without_a_transfer_there_is_no_wait(clock: Clock) -> None:
+def test_draining_without_transfers_ends_at_once(clock: Clock) -> None:
     assert Draining(clock, set).start().called
     assert clock.getDelayedCalls() == []
 
 
-def test_it_ends_with_the_last_transfer(clock: Clock) -> None:
+def test_draining_ends_with_the_last_transfer(clock: Clock) -> None:
     under_way: set[object] = {1, 2}
     draining = Draining(clock, lambda: under_way)
     done = draining.start()
@@ -30,7 +30,7 @@ def test_it_ends_with_the_last_transfer(clock: Clock) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_it_ends_after_its_time(clock: Clock) -> None:
+def test_draining_ends_after_its_time_limit(clock: Clock) -> None:
     done = Draining(clock, lambda: {1}).start()
     clock.pump([0.1] * int(DRAIN_WITHIN * 10 - 1))
     assert not done.called
@@ -39,7 +39,7 @@ def test_it_ends_after_its_time(clock: Clock) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_it_can_be_ended(clock: Clock) -> None:
+def test_draining_can_be_ended(clock: Clock) -> None:
     draining = Draining(clock, lambda: {1})
     done = draining.start()
     draining.end()

@@ -218,7 +218,7 @@ changes = st.sampled_from([*[None] * 20, "evicted", "overwritten", "cancelled"])
     Adaptive(),
     "127.0.0.1",
 )
-def test_with_and_without_are_the_same(
+def test_fast_path_sends_the_same_datagrams_as_the_session(
     root: str, begins: list[bytes], course: list[Step], capacity: int, policy: IWatchdogPolicy, address: str
 ) -> None:
     """With the fast path, with its frames only, and with neither: each datagram, deadline, report and count."""
@@ -350,7 +350,7 @@ def watched(root: str) -> Iterator[Watched]:
     server.close()
 
 
-def test_a_near_client_is_answered_without_a_turn_of_the_reactor(watched: Watched) -> None:
+def test_near_client_is_answered_in_the_same_reactor_turn(watched: Watched) -> None:
     """On a quiet machine most of a single transfer's time was that of falling asleep and being woken."""
 
     def answer() -> None:
@@ -370,7 +370,7 @@ def test_a_slow_client_is_polled_for_less_and_less(watched: Watched) -> None:
     assert [len(watched.wake_up()) for _ in range(12)] == [34, 2, 34, 2, 2, 2, 34, 2, 2, 2, 2, 2]
 
 
-def test_a_client_that_answers_again_is_polled_for_as_before(watched: Watched) -> None:
+def test_polling_resumes_when_the_client_answers_again(watched: Watched) -> None:
     answers = [False, True, True, False]
 
     def answer() -> None:
@@ -390,7 +390,7 @@ def test_a_port_does_not_poll_when_no_transfer_is_under_way(watched: Watched) ->
     assert watched.wake_up(request(5, None, None)) == [1, 0]
 
 
-def test_a_transfer_that_has_ended_takes_nothing_any_more(root: str) -> None:
+def test_ended_transfer_takes_no_more_packets(root: str) -> None:
     server = Server(FrameCache(1 << 20), Adaptive(), root)
     try:
         for _ in range(2):
@@ -407,7 +407,7 @@ def test_a_transfer_that_has_ended_takes_nothing_any_more(root: str) -> None:
         server.close()
 
 
-def test_more_transfers_than_files_are_usually_open(root: str) -> None:
+def test_transfers_of_one_file_exceed_the_usual_limit_of_open_files(root: str) -> None:
     """Issue 5: 1024 is the usual limit; one image serves them all."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = 1500
@@ -607,7 +607,7 @@ late = st.booleans()
 """The content is fetched with the next input only."""
 
 
-def test_the_session_is_in_the_same_state_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_path_leaves_the_session_in_the_same_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell that is no mistake of the adapter is reached, and so is the fast path before and after it."""
     reached: set[tuple[State, Input]] = set()
     fast: set[bool] = set()

@@ -50,7 +50,7 @@ def opened(tmp_path: Path, settled: None) -> Iterator[Opened]:
 
 
 @given(size=st.integers(0, 3000), blksize=st.integers(8, 700), block=st.integers(1, 400), most=st.integers(100, 2000))
-def test_a_piece_is_the_frames_of_its_blocks(size: int, blksize: int, block: int, most: int) -> None:
+def test_chunk_has_the_frames_of_its_blocks(size: int, blksize: int, block: int, most: int) -> None:
     content = bytes(i % 251 for i in range(size))
     fd = os.memfd_create("test")
     os.write(fd, content)
@@ -72,7 +72,7 @@ def test_a_piece_is_the_frames_of_its_blocks(size: int, blksize: int, block: int
     assert bytes(chunk.view) == frame(Blocks(chunk.first, chunk.last - chunk.first + 1), blksize, data)
 
 
-def test_numbers_wrap(opened: Opened) -> None:
+def test_block_numbers_wrap_in_a_chunk(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     reader = opened(bytes(8 * 70_000))
     chunk = cache.chunk(reader, 8, 65536)
@@ -93,7 +93,7 @@ def test_a_chunk_is_read_once_for_all_readers(opened: Opened) -> None:
     again.close()
 
 
-def test_the_least_recently_used_chunk_makes_room(opened: Opened) -> None:
+def test_least_recently_used_chunk_is_dropped(opened: Opened) -> None:
     cache = FrameCache(30_000)
     files = [opened(bytes([n]) * 8192, f"{n}") for n in range(4)]
     chunks = [cache.chunk(file, 1024, 1) for file in files[:3]]
@@ -113,7 +113,7 @@ def test_a_chunk_that_does_not_fit_is_not_cached(opened: Opened) -> None:
     assert FrameCache(0).chunk(reader, 1024, 1) is None
 
 
-def test_a_changed_file_is_another_one(opened: Opened, tmp_path: Path) -> None:
+def test_changed_file_gets_a_new_chunk(opened: Opened, tmp_path: Path) -> None:
     cache = FrameCache(CAPACITY)
     before = opened(b"old!" * 1000)
     old = cache.chunk(before, 512, 1)
@@ -142,7 +142,7 @@ def test_a_file_that_has_just_changed_has_no_identity(tmp_path: Path) -> None:
 
 
 @given(st.integers(8, 65464), st.sampled_from([1, 2, 4, 8, 16, 32, 64]), st.integers(0, 10_000))
-def test_a_window_lies_in_one_piece(blksize: int, windowsize: int, windows_before: int) -> None:
+def test_window_lies_in_one_chunk(blksize: int, windowsize: int, windows_before: int) -> None:
     assume(windowsize * (blksize + 4) <= LARGEST_RUN)
     first = windows_before * windowsize + 1
     assert last_in_chunk(blksize, first) >= first + windowsize - 1
@@ -203,7 +203,7 @@ def numbered(path: Path) -> Numbered:
     return Numbered(os.open(path, os.O_RDONLY))
 
 
-def test_two_backends_of_one_class_do_not_share_frames_by_chance(tmp_path: Path) -> None:
+def test_two_backends_with_equal_identities_do_not_share_frames(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a" * 5000)
     (tmp_path / "b").write_bytes(b"b" * 5000)
     cache = FrameCache(CAPACITY)
@@ -219,7 +219,7 @@ def test_two_backends_of_one_class_do_not_share_frames_by_chance(tmp_path: Path)
         reader.close()
 
 
-def test_nor_do_two_parts_of_a_file(opened: Opened) -> None:
+def test_two_parts_of_a_file_do_not_share_frames(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     file = opened(b"a" * 5000 + b"b" * 5000)
     parts = [MemberReader(file.share(), start, 5000, 0.0, "", 0.0) for start in (0, 5000)]

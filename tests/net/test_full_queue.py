@@ -78,7 +78,7 @@ def datagrams(port: DatagramPort, segment: int) -> None:
 
 @pytest.mark.parametrize("segment", [0, SIZE], ids=["single", "runs"])
 @pytest.mark.parametrize("reported", [True, False], ids=["reported", "not reported"])
-def test_datagrams_that_the_queue_has_no_room_for_are_lost_and_nothing_else(
+def test_full_send_queue_loses_datagrams_only(
     port: DatagramPort, full: Host, receiver: socket.socket, segment: int, reported: bool
 ) -> None:
     port.getHandle().setsockopt(socket.IPPROTO_IP, IP_RECVERR, int(reported))

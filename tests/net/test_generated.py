@@ -24,14 +24,14 @@ def content(generated: GeneratedFiles, path: str) -> bytes | None:
         ("next/100%25.ipxe", "next/100%25.ipxe"),
     ],
 )
-def test_a_file_has_the_path_that_a_client_requests(name: str, path: str) -> None:
+def test_generated_file_is_found_by_the_requested_path(name: str, path: str) -> None:
     generated = GeneratedFiles()
     generated.keep(name, b"#!ipxe")
     assert content(generated, path) == b"#!ipxe"
     assert content(generated, "next") is None
 
 
-def test_the_latest_of_a_name_counts() -> None:
+def test_latest_generated_file_of_a_name_is_served() -> None:
     generated = GeneratedFiles()
     generated.keep("a", b"one")
     generated.keep("a", b"two")

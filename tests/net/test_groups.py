@@ -77,7 +77,7 @@ def test_datagrams_to_the_group_are_received(hosts: tuple[Host, Host], sock: soc
     assert sock.recv(100) == b"who is there"
 
 
-def test_our_addresses_without_those_of_one_wire_only(hosts: tuple[Host, Host]) -> None:
+def test_link_local_addresses_are_left_out(hosts: tuple[Host, Host]) -> None:
     with hosts[0].inside():
         zero, one = (Interfaces().addresses6(socket.if_nametoindex(name)) for name in ("s0", "s1"))
     assert sorted(each.address for each in zero) == ["fd00:9::1", "fd00:9::2"]
@@ -85,7 +85,7 @@ def test_our_addresses_without_those_of_one_wire_only(hosts: tuple[Host, Host]) 
     assert {each.prefix for each in (*zero, *one)} == {64}
 
 
-def test_our_duid_is_of_a_card(hosts: tuple[Host, Host]) -> None:
+def test_server_duid_is_made_of_a_hardware_address(hosts: tuple[Host, Host]) -> None:
     with hosts[0].inside():
         first, again = own_duid(), own_duid()
     assert first == again

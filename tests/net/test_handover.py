@@ -45,7 +45,7 @@ def data(block: int) -> bytes:
     return tftp.data(block, CONTENT[(block - 1) * 1000 : block * 1000])
 
 
-def test_an_ack_is_answered_with_the_next_block_and_so_on_to_the_end(direct: Direct) -> None:
+def test_resumed_transfer_continues_to_its_end(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.take() == []
     assert direct.say(tftp.ack(2)) == [data(3)]
@@ -60,19 +60,19 @@ def test_an_ack_is_answered_with_the_next_block_and_so_on_to_the_end(direct: Dir
     assert not [event for event in direct.events if isinstance(event, TransferBegun)]
 
 
-def test_the_ack_of_an_oack(direct: Direct) -> None:
+def test_ack_of_an_oack_resumes_at_the_first_block(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(0)) == [data(1)]
 
 
-def test_the_ack_of_the_last_block(direct: Direct) -> None:
+def test_ack_of_the_last_block_completes_the_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(6)) == []
     assert ends(direct) == [(Outcome.COMPLETE, "")]
     assert direct.protocol.transfers == 0
 
 
-def test_a_window(direct: Direct) -> None:
+def test_transfer_with_windows_is_resumed_with_a_new_proof(direct: Direct) -> None:
     """Its client has to prove again that our packets reach it: the ACK that revives a transfer may be a forged one."""
     direct.protocol.take_over([adopted(direct, windowsize=3)])
     block, marker = direct.say(tftp.ack(1))
@@ -173,7 +173,7 @@ def test_changed_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) -
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
 
 
-def test_a_file_of_another_size(direct: Direct) -> None:
+def test_file_of_another_size_ends_an_adopted_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct, tsize=4000)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]

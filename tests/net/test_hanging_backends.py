@@ -131,7 +131,7 @@ def test_a_hanging_file_is_served_when_it_answers(
 
 
 @every
-def test_it_is_waited_for_each_time(
+def test_open_after_a_hang_is_waited_for_again(
     tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
 ) -> None:
     """What was open already may hang as well."""
@@ -251,7 +251,7 @@ def test_menu_contains_images_of_other_file_systems(
     remote.answer()
 
 
-def test_the_defaults_are_found_where_a_root_hangs(
+def test_hanging_default_root_does_not_block_the_defaults(
     tmp_path: Path, remote: HangingFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "local").mkdir()

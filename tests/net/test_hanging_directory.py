@@ -40,7 +40,7 @@ def served(
     remote.close()
 
 
-def test_other_files_are_served(served: tuple[HangingFileSystem, list[str]], curl: Curl) -> None:
+def test_hanging_file_does_not_block_other_files(served: tuple[HangingFileSystem, list[str]], curl: Curl) -> None:
     remote, urls = served
     assert [url.partition(":")[0] for url in urls] == ["tftp", "http"]
     for url in urls:

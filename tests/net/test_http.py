@@ -28,7 +28,7 @@ THOUSAND = bytes(range(250)) * 4
 pytestmark = pytest.mark.usefixtures("failures")
 
 
-def test_a_file_is_sent_as_a_whole() -> None:
+def test_file_is_sent_whole() -> None:
     reader = Dated(THOUSAND, size=1000)
     web = Web(reader)
     response = web.get(target="/boot/vmlinuz", Accept_Encoding="gzip, deflate")
@@ -160,7 +160,7 @@ def test_a_file_whose_first_bytes_can_t_be_read_has_no_type(answer: Callable[...
     assert web.get("HEAD", target="/disc").headers["Content-Type"] == "application/vnd.efi-iso"
 
 
-def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_of_content_types_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.net.http.mediatype.REMEMBERED", 2)
     readers: list[Tagged] = []
     web = Web(lambda: readers[-1])
@@ -176,7 +176,7 @@ def test_type_of_a_known_name_needs_no_content() -> None:
     assert reader.reads == []
 
 
-def test_the_client_goes_away_while_the_type_is_being_found() -> None:
+def test_disconnect_during_type_detection_closes_the_file() -> None:
     cancelled: list[Deferred[None]] = []
     reader = Reader(THOUSAND, lambda data: Deferred(cancelled.append), 1000)
     web = Web(reader)
@@ -186,7 +186,7 @@ def test_the_client_goes_away_while_the_type_is_being_found() -> None:
     assert (len(cancelled), reader.closed, web.events) == (1, 1, [])
 
 
-def test_a_file_whose_first_bytes_never_come_is_refused_in_time() -> None:
+def test_timeout_of_type_detection_is_answered_with_an_error() -> None:
     web = Web(Reader(THOUSAND, lambda data: Deferred(), 1000))
     wire = web.ask(target="/kernel")
     web.clock.advance(60)
@@ -240,7 +240,7 @@ async def _coroutine(data: Reader | bytes) -> Reader | bytes:
 
 @pytest.mark.parametrize("opens", [lambda reader: reader, succeed, _coroutine])
 @pytest.mark.parametrize("answer", [succeed, _coroutine, memoryview, bytearray])
-def test_a_backend_may_answer_in_any_way(
+def test_backend_may_return_a_reader_deferred_or_coroutine(
     opens: Callable[..., Any], answer: type[memoryview] | type[bytearray] | Callable[..., Any]
 ) -> None:
     data = THOUSAND * 1000
@@ -271,7 +271,7 @@ def test_a_slow_backend_delays_no_other_client() -> None:
 @pytest.mark.parametrize(
     ("text", "first", "last"), [("0-0", 0, 0), ("100-199", 100, 199), ("990-", 990, 999), ("-10", 990, 999)]
 )
-def test_a_range(text: str, first: int, last: int) -> None:
+def test_range_is_answered_with_206(text: str, first: int, last: int) -> None:
     reader = Dated(THOUSAND, size=1000)
     web = Web(reader)
     response = web.get(Range=f"bytes={text}")
@@ -283,7 +283,7 @@ def test_a_range(text: str, first: int, last: int) -> None:
     assert web.report.bytes_transferred == last - first + 1
 
 
-def test_a_range_beyond_the_end() -> None:
+def test_range_beyond_the_end_is_answered_with_416() -> None:
     reader = Dated(THOUSAND, size=1000)
     web = Web(reader)
     response = web.get(Range="bytes=1000-")
@@ -295,7 +295,7 @@ def test_a_range_beyond_the_end() -> None:
 
 
 @pytest.mark.parametrize("condition", [{"If_Match": TAG}, {"If_Unmodified_Since": DATE}, {"If_Range": TAG}])
-def test_edk2_resumes(condition: dict[str, str]) -> None:
+def test_edk2_resumes_a_download(condition: dict[str, str]) -> None:
     web = Web(lambda: Dated(THOUSAND, size=1000))
     assert web.get("HEAD").headers["ETag"] == TAG
     response = web.get(Range="bytes=600-999", **condition)
@@ -328,7 +328,7 @@ def test_not_modified_file_is_answered_with_304() -> None:
     assert (web.report.outcome, web.report.detail) == (Outcome.COMPLETE, "not modified")
 
 
-def test_several_headers_of_a_name_are_one_list() -> None:
+def test_repeated_headers_are_joined() -> None:
     wire = Web(Dated(THOUSAND, size=1000)).connect()
     wire.protocol.dataReceived(
         b'GET /file HTTP/1.1\r\nHost: x\r\nIf-Match: "x"\r\nIf-Match: ' + TAG.encode() + b"\r\n\r\n"
@@ -385,7 +385,7 @@ def test_mtime_out_of_range_has_no_last_modified_header(modified: float) -> None
         ("http://10.9.0.1/a b?c d", "/a b", "a b"),
     ],
 )
-def test_names(target: str, filename: str, path: str) -> None:
+def test_names_in_urls_are_decoded(target: str, filename: str, path: str) -> None:
     web = Web(FileMissing())
     assert web.get(target=target).status == 404
     assert (web.backend.asked[0].filename, web.backend.asked[0].path) == (filename, path)
@@ -537,7 +537,7 @@ def test_a_bug_of_a_backend_is_reported_in_the_log_only(answer: ZeroDivisionErro
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "OPTIONS", "TRACE", "BREW"])
-def test_other_methods(method: str) -> None:
+def test_other_methods_are_answered_with_405(method: str) -> None:
     web = Web(MemoryReader(b"x"))
     response = web.get(method, body=b"a=1", Content_Length=3, Content_Type="application/x-www-form-urlencoded")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
@@ -546,7 +546,7 @@ def test_other_methods(method: str) -> None:
     assert [(event.code, event.request.write) for event in refused] == [(405, method in ("PUT", "POST"))]
 
 
-def test_a_body_is_not_kept() -> None:
+def test_request_body_is_discarded() -> None:
     web = Web(MemoryReader(b"x"))
     wire = web.ask("PUT", Content_Length=1000 * CHUNK)
     (asked,) = wire.protocol.requests
@@ -557,7 +557,7 @@ def test_a_body_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"\x16\x03\x01" + b"\xff" * 50 + b"\r\n", b"A" * 20000])
-def test_nonsense_is_answered_once_and_the_connection_closed(sent: bytes) -> None:
+def test_malformed_request_is_answered_once_and_the_connection_closed(sent: bytes) -> None:
     web = Web(MemoryReader(b"x"))
     wire = web.connect()
     wire.protocol.dataReceived(sent)
@@ -611,7 +611,7 @@ def test_a_burst_of_requests_on_one_connection() -> None:
 # The transport's pace.
 
 
-def test_no_more_is_read_than_the_client_takes() -> None:
+def test_reading_pauses_while_the_transport_is_full() -> None:
     data = THOUSAND * 1000
     reader = Reader(data, size=len(data))
     web = Web(reader)
@@ -628,7 +628,7 @@ def test_no_more_is_read_than_the_client_takes() -> None:
     assert web.report.outcome is Outcome.COMPLETE
 
 
-def test_answers_that_are_there_already_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_immediate_answers_do_not_recurse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.net.http.download.CHUNK", 1)
     data = THOUSAND * 5
     assert Web(Reader(data, succeed, len(data))).get().body == data
@@ -881,7 +881,7 @@ def test_request_sent_byte_by_byte_times_out() -> None:
 
 
 @pytest.mark.parametrize(("headers", "seconds"), [({}, 61), ({"Connection": "close"}, 60)])
-def test_a_client_that_never_takes_the_end_is_cut_off(headers: dict[str, Any], seconds: int) -> None:
+def test_client_that_does_not_read_the_end_is_disconnected(headers: dict[str, Any], seconds: int) -> None:
     web = Web(lambda: MemoryReader(THOUSAND))
     wire = web.connect()
     wire.takes_all = False

@@ -134,7 +134,7 @@ def test_headers_without_end_are_refused_before_they_fill_memory() -> None:
     assert not wire.value().startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_never_reads_fills_no_memory() -> None:
+def test_client_that_does_not_read_is_bounded_in_memory() -> None:
     web = Web(lambda: Reader(bytes(60_000), size=60_000))
     wire = web.connect()
     wire.takes_all = False
@@ -144,7 +144,7 @@ def test_a_client_that_never_reads_fills_no_memory() -> None:
     assert wire.held < 200_000
 
 
-def test_one_client_has_half_of_the_connections_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_of_one_client_are_limited_to_half(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "MOST_CONNECTIONS", 20)
     web = Web(small)
     wires = [web.connect() for _ in range(15)]

@@ -115,7 +115,7 @@ def answered(
 
 
 @given(st.sampled_from(READERS), st.lists(requests, min_size=1, max_size=3), st.data())
-def test_it_answers_as_twisted_does(reader: Callable[[], Any], sent: list[bytes], data: st.DataObject) -> None:
+def test_fast_path_answers_as_twisted_does(reader: Callable[[], Any], sent: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(sent)
     whole = data.draw(st.booleans(), label="a request in each segment")
     if whole:
@@ -144,7 +144,7 @@ def test_it_answers_as_twisted_does(reader: Callable[[], Any], sent: list[bytes]
         [b"\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
     ],
 )
-def test_it_takes_requests_only_where_one_begins(segments: list[bytes]) -> None:
+def test_fast_path_takes_requests_at_request_boundaries_only(segments: list[bytes]) -> None:
     reader = READERS[0]
     assert answered(reader, segments, True, late=True) == answered(reader, segments, False, late=True)
 
@@ -235,7 +235,7 @@ def test_a_file_that_has_just_been_written_is_read_every_time(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("settled")
-def test_the_type_of_a_small_file_is_by_its_name(tmp_path: Path) -> None:
+def test_content_type_of_a_small_file_follows_the_requested_name(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     web = Web(file(str(tmp_path / "a")))
     for target, kind in [(b"/a.efi", b"application/efi"), (b"/a.txt", b"text/plain; charset=utf-8")]:
@@ -245,7 +245,7 @@ def test_the_type_of_a_small_file_is_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("settled")
-def test_small_files_are_closed(tmp_path: Path) -> None:
+def test_small_files_leave_no_open_descriptor(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     gc.collect()  # what other tests have left is closed now, not while descriptors are compared
     before = len(os.listdir("/proc/self/fd"))
@@ -271,7 +271,7 @@ def test_the_cache_of_small_files_is_bounded(tmp_path: Path, reads: list[int]) -
     assert len(reads) == 6, "the oldest was dropped"
 
 
-def test_the_next_requests_wait_until_a_file_is_opened() -> None:
+def test_pipelined_requests_wait_until_the_file_is_opened() -> None:
     opening: list[Deferred[Any]] = []
 
     def later() -> Any:
@@ -300,7 +300,7 @@ def test_a_flood_of_requests_pauses_the_connection_until_the_first_is_answered()
     assert wire.producerState == "producing"
 
 
-def test_a_connection_that_is_lost_ends_the_download() -> None:
+def test_lost_connection_cancels_the_open() -> None:
     cancelled: list[Deferred[Any]] = []
     web = Web(lambda: Deferred(cancelled.append))
     wire = web.connect()
@@ -396,7 +396,7 @@ steps = st.one_of(
 
 @settings(max_examples=60)
 @given(st.lists(steps, min_size=1, max_size=12))
-def test_files_that_change_between_requests(done: list[Any]) -> None:
+def test_changed_files_are_served_with_their_new_content(done: list[Any]) -> None:
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr("bootfw.readers.time.time_ns", lambda: 2**62)
     try:

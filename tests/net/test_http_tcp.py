@@ -49,9 +49,7 @@ def fetch(address: tuple[str, int], *targets: str) -> list[tuple[int, bytes]]:
         return found
 
 
-def test_two_listeners_of_two_families_on_one_port(
-    serve: Callable[..., Any], alongside: Alongside, tmp_path: Path
-) -> None:
+def test_ipv4_and_ipv6_listen_on_one_port(serve: Callable[..., Any], alongside: Alongside, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"content")
     with socket.create_server(ANY) as probe:
         port = probe.getsockname()[1]
@@ -70,7 +68,7 @@ def test_two_listeners_of_two_families_on_one_port(
     assert {len(report.request.peer) for report in observer.reports} == {2, 4}
 
 
-def test_a_part_of_a_file(serve: Callable[..., Any], alongside: Alongside, tmp_path: Path) -> None:
+def test_range_of_a_file_is_sent(serve: Callable[..., Any], alongside: Alongside, tmp_path: Path) -> None:
     """As archives have them: sent by the kernel from where it begins."""
     path, data = tmp_path / "a.tar", bytes(range(256)) * 1000
     make_tar(path, {"first": b"x" * 3000, "second": data})
@@ -78,7 +76,7 @@ def test_a_part_of_a_file(serve: Callable[..., Any], alongside: Alongside, tmp_p
     assert alongside(fetch, where(service), "/second", "/first") == [(200, data), (200, b"x" * 3000)]
 
 
-def test_stop_and_start_again(
+def test_service_can_be_started_again(
     serve: Callable[..., Any], turn_until: TurnUntil, alongside: Alongside, tmp_path: Path
 ) -> None:
     (tmp_path / "a").write_bytes(b"content")
@@ -103,7 +101,7 @@ def _read_all(client: socket.socket) -> None:
         pass
 
 
-def test_stop_during_a_transfer(serve: Callable[..., Any], turn_until: TurnUntil) -> None:
+def test_stop_during_a_download_disconnects_the_client(serve: Callable[..., Any], turn_until: TurnUntil) -> None:
     reader = Reader(bytes(50_000_000), size=50_000_000)
     service, observer = serve(Backend(reader))
     with socket.create_connection(where(service)) as client:
@@ -144,7 +142,9 @@ def test_disconnect_during_a_read_ends_the_download(serve: Callable[..., Any], t
     assert len(cancelled) == reader.closed == 1
 
 
-def test_a_slow_reader(serve: Callable[..., Any], private_reactor: EPollReactor, alongside: Alongside) -> None:
+def test_slow_reader_gets_the_whole_file(
+    serve: Callable[..., Any], private_reactor: EPollReactor, alongside: Alongside
+) -> None:
     def later(data: bytes) -> Deferred[Any]:
         answer: Deferred[Any] = Deferred()
         private_reactor.callLater(0.02, answer.callback, data)
@@ -155,7 +155,7 @@ def test_a_slow_reader(serve: Callable[..., Any], private_reactor: EPollReactor,
     assert alongside(fetch, where(service), "/file") == [(200, data)]
 
 
-def test_a_hundred_clients_at_once(serve: Callable[..., Any], turn_until: TurnUntil, tmp_path: Path) -> None:
+def test_hundred_clients_download_at_once(serve: Callable[..., Any], turn_until: TurnUntil, tmp_path: Path) -> None:
     data = os.urandom(300_000)
     (tmp_path / "a").write_bytes(data)
     service, observer = serve(DirectoryBackend(tmp_path))

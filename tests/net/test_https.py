@@ -99,7 +99,7 @@ def said(observer: Observer, kind: type[_E]) -> list[_E]:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_files(
+def test_files_are_served_over_tls(
     web_service: WebService,
     alongside: Alongside,
     turn_until: TurnUntil,
@@ -224,7 +224,7 @@ def test_certificate_is_logged_once() -> None:
     assert len(said) == 2
 
 
-def test_a_half_renewed_certificate_changes_nothing(
+def test_certificate_without_its_new_key_changes_nothing(
     settings: HTTPSettings, authority: Authority, tmp_path: Path
 ) -> None:
     events: list[Event] = []
@@ -245,7 +245,9 @@ def test_a_half_renewed_certificate_changes_nothing(
 
 
 @pytest.mark.parametrize("gone", ["chain.pem", "key.pem"])
-def test_a_certificate_that_is_taken_away_is_kept(settings: HTTPSettings, tmp_path: Path, gone: str) -> None:
+def test_removed_certificate_file_keeps_the_loaded_certificate(
+    settings: HTTPSettings, tmp_path: Path, gone: str
+) -> None:
     events: list[Event] = []
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None)
     before = certificate.serverConnectionForTLS(None).get_context()
@@ -254,7 +256,7 @@ def test_a_certificate_that_is_taken_away_is_kept(settings: HTTPSettings, tmp_pa
     assert f"{gone}\" can't be read: No such file or directory" in of_type(CertificateProblem, events[-1]).problem
 
 
-def test_symbolic_links_like_certbot_s(
+def test_renewal_by_symbolic_links_is_found(
     settings: HTTPSettings, authority: Authority, tmp_path: Path, issued: tuple[bytes, bytes]
 ) -> None:
     for serial, (chain, key) in enumerate((issued, authority.issue("renewed.example"))):
@@ -275,7 +277,7 @@ def test_symbolic_links_like_certbot_s(
 # Certificates that clients refuse, and their messages
 
 
-def test_an_expired_certificate_is_a_warning(settings: HTTPSettings, authority: Authority, tmp_path: Path) -> None:
+def test_expired_certificate_is_reported(settings: HTTPSettings, authority: Authority, tmp_path: Path) -> None:
     write(tmp_path, *authority.issue("127.0.0.1", days=-1))
     events: list[Event] = []
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None)
@@ -346,7 +348,7 @@ def test_disconnect_during_the_handshake_is_handled(
     assert said(observer, HandshakeFailed)[0].reason.startswith("it closed the connection during the handshake")
 
 
-def test_a_client_with_nothing_newer_than_tls_1_1(
+def test_tls_1_1_client_is_refused_and_logged(
     web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings, authority: Authority
 ) -> None:
     service, observer = web_service(Backend(), settings)
@@ -367,7 +369,7 @@ def _speak(address: tuple[str, int], data: bytes) -> None:
                 pass
 
 
-def test_http_on_the_port_of_https(
+def test_plain_http_on_the_https_port_is_reported(
     web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings
 ) -> None:
     service, observer = web_service(Backend(), settings)
@@ -404,7 +406,7 @@ def test_idle_connection_is_closed_when_the_service_stops(
         (True, pem_of(ec.generate_private_key(ec.SECP256R1()), b"secret"), "key", "is encrypted"),
     ],
 )
-def test_unusable_certificates(
+def test_unusable_certificate_or_key_is_an_error(
     settings: HTTPSettings, tmp_path: Path, chain: bool | bytes | None, key: bool | bytes | None, place: str, said: str
 ) -> None:
     for name, content in (("chain.pem", chain), ("key.pem", key)):
@@ -431,7 +433,7 @@ def test_weak_certificate_is_an_error(settings: HTTPSettings, authority: Authori
         load(settings)
 
 
-def test_a_certificate_without_its_key(settings: HTTPSettings) -> None:
+def test_certificate_without_its_key_is_an_error(settings: HTTPSettings) -> None:
     with pytest.raises(ConfigError, match=r'holds no private key .* which needs a key = "...pem" beside it'):
         load(HTTPSettings(https_listen=(ANY,), certificate=settings.certificate))
 
@@ -444,7 +446,7 @@ def configured(tmp_path: Path, text: str) -> str:
     return line.removeprefix(f"{tmp_path}/bootfw.toml: ")
 
 
-def test_the_paths_are_relative_to_the_configuration(settings: HTTPSettings, tmp_path: Path) -> None:
+def test_certificate_paths_are_relative_to_the_configuration(settings: HTTPSettings, tmp_path: Path) -> None:
     text = '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\n'
     (tmp_path / "bootfw.toml").write_text(text + 'key = "key.pem"\n')
     http = assemble(load_config(tmp_path / "bootfw.toml", {}), Clock()).settings.http

@@ -65,7 +65,7 @@ def environment(count: int, names: str, process: int | None = None) -> dict[str,
     return {"LISTEN_PID": str(process or os.getpid()), "LISTEN_FDS": str(count), "LISTEN_FDNAMES": names, "HOME": "/"}
 
 
-def test_sockets_are_taken_with_their_names_and_the_variables_removed(opened: Opened) -> None:
+def test_sockets_are_read_by_name_and_the_variables_removed(opened: Opened) -> None:
     first, second = opened("tftp").sock.detach(), opened("tftp", stream=True).sock.detach()
     target = 400
     os.dup2(first, target)
@@ -84,7 +84,7 @@ def test_sockets_are_taken_with_their_names_and_the_variables_removed(opened: Op
         each.sock.close()
 
 
-def test_a_socket_without_a_name(opened: Opened) -> None:
+def test_unnamed_socket_is_for_every_service(opened: Opened) -> None:
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
     (taken,) = inherited_sockets(environ, opened().sock.detach())
     assert taken.name == "unknown"
@@ -94,11 +94,11 @@ def test_a_socket_without_a_name(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, environment(1, "tftp", 1), environment(1, "tftp") | {"LISTEN_FDS": "x"}])
-def test_without_sockets_for_this_process(environ: dict[str, str]) -> None:
+def test_sockets_of_another_process_are_ignored(environ: dict[str, str]) -> None:
     assert inherited_sockets(environ) == []
 
 
-def test_a_name_that_no_service_has() -> None:
+def test_unknown_socket_name_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r'descriptor 3 is named "ftp" .*; known names: tftp, dhcp, '):
         inherited_sockets(environment(1, "ftp"))
 
@@ -113,7 +113,7 @@ def test_inherited_descriptor_that_is_not_a_socket_is_refused() -> None:
         os.close(writing)
 
 
-def test_a_unix_socket() -> None:
+def test_unix_socket_is_refused() -> None:
     one, other = socket.socketpair()
     with one, other, pytest.raises(ConfigError, match="is no UDP or TCP socket"):
         inherited_sockets(environment(1, "tftp"), one.fileno())
@@ -122,7 +122,7 @@ def test_a_unix_socket() -> None:
 # What is wanted
 
 
-def test_a_wanted_socket_is_the_inherited_one(opened: Opened, reactor: Any) -> None:
+def test_inherited_socket_is_used_for_its_address(opened: Opened, reactor: Any) -> None:
     inherited = opened()
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     address = ("127.0.0.1", port_of(inherited))
@@ -138,7 +138,7 @@ def test_a_wanted_socket_is_the_inherited_one(opened: Opened, reactor: Any) -> N
     again.stopListening()
 
 
-def test_a_stream_socket(opened: Opened, reactor: Any) -> None:
+def test_inherited_tcp_socket_is_used_for_http(opened: Opened, reactor: Any) -> None:
     inherited = opened("http", stream=True)
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     port = source.listen(PortSpec("http", ("127.0.0.1", port_of(inherited)), Factory()))
@@ -168,7 +168,7 @@ def test_sockets_that_were_not_inherited_are_opened(opened: Opened, reactor: Any
         ("tftp", "127.0.0.1", False, "127.0.0.1", "", ""),
     ],
 )
-def test_how_it_differs(
+def test_difference_to_the_configuration_is_explained(
     opened: Opened, service: str, host: str, stream: bool, wanted: str, device: str, difference: str
 ) -> None:
     inherited = opened(service, host, stream)
@@ -185,7 +185,7 @@ def test_inherited_connection_is_refused(opened: Opened) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_a_socket_of_one_interface(opened: Opened) -> None:
+def test_socket_bound_to_an_interface_matches_that_interface_only(opened: Opened) -> None:
     inherited = opened()
     address = ("127.0.0.1", port_of(inherited))
     inherited.sock.setsockopt(socket.SOL_SOCKET, 25, b"lo\0")
@@ -204,7 +204,7 @@ def test_unused_inherited_socket_error_names_the_wanted_sockets(opened: Opened) 
     )
 
 
-def test_a_port_that_an_inherited_socket_holds_in_another_way(opened: Opened, reactor: Any) -> None:
+def test_port_held_by_a_different_inherited_socket_is_an_error(opened: Opened, reactor: Any) -> None:
     """The usual mistake: without BindIPv6Only= the socket has the port for IPv4 as well."""
     inherited = opened("tftp", "::")
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
@@ -218,7 +218,7 @@ def test_a_port_that_an_inherited_socket_holds_in_another_way(opened: Opened, re
 
 
 @pytest.mark.parametrize(("name", "files"), [("tftp", True), ("bootfw.socket", True), ("dhcp", False), ("web", False)])
-def test_which_sockets_leave_no_work_for_workers(opened: Opened, name: str, files: bool) -> None:
+def test_inherited_file_sockets_are_recognized(opened: Opened, name: str, files: bool) -> None:
     assert serve_files([opened(name)]) is files
 
 

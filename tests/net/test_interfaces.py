@@ -19,7 +19,7 @@ def via(interface: int) -> Via:
     return Via("127.0.0.1", interface, "127.0.0.1")
 
 
-def test_all_are_served_unless_some_are_named() -> None:
+def test_listed_interfaces_are_served_or_all_without_a_list() -> None:
     assert Interfaces().serves(via(LO))
     assert Interfaces(["lo"]).serves(via(LO))
     assert not Interfaces(["eth9"]).serves(via(LO))
@@ -46,7 +46,7 @@ def test_requests_on_a_served_interface_are_not_reported() -> None:
     assert dropped == []
 
 
-def test_a_missing_interface_is_named_with_those_that_exist() -> None:
+def test_error_for_a_missing_interface_lists_existing_ones() -> None:
     missing = missing_interfaces(["lo", "eth9"])
     assert list(missing) == ["eth9"]
     assert missing["eth9"].startswith("no interface eth9; there are: lo")
@@ -83,7 +83,7 @@ def test_listed_interfaces_are_known_where_netlink_is_forbidden(monkeypatch: pyt
     assert unusable_address("203.0.113.77") == "this host has no such address"
 
 
-def test_our_addresses_and_their_networks() -> None:
+def test_local_addresses_and_networks_are_listed() -> None:
     (address, *_) = present(Interfaces().addresses(LO))
     assert address.address == "127.0.0.1"
     assert address.is_beside("127.255.0.1")
@@ -107,7 +107,7 @@ ip -6 addr show dev s0 | grep -q tentative && exec "$@"
 @pytest.mark.skipif(
     os.getuid() != 0 or not all(map(shutil.which, ("unshare", "ip"))), reason="needs root, unshare and ip"
 )
-def test_an_ipv6_address_that_is_still_tentative_can_not_be_reached() -> None:
+def test_tentative_ipv6_address_is_not_reachable() -> None:
     """A socket can't be bound to it in the usual way while another host may answer for it (RFC 4862 section 5.4)."""
     program = (
         "import socket; from bootfw.net.linux.interfaces import *;"
@@ -126,7 +126,7 @@ def test_an_ipv6_address_that_is_still_tentative_can_not_be_reached() -> None:
     assert "Cannot assign requested address" in done.stderr, "else it is tentative no more"
 
 
-def test_an_excepted_interface_is_not_served_whether_or_not_it_is_listed() -> None:
+def test_excluded_interface_is_never_served() -> None:
     dropped: list[str] = []
     interfaces = Interfaces(dropped=dropped.append, excepted=["lo"])
     assert not interfaces.all_served

@@ -116,7 +116,7 @@ def test_handed_over_transfer_continues(directory: DirectoryBackend) -> None:
 
 
 @pytest.mark.parametrize("windowsize", ["4", "64"])
-def test_so_does_one_with_a_window(directory: DirectoryBackend, windowsize: str) -> None:
+def test_handed_over_transfer_with_windows_continues(directory: DirectoryBackend, windowsize: str) -> None:
     server = Server(directory)
     download = server.client({"windowsize": windowsize}).download("file")
     server.network.advance(0.004)
@@ -125,7 +125,7 @@ def test_so_does_one_with_a_window(directory: DirectoryBackend, windowsize: str)
     assert server.ends() == [Outcome.COMPLETE]
 
 
-def test_a_transfer_of_a_generated_file_is_waited_for() -> None:
+def test_handover_waits_for_the_transfer_of_a_generated_file() -> None:
     """Another process would generate it again, perhaps with another content."""
     server = Server(MemoryBackend({"file": CONTENT}))
     download = server.client().download("file")
@@ -177,7 +177,7 @@ def test_transfer_on_an_ephemeral_port_is_completed(directory: DirectoryBackend)
     assert server.ends() == [Outcome.COMPLETE]
 
 
-def test_when_the_service_stops_its_clients_get_errors(directory: DirectoryBackend) -> None:
+def test_stop_of_the_service_sends_errors_to_the_clients(directory: DirectoryBackend) -> None:
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)
@@ -187,7 +187,7 @@ def test_when_the_service_stops_its_clients_get_errors(directory: DirectoryBacke
     assert server.network.leaks() == []
 
 
-def test_an_upload_is_waited_for_until_it_is_stored() -> None:
+def test_handover_waits_until_an_upload_is_stored() -> None:
     server = Server(Files({}))
     upload = server.client().upload("new", CONTENT)
     server.network.advance(0.02)
@@ -247,7 +247,7 @@ def test_nothing_but_the_last_block_of_a_stored_upload_is_acknowledged(data: byt
     assert len(link.volume) == 1, "it is forgotten"
 
 
-def test_while_it_is_drained_a_repeated_request_still_gets_its_answer_again() -> None:
+def test_repeated_request_is_answered_while_draining() -> None:
     server = Server(Files({"file": CONTENT}))
     server.network.link = link = Swallows("10.0.0.9")
     client = FakePeer(server.network.host("10.0.0.9"), 2000)
@@ -309,7 +309,7 @@ LONG = "a-name-that-lets-us-send-two-blocks-by-the-ratio"
 )
 @pytest.mark.parametrize("number", range(1, 9))
 @pytest.mark.parametrize("source", ["10.0.0.1", "10.0.0.9"], ids=["from the server", "from the client"])
-def test_a_packet_that_is_lost_at_the_hand_over_is_made_up_for(
+def test_packet_lost_during_the_handover_is_retransmitted(
     tmp_path: Path, source: str, number: int, options: dict[str, str]
 ) -> None:
     """The worker's own timer does so, as the main process's would. The client says nothing twice."""
@@ -339,7 +339,9 @@ def test_a_packet_that_is_lost_at_the_hand_over_is_made_up_for(
 
 
 @pytest.mark.parametrize("number", range(1, 7))
-def test_a_forged_client_gets_no_more_for_it(directory: DirectoryBackend, number: int) -> None:
+def test_handover_does_not_raise_the_amplification_of_a_forged_request(
+    directory: DirectoryBackend, number: int
+) -> None:
     """It has proven nothing: what it is sent in all is what one process alone would send."""
     sent = []
     for handed_over in (False, True):
@@ -359,7 +361,7 @@ def test_a_forged_client_gets_no_more_for_it(directory: DirectoryBackend, number
     assert both == alone
 
 
-def test_a_client_that_has_proven_itself_is_sent_whole_windows_at_once(tmp_path: Path) -> None:
+def test_proven_client_gets_whole_windows_after_the_handover(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(numbered(512 * 2000))
     server = Server(DirectoryBackend(tmp_path))
     download = server.client({"windowsize": "16"}).download("file")
@@ -371,7 +373,7 @@ def test_a_client_that_has_proven_itself_is_sent_whole_windows_at_once(tmp_path:
     assert server.received(download) == numbered(512 * 2000)
 
 
-def test_an_oack_that_may_end_its_client_is_not_repeated_by_the_worker(directory: DirectoryBackend) -> None:
+def test_worker_does_not_repeat_an_oack_that_ends_atftp(directory: DirectoryBackend) -> None:
     """atftp's: it repeats its ACK 0 itself."""
     server = Server(directory)
     server.network.link = link = LosesOne("10.0.0.9", 2)
@@ -401,7 +403,7 @@ def test_retransmitted_request_belongs_to_the_same_transfer(directory: Directory
     assert server.ends() == [Outcome.COMPLETE]
 
 
-def test_a_file_that_has_changed_ends_it_at_once(tmp_path: Path) -> None:
+def test_changed_file_ends_a_handed_over_transfer(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
     server = Server(DirectoryBackend(tmp_path))
     download = server.client().download("file")
@@ -444,7 +446,7 @@ def test_with_several_ports_each_transfer_continues_on_its_port(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("ports", ["single", "ephemeral"])
-def test_a_transfer_of_a_crashed_worker_has_one_end_however_many_ports_there_are(tmp_path: Path, ports: str) -> None:
+def test_transfer_of_a_crashed_worker_ends_once_with_any_number_of_ports(tmp_path: Path, ports: str) -> None:
     """Which of the ports its client uses is not known; with ports of their own it can't go on at all."""
     (tmp_path / "file").write_bytes(CONTENT)
     network = MemoryNetwork()

@@ -96,7 +96,7 @@ def test_a_client_that_has_started_again_gets_the_file_from_its_beginning(
     assert direct.say(tftp.ack(5)) == []
 
 
-def test_a_second_late_copy(direct: Direct) -> None:
+def test_transfer_continues_after_a_second_late_copy(direct: Direct) -> None:
     stopped_at(direct, 5, request(*OPTIONS))
     # An ACK of long ago, so that this transfer is one whose client was heard.
     assert direct.say(tftp.ack(2)) == []
@@ -106,7 +106,7 @@ def test_a_second_late_copy(direct: Direct) -> None:
     assert direct.say(tftp.ack(5)) == [data(6)]
 
 
-def test_client_with_windows_continues(direct: Direct) -> None:
+def test_transfer_with_windows_continues_after_a_late_copy(direct: Direct) -> None:
     """It proves once more that it receives what it is sent."""
     copy = request(*OPTIONS, ("windowsize", "4"))
     begin(direct, copy)
@@ -122,7 +122,7 @@ def test_client_with_windows_continues(direct: Direct) -> None:
     assert first == data(got + 1)
 
 
-def test_a_file_that_has_changed_meanwhile_ends_it(direct: Direct, tmp_path: Path) -> None:
+def test_changed_file_ends_the_transfer(direct: Direct, tmp_path: Path) -> None:
     copy = request(*OPTIONS)
     begin(direct, copy)
     direct.say(tftp.ack(0))
@@ -137,18 +137,18 @@ def test_a_file_that_has_changed_meanwhile_ends_it(direct: Direct, tmp_path: Pat
     assert direct.protocol.transfers == 0
 
 
-def test_content_without_a_date_may_have_changed() -> None:
+def test_file_without_a_change_time_ends_the_transfer() -> None:
     direct = Direct(MemoryBackend({"file": CONTENT}))
     stopped_at(direct, 5, request(*OPTIONS))
     assert direct.say(tftp.ack(5)) == [ERROR]
 
 
-def test_netascii_transfer_can_not_continue(direct: Direct) -> None:
+def test_netascii_transfer_ends_after_a_late_copy(direct: Direct) -> None:
     stopped_at(direct, 5, request(*OPTIONS, mode="netascii"))
     assert direct.say(tftp.ack(5)) == [ERROR]
 
 
-def test_a_number_that_means_two_blocks_ends_it(direct: Direct, tmp_path: Path) -> None:
+def test_ambiguous_block_number_ends_the_transfer(direct: Direct, tmp_path: Path) -> None:
     """ACK 0 is the one of the OACK, and that of block 65536."""
     (tmp_path / "file").write_bytes(bytes(8 * 66_000))
     copy = request(("blksize", "8"))
@@ -169,7 +169,7 @@ def test_upload_that_continues_gets_an_error(direct: Direct) -> None:
     assert direct.protocol.transfers == 0
 
 
-def test_an_upload_that_has_started_again_is_stored(direct: Direct, tmp_path: Path) -> None:
+def test_restarted_upload_is_stored(direct: Direct, tmp_path: Path) -> None:
     copy = tftp.request(True, "new", "octet", OPTIONS)
     begin(direct, copy)
     for number in range(1, 4):

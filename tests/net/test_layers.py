@@ -88,7 +88,7 @@ def test_first_backend_with_the_file_answers_at_once() -> None:
 
 
 @pytest.mark.parametrize("backends", [(), (Backend(FileMissing()), Backend(FileMissing()))])
-def test_no_backend_has_it(backends: tuple[Backend, ...]) -> None:
+def test_file_missing_in_every_backend_raises(backends: tuple[Backend, ...]) -> None:
     with pytest.raises(FileMissing):
         layers(*backends).open("path", REQUEST)
 
@@ -103,7 +103,7 @@ def test_other_errors_stop_the_search(error: AccessViolation | OSError | ZeroDiv
     assert "The backend was backend[1]." in "".join(traceback.format_exception(caught.value))
 
 
-def test_late_answers() -> None:
+def test_asynchronous_backends_are_tried_in_order() -> None:
     slow: Deferred[MemoryReader] = Deferred()
     waiting: Deferred[MemoryReader] = Deferred()
     answer = layers(Backend(lambda: slow), Backend(lambda: waiting), Backend(READER)).open("path", REQUEST)
@@ -114,7 +114,7 @@ def test_late_answers() -> None:
     assert result_of(answer) is READER
 
 
-def test_late_answer_of_a_coroutine() -> None:
+def test_coroutine_backend_is_awaited() -> None:
     async def missing() -> None:
         raise FileMissing
 
@@ -124,14 +124,14 @@ def test_late_answer_of_a_coroutine() -> None:
     assert result_of(layers(Backend(missing), Backend(found)).open("path", REQUEST)) is READER
 
 
-def test_no_backend_has_it_later() -> None:
+def test_file_missing_in_every_asynchronous_backend_fails() -> None:
     slow: Deferred[MemoryReader] = Deferred()
     answer = layers(Backend(FileMissing()), Backend(lambda: slow)).open("path", REQUEST)
     slow.errback(FileMissing())
     assert of_type(Failure, result_of(answer)).check(FileMissing)
 
 
-def test_late_error_stops_the_search() -> None:
+def test_error_of_an_asynchronous_backend_stops_the_search() -> None:
     slow: Deferred[MemoryReader] = Deferred()
     last = Backend("never")
     answer = layers(Backend(lambda: slow), last).open("path", REQUEST)
@@ -163,7 +163,7 @@ def test_uploads_go_to_the_first_writable_backend_that_takes_them() -> None:
 
 
 @pytest.mark.parametrize("backends", [(), (Backend("never"),), (Writable(FileMissing()),)])
-def test_no_backend_takes_the_upload(backends: tuple[Backend | Writable, ...]) -> None:
+def test_upload_without_a_writable_backend_is_refused(backends: tuple[Backend | Writable, ...]) -> None:
     with pytest.raises(AccessViolation):
         layers(*backends).create("path", REQUEST)
 
@@ -318,7 +318,7 @@ def test_deferred_readers_are_not_shared() -> None:
     assert [len(backend.asked) for backend in (first, second)] == [2, 2]
 
 
-def test_another_spelling_may_be_there() -> None:
+def test_missing_file_is_looked_up_again_if_case_is_ignored() -> None:
     @implementer_only(IUniformBackend)
     @define
     class Lenient(Alike):
@@ -377,7 +377,7 @@ def test_the_version_is_that_of_the_backend_that_has_the_file() -> None:
         (Versioned(ZeroDivisionError()), Versioned("another file")),
     ],
 )
-def test_without_a_sure_version_there_is_none(backends: tuple[Backend, ...]) -> None:
+def test_version_is_unknown_if_an_earlier_backend_cannot_tell(backends: tuple[Backend, ...]) -> None:
     assert layers(*backends).version("path", REQUEST) is None
 
 
@@ -395,7 +395,7 @@ def test_a_boot_program_whose_version_is_known_is_remembered_as_one_that_is_open
         assert [path for path, _ in backend.asked] == ["grubx64.efi"]
 
 
-def test_what_is_found_beside_the_boot_program_has_its_version_too() -> None:
+def test_second_stage_file_has_the_version_of_the_found_file() -> None:
     found = {"x/shimx64.efi": "1", "x/grubx64.efi": "2"}
 
     @implementer(IVersionedBackend)

@@ -86,7 +86,7 @@ def test_leases_are_selected(place: Place, selection: dict[str, str], addresses:
     assert {record["address"] for record in place.ask("leases", **selection)} == addresses
 
 
-def test_the_record_of_a_lease(place: Place) -> None:
+def test_lease_record_has_every_field(place: Place) -> None:
     assert place.ask("leases", who="10.0.0.10") == [
         {
             "address": "10.0.0.10",
@@ -108,7 +108,7 @@ def test_invalid_selection_is_refused(place: Place, given: dict[str, str | int])
     assert refused(place, "leases", **given)
 
 
-def test_leases_are_listed_as_of_the_request(place: Place) -> None:
+def test_listed_leases_are_those_at_the_time_of_the_request(place: Place) -> None:
     answer = place.control.leases({})
     place.ask("release", address="10.0.0.10")
     assert {record["address"]: record["state"] for record in answer}["10.0.0.10"] == "active"
@@ -126,13 +126,13 @@ def test_an_address_without_a_lease_can_not_be_released(place: Place, address: s
     assert refused(place, "release", address=address) == f"{address} is not leased"
 
 
-def test_reservations_have_their_origin() -> None:
+def test_reservations_are_listed_with_their_origin() -> None:
     place = Place(ADDED)
     origins = {record["address"]: record["origin"] for record in place.ask("reservations")}
     assert origins == {"10.0.0.5": "configuration", "10.0.0.6": "command"}
 
 
-def test_a_reservation_counts_at_once_and_is_kept(place: Place) -> None:
+def test_reservation_is_valid_at_once_and_stored(place: Place) -> None:
     assert place.ask("reserve", **reservation_record(ADDED)) == [reservation_record(ADDED)]
     assert place.reserved() == {"10.0.0.5", "10.0.0.6"}
     assert list(place.store.reservations()) == [ADDED]
@@ -154,14 +154,14 @@ def test_invalid_reservation_is_refused(place: Place, given: dict[str, str], tex
     assert list(place.store.reservations()) == []
 
 
-def test_a_reservation_that_can_not_be_kept_does_not_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reservation_that_cannot_be_stored_is_not_valid(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryStore, "save_reservations", lambda store, all: fail(StateError("disk full")))
     with pytest.raises(StateError, match="disk full"):
         place.ask("reserve", **reservation_record(ADDED))
     assert place.reserved() == {"10.0.0.5"}
 
 
-def test_each_family_has_reservations_of_its_own() -> None:
+def test_reservations_of_the_families_are_separate() -> None:
     clock = Clock()
     clock.advance(NOW)
     store = MemoryStore()
@@ -193,7 +193,7 @@ def test_each_family_has_reservations_of_its_own() -> None:
     assert [reservation.address for reservation in six.reservations()] == ["fd77::5", ""]
 
 
-def test_without_a_server_of_dhcp6_nothing_of_ipv6_is_reserved(place: Place) -> None:
+def test_ipv6_reservation_without_a_dhcpv6_server_is_refused(place: Place) -> None:
     assert refused(place, "reserve", address="fd77::6", mac=MAC) == "fd77::6 is of no subnet"
     assert refused(place, "reserve", address="fd77::6", mac=OTHER) == "fd77::6 is of no subnet", "not of 10.0.0.5"
 
@@ -202,7 +202,7 @@ def test_address_outside_all_subnets_is_refused_for_every_client(place: Place) -
     assert refused(place, "reserve", address="10.0.1.6", mac=OTHER) == "10.0.1.6 is of no subnet"
 
 
-def test_without_a_subnet_of_ipv4_nothing_of_ipv4_is_reserved() -> None:
+def test_ipv4_reservation_without_an_ipv4_subnet_is_refused() -> None:
     six = AddressServer6([Subnet6(network="fd77::/64")], b"\0\1us")
     control = LeaseControl(Clock(), AddressServer([]), MemoryStore(), (), six)
     with pytest.raises(ControlError, match=r"^a reservation without an address is of no subnet$"):
@@ -228,7 +228,7 @@ def test_reservation_can_be_removed(who: str) -> None:
         ("0x1", 'must be text, or "0x" and pairs of hexadecimal digits, not "0x1"'),
     ],
 )
-def test_reservations_that_can_not_be_removed(who: str, text: str) -> None:
+def test_invalid_unreserve_is_refused(who: str, text: str) -> None:
     place = Place(ADDED)
     assert refused(place, "unreserve", who=who) == text
     assert place.reserved() == {"10.0.0.5", "10.0.0.6"}

@@ -59,7 +59,7 @@ def test_a_reservation_outside_all_subnets_is_skipped_and_logged(host: MemoryHos
     assert [str(event["error"]) for event in logs] == ["192.168.1.7 is of no subnet"]
 
 
-def test_the_rules_of_the_configuration_are_the_servers(host: MemoryHost, store: MemoryStore) -> None:
+def test_server_gets_the_settings_of_the_configuration(host: MemoryHost, store: MemoryStore) -> None:
     server = Leasing(host, store, settings(authoritative=True, identify_by="client-id"), lambda event: None).server
     client = Machine(1, server, {61: b"\0one"})
 
@@ -76,7 +76,7 @@ class Closing(MemoryStore):
         raise StateError("not readable")
 
 
-def test_a_store_that_can_not_be_read_is_closed_again(host: MemoryHost) -> None:
+def test_unreadable_store_is_closed(host: MemoryHost) -> None:
     store = Closing()
     with pytest.raises(StateError, match="not readable"):
         Leasing(host, store, settings(), lambda event: None)
@@ -100,7 +100,7 @@ def test_addresses_in_quarantine_by_proxy_arp_are_released(host: MemoryHost, sto
     assert (event.interface, event.mac) == ("eth0", "02:00:00:00:00:66")
 
 
-def test_reservations_of_both_families_are_those_of_their_server(host: MemoryHost, store: MemoryStore) -> None:
+def test_reservations_are_loaded_by_the_server_of_their_family(host: MemoryHost, store: MemoryStore) -> None:
     store.save_reservations(
         [
             Reservation("10.77.0.7", mac="02:00:00:00:00:02"),
@@ -119,7 +119,7 @@ def test_reservations_of_both_families_are_those_of_their_server(host: MemoryHos
     assert len(logs) == 2
 
 
-def test_leases_of_both_families_stay_when_the_settings_change(host: MemoryHost, store: MemoryStore) -> None:
+def test_changed_settings_keep_the_leases_of_both_families(host: MemoryHost, store: MemoryStore) -> None:
     now = host.seconds()
     kept = [
         Lease(address, client, "", LeaseState.ACTIVE, now, now + 3600)
@@ -150,7 +150,7 @@ def awaited(dhcp: DHCPSettings, dhcp6: DHCP6Settings | None = None) -> dict[str,
     return {address[0]: missing() for _, address, missing in required_networks(dhcp, dhcp6 or DHCP6Settings())}
 
 
-def test_a_network_where_we_have_no_address_is_waited_for() -> None:
+def test_network_without_a_local_address_is_waited_for() -> None:
     found = awaited(settings(Subnet(network=HERE), Subnet(network=ELSEWHERE)))
     assert found[HERE] == ""
     assert "127.0.0.1" in found[ELSEWHERE]
@@ -167,7 +167,7 @@ def test_a_network_where_we_have_no_address_is_waited_for() -> None:
     ],
     ids=["told so", "relays", "shared", "ours"],
 )
-def test_a_foreign_pool_is_allowed_by_the_setting(told: DHCPSettings) -> None:
+def test_foreign_networks_setting_allows_a_foreign_pool(told: DHCPSettings) -> None:
     assert not any(awaited(told).values())
 
 
@@ -249,7 +249,7 @@ def addressed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leasing, "own_addresses", lambda family: frozenset(own[family]))
 
 
-def test_a_network_of_ipv6_where_we_have_no_address_is_waited_for(addressed: None) -> None:
+def test_ipv6_network_without_a_local_address_is_waited_for(addressed: None) -> None:
     told = settings6(Subnet6(network=HERE6), Subnet6(network=ELSEWHERE6))
     assert awaited(DHCPSettings(), told) == {
         HERE6: "",
@@ -268,18 +268,18 @@ def test_a_network_of_ipv6_where_we_have_no_address_is_waited_for(addressed: Non
     ],
     ids=["told so", "relays", "ours", "proxy"],
 )
-def test_a_foreign_pool_of_ipv6_is_allowed_by_the_setting(told: DHCP6Settings, addressed: None) -> None:
+def test_foreign_networks_setting_allows_a_foreign_ipv6_pool(told: DHCP6Settings, addressed: None) -> None:
     assert not any(awaited(DHCPSettings(), told).values())
 
 
-def test_a_setting_of_one_family_does_not_hold_for_the_other(addressed: None) -> None:
+def test_foreign_networks_setting_holds_for_its_family_only(addressed: None) -> None:
     here = settings(Subnet(network=HERE), foreign_networks=True)
     assert list(awaited(here, settings6(Subnet6(network=ELSEWHERE6)))) == [ELSEWHERE6]
     there = settings6(Subnet6(network=ELSEWHERE6), foreign_networks=True)
     assert list(awaited(settings(Subnet(network=ELSEWHERE)), there)) == [ELSEWHERE]
 
 
-def test_networks_are_not_waited_for_where_our_addresses_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_are_not_waited_for_if_local_addresses_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")
     assert awaited(settings(Subnet(network=ELSEWHERE))) == {ELSEWHERE: ""}
 

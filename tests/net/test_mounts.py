@@ -51,7 +51,7 @@ def test_file_systems_without_a_disk_can_hang(mounts: MountTable, tmp_path: Path
     ],
 )
 @pytest.mark.parametrize("by_link", [False, True])
-def test_a_path_leads_to_the_first_one(
+def test_first_hanging_file_system_on_the_path_is_found(
     mounts: MountTable, tmp_path: Path, name: str, link: str | None, place: str | None, by_link: bool
 ) -> None:
     root = tmp_path / "root"
@@ -63,12 +63,12 @@ def test_a_path_leads_to_the_first_one(
     assert found == (None if place is None else str(root / place).encode())
 
 
-def test_a_name_may_be_spelled_otherwise(mounts: MountTable, tmp_path: Path) -> None:
+def test_names_are_compared_without_case_if_requested(mounts: MountTable, tmp_path: Path) -> None:
     assert mounts.on_the_way_to(tmp_path / "root", b"Remote/kernel", True) == str(tmp_path / "root/remote").encode()
 
 
 @pytest.mark.parametrize("root", ["unknown", "unknown/below", "link"])
-def test_the_root_may_be_on_one(mounts: MountTable, tmp_path: Path, root: str) -> None:
+def test_root_on_a_hanging_file_system_is_found(mounts: MountTable, tmp_path: Path, root: str) -> None:
     (tmp_path / "link").symlink_to("unknown/below")
     assert mounts.on_the_way_to(tmp_path / root) == str(tmp_path / "unknown").encode()
     assert mounts.on_the_way_to(tmp_path / root, b"file") == str(tmp_path / "unknown").encode()

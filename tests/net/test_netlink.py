@@ -80,7 +80,7 @@ def test_a_neighbour_is_known_by_ipv6(kernel: Netlink) -> None:
     assert kernel.hardware_address(("fd00:9::9", 2070, 0, 0)) == "52:54:00:00:00:77"
 
 
-def test_a_link_local_address_is_one_of_its_wire(kernel: Netlink, hosts: tuple[Host, Host]) -> None:
+def test_a_link_local_neighbour_is_looked_up_on_its_own_interface(kernel: Netlink, hosts: tuple[Host, Host]) -> None:
     server, _ = hosts
     assert kernel.hardware_address(("fe80::9", 2070, 0, index(server, "s0"))) == "52:54:00:00:00:77"
     assert kernel.hardware_address(("fe80::9", 2070, 0, index(server, "s1"))) != "52:54:00:00:00:77"
@@ -110,7 +110,7 @@ def test_an_address_without_a_route_is_unknown(kernel: Netlink) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1", "::1"])
-def test_addresses_that_are_never_neighbours(kernel: Netlink, address: str) -> None:
+def test_multicast_broadcast_and_invalid_addresses_have_no_hardware_address(kernel: Netlink, address: str) -> None:
     assert kernel.hardware_address((address, 1)) == ""
 
 
@@ -264,7 +264,7 @@ def test_changes_of_links_are_reported(
     changes(lambda found: any(isinstance(each, LinkChanged) and each.link.name == "n0" and each.gone for each in found))
 
 
-def test_a_port_that_leaves_a_bridge_is_not_gone(
+def test_interface_that_leaves_a_bridge_is_not_reported_as_gone(
     changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Host
 ) -> None:
     wire.ip("link", "add", "b0", "type", "bridge")
@@ -285,7 +285,7 @@ def test_lost_changes_are_reported(
     assert ChangesLost() in changes(lambda found: ChangesLost() in found)
 
 
-def test_the_refusal_of_netlink_is_raised_each_time_and_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forbidden_netlink_socket_raises_on_each_call_and_is_not_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = []
 
     def refuse(*arguments: socket.AddressFamily | int) -> None:
@@ -301,7 +301,7 @@ def test_the_refusal_of_netlink_is_raised_each_time_and_tried_once(monkeypatch: 
     assert len(attempts) == 1
 
 
-def test_a_lack_of_descriptors_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_is_opened_again_after_a_lack_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Netlink()
     with monkeypatch.context() as patched:
 

@@ -22,7 +22,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
         yield name, receiver
 
 
-def test_messages_arrive(manager: tuple[str, socket.socket]) -> None:
+def test_messages_are_received_by_the_service_manager(manager: tuple[str, socket.socket]) -> None:
     name, receiver = manager
     service_manager = NotifySocket(name)
     service_manager.ready()
@@ -33,7 +33,7 @@ def test_messages_arrive(manager: tuple[str, socket.socket]) -> None:
     assert receiver.recv(4096) == b"STOPPING=1\nSTATUS=stopping"
 
 
-def test_a_reload_has_the_time_of_the_monotonic_clock(manager: tuple[str, socket.socket]) -> None:
+def test_reload_message_has_the_monotonic_time(manager: tuple[str, socket.socket]) -> None:
     """systemd compares it with the time of its own request (Type=notify-reload)."""
     name, receiver = manager
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
@@ -61,18 +61,18 @@ def test_the_variables_are_read_and_removed() -> None:
         {"WATCHDOG_USEC": "5000", "WATCHDOG_PID": "1"},
     ],
 )
-def test_without_a_watchdog_of_this_process(variables: dict[str, str]) -> None:
+def test_watchdog_of_another_process_or_none_is_ignored(variables: dict[str, str]) -> None:
     manager = NotifySocket.from_environ({"NOTIFY_SOCKET": "@n", **variables})
     assert manager is not None
     assert manager.watchdog is None
 
 
 @pytest.mark.parametrize("variables", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:9999"}])
-def test_without_a_socket_there_is_no_service_manager(variables: dict[str, str]) -> None:
+def test_no_service_manager_without_notify_socket(variables: dict[str, str]) -> None:
     assert NotifySocket.from_environ({**variables, "WATCHDOG_USEC": "5"}) is None
 
 
-def test_a_manager_that_is_gone_is_logged_once(tmp_path: Path) -> None:
+def test_unreachable_service_manager_is_logged_once(tmp_path: Path) -> None:
     manager = NotifySocket(f"{tmp_path}/nothing")
     with capturedLogs() as logs:
         manager.ready()
@@ -82,7 +82,7 @@ def test_a_manager_that_is_gone_is_logged_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_manager_that_reads_nothing_does_not_block_the_server(manager: tuple[str, socket.socket]) -> None:
+def test_service_manager_that_does_not_read_does_not_block_the_server(manager: tuple[str, socket.socket]) -> None:
     """The queue of a UNIX socket has net.unix.max_dgram_qlen messages, 10 to 512."""
     notify_socket = NotifySocket(manager[0])
     with capturedLogs() as logs:

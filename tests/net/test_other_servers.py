@@ -76,7 +76,7 @@ def until_last(seen: list[Event], other: socket.socket, turn_until: TurnUntil) -
 @pytest.mark.parametrize(
     ("sent", "file"), [(reply(b"other.0"), "other.0"), (reply(vendor_class=b"PXEClient"), ""), (reply(b"a", b"x"), "a")]
 )
-def test_a_reply_about_booting_is_seen(
+def test_reply_with_boot_options_is_reported(
     other: socket.socket, seen: list[Event], turn_until: TurnUntil, sent: bytes, file: str
 ) -> None:
     other.sendto(sent, ("10.9.0.255", 68))
@@ -116,7 +116,7 @@ def test_our_own_replies_are_ignored(
 
 
 @pytest.mark.usefixtures("watched")
-def test_a_server_whose_address_this_host_gets_is_not_another_one(
+def test_server_at_a_new_local_address_is_not_reported(
     hosts: Hosts, other: socket.socket, seen: list[Event], turn_until: TurnUntil
 ) -> None:
     moving = "10.9.0.77"

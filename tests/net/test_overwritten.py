@@ -25,7 +25,7 @@ from .byhand import Unused, read
 @pytest.mark.parametrize("capacity", [0, 1 << 20], ids=["read", "framed"])
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("change", ["as large", "larger", "appended"])
-def test_it_ends_with_an_error(
+def test_transfer_of_an_overwritten_file_ends_with_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, capacity: int, cached: bool, change: str
 ) -> None:
     """But not when it was only appended to."""

@@ -39,7 +39,7 @@ def test_sockaddr_layout_matches_the_kernel() -> None:
     assert IPV6.destination(("fe80::9", 546, 7, 3)).raw == raw6
 
 
-def test_a_zone_names_the_interface() -> None:
+def test_zone_of_an_address_selects_the_interface() -> None:
     lo = socket.if_nametoindex("lo")
     assert IPV6.destination(("fe80::9%lo", 546)).address == ("fe80::9", 546, 0, lo)
     assert IPV6.destination(("fe80::9%7", 546)).address == ("fe80::9", 546, 0, 7)
@@ -47,7 +47,7 @@ def test_a_zone_names_the_interface() -> None:
         IPV6.destination(("fe80::9%nosuch", 546))
 
 
-def test_twisted_s_name_for_the_broadcast_address() -> None:
+def test_twisted_broadcast_name_is_the_broadcast_address() -> None:
     assert IPV4.destination(("<broadcast>", 68)) == IPV4.destination(("255.255.255.255", 68))
 
 
@@ -74,21 +74,21 @@ def test_invalid_ipv4_addresses_raise(host: str) -> None:
         (IPV6, "2001:db8::1", False),
     ],
 )
-def test_destinations_that_need_an_interface(family: Family, host: str, needs: bool) -> None:
+def test_link_local_and_multicast_destinations_need_an_interface(family: Family, host: str, needs: bool) -> None:
     assert family.destination((host, 69)).needs_interface is needs
 
 
-def test_ipv4_arrival() -> None:
+def test_ipv4_packet_info_is_read() -> None:
     info = struct.pack("=I", 3) + bytes([10, 0, 0, 1]) + bytes([255, 255, 255, 255])
     assert IPV4.read_info(info) == Via("10.0.0.1", 3, "255.255.255.255")
     assert len(info) == IPV4.info_length
 
 
-def test_an_interface_without_an_address_gives_none() -> None:
+def test_packet_info_of_an_interface_without_an_address_has_no_local_address() -> None:
     assert IPV4.read_info(struct.pack("=I", 3) + bytes(4) + b"\xff" * 4) == Via("", 3, "255.255.255.255")
 
 
-def test_ipv6_arrival() -> None:
+def test_ipv6_packet_info_is_read() -> None:
     info = b"\xfe\x80" + bytes(13) + b"\x01" + struct.pack("=I", 3)
     assert IPV6.read_info(info) == Via("fe80::1", 3, "fe80::1")
     assert len(info) == IPV6.info_length
@@ -110,7 +110,7 @@ def test_multicast_destination_is_not_used_as_source() -> None:
         ("224.0.0.1", False, b""),
     ],
 )
-def test_ipv4_departure(local: str, on_interface: bool, expected: bytes) -> None:
+def test_ipv4_packet_info_is_written(local: str, on_interface: bool, expected: bytes) -> None:
     assert IPV4.info(Via(local, 3, ""), on_interface) == expected
 
 
@@ -125,7 +125,7 @@ def test_ipv4_departure(local: str, on_interface: bool, expected: bytes) -> None
         ("ff02::1", False, b""),
     ],
 )
-def test_ipv6_departure(local: str, on_interface: bool, expected: bytes) -> None:
+def test_ipv6_packet_info_is_written(local: str, on_interface: bool, expected: bytes) -> None:
     assert IPV6.info(Via(local, 3, ""), on_interface) == expected
 
 
@@ -152,7 +152,7 @@ def test_a_cache_makes_each_value_once_and_is_bounded() -> None:
         assert len(cache) <= 4096
 
 
-def test_a_datagram_that_was_queued_before_packet_info_was_requested() -> None:
+def test_packet_info_of_an_earlier_datagram_is_unknown() -> None:
     """The kernel has its destination then, but neither interface nor local address: not that of a broadcast."""
     info = struct.pack("=I4s4s", 0, bytes(4), socket.inet_aton("10.0.0.1"))
     assert IPV4.read_info(info) == UNKNOWN_VIA

@@ -53,12 +53,12 @@ class Resolver:
         self.life.append(type(event))
 
 
-def test_the_double_keeps_to_the_interfaces() -> None:
+def test_fake_plugin_provides_its_interfaces() -> None:
     for interface in (IBootFileResolver, IStartable, IOperable, IBootObserver):
         verifyObject(interface, Resolver())
 
 
-def test_it_starts_before_any_port_is_open_and_sees_all_events() -> None:
+def test_plugin_starts_before_the_ports_and_gets_all_events() -> None:
     network, resolver = MemoryNetwork(), Resolver()
     service = BootService(network.host("10.0.0.1", rich=True), resolvers=[resolver])
     for _ in range(2):
@@ -83,7 +83,7 @@ def test_resolvers_are_not_started_without_dhcp() -> None:
     assert not {"start", "close"} & set(resolver.life)
 
 
-def test_a_plugin_that_can_not_start_stops_the_start() -> None:
+def test_plugin_that_fails_to_start_ends_the_start() -> None:
     network, first = MemoryNetwork(), Resolver()
     second = Resolver(error=StateError("next-boot.sqlite: is damaged"))
     service = BootService(network.host("10.0.0.1", rich=True), resolvers=[first, second])
@@ -131,7 +131,7 @@ def attendants(reactor: EPollReactor, *resolvers: Resolver) -> PluginLifecycle:
     return PluginLifecycle(reactor, [("r", resolver) for resolver in resolvers], lambda event: None)
 
 
-def test_the_operator_can_query_it_from_the_start_to_the_stop(
+def test_operations_of_a_plugin_are_available_while_it_runs(
     private_reactor: EPollReactor,
     tmp_path: Path,
     asked: Asked,
@@ -172,7 +172,7 @@ def test_the_operations_of_replaced_plugins_are_replaced(
     lifecycle.close()
 
 
-def test_there_is_no_socket_without_operations(private_reactor: EPollReactor, tmp_path: Path) -> None:
+def test_control_socket_is_not_created_without_operations(private_reactor: EPollReactor, tmp_path: Path) -> None:
     attendants(private_reactor).listen(tmp_path / "state" / "control.sock")
     assert not (tmp_path / "state").exists()
 

@@ -41,7 +41,7 @@ def has(results: list[str | None], number: int) -> Callable[[], bool]:
     return lambda: len(results) == number
 
 
-def test_the_user_of_an_address_is_named_at_once(
+def test_probe_reports_the_hardware_address_of_the_user(
     hosts: Hosts, probe: ArpProbe, private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> None:
     results: list[str | None] = []
@@ -88,7 +88,7 @@ def test_a_host_on_another_link_does_not_count(probe: ArpProbe, turn_until: Turn
 
 
 @pytest.mark.parametrize("interface", ["lo", "gone"])
-def test_a_wire_without_arp_has_no_users(probe: ArpProbe, turn_until: TurnUntil, interface: str) -> None:
+def test_probe_on_a_link_without_arp_finds_no_user(probe: ArpProbe, turn_until: TurnUntil, interface: str) -> None:
     results: list[str | None] = []
     probe.start(CLIENT, results.append, interface=interface, server=SERVER, client=STRANGER)
     turn_until(lambda: results)

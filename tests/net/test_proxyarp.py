@@ -24,7 +24,7 @@ def numbered(count: int) -> list[str]:
     return [f"10.77.0.{100 + number}" for number in range(count)]
 
 
-def test_the_fourth_in_a_row_proves_nothing() -> None:
+def test_fourth_answer_in_a_row_is_recognized_as_proxy_arp() -> None:
     wire = Wire()
     assert wire.answers(ROUTER, *numbered(6)) == [True] * (MIN_ADDRESSES - 1) + [False] * 3
     assert wire.found == [("eth0", "02:00:00:00:00:01", tuple(numbered(MIN_ADDRESSES)))]
@@ -46,7 +46,7 @@ def test_another_machine_or_an_unanswered_probe_restarts_the_count() -> None:
     assert wire.found == []
 
 
-def test_wires_are_counted_apart() -> None:
+def test_answers_are_counted_per_interface() -> None:
     one = Wire("eth0")
     other = Wire("eth1", one.found, one.proxies)
     one.answers(ROUTER, *numbered(3))
@@ -56,7 +56,7 @@ def test_wires_are_counted_apart() -> None:
     assert other.answers(ROUTER, "10.77.0.9") == [True]
 
 
-def test_an_hour_without_an_answer_is_forgotten() -> None:
+def test_device_is_forgotten_after_an_hour_without_an_answer() -> None:
     wire = Wire()
     wire.answers(ROUTER, *numbered(4))
     wire.now = 3599.0

@@ -43,13 +43,13 @@ def test_sizes_are_capped(serve: Serve) -> None:
     ]
 
 
-def test_a_cap_raises_nothing(serve: Serve) -> None:
+def test_persona_limit_does_not_raise_the_limit_of_the_server(serve: Serve) -> None:
     served = serve({"file": b""}, personas=personas(max_blksize=65464, max_windowsize=65535), max_blksize=1024)
 
     assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1024"),))]
 
 
-def test_uploads_are_treated_as_well(serve: Serve) -> None:
+def test_quirks_apply_to_uploads(serve: Serve) -> None:
     served = serve({}, personas=personas(refuse_options=["blksize"]))
 
     assert served.peer().put("file", blksize=1400) == [tftp.Ack(0)]
@@ -128,7 +128,7 @@ def test_a_name_of_windows_is_cut_off_too(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pxelinux.0\x0f\x03lab", "pxelinux.0\udcff", "pxelinux.0a\x11", "pxelinux.0a"])
-def test_a_name_is_cut_only_when_there_is_no_such_file(serve: Serve, name: str) -> None:
+def test_name_is_not_cut_if_the_file_exists(serve: Serve, name: str) -> None:
     served = serve({"pxelinux.0": b"cut", "pxelinux.0a": b"cut less", name: b"whole"}, personas=stock())
 
     assert served.peer().download(name) == b"whole"
@@ -152,13 +152,13 @@ def test_name_cut_to_nothing_is_missing(serve: Serve, tmp_path: Path, name: str)
     assert [event.detail for event in served.of(TransferRefused)] == [""]
 
 
-def test_the_end_of_the_options_takes_no_letter_with_it(serve: Serve) -> None:
+def test_end_option_is_not_cut_after_a_letter_of_the_name(serve: Serve) -> None:
     served = serve({"vmlinuz": b"x"}, personas=stock())
 
     assert served.peer().ask("vmlinuz1\udcff") == [MISSING]
 
 
-def test_a_backend_with_a_deferred_is_called_again(serve: Serve) -> None:
+def test_alternatives_are_tried_with_an_asynchronous_backend(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"b": b"x"}, {"open": pending}), personas=personas(instead={"a": ["none", "b"]}))
     peer = served.peer()
@@ -180,13 +180,13 @@ def test_missing_and_unreadable_files_have_different_errors(serve: Serve, way: C
     assert served.peer().ask("a") == [tftp.Error(2, "Access violation")]
 
 
-def test_others_find_no_difference(serve: Serve) -> None:
+def test_quirks_do_not_apply_to_other_clients(serve: Serve) -> None:
     served = serve({"file": numbered(600)}, personas=personas(tftp_files=("other",), max_blksize=8))
 
     assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
 
 
-def test_a_machine_known_from_dhcp(start: Serve) -> None:
+def test_quirks_of_a_dhcp_persona_apply_to_tftp(start: Serve) -> None:
     clients = Clients()
     served = start(
         {"file": numbered(600)},
@@ -215,9 +215,7 @@ def test_windows_finds_its_files_in_any_case(serve: Serve, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("persona", ["u-boot", ""])
-def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_room_for(
-    serve: Serve, persona: str
-) -> None:
+def test_u_boot_timeout_is_not_acknowledged_and_its_window_is_limited(serve: Serve, persona: str) -> None:
     """U-Boot 2023.01 on qemu-arm64, with tftpwindowsize 32: the 32nd block in flight was the last thing it heard of."""
     clients = Clients()
     clients.remember(

@@ -29,7 +29,7 @@ def test_a_burst_is_limited_to_the_rate_of_one_second() -> None:
 
 
 @given(st.lists(st.floats(0, 2), max_size=200), st.integers(1, 20))
-def test_never_more_than_the_rate_and_one_seconds_savings(pauses: list[float], rate: int) -> None:
+def test_rate_is_limited_with_a_burst_of_one_second(pauses: list[float], rate: int) -> None:
     admission, client = RateLimit(rate), Machine(1, server())
     admitted = 0
     for pause in pauses:
@@ -54,7 +54,7 @@ def test_flood_from_one_place_does_not_limit_others(other: Machine) -> None:
     assert admission.admit(*asked(other))
 
 
-def test_without_a_relay_option_82_is_the_clients_own_invention() -> None:
+def test_option_82_is_ignored_without_a_relay() -> None:
     admission = RateLimit(1)
     assert admission.admit(*asked(Machine(1, server(), {82: b"\1\2aa"})))
     assert not admission.admit(*asked(Machine(2, server(), {82: b"\1\2bb"})))
@@ -67,12 +67,12 @@ def flooded(free: int, giaddr: str = "0.0.0.0", agent: dict[int, bytes] | None =
 
 
 @pytest.mark.parametrize(("free", "admitted"), [(0, 5), (20, 5), (24, 6), (400, 100), (4000, 1000)])
-def test_where_many_addresses_are_free_a_quarter_may_go_in_a_second(free: int, admitted: int) -> None:
+def test_quarter_of_the_free_addresses_may_be_given_in_a_second(free: int, admitted: int) -> None:
     assert flooded(free) == admitted
     assert flooded(free, "10.77.0.3") == admitted
 
 
-def test_a_single_switch_port_has_no_share_of_the_free_addresses() -> None:
+def test_circuit_has_the_configured_rate_whatever_is_free() -> None:
     assert flooded(4000, "10.77.0.3", {82: b"\1\2xx"}) == 5
 
 
@@ -100,7 +100,7 @@ def test_known_clients_are_served_whatever_the_flood() -> None:
     assert known.after(10).boots() == held
 
 
-def test_places_that_are_long_gone_are_forgotten() -> None:
+def test_number_of_buckets_is_bounded() -> None:
     admission = RateLimit(1)
     for number in range(5000):
         admission.admit(
@@ -109,12 +109,12 @@ def test_places_that_are_long_gone_are_forgotten() -> None:
     assert len(admission._buckets) == 4096
 
 
-def test_no_limit() -> None:
+def test_infinite_rate_is_no_limit() -> None:
     admission = RateLimit(math.inf)
     assert all(admission.admit(*asked(Machine(1, server()))) for _ in range(1000))
 
 
-def test_ports_that_a_relay_invents_get_no_more_than_the_relay() -> None:
+def test_circuits_of_a_relay_share_the_rate_of_the_relay() -> None:
     admission = RateLimit(1)
     circuits = [Machine(number, server(), {82: b"\1\1" + bytes((number,))}, giaddr="10.77.0.3") for number in range(99)]
     assert sum(admission.admit(*asked(machine)) for machine in circuits) == BUSY_PORTS

@@ -176,7 +176,7 @@ def test_new_transfer_continues_while_the_old_socket_is_open(moved: Moved, befor
 
 
 @BOTH
-def test_a_request_that_is_repeated_gets_the_file_that_it_began_with(moved: Moved, before: str, after: str) -> None:
+def test_repeated_request_gets_the_file_of_its_transfer(moved: Moved, before: str, after: str) -> None:
     moved.start(before)
     client = moved.client()
     first = client.asks()
@@ -242,7 +242,7 @@ input()
 
 
 @pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_STREAM"])
-def test_a_port_of_another_program_changes_nothing(moved: Moved, kind: str) -> None:
+def test_reload_fails_if_another_program_holds_the_port(moved: Moved, kind: str) -> None:
     moved.start(ONE)
     command = ["ip", "netns", "exec", moved.hosts[0].name, sys.executable, "-c", HOLDER.format(kind=kind)]
     holder = moved.programs.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
@@ -263,7 +263,7 @@ def test_a_port_of_another_program_changes_nothing(moved: Moved, kind: str) -> N
     assert moved.client(OTHER).asks()[4:] == NEW
 
 
-def test_another_service_can_have_the_port(moved: Moved) -> None:
+def test_dropped_tftp_port_can_be_used_by_dhcp(moved: Moved) -> None:
     moved.start(ANY)
     moved.client().asks()
     dhcp = DHCPSettings(mode="proxy", server_port=PORT, boot_server_port=PORT + 1)
@@ -279,7 +279,7 @@ def take(sock: socket.socket, address: str) -> None:
         sock.listen()
 
 
-def test_no_other_program_can_share_the_port_after_that(moved: Moved) -> None:
+def test_port_is_not_shared_with_other_programs_after_the_move(moved: Moved) -> None:
     moved.start(ANY)
     moved.client().asks()
     moved.move(ONE)
@@ -292,7 +292,7 @@ def test_no_other_program_can_share_the_port_after_that(moved: Moved) -> None:
                     take(other, address)
 
 
-def test_interfaces_where_there_were_none_and_back(moved: Moved) -> None:
+def test_reload_adds_and_removes_interfaces(moved: Moved) -> None:
     moved.start(ANY)
     client = moved.client()
     received = [client.asks()[4:]]

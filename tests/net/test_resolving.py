@@ -99,11 +99,11 @@ def test_the_first_answer_counts_and_later_resolvers_are_not_called(chain: Chain
     assert [(event.resolver, event.answer) for event in chain.said(ResolverAnswered)] == [("r0", None), ("r1", FILE)]
 
 
-def test_no_resolver_has_one(chain: Chain) -> None:
+def test_no_answer_if_every_resolver_declines(chain: Chain) -> None:
     assert chain.ask(Scripted(None), Scripted(None)) is None
 
 
-def test_an_empty_chain(chain: Chain) -> None:
+def test_empty_chain_gives_no_answer(chain: Chain) -> None:
     assert chain.ask() is None
 
 
@@ -150,12 +150,12 @@ def test_each_resolver_has_its_own_timing(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("refuse", [lambda: fail(BootRefused("no")), lambda: raising(BootRefused("no"))()])
-def test_a_refusal_by_any_way(chain: Chain, refuse: Callable[..., Any]) -> None:
+def test_refusal_is_raised_returned_or_asynchronous(chain: Chain, refuse: Callable[..., Any]) -> None:
     with pytest.raises(BootRefused):
         chain.ask(Scripted(refuse), Scripted(FILE))
 
 
-def test_a_late_refusal(chain: Chain) -> None:
+def test_asynchronous_refusal_stops_the_chain(chain: Chain) -> None:
     waiting: Deferred[BootFile | None] = Deferred()
     last = Scripted(FILE)
     chain.ask(Scripted(waiting), last)
@@ -180,7 +180,7 @@ def test_coroutine_resolver_is_awaited(chain: Chain) -> None:
 # Too late
 
 
-def test_a_late_resolver_is_cancelled_and_passed_over(chain: Chain) -> None:
+def test_slow_resolver_is_cancelled_and_the_next_called(chain: Chain) -> None:
     cancelled: list[Deferred[None]] = []
     waiting: Deferred[None] = Deferred(cancelled.append)
     chain.ask(Scripted(waiting), Scripted(None), Scripted(FILE), seconds=0.9)
@@ -334,7 +334,7 @@ def test_adapted_file_is_returned(chain: Chain) -> None:
     assert chain.ask(Scripted(FILE), fit=lambda file, request: OTHER) == OTHER
 
 
-def test_a_boot_file_with_nonsense_in_it_is_the_resolvers_failure(chain: Chain) -> None:
+def test_invalid_boot_file_is_a_failure_of_the_resolver(chain: Chain) -> None:
     def fit(file: BootFile, request: BootRequest) -> BootFile:
         return BootFile(file.name.upper())
 
@@ -346,7 +346,7 @@ def test_a_boot_file_with_nonsense_in_it_is_the_resolvers_failure(chain: Chain) 
 # The end
 
 
-def test_cancelling_leaves_nothing(chain: Chain) -> None:
+def test_cancel_all_cancels_the_pending_resolver(chain: Chain) -> None:
     cancelled: list[Deferred[None]] = []
     chain.ask(Scripted(Deferred(cancelled.append)), Scripted(FILE))
 
@@ -357,7 +357,7 @@ def test_cancelling_leaves_nothing(chain: Chain) -> None:
     present(chain.chain).cancel_all()
 
 
-def test_the_caller_may_cancel(chain: Chain) -> None:
+def test_caller_can_cancel_a_resolution(chain: Chain) -> None:
     last = Scripted(FILE)
     found = chain.ask(Scripted(Deferred), last)
 
@@ -367,7 +367,7 @@ def test_the_caller_may_cancel(chain: Chain) -> None:
     assert last.asked == []
 
 
-def test_an_end_that_brings_about_another_one(chain: Chain) -> None:
+def test_resolution_that_ends_another_one_does_not_answer_it(chain: Chain) -> None:
     """The result of the first cancellation must not answer the second request."""
     waiting: list[Deferred[BootFile]] = [Deferred(), Deferred()]
     answers = iter(waiting)
@@ -406,7 +406,7 @@ def test_a_request_that_is_answered_is_forgotten(chain: Chain) -> None:
     assert left() is None
 
 
-def test_many_at_once_do_not_mix(chain: Chain) -> None:
+def test_concurrent_resolutions_do_not_mix(chain: Chain) -> None:
     waiting: list[Deferred[BootFile]] = []
 
     def resolve() -> Deferred[BootFile]:
@@ -425,7 +425,7 @@ def test_many_at_once_do_not_mix(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("returns", [Deferred, lambda: FILE, lambda: None], ids=["a Deferred", "an answer", "nothing"])
-def test_a_resolver_may_end_everything_while_it_is_called(chain: Chain, returns: Callable[[], object]) -> None:
+def test_resolver_may_cancel_all_during_its_call(chain: Chain, returns: Callable[[], object]) -> None:
     """As one does that stops the service. What it returns after that is cancelled or dropped."""
     cancelled: list[Failure] = []
 
@@ -446,7 +446,7 @@ def test_a_resolver_may_end_everything_while_it_is_called(chain: Chain, returns:
     assert len(cancelled) == (returns is Deferred)
 
 
-def test_a_canceller_may_end_everything(chain: Chain) -> None:
+def test_canceller_may_cancel_all(chain: Chain) -> None:
     last = Scripted(OTHER)
     chain.ask(Scripted(Deferred(lambda _: present(chain.chain).cancel_all())), last, seconds=0.8)
 
@@ -490,7 +490,7 @@ def test_a_file_in_an_answer_is_served_under_the_name_in_the_reply(chain: Chain)
 
 
 @pytest.mark.parametrize("content", ["text", bytes(65 << 20)], ids=["no bytes", "too many"])
-def test_a_file_that_can_not_be_stored_is_the_resolvers_fault(chain: Chain, content: str | bytes) -> None:
+def test_invalid_generated_content_is_a_failure_of_the_resolver(chain: Chain, content: str | bytes) -> None:
     wrong = BootFile("one", content=content)  # type: ignore[arg-type]
     assert chain.ask(Scripted(wrong), Scripted(OTHER)) == OTHER
     [event] = chain.said(PluginFailed)

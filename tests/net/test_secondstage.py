@@ -75,7 +75,7 @@ DEBIAN = ("debian/shimx64.efi", "debian/grubx64.efi", "debian/mmx64.efi", "debia
     ],
 )
 @pytest.mark.parametrize("protocol", ["tftp", "http"])
-def test_found_beside_the_loader(loader: str, asked: str, found: str, protocol: str) -> None:
+def test_second_stage_is_found_beside_the_loader(loader: str, asked: str, found: str, protocol: str) -> None:
     clients = Clients((*DEBIAN, loader, found))
     assert clients.get(asked) == ""
     assert clients.get(loader, protocol=protocol) == loader
@@ -186,7 +186,7 @@ def test_clients_without_requests_are_forgotten() -> None:
     assert len(clients.programs) == 1
 
 
-def test_remembers_so_many() -> None:
+def test_number_of_remembered_clients_is_bounded() -> None:
     clients = Clients(DEBIAN)
     for number in range(MAX_CLIENTS + 10):
         clients.get("debian/shimx64.efi", f"client {number}")
@@ -219,7 +219,7 @@ def test_number_of_candidates_is_limited() -> None:
     assert len(asked) == 1 + MAX_CANDIDATES
 
 
-def test_late_answers_are_counted() -> None:
+def test_candidates_of_an_asynchronous_backend_are_limited() -> None:
     @implementer(IBackend)
     class Late:
         def open(self, path: str, request: TransferRequest) -> Deferred[IReader]:
@@ -279,7 +279,7 @@ def together(*files: str) -> tuple[Clients, Counting]:
     return clients, backend
 
 
-def test_no_path_is_tried_twice_for_requests_of_one_batch() -> None:
+def test_each_path_is_tried_once_per_batch() -> None:
     clients, backend = together("bios/pxelinux.0", "efi64/syslinux.efi", "bios/ldlinux.c32", "efi64/ldlinux.c32")
     for client in "ab":
         clients.get("bios/pxelinux.0", client)
@@ -300,7 +300,7 @@ def test_no_path_is_tried_twice_for_requests_of_one_batch() -> None:
     ]
 
 
-def test_one_load_makes_a_loader_for_each_sharing_client() -> None:
+def test_shared_load_sets_the_loader_of_each_client() -> None:
     clients, backend = together("bios/pxelinux.0", "bios/ldlinux.c32")
     clients.backend.begin_batch()
     for client in "ab":

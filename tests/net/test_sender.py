@@ -83,7 +83,9 @@ def window(count: int, segment: int, last: int) -> tuple[list[bytes], bytes]:
 
 @pytest.mark.parametrize("segment", [1460, 1472])
 @pytest.mark.parametrize("count", [2, 44, 45, 64, 65, 200])
-def test_a_window_is_few_calls_and_arrives_as_datagrams(sockets: list[socket.socket], count: int, segment: int) -> None:
+def test_a_window_is_sent_in_few_calls_and_arrives_as_datagrams(
+    sockets: list[socket.socket], count: int, segment: int
+) -> None:
     """44 blocks of these sizes are what fits into 65,507 bytes."""
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
@@ -114,7 +116,7 @@ def test_a_single_datagram_is_not_segmented(sockets: list[socket.socket]) -> Non
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL])
-def test_a_device_that_can_t_segment_is_not_tried_again(sockets: list[socket.socket], error: int) -> None:
+def test_segmentation_is_not_tried_again_on_a_device_without_it(sockets: list[socket.socket], error: int) -> None:
     odd = OddSocket(sockets[0], error)
     sender = sender_on(odd)
     blocks, data = window(5, 1000, 1)
@@ -125,7 +127,7 @@ def test_a_device_that_can_t_segment_is_not_tried_again(sockets: list[socket.soc
     assert sender.counters.sent == 15
 
 
-def test_a_path_with_a_small_mtu_does_not_spoil_the_others(sockets: list[socket.socket]) -> None:
+def test_small_path_mtu_does_not_disable_segmentation(sockets: list[socket.socket]) -> None:
     odd = OddSocket(sockets[0], errno.EMSGSIZE)
     sender = sender_on(odd)
     blocks, data = window(5, 1000, 1)
@@ -135,7 +137,7 @@ def test_a_path_with_a_small_mtu_does_not_spoil_the_others(sockets: list[socket.
     assert len(odd.segmented) == 2
 
 
-def test_a_peer_that_can_t_be_sent_to_does_not_spoil_the_others(sockets: list[socket.socket]) -> None:
+def test_unreachable_peer_does_not_disable_segmentation(sockets: list[socket.socket]) -> None:
     """Port 0 is EINVAL too: a forged source must not cost everyone the fast path."""
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
@@ -164,7 +166,7 @@ def test_a_datagram_that_is_lost_is_counted(sockets: list[socket.socket], error:
     assert sender.counters.sent == 0
 
 
-def test_a_kernel_without_segmentation_is_never_tried(sockets: list[socket.socket]) -> None:
+def test_segmentation_is_never_tried_on_a_kernel_without_it(sockets: list[socket.socket]) -> None:
     odd = OddSocket(sockets[0], knows_segments=False)
     sender = sender_on(odd)
     blocks, data = window(5, 1000, 1)
@@ -184,7 +186,7 @@ def test_runs_longer_than_the_limit_are_split(sockets: list[socket.socket]) -> N
 
 
 @pytest.mark.parametrize(("local", "messages"), [("127.0.0.1", 0), ("127.0.0.2", 1), ("", 0)])
-def test_a_source_is_named_only_when_the_socket_would_take_another(
+def test_packet_info_is_added_only_if_the_kernel_would_choose_another_source(
     sockets: list[socket.socket], local: str, messages: int
 ) -> None:
     odd = OddSocket(sockets[0])
@@ -228,7 +230,7 @@ def test_reused_slot_holds_no_bytes_of_the_previous_datagram(sockets: list[socke
     assert (second, from_second[0]) == (b"short", "127.0.0.1")
 
 
-def test_an_error_in_the_middle_of_a_call_costs_one_datagram(sockets: list[socket.socket]) -> None:
+def test_error_for_one_datagram_does_not_stop_the_batch(sockets: list[socket.socket]) -> None:
     outbox = mmsg.Outbox(IPV4.name_length)
     good = IPV4.destination(sockets[1].getsockname()).raw
     bad = IPV4.destination(("127.0.0.1", 0)).raw

@@ -115,7 +115,9 @@ def read_all(sock: socket.socket, turn_until: TurnUntil, size: int) -> bytes:
     return bytes(found[-size:])
 
 
-def test_all_but_the_first_chunk(serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]) -> None:
+def test_sendfile_sends_all_but_the_first_chunk_and_the_tail(
+    serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]
+) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -127,7 +129,7 @@ def test_all_but_the_first_chunk(serve: Serve, turn_until: TurnUntil, sent: Sent
     assert (report.outcome, report.bytes_transferred) == (Outcome.COMPLETE, len(content))
 
 
-def test_a_range(serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]) -> None:
+def test_range_is_sent_by_sendfile(serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, _ = serve(DirectoryBackend(root))
     with connected(service, Range="bytes=1000001-3000000") as sock:
@@ -146,7 +148,9 @@ def test_a_small_file_leaves_with_its_head(
     assert sent == []
 
 
-def test_several_files_on_one_connection(serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
+def test_several_files_are_sent_on_one_connection(
+    serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]
+) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -305,7 +309,7 @@ def test_a_file_that_becomes_longer_is_sent_as_it_was(
 
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO, errno.ENOSYS])
-def test_where_sendfile_can_t_be_had_the_file_is_read(
+def test_file_is_read_if_sendfile_fails(
     serve: Serve,
     turn_until: TurnUntil,
     file: tuple[Path, bytes],
@@ -411,7 +415,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         end.close()
 
 
-def test_it_sends_until_the_connection_is_full(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> None:
+def test_sendfile_stops_when_the_connection_is_full(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(4 * MOST))
     with open(tmp_path / "a", "rb") as source:
         sender = FileSender(Transport(pair[0]), source.fileno(), lambda: 0.0)
@@ -423,7 +427,7 @@ def test_it_sends_until_the_connection_is_full(pair: tuple[socket.socket, socket
         assert sender.send(0, 4 * MOST) == (0, True), "the connection is full"
 
 
-def test_a_full_connection_is_found_by_what_it_took(
+def test_short_sendfile_means_a_full_connection(
     pair: tuple[socket.socket, socket.socket], sent: Sent, tmp_path: Path
 ) -> None:
     (tmp_path / "a").write_bytes(bytes(2 * PIECE))
@@ -434,7 +438,7 @@ def test_a_full_connection_is_found_by_what_it_took(
     assert goes_on
 
 
-def test_the_bytes_of_one_turn_are_bounded(
+def test_bytes_per_reactor_turn_are_bounded(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sendfile", lambda out, source, offset, count: count)
@@ -443,7 +447,9 @@ def test_the_bytes_of_one_turn_are_bounded(
     assert sender.send(7, 100) == (93, True)
 
 
-def test_a_turn_is_bounded_in_time(pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_per_reactor_turn_is_bounded(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
 
     def slow_disk(out: int, source: int, offset: int, count: int) -> int:
@@ -455,7 +461,7 @@ def test_a_turn_is_bounded_in_time(pair: tuple[socket.socket, socket.socket], mo
     assert sender.send(0, 4 * MOST) == (2 * PIECE, True)
 
 
-def test_only_plain_tcp_and_files(tmp_path: Path) -> None:
+def test_sendfile_needs_plain_tcp_and_a_descriptor(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     reader = FileReader(os.open(tmp_path / "a", os.O_RDONLY))
     try:

@@ -35,7 +35,7 @@ def client(request: pytest.FixtureRequest, wire: MemoryWire) -> Iterator[Callabl
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("window", [1, 4, 16])
 @pytest.mark.parametrize("way", [None, coroutine])
-def test_download(
+def test_download_over_a_lossy_link(
     serve: Serve,
     wire: MemoryWire,
     client: Callable[..., TFTPClient],
@@ -54,7 +54,7 @@ def test_download(
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("window", [1, 4, 16])
-def test_upload(
+def test_upload_over_a_lossy_link(
     serve: Serve, wire: MemoryWire, client: Callable[..., TFTPClient], policy: IWatchdogPolicy, window: int
 ) -> None:
     served = serve(watchdog=policy)

@@ -201,7 +201,7 @@ def test_transfer_error_of_a_backend_is_not_a_plugin_failure(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("way", WAYS)
-def test_full_disk(serve: Serve, number: int, way: Callable[..., Any]) -> None:
+def test_enospc_edquot_and_efbig_are_error_3(serve: Serve, number: int, way: Callable[..., Any]) -> None:
     served = serve(Files({}, {"write": Raising(OSError(number, SECRET), way, after=2)}))
     peer = served.peer()
     peer.put("file", windowsize=4)
@@ -266,7 +266,7 @@ def test_invalid_wait_of_a_watchdog_ends_the_transfer(serve: Serve, write: bool)
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_an_error_of_our_own_is_not_the_plugins(serve: Serve, write: bool) -> None:
+def test_exception_in_the_session_is_an_internal_error(serve: Serve, write: bool) -> None:
     """It is reported once, and ends the one transfer that it is in."""
     served = serve({"file": numbered(600)})
     peer, other = served.peer(), served.peer()
@@ -299,7 +299,7 @@ def test_exception_in_a_policy_is_reported(serve: Serve) -> None:
     complaint(served, "open 'file'")
 
 
-def test_no_port_for_a_transfer(start: Serve) -> None:
+def test_failed_bind_of_a_transfer_port_is_an_error(start: Serve) -> None:
     """Not the backend's failure: no traceback, and the next one is served."""
     served = start({"file": b"x"}, ports="ephemeral")
     listen, served.protocol._listen = served.protocol._listen, None
@@ -318,7 +318,7 @@ def test_no_port_for_a_transfer(start: Serve) -> None:
 # Answers that come later
 
 
-def test_slow_open(serve: Serve) -> None:
+def test_request_waits_for_a_slow_open(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending}))
     peer = served.peer()
@@ -361,7 +361,7 @@ def end(served: Served, peer: Peer, ending: str) -> None:
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_opening(serve: Serve, write: bool, ending: str) -> None:
+def test_transfer_that_ends_during_open_closes_the_file(serve: Serve, write: bool, ending: str) -> None:
     """The answer is cancelled; a backend that answers nevertheless gets its file back."""
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
@@ -389,7 +389,7 @@ def test_late_opened_file_is_closed(serve: Serve, write: bool) -> None:
     assert served.backend.all_given_back()
 
 
-def test_giving_back_a_late_file_fails(serve: Serve) -> None:
+def test_exception_while_closing_a_late_file_is_reported(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending, "close": Raising(ValueError(SECRET))}))
     peer = served.peer()
@@ -414,7 +414,7 @@ def test_exception_in_a_canceller_is_reported(serve: Serve) -> None:
 
 @pytest.mark.parametrize("cancellable", [True, False])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_reading(serve: Serve, cancellable: bool, ending: str) -> None:
+def test_transfer_that_ends_during_read_closes_the_reader(serve: Serve, cancellable: bool, ending: str) -> None:
     pending = Pending(cancellable)
     ways = iter([at_once])
     served = serve(Files({"file": numbered(600)}, {"read": lambda call: next(ways, pending)(call)}))
@@ -430,7 +430,7 @@ def test_end_while_reading(serve: Serve, cancellable: bool, ending: str) -> None
 
 @pytest.mark.parametrize("cancellable", [True, False])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_writing(serve: Serve, cancellable: bool, ending: str) -> None:
+def test_transfer_that_ends_during_write_cancels_the_writer(serve: Serve, cancellable: bool, ending: str) -> None:
     pending = Pending(cancellable)
     served = serve(Files({}, {"write": pending}))
     peer = served.peer()
@@ -443,7 +443,7 @@ def test_end_while_writing(serve: Serve, cancellable: bool, ending: str) -> None
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_finishing(serve: Serve, ending: str) -> None:
+def test_transfer_that_ends_during_finish_cancels_the_writer(serve: Serve, ending: str) -> None:
     pending = Pending()
     served = serve(Files({}, {"finish": pending}))
     peer = served.peer()
@@ -454,7 +454,7 @@ def test_end_while_finishing(serve: Serve, ending: str) -> None:
     assert "COMPLETE" not in served.outcomes[:1]
 
 
-def test_slow_read(serve: Serve) -> None:
+def test_nothing_is_sent_before_a_slow_read_returns(serve: Serve) -> None:
     """Nothing is sent and nothing expires before the answer has come; the block is read once."""
     pending = Pending()
     served = serve(Files({"boot/the-file": numbered(600)}, {"read": pending}))
@@ -499,7 +499,7 @@ def test_slow_write_acknowledges_nothing_before_it_is_stored(serve: Serve) -> No
 
 
 @pytest.mark.parametrize("window", [64, 500])
-def test_window_that_queues_behind_one_slow_write(serve: Serve, window: int) -> None:
+def test_queued_window_is_written_after_a_slow_write_without_recursion(serve: Serve, window: int) -> None:
     """All others have their answers at once, and don't stand on each other's shoulders."""
     pending = Pending()
     ways = iter([pending])

@@ -23,7 +23,7 @@ def all_methods(way: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}, {"blksize": 64, "tsize": 0, "windowsize": 3}])
-def test_download(serve: Serve, size: int, options: dict[str, Any]) -> None:
+def test_file_is_downloaded(serve: Serve, size: int, options: dict[str, Any]) -> None:
     content = numbered(size)
     served = serve({"a/file": content})
     assert served.peer().download("a/file", **options) == content
@@ -32,7 +32,7 @@ def test_download(serve: Serve, size: int, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.every_port
-def test_sizes_and_windows_in_both_directions(serve: Serve) -> None:
+def test_any_size_and_window_is_transferred_in_both_directions(serve: Serve) -> None:
     """Whole and short last blocks, in windows that fill a batch and in ones that don't."""
     served = serve()
     choices: list[dict[str, Any]] = [
@@ -52,7 +52,7 @@ def test_sizes_and_windows_in_both_directions(serve: Serve) -> None:
 
 @pytest.mark.parametrize("way", ANSWERS)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}])
-def test_download_whatever_way_the_backend_answers(
+def test_download_from_synchronous_and_asynchronous_backends(
     serve: Serve, way: Callable[..., Any] | None, options: dict[str, Any]
 ) -> None:
     served = serve(Files({"file": numbered(5000)}, all_methods(way)))
@@ -61,7 +61,7 @@ def test_download_whatever_way_the_backend_answers(
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_download_of_unknown_size(serve: Serve, size: int) -> None:
+def test_file_of_unknown_size_is_downloaded(serve: Serve, size: int) -> None:
     """The short read ends it, and tsize is not acknowledged."""
     backend = Files({"file": numbered(size)}, {"size": lambda call: None})
     served = serve(backend)
@@ -73,7 +73,7 @@ def test_download_of_unknown_size(serve: Serve, size: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}, {"blksize": 64, "tsize": 5000, "windowsize": 3}])
-def test_upload(serve: Serve, size: int, options: dict[str, Any]) -> None:
+def test_file_is_uploaded(serve: Serve, size: int, options: dict[str, Any]) -> None:
     served = serve()
     served.peer().upload("a/file", numbered(size), **options)
     assert served.backend.files == {"a/file": numbered(size)}
@@ -83,7 +83,7 @@ def test_upload(serve: Serve, size: int, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("way", ANSWERS)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}])
-def test_upload_whatever_way_the_backend_answers(
+def test_upload_to_synchronous_and_asynchronous_backends(
     serve: Serve, way: Callable[..., Any] | None, options: dict[str, Any]
 ) -> None:
     served = serve(Files({}, all_methods(way)))
@@ -220,14 +220,14 @@ def test_uploads_are_off_by_default(serve: Serve) -> None:
 
 
 @pytest.mark.every_port
-def test_unknown_mode(serve: Serve) -> None:
+def test_unknown_mode_is_refused(serve: Serve) -> None:
     served = serve({"file": b"x"})
     assert served.peer().ask("file", "mail") == [tftp.Error(4, "Mode 'mail' is not served")]
     assert served.protocol.transfers == 0
 
 
 @pytest.mark.every_port
-def test_many_at_once_keep_apart(serve: Serve) -> None:
+def test_concurrent_transfers_do_not_mix(serve: Serve) -> None:
     served = serve({str(number): numbered(3000)[number:] for number in range(20)})
     peers = [served.peer() for _ in range(20)]
     got = [peer.ask(str(number)) for number, peer in enumerate(peers)]
@@ -279,7 +279,7 @@ def test_closed_client_port_times_out(serve: Serve) -> None:
 
 
 @pytest.mark.every_port
-def test_a_malformed_request_is_answered_in_proportion(serve: Serve) -> None:
+def test_error_for_a_malformed_request_is_limited_by_its_length(serve: Serve) -> None:
     served = serve({})
     assert served.peer().say(b"\0\1") == []
     assert served.peer().say(b"\0\1file\0") == [tftp.Error(4, "Malformed request")]

@@ -53,16 +53,16 @@ def test_an_address_that_is_not_there_yet_can_be_bound(opened: Callable[..., soc
     assert opened(address).getsockname()[0] == address
 
 
-def test_a_zone_is_kept(opened: Callable[..., socket.socket]) -> None:
+def test_link_local_address_keeps_its_zone(opened: Callable[..., socket.socket]) -> None:
     assert opened("fe80::77%lo").getsockname()[3] == socket.if_nametoindex("lo")
 
 
-def test_both_families_have_the_same_port(opened: Callable[..., socket.socket]) -> None:
+def test_ipv4_and_ipv6_bind_the_same_port(opened: Callable[..., socket.socket]) -> None:
     port = opened("0.0.0.0").getsockname()[1]
     assert opened("::", port).getsockname()[1] == port
 
 
-def test_bursts_find_room(opened: Callable[..., socket.socket]) -> None:
+def test_receive_buffer_is_enlarged(opened: Callable[..., socket.socket]) -> None:
     room = opened("0.0.0.0").getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     with open("/proc/sys/net/core/rmem_max") as limit:
         assert room >= min(4 << 20, 2 * int(limit.read()))
@@ -124,7 +124,7 @@ def test_a_failure_leaves_no_descriptor(opened: Callable[..., socket.socket]) ->
     assert open_descriptors() == before
 
 
-def test_another_program_is_named() -> None:
+def test_program_that_holds_the_port_is_named() -> None:
     program = (
         "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.1', 0));"
         "print(s.getsockname()[1], flush=True); input()"
@@ -149,5 +149,5 @@ def test_an_ipv6_socket_that_takes_ipv4_is_found() -> None:
         assert f"(pid {os.getpid()})" in who_holds(port, socket.AF_INET6)
 
 
-def test_an_ipv4_socket_is_not_to_blame_for_ipv6(opened: Callable[..., socket.socket]) -> None:
+def test_ipv4_holder_is_not_reported_for_ipv6(opened: Callable[..., socket.socket]) -> None:
     assert who_holds(opened("127.0.0.1").getsockname()[1], socket.AF_INET6) == ""

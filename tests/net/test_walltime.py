@@ -79,7 +79,7 @@ def test_small_clock_difference_changes_nothing(place: Place) -> None:
 
 
 @pytest.mark.parametrize("step", [-YEAR, -HOUR, HOUR, 56 * YEAR])
-def test_every_lease_ends_when_its_client_expects_it_whatever_is_done_to_the_clock(place: Place, step: float) -> None:
+def test_clock_step_does_not_change_the_end_of_a_lease(place: Place, step: float) -> None:
     first = place.boots(1)
     place.now, place.shift = place.now + 600, step
     with capturedLogs() as logs:
@@ -120,7 +120,7 @@ def test_failed_store_of_all_leases_is_logged_once_and_retried(place: Place) -> 
     assert place.stored(held).expires == BEGIN + 2 * HOUR
 
 
-def test_a_clock_that_is_set_right_again_is_followed(place: Place) -> None:
+def test_clock_that_is_set_back_restores_the_stored_times(place: Place) -> None:
     held = place.boots(1)
     for place.shift in (YEAR, 0.0):
         place.store.check()
@@ -143,14 +143,14 @@ def test_a_lease_granted_in_the_future_starts_now(place: Place, state: LeaseStat
     assert (lease.granted, lease.expires) == (BEGIN, then)
 
 
-def test_a_lease_without_an_end_has_none_by_any_clock(place: Place) -> None:
+def test_clock_step_keeps_a_lease_without_an_end(place: Place) -> None:
     lease = Lease("10.77.0.100", b"h\1client", "", LeaseState.ACTIVE, BEGIN, NEVER)
     place.shift = YEAR
     place.store.commit([lease])
     assert place.stored("10.77.0.100") == evolve(lease, granted=BEGIN + YEAR)
 
 
-def test_it_is_a_store(place: Place) -> None:
+def test_wall_time_leases_are_a_lease_store(place: Place) -> None:
     assert verifyObject(ILeaseStore, place.store)
     one = Reservation(mac="02:00:00:00:00:01")
     place.store.save_reservations([one])

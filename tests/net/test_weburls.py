@@ -32,11 +32,11 @@ def urls(*listening: tuple[str, str, int], server: str = "10.77.0.1", names: tup
         ("0.0.0.0", 8069, "", ""),
     ],
 )
-def test_a_single_listener(host: str, port: int, server: str, url: str) -> None:
+def test_url_of_a_single_listener(host: str, port: int, server: str, url: str) -> None:
     assert urls(("http", host, port), server=server) == (url, "")
 
 
-def test_the_nearest_of_several_listeners() -> None:
+def test_nearest_of_several_listeners_is_used() -> None:
     far, any_, near = ("http", "10.88.0.1", 1), ("http", "0.0.0.0", 2), ("http", "10.77.0.1", 3)
     assert urls(far, any_, near)[0] == "http://10.77.0.1:3"
     assert urls(far, any_)[0] == "http://10.77.0.1:2"
@@ -56,7 +56,7 @@ def test_https_is_reached_by_a_name_of_the_certificate(names: tuple[str, ...], u
     assert urls(("http", "0.0.0.0", 80), ("https", "0.0.0.0", 8443), names=names) == ("http://10.77.0.1", url)
 
 
-def test_the_standard_port_of_https() -> None:
+def test_standard_https_port_is_left_out_of_the_url() -> None:
     assert urls(("https", "::", 443), server="fd77::1") == ("", "https://[fd77::1]")
 
 

@@ -71,13 +71,13 @@ def sink(clock: Clock, pipe: Pipe) -> EventPipe:
     return EventPipe(clock, pipe.near)
 
 
-def test_a_message_arrives_whole_and_in_its_order(pipe: Pipe) -> None:
+def test_messages_arrive_whole_and_in_order(pipe: Pipe) -> None:
     pipe.near.send("client", Client("10.0.0.9"), 5)
     pipe.near.send_packed(packed("nothing"))
     assert pipe.received == [("client", (Client("10.0.0.9"), 5)), ("nothing", ())]
 
 
-def test_events_of_one_turn_go_together(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
+def test_events_of_one_turn_are_sent_in_one_message(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
     for event in (REFUSED, ENDED):
         sink.publish(event)
     assert pipe.received == []
@@ -88,7 +88,7 @@ def test_events_of_one_turn_go_together(clock: Clock, pipe: Pipe, sink: EventPip
     assert len(pipe.received) == 2
 
 
-def test_the_begin_of_a_transfer_is_reported_before_its_reply(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
+def test_transfer_begun_event_is_sent_at_once(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
     """Its client is answered next; should this process end then, the one that follows must know of it."""
     sink.publish(ENDED)
     sink.publish(BEGUN)
@@ -97,7 +97,7 @@ def test_the_begin_of_a_transfer_is_reported_before_its_reply(clock: Clock, pipe
     assert len(pipe.received) == 1
 
 
-def test_a_client_is_answered_after_its_transfer_was_reported(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
+def test_client_is_answered_after_its_transfer_begun_event(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
     """A client that has a reply does not request the file again, only the next blocks. The next worker must know the
     transfer."""
     told_before_answers = []
@@ -168,7 +168,7 @@ def test_a_worker_listens_on_the_socket_that_it_was_given() -> None:
             given.listen(PortSpec("http", ("0.0.0.0", 81), "protocol"))
 
 
-def test_messages_of_one_process_reach_the_others() -> None:
+def test_messages_are_broadcast_to_the_other_processes() -> None:
     sent = []
     services = [
         BootService(MemoryNetwork().host("10.0.0.1"), broadcast=lambda kind, *values: sent.append((kind, values)))

@@ -155,7 +155,7 @@ def test_no_process_is_created_before_the_reactor_turns(reactor: Reactor) -> Non
     assert len(reactor.processes) == 2
 
 
-def test_transfers_that_can_not_be_handed_over_delay_it(
+def test_transfer_that_cannot_be_handed_over_delays_the_handover(
     workers: Workers, reactor: Reactor, interim: InterimServer
 ) -> None:
     interim.busy = True
@@ -276,7 +276,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(
     assert reactor.processes[2].messages == ["prepare"]
 
 
-def test_a_silent_process_gets_what_the_others_get(workers: Workers, serving: list[Process], reactor: Reactor) -> None:
+def test_silent_process_gets_broadcast_messages(workers: Workers, serving: list[Process], reactor: Reactor) -> None:
     serving[0].say("heartbeat")
     reactor.advance(SILENT_AFTER)
     assert workers.records()[0]["state"] == "silent"
@@ -284,9 +284,7 @@ def test_a_silent_process_gets_what_the_others_get(workers: Workers, serving: li
     assert [process.messages for process in serving] == [["client"], ["client"]]
 
 
-def test_no_process_is_killed_because_all_were_stopped(
-    workers: Workers, serving: list[Process], reactor: Reactor
-) -> None:
+def test_suspended_machine_kills_no_process(workers: Workers, serving: list[Process], reactor: Reactor) -> None:
     for _ in range(3):
         for process in serving:
             process.say("heartbeat")
@@ -318,9 +316,7 @@ def test_a_process_that_loads_another_configuration_need_not_send_heartbeats(
     assert [process.signals for process in serving] == [["KILL"], ["KILL"]]
 
 
-def test_where_no_process_can_be_created_it_is_tried_again_later(
-    workers: Workers, reactor: Reactor, events: list[Event]
-) -> None:
+def test_failed_fork_is_retried_later(workers: Workers, reactor: Reactor, events: list[Event]) -> None:
     first = reactor.processes[0]
     reactor.error = OSError(errno.EAGAIN, "Resource temporarily unavailable")
     first.end()
@@ -353,7 +349,7 @@ class Served:
         pass
 
 
-def test_a_restart_has_the_port_while_the_processes_before_it_end() -> None:
+def test_restarted_workers_get_the_port_while_old_processes_end() -> None:
     def serve(service: str, address: Address, sock: socket.socket, publish: Any) -> tuple[Served, Served]:
         sock.close()
         return Served(), Served()
@@ -413,7 +409,7 @@ def packets_of(workers: Workers) -> list[list[Datagram]]:
     return found
 
 
-def test_the_packets_of_a_client_are_those_of_every_process(workers: Workers, serving: list[Process]) -> None:
+def test_packets_of_a_client_are_collected_from_every_process(workers: Workers, serving: list[Process]) -> None:
     found = packets_of(workers)
     assert [process.messages for process in serving] == [["packets-of"], ["packets-of"]]
     serving[0].say("packets", 0, [PACKET])

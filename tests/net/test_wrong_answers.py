@@ -74,7 +74,7 @@ def refusal(answer: object, method: str = "open") -> TransferError:
         (Unsized(), "test_wrong_answers.Unsized has no size; without a known one it has to be None"),
     ],
 )
-def test_no_reader(answer: object, said: str, late: bool) -> None:
+def test_result_of_open_that_is_not_a_reader_is_refused(answer: object, said: str, late: bool) -> None:
     error = refusal(succeed(answer) if late else answer)
     assert (error.tftp_code, error.message) == (0, "Internal error")
     assert error.detail.startswith("open() of backend mine: ")
@@ -82,23 +82,23 @@ def test_no_reader(answer: object, said: str, late: bool) -> None:
 
 
 @pytest.mark.parametrize("size", ["7", -1, 7.5])
-def test_a_size_that_is_none_closes_the_reader(size: str | float) -> None:
+def test_reader_with_an_invalid_size_is_closed(size: str | float) -> None:
     reader = Sized(size)
     assert f"the size of a {__name__}.Sized is" in refusal(reader).detail
     assert reader.closed == 1
 
 
-def test_no_writer() -> None:
+def test_result_of_create_that_is_not_a_writer_is_refused() -> None:
     detail = refusal(MemoryReader(b""), "create").detail
     assert "returned a bootfw.readers.MemoryReader, which has no write and no" in detail
 
 
 @pytest.mark.parametrize("size", [None, 0, 7])
-def test_any_object_with_the_methods_will_do(size: int | None) -> None:
+def test_undeclared_reader_with_all_members_is_accepted(size: int | None) -> None:
     assert LayeredBackend([("mine", Wrong(reader := Sized(size)))]).open("file", request()) is reader
 
 
-def test_members_of_the_instance_count_too() -> None:
+def test_members_of_the_instance_are_accepted() -> None:
     class Made:
         size = None
 
