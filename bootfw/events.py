@@ -365,6 +365,10 @@ class TransferBegun(Event):
 
     request: TransferRequest
     agreed: Agreed
+    etag: str = ""
+    """The entity tag of the file, for the other nodes; "": there are none, or it has none."""
+    acked: int | None = None
+    """The block that the client has acknowledged, of a transfer that another node has begun; None: it begins here."""
 
 
 @frozen

@@ -28,7 +28,7 @@ from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
 from bootfw.config.tables import same_values
 from bootfw.errors import StateError
-from bootfw.events import BackendProblem, DatagramsCounted, ListenerClosed
+from bootfw.events import BackendProblem, DatagramsCounted, Event, ListenerClosed
 from bootfw.interfaces import (
     IAttemptStore,
     IBackend,
@@ -75,10 +75,12 @@ from bootfw.net.listening import (
     listen_on,
 )
 from bootfw.net.nodes.announcements import Announcements
+from bootfw.net.nodes.elsewhere import TransferElsewhere
+from bootfw.net.nodes.node import Node
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.reachability import report_dropped
 from bootfw.net.tftp.framecache import FrameCache
-from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers
+from bootfw.net.tftp.handover import POSITIONS_EVERY, AdoptedTransfer, AdoptedTransfers
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transfer import Transfer
 from bootfw.net.tftp.transferport import opener
@@ -126,6 +128,7 @@ class BootService(MultiService):
     :param attempts: an IAttemptStore for the records of boot attempts; None: there are none.
     :param recordings: the directory where the packets of boots that failed are written; None: packets are not kept.
         Without *attempts* they are kept, for the process of this server that writes them.
+    :param tags_files: the events have the entity tags of files, for the process of this server that tells other nodes.
     :raise ConfigError: the personas of the settings contradict each other.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
@@ -147,6 +150,7 @@ class BootService(MultiService):
         broadcast: Callable[..., None] | None = None,
         attempts: Any = None,
         recordings: Path | None = None,
+        tags_files: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor = monotonic(reactor)
@@ -159,11 +163,6 @@ class BootService(MultiService):
         self._store = store
         if self._settings.assigns_addresses:
             self._verify_store()
-        self._announcements: Announcements | None = None
-        """What this node and the others tell each other; None: it is the only one."""
-        if INodes.providedBy(store):
-            verifyObject(INodes, store)
-            self._announcements = Announcements(store)
         self._control = control
         self._given_observers = _named(observers, IBootObserver)
         self._recorders: list[Named] = []
@@ -178,26 +177,34 @@ class BootService(MultiService):
             self._recorders.append(("boot attempts", recorder))
         self._kernel = Netlink()
         if event_sink is None:
-            looking = NeighbourObserver(self._kernel.neighbour_tables, lambda event: self._publisher.publish(event))
+            looking = NeighbourObserver(self._kernel.neighbour_tables, lambda event: self._publish(event))
             self._recorders.append(("neighbour table", looking))
         self._publisher = Publisher(reactor, self._observing()) if event_sink is None else event_sink
+        self._node = self._node_with(store)
+        """This server as a node of a cluster; None: it is alone."""
+        self._publish = self._publisher.publish if self._node is None else self._publish_to_nodes
+        self._publisher_of_others = Publisher(reactor, self._observing_others())
+        """Gets the events of other nodes."""
+        self._positions_turn: IDelayedCall | None = None
+        """When the positions of this process's transfers are announced next."""
+        self._tags_files = tags_files or self._node is not None
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._broadcast = broadcast
         self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
         used = self._resolvers if self._settings.answers_dhcp else []
-        self._plugins = PluginLifecycle(reactor, used, self._publisher.publish)
-        self._stores = PluginLifecycle(reactor, self._backends, self._publisher.publish, "backend")
+        self._plugins = PluginLifecycle(reactor, used, self._publish)
+        self._stores = PluginLifecycle(reactor, self._backends, self._publish, "backend")
         every_observer = [*self._given_observers, *self._recorders]
-        self._observers = PluginLifecycle(reactor, every_observer, self._publisher.publish, "observer")
+        self._observers = PluginLifecycle(reactor, every_observer, self._publish, "observer")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
-        dropped = partial(report_dropped, reactor, lambda: self._settings, self._publisher.publish)
+        dropped = partial(report_dropped, reactor, lambda: self._settings, self._publish)
         served, excepted = self._settings.interfaces, self._settings.except_interfaces
         self._interfaces = Interfaces(served, dropped, self._kernel, excepted)
-        self._admission = Admission(reactor, self._publisher.publish, self._settings)
+        self._admission = Admission(reactor, self._publish, self._settings)
         self._personas = stock().with_own(self._settings.persona)
         self._clients = Clients(self._kernel.hardware_address, self._sharing("client"))
         self._frame_cache = FrameCache(self._settings.tftp.cache_size)
-        self._adopted_transfers = AdoptedTransfers(reactor, self._publisher.publish)
+        self._adopted_transfers = AdoptedTransfers(reactor, self._publish)
         self._urls = WebURLs()
         self._share_url = self._sharing("url")
         self._unbound: set[tuple[str, ListenAddress]] = set()
@@ -222,7 +229,7 @@ class BootService(MultiService):
         """The counters of each port as report_datagrams() last saw them."""
         self._bindings = Bindings(
             reactor,
-            self._publisher.publish,
+            self._publish,
             follow=self._sockets.follow_interfaces,
             opens_later=broadcast is None,
         )
@@ -245,6 +252,8 @@ class BootService(MultiService):
             "generated": self._generated.on_message,
             "packets-of": self._send_packets,
             "url": self._url_changed,
+            "elsewhere": self._elsewhere,
+            "elsewhere-known": self._elsewhere_known,
         }
 
     def _verify_store(self) -> None:
@@ -257,7 +266,7 @@ class BootService(MultiService):
         return LayeredBackend(
             [("generated files", self._generated), *self._backends],
             self._second_stage,
-            self._publisher.publish,
+            self._publish,
             client_at=self._clients.lookup,
             own_urls=self._urls.of,
         )
@@ -266,6 +275,51 @@ class BootService(MultiService):
         """Return what gets the events, in its order."""
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         return [*self._given_observers, *listening, *self._recorders]
+
+    def _observing_others(self) -> list[Named]:
+        """Return what gets the events of other nodes too."""
+        listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
+        return [*listening, *(named for named in self._recorders if isinstance(named[1], BootRecorder))]
+
+    def _node_with(self, store: Any) -> Node | None:
+        if not INodes.providedBy(store):
+            return None
+        verifyObject(INodes, store)
+        return Node(self._reactor, Announcements(store), self._tell, self._observe_others, self._memory)
+
+    def _publish_to_nodes(self, event: Event) -> None:
+        """Give an event to the observers, and to the other nodes what they need of it."""
+        assert self._node is not None
+        self._node.publish(event)
+        self._publisher.publish(event)
+
+    def _observe_others(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._publisher_of_others.publish(event)
+
+    def _tell(self, kind: str, values: tuple[Any, ...]) -> None:
+        """Give a message of another node to all processes of this server."""
+        self.on_message(kind, values)
+        if self._broadcast is not None:
+            self._broadcast(kind, *values)
+
+    def _announce_positions(self) -> None:
+        """Announce how far the long transfers of this process are; workers report theirs as often."""
+        assert self._node is not None
+        self._node.transfers.take_positions(self.positions())
+        self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
+
+    def _elsewhere(self, kind: str, node: str, items: Sequence[Any]) -> None:
+        """Take what another node has announced of its transfers."""
+        now = self._reactor.seconds()
+        for event in self._adopted_transfers.elsewhere.receive(kind, node, items, now):
+            for server in self._file_servers:
+                if isinstance(server, TFTPProtocol):
+                    server.begun_elsewhere(event, now)
+
+    def _elsewhere_known(self, transfers: Sequence[TransferElsewhere], then: float) -> None:
+        """Take what another process of this server knows of the transfers of other nodes, and when, by its clock."""
+        self._adopted_transfers.elsewhere.remember(transfers, self._reactor.seconds() - then)
 
     def _give_lookup(self, plugins: Iterable[Named]) -> None:
         for plugin in {id(plugin): plugin for _, plugin in plugins}.values():
@@ -365,6 +419,7 @@ class BootService(MultiService):
         self._configure(prepared.configured)
         if isinstance(self._publisher, Publisher):
             self._publisher.replace(observed_by, self._observing())
+            self._publisher_of_others.replace(observed_by, self._observing_others())
         self._replace_observers()
         for _, recorder in self._recorders:
             if isinstance(recorder, BootRecorder):
@@ -570,7 +625,7 @@ class BootService(MultiService):
             closing.insert(0, maybeDeferred(protocol.close))
         self._report_datagrams([wanted])
         self._reported.pop(port, None)
-        self._publisher.publish(ListenerClosed(self._reactor.seconds(), wanted.service, wanted.where))
+        self._publish(ListenerClosed(self._reactor.seconds(), wanted.service, wanted.where))
         return closing
 
     def _under_way(self) -> set[Any]:
@@ -604,13 +659,31 @@ class BootService(MultiService):
             self._retiring = None
 
     def _sharing(self, kind: str) -> Callable[..., None] | None:
-        return None if self._broadcast is None else partial(self._broadcast, kind)
+        broadcast = self._broadcast
+        if self._node is None:
+            return None if broadcast is None else partial(broadcast, kind)
+        share = self._node.share
+
+        def tell(*values: Any) -> None:
+            if broadcast is not None:
+                broadcast(kind, *values)
+            share(kind, *values)
+
+        return tell
+
+    def _of_worker(self, kind: str, values: tuple[Any, ...]) -> bool:
+        """Take what a worker has broadcast, see on_message(), and tell it to the other nodes."""
+        if self._node is not None:
+            self._node.share(kind, *values)
+        return self.on_message(kind, values)
 
     def add_workers(self, workers: Workers) -> None:
         """Have *workers* serve the files. They start and stop with this service, and share what it learns."""
+        if self._node is not None:
+            workers.on_positions = self._node.transfers.take_positions
         workers.join(
-            self.on_message,
-            publish=self._publisher.publish,
+            self._of_worker,
+            publish=self._publish,
             memory=self._memory,
             serve=self._serve,
         )
@@ -666,6 +739,9 @@ class BootService(MultiService):
         known: list[tuple[str, tuple[Any, ...]]] = [("client", (client,)) for client in self._clients.all()]
         known += [("boot-program", pair) for pair in self._second_stage.all()]
         known += [("generated", pair) for pair in self._generated.all()]
+        elsewhere = self._adopted_transfers.elsewhere.all()
+        if elsewhere:
+            known.append(("elsewhere-known", (elsewhere, self._reactor.seconds())))
         waiting = [binding for binding in self._bindings if binding.state is not SocketState.BOUND]
         return known + [("url", (each.service, each.where, False)) for each in waiting if each.service in _WEB]
 
@@ -686,7 +762,7 @@ class BootService(MultiService):
         for service, total in totals.items():
             if any(total):
                 now = self._reactor.seconds()
-                self._publisher.publish(DatagramsCounted(now, service, *total))
+                self._publish(DatagramsCounted(now, service, *total))
 
     def lease_counts(self) -> tuple[Mapping[tuple[str, str], int], Mapping[tuple[str], int]]:
         """Return addresses by (subnet, state of the lease), and free addresses by (subnet,). Empty for a proxy."""
@@ -757,8 +833,9 @@ class BootService(MultiService):
 
     def _run(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        if self._announcements is not None:
-            self._announcements.join()
+        if self._node is not None:
+            self._node.start()
+            self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
 
     def _close(self) -> None:
         if self._chain is not None:
@@ -777,11 +854,14 @@ class BootService(MultiService):
         self._urls.clear()
         for each in opened:
             closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
-            self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
+            self._publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
         self._admission.stop()
         closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
-        if self._announcements is not None:
-            closing.append(self._announcements.leave())
+        if self._positions_turn is not None:
+            self._positions_turn.cancel()
+            self._positions_turn = None
+        if self._node is not None:
+            closing.append(self._node.stop())
         if self._leasing is not None:
             closing.append(self._leasing.close())
             self._leasing = None
@@ -850,7 +930,7 @@ class BootService(MultiService):
         for name, backend in self._backends:
             problem = backend.problem() if ISelfChecking.providedBy(backend) else ""
             if problem:
-                self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
+                self._publish(BackendProblem(self._reactor.seconds(), name, problem))
 
     def _wanted_socket(self, row: "_Wanted", beside: Sequence[WantedSocket] = ()) -> WantedSocket:
         """A socket that is bound while its interface and address exist.
@@ -942,7 +1022,7 @@ class BootService(MultiService):
             boot_server = partial(self._proxy4, boot_server=True)
             wanted.append(("boot-server", (anywhere, dhcp.boot_server_port), boot_server))
         wanted += self._wanted_of_dhcp6()
-        publish = self._publisher.publish
+        publish = self._publish
         tftp = partial(self._tftp, publish=publish, frame_cache=self._frame_cache)
         wanted.extend(("tftp", address, partial(tftp, address)) for address in settings.tftp.listen)
         wanted.extend(("http", address, partial(self._http, "http", publish)) for address in settings.http.listen)
@@ -991,7 +1071,7 @@ class BootService(MultiService):
             return None
         try:
             return OtherBootServers(
-                self._reactor, self._publisher.publish, self._interfaces, settings.server_port, settings.client_port
+                self._reactor, self._publish, self._interfaces, settings.server_port, settings.client_port
             )
         except OSError:  # without CAP_NET_RAW; "bootfw doctor --probe-network" finds them, too
             return None
@@ -1005,7 +1085,7 @@ class BootService(MultiService):
         return DHCPServices(
             self._reactor,
             self._new_chain(),
-            self._publisher.publish,
+            self._publish,
             interfaces=self._interfaces,
             personas=self._personas,
             clients=self._clients,
@@ -1019,9 +1099,7 @@ class BootService(MultiService):
         """Return the chain that all DHCP ports share, so that a stop cancels one."""
         if self._chain is None:
             within = self._settings.dhcp.answer_within_seconds
-            self._chain = ResolverChain(
-                self._reactor, self._resolvers, self._publisher.publish, within, self._generated
-            )
+            self._chain = ResolverChain(self._reactor, self._resolvers, self._publish, within, self._generated)
         return self._chain
 
     def _new_leasing(self) -> Leasing:
@@ -1029,7 +1107,7 @@ class BootService(MultiService):
         if self._leasing is None:
             self._verify_store()
             dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
-            self._leasing = Leasing(self._reactor, self._store, dhcp, self._publisher.publish, dhcp6)
+            self._leasing = Leasing(self._reactor, self._store, dhcp, self._publish, dhcp6)
         return self._leasing
 
     def _tftp(self, address: ListenAddress, publish: Any, frame_cache: FrameCache | None) -> TFTPProtocol:
@@ -1049,6 +1127,7 @@ class BootService(MultiService):
             adopted=self._adopted_transfers,
             recorder=self._recorder,
             admission=self._admission,
+            tags_files=self._tags_files,
         )
         self._file_servers.add(protocol)
         return protocol

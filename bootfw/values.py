@@ -118,6 +118,8 @@ class Outcome(enum.Enum):
     TIMED_OUT = "timed out"
     FAILED = "failed"
     """Our side could not read or store the file."""
+    HANDED_OVER = "handed over"
+    """Another node goes on with it."""
     CANCELLED = "cancelled"
     """The server ended it: it stops, or the client sent another request from the same port."""
 

@@ -512,6 +512,9 @@ class Attempts:
     def _begun(self, event: TransferBegun) -> None:
         request = event.request
         attempt = self._for_transfer(request, event.at)
+        if event.acked is not None and (request.peer, request.filename) in attempt.running:
+            self._seen(attempt, event.at, self.quiet)  # another node goes on with it
+            return
         data: dict[str, Any] = {"protocol": request.protocol, "file": request.path, "peer": request.peer[0]}
         agreed = event.agreed
         if request.protocol == "tftp":
@@ -529,6 +532,8 @@ class Attempts:
     def _transferred(self, event: TransferEnded) -> None:
         report = event.report
         request, outcome = report.request, report.outcome
+        if outcome is Outcome.HANDED_OVER:
+            return
         attempt = self._at(request.peer)
         entry = attempt.running.pop((request.peer, request.filename), None) if attempt is not None else None
         if attempt is None or entry is None:

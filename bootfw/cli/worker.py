@@ -21,11 +21,12 @@ from bootfw.config.configuration import Configuration
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.config.state import state_directory
 from bootfw.errors import BootfwError
+from bootfw.interfaces import INodes
 from bootfw.net.clock import monotonic
 from bootfw.net.draining import Draining
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.listening import PortKey
-from bootfw.net.tftp.handover import AdoptedTransfer
+from bootfw.net.tftp.handover import POSITIONS_EVERY, AdoptedTransfer
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing, received_sockets
 from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
 from bootfw.net.workers.worker import EventPipe, GivenSockets
@@ -36,10 +37,6 @@ from bootfw.values import Address
 
 _FROM, _TO, _SOCKETS = 3, 4, 5
 """Descriptors: the pipe that this process reads, the one that it writes, and the connection that sockets come by."""
-
-
-POSITIONS_EVERY = 0.25
-"""Seconds. In this time no transfer sends 65,536 blocks, after which the block numbers of TFTP repeat."""
 
 
 @define(eq=False)
@@ -128,6 +125,7 @@ class Program:
             sockets=self._given,
             broadcast=self.channel.send,
             recordings=state_directory(parts.settings.state_dir) / "recordings",
+            tags_files=INodes.providedBy(parts.store[1]),
         )
         service.privilegedStartService()
         service.startService()

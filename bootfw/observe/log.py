@@ -93,6 +93,7 @@ _LEVELS = {
     Outcome.COMPLETE: LogLevel.info,
     Outcome.UNCONFIRMED: LogLevel.info,
     Outcome.SIZE_PROBE: LogLevel.info,
+    Outcome.HANDED_OVER: LogLevel.info,
     Outcome.CANCELLED: LogLevel.info,
     Outcome.STOPPED_BY_PEER: LogLevel.info,
     Outcome.FAILED: LogLevel.error,

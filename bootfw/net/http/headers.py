@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bootfw.ability import provides
+from bootfw.boot.etag import etag_of
 from bootfw.interfaces import ICacheableReader, IReader
 from bootfw.net.http.plainrequest import PlainRequest
 from bootfw.wire.http import Header, Validators, http_date
@@ -36,9 +37,7 @@ def validators_of(reader: IReader, size: int | None) -> Validators:
     """What identifies this version of a file; empty unless *reader* is an ICacheableReader."""
     if not provides(reader, ICacheableReader):
         return Validators("", None)
-    etag, modified = reader.etag, reader.modified
-    if etag is None and modified is not None and size is not None:
-        etag = f"{round(modified * 1e6):x}-{size:x}"
+    etag, modified = etag_of(reader, size), reader.modified
     if modified is not None and not 0 <= modified < _YEAR_10000:
         modified = None
     return Validators(f'"{etag}"' if etag else "", None if modified is None else int(modified))

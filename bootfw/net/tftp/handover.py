@@ -11,8 +11,10 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall
 
 from bootfw.ability import provides
+from bootfw.boot.etag import etag_of
 from bootfw.events import Event, TransferBegun, TransferEnded
 from bootfw.interfaces import ICacheableReader, IReader
+from bootfw.net.nodes.elsewhere import TransferElsewhere, TransfersElsewhere
 from bootfw.tftp.position import Position
 from bootfw.values import Address, Mode, Outcome, TransferReport, Via
 from bootfw.wire.tftp import ErrorCode, ack, error
@@ -22,6 +24,9 @@ _ACK = b"\0\4"
 
 KEEP_SECONDS = 120.0
 """Seconds to wait for the next datagram of a client. One that writes to flash may pause for so long."""
+
+POSITIONS_EVERY = 0.25
+"""Seconds between two reports of positions. In this time no transfer sends WRAP blocks."""
 
 WRAP = 1 << 16
 """Number of blocks after which wire numbers repeat (RFC 1350: two bytes)."""
@@ -68,6 +73,12 @@ def has_changed(file: IReader, begun_event: TransferBegun) -> bool:
     return changed is None or changed >= begun_event.at
 
 
+def is_same(file: IReader, elsewhere: TransferElsewhere) -> bool:
+    """Return whether *file* has the content that another node sends."""
+    etag = elsewhere.begun_event.etag
+    return bool(etag) and etag == etag_of(file, file.size)
+
+
 @define(eq=False)
 class AdoptedTransfers:
     """Adopted transfers that wait for the next datagram of their clients: downloads of processes that have crashed, and
@@ -81,6 +92,8 @@ class AdoptedTransfers:
 
     _reactor: Any
     _publish: Callable[[Event], None]
+    elsewhere: TransfersElsewhere = field(factory=TransfersElsewhere, init=False)
+    """The transfers of other nodes. Each may be continued here, once its client is heard here."""
     _waiting: dict[Address, AdoptedTransfer] = field(factory=dict, init=False)
     _stored: dict[Address, int] = field(factory=dict, init=False)
     """Client -> the last block of its upload, as numbered on the wire. The other process has acknowledged it once."""

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from bootfw.ability import provides
 from bootfw.boot.backends import with_client_lookup
 from bootfw.boot.clients import Clients
+from bootfw.boot.etag import etag_of
 from bootfw.boot.flightrecorder import OF_TRANSFER, FlightRecorder
 from bootfw.boot.pluginresult import as_deferred, traceback_of, transfer_error
 from bootfw.config.settings import TFTPSettings
@@ -33,10 +34,11 @@ from bootfw.net.alarm import Alarm
 from bootfw.net.backlog import Backlog, RequestKind
 from bootfw.net.dropcounter import DropCounter
 from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
+from bootfw.net.nodes.elsewhere import TransferElsewhere
 from bootfw.net.shares import Shares
 from bootfw.net.tftp.fastpath import attach
 from bootfw.net.tftp.framecache import FrameCache
-from bootfw.net.tftp.handover import WRAP, AdoptedTransfer, AdoptedTransfers, has_changed
+from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers, has_changed, is_same
 from bootfw.net.tftp.listenerstates import Do, Input, ListenerStates, State
 from bootfw.net.tftp.parsedrequest import ParsedRequest
 from bootfw.net.tftp.quirks import allowed_options, capped_limits, open_with_quirks
@@ -48,7 +50,7 @@ from bootfw.net.tftp.writing import WriteTransfer
 from bootfw.net.udp.packetinfo import Cache
 from bootfw.personas.table import Personas, stock
 from bootfw.tftp.negotiation import Limits, negotiate
-from bootfw.values import Address, TFTPQuirks, TransferRequest, Via
+from bootfw.values import Address, Mode, TFTPQuirks, TransferRequest, Via
 from bootfw.wire import tftp as wire
 
 Listen = Callable[[DatagramProtocol, str], Any]
@@ -59,10 +61,14 @@ _REQUESTS = (b"\0\1", b"\0\2")
 _REMEMBERED = 512
 """Bytes of a request (RFC 2347). Up to that it is parsed once: machines that boot together send the same."""
 _ACK = b"\0\4"
+_ERROR = b"\0\5"
 
 MOST_TRANSFERS = 8192
 """Transfers at once on one port. Another one then takes the place of the oldest that was never acknowledged, or is
 dropped: its client requests it again."""
+
+MOVED_WITHIN = 0.1
+"""Seconds that an announcement may have been under way. So soon after it was heard here no client begins elsewhere."""
 
 _REQUEST = RequestKind("file", 2.0)
 """iPXE has repeated it three times by then, and gives up after 8 s; EDK2 repeats it after 4 s, U-Boot after 5."""
@@ -95,6 +101,7 @@ class TFTPProtocol(DatagramProtocol):
     :param adopted: the adopted transfers of all ports of the service; None: this port has its own.
     :param recorder: keeps packets in memory; None: they are not kept.
     :param admission: decides which requests are served; None: all of them.
+    :param tags_files: a TransferBegun has the entity tag of its file, for other nodes.
     """
 
     noisy = False
@@ -118,6 +125,7 @@ class TFTPProtocol(DatagramProtocol):
         adopted: AdoptedTransfers | None = None,
         recorder: FlightRecorder | None = None,
         admission: Admission | None = None,
+        tags_files: bool = False,
     ) -> None:
         self._reactor = reactor
         self._client_at = clients.lookup if clients is not None else None
@@ -129,6 +137,7 @@ class TFTPProtocol(DatagramProtocol):
         self._malformed = DropCounter("tftp", publish, reactor)
         self._backlog = Backlog("tftp", _request_kind, None if admission is None else admission.most, publish, reactor)
         self._admission = admission
+        self._tags_files = tags_files
         self._transfers: dict[Address, Transfer] = {}
         self._shares = Shares()
         self._unproven: dict[Address, Transfer] = {}
@@ -296,6 +305,7 @@ class TFTPProtocol(DatagramProtocol):
         adopted = self._adopted.take(peer)
         if adopted is not None:
             self._adopted.publish_failed(adopted.begun_event, "the client started again")
+        self._adopted.elsewhere.take(peer, now)
         request = parsed.for_peer(peer, via)
         quirks = self._personas.quirks(request, self._client_at)
         if parsed.mode is None:
@@ -354,7 +364,7 @@ class TFTPProtocol(DatagramProtocol):
     def positions(self) -> list[tuple[Address, int]]:
         """(peer, the block that it has acknowledged) of the transfers whose numbers on the wire will come again."""
         found = self._transfers.items()
-        return [(peer, t.session.acked) for peer, t in found if t.session is not None and t.session.acked > WRAP // 2]
+        return [(peer, t.session.acked) for peer, t in found if t.numbers_repeat]
 
     @property
     def on_this_port(self) -> list[Transfer]:
@@ -419,6 +429,64 @@ class TFTPProtocol(DatagramProtocol):
             else:
                 transfer.cancel("another process serves this port now, start again", now)
 
+    # Other nodes
+
+    def begun_elsewhere(self, event: TransferBegun, now: float) -> None:
+        """End the transfer of a client if that is at another node now, which serves it.
+
+        :param event: what it has begun or continued there.
+        """
+        transfer = self._transfers.get(event.request.peer)
+        if transfer is None or transfer.session is None or transfer.port is not None:
+            return
+        if event.acked is not None and event.request.filename == transfer.request.filename:
+            moved = event.acked >= transfer.session.acked
+        else:
+            moved = event.at - transfer.session.last_heard > MOVED_WITHIN
+        if moved:
+            transfer.hand_over(now)
+
+    def hand_over(self) -> None:
+        """End the transfers that can go on at another node, without an ERROR: this one stops."""
+        now = self._reactor.seconds()
+        for transfer in self.on_this_port:
+            if transfer.can_go_on_elsewhere:
+                transfer.hand_over(now)
+
+    def _resume_elsewhere(self, data: bytes, peer: Address, via: Via | None, now: float) -> bool:
+        """Go on with a transfer of another node, if *data* is of one."""
+        if self._listen is not None or self._states.state is not State.SERVING or len(data) < 4:
+            return False
+        found = self._adopted.elsewhere.take(peer, now)
+        if found is None or data[:2] == _ERROR:
+            return found is not None
+        begun_event = found.begun_event
+        request = evolve(begun_event.request, peer=peer, local="" if via is None else via.local)
+        if data[:2] != _ACK or request.write or request.mode is not Mode.OCTET:
+            refusal = TransferError("Another server has begun this, start again")
+            self._refuse(request, b"", via, refusal, now, self._personas.quirks(request, self._client_at))
+        elif self._has_room(peer, now):
+            raw = wire.request(False, request.filename, request.mode.value, request.options)
+            number = data[2] << 8 | data[3]
+            self._continue(evolve(begun_event, request=request), raw, via, number, now, found)
+        return True
+
+    def _continued(self, transfer: Transfer, elsewhere: TransferElsewhere, file: Any, now: float) -> TransferBegun:
+        """Return the event of a transfer that another node has begun, and that goes on here.
+
+        :raise TransferError: it can't.
+        """
+        assert isinstance(transfer, ReadTransfer)
+        assert isinstance(transfer.resumed, int)
+        if not is_same(file, elsewhere):
+            raise TransferError("This server has another version of the file, start again")
+        block = elsewhere.block(transfer.resumed, file.size, now)
+        if block is None:
+            raise TransferError("This server does not know how much you have, start again")
+        transfer.resumed = block
+        begun_event = elsewhere.begun_event
+        return TransferBegun(now, transfer.request, begun_event.agreed, begun_event.etag, block)
+
     def take_over(self, adopted: Iterable[AdoptedTransfer]) -> None:
         """Go on with what has been handed over, and with the others as soon as their clients are heard. Where transfers
         have ports of their own, that is never.
@@ -434,6 +502,8 @@ class TFTPProtocol(DatagramProtocol):
         """Go on with an adopted transfer, if *data* is of one."""
         adopted = self._adopted.take(peer)
         if adopted is None:
+            if self._adopted.elsewhere and self._resume_elsewhere(data, peer, via, now):
+                return True
             reply = self._adopted.reply(peer, data)
             if reply is not None:
                 self._context.send(reply, peer, via, 0)
@@ -444,11 +514,20 @@ class TFTPProtocol(DatagramProtocol):
         self._continue(adopted.begun_event, b"", via, adopted.block(data[2] << 8 | data[3]), now)
         return True
 
-    def _continue(self, begun_event: TransferBegun, raw: bytes, via: Via | None, resumed: Any, now: float) -> None:
+    def _continue(
+        self,
+        begun_event: TransferBegun,
+        raw: bytes,
+        via: Via | None,
+        resumed: Any,
+        now: float,
+        elsewhere: TransferElsewhere | None = None,
+    ) -> None:
+        """:param elsewhere: what another node does; then *resumed* is the number on the wire of the ACK."""
         request = begun_event.request
         quirks = self._personas.quirks(request, self._client_at)
         transfer = ReadTransfer(request, raw, via, self._context, quirks)
-        transfer.begun_event, transfer.resumed = begun_event, resumed
+        transfer.begun_event, transfer.resumed, transfer.elsewhere = begun_event, resumed, elsewhere
         if self._keep is not None:
             transfer.number, transfer.packets_left = self._number, OF_TRANSFER
         try:
@@ -497,7 +576,10 @@ class TFTPProtocol(DatagramProtocol):
             transfer.file_opened(file)
             begun_event = transfer.begun_event
             if begun_event is not None:
-                if has_changed(file, begun_event):
+                if transfer.elsewhere is not None:
+                    transfer.begun_event = begun_event = self._continued(transfer, transfer.elsewhere, file, now)
+                    self._publish(begun_event)
+                elif has_changed(file, begun_event):
                     raise TransferError("The file has changed meanwhile, start again")
                 transfer.begin(begun_event.agreed, begin_watchdog(self._watchdog, begun_event.agreed)[1], now)
                 return
@@ -512,15 +594,16 @@ class TFTPProtocol(DatagramProtocol):
                 limits=self._limits(transfer),
             )
             agreed, watchdog = begin_watchdog(self._watchdog, agreed)
+            etag = etag_of(file, file.size) if self._tags_files and not request.write else ""
         except Exception as error:
             self._not_opened(transfer, error, now)
             return
-        self._publish(TransferBegun(now, request, agreed))
+        self._publish(TransferBegun(now, request, agreed, etag))
         transfer.begin(agreed, watchdog, now)
 
     def _not_opened(self, transfer: Transfer, error: BaseException, now: float) -> None:
         refusal = self._client_error(transfer.request, error, now)
-        if transfer.begun_event is None:
+        if transfer.begun_event is None or transfer.elsewhere is not None:
             self._refuse(transfer.request, b"", transfer.via, refusal, now, transfer.quirks)
         else:
             self._context.send(wire.error(refusal.tftp_code, refusal.message), transfer.request.peer, transfer.via, 0)

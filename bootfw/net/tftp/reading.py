@@ -4,13 +4,14 @@ from typing import Any
 
 from attrs import define, field
 
+from bootfw.boot.etag import etag_of
 from bootfw.boot.onceper import BLOCKED_SECONDS
 from bootfw.boot.pluginresult import as_deferred, checked_bytes
 from bootfw.events import TransferBegun
 from bootfw.interfaces import IReader
 from bootfw.net.tftp.fastpath import FastPath, Flow
 from bootfw.net.tftp.framecache import Chunk, is_cacheable
-from bootfw.net.tftp.handover import Handover, has_changed
+from bootfw.net.tftp.handover import WRAP, Handover, has_changed
 from bootfw.net.tftp.netascii import NetasciiReader
 from bootfw.net.tftp.transfer import LATE_COPY, Reached, Transfer
 from bootfw.net.tftp.transferstates import State
@@ -54,6 +55,22 @@ class ReadTransfer(Transfer):
         if self.session is None or self._reader is None or self.request.mode is not Mode.OCTET:
             return False
         return not has_changed(self._reader, TransferBegun(self._started_at, self.request, self._agreed))
+
+    @property
+    def can_go_on_elsewhere(self) -> bool:
+        """See Transfer."""
+        if self.session is None or self._reader is None or self.request.mode is not Mode.OCTET:
+            return False
+        return bool(etag_of(self._reader, self._size)) and not self.reported
+
+    @property
+    def numbers_repeat(self) -> bool:
+        """See Transfer."""
+        session = self.session
+        if session is None:
+            return False
+        size: int | None = session.size
+        return session.acked > WRAP // 2 if size is None else size // self._agreed.blksize >= WRAP - 1
 
     def handover(self, port: int) -> Handover:
         """See Transfer."""

@@ -14,6 +14,7 @@ from bootfw.boot.pluginresult import traceback_of, transfer_error
 from bootfw.errors import TransferError
 from bootfw.events import Event, InternalError, PluginFailed, TransferBegun, TransferEnded
 from bootfw.net.alarm import Alarm
+from bootfw.net.nodes.elsewhere import TransferElsewhere
 from bootfw.net.tftp.fastpath import FastPath
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.transferstates import Do, Input, State, TransferStates
@@ -126,6 +127,8 @@ class Transfer:
     late, the client goes on where it was: its first packet tells. None: there was no transfer, or it has told."""
     begun_event: TransferBegun | None = field(default=None, init=False)
     """Published by the process that began the transfer; None: it begins here."""
+    elsewhere: TransferElsewhere | None = field(default=None, init=False)
+    """The transfer of another node that goes on here; None: there is none."""
     _started_at: float = field(default=0.0, init=False)
     _pending: "Deferred[Any] | None" = field(default=None, init=False)
     """The pending result of the backend: the opened file, or that of one read or write."""
@@ -255,6 +258,21 @@ class Transfer:
             self.finish()
         else:
             self._handle(self.session.Input.REPLACED, None, now)
+
+    @property
+    def can_go_on_elsewhere(self) -> bool:
+        """Whether another node can go on with it, if that has the same file."""
+        return False
+
+    @property
+    def numbers_repeat(self) -> bool:
+        """Whether the file has more blocks than there are numbers on the wire."""
+        return False
+
+    def hand_over(self, now: float) -> None:
+        """End without an ERROR: another node goes on with it."""
+        self._end(Input.OUTCOME, (Outcome.HANDED_OVER, ""), now)
+        self.finish()
 
     def send(self, data: bytes, segment: int = 0) -> None:
         """Send to the peer."""

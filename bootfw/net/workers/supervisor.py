@@ -162,6 +162,8 @@ class _Worker(ProcessProtocol):
                 self._transfers.pop(event.report.request.peer, None)
             elif type(event) is TransferBegun:
                 self._transfers[event.request.peer] = event
+                if event.acked is not None:
+                    self._positions[event.request.peer] = event.acked
             elif type(event) is TransferRefused:
                 self._transfers.pop(event.request.peer, None)
             self._workers.publish(event)
@@ -214,6 +216,7 @@ class _Worker(ProcessProtocol):
             self.handle(Input.PREPARED)
         elif kind == "positions":
             self._positions = dict(*values)
+            self._workers.on_positions(*values)
         elif kind == "heartbeat":
             self.handle(Input.HEARTBEAT)
         elif kind == "checked":
@@ -322,6 +325,8 @@ class Workers(Service):
     _on_message: OnMessage = field(init=False)
     _memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(init=False)
     _serve: Serve = field(init=False)
+    on_positions: Callable[[Sequence[tuple[Address, int]]], None] = field(default=lambda positions: None, init=False)
+    """Takes what positions() of a worker's service returns, a few times a second."""
     _workers: list[_Worker] = field(factory=list, init=False)
     _ports: list[SharedPort] = field(factory=list, init=False)
     _closing: list[SharedPort] = field(factory=list, init=False)

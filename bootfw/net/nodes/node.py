@@ -1,0 +1,147 @@
+"""This server as a node of a cluster: what it tells the others, and what it learns from them."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from bootfw.events import Event
+from bootfw.net.nodes.announcements import JOINED, Announcements
+from bootfw.net.nodes.elsewhere import REPEATED_EVERY
+from bootfw.net.nodes.generatedparts import GeneratedParts, generated_items
+from bootfw.net.nodes.items import (
+    CLIENTS,
+    EVENTS,
+    GENERATED,
+    POSITIONS,
+    PROGRAMS,
+    RUNNING,
+    client_item,
+    client_of,
+    event_of,
+    program_item,
+    program_of,
+)
+from bootfw.net.nodes.outbox import Outbox
+from bootfw.net.nodes.transfers import TransferAnnouncer
+from bootfw.values import Client
+
+MOST_TOLD = 2000
+"""Machines, boot programs and generated files that a node tells one that has joined, the latest of each."""
+
+Message = tuple[str, tuple[Any, ...]]
+"""Kind and values of a message between the processes of a server."""
+
+
+@define(eq=False)
+class Node:
+    """Announces what the processes of this server tell each other, and gives them what other nodes announce.
+
+    :param reactor: IReactorTime.
+    :param tell: called with (kind, values) of a message to all processes of this server.
+    :param observe: called with events of other nodes.
+    :param known: returns the messages that bring a new process to the state of the others.
+    """
+
+    _reactor: Any
+    _announcements: Announcements
+    _tell: Callable[[str, tuple[Any, ...]], None]
+    _observe: Callable[[Sequence[Event]], None]
+    _known: Callable[[], Iterable[Message]]
+    _outbox: Outbox = field(init=False)
+    transfers: TransferAnnouncer = field(init=False)
+    _generated: GeneratedParts = field(factory=GeneratedParts, init=False)
+    _announced: dict[str, Client] = field(factory=dict, init=False)
+    """MAC -> the client as it was announced in the present interval."""
+    _interval: IDelayedCall | None = field(default=None, init=False)
+    """When transfers are announced again; None: not between start() and stop()."""
+
+    def __attrs_post_init__(self) -> None:
+        self._outbox = Outbox(self._reactor, self._announcements)
+        self.transfers = TransferAnnouncer(self._reactor, self._outbox)
+        subscribe = self._announcements.subscribe
+        subscribe(JOINED, self._has_joined)
+        subscribe(EVENTS, self._events)
+        subscribe(RUNNING, lambda node, items: self._tell("elsewhere", (RUNNING, node, items)))
+        subscribe(POSITIONS, lambda node, items: self._tell("elsewhere", (POSITIONS, node, items)))
+        subscribe(CLIENTS, self._clients)
+        subscribe(PROGRAMS, self._programs)
+        subscribe(GENERATED, self._generated_files)
+
+    def start(self) -> None:
+        """Take part."""
+        self._announcements.join()
+        self._interval = self._reactor.callLater(REPEATED_EVERY, self._repeat)
+
+    def stop(self) -> "Deferred[None]":
+        """Announce what is left, and nothing more: transfers that this server ends now can go on at other nodes.
+
+        :return: fires when it is sent or dropped.
+        """
+        if self._interval is not None:
+            self._interval.cancel()
+            self._interval = None
+        self._outbox.flush()
+        return self._announcements.leave()
+
+    def publish(self, event: Event) -> None:
+        """Take an event of this node."""
+        if self._interval is not None:
+            self.transfers.take(event)
+
+    def share(self, kind: str, *values: Any) -> None:
+        """Announce what a process of this server has told the others."""
+        if self._interval is None:
+            return
+        if kind == "client":
+            (machine,) = values
+            if self._announced.get(machine.mac) != machine:
+                self._announced[machine.mac] = machine
+                self._outbox.add(CLIENTS, client_item(machine))
+        elif kind == "boot-program":
+            client, program = values
+            self._outbox.add(PROGRAMS, program_item(client, program, self._reactor.seconds()))
+        elif kind == "generated":
+            for item in generated_items(*values):
+                self._outbox.add(GENERATED, item)
+
+    def _repeat(self) -> None:
+        self._announced.clear()
+        self.transfers.repeat()
+        self._interval = self._reactor.callLater(REPEATED_EVERY, self._repeat)
+
+    # Announcements of other nodes.
+
+    def _has_joined(self, node: str, items: Sequence[Any]) -> None:
+        self._announced.clear()
+        self.transfers.repeat()
+        latest: dict[str, deque[tuple[Any, ...]]] = {}
+        for kind, values in self._known():
+            latest.setdefault(kind, deque(maxlen=MOST_TOLD)).append(values)
+        for kind, every in latest.items():
+            for values in every:
+                self.share(kind, *values)
+
+    def _events(self, node: str, items: Sequence[Any]) -> None:
+        now = self._reactor.seconds()
+        events = [event for event in (event_of(item, now) for item in items) if event is not None]
+        self._tell("elsewhere", (EVENTS, node, items))
+        self._observe(events)
+
+    def _clients(self, node: str, items: Sequence[Any]) -> None:
+        for client in map(client_of, items):
+            self._tell("client", (client,))
+
+    def _programs(self, node: str, items: Sequence[Any]) -> None:
+        now = self._reactor.seconds()
+        for item in items:
+            self._tell("boot-program", program_of(item, now))
+
+    def _generated_files(self, node: str, items: Sequence[Any]) -> None:
+        for item in items:
+            file = self._generated.add(node, item)
+            if file is not None:
+                self._tell("generated", file)

@@ -1,0 +1,336 @@
+"""Several services that share a store: each goes on with the TFTP transfers of the others."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from memorynodes import Cluster, MemoryNodes
+from tftpserver import numbered
+from zope.interface import implementer
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
+from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
+from bootfw.interfaces import IBootObserver
+from bootfw.net.nodes.elsewhere import FORGET_AFTER, REPEATED_EVERY
+from bootfw.service import BootService
+from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.values import Outcome
+from bootfw.wire import tftp
+
+CONTENT = numbered(5000)
+LONG_AGO = 1_600_000_000
+AGAIN = "This server has another version of the file, start again"
+
+
+@implementer(IBootObserver)
+@define(eq=False)
+class Observer:
+    events: list[Event] = field(factory=list)
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def ends(self) -> list[tuple[Outcome, str]]:
+        return [(event.report.outcome, event.report.detail) for event in self.of(TransferEnded)]
+
+
+@define(eq=False)
+class Served:
+    """A node."""
+
+    address: tuple[str, int]
+    root: Path
+    service: BootService
+    nodes: MemoryNodes
+    observer: Observer
+    host: Any
+
+
+class Nodes:
+    """Nodes on one network, each with a copy of the file, and a client."""
+
+    def __init__(self, directory: Path) -> None:
+        self.network = MemoryNetwork()
+        self.network.clock.advance(time.time())  # the times of files are compared with the clock
+        self.cluster = Cluster()
+        self.directory = directory
+        self.nodes: list[Served] = []
+        self.client = FakePeer(self.network.host("10.0.0.9"))
+
+    def start(self, **settings: Any) -> Served:
+        number = len(self.nodes) + 1
+        root = self.directory / str(number)
+        root.mkdir()
+        self.put(root)
+        host, nodes, observer = self.network.host(f"10.0.0.{number}", rich=True), self.cluster.node(), Observer()
+        service = BootService(
+            host,
+            settings=Settings(tftp=TFTPSettings(writable=True, **settings), dhcp=DHCPSettings(mode="off")),
+            backend=DirectoryBackend(root),
+            observers=[observer],
+            store=nodes,
+        )
+        service.startService()
+        self.nodes.append(made := Served((f"10.0.0.{number}", 69), root, service, nodes, observer, host))
+        self.meet()
+        return made
+
+    def meet(self) -> None:
+        """Let each node hear the others, as each does once a second."""
+        for node in self.nodes:
+            node.nodes.announce("hello", "a node")
+        for _ in range(3):
+            self.settle()
+
+    def put(self, root: Path, content: bytes = CONTENT, modified: float = LONG_AGO) -> None:
+        """Write the file, as a copy that was made long ago."""
+        (root / "file").write_bytes(content)
+        os.utime(root / "file", (modified, modified))
+
+    def say(self, data: bytes, to: Served) -> list[bytes]:
+        """Send *data* to a node, and return what that one answers: another one may repeat what it has sent before."""
+        self.client.send(data, to.address)
+        self.settle()
+        return [answer.data for answer in self.client.take() if answer.peer == to.address]
+
+    def settle(self) -> None:
+        self.network.advance(0.01)
+        self.cluster.deliver()
+        self.network.advance(0.01)
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.service.stopService()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    # Files that were just made have settled.
+    monkeypatch.setattr("bootfw.boot.etag.SETTLED", -1.0)
+    made = Nodes(tmp_path)
+    yield made
+    made.close()
+
+
+def request(*options: tuple[str, str], mode: str = "octet") -> bytes:
+    return tftp.request(False, "file", mode, options)
+
+
+def data(block: int, size: int = 1000) -> bytes:
+    return tftp.data(block & 0xFFFF, CONTENT[(block - 1) * size : block * size])
+
+
+THOUSAND = request(("blksize", "1000"))
+OACK = tftp.option_ack([("blksize", "1000")])
+
+
+def test_another_node_goes_on_with_a_transfer_to_its_end(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    assert nodes.say(THOUSAND, one) == [OACK]
+    assert nodes.say(tftp.ack(0), one) == [data(1)]
+    assert nodes.say(tftp.ack(1), two) == [data(2)]
+    for block in range(2, 6):
+        assert nodes.say(tftp.ack(block), two) == [data(block + 1)]
+    assert nodes.say(tftp.ack(6), two) == []
+    (begun,) = two.observer.of(TransferBegun)
+    assert (begun.acked, begun.request.local) == (1, two.address[0])
+    assert two.observer.ends() == [(Outcome.COMPLETE, "")]
+    # The other one has stopped to send.
+    assert one.observer.ends() == [(Outcome.HANDED_OVER, "")]
+    nodes.network.advance(60)
+    assert nodes.client.take() == []
+
+
+def test_a_client_may_come_back(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.say(THOUSAND, one)
+    assert nodes.say(tftp.ack(0), two) == [data(1)]
+    assert nodes.say(tftp.ack(1), one) == [data(2)]
+    assert nodes.say(tftp.ack(2), two) == [data(3)]
+    assert nodes.say(tftp.ack(3), one) == [data(4)]
+
+
+def test_a_client_that_has_nothing_yet_repeats_its_request_at_another_node(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    assert nodes.say(THOUSAND, one) == [OACK]
+    nodes.network.advance(0.5)
+    assert nodes.say(THOUSAND, two) == [OACK]
+    assert nodes.say(tftp.ack(0), two) == [data(1)]
+    assert one.observer.ends() == [(Outcome.HANDED_OVER, "")]
+
+
+def test_a_client_that_has_begun_anew_is_not_disturbed_by_an_older_transfer(nodes: Nodes) -> None:
+    """The announcement of the first one comes late."""
+    one, two = nodes.start(), nodes.start()
+    nodes.client.send(THOUSAND, one.address)
+    nodes.network.advance(0.01)
+    nodes.client.send(THOUSAND, two.address)
+    nodes.network.advance(0.01)
+    nodes.client.take()
+    assert nodes.say(tftp.ack(0), two) == [data(1)]
+    assert nodes.say(tftp.ack(1), two) == [data(2)]
+    assert two.observer.ends() == []
+
+
+def test_a_window_is_continued(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.say(request(("blksize", "1000"), ("windowsize", "3")), one)
+    nodes.say(tftp.ack(0), one)
+    acked, got = 2, CONTENT[:2000]
+    for _ in range(10):
+        for packet in nodes.say(tftp.ack(acked), two):
+            if packet[2:4] == (acked + 1).to_bytes(2):
+                acked, got = acked + 1, got + packet[4:]
+        if acked == 6:
+            break
+    assert nodes.say(tftp.ack(6), two) == []
+    assert got == CONTENT
+    assert two.observer.ends() == [(Outcome.COMPLETE, "")]
+
+
+@pytest.mark.parametrize("modified", [LONG_AGO + 0.25, LONG_AGO + 0.75])
+def test_a_copy_may_have_lost_the_fraction_of_its_time(nodes: Nodes, modified: float) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.put(two.root, modified=modified)
+    nodes.say(THOUSAND, one)
+    assert nodes.say(tftp.ack(0), two) == [data(1)]
+
+
+@pytest.mark.parametrize(("content", "modified"), [(CONTENT, LONG_AGO + 1), (CONTENT[1:], LONG_AGO)])
+def test_a_client_begins_anew_where_the_file_is_another_one(nodes: Nodes, content: bytes, modified: float) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.put(two.root, content, modified)
+    nodes.say(THOUSAND, one)
+    assert nodes.say(tftp.ack(0), two) == [tftp.error(0, AGAIN)]
+    assert nodes.say(tftp.ack(0), two) == []
+    (refused,) = two.observer.of(TransferRefused)
+    assert refused.message == AGAIN
+    assert two.observer.of(TransferBegun) == []
+
+
+def test_a_client_begins_anew_where_the_file_is_missing(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    (two.root / "file").unlink()
+    nodes.say(THOUSAND, one)
+    assert nodes.say(tftp.ack(0), two) == [tftp.error(1, "File not found")]
+
+
+def test_a_file_that_has_just_changed_is_not_continued(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootfw.boot.etag.SETTLED", 3600.0)
+    one, two = nodes.start(), nodes.start()
+    nodes.put(two.root, modified=LONG_AGO + 0.5)
+    nodes.say(THOUSAND, one)
+    assert nodes.say(tftp.ack(0), two) == [tftp.error(0, AGAIN)]
+
+
+def test_netascii_begins_anew(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.say(request(mode="netascii"), one)
+    assert nodes.say(tftp.ack(1), two) == [tftp.error(0, "Another server has begun this, start again")]
+    assert nodes.say(tftp.ack(1), two) == []
+
+
+def test_an_upload_begins_anew(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    assert nodes.say(tftp.request(True, "upload", "octet"), one) == [tftp.ack(0)]
+    assert nodes.say(tftp.data(1, bytes(512)), two) == [tftp.error(0, "Another server has begun this, start again")]
+    assert nodes.say(tftp.data(1, bytes(512)), two) == []
+
+
+def test_an_error_of_the_client_is_not_answered(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.say(THOUSAND, one)
+    assert nodes.say(tftp.error(0, "enough"), two) == []
+    assert nodes.say(tftp.ack(0), two) == []
+
+
+def test_what_ends_is_forgotten(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.say(THOUSAND, one)
+    nodes.say(tftp.error(0, "enough"), one)
+    assert nodes.say(tftp.ack(0), two) == []
+
+
+def test_a_transfer_whose_node_is_silent_is_forgotten(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.say(THOUSAND, one)
+    nodes.cluster.lost = True
+    nodes.network.advance(FORGET_AFTER)
+    assert nodes.say(tftp.ack(0), two) == []
+
+
+def test_a_running_transfer_is_announced_again(nodes: Nodes) -> None:
+    """To a node that was there all the time, or has come later."""
+    one, two = nodes.start(), nodes.start()
+    nodes.cluster.lost = True
+    nodes.say(THOUSAND, one)
+    nodes.cluster.lost = False
+    assert nodes.say(tftp.ack(0), two) == []
+    nodes.network.advance(REPEATED_EVERY)
+    nodes.settle()
+    nodes.client.take()
+    assert nodes.say(tftp.ack(0), two) == [data(1)]
+
+
+def test_a_node_that_joins_takes_part_as_soon_as_it_hears_another_one(nodes: Nodes) -> None:
+    one, _ = nodes.start(), nodes.start()
+    nodes.say(THOUSAND, one)
+    three = nodes.start()
+    assert nodes.say(tftp.ack(0), three) == [data(1)]
+
+
+def test_transfers_on_ports_of_their_own_stay_where_they_are(nodes: Nodes) -> None:
+    one, two = nodes.start(ports="ephemeral"), nodes.start(ports="ephemeral")
+    nodes.client.send(THOUSAND, one.address)
+    nodes.settle()
+    assert [answer.data for answer in nodes.client.take()] == [OACK]
+    assert nodes.say(tftp.ack(0), two) == []
+
+
+def long_transfer(nodes: Nodes, blocks: int, one: Served, *, delivers: bool = True) -> None:
+    """The client has acknowledged some blocks of a file of 70,000, at 5,000 a second; it is the same at each node."""
+    for node in nodes.nodes:
+        with (node.root / "file").open("r+b") as file:
+            file.truncate(70_000 * 8)
+        os.utime(node.root / "file", (LONG_AGO, LONG_AGO))
+    nodes.say(request(("blksize", "8")), one)
+    nodes.say(tftp.ack(0), one)
+    (transfer,) = one.service._under_way()
+    for acked in range(0, blocks, 1000):
+        transfer.session.flight.acked, transfer.session.flight.sent = acked, acked + 1
+        nodes.network.advance(0.2)
+        if delivers:
+            nodes.settle()
+    nodes.say(tftp.ack((acked + 1) & 0xFFFF), one)
+    assert transfer.session.acked == acked + 1
+    nodes.network.advance(0.3)
+    nodes.settle()
+    nodes.client.take()
+
+
+def test_the_position_in_a_long_file_is_announced(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    long_transfer(nodes, 68_000, one)
+    assert nodes.say(tftp.ack(67_002 & 0xFFFF), two) == [tftp.data(67_003 & 0xFFFF, bytes(8))]
+    (begun,) = two.observer.of(TransferBegun)
+    assert begun.acked == 67_002
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_where_the_position_is_too_old_the_client_begins_anew(nodes: Nodes, delivers: bool) -> None:
+    """Its speed is known, also if all announcements have come at once."""
+    one, two = nodes.start(), nodes.start()
+    long_transfer(nodes, 68_000, one, delivers=delivers)
+    nodes.cluster.lost = True
+    nodes.network.advance(30)
+    assert nodes.say(tftp.ack(67_002 & 0xFFFF), two) == [
+        tftp.error(0, "This server does not know how much you have, start again")
+    ]
