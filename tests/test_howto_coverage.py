@@ -34,6 +34,11 @@ EXECUTED = {
         ("toml", "test_https"),
         ("", "test_https"),
     ],
+    "images.md": [
+        ("console", "test_images_of_the_howto"),
+        ("toml", "test_images_of_the_howto"),
+        ("toml", "test_family_of_the_howto"),
+    ],
     "ipv6.md": [("toml", "test_ipv6_beside_a_dhcpv6_server"), ("toml", "test_ipv6_with_addresses")],
     "late-networks.md": [("toml", "test_configurations_are_right_and_end_at_no_ipxe")],
     "leases.md": [

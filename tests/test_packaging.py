@@ -125,6 +125,7 @@ BUILT_IN = [
     "backend archive",
     "backend directory",
     "backend distribution",
+    "backend images",
     "backend memory",
     "backend menu",
     "backend template",

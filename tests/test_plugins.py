@@ -519,6 +519,7 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
         "backend archive",
         "backend directory",
         "backend distribution",
+        "backend images",
         "backend memory",
         "backend menu",
         "backend template",

@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 
 from bootfw.backends.distribution import ALIASES, PROGRAMS
 from bootfw.backends.executables import Executable, read_disk, read_executable
+from bootfw.backends.imagelibrary.plannedboot import PlannedBoot
 
 ENTRIES = 20_000
 """Most directory entries of one scan; images beyond them are left out of the menu."""
@@ -44,6 +45,9 @@ _NO_KERNELS = re.compile(r"(memdisk|wimboot)\Z|\.(lkrn|exe)\Z", re.IGNORECASE)
 
 _SCRIPTS = frozenset(("boot.ipxe", "autoexec.ipxe"))
 
+OPERATING_SYSTEMS = "Operating systems"
+"""The part of the menu for images of operating systems."""
+
 _ARGUMENTS_MAX = 2048
 """Bytes of a kernel's arguments: as many as an x86 kernel accepts (COMMAND_LINE_SIZE)."""
 
@@ -53,7 +57,7 @@ class Image:
     """An image that can be booted: an entry of the menu."""
 
     kind: str
-    """ "linux", "efi", "disk" or "script"."""
+    """ "linux", "efi", "disk" or "script"; of an image of an operating system also "mboot" or "wimboot"."""
     path: str
     """The path that clients request."""
     label: str
@@ -61,15 +65,42 @@ class Image:
     size: int
     """Bytes, those of the initial RAM disk included."""
     runs: Executable = field(factory=Executable)
-    initrd: str = ""
-    """Path of the initial RAM disk; "": there is none."""
+    initrds: tuple[str, ...] = ()
+    """Paths of the initial RAM disks."""
     arguments: str = ""
     """Arguments of the kernel."""
+    planned: PlannedBoot | None = None
+    """How an image of an operating system is booted; None: it is none."""
 
     @property
-    def directory(self) -> str:
-        """The directory of the image; "": the root."""
-        return self.path.rpartition("/")[0]
+    def section(self) -> str:
+        """The part of the menu that it is in: the directory; "": the root."""
+        return OPERATING_SYSTEMS if self.planned is not None else self.path.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The path without the version of an image of an operating system: ``images/debian-12``; of others the path."""
+        return self.path if self.planned is None else self.planned.content.rpartition("~")[0]
+
+    @property
+    def named(self) -> Mapping[str, str]:
+        """Name for the kernel -> path: other files that it is given."""
+        planned = self.planned
+        return {} if planned is None else {name: planned.path(path) for name, path in planned.plan.named.items()}
+
+    def arguments_at(self, http: str) -> str:
+        """Return the arguments of the kernel.
+
+        :param http: URL of this server, without a slash at the end; "": it serves no HTTP.
+        """
+        return self.arguments if self.planned is None else self.planned.arguments(http)
+
+    def loads_by(self, loader: str, http: str) -> bool:
+        """Return whether a *loader*, "ipxe", "grub" or "pxelinux", can boot it.
+
+        :param http: as above.
+        """
+        return self.planned is None or self.planned.loads_by(loader, http)
 
     def runs_on(self, platform: str, cpu: str) -> bool:
         """Return whether firmware of a *platform*, "pcbios" or "efi", can start it on *cpu*, such as "x86_64"."""
@@ -158,9 +189,9 @@ class _Scan:
                 continue
             if suffix == ".ipxe":
                 if name.casefold() not in _SCRIPTS:
-                    yield Image("script", prefix + name, _ascii(name), status.st_size)
+                    yield Image("script", prefix + name, ascii_label(name), status.st_size)
             elif suffix in _DISKS and not _is_ramdisk(name) and (disk := _read(directory / name, read_disk)).starts:
-                yield Image("disk", prefix + name, _ascii(name), status.st_size, disk)
+                yield Image("disk", prefix + name, ascii_label(name), status.st_size, disk)
             elif suffix == ".iso":
                 continue
             elif _NAMED_KERNEL.search(name):
@@ -168,7 +199,7 @@ class _Scan:
                 if runs.linux:
                     kernels[name] = runs
                 elif runs.efi and name.casefold() not in _LOADERS:
-                    yield Image("efi", prefix + name, _ascii(name), status.st_size, runs)
+                    yield Image("efi", prefix + name, ascii_label(name), status.st_size, runs)
                 else:
                     continue
             elif not _NO_KERNELS.search(name) and (kernel := self.kernels.read(directory / name, status)).linux:
@@ -185,7 +216,7 @@ class _Scan:
                 _linux_label(name, runs),
                 names[name].st_size + (names[ramdisk].st_size if ramdisk else 0),
                 runs,
-                prefix + ramdisk if ramdisk else "",
+                (prefix + ramdisk,) if ramdisk else (),
                 _arguments(directory, name, names),
             )
 
@@ -278,13 +309,14 @@ def _arguments(directory: Path, kernel: str, names: Mapping[str, os.stat_result]
 
 def _linux_label(name: str, runs: Executable) -> str:
     if name.casefold().startswith("memtest") or not runs.version or runs.version in name:
-        return _ascii(name)
-    return f"{_ascii(name)} ({_ascii(runs.version)})"
+        return ascii_label(name)
+    return f"{ascii_label(name)} ({ascii_label(runs.version)})"
 
 
-def _ascii(name: str) -> str:
+def ascii_label(name: str) -> str:
+    """Return *name* as a label: what boot programs can't show is replaced."""
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
 
 
 def _sorted(images: Sequence[Image]) -> tuple[Image, ...]:
-    return tuple(sorted(images, key=lambda image: (image.directory.casefold(), image.label.casefold(), image.path)))
+    return tuple(sorted(images, key=lambda image: (image.section.casefold(), image.label.casefold(), image.path)))

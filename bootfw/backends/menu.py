@@ -29,7 +29,10 @@ from bootfw.api import (
 )
 from bootfw.backends.detached import Threads
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
-from bootfw.backends.images import IMAGES, Kernels, scan
+from bootfw.backends.imagelibrary.backend import catalogue_of
+from bootfw.backends.imagelibrary.library import Library
+from bootfw.backends.imagelibrary.menuimages import WIMBOOT, menu_images
+from bootfw.backends.images import IMAGES, Image, Kernels, scan
 from bootfw.backends.menucontents import MenuContents, grub_words
 from bootfw.backends.mistakes import mistakes, source_finding, template_findings
 from bootfw.backends.paths import lexical
@@ -41,7 +44,7 @@ SECONDS = 10.0
 
 _TEMPLATES = Path(__file__).with_name("menus")
 
-_PROGRAMS = ("memdisk", "menu.c32", "vesamenu.c32")
+_PROGRAMS = ("memdisk", "menu.c32", "vesamenu.c32", WIMBOOT)
 
 _KINDS = ("ipxe", "pxelinux", "grub", "autoexec")
 
@@ -59,10 +62,16 @@ class MenuBackend:
     is no menu. The images themselves are served by a ``directory`` backend. Images on a network file system that does
     not respond within a second are left out until it does.
 
+    Images of operating systems, such as ISO images of installers, are those of the ``images`` backend, which serves the
+    files in them.
+
     :param root: the directory, or a list of directories, relative to the configuration file.
+    :param images: the directory of images of operating systems, or a list of directories: the ``root`` of each
+        ``images`` backend.
+    :param families: as in the ``images`` backend.
     :param title: the title of the menu.
     :param timeout_seconds: seconds until the default is booted.
-    :param default: the path of the default image; "": the local disk.
+    :param default: the path of the default image, such as "images/debian-12"; "": the local disk.
     :param script: the file name of the menu for iPXE. ``autoexec.ipxe``, which iPXE requests by itself, boots what DHCP
         names; if DHCP names nothing, or iPXE again, it chains to this menu.
     :param templates: a directory with templates that replace the built-in ones: ``ipxe.j2``, ``pxelinux.j2``,
@@ -75,6 +84,7 @@ class MenuBackend:
     default: str = ""
     script: str = "boot.ipxe"
     templates: Path | None = None
+    library: Library = field(factory=lambda: Library([]))
     _reactor: Any = None
     _distribution: DistributionBackend = field(factory=DistributionBackend)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
@@ -106,11 +116,15 @@ class MenuBackend:
         default: str = "",
         script: str = "boot.ipxe",
         templates: str | None = None,
+        images: str | list[str] = [],  # noqa: B006  it is only read
+        families: str | None = None,
     ) -> "MenuBackend":
         """Called by boot_plugin."""
         names = [root] if isinstance(root, str) else root
-        if not names or any(not name or "\0" in name for name in names):
-            raise ConfigError("must be the path of a directory, or a list of them", ("root",))
+        image_names = [images] if isinstance(images, str) else images
+        for key, paths in (("root", names), ("images", image_names)):
+            if (key == "root" and not paths) or any(not name or "\0" in name for name in paths):
+                raise ConfigError("must be the path of a directory, or a list of them", (key,))
         if not 0 < timeout_seconds <= 3600:
             raise ConfigError("must be from 1 to 3600", ("timeout-seconds",))
         for key, name in (("default", default), ("script", script)):
@@ -119,7 +133,9 @@ class MenuBackend:
         reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
         own = context.directory / templates if templates else None
         roots = [context.directory / name for name in names]
-        return cls(roots, plain(title), timeout_seconds, default, script, own, reactor)
+        catalogue = catalogue_of(context.directory / families if families else None)
+        library = Library([context.directory / name for name in image_names], catalogue)
+        return cls(roots, plain(title), timeout_seconds, default, script, own, library, reactor)
 
     def lint(self) -> Iterator[Finding]:
         """See ILintable: the mistakes in the site's own templates, and a default that does not exist."""
@@ -128,7 +144,7 @@ class MenuBackend:
                 yield source_finding(str(self.templates), "there is no such directory")
             own = [f"{kind}.j2" for kind in _KINDS if os.path.isfile(self.templates / f"{kind}.j2")]
             yield from template_findings(self._sandbox, self.templates, own)
-        if self.default and self.default not in [image.path for image in scan(self.roots)]:
+        if self.default and not any(self.default in (image.path, image.name) for image in self._images()):
             yield source_finding(
                 "[[backend]] menu, default", f"it names {self.default}, which is none of the menu's images"
             )
@@ -161,20 +177,24 @@ class MenuBackend:
         if name == "autoexec.ipxe":
             return lambda contents: self._autoexec(contents, request)
         if name == "grub.cfg":
-            return lambda contents: self._menu(contents, "grub", lambda: contents.for_grub(self.default))
+            http = request.http_url
+            return lambda contents: self._menu(contents, "grub", lambda: contents.for_grub(self.default, http), http)
         if name == "default" and directory.endswith("pxelinux.cfg"):
             # SYSLINUX for UEFI, and U-Boot, request the same name.
             of_bios = request.client.architecture in (*_NO_ARCHITECTURE, "x86-bios")
             if of_bios and not directory.startswith(("efi32/", "efi64/")):
-                return lambda contents: self._menu(contents, "pxelinux", lambda: contents.for_pxelinux(self.default))
+                url = request.http_url
+                return lambda contents: self._menu(
+                    contents, "pxelinux", lambda: contents.for_pxelinux(self.default, url), url
+                )
         raise FileMissing()
 
     def _ipxe(self, contents: MenuContents, request: TransferRequest) -> IReader:
         # A request by HTTP may have come through a proxy or NAT, so its paths stay relative to the URL it used.
         base = request.http_url if request.protocol == "tftp" else ""
         by_http = bool(base) or request.protocol != "tftp"
-        variables = partial(contents.for_ipxe, base, by_http, self.default)
-        return self._menu(contents, "ipxe", variables, base, request.protocol)
+        variables = partial(contents.for_ipxe, base, by_http, self.default, request.http_url)
+        return self._menu(contents, "ipxe", variables, request.http_url, request.protocol)
 
     def _autoexec(self, contents: MenuContents, request: TransferRequest) -> IReader:
         if not request.local or not (contents.images or self.script in contents.programs):
@@ -200,7 +220,7 @@ class MenuBackend:
 
     def _scan(self) -> MenuContents:
         """Scan the directories, without those on file systems that hang. May block."""
-        images = scan(self.roots, self._kernels, self._probe.hangs)
+        images = self._images()
         roots = [root for root in self.roots if not self._probe.hangs(root)]
         own = [root for root in roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))]
         installed = {} if own else self._distribution.available()
@@ -210,6 +230,12 @@ class MenuBackend:
             if name in installed or any(os.path.isfile(root / name) for root in roots)
         ]
         return MenuContents(images, frozenset(there))
+
+    def _images(self) -> tuple[Image, ...]:
+        systems = [image for image in self.library.scan(self._probe.hangs) if image.ways]
+        shown = {image.path for image in systems}
+        others = scan(self.roots, self._kernels, lambda path: path in shown or self._probe.hangs(path))
+        return (*menu_images(systems), *others)
 
     def _updated(self, contents: MenuContents) -> MenuContents:
         if contents != self._contents:

@@ -31,7 +31,7 @@ WIDTH = 66
 MEMDISK_MAX = 512_000_000
 """Largest disk image in bytes that memdisk is used for: it loads the image into memory."""
 
-_IN_A_WORD = re.compile(r"([^A-Za-z0-9_./:=,@%+-])")
+_IN_A_WORD = re.compile(r"([^A-Za-z0-9_./:=,@%+~-])")
 _UNUSABLE_FOR_PXELINUX = re.compile(r"[^!-+\--~]")
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -53,25 +53,29 @@ class MenuContents:
     def _numbered(self) -> Mapping[Image, str]:
         return {image: f"i{number}" for number, image in enumerate(self.images, 1)}
 
-    def for_ipxe(self, base: str, by_http: bool, default: str) -> dict[str, Any]:
+    def for_ipxe(self, base: str, by_http: bool, default: str, http: str = "") -> dict[str, Any]:
         """Return the variables of ipxe.j2.
 
         :param base: prefix of the paths: a URL without a path, or "" for the server that the script was loaded from.
         :param by_http: the images are loaded by HTTP, so iPXE can attach one as a disk (sanboot).
         :param default: path of the default image; "": the local disk.
+        :param http: the URL at which systems fetch files of their image; "": no HTTP is served.
         """
         memdisk = "memdisk" in self.programs
 
         def can(image: Image, platform: str) -> bool:
+            if not image.loads_by("ipxe", http) or (image.kind == "wimboot" and "wimboot" not in self.programs):
+                return False
             return image.kind != "disk" or by_http or (memdisk and platform == "pcbios" and image.size <= MEMDISK_MAX)
 
         return {
             "machines": self._machines(can, default),
             "images": [
                 {
-                    **self._shown(image),
+                    **self._shown(image, http),
                     "url": f"{base}/{quote(image.path)}",
-                    "initrd_url": f"{base}/{quote(image.initrd)}",
+                    "initrd_urls": [f"{base}/{quote(path)}" for path in image.initrds],
+                    "named_urls": {name: f"{base}/{quote(path)}" for name, path in image.named.items()},
                     "memdisk": not by_http,
                 }
                 for image in self.images
@@ -81,31 +85,33 @@ class MenuContents:
             "local_boot": IPXE_LOCAL_BOOT,
         }
 
-    def for_grub(self, default: str) -> dict[str, Any]:
-        """Return the variables of grub.j2."""
-        return {
-            "machines": self._machines(lambda image, platform: image.kind in _of_grub(platform), default),
-            "default": self._default(self.images, default),
-        }
+    def for_grub(self, default: str, http: str = "") -> dict[str, Any]:
+        """Return the variables of grub.j2; see for_ipxe()."""
 
-    def for_pxelinux(self, default: str) -> dict[str, Any]:
-        """Return the variables of pxelinux.j2, with the images that a BIOS can start."""
+        def can(image: Image, platform: str) -> bool:
+            return image.kind in _of_grub(platform) and image.loads_by("grub", http)
+
+        return {"machines": self._machines(can, default, http), "default": self._default(self.images, default)}
+
+    def for_pxelinux(self, default: str, http: str = "") -> dict[str, Any]:
+        """Return the variables of pxelinux.j2, with the images that a BIOS can start; see for_ipxe()."""
         memdisk = "memdisk" in self.programs
         images = [
             image
             for image in self.images
-            if (image.kind == "linux" or (image.kind == "disk" and memdisk and image.size <= MEMDISK_MAX))
+            if (image.kind in ("linux", "mboot") or (image.kind == "disk" and memdisk and image.size <= MEMDISK_MAX))
             and image.runs_on("pcbios", "x86_64")
-            and not _UNUSABLE_FOR_PXELINUX.search(image.path + image.initrd)
+            and image.loads_by("pxelinux", http)
+            and not _UNUSABLE_FOR_PXELINUX.search(image.path + "".join(image.initrds))
         ]
         return {
-            "sections": self._sections(images),
+            "sections": self._sections(images, http),
             "default": self._default(images, default),
             "menu_module": next((name for name in ("menu.c32", "vesamenu.c32") if name in self.programs), ""),
             "memdisk": "memdisk",
         }
 
-    def _machines(self, can: Callable[[Image, str], bool], default: str) -> list[Facts]:
+    def _machines(self, can: Callable[[Image, str], bool], default: str, http: str = "") -> list[Facts]:
         machines = []
         for platform, cpu, ipxe_cpu, grub_cpu in MACHINES:
             images = [image for image in self.images if image.runs_on(platform, cpu) and can(image, platform)]
@@ -114,35 +120,39 @@ class MenuContents:
                     "platform": platform,
                     "cpu": ipxe_cpu,
                     "grub_cpu": grub_cpu,
-                    "sections": self._sections(images),
+                    "sections": self._sections(images, http),
                     "default": self._default(images, default),
                 }
                 machines.append(Facts("machine", machine))
         return machines
 
-    def _sections(self, images: Iterable[Image]) -> list[Facts]:
-        by_directory = groupby(images, lambda image: image.directory)
+    def _sections(self, images: Iterable[Image], http: str) -> list[Facts]:
+        sections = groupby(images, lambda image: image.section)
         return [
-            Facts("section", {"name": plain(directory) or "Images", "images": [self._shown(image) for image in there]})
-            for directory, there in by_directory
+            Facts("section", {"name": plain(name) or "Images", "images": [self._facts(image, http) for image in there]})
+            for name, there in sections
         ]
 
-    def _default(self, images: Iterable[Image], default: str) -> str:
-        return next((self._ids[image] for image in images if image.path == default), "local")
+    def _facts(self, image: Image, http: str) -> Facts:
+        return Facts("image", self._shown(image, http))
 
-    def _shown(self, image: Image) -> Facts:
-        shown = {
+    def _default(self, images: Iterable[Image], default: str) -> str:
+        return next((self._ids[image] for image in images if default in (image.path, image.name)), "local")
+
+    def _shown(self, image: Image, http: str) -> dict[str, Any]:
+        grub_files = [grub_words(f"/{path}", " ") for path in image.initrds]
+        grub_files += [f"newc:{name}:{grub_words(f'/{path}', ' ')}" for name, path in image.named.items()]
+        return {
             "id": self._ids[image],
             "kind": image.kind,
             "line": line(image.label, image.size),
             "path": image.path,
-            "initrd": image.initrd,
-            "arguments": image.arguments,
+            "initrds": image.initrds,
+            "arguments": image.arguments_at(http),
             "is_cd": image.path.casefold().endswith(".iso"),
             "grub_path": grub_words(f"/{image.path}", " "),
-            "grub_initrd": grub_words(f"/{image.initrd}", " "),
+            "grub_initrds": grub_files,
         }
-        return Facts("image", shown)
 
 
 def line(label: str, size: int) -> str:

@@ -20,6 +20,9 @@ DefaultPlugins = Sequence[tuple[str, Mapping[str, Any]]]
 ROOTS = ("/srv/boot", "/srv/tftp", "/var/lib/tftpboot")
 """Directories of boot files: bootfw's own, that of Debian and Arch, that of Fedora."""
 
+IMAGES = "images"
+"""Directory below each of them for images of operating systems."""
+
 SCRIPT_NAME = "boot.ipxe"
 """The file that iPXE loads by default."""
 
@@ -57,14 +60,16 @@ HIGH = 10000
 
 
 def backends() -> DefaultPlugins:
-    """Return the default backends: existing directories, a menu of their images, the distribution's boot programs, and
-    a script that boots the local disk."""
+    """Return the default backends: existing directories, the images of operating systems in them, a menu, the
+    distribution's boot programs, and a script that boots the local disk."""
     probe = MountProbe()
     # A network file system that hangs now may respond later, so its directory counts as existing.
     roots = [root for root in ROOTS if probe.hangs(Path(root)) or Path(root).is_dir()]
     chosen: list[tuple[str, Mapping[str, Any]]] = [("directory", {"root": root}) for root in roots]
+    images = [f"{root}/{IMAGES}" for root in roots]
+    chosen += [("images", {"root": directory}) for directory in images]
     if roots:
-        chosen.append(("menu", {"root": roots, "script": SCRIPT_NAME}))
+        chosen.append(("menu", {"root": roots, "images": images, "script": SCRIPT_NAME}))
     return [*chosen, ("distribution", {}), ("memory", {"files": {SCRIPT_NAME: SCRIPT}})]
 
 

@@ -168,7 +168,7 @@ def test_images_are_found_in_a_directory(tmp_path: Path) -> None:
         ("efi", "tools/shell.efi", "shell.efi"),
     ]
     debian = found[1]
-    assert (debian.initrd, debian.arguments) == ("debian/initrd.img-6.1", "console=ttyS0 quiet")
+    assert (debian.initrds, debian.arguments) == (("debian/initrd.img-6.1",), "console=ttyS0 quiet")
     assert debian.size == len(FILES["debian/vmlinuz-6.1"]) + 1000
     assert found[2].arguments == "root=/dev/nfs"
 
@@ -227,7 +227,7 @@ def test_link_to_a_kernel_is_not_a_second_entry(tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").symlink_to("vmlinuz-6.1")
     (tmp_path / "again").symlink_to(".")
     os.link(tmp_path / "vmlinuz-6.1", tmp_path / "linux")
-    assert [(image.path, image.initrd) for image in scan([tmp_path])] == [("vmlinuz-6.1", "initrd.img-6.1")]
+    assert [(image.path, image.initrds) for image in scan([tmp_path])] == [("vmlinuz-6.1", ("initrd.img-6.1",))]
 
 
 def test_of_several_roots_the_first_has_a_file(tmp_path: Path) -> None:

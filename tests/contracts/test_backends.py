@@ -18,6 +18,7 @@ from bootfw.api import IBackend, IReader, IWritableBackend, IWriter, MemoryReade
 from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
+from bootfw.backends.imagelibrary.backend import ImagesBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.openat2 import walk
@@ -121,6 +122,26 @@ class TestArchiveInThreads(InArchives, UniformBackendContract):
 
     def wait(self, deferred: Deferred[Any]) -> None:
         self.threads.work()
+
+
+class InImages(InDirectories):
+    """Makes each test an image, an archive or a directory."""
+
+    files: Mapping[str, bytes] = {f"images/debian/{path}": data for path, data in StaticBackendContract.files.items()}
+
+    @pytest.fixture(autouse=True)
+    def image(self, request: pytest.FixtureRequest, _directory: None) -> None:
+        inside = {path.removeprefix("images/debian/"): data for path, data in self.files.items()}
+        if request.param == "directory":
+            self.new_directory(inside).rename(self.directory / "debian")
+        else:
+            MAKERS[request.param](self.directory / f"debian{''.join(Path(request.param).suffixes)}", inside)
+
+
+@pytest.mark.parametrize("image", ["rock-ridge.iso", "a.tar.gz", "deflated.zip", "directory"], indirect=True)
+class TestImages(InImages, StaticBackendContract):
+    def make_backend(self) -> ImagesBackend:
+        return ImagesBackend(self.directory)
 
 
 class TestTemplate(InDirectories, PerClientBackendContract):

@@ -58,6 +58,7 @@ class ArchiveBackend:
     :param ignore_case: for a name that does not exist, one that differs in upper and lower case is served.
     :param unpack_size: how much is kept unpacked at most.
     :param reactor: reads and unpacks archives in its threads; None: in the calling thread.
+    :param shown: the path of the archive in the log; None: *file*.
     """
 
     file: Path = field(converter=Path)
@@ -67,6 +68,7 @@ class ArchiveBackend:
     unpack_size: int = field(default=int(UNPACK_SIZE), validator=ge(0))
     _reactor: Any = None
     _mounts: MountTable = field(factory=MountTable)
+    _shown: Path | None = None
     _threads: Threads | None = field(init=False)
     _archive: OpenArchive | None = field(default=None, init=False)
     _broken: tuple[Version, str] | None = field(default=None, init=False)
@@ -232,24 +234,26 @@ class ArchiveBackend:
         self.close()
         if isinstance(outcome, ArchiveError):
             # Its files count as missing, so that the next backend is tried.
-            self._log.error("backend archive: {file}: {reason}", file=self.file, reason=outcome)
+            self._log.error("backend archive: {file}: {reason}", file=self._shown or self.file, reason=outcome)
             self._broken = version, str(outcome)
             return
         archive: OpenArchive = _value(outcome)
         archive.contents.ignore_case |= self.ignore_case
-        left_out = archive.contents.left_out
+        left_out, shown = archive.contents.left_out, self._shown or self.file
         for name, reason in list(left_out.items())[:NAMED]:
             self._log.warn(
-                "backend archive: {file}: {name} is not served: {reason}", file=self.file, name=name, reason=reason
+                "backend archive: {file}: {name} is not served: {reason}", file=shown, name=name, reason=reason
             )
         if len(left_out) > NAMED:
             more = len(left_out) - NAMED
-            self._log.warn("backend archive: {file}: {more} more members are not served", file=self.file, more=more)
+            self._log.warn("backend archive: {file}: {more} more members are not served", file=shown, more=more)
         self._archive = archive
 
     def _unpacked(self, archive: OpenArchive, member: Packed, inside: str, outcome: Any) -> None:
         if isinstance(outcome, ArchiveError):
-            self._log.error("backend archive: {file}: {name}: {reason}", file=self.file, name=inside, reason=outcome)
+            self._log.error(
+                "backend archive: {file}: {name}: {reason}", file=self._shown or self.file, name=inside, reason=outcome
+            )
             raise TransferError("It can't be unpacked")
         descriptor: int = _value(outcome)
         if archive is self._archive:

@@ -51,6 +51,8 @@ class Contents:
     links: dict[str, str] = field(factory=dict)
     left_out: dict[str, str] = field(factory=dict)
     """Members that can't be served, and why."""
+    volume: str = ""
+    """The volume label of an ISO 9660 image; "": there is none."""
 
     def add(self, name: str, member: Member) -> None:
         """A member, under its name in the archive; one that leads out of the archive is left out."""

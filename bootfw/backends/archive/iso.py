@@ -56,6 +56,7 @@ def _contents(image: Any, size: int) -> Contents:
         view, contents = "joliet_path", Contents()
     else:
         view, contents = "iso_path", Contents(ignore_case=True)
+    contents.volume = _text(image.pvd.volume_identifier).strip(" \0")
     # Of a file that is cut off pycdlib tells what is left of it.
     end = size - 1 if size < image.pvd.space_size * _BLOCK else size
     for name, record in _walk(image, view):

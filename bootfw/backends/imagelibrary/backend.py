@@ -1,0 +1,337 @@
+"""The ``images`` backend: the files in the images of a directory."""
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.api import (
+    ConfigError,
+    FileMissing,
+    FileReader,
+    IBackend,
+    IReader,
+    ISelfChecking,
+    IStartable,
+    IStaticBackend,
+    MemoryReader,
+    MountTable,
+    PluginContext,
+    boot_plugin,
+)
+from bootfw.backends.archive.backend import ArchiveBackend
+from bootfw.backends.detached import Threads
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.imagelibrary.library import Library
+from bootfw.backends.imagelibrary.place import Change, Place, change_of, open_place, places, version_of
+from bootfw.backends.imagelibrary.plannedboot import PREFIX
+from bootfw.backends.oserrors import as_transfer_errors
+from bootfw.backends.paths import lexical
+from bootfw.images.bootcfg import for_network, is_boot_cfg
+from bootfw.images.catalogue import Catalogue, read_families, stock
+
+SECONDS = 2.0
+"""How long it may take until a new image is served."""
+
+KEPT = 3600.0
+"""Seconds for which a version of an image is served after it was replaced or removed: longer than a boot takes from its
+script to its last file."""
+
+_VERSIONED = re.compile(r"(?P<name>.+)~(?P<version>[0-9a-f]{8})(?P<suffix>\.[a-z0-9.]+)?")
+"""The directory of the files of one version; with a suffix the image itself."""
+
+_TEXT_MAX = 65536
+
+
+@define
+class _AtItsPlace(MountTable):
+    """The mount points of file systems that can hang, on the way to an image that is open."""
+
+    place: Path = field(default=Path(), kw_only=True)
+
+    def on_the_way_to(self, root: Path, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
+        """See MountTable: *root* is the descriptor in /proc."""
+        return super().on_the_way_to(self.place, name, ignore_case)
+
+
+@define(eq=False)
+class _OpenImage:
+    """A version of an image. It is served from its descriptor, whatever becomes of its name."""
+
+    name: str
+    version: str
+    suffix: str
+    descriptor: int
+    files: Any
+    """The backend of the files in it; None: there are none that can be read."""
+    replaced: float | None = None
+    """When it was replaced or removed; None: it is there."""
+
+    def whole(self) -> IReader:
+        """Return a reader of the image itself."""
+        with as_transfer_errors:
+            return FileReader(os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC))
+
+    def close(self) -> None:
+        """Transfers go on: they have descriptors of their own."""
+        if isinstance(self.files, ArchiveBackend):
+            self.files.close()
+        os.close(self.descriptor)
+
+
+@implementer(IStaticBackend, ISelfChecking, IStartable)
+@define(eq=False)
+class ImagesBackend:
+    """The files in images of operating systems: ISO images, archives and directories that are put into one directory.
+
+    A file in ``debian-12.iso`` is at ``images/debian-12/vmlinuz``. The menu, whose `images` has the same directory,
+    names it with the version of the image, ``images/debian-12~5ac0ed11/vmlinuz``, so that a machine gets all files of
+    one version: an image that is replaced or removed is served under its version for an hour. A new image is served
+    within two seconds.
+
+    :param root: the directory of the images; it need not exist.
+    :param families: a file with kinds of images to recognize, in addition to the built-in ones: docs/howto/images.md.
+    """
+
+    root: Path = field(converter=Path)
+    families: Path | None = None
+    _reactor: Any = None
+    _mounts: MountTable = field(factory=MountTable)
+    _threads: Threads | None = field(init=False)
+    _open: dict[tuple[str, str], _OpenImage] = field(factory=dict, init=False)
+    """By name and version."""
+    _current: dict[str, tuple[Change, str]] = field(factory=dict, init=False)
+    """Name of an image that is there -> its file, and the version."""
+    _scanned_at: float | None = field(default=None, init=False)
+    _waiting: "list[Deferred[None]] | None" = field(default=None, init=False)
+    """Requests that wait for a scan in a thread; None: none is running."""
+    _problems: tuple[str, ...] = field(default=(), init=False)
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._threads = Threads(self._reactor) if self._reactor is not None else None
+
+    @classmethod
+    def configured(cls, context: PluginContext, root: str, families: str | None = None) -> "ImagesBackend":
+        """Called by boot_plugin. Relative paths are relative to the configuration file."""
+        if not root or "\0" in root:
+            raise ConfigError("must be the path of a directory", ("root",))
+        own = context.directory / families if families else None
+        catalogue_of(own)
+        reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
+        return cls(context.directory / root, own, reactor)
+
+    @property
+    def library(self) -> Library:
+        """What the images are; a new one, with an empty cache."""
+        return Library([self.root], catalogue_of(self.families))
+
+    def problem(self) -> str:
+        """See ISelfChecking."""
+        if self._mount() is not None:
+            return ""
+        try:
+            os.close(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"{self.root}: {error.strerror}"
+        return ""
+
+    def start(self, publish: Any) -> None:
+        """See IStartable. Images are opened now: one that is replaced before its first request is served, too."""
+        if self._mount() is None:
+            self._scan()
+
+    def close(self) -> None:
+        """See IStartable."""
+        for image in self._open.values():
+            image.close()
+        self._open.clear()
+        self._current.clear()
+        self._scanned_at = None
+
+    def open(self, path: str, request: Any) -> Any:
+        """See IBackend."""
+        top, _, inside = lexical(path).partition("/")
+        entry, _, inside = inside.partition("/")
+        if top != PREFIX or not entry:
+            raise FileMissing()
+        if not self._is_due():
+            return self._found(entry, inside, request)
+        mount = self._mount()
+        if mount is None or self._threads is None:
+            self._scan()
+            return self._found(entry, inside, request)
+        return self._scan_at(mount).addCallback(lambda _: self._found(entry, inside, request))
+
+    def _found(self, entry: str, inside: str, request: Any) -> Any:
+        """Open a file in an image, or the image itself."""
+        match = _VERSIONED.fullmatch(entry)
+        name, version, suffix = (match["name"], match["version"], match["suffix"] or "") if match else (entry, "", "")
+        if not version:
+            version = self._current.get(name, ((), ""))[1]
+        image = self._open.get((name, version))
+        if image is None:
+            raise FileMissing()
+        if not inside:
+            if not suffix or suffix != image.suffix:
+                raise FileMissing()
+            return image.whole()
+        if suffix or image.files is None:
+            raise FileMissing()
+        reader = image.files.open(inside, request)
+        if inside.casefold() == "boot.cfg":
+            return reader.addCallback(_boot_cfg) if isinstance(reader, Deferred) else _boot_cfg(reader)
+        return reader
+
+    # The scan of the directory.
+
+    def _is_due(self) -> bool:
+        now = self._seconds()
+        return self._scanned_at is None or now is None or not 0 <= now - self._scanned_at < SECONDS
+
+    def _seconds(self) -> float | None:
+        return None if self._reactor is None else float(self._reactor.seconds())
+
+    def _mount(self) -> bytes | None:
+        return None if self._threads is None else self._mounts.on_the_way_to(self.root)
+
+    def _scan_at(self, mount: bytes) -> "Deferred[None]":
+        """Scan in a thread, since the file system may hang. All requests that come meanwhile wait for it."""
+        waiter: Deferred[None] = Deferred()
+        if self._waiting is not None:
+            self._waiting.append(waiter)
+            return waiter
+        self._waiting = [waiter]
+        assert self._threads is not None
+
+        def scanned(result: Any) -> None:
+            waiting, self._waiting = self._waiting or [], None
+            if isinstance(result, tuple):
+                self._take(*result)
+            for each in waiting:
+                each.callback(None)
+
+        self._threads.call(mount, self._look, must_run=True).addBoth(scanned)
+        return waiter
+
+    def _scan(self) -> None:
+        self._take(*self._look())
+
+    def _look(self) -> tuple[list[Place], list[tuple[Place, int, str]], list[str]]:
+        """Return the images, (image, descriptor, version) of those that are new, and problems. It may be called in any
+        thread."""
+        there: list[Place] = []
+        new: list[tuple[Place, int, str]] = []
+        problems: list[str] = []
+        try:
+            entries = list(places(self.root))
+        except FileNotFoundError:
+            return there, new, problems
+        except OSError as error:
+            return there, new, [f"{self.root}: {error.strerror}"]
+        for entry in entries:
+            if isinstance(entry, str):
+                problems.append(entry)
+                continue
+            known = self._current.get(entry.name)
+            if known is None or known[0] != entry.change:
+                try:
+                    descriptor = open_place(entry.path)
+                except OSError as error:
+                    problems.append(f"{entry.path}: {error.strerror}")
+                    continue
+                try:
+                    new.append((entry, descriptor, version_of(descriptor)))
+                except OSError as error:
+                    os.close(descriptor)
+                    problems.append(f"{entry.path}: {error.strerror}")
+                    continue
+            there.append(entry)
+        return there, new, problems
+
+    def _take(self, there: list[Place], new: list[tuple[Place, int, str]], problems: list[str]) -> None:
+        """Take over what _look() has found."""
+        now = self._seconds()
+        self._scanned_at = now
+        for place, descriptor, version in new:
+            self._current[place.name] = place.change, version
+            known = self._open.get((place.name, version))
+            if known is not None and _same_file(known.descriptor, descriptor):
+                os.close(descriptor)
+                known.replaced = None
+            else:
+                if known is not None:
+                    known.close()
+                self._open[place.name, version] = self._opened(place, descriptor, version)
+        names = {place.name for place in there}
+        for name in [name for name in self._current if name not in names]:
+            del self._current[name]
+        for key, image in list(self._open.items()):
+            if self._current.get(image.name, ((), ""))[1] == image.version:
+                continue
+            if image.replaced is None:
+                image.replaced = now or 0.0
+            elif now is None or now - image.replaced >= KEPT:
+                del self._open[key]
+                image.close()
+        for problem in problems:
+            if problem not in self._problems:
+                self._log.warn("backend images: {problem}", problem=problem)
+        self._problems = tuple(problems)
+
+    def _opened(self, place: Place, descriptor: int, version: str) -> _OpenImage:
+        at = Path(f"/proc/self/fd/{descriptor}")
+        mounts = _AtItsPlace(place=place.path)
+        files: Any = None
+        if place.is_directory:
+            files = DirectoryBackend(at, reactor=self._reactor, mounts=mounts)
+        elif place.suffix != ".img":
+            files = ArchiveBackend(at, reactor=self._reactor, mounts=mounts, shown=place.path)
+        return _OpenImage(place.name, version, place.suffix, descriptor, files)
+
+
+def catalogue_of(families: Path | None) -> Catalogue:
+    """Return the families that are known.
+
+    :raise ConfigError: the file *families* is wrong; the path begins at the plugin's table.
+    """
+    if families is None:
+        return stock()
+    try:
+        return stock().with_own(read_families(families))
+    except OSError as error:
+        raise ConfigError(f"{families}: {error.strerror}", ("families",)) from error
+    except ConfigError as error:
+        raise error.under("families") from error
+
+
+def _same_file(one: int, other: int) -> bool:
+    return change_of(os.fstat(one)) == change_of(os.fstat(other))
+
+
+def _boot_cfg(reader: Any) -> Any:
+    """Return *reader*, or if it reads the boot.cfg of an ESXi installer, a reader of what its boot program needs."""
+    data = reader.read(0, _TEXT_MAX)
+    if isinstance(data, Deferred):
+        return data.addCallback(partial(_rewritten, reader))
+    return _rewritten(reader, data)
+
+
+def _rewritten(reader: Any, data: bytes) -> Any:
+    text = data.decode("utf-8", "surrogateescape")
+    if not is_boot_cfg(text):
+        return reader
+    reader.close()
+    return MemoryReader(for_network(text).encode("utf-8", "surrogateescape"))
+
+
+plugin = boot_plugin(IBackend, ImagesBackend)

@@ -1,0 +1,152 @@
+"""The images in a directory: what each is, and how it can be booted."""
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from bootfw.backends.archive.contents import ArchiveError
+from bootfw.backends.executables import Executable, read_executable
+from bootfw.backends.imagelibrary.listed import listing_of
+from bootfw.backends.imagelibrary.place import Change, Place, open_place, places, version_of
+from bootfw.images.catalogue import Catalogue, stock
+from bootfw.images.family import Recognition
+from bootfw.images.listing import Listing
+from bootfw.images.recipe import Plan
+
+_HEAD = 1 << 20
+"""Bytes of a kernel that are read: its header, and its version beside it."""
+
+
+@frozen
+class Way:
+    """A way to boot an image: a plan, and what it runs on."""
+
+    plan: Plan
+    runs: Executable
+
+
+@frozen
+class OSImage:
+    """An image of an operating system."""
+
+    name: str
+    path: Path
+    suffix: str
+    """"": it is a directory."""
+    version: str
+    """See version_of()."""
+    size: int
+    """Bytes; 0: it is a directory."""
+    title: str
+    """What it is; "": unknown."""
+    family: str
+    """"": unknown."""
+    release: str
+    """The version of the system; "": unknown."""
+    ways: tuple[Way, ...]
+    reason: str
+    """Why it can't be booted over the network; "": it can."""
+
+
+@define(eq=False)
+class Library:
+    """The images in directories. What was found out about an image is cached until its file changes.
+
+    :param roots: the directories; of two images with the same name the first one counts.
+    """
+
+    roots: Sequence[Path]
+    catalogue: Catalogue = field(factory=stock)
+    problems: tuple[str, ...] = field(default=(), init=False)
+    """Sentences about entries of the last scan that can't be used."""
+    _known: dict[tuple[Path, Change], OSImage] = field(factory=dict, init=False)
+
+    def scan(self, hangs: Callable[[Path], bool] = lambda root: False) -> tuple[OSImage, ...]:
+        """Find the images, sorted by name. It may take seconds for each image that is new.
+
+        :param hangs: whether a directory is to be left out, because its file system does not answer.
+        """
+        problems: list[str] = []
+        found: dict[str, OSImage] = {}
+        known: dict[tuple[Path, Change], OSImage] = {}
+        for place in self._places(problems, hangs):
+            if place.name in found:
+                problems.append(f"{place.path}: {found[place.name].path} is the image {place.name} already")
+                continue
+            key = place.path, place.change
+            image = None if place.is_directory else self._known.get(key)
+            if image is None:
+                try:
+                    image = self._inspected(place)
+                except OSError as error:
+                    problems.append(f"{place.path}: {error.strerror}")
+                    continue
+            known[key] = found[place.name] = image
+        self._known, self.problems = known, tuple(problems)
+        return tuple(found[name] for name in sorted(found, key=str.casefold))
+
+    def _places(self, problems: list[str], hangs: Callable[[Path], bool]) -> Iterator[Place]:
+        for root in self.roots:
+            try:
+                entries: Iterable[Place | str] = () if hangs(root) else list(places(root))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                problems.append(f"{root}: {error.strerror}")
+                continue
+            for entry in entries:
+                if isinstance(entry, str):
+                    problems.append(entry)
+                else:
+                    yield entry
+
+    def _inspected(self, place: Place) -> OSImage:
+        descriptor = open_place(place.path)
+        try:
+            version, size = version_of(descriptor), 0 if place.is_directory else os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        recognition: Recognition | None = None
+        ways: tuple[Way, ...] = ()
+        try:
+            with listing_of(place.path) as listing:
+                recognition = self.catalogue.recognize(listing)
+                if recognition is not None:
+                    ways = tuple(_ways(recognition, listing))
+            reason = "it is not recognized" if recognition is None else recognition.reason
+        except ArchiveError as error:
+            reason = str(error)
+        if recognition is None:
+            return OSImage(place.name, place.path, place.suffix, version, size, "", "", "", (), reason)
+        if not ways and not reason:
+            reason = "none of its kernels is for a processor and a firmware that are known"
+        return OSImage(
+            place.name,
+            place.path,
+            place.suffix,
+            version,
+            size,
+            recognition.title,
+            recognition.family.name,
+            recognition.version,
+            ways,
+            "" if ways else reason,
+        )
+
+
+def _ways(recognition: Recognition, listing: Listing) -> Iterator[Way]:
+    for plan in recognition.plans:
+        recipe = plan.recipe
+        runs = Executable(recipe.cpu, recipe.cpu)
+        if recipe.kind == "linux" and not recipe.cpu:
+            try:
+                runs = read_executable(io.BytesIO(listing.read(plan.kernel, _HEAD)))
+            except OSError:
+                continue
+        bios = runs.bios if "bios" in recipe.firmware else ""
+        efi = runs.efi if "efi" in recipe.firmware else ""
+        if bios or efi:
+            yield Way(plan, Executable(bios, efi, runs.linux, runs.version))

@@ -1,0 +1,104 @@
+"""Where images are: the entries of the directory, and the version of each."""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+SUFFIXES = (".iso", ".img", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""Names of images: boot programs have to write them into URLs and their configurations."""
+
+_EDGE = 65536
+"""Bytes at both ends of a file from which its version is made: the volume descriptors with their dates are there."""
+
+Change = tuple[int, int, int, int]
+"""Another one whenever the file may have changed: device, inode, bytes, nanoseconds of its latest change."""
+
+
+@frozen
+class Place:
+    """An entry of the directory of images."""
+
+    name: str
+    """The name of the image: that of the file without its suffix."""
+    path: Path
+    suffix: str
+    """"" : it is a directory."""
+    change: Change
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory that has the files of the image."""
+        return not self.suffix
+
+
+def split_name(entry: str) -> tuple[str, str]:
+    """Split the name of a file: ``debian-12.tar.gz`` to ``debian-12`` and ``.tar.gz``; unknown suffix: ("", "")."""
+    folded = entry.casefold()
+    suffix = max((suffix for suffix in SUFFIXES if folded.endswith(suffix)), key=len, default="")
+    return (entry[: -len(suffix)], suffix) if suffix else ("", "")
+
+
+def places(root: Path) -> Iterator[Place | str]:
+    """Yield the images in a directory, and a sentence for each entry that looks like one and can't be used. Of two with
+    the same name, the first one in the order of their names counts.
+
+    :raise OSError: the directory can't be read.
+    """
+    seen: dict[str, str] = {}
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        try:
+            status = entry.stat()
+        except OSError as error:
+            yield f"{entry.path}: {error.strerror}"
+            continue
+        name, suffix = (entry.name, "") if stat.S_ISDIR(status.st_mode) else split_name(entry.name)
+        if not name or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            continue
+        if not NAME.fullmatch(name):
+            yield f"{entry.path}: rename it: boot programs can use only letters, digits and . _ + - in its name"
+        elif name in seen:
+            yield f"{entry.path}: {seen[name]} is the image {name} already"
+        else:
+            seen[name] = entry.name
+            yield Place(name, Path(entry.path), suffix, change_of(status))
+
+
+def change_of(status: os.stat_result) -> Change:
+    """Return the Change of a file."""
+    return status.st_dev, status.st_ino, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def version_of(descriptor: int) -> str:
+    """Return the version of an open image: eight hexadecimal digits, the same on every server that has the same file.
+
+    A directory has a new version when it is replaced, or an entry of it is added or removed.
+
+    :raise OSError: it can't be read.
+    """
+    status = os.fstat(descriptor)
+    digest = hashlib.blake2b(f"{status.st_size} {int(status.st_mtime)}".encode(), digest_size=4)
+    if stat.S_ISDIR(status.st_mode):
+        for name in sorted(map(os.fsencode, os.listdir(f"/proc/self/fd/{descriptor}"))):
+            digest.update(name + b"\0")
+    else:
+        digest.update(os.pread(descriptor, _EDGE, 0))
+        digest.update(os.pread(descriptor, _EDGE, max(0, status.st_size - _EDGE)))
+    return digest.hexdigest()
+
+
+def open_place(path: Path) -> int:
+    """Open an image or a directory.
+
+    :return: its descriptor.
+    :raise OSError: it can't be opened.
+    """
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

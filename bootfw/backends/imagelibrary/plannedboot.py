@@ -1,0 +1,48 @@
+"""A boot of an image of an operating system from this server."""
+
+from urllib.parse import quote
+
+from attrs import field, frozen
+
+from bootfw.images.recipe import IMAGE, Plan
+
+PREFIX = "images"
+"""The directory below which clients find the files of images."""
+
+
+@frozen
+class PlannedBoot:
+    """A plan, and where clients find the files.
+
+    :param content: path of the files in the image, which has its version in it.
+    :param whole: path of the image itself; "": it is a directory.
+    """
+
+    plan: Plan = field(hash=False)
+    content: str
+    whole: str
+
+    def path(self, name: str) -> str:
+        """Return the path at which clients find a file of the image, or with IMAGE the image itself."""
+        return self.whole if name == IMAGE else f"{self.content}/{name}"
+
+    def loads_by(self, loader: str, http: str) -> bool:
+        """Return whether a boot program, one of LOADERS, can boot it.
+
+        :param http: URL of this server, without a slash at the end; "": it serves no HTTP.
+        """
+        return loader in self.plan.recipe.loaders and bool(http or not self.plan.needs_http)
+
+    def arguments(self, http: str, answers: str = "") -> str:
+        """Return the arguments of the kernel.
+
+        :param http: as above.
+        :param answers: URL of the answers for an unattended installation; "": there are none.
+        """
+        content = f"{http}/{quote(self.content)}" if http else ""
+        return self.plan.arguments(content, f"{http}/{quote(self.whole)}", content or f"/{self.content}", answers)
+
+
+def content_path(name: str, version: str) -> str:
+    """Return the path at which clients find the files of a version of an image."""
+    return f"{PREFIX}/{name}~{version}"

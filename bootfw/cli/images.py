@@ -1,0 +1,137 @@
+"""``bootfw images``: the images of operating systems that a server has."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bootfw.backends.imagelibrary.backend import ImagesBackend
+from bootfw.backends.imagelibrary.library import Library, OSImage
+from bootfw.build import assemble
+from bootfw.cli.failure import CommandError
+from bootfw.cli.tables import table
+from bootfw.config.configuration import Configuration, load_config
+from bootfw.images.recipe import LOADERS
+from bootfw.terminal import printable
+
+_ABOUT = """
+Lists the images in the directories of the "images" backends: what each is, the firmware and processors that it runs
+on, how it is booted, and the memory that a machine needs for it.
+"""
+
+_EXAMPLES = """
+Examples:
+  bootfw images                       the images in /srv/boot/images
+  bootfw images -c bootfw.toml        those of a configuration
+  bootfw images --json                with the kernels, initial RAM disks and arguments
+"""
+
+_FIRMWARE = {"bios": "BIOS", "efi": "UEFI"}
+
+_LOADERS = {"ipxe": "iPXE", "grub": "GRUB", "pxelinux": "PXELINUX"}
+
+
+def add_images(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "images",
+        help="list the images of operating systems, and how each is booted",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_list)
+
+
+def _list(options: argparse.Namespace) -> None:
+    configuration = load_config(options.config, os.environ)
+    library = library_of(configuration)
+    images = library.scan()
+    if options.json:
+        sys.stdout.write(json.dumps([_record(image) for image in images], indent=2) + "\n")
+    elif images:
+        rows = [("NAME", "WHAT", "RUNS ON", "BOOTED BY", "MEMORY"), *(_row(image) for image in images)]
+        sys.stdout.write(table(rows) + "\n")
+    else:
+        sys.stdout.write(f"no images in {', '.join(map(str, library.roots))}\n")
+    for image in images:
+        if image.reason and not options.json:
+            sys.stdout.write(f"{image.name}: can't be booted: {printable(image.reason)}\n")
+    for problem in library.problems:
+        sys.stderr.write(f"bootfw: {printable(problem)}\n")
+
+
+def library_of(configuration: Configuration) -> Library:
+    """Return the images of a configuration.
+
+    :raise CommandError: it has no backend for them.
+    """
+    backends = [made for _, made in assemble(configuration, None).backends if isinstance(made, ImagesBackend)]
+    if not backends:
+        source = configuration.source or "this host: there is no /srv/boot, and no configuration"
+        raise CommandError(
+            f'no images are served by {source}: add [[backend]] use = "images", root = "/srv/boot/images"'
+        )
+    return Library([backend.root for backend in backends], backends[0].library.catalogue)
+
+
+def _row(image: OSImage) -> tuple[str, ...]:
+    memory = max((way.plan.memory for way in image.ways), default=0)
+    loaders = {loader for way in image.ways for loader in way.plan.recipe.loaders}
+    booted = "-"
+    if image.ways:
+        booted = "any" if loaders == set(LOADERS) else ", ".join(_LOADERS[one] for one in LOADERS if one in loaders)
+        if any(way.plan.needs_http for way in image.ways):
+            booted += ", HTTP"
+    return image.name, image.title or "unknown", ", ".join(runs_on(image)) or "-", booted, _amount(memory)
+
+
+def runs_on(image: OSImage) -> Sequence[str]:
+    """Return what an image runs on: ``BIOS x86_64``."""
+    found = [
+        f"{_FIRMWARE[firmware]} {cpu}"
+        for way in image.ways
+        for firmware, cpu in (("bios", way.runs.bios), ("efi", way.runs.efi))
+        if cpu
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _amount(memory: int) -> str:
+    if not memory:
+        return "-"
+    return f"{memory / (1 << 30):.1f} GiB" if memory >= 1 << 30 else f"{memory / (1 << 20):.0f} MiB"
+
+
+def _record(image: OSImage) -> dict[str, Any]:
+    return {
+        "name": image.name,
+        "path": str(image.path),
+        "version": image.version,
+        "bytes": image.size,
+        "title": image.title,
+        "family": image.family,
+        "release": image.release,
+        "runs_on": runs_on(image),
+        "reason": image.reason,
+        "boots": [
+            {
+                "kind": way.plan.recipe.kind,
+                "bios": way.runs.bios,
+                "efi": way.runs.efi,
+                "kernel": way.plan.kernel,
+                "initrd": list(way.plan.initrds),
+                "named": dict(way.plan.named),
+                "arguments": way.plan.arguments("{content}", "{image}", "{root}"),
+                "loaders": list(way.plan.recipe.loaders),
+                "needs_http": way.plan.needs_http,
+                "memory": way.plan.memory,
+                "unattended": way.plan.takes_answers,
+            }
+            for way in image.ways
+        ],
+    }

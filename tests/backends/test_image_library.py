@@ -1,0 +1,457 @@
+"""Images in a directory: which there are, what the ``images`` backend serves of each version, and the menu of them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archives import make_iso, make_tar, make_zip
+from attrs import define
+from bootable import arm64, bzimage
+from descriptors import open_descriptors
+from osimages import ESXI_BOOT_CFG, PC, TREES
+from threads import Threads
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from bootfw.api import ConfigError, FileMissing, PluginContext, TransferRequest
+from bootfw.backends.imagelibrary import backend as images
+from bootfw.backends.imagelibrary.backend import KEPT, SECONDS, ImagesBackend, plugin
+from bootfw.backends.imagelibrary.library import Library, OSImage
+from bootfw.backends.imagelibrary.place import split_name, version_of
+from bootfw.backends.menu import MenuBackend
+from bootfw.backends.menu import plugin as menu_plugin
+from bootfw.plugins import configure
+
+DEBIAN = {
+    "debian-installer/amd64/linux": PC,
+    "debian-installer/amd64/initrd.gz": b"the initial RAM disk",
+    "version.info": b"Debian version:  12 (bookworm)\n",
+}
+
+
+@define(eq=False)
+class Clocked(Threads):
+    """Threads, and a clock."""
+
+    now: float = 0.0
+
+    def seconds(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "boot/images"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def backend(root: Path) -> Iterator[Any]:
+    made = ImagesBackend(root, reactor=Clocked())
+    yield made
+    made.close()
+
+
+def put(root: Path, entry: str, files: dict[str, bytes]) -> None:
+    """Put an image there as a whole, in place of one of that name."""
+    made = root / f".new{os.path.splitext(entry)[1]}"
+    if entry.endswith(".iso"):
+        make_iso(made, files)
+    elif entry.endswith(".tar"):
+        make_tar(made, files)
+    elif entry.endswith(".zip"):
+        make_zip(made, files)
+    else:
+        for name, data in files.items():
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            (made / name).write_bytes(data)
+    made.rename(root / entry)
+
+
+def content(backend: Any, path: str) -> bytes | str:
+    """What is got; "missing": there is nothing."""
+    try:
+        answer = backend.open(path, None)
+        if isinstance(answer, Deferred):
+            results: list[Any] = []
+            answer.addBoth(results.append)
+            backend._reactor.work()
+            answer = results[0]
+            if isinstance(answer, Failure):
+                answer.raiseException()
+        with closing(answer) as reader:
+            data: bytes = reader.read(0, 1 << 20)
+            return data
+    except FileMissing:
+        return "missing"
+
+
+def versions(root: Path) -> dict[str, str]:
+    return {image.name: image.version for image in Library([root]).scan()}
+
+
+# What there is
+
+
+@pytest.mark.parametrize("entry", ["debian-12.iso", "debian-12.tar", "debian-12.zip", "debian-12"])
+def test_image_is_found_and_recognized(root: Path, entry: str) -> None:
+    put(root, entry, DEBIAN)
+    (image,) = Library([root]).scan()
+    assert (image.name, image.title, image.reason) == ("debian-12", "Debian 12 installer", "")
+    ((way,),) = (image.ways,)
+    assert (way.runs.bios, way.runs.efi, way.plan.kernel) == ("x86_64", "x86_64", "debian-installer/amd64/linux")
+
+
+def test_what_can_not_be_booted_says_why(root: Path) -> None:
+    put(root, "a.iso", {"README": b""})
+    (root / "b.iso").write_bytes(b"no image")
+    put(root, "c.tar", {**DEBIAN, "debian-installer/amd64/linux": b"no kernel"})
+    (root / "d.img").write_bytes(b"a disk")
+    found = {image.name: image.reason for image in Library([root]).scan()}
+    assert found == {
+        "a": "it is not recognized",
+        "b": "it is no ISO 9660 image, tar or zip archive",
+        "c": "none of its kernels is for a processor and a firmware that are known",
+        "d": "it is not recognized",
+    }
+
+
+def test_entries_that_can_not_be_used_are_named(root: Path) -> None:
+    put(root, "debian.iso", DEBIAN)
+    put(root, "debian.tar", DEBIAN)
+    put(root, "my image.iso", DEBIAN)
+    (root / "none.iso").symlink_to("nothing")
+    (root / "SHA256SUMS").write_text("")
+    (root / ".debian.iso.part").write_text("")
+    library = Library([root, root.parent / "absent"])
+    assert [image.path.name for image in library.scan()] == ["debian.iso"]
+    assert [problem.removeprefix(f"{root}/") for problem in library.problems] == [
+        "debian.tar: debian.iso is the image debian already",
+        "my image.iso: rename it: boot programs can use only letters, digits and . _ + - in its name",
+        "none.iso: No such file or directory",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "parts"),
+    [
+        ("debian-12.9.tar.gz", ("debian-12.9", ".tar.gz")),
+        ("WIN11.ISO", ("WIN11", ".iso")),
+        ("SHA256SUMS", ("", "")),
+        ("a.iso.asc", ("", "")),
+    ],
+)
+def test_names(entry: str, parts: tuple[str, str]) -> None:
+    assert split_name(entry) == parts
+
+
+def test_an_image_is_examined_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(root, "debian.iso", DEBIAN)
+    library = Library([root])
+    examined: list[Path] = []
+    inspected = Library._inspected
+
+    def counted(self: Library, place: Any) -> OSImage:
+        examined.append(place.path)
+        return inspected(self, place)
+
+    monkeypatch.setattr(Library, "_inspected", counted)
+    assert library.scan() == library.scan()
+    assert len(examined) == 1
+    put(root, "debian.iso", {**DEBIAN, "more": b"x"})
+    library.scan()
+    assert len(examined) == 2
+
+
+def test_version_is_of_the_content_and_its_time_not_of_the_name(root: Path, tmp_path: Path) -> None:
+    """So that servers with the same images have the same versions."""
+    put(root, "debian.iso", DEBIAN)
+    first = versions(root)["debian"]
+    data, status = (root / "debian.iso").read_bytes(), (root / "debian.iso").stat()
+    (root / "other.iso").write_bytes(data)
+    os.utime(root / "other.iso", ns=(0, status.st_mtime_ns))
+    assert versions(root)["other"] == first
+    (root / "other.iso").write_bytes(data[:-1] + b"!")
+    os.utime(root / "other.iso", ns=(0, status.st_mtime_ns))
+    assert versions(root)["other"] != first
+
+
+def test_directory_has_another_version_when_an_entry_is_added(root: Path) -> None:
+    put(root, "debian", DEBIAN)
+    first = versions(root)["debian"]
+    (root / "debian/more").write_bytes(b"")
+    assert versions(root)["debian"] != first
+
+
+# What is served
+
+
+@pytest.mark.parametrize("entry", ["debian-12.iso", "debian-12.tar", "debian-12.zip", "debian-12"])
+def test_files_of_an_image_are_served_with_its_version_and_without(root: Path, backend: Any, entry: str) -> None:
+    put(root, entry, DEBIAN)
+    version = versions(root)["debian-12"]
+    for directory in ("images/debian-12", f"images/debian-12~{version}"):
+        assert content(backend, f"{directory}/debian-installer/amd64/initrd.gz") == b"the initial RAM disk"
+        assert content(backend, f"{directory}/none") == "missing"
+        assert content(backend, directory) == "missing"
+    backend._reactor.now += SECONDS
+    for path in ("images/debian-12~00000000/version.info", "images/none/x", "debian-12/version.info", "images", ""):
+        assert content(backend, path) == "missing"
+
+
+def test_image_itself_is_served_with_its_version(root: Path, backend: Any) -> None:
+    put(root, "debian.iso", DEBIAN)
+    version = versions(root)["debian"]
+    assert content(backend, f"images/debian~{version}.iso") == (root / "debian.iso").read_bytes()
+    for path in (f"images/debian~{version}.tar", f"images/debian~{version}.iso/version.info", "images/debian.iso"):
+        assert content(backend, path) == "missing"
+
+
+def test_disk_is_served_as_a_whole(root: Path, backend: Any) -> None:
+    (root / "disk.img").write_bytes(b"a disk")
+    assert content(backend, f"images/disk~{versions(root)['disk']}.img") == b"a disk"
+    assert content(backend, "images/disk/boot") == "missing"
+
+
+@pytest.mark.parametrize("entry", ["debian.iso", "debian.tar", "debian"])
+def test_a_replaced_image_is_served_under_its_version(root: Path, backend: Any, entry: str) -> None:
+    """Also one that nobody has requested before: a machine has the script with its version already."""
+    put(root, entry, {**DEBIAN, "a": b"old"})
+    old = versions(root)["debian"]
+    backend.start(None)
+    os.rename(root / entry, root / ".old")
+    put(root, entry, {**DEBIAN, "a": b"new", "b": b""})
+    new = versions(root)["debian"]
+    backend._reactor.now += SECONDS
+    assert content(backend, f"images/debian~{old}/a") == b"old"
+    assert content(backend, f"images/debian~{old}/b") == "missing"
+    assert content(backend, f"images/debian~{new}/a") == b"new"
+    assert content(backend, "images/debian/a") == b"new"
+
+
+@pytest.mark.parametrize("entry", ["debian.iso", "debian.tar", "debian"])
+def test_an_old_version_is_served_for_an_hour_and_is_closed_then(root: Path, backend: Any, entry: str) -> None:
+    before = open_descriptors()
+    put(root, entry, {**DEBIAN, "a": b"old"})
+    old = versions(root)["debian"]
+    assert content(backend, f"images/debian~{old}/a") == b"old"
+    os.rename(root / entry, root / ".old")
+    backend._reactor.now += SECONDS
+    assert content(backend, "images/debian/a") == "missing"
+    assert content(backend, f"images/debian~{old}/a") == b"old"
+    backend._reactor.now += KEPT
+    assert content(backend, f"images/debian~{old}/a") == "missing"
+    assert open_descriptors() == before
+
+
+def test_an_image_that_comes_back_is_the_same(root: Path, backend: Any) -> None:
+    put(root, "debian.iso", DEBIAN)
+    path = f"images/debian~{versions(root)['debian']}/version.info"
+    assert content(backend, path) == DEBIAN["version.info"]
+    os.rename(root / "debian.iso", root / ".away")
+    backend._reactor.now += SECONDS
+    assert content(backend, path) == DEBIAN["version.info"]
+    os.rename(root / ".away", root / "debian.iso")
+    backend._reactor.now += KEPT + SECONDS
+    assert content(backend, path) == DEBIAN["version.info"]
+
+
+def test_nothing_is_open_after_the_end(root: Path) -> None:
+    before = open_descriptors()
+    put(root, "debian.iso", DEBIAN)
+    put(root, "dir", DEBIAN)
+    made = ImagesBackend(root)
+    assert content(made, "images/debian/version.info") == DEBIAN["version.info"]
+    assert content(made, "images/dir/version.info") == DEBIAN["version.info"]
+    made.close()
+    assert open_descriptors() == before
+    assert content(made, "images/debian/version.info") == DEBIAN["version.info"]
+    made.close()
+
+
+def test_a_transfer_goes_on_when_its_image_is_closed(root: Path) -> None:
+    put(root, "debian.iso", DEBIAN)
+    made = ImagesBackend(root)
+    with closing(made.open("images/debian/version.info", None)) as reader:
+        os.remove(root / "debian.iso")
+        made.close()
+        assert reader.read(0, 100) == DEBIAN["version.info"]
+
+
+def test_boot_cfg_of_esxi_is_made_for_the_network(root: Path, backend: Any) -> None:
+    put(root, "esxi.iso", {"boot.cfg": ESXI_BOOT_CFG, "b.b00": b"x"})
+    data = content(backend, "images/esxi/boot.cfg")
+    assert isinstance(data, bytes)
+    assert b"kernel=b.b00\n" in data
+    put(root, "other.iso", {"boot.cfg": b"kernel=/vmlinuz\n"})
+    backend._reactor.now += SECONDS
+    assert content(backend, "images/other/boot.cfg") == b"kernel=/vmlinuz\n"
+
+
+def test_files_outside_an_image_are_not_served(root: Path, backend: Any) -> None:
+    put(root, "debian", DEBIAN)
+    (root / "secret").write_text("secret")
+    (root / "debian/link").symlink_to("../secret")
+    for path in (
+        "images/debian/../secret",
+        "images/../secret",
+        "images/debian/link",
+        "images/secret",
+        "images/./secret",
+    ):
+        assert content(backend, path) == "missing"
+
+
+def test_archives_that_can_not_be_read_are_named_in_the_log(
+    root: Path, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("twisted.logger.Logger.error", lambda self, text, **values: said.append(text.format(**values)))
+    (root / "bad.iso").write_bytes(b"no image")
+    assert content(backend, "images/bad/x") == "missing"
+    assert said == [f"backend archive: {root}/bad.iso: it is no ISO 9660 image, tar or zip archive"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"root": ""}, "must be the path of a directory"),
+        ({"root": "x", "families": "none.toml"}, "none.toml: No such file"),
+        ({"root": "x", "families": "bad.toml"}, "familie: unknown key"),
+    ],
+)
+def test_mistakes_in_the_configuration(tmp_path: Path, options: dict[str, str], error: str) -> None:
+    (tmp_path / "bad.toml").write_text("[[familie]]\n")
+    with pytest.raises(ConfigError) as raised:
+        configure(plugin, options, PluginContext(None, tmp_path))
+    assert error in str(raised.value)
+    with pytest.raises(ConfigError):
+        configure(menu_plugin, {"root": "x", "images": options["root"], **options}, PluginContext(None, tmp_path))
+
+
+def test_version_is_eight_digits(root: Path) -> None:
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        version = version_of(descriptor)
+    finally:
+        os.close(descriptor)
+    assert images._VERSIONED.fullmatch(f"x~{version}") is not None
+
+
+# The menu
+
+
+def menu(root: Path, **options: Any) -> MenuBackend:
+    given = {"root": str(root.parent), "images": str(root), **options}
+    made: MenuBackend = configure(menu_plugin, given, PluginContext(None, root))
+    return made
+
+
+def script(made: MenuBackend, path: str, http: str = "http://10.0.0.1:8069", **more: Any) -> str:
+    request = TransferRequest(path, path, ("10.0.0.9", 2070), local="10.0.0.1", http_url=http, **more)
+    data: bytes = made.open(path, request).read(0, 1 << 20)
+    return data.decode("ascii")
+
+
+def test_menu_of_ipxe(root: Path) -> None:
+    put(root, "debian-12.iso", DEBIAN)
+    at = f"http://10.0.0.1:8069/images/debian-12~{versions(root)['debian-12']}/debian-installer/amd64"
+    text = script(menu(root), "boot.ipxe")
+    assert "item --gap -- Operating systems\nitem i1 Debian 12 installer (debian-12) ..." in text
+    assert f":i1\nkernel --name linux {at}/linux initrd=initrd || goto failed\n" in text
+    assert f"initrd --name initrd {at}/initrd.gz || goto failed\nboot || goto failed\n" in text
+
+
+def tree(family: str) -> dict[str, bytes]:
+    return dict(next(tree for tree in TREES if tree.family == family).files)
+
+
+def test_systems_that_fetch_by_http_are_left_out_without_it(root: Path) -> None:
+    put(root, "arch.iso", tree("arch"))
+    content_url = f"http://10.0.0.1:8069/images/arch~{versions(root)['arch']}"
+    files = ("boot.ipxe", "grub.cfg", "pxelinux.cfg/default")
+    for path in files:
+        assert f"archiso_http_srv={content_url}/" in script(menu(root), path), path
+        assert "initramfs-linux.img" in script(menu(root), path), path
+    put(root, "debian.iso", DEBIAN)
+    for path in files:
+        assert "airootfs" not in script(menu(root), path, http="")
+        assert "archiso" not in script(menu(root), path, http="")
+        assert "amd64/linux" in script(menu(root), path, http="")
+
+
+def test_several_initial_ram_disks(root: Path) -> None:
+    put(root, "arch.iso", tree("arch"))
+    at = f"images/arch~{versions(root)['arch']}/arch/boot"
+    made = menu(root)
+    assert f"INITRD ::{at}/amd-ucode.img,::{at}/x86_64/initramfs-linux.img\n" in script(made, "pxelinux.cfg/default")
+    assert f"    initrd /{at}/amd-ucode.img /{at}/x86_64/initramfs-linux.img\n" in script(made, "grub.cfg")
+    ipxe = script(made, "boot.ipxe", protocol="http")
+    assert " initrd=initrd initrd=initrd2 ip=dhcp" in ipxe
+    assert f"initrd --name initrd2 /{at}/x86_64/initramfs-linux.img || goto failed" in ipxe
+
+
+def test_image_as_a_file_in_the_initial_ram_disk(root: Path) -> None:
+    put(root, "pve.iso", tree("proxmox"))
+    whole = f"images/pve~{versions(root)['pve']}.iso"
+    made = menu(root)
+    assert f"initrd --name proxmox.iso http://10.0.0.1:8069/{whole} /proxmox.iso || goto failed" in script(
+        made, "boot.ipxe"
+    )
+    assert f"newc:proxmox.iso:/{whole}" in script(made, "grub.cfg")
+    assert "linux26" not in script(made, "pxelinux.cfg/default")
+
+
+def test_windows_needs_wimboot_in_the_boot_directory(root: Path) -> None:
+    put(root, "win.iso", tree("windows"))
+    assert "boot.wim" not in script(menu(root), "boot.ipxe")
+    (root.parent / "wimboot").write_bytes(b"x")
+    text = script(menu(root), "boot.ipxe")
+    assert ":i1\nkernel http://10.0.0.1:8069/wimboot || goto failed\n" in text
+    at = f"http://10.0.0.1:8069/images/win~{versions(root)['win']}"
+    assert f"initrd --name BCD {at}/boot/bcd BCD || goto failed\n" in text
+
+
+def test_esxi_by_pxelinux_on_bios_and_by_ipxe_on_uefi(root: Path) -> None:
+    put(root, "esxi.iso", tree("esxi"))
+    at = f"http://10.0.0.1:8069/images/esxi~{versions(root)['esxi']}"
+    made = menu(root)
+    assert f"KERNEL ::{at[21:].lstrip('/')}/MBOOT.C32\nAPPEND -c {at}/boot.cfg\nIPAPPEND 2\n" in script(
+        made, "pxelinux.cfg/default"
+    )
+    text = script(made, "boot.ipxe")
+    assert f"kernel {at}/EFI/BOOT/BOOTX64.EFI -c {at}/boot.cfg || goto failed\nboot || goto failed\n" in text
+    assert ":pcbios-" not in text.replace("goto pcbios-", "")
+    assert "-c /images/esxi~" in script(made, "pxelinux.cfg/default", http="")
+
+
+def test_only_machines_that_can_run_an_image_are_shown_it(root: Path) -> None:
+    arm = {**DEBIAN, "debian-installer/amd64/linux": arm64()}
+    old = {**DEBIAN, "debian-installer/amd64/linux": bzimage("2.6", flags=0)}
+    put(root, "arm.iso", arm)
+    put(root, "old.iso", old)
+    text = script(menu(root), "boot.ipxe")
+    parts = {part.partition("\n")[0]: part for part in text.split("\n:") if part.startswith(("efi-", "pcbios-"))}
+    shown = {name: [one for one in ("(arm)", "(old)") if one in part] for name, part in parts.items()}
+    assert shown == {"pcbios-x86_64": ["(old)"], "pcbios-i386": ["(old)"], "efi-arm64": ["(arm)"]}
+
+
+def test_default_is_named_without_a_version(root: Path) -> None:
+    put(root, "debian.iso", DEBIAN)
+    made = menu(root, default="images/debian")
+    assert "--default i1 chosen" in script(made, "boot.ipxe")
+    assert "DEFAULT i1" in script(made, "pxelinux.cfg/default")
+    assert list(made.lint()) == []
+    assert list(menu(root, default="images/none").lint()) != []
+
+
+def test_what_is_not_recognized_is_shown_as_before(root: Path) -> None:
+    put(root, "mine", {"vmlinuz": PC, "initrd.gz": b"x"})
+    put(root, "debian", DEBIAN)
+    text = script(menu(root), "boot.ipxe", protocol="http")
+    assert "kernel --name linux /images/mine/vmlinuz initrd=initrd" in text
+    assert text.count("/linux initrd") == 1

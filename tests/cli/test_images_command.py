@@ -1,0 +1,112 @@
+"""``bootfw images``."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from archives import make_iso
+from howtos import blocks
+from osimages import PC, TREES, listing
+
+from bootfw.cli import main as command
+from bootfw.images.catalogue import Catalogue, read_families
+
+CONFIG = """
+[[backend]]
+use = "images"
+root = "images"
+"""
+
+
+@pytest.fixture
+def root(here: Path) -> Path:
+    (here / "bootfw.toml").write_text(CONFIG)
+    path = here / "images"
+    path.mkdir()
+    return path
+
+
+def put(root: Path, name: str, family: str, volume: str = "") -> None:
+    files = dict(next(tree for tree in TREES if tree.family == family).files)
+    make_iso(root / f"{name}.iso", files)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = command.main(["images", "-c", "bootfw.toml", *arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_images_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(root, "debian-12", "debian-netboot")
+    put(root, "netinst", "debian-cd")
+    put(root, "rescue", "systemrescue")
+    (root / "a b.iso").write_bytes(b"")
+    code, out, err = run(capsys)
+    assert code == 0
+    lines = [line.split("  ") for line in out.splitlines()]
+    assert [[cell.strip() for cell in line if cell.strip()] for line in lines] == [
+        ["NAME", "WHAT", "RUNS ON", "BOOTED BY", "MEMORY"],
+        ["debian-12", "Debian 12 installer", "BIOS x86_64, UEFI x86_64", "any", "512 MiB"],
+        ["netinst", "Debian 12.4.0 NETINST", "-", "-", "-"],
+        ["rescue", "SystemRescue 10.02", "BIOS x86_64, UEFI x86_64", "any, HTTP", "1.0 GiB"],
+        [
+            "netinst: can't be booted: its installer looks for the CD itself; add netboot.tar.gz of the same release, "
+            "from https://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/"
+        ],
+    ]
+    assert err == (
+        f"bootfw: {root}/a b.iso: rename it: boot programs can use only letters, digits and . _ + - in its name\n"
+    )
+
+
+def test_images_of_the_howto(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the configuration of the page; the image has the layout of Debian's, and a file system of its size."""
+    copied, listed = blocks("images.md", "console")[0].split("# bootfw images\n")
+    (name,) = re.findall(r"/srv/boot/images/(\S+)", copied)
+    files = {**dict(next(tree for tree in TREES if tree.family == "debian-live").files)}
+    files[".disk/info"] = files[".disk/info"].replace(b"12.4.0", b"12.9.0")
+    configuration, _ = blocks("images.md", "toml")
+    (here / "boot/images").mkdir(parents=True)
+    (here / "bootfw.toml").write_text(configuration.replace("/srv/", f"{here}/"))
+    make_iso(here / "boot/images" / name, files)
+    code, out, _ = run(capsys)
+    assert code == 0
+    assert out.replace("512 MiB", "1.5 GiB") == listed
+
+
+def test_family_of_the_howto(here: Path) -> None:
+    _, text = blocks("images.md", "toml")
+    (here / "own.toml").write_text(text)
+    files = dict.fromkeys(("rescue/vmlinuz", "rescue/initrd.img", "rescue/root.squashfs"), PC)
+    found = Catalogue(read_families(here / "own.toml")).recognize(listing({**files, "rescue/VERSION": b"7\n"}))
+    assert found is not None
+    assert (found.title, len(found.plans)) == ("Our rescue system 7", 1)
+
+
+def test_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(root, "debian-12", "debian-netboot")
+    code, out, _ = run(capsys, "--json")
+    (image,) = json.loads(out)
+    assert code == 0
+    assert (image["name"], image["family"], image["release"]) == ("debian-12", "debian-netboot", "12")
+    (boot,) = image["boots"]
+    assert (boot["kernel"], boot["initrd"]) == (
+        "debian-installer/amd64/linux",
+        ["debian-installer/amd64/initrd.gz"],
+    )
+    assert boot["memory"] == (512 << 20) + len(PC) + 1
+
+
+def test_no_images(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys)[:2] == (0, f"no images in {root}\n")
+
+
+def test_without_the_backend(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bootfw.toml").write_text('[[backend]]\nuse = "distribution"\n')
+    code, _, err = run(capsys)
+    assert code == 1
+    assert err == (
+        'bootfw: no images are served by bootfw.toml: add [[backend]] use = "images", root = "/srv/boot/images"\n'
+    )
