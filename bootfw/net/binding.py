@@ -103,10 +103,13 @@ class WantedSocket:
             return self._where
         if self.port is None:
             return self.address[0], self.address[1]
-        host = self.port.getHost()
-        if host.port:  # else its interface does not exist yet
-            self._where = host.host, host.port
-        return host.host, host.port
+        bound = self.port.getHost()
+        # Python's getsockname() leaves the zone out, without which a link-local address means nothing.
+        zone = str(self.address[0]).partition("%")[2]
+        host = f"{bound.host}%{zone}" if zone and "%" not in bound.host else bound.host
+        if bound.port:  # else its interface does not exist yet
+            self._where = host, bound.port
+        return host, bound.port
 
     def status(self) -> SocketStatus:
         """What an operator can see of it."""

@@ -63,8 +63,11 @@ class Kernel:
 
 
 class FakePort:  # IListeningPort
+    def __init__(self, host: str = "10.0.0.1") -> None:
+        self._host = host
+
     def getHost(self) -> Any:
-        return type("Host", (), {"host": "10.0.0.1", "port": 69})
+        return type("Host", (), {"host": self._host, "port": 69})
 
 
 STEPS = st.lists(st.sampled_from(["appear", "vanish", "hold", "release", "second", "report"]), max_size=40)
@@ -226,6 +229,17 @@ def test_dropping_an_unbound_socket_ends_its_retries_and_makes_the_service_ready
 def test_socket_is_identified_by_service_address_and_interface() -> None:
     wanted = wanted_socket(Kernel())
     assert wanted.key == ("web", ("10.0.0.1", 69), "")
+
+
+def test_link_local_address_has_its_zone_in_status_and_events() -> None:
+    kernel, events = Kernel(), list[Event]()
+    kernel.present = True
+    kernel.open = lambda: FakePort("fe80::1")  # type: ignore[method-assign]
+    bindings = Bindings(Clock(), events.append, follow=False)
+    wanted = wanted_socket(kernel, "fe80::1%s9")
+    bindings.add(wanted)
+    assert bindings.statuses()[0].address == wanted.where == ("fe80::1%s9", 69)
+    assert [event.address for event in events if isinstance(event, ListenerBound)] == [("fe80::1%s9", 69)]
 
 
 def test_tcp_of_an_absent_interface_is_opened_later() -> None:
