@@ -27,6 +27,7 @@ from bootfw.events import (
     OfferMade,
     OtherServerSeen,
     PoolExhausted,
+    RequestClassified,
     RequestIgnored,
 )
 from bootfw.interfaces import ILeaseStore
@@ -304,6 +305,32 @@ def test_unservable_requests_are_reported_to_the_operator(lab: ServerLab) -> Non
     elsewhere = ServerLab(server="fd99::1")
     assert elsewhere.heard(LINUX.message()) == []
     assert "no subnet is configured for its link" in elsewhere.of(RequestIgnored)[0].reason
+
+
+def test_boot_client_without_an_address_has_its_boot_request_in_the_event() -> None:
+    elsewhere = ServerLab(server="fd99::1")
+    assert elsewhere.heard(OVMF.message()) == []
+    (ignored,) = elsewhere.of(RequestIgnored)
+    assert (ignored.mac, present(ignored.request).persona) == (MAC, "uefi-v6")
+    assert elsewhere.of(RequestClassified) == []
+
+
+def test_boot_client_that_takes_another_server_has_its_boot_request_in_a_record(lab: ServerLab) -> None:
+    for _ in range(2):
+        assert lab.heard(OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, b"\0\2"))) == []
+        lab.heard(LINUX.message(MessageType.REQUEST, (Option.SERVER_ID, b"\0\2")))
+    assert [(seen.server, seen.mac) for seen in lab.of(OtherServerSeen)] == [("DUID 0002", MAC)]
+
+
+def test_boot_client_for_which_no_address_is_left_gets_no_boot_file() -> None:
+    full = ServerLab(pool=())
+    for _ in range(2):
+        answer = full.only(OVMF.message())
+        assert (answer.first(Option.BOOTFILE_URL), answer.first(Option.PREFERENCE)) == (None, None)
+    full.heard(LINUX.message())
+    assert [present(each.request).persona for each in full.of(PoolExhausted)[:1]] == ["uefi-v6"]
+    assert [each.request for each in full.of(PoolExhausted)[1:]] == [None]
+    assert (full.of(RequestClassified), full.of(OfferMade)) == ([], [])
 
 
 def test_an_offer_goes_to_the_address_of_the_request(lab: ServerLab) -> None:

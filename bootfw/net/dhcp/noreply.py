@@ -16,6 +16,11 @@ from bootfw.events import (
 from bootfw.net.dropcounter import DropCounter
 from bootfw.values import Address, BootRequest
 
+RECORDED = frozenset(
+    (NoReplyReason.EXHAUSTED, NoReplyReason.OTHER_SERVER, NoReplyReason.NO_SUBNET, NoReplyReason.UNKNOWN_CLIENT)
+)
+"""Reasons that end a boot attempt, so their events contain the boot request."""
+
 _REPEATED_AFTER = 60.0
 _SERVER_REPEATED_AFTER = 600.0
 """Seconds until another DHCP server is reported again."""

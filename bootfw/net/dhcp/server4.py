@@ -7,7 +7,7 @@ from socket import inet_aton, inet_ntoa
 from attrs import evolve
 
 from bootfw.boot.resolverchain import Answer as BootChoice
-from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer, NoReply
 from bootfw.dhcp.classify import Ignored
 from bootfw.dhcp.identity import is_firmware
 from bootfw.dhcp.reply import server_reply
@@ -19,7 +19,7 @@ from bootfw.events import AddressRefused, AddressTaken, FileWithheld, OfferMade,
 from bootfw.net.dhcp.conflict import ArpProbe, Done, IcmpProbe
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.journal import STORE_HANGS, Batch, Journal
-from bootfw.net.dhcp.noreply import NoReplyReports
+from bootfw.net.dhcp.noreply import RECORDED, NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import BootRequest, Via
@@ -30,14 +30,6 @@ _MASK = 1
 _RAPID_COMMIT = Option.RAPID_COMMIT
 _PARAMETERS, _BOOTFILE_NAME = Option.PARAMETER_REQUEST_LIST, Option.BOOTFILE_NAME
 _NAK, _OFFER = MessageType.NAK, MessageType.OFFER
-_RECORDED_REASONS = (
-    NoReplyReason.EXHAUSTED,
-    NoReplyReason.OTHER_SERVER,
-    NoReplyReason.NO_SUBNET,
-    NoReplyReason.UNKNOWN_CLIENT,
-)
-"""Reasons that end a boot attempt, so their events contain the boot request."""
-
 _IDENTIFYING = frozenset(
     (
         Option.VENDOR_CLASS_IDENTIFIER,
@@ -107,7 +99,7 @@ class Server4(DHCPPort):
         if isinstance(result, NoReply):
             if result.commit:
                 self._journal.put(result.commit)
-            boots = self._unanswered_boot_request(query) if result.reason in _RECORDED_REASONS else None
+            boots = self._unanswered_boot_request(query) if result.reason in RECORDED else None
             self._no_reply.report(result.reason, result.detail, message.mac, query.peer, ingress.interface, now, boots)
             return
         batch = self._journal.put(result.commit, result.new) if result.commit else None

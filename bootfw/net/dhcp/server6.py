@@ -11,7 +11,7 @@ from bootfw.dhcp.server6 import AddressServer6
 from bootfw.events import FileWithheld, OfferMade, RequestIgnored
 from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
 from bootfw.net.dhcp.journal import STORE_HANGS, Batch, Journal
-from bootfw.net.dhcp.noreply import NoReplyReports
+from bootfw.net.dhcp.noreply import RECORDED, NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import BootFile, BootRequest
@@ -56,11 +56,14 @@ class Server6(DHCPPort):
             first = [lease for lease in result.commit if lease in granted]
             rest = [lease for lease in result.commit if lease not in granted]
             batch = self._journal.put([*first, *rest], bool(first))
+        unserved = result.reason in RECORDED
         if result.reason is not None:
-            self._report(result.reason, result.detail, query, now)
+            boots = self._boot_request(query) if unserved else None
+            self._report(result.reason, result.detail, query, now, boots)
         if isinstance(result, NoReply):
             return
-        request = self._boot_request(query, result)
+        # A client ignores an ADVERTISE without an address (RFC 8415 section 18.2.9), so it needs no boot file.
+        request = None if unserved else self._boot_request(query, result)
         if request is None:
             self._answer(result, query, batch, None, None)
             return
@@ -74,11 +77,14 @@ class Server6(DHCPPort):
         port = relays[-1].first(Option.INTERFACE_ID) if relays else None
         return Arrival6(ours, relays, query.mac, ingress.unicast, ((ingress.interface, link_address(relays)), port))
 
-    def _boot_request(self, query: Query, answer: Answer6) -> BootRequest | None:
-        """Return the boot request; None: the client does not boot, or there is no resolver."""
+    def _boot_request(self, query: Query, answer: Answer6 | None = None) -> BootRequest | None:
+        """Return the boot request; None: the client does not boot, or there is no resolver.
+
+        :param answer: None: the client gets no address.
+        """
         if not self.services.chain.resolvers:
             return None
-        ingress, subnet = query.ingress, answer.subnet
+        ingress, subnet = query.ingress, None if answer is None else answer.subnet
         server = ingress.server
         if subnet is not None and not ingress.fixed:
             # With several networks on a link, use our address in the network of the client's lease.
@@ -88,7 +94,8 @@ class Server6(DHCPPort):
         if isinstance(found, Ignored):
             return None
         # An installed system gets the boot file of the subnet's options.
-        return None if found.may_be_system and Option.BOOTFILE_URL in map(code_of, answer.configured) else found
+        configured = answer is None or Option.BOOTFILE_URL in map(code_of, answer.configured)
+        return None if found.may_be_system and configured else found
 
     def _answer_boot_client(
         self, answer: Answer6, query: Query, batch: Batch | None, request: BootRequest, file: Answer | None, why: str
@@ -120,10 +127,16 @@ class Server6(DHCPPort):
         if request is not None and file is not None:
             self.publish(OfferMade(self.seconds(), request, reply.kind.name, file, to, answer.address))
 
-    def _report(self, reason: NoReplyReason, detail: str, query: Query, now: float) -> None:
-        """Publish why the client gets no reply or no address, or that it released or declined one."""
+    def _report(
+        self, reason: NoReplyReason, detail: str, query: Query, now: float, request: BootRequest | None
+    ) -> None:
+        """Publish why the client gets no reply or no address, or that it released or declined one.
+
+        :param request: see NoReplyReports.report().
+        """
         if reason is NoReplyReason.OTHER_SERVER:
             detail = f"DUID {detail}"
         elif reason is NoReplyReason.NO_SUBNET and detail == UNSPECIFIED:
             detail = ", ".join(address.address for address in query.ingress.addresses)
-        self._no_reply.report(reason, detail, self.family.client(query), query.peer, query.ingress.interface, now)
+        client, interface = self.family.client(query), query.ingress.interface
+        self._no_reply.report(reason, detail, client, query.peer, interface, now, request)
