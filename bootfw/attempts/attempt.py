@@ -86,6 +86,8 @@ class StageKind(enum.Enum):
     """The loop breaker had the client boot its own disk: "files", "times"."""
     RESTART = "restart"
     """The firmware sends its first DHCP request again: "seconds" since the client did something."""
+    RETURNED = "returned"
+    """This boot is the one that such a restart began: "file", the boot program of the boot before it."""
     SYSTEM = "system"
     """An operating system on the machine sent a DHCP request."""
     UP = "up"

@@ -135,6 +135,7 @@ _LINES: Mapping[StageKind, Any] = {
     StageKind.PROBLEM: lambda data: f"fault of this server: {data['what']} ({data['doing']})",
     StageKind.LOOP: lambda data: f"a boot loop: the same files {data['times']} times in a row",
     StageKind.RESTART: lambda data: "the firmware starts again",
+    StageKind.RETURNED: lambda data: f"{_quoted(data['file'])} has returned to the firmware in the boot before",
     StageKind.SYSTEM: lambda data: "the installed system requests an address",
     StageKind.UP: lambda data: "the installed system is up",
 }

@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.attempts.attemptstates import AttemptStates, Do, Input, State
 from bootfw.attempts.filekinds import is_payload, is_program
-from bootfw.attempts.symptoms import judge
+from bootfw.attempts.symptoms import PROGRAM_RETURNED, judge
 from bootfw.events import (
     AddressesGranted,
     AddressRefused,
@@ -315,13 +315,19 @@ class Attempts:
         kind = _REQUESTS[request.phase]
         attempt = self._of(request)
         signature = _signature(request)
+        returned = ""
         if attempt is not None and kind is not StageKind.BOOT_SERVER and self._is_restart(attempt, request, event.at):
-            if attempt.states.state is State.RUNNING and not attempt.has_payload:
+            is_running = attempt.states.state is State.RUNNING
+            if is_running and not attempt.has_payload:
                 self._note(attempt, at, StageKind.RESTART, {"seconds": round(at - attempt.seen, 3)})
             self._handle(attempt, Input.REPLACED, at)
+            if is_running and attempt.cause is not None and attempt.cause.key == PROGRAM_RETURNED:
+                returned = attempt.last_file
             attempt = None
         if attempt is None:
             attempt = self._new(at, request.mac, request.uuid or "")
+            if returned:
+                self._note(attempt, at, StageKind.RETURNED, {"file": returned})
         if request.may_be_system and attempt.files:
             self._system(attempt, at)
             return

@@ -27,6 +27,9 @@ RETURNED_WITHIN = 30.0
 """Seconds from the last packet of a boot program to the next start of its firmware. What takes longer may be a person
 who switches the machine off, or a program that has done its work."""
 
+PROGRAM_RETURNED = "program-returned"
+"""Key of a cause: the firmware has started again right after its boot program."""
+
 SLOW = 4.0
 """Seconds that a resolver may take: EDK2 leaves its first OFFER window after 4 s, iPXE after 3 s (both measured)."""
 
@@ -258,6 +261,16 @@ def _returned(facts: Facts) -> Found:
     return restart if known and is_program(facts.loaded[-1].data["file"]) else None
 
 
+def _returned_again(facts: Facts) -> Found:
+    """The last round of a loop of such restarts, which ends when the machine is switched off or runs out of retries:
+    the same program, and nothing after it."""
+    before = next(iter(facts.all(StageKind.RETURNED)), None)
+    if before is None or not facts.loaded or facts.attempt.files != (before.data["file"],):
+        return None
+    requests = facts.all(StageKind.DISCOVER, StageKind.REQUEST, StageKind.BOOT_SERVER)
+    return before if all(_end(each) <= facts.loaded[-1].at for each in requests) else None
+
+
 def _without_next_file(facts: Facts) -> Found:
     """A boot program that has nothing to load: its own DHCP requests got no file."""
     stage = facts.last(StageKind.NO_FILE, StageKind.NO_ANSWER)
@@ -400,6 +413,11 @@ def _times(facts: Facts, stage: Stage) -> dict[str, Any]:
     return {"loads": sum(1 for each in facts.loaded if each.data["file"] == stage.data["file"])}
 
 
+_LOOK_AT_THE_PROGRAM = (
+    "the program did not run, or has ended; the console of the machine shows why. With Secure Boot on it has to be "
+    "signed (shim); otherwise it is damaged, or for another machine"
+)
+_BOOT_ORDER_AGAIN = "rhboot/shim 44; firmware that tries its boot order again after a program that it refuses"
 _MAAS_BADS = "MAAS, table of known bad networks (discourse.maas.io 14978): rogue DHCP, relay, spanning tree, MTU"
 _RETRIES = "retry timing of firmware, measured under QEMU (EDK2, iPXE, GRUB, U-Boot)"
 
@@ -542,13 +560,19 @@ SYMPTOMS: Sequence[Symptom] = (
         "rhboot/shim 44, netbootxyz/netboot.xyz 1745",
     ),
     Symptom(
-        "program-returned",
+        PROGRAM_RETURNED,
         _returned,
         'loaded "{file}", and its firmware started again {seconds:.0f} s later',
-        "the program did not run, or has ended; the console of the machine shows why. With Secure Boot on it has to be "
-        "signed (shim); otherwise it is damaged, or for another machine",
-        "rhboot/shim 44; firmware that tries its boot order again after a program that it refuses",
+        _LOOK_AT_THE_PROGRAM,
+        _BOOT_ORDER_AGAIN,
         fill=lambda facts, stage: {"file": facts.loaded[-1].data["file"]},
+    ),
+    Symptom(
+        PROGRAM_RETURNED,
+        _returned_again,
+        'loaded "{file}", which had returned to the firmware the time before, and nothing else',
+        _LOOK_AT_THE_PROGRAM,
+        _BOOT_ORDER_AGAIN,
     ),
     Symptom(
         "same-file-again",

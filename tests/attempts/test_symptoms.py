@@ -552,6 +552,44 @@ def test_the_firmware_starts_again_after_its_boot_program(pause: float) -> None:
     assert stage_line(machine.ended[0].stages[-1]) == "the firmware starts again"
 
 
+def test_last_round_of_a_loop_of_restarts_has_the_cause_of_the_others() -> None:
+    """The firmware runs out of retries, or the machine is switched off."""
+    machine = started()
+    for xid in (8, 9):
+        machine.wait(5)
+        machine.request = evolve(UEFI, xid=xid)
+        machine.gets_address()
+        machine.probes_size("boot.efi")
+        machine.loads("boot.efi")
+    machine.wait(90)
+    found = [(attempt.verdict, attempt.cause and attempt.cause.key) for attempt in machine.ended]
+    assert found == [(Verdict.FAILED, "program-returned")] * 3
+    last = machine.ended[-1]
+    assert last.cause is not None
+    assert (
+        last.cause.sentence == 'loaded "boot.efi", which had returned to the firmware the time before, and nothing else'
+    )
+    assert stage_line(last.stages[0]) == '"boot.efi" has returned to the firmware in the boot before'
+
+
+def test_program_that_goes_on_the_second_time_has_booted() -> None:
+    for goes_on in ("loads", "asks", "returns later"):
+        machine = started()
+        machine.wait(31 if goes_on == "returns later" else 5)
+        machine.request = evolve(UEFI, xid=8)
+        machine.gets_address()
+        machine.loads("boot.efi")
+        if goes_on == "loads":
+            machine.loads("grub.cfg")
+        elif goes_on == "asks":
+            machine.wait(1)
+            machine.request = IPXE
+            machine.asks()
+            machine.is_offered("http://10.0.0.9/boot.ipxe", ADDRESS)
+        machine.wait(90)
+        assert machine.ended[-1].verdict is Verdict.BOOTED, goes_on
+
+
 @pytest.mark.parametrize(
     ("file", "pause", "architecture"),
     [

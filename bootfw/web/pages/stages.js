@@ -91,6 +91,7 @@ const KINDS = {
   problem: (s) => ["other", "broken", "Fault on the server", list(s.data.what, s.data.doing)],
   loop: (s) => ["other", "aside", "Loop broken", `the same files ${count(s.data.times, "time")} in a row: it boots its own disk for a while`],
   restart: () => ["dhcp", "from-client", "Restart", "the firmware starts again"],
+  returned: (s) => ["other", "plain", s.data.file, "has returned to the firmware in the boot before"],
   system: () => ["dhcp", "from-client", "System", "an operating system sent a DHCP request"],
   up: () => ["other", "from-client", "Up", "the installed system reported that it is up"],
 };
