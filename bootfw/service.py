@@ -614,19 +614,21 @@ class BootService(MultiService):
             if isinstance(each.protocol, TFTPProtocol):
                 each.protocol.forget(wanted.protocol)
 
-    def _close_socket(self, wanted: WantedSocket) -> list["Deferred[Any]"]:
+    def _close_socket(self, wanted: WantedSocket) -> None:
         """Close the port of a socket, and its protocol unless another socket has it too.
 
-        :return: what fires when they are closed.
+        It is published when every process of this server has closed the port.
         """
-        port, protocol = wanted.port, wanted.protocol
+        port, protocol, where = wanted.port, wanted.protocol, wanted.where
         closing = [maybeDeferred(port.stopListening)]
         if not any(binding.protocol is protocol and binding is not wanted for binding in self._bindings):
             closing.insert(0, maybeDeferred(protocol.close))
         self._report_datagrams([wanted])
         self._reported.pop(port, None)
-        self._publish(ListenerClosed(self._reactor.seconds(), wanted.service, wanted.where))
-        return closing
+        def closed(result: object) -> None:
+            self._publish(ListenerClosed(self._reactor.seconds(), wanted.service, where))
+
+        DeferredList(closing).addCallback(closed)
 
     def _under_way(self) -> set[Any]:
         """Return every transfer and download that this process serves."""

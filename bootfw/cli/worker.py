@@ -109,13 +109,13 @@ class Program:
         stored: Sequence[tuple[Address, int]],
     ) -> None:
         timed = self._timed
-        events = EventPipe(timed, self.channel)
-        transport: Any = self.channel.transport
-        transport.registerProducer(events, True)
-        parts = self._parts
         self._given = GivenSockets(
             timed, dict(zip(listening, received_sockets(self._handed, len(listening)), strict=True))
         )
+        events = EventPipe(timed, self.channel, self._given)
+        transport: Any = self.channel.transport
+        transport.registerProducer(events, True)
+        parts = self._parts
         self._service = service = BootService(
             timed,
             settings=self._served(parts.settings),

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 from attrs import define, evolve, field
 from turning import TurnUntil
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 
 from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
@@ -20,10 +24,12 @@ from bootfw.events import (
     Event,
     EventsDropped,
     ListenerBound,
+    ListenerClosed,
     TransferBegun,
     TransferEnded,
     TransferRefused,
 )
+from bootfw.net.http.site import open_stream_socket
 from bootfw.net.listening import PortSpec
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.sockets import open_socket
@@ -68,7 +74,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def sink(clock: Clock, pipe: Pipe) -> EventPipe:
-    return EventPipe(clock, pipe.near)
+    return EventPipe(clock, pipe.near, GivenSockets(clock, {}))
 
 
 def test_messages_arrive_whole_and_in_order(pipe: Pipe) -> None:
@@ -126,7 +132,7 @@ def test_events_of_the_main_process_are_not_sent(clock: Clock, pipe: Pipe, sink:
 
 def test_events_are_queued_then_counted_while_the_pipe_is_full(clock: Clock) -> None:
     pipe = Pipe(65536)
-    sink = EventPipe(clock, pipe.near)
+    sink = EventPipe(clock, pipe.near, GivenSockets(clock, {}))
     sink.publish(REFUSED)
     sink.pauseProducing()
     for number in range(MAX_QUEUED + 3):
@@ -256,6 +262,22 @@ def test_worker_serves_a_replaced_socket(private_reactor: EPollReactor, turn_unt
     turn_until(lambda: stopped.called)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as late:
         given.replace(key, late)  # a reload has dropped the port
+
+
+def test_worker_reports_the_ports_that_it_has_closed(
+    private_reactor: EPollReactor, turn_until: TurnUntil, pipe: Pipe
+) -> None:
+    keys = [("tftp", ("127.0.0.1", 69), ""), ("http", ("127.0.0.1", 80), "")]
+    sockets = {keys[0]: open_socket("127.0.0.1", 0)[0], keys[1]: open_stream_socket("127.0.0.1", 0, shared=True)}
+    given = GivenSockets(private_reactor, sockets)
+    sink = EventPipe(private_reactor, pipe.near, given)
+    protocols = Taking(), Site(Resource())
+    ports = [given.listen(PortSpec(key[0], key[1], each)) for key, each in zip(keys, protocols, strict=True)]
+    for key, port in zip(keys, ports, strict=True):
+        stopped = maybeDeferred(port.stopListening)
+        turn_until(partial(getattr, stopped, "called"))
+        sink.publish(ListenerClosed(1.0, key[0], key[1]))
+    assert pipe.received == [("closed", (key,)) for key in keys]
 
 
 def test_sockets_that_no_port_takes_are_closed(private_reactor: EPollReactor) -> None:

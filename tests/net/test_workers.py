@@ -609,6 +609,44 @@ def test_reload_times_out_if_a_worker_does_not_answer(
     assert results[0][0] == "worker 0 is still starting: try again"
 
 
+def test_port_is_closed_when_every_process_has_closed_it(in_service: Workers, reactor: Reactor) -> None:
+    one, other = (in_service.listen(PortSpec("tftp", ("127.0.0.1", port), None)) for port in (0, 0))
+    key = "tftp", ("127.0.0.1", 0), ""
+    closed: list[object] = []
+    one.stopListening()
+    one.stopListening().addCallback(closed.append)
+    first, second = reactor.processes
+    first.say("closed", ("http", ("127.0.0.1", 0), ""))
+    first.say("closed", key)
+    first.say("closed", key)
+    assert closed == []
+    second.say("closed", key)
+    assert closed == [None]
+    other.stopListening().addCallback(closed.append)
+    first.say("closed", key)
+    assert closed == [None]
+    second.end()
+    assert closed == [None, None], "a process that has ended has no port"
+
+
+def test_port_of_an_abandoned_configuration_is_closed_when_the_processes_have_forgotten_it(
+    in_service: Workers, reactor: Reactor
+) -> None:
+    """A process that could not load the configuration has opened no port for it."""
+    port = in_service.listen(PortSpec("tftp", ("127.0.0.1", 0), None))
+    in_service.check("new", [])
+    first, second = reactor.processes
+    first.say("checked", [])
+    second.say("checked", ["backend[0].root: no such directory"])
+    closed: list[object] = []
+    port.stopListening().addCallback(closed.append)
+    in_service.abandon()
+    for process in (first, second):
+        assert closed == []
+        process.say("checked", [])
+    assert closed == [None]
+
+
 def test_the_sockets_of_new_ports_go_to_the_processes_and_those_of_others_do_not(
     in_service: Workers, reactor: Reactor
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 
 from bootfw.net.http.site import open_stream_socket
@@ -26,6 +27,9 @@ class SharedPort:
     closed: bool = field(default=False, init=False)
     on_reopened: Callable[[], None] = field(default=lambda: None, init=False)
     """Called when the sockets are other ones, with the same descriptors."""
+    on_closed: Callable[[], "Deferred[None]"] = field(default=lambda: succeed(None), init=False)
+    """Called when the port is closed here; fires when the other processes have closed their sockets too."""
+    _closed_everywhere: "Deferred[None]" = field(init=False)
 
     def reopen(self) -> bool:
         """Replace the sockets when their interface has been deleted and made again.
@@ -56,11 +60,16 @@ class SharedPort:
         where = where if where[1] else self.configured  # the socket is unbound until its interface exists
         return address("UDP" if first.type == socket.SOCK_DGRAM else "TCP", *where)
 
-    def stopListening(self) -> None:
-        """See IListeningPort. The port stays open in the processes that have its sockets."""
-        self.closed = True
-        for sock in self.sockets:
-            sock.close()
+    def stopListening(self) -> "Deferred[None]":
+        """See IListeningPort. Fires when the processes that have its sockets have closed them."""
+        if not self.closed:
+            self.closed = True
+            for sock in self.sockets:
+                sock.close()
+            self._closed_everywhere = self.on_closed()
+        stopped: Deferred[None] = Deferred()
+        self._closed_everywhere.addCallback(stopped.callback)
+        return stopped
 
 
 def open_shared(

@@ -194,6 +194,7 @@ class _Worker(ProcessProtocol):
         """See ProcessProtocol."""
         self._close_connection()
         self._workers.checked(self, ["it has ended"])
+        self._workers.closed(self)
         ended = isinstance(reason.value, ProcessDone)
         self.handle(Input.EXITED, "it ended by itself" if ended else reason.getErrorMessage().rstrip("."))
 
@@ -222,6 +223,8 @@ class _Worker(ProcessProtocol):
         elif kind == "checked":
             self.handle(Input.LOADED)
             self._workers.checked(self, *values)
+        elif kind == "closed":
+            self._workers.closed(self, *values)
         elif kind == "packets":
             self._workers.packet_queries.answer(*values)
         else:
@@ -331,6 +334,8 @@ class Workers(Service):
     _ports: list[SharedPort] = field(factory=list, init=False)
     _closing: list[SharedPort] = field(factory=list, init=False)
     """Ports of earlier processes, some of which have not ended."""
+    _left: "list[_LeftPort]" = field(factory=list, init=False)
+    """Ports that are closed in this process, and open in some workers."""
     _interim_servers: list[InterimServer] = field(factory=list, init=False)
     """All interim servers. One that has handed over may still have transfers on ports of their own."""
     _alarm: "Alarm[_Worker]" = field(init=False)
@@ -380,12 +385,31 @@ class Workers(Service):
             spec.service, *spec.address, self.count, spec.device, replaces=replaces, beside=spec.beside
         )
         opened.on_reopened = partial(self._reopened, opened)
+        opened.on_closed = partial(self._leave, _key(opened))
         self._ports.append(opened)
         return opened
 
     def _reopened(self, port: SharedPort) -> None:
         for worker in self._workers:
             worker.reopened(port)
+
+    def _leave(self, key: PortKey) -> "Deferred[None]":
+        """Return what fires when no process of a worker has the port any more."""
+        holders = {worker for worker in self._workers if worker.states.has_sockets}
+        if not holders:
+            return succeed(None)
+        self._left.append(left := _LeftPort(key, holders))
+        return left.closed
+
+    def closed(self, worker: _Worker, key: PortKey | None = None) -> None:
+        """The process of *worker* has closed a port; None: it has ended, so it has closed every one."""
+        held = [left for left in self._left if worker in left.holders and key in (None, left.key)]
+        # It reports a port as often as it has closed it.
+        for left in held if key is None else held[:1]:
+            left.holders.discard(worker)
+            if not left.holders:
+                self._left.remove(left)
+                left.closed.callback(None)
 
     # Processes
 
@@ -471,8 +495,8 @@ class Workers(Service):
         :param known: the ports that the processes have already.
         :return: why some can't use it, a line for each reason. Without any, use() is next, else abandon().
         """
-        self._check = check = _Check(configuration)
         ports = [port for port in self.ports if port not in known]
+        self._check = check = _Check(configuration, ports)
         for worker in self._workers:
             try:
                 if worker.check(configuration, ports):
@@ -534,6 +558,9 @@ class Workers(Service):
 
         def abandoned(result: object) -> None:
             self._check = None
+            for port in check.ports:
+                for worker in check.workers:
+                    self.closed(worker, _key(port))
 
         return self._answered(check).addCallback(abandoned)
 
@@ -592,11 +619,23 @@ class _Check:
     """A configuration that the processes are loading."""
 
     configuration: object
+    ports: Sequence[SharedPort]
+    """Those that were opened for it."""
     workers: list[_Worker] = field(factory=list, init=False)
     waiting: set[_Worker] = field(factory=set, init=False)
     """Those that have not reported."""
     errors: list[str] = field(factory=list, init=False)
     done: "Deferred[list[str]] | None" = field(default=None, init=False)
+
+
+@define(eq=False)
+class _LeftPort:
+    """A port that is closed in the main process, and open in some workers."""
+
+    key: PortKey
+    holders: set[_Worker]
+    """Those that have not closed it."""
+    closed: "Deferred[None]" = field(factory=Deferred, init=False)
 
 
 def _key(port: SharedPort) -> PortKey:

@@ -50,6 +50,13 @@ class GivenSockets:
         port = self._ports[spec.key] = listen_on(self._reactor, spec, sock)
         return port
 
+    def take_closed(self) -> list[PortKey]:
+        """Return the keys of the ports that are closed, and forget them."""
+        closed = [key for key, port in self._ports.items() if port.fileno() < 0]
+        for key in closed:
+            del self._ports[key]
+        return closed
+
     def replace(self, key: PortKey, sock: socket.socket) -> None:
         """Have a port serve another socket, which is closed here. Its transfers go on."""
         with sock:
@@ -80,6 +87,7 @@ class EventPipe:
 
     _reactor: IReactorTime
     _channel: Channel
+    _given: GivenSockets
     _events: list[Event] = field(factory=list, init=False)
     _turn: IDelayedCall | None = field(default=None, init=False)
     """The scheduled call that sends the events."""
@@ -89,6 +97,10 @@ class EventPipe:
 
     def publish(self, event: Event) -> None:
         """See EventSink. Beyond MAX_QUEUED events are dropped and counted."""
+        if type(event) is ListenerClosed:
+            # The main process publishes it when no process has the port any more.
+            for key in self._given.take_closed():
+                self._channel.send("closed", key)
         if isinstance(event, _NOT_SENT):
             return
         if len(self._events) >= MAX_QUEUED:
