@@ -3,6 +3,8 @@
 OpenTelemetry (the extra ``bootfw[otel]``) exports in a thread of its own. It is imported when the service starts.
 """
 
+import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -10,7 +12,6 @@ from urllib.parse import urlsplit
 
 from attrs import define, field, validators
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -44,12 +45,55 @@ def _installed() -> bool:
         return False
 
 
+class _Messages(logging.Handler):
+    """Takes what OpenTelemetry logs, which would be printed otherwise. Nothing else has the reason of a failure."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._first = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler. The first message of an export has the reason, the later ones are about retries."""
+        if record.name.startswith("opentelemetry.exporter"):
+            self._first = self._first or record.getMessage()
+
+    def take(self) -> str:
+        """Return the first message since the last call; "": there was none."""
+        first, self._first = self._first, ""
+        return first
+
+
+@define(eq=False)
+class _Exporter:
+    """A SpanExporter that reports what becomes of each export.
+
+    :param done: called with the number of spans, and with the reason of a failure or None.
+    """
+
+    _exporter: Any
+    _messages: _Messages
+    _done: Callable[[int, str | None], None]
+
+    def export(self, spans: Sequence[Any]) -> Any:
+        """See SpanExporter."""
+        self._messages.take()
+        result = self._exporter.export(spans)
+        reason = None if result.name == "SUCCESS" else self._messages.take() or result.name
+        self._done(len(spans), reason)
+        return result
+
+    def shutdown(self) -> None:
+        """See SpanExporter."""
+        self._exporter.shutdown()
+
+
 @implementer(IBatchObserver, IStartable)
 @define(eq=False)
 class OpenTelemetry:
     """Sends each boot as a trace to an OpenTelemetry collector, by OTLP over HTTP: its stages are the spans.
 
-    Up to 2,048 spans wait for a collector that is slow or away; more are dropped, as OpenTelemetry does it.
+    Up to 2,048 spans wait for a collector that is slow or away; more are dropped, as OpenTelemetry does it. The log
+    says once that boots are not exported and why, and once that they are again.
     """
 
     url: str = field(default=DEFAULT_URL, converter=_url)
@@ -63,6 +107,9 @@ class OpenTelemetry:
     _reactor: Any = None
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
     _provider: Any = field(default=None, init=False, repr=False)
+    _messages: _Messages = field(factory=_Messages, init=False, repr=False)
+    _lost: int = field(default=0, init=False)
+    """Spans that were not exported since an export succeeded."""
 
     @classmethod
     def configured(
@@ -85,15 +132,46 @@ class OpenTelemetry:
 
         resource = Resource.create({"service.name": self.service_name, "service.version": __version__})
         exporter = OTLPSpanExporter(endpoint=self.url, headers=dict(self.headers), timeout=self.timeout_seconds)
+        watched: Any = _Exporter(exporter, self._messages, self._note_export)
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider.add_span_processor(BatchSpanProcessor(watched))
+        logging.getLogger("opentelemetry").addHandler(self._messages)
 
     def close(self) -> "Deferred[Any]":
         """See IStartable: fires when the pending spans have been exported, or after the timeout."""
         provider, self._provider = self._provider, None
-        stopping = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), provider.shutdown)
+        stopping: Deferred[Any] = Deferred()
+
+        def shut_down() -> None:
+            provider.shutdown()
+            if not stopping.called:  # else the reactor may have ended
+                self._reactor.callFromThread(stopping.callback, None)
+
+        # A collector that does not answer holds it up for 30 s. When the process ends, it waits for the threads of the
+        # reactor, and not for this one.
+        threading.Thread(target=shut_down, daemon=True).start()
         stopping.addTimeout(self.timeout_seconds, self._reactor)
-        return stopping.addErrback(lambda failure: self._log.warn("otel: the last boots were not exported"))
+        stopping.addErrback(lambda failure: self._log.warn("otel: the last boots were not exported"))
+        return stopping.addCallback(lambda _: logging.getLogger("opentelemetry").removeHandler(self._messages))
+
+    def _note_export(self, spans: int, reason: str | None) -> None:
+        """Note what became of an export. Called in the thread of OpenTelemetry.
+
+        :param reason: why it failed; None: it has not.
+        """
+        self._reactor.callFromThread(self._exported if reason is None else self._not_exported, spans, reason)
+
+    def _exported(self, spans: int, reason: None) -> None:
+        if self._lost:
+            self._log.info(
+                "otel: boots are exported to {url} again; {lost} spans were lost", url=self.url, lost=self._lost
+            )
+        self._lost = 0
+
+    def _not_exported(self, spans: int, reason: str) -> None:
+        if not self._lost:
+            self._log.warn("otel: boots can't be exported to {url}: {reason}", url=self.url, reason=reason)
+        self._lost += spans
 
     def observe(self, event: Event) -> None:
         """See IBootObserver."""

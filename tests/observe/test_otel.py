@@ -1,5 +1,6 @@
 """The ``otel`` observer: what a collector receives, decoded by the definition of OTLP."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from narrowing import of_type
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from twisted.internet.epollreactor import EPollReactor
+from twisted.logger import capturedLogs, formatEvent
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.errors import ConfigError
@@ -46,6 +48,7 @@ class Collector:
 
     def __init__(self) -> None:
         self.exports: list[tuple[dict[str, str], bytes]] = []
+        self.status = 200
         self.go = threading.Event()
         self.go.set()
         collector = self
@@ -54,7 +57,7 @@ class Collector:
             def do_POST(self) -> None:
                 collector.exports.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
                 collector.go.wait(10)
-                self.send_response(200)
+                self.send_response(collector.status)
                 self.end_headers()
 
             def log_message(self, *arguments: object) -> None:
@@ -171,6 +174,48 @@ def test_a_collector_that_does_not_answer_holds_nothing_up(private_reactor: EPol
     assert time.monotonic() - began < 20, "100 timeouts are 50 s"
     close(private_reactor, made)
     made.observe(BootAttemptEnded(1.0, BOOT))  # is dropped
+
+
+def test_a_collector_that_hangs_does_not_delay_the_end_of_the_process(
+    private_reactor: EPollReactor, collector: Collector
+) -> None:
+    """The process waits for the threads of the reactor, and for others that are no daemons."""
+    made = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
+    collector.go.clear()
+    made.observe(BootAttemptEnded(1.0, BOOT))
+    before = {thread for thread in threading.enumerate() if not thread.daemon}
+    began = time.monotonic()
+    close(private_reactor, made)
+    assert time.monotonic() - began < 20, "OpenTelemetry waits for 30 s"
+    assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
+
+
+def test_failed_exports_are_one_line_and_their_end_another(
+    private_reactor: EPollReactor, collector: Collector, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
+    logger = logging.getLogger("opentelemetry.exporter.test")
+
+    def exports(*reasons: str) -> None:
+        """Each reason is that of an export that fails; "": it does not."""
+        for reason in reasons:
+            logger.warning(reason)
+            collector.status = 403 if reason else 200
+            made.observe(BootAttemptEnded(1.0, BOOT))
+            made._provider.force_flush()
+        private_reactor.iterate(0.01)
+
+    with capturedLogs() as logged:
+        exports("", "one", "another", "")
+        exports("")
+        close(private_reactor, made)
+    lines = [formatEvent(event) for event in logged if event.get("log_namespace") == "bootfw"]
+    assert lines == [
+        f"otel: boots can't be exported to {collector.url}: Failed to export spans batch code: 403, reason: Forbidden",
+        f"otel: boots are exported to {collector.url} again; 8 spans were lost",
+    ]
+    assert capfd.readouterr().err == ""
+    assert logging.getLogger("opentelemetry").handlers == []
 
 
 def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
