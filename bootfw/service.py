@@ -625,6 +625,7 @@ class BootService(MultiService):
             closing.insert(0, maybeDeferred(protocol.close))
         self._report_datagrams([wanted])
         self._reported.pop(port, None)
+
         def closed(result: object) -> None:
             self._publish(ListenerClosed(self._reactor.seconds(), wanted.service, where))
 
