@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 
 from bootfw.backends.distribution import ALIASES, PROGRAMS
 from bootfw.backends.executables import Executable, read_disk, read_executable
+from bootfw.backends.imagelibrary.library import arguments_beside
 from bootfw.backends.imagelibrary.plannedboot import PlannedBoot
 
 ENTRIES = 20_000
@@ -47,9 +48,6 @@ _SCRIPTS = frozenset(("boot.ipxe", "autoexec.ipxe"))
 
 OPERATING_SYSTEMS = "Operating systems"
 """The part of the menu for images of operating systems."""
-
-_ARGUMENTS_MAX = 2048
-"""Bytes of a kernel's arguments: as many as an x86 kernel accepts (COMMAND_LINE_SIZE)."""
 
 
 @frozen
@@ -93,7 +91,7 @@ class Image:
 
         :param http: URL of this server, without a slash at the end; "": it serves no HTTP.
         """
-        return self.arguments if self.planned is None else self.planned.arguments(http)
+        return self.arguments if self.planned is None else f"{self.planned.arguments(http)} {self.arguments}".strip()
 
     def loads_by(self, loader: str, http: str) -> bool:
         """Return whether a *loader*, "ipxe", "grub" or "pxelinux", can boot it.
@@ -217,7 +215,7 @@ class _Scan:
                 names[name].st_size + (names[ramdisk].st_size if ramdisk else 0),
                 runs,
                 (prefix + ramdisk,) if ramdisk else (),
-                _arguments(directory, name, names),
+                arguments_beside(directory, name),
             )
 
 
@@ -290,21 +288,6 @@ def _read(path: Path, read: Callable[[BinaryIO], Executable]) -> Executable:
             return read(file)
     except OSError:
         return Executable()
-
-
-def _arguments(directory: Path, kernel: str, names: Mapping[str, os.stat_result]) -> str:
-    """Return the arguments of a kernel from ``KERNEL.cmdline``, or from ``cmdline``, which is for all kernels of the
-    directory."""
-    for name in (f"{kernel}.cmdline", "cmdline"):
-        if name in names:
-            try:
-                with open(directory / name, encoding="ascii", errors="replace") as file:
-                    text = file.read(_ARGUMENTS_MAX)
-            except OSError:
-                return ""
-            lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
-            return " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in " ".join(lines)).split())
-    return ""
 
 
 def _linux_label(name: str, runs: Executable) -> str:

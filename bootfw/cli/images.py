@@ -5,11 +5,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from bootfw.backends.imagelibrary.backend import ImagesBackend
+from bootfw.backends.imagelibrary.backend import KEPT, ImagesBackend
 from bootfw.backends.imagelibrary.library import Library, OSImage
 from bootfw.build import assemble
+from bootfw.cli.addimage import add_image, remove_image, remove_old_directories
 from bootfw.cli.failure import CommandError
 from bootfw.cli.tables import table
 from bootfw.config.configuration import Configuration, load_config
@@ -21,11 +23,22 @@ Lists the images in the directories of the "images" backends: what each is, the 
 on, how it is booted, and the memory that a machine needs for it.
 """
 
+_ADD = """
+Copies or downloads an image to the directory of the images. If there is a checksum beside it (FILE.sha256, SHA256SUMS
+and the like), it has to be right. The image is there as a whole or not at all, and takes the place of one with the same
+name: machines that have begun to boot that one get the rest of it.
+"""
+
+_REMOVE = """
+Removes an image from the directory of the images. Machines that have begun to boot it get the rest of it.
+"""
+
 _EXAMPLES = """
 Examples:
   bootfw images                       the images in /srv/boot/images
-  bootfw images -c bootfw.toml        those of a configuration
   bootfw images --json                with the kernels, initial RAM disks and arguments
+  bootfw images add debian.iso        copy one, and verify it by SHA256SUMS beside it
+  bootfw images remove debian         remove it
 """
 
 _FIRMWARE = {"bios": "BIOS", "efi": "UEFI"}
@@ -37,7 +50,7 @@ def add_images(commands: Any) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "images",
-        help="list the images of operating systems, and how each is booted",
+        help="list, add and remove images of operating systems",
         description=_ABOUT,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -45,6 +58,20 @@ def add_images(commands: Any) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=_list)
+    verbs = parser.add_subparsers(title="what to do (list)", metavar="VERB")
+
+    def verb(name: str, run: Any, text: str, description: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=description)
+        added.add_argument("-c", "--config", metavar="FILE", default=argparse.SUPPRESS, help="as above")
+        added.set_defaults(run=run)
+        return added
+
+    adding = verb("add", _add, "copy or download an image", _ADD)
+    adding.add_argument("source", metavar="FILE|URL", help="an ISO image, a disk image, a tar or zip archive")
+    adding.add_argument("--name", default="", help="of the image; default: that of the file, without its suffix")
+    adding.add_argument("--keyring", metavar="FILE", help="of OpenPGP keys; one has to have signed it or its checksums")
+    removing = verb("remove", _remove, "remove an image", _REMOVE)
+    removing.add_argument("name", help="as it is listed")
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -63,6 +90,31 @@ def _list(options: argparse.Namespace) -> None:
             sys.stdout.write(f"{image.name}: can't be booted: {printable(image.reason)}\n")
     for problem in library.problems:
         sys.stderr.write(f"bootfw: {printable(problem)}\n")
+
+
+def _add(options: argparse.Namespace) -> None:
+    library = library_of(load_config(options.config, os.environ))
+    root = library.roots[0]
+    keyring = Path(options.keyring) if options.keyring else None
+    path = add_image(options.source, root, options.name, keyring, lambda line: _say(line))
+    remove_old_directories(root, KEPT)
+    image = next(image for image in Library([root], library.catalogue).scan() if image.path == path)
+    if image.reason:
+        _say(f"{path}: can't be booted: {image.reason}")
+    else:
+        _say(f"{path}: {image.title}, for {', '.join(runs_on(image))}")
+
+
+def _remove(options: argparse.Namespace) -> None:
+    roots = library_of(load_config(options.config, os.environ)).roots
+    if not any(remove_image(options.name, root) for root in roots):
+        raise CommandError(f"there is no image {options.name} in {', '.join(map(str, roots))}")
+    for root in roots:
+        remove_old_directories(root, KEPT)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{printable(line)}\n")
 
 
 def library_of(configuration: Configuration) -> Library:

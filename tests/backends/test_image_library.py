@@ -1,6 +1,7 @@
 """Images in a directory: which there are, what the ``images`` backend serves of each version, and the menu of them."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -427,6 +428,16 @@ def test_esxi_by_pxelinux_on_bios_and_by_ipxe_on_uefi(root: Path) -> None:
     assert f"kernel {at}/EFI/BOOT/BOOTX64.EFI -c {at}/boot.cfg || goto failed\nboot || goto failed\n" in text
     assert ":pcbios-" not in text.replace("goto pcbios-", "")
     assert "-c /images/esxi~" in script(made, "pxelinux.cfg/default", http="")
+
+
+def test_arguments_of_the_operator_are_added(root: Path) -> None:
+    put(root, "arch.iso", tree("arch"))
+    put(root, "debian.iso", DEBIAN)
+    (root / "cmdline").write_text("# everywhere\nquiet\n")
+    (root / "arch.cmdline").write_text("console=ttyS0")
+    text = script(menu(root), "boot.ipxe")
+    assert re.search(r"/vmlinuz-linux .* archiso_http_srv=\S+/ console=ttyS0 \|\|", text)
+    assert "/linux initrd=initrd quiet ||" in text
 
 
 def test_only_machines_that_can_run_an_image_are_shown_it(root: Path) -> None:

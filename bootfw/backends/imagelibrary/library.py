@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from bootfw.backends.archive.contents import ArchiveError
 from bootfw.backends.executables import Executable, read_executable
@@ -15,6 +15,9 @@ from bootfw.images.catalogue import Catalogue, stock
 from bootfw.images.family import Recognition
 from bootfw.images.listing import Listing
 from bootfw.images.recipe import Plan
+
+_ARGUMENTS_MAX = 2048
+"""Bytes of a kernel's arguments: as many as an x86 kernel accepts (COMMAND_LINE_SIZE)."""
 
 _HEAD = 1 << 20
 """Bytes of a kernel that are read: its header, and its version beside it."""
@@ -49,6 +52,29 @@ class OSImage:
     ways: tuple[Way, ...]
     reason: str
     """Why it can't be booted over the network; "": it can."""
+    arguments: str = ""
+    """More arguments for its kernels, those of the operator."""
+
+
+def arguments_beside(directory: Path, name: str) -> str:
+    """Return the arguments in the file ``NAME.cmdline``, or in ``cmdline``, which is for everything in the directory;
+    "": there is none. Lines that begin with ``#`` are comments."""
+    for path in (directory / f"{name}.cmdline", directory / "cmdline"):
+        try:
+            with open(path, encoding="ascii", errors="replace", opener=_without_waiting) as file:
+                text = file.read(_ARGUMENTS_MAX)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return ""
+        lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        return " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in " ".join(lines)).split())
+    return ""
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a FIFO has no content."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 @define(eq=False)
@@ -84,7 +110,8 @@ class Library:
                 except OSError as error:
                     problems.append(f"{place.path}: {error.strerror}")
                     continue
-            known[key] = found[place.name] = image
+            known[key] = image
+            found[place.name] = evolve(image, arguments=arguments_beside(place.path.parent, place.name))
         self._known, self.problems = known, tuple(problems)
         return tuple(found[name] for name in sorted(found, key=str.casefold))
 

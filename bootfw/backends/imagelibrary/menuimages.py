@@ -32,5 +32,6 @@ def _entry(image: OSImage, way: Way) -> Image:
         image.size if kind == "disk" else plan.memory - plan.recipe.memory,
         way.runs,
         tuple(map(boot.path, plan.initrds)),
-        planned=boot,
+        image.arguments,
+        boot,
     )

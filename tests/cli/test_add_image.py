@@ -1,0 +1,247 @@
+"""``bootfw images add`` and ``remove``."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archives import make_iso
+from osimages import TREES
+
+from bootfw.cli import addimage
+from bootfw.cli import main as command
+from bootfw.cli.addimage import add_image, checksum_in, remove_image, remove_old_directories
+from bootfw.cli.failure import CommandError
+
+FILES = dict(next(tree for tree in TREES if tree.family == "debian-netboot").files)
+
+
+@pytest.fixture
+def root(here: Path) -> Path:
+    (here / "bootfw.toml").write_text('[[backend]]\nuse = "images"\nroot = "images"\n')
+    return here / "images"
+
+
+@pytest.fixture
+def iso(here: Path) -> Path:
+    path = here / "away/debian-12.iso"
+    path.parent.mkdir()
+    make_iso(path, FILES)
+    return path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = command.main(["images", *map(str, arguments), "-c", "bootfw.toml"])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def url(iso: Path) -> Iterator[str]:
+    """Of a web server that serves the directory of the image."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(iso.parent)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def sums(path: Path, algorithm: str = "sha256") -> str:
+    return f"{hashlib.new(algorithm, path.read_bytes()).hexdigest()}  {path.name}\n"
+
+
+def entries(root: Path) -> list[str]:
+    return sorted(os.listdir(root)) if root.exists() else []
+
+
+def test_file_is_added(root: Path, iso: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    assert run("add", iso) == (
+        0,
+        "there is no checksum beside it, so it was not verified\n"
+        f"{root}/debian-12.iso: Debian 12 installer, for BIOS x86_64, UEFI x86_64\n",
+        "",
+    )
+    assert (root / "debian-12.iso").read_bytes() == iso.read_bytes()
+    assert (root / "debian-12.iso").stat().st_mode & 0o777 == 0o644
+    assert entries(root) == ["debian-12.iso"]
+
+
+def test_download_is_verified(root: Path, iso: Path, url: str, run: Callable[..., tuple[int, str, str]]) -> None:
+    (iso.parent / "SHA512SUMS").write_text(f"{'0' * 128}  other.iso\n")
+    (iso.parent / "SHA256SUMS").write_text(sums(iso))
+    code, out, err = run("add", f"{url}/debian-12.iso", "--name", "debian")
+    assert (code, err) == (0, "")
+    assert out.startswith("its sha256 is that of SHA256SUMS\n")
+    assert (root / "debian.iso").read_bytes() == iso.read_bytes()
+
+
+@pytest.mark.parametrize("by_url", [False, True])
+def test_wrong_checksum_changes_nothing(root: Path, iso: Path, url: str, by_url: bool, run: Any) -> None:
+    assert run("add", iso)[0] == 0
+    old = (root / "debian-12.iso").read_bytes()
+    (iso.parent / "debian-12.iso.sha256").write_text("0" * 64 + "\n")
+    iso.write_bytes(iso.read_bytes() + bytes(2048))
+    code, out, err = run("add", f"{url}/debian-12.iso" if by_url else iso)
+    assert (code, out) == (1, "")
+    assert "its sha256 is " in err
+    assert f"debian-12.iso.sha256 has {'0' * 64}" in err
+    assert (root / "debian-12.iso").read_bytes() == old
+    assert entries(root) == ["debian-12.iso"]
+
+
+def test_new_version_takes_the_place_of_the_old_one_as_a_whole(root: Path, iso: Path) -> None:
+    path = add_image(str(iso), root)
+    with open(path, "rb") as old:
+        before = old.read()
+        iso.write_bytes(before + bytes(2048))
+        assert add_image(str(iso), root) == path
+        old.seek(0)
+        assert old.read() == before
+    assert path.read_bytes() == iso.read_bytes()
+
+
+def test_what_is_no_known_system_is_added_and_named(root: Path, iso: Path, run: Any) -> None:
+    make_iso(iso, {"readme": b""})
+    code, out, _ = run("add", iso)
+    assert code == 0
+    assert out.endswith(f"{root}/debian-12.iso: can't be booted: it is not recognized\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("none.iso", "none.iso: No such file or directory"),
+        ("bootfw.toml", "bootfw.toml: is no image by its name; known: .iso"),
+        ("ftp://h/a.iso", "ftp://h/a.iso: only files, and http and https URLs, can be added"),
+        ("away/a b.iso", '"a b": give it another name with --name'),
+        ("http://127.0.0.1:1/a.iso", "http://127.0.0.1:1/a.iso: "),
+        ("away/dir.iso", "away/dir.iso: is a directory"),
+    ],
+)
+def test_errors(root: Path, iso: Path, source: str, error: str, run: Any) -> None:
+    (iso.parent / "dir.iso").mkdir()
+    shutil.copy(iso, iso.with_name("a b.iso"))
+    code, out, err = run("add", source)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"bootfw: {error}")
+    assert entries(root) == []
+
+
+def test_a_url_without_a_file(root: Path, iso: Path, url: str, run: Any) -> None:
+    assert run("add", f"{url}/none.iso")[2] == f"bootfw: {url}/none.iso: 404 File not found\n"
+
+
+def test_an_image_of_another_kind_with_this_name_is_not_replaced(root: Path, iso: Path, run: Any) -> None:
+    root.mkdir()
+    (root / "debian-12").mkdir()
+    assert f"{root}/debian-12 is the image debian-12 already: remove it first" in run("add", iso)[2]
+
+
+def test_a_download_that_breaks_off_leaves_nothing(
+    root: Path, iso: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addimage, "_CHUNK", 1000)
+
+    class Interrupted(addimage._Progress):
+        def show(self, copied: int) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(addimage, "_Progress", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        add_image(f"{url}/debian-12.iso", root)
+    assert entries(root) == []
+
+
+def test_an_image_that_does_not_fit_is_refused_at_once(root: Path, iso: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
+    with pytest.raises(CommandError, match=f"{iso.stat().st_size - 10} bytes more are needed"):
+        add_image(str(iso), root)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"{'a' * 64}  x.iso\n", "a" * 64),
+        (f"{'A' * 64} *x.iso\n", "a" * 64),
+        (f"{'a' * 64}  ./dir/x.iso\n", "a" * 64),
+        (f"# x\nSHA256 (x.iso) = {'a' * 64}\n", "a" * 64),
+        (f"{'a' * 64}\n", "a" * 64),
+        (f"{'a' * 64}  y.iso\n{'b' * 64}  x.iso", "b" * 64),
+        (f"{'a' * 128}  x.iso\n", None),
+        (f"{'a' * 64}  xx.iso\n", None),
+        ("", None),
+    ],
+)
+def test_files_of_checksums(text: str, found: str | None) -> None:
+    assert checksum_in(text, "x.iso", "sha256") == found
+
+
+@pytest.fixture
+def keyring(here: Path) -> Path:
+    if shutil.which("gpg") is None or shutil.which("gpgv") is None:
+        pytest.skip("needs gpg and gpgv")
+    home = here / "gnupg"
+    home.mkdir(mode=0o700)
+    gpg(home, "--passphrase", "", "--quick-generate-key", "images@example.org", "ed25519", "sign", "never")
+    path = here / "keys.gpg"
+    path.write_bytes(gpg(home, "--export"))
+    return path
+
+
+def gpg(home: Path, *arguments: str | Path) -> bytes:
+    command = ["gpg", "--homedir", home, "--batch", "--pinentry-mode", "loopback", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
+
+
+def test_signatures(root: Path, iso: Path, here: Path, keyring: Path, run: Any) -> None:
+    """Of the checksums, else of the image."""
+    path = iso.parent / "SHA256SUMS"
+    path.write_text(sums(iso))
+    assert "there is no signature of it" in run("add", iso, "--keyring", keyring)[2]
+    gpg(here / "gnupg", "--detach-sign", "--output", iso.parent / "SHA256SUMS.gpg", path)
+    assert f"SHA256SUMS is signed by a key of {keyring}\n" in run("add", iso, "--keyring", keyring)[1]
+    path.write_text(sums(iso) + "\n")
+    assert "the signature of SHA256SUMS is not good: gpgv: BAD signature" in run("add", iso, "--keyring", keyring)[2]
+    path.unlink()
+    gpg(here / "gnupg", "--armor", "--detach-sign", iso)
+    assert f"it is signed by a key of {keyring}\n" in run("add", iso, "--keyring", keyring)[1]
+
+
+def test_image_is_removed(root: Path, iso: Path, run: Any) -> None:
+    run("add", iso)
+    assert run("remove", "debian-12") == (0, "", "")
+    assert entries(root) == []
+    assert run("remove", "debian-12")[2] == f"bootfw: there is no image debian-12 in {root}\n"
+
+
+def test_files_of_a_removed_directory_are_there_for_an_hour(root: Path) -> None:
+    (root / "debian").mkdir(parents=True)
+    (root / "debian/vmlinuz").write_text("x")
+    descriptor = os.open(root / "debian", os.O_RDONLY)
+    try:
+        assert remove_image("debian", root)
+        assert not remove_image("debian", root)
+        remove_old_directories(root, 3600)
+        assert os.listdir(descriptor) == ["vmlinuz"]
+        remove_old_directories(root, 0)
+        assert entries(root) == []
+    finally:
+        os.close(descriptor)
