@@ -525,6 +525,10 @@ class INodes(Interface):
     one may be lost or arrive twice, and nothing waits for it.
     """
 
+    behind: float | None = Attribute(
+        "Seconds since an announcement of this node got through to the store; None: none has since join_nodes()."
+    )
+
     def join_nodes(receive: "Callable[[str, Sequence[object]], None]") -> None:
         """Take part until leave_nodes(). Does not block; while the others can't be reached, it tries by itself.
 

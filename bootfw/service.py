@@ -1,11 +1,15 @@
 """The composition root: settings and plugins become protocols on ports, started and stopped as one service."""
 
+import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from ipaddress import ip_address
 from math import inf
 from operator import sub
 from pathlib import Path
+from socket import AF_INET, AF_INET6, gethostname
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
@@ -18,6 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorFDSet
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
+from bootfw import __version__
 from bootfw.ability import abilities_of, provides
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.clients import Clients
@@ -35,6 +40,7 @@ from bootfw.interfaces import (
     IBootFileResolver,
     IBootObserver,
     IClientAware,
+    IDirectoryBackend,
     ILeaseStore,
     INodes,
     IReservationStore,
@@ -60,7 +66,7 @@ from bootfw.net.draining import Draining
 from bootfw.net.http.site import BootSite
 from bootfw.net.http.tls import renewed_certificate
 from bootfw.net.http.urls import WebURLs
-from bootfw.net.linux.interfaces import Interfaces, missing_interface, unusable_address
+from bootfw.net.linux.interfaces import Interfaces, missing_interface, own_addresses, unusable_address
 from bootfw.net.linux.neighbourtable import NeighbourObserver
 from bootfw.net.linux.netlink import Netlink
 from bootfw.net.listening import (
@@ -75,6 +81,7 @@ from bootfw.net.listening import (
     listen_on,
 )
 from bootfw.net.nodes.announcements import Announcements
+from bootfw.net.nodes.cluster import Cluster
 from bootfw.net.nodes.elsewhere import TransferElsewhere
 from bootfw.net.nodes.node import Node
 from bootfw.net.pluginlifecycle import PluginLifecycle
@@ -103,6 +110,9 @@ DROPPED_CLOSE_WITHIN = 300.0
 """Seconds that the transfers on a socket have to end, once a reload has dropped it."""
 
 _ANY = ("0.0.0.0", "::")
+
+_MOST_ADDRESSES = 16
+"""Addresses of its own that a node announces; a host with containers has hundreds."""
 
 Named = tuple[str, Any]
 """(name for the log, plugin)."""
@@ -180,6 +190,8 @@ class BootService(MultiService):
             looking = NeighbourObserver(self._kernel.neighbour_tables, lambda event: self._publish(event))
             self._recorders.append(("neighbour table", looking))
         self._publisher = Publisher(reactor, self._observing()) if event_sink is None else event_sink
+        self._announcements: Announcements | None = None
+        """What this node and the others tell each other; None: this server is alone."""
         self._node = self._node_with(store)
         """This server as a node of a cluster; None: it is alone."""
         self._publish = self._publisher.publish if self._node is None else self._publish_to_nodes
@@ -235,6 +247,7 @@ class BootService(MultiService):
         )
         self._closing: list[Any] = []
         """The ports of the latest stop, which may not have closed their sockets."""
+        self._began = time.time()
         self._life = ServiceStates()
         self._do = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
         self._stopped: Deferred[None] = succeed(None)
@@ -244,6 +257,12 @@ class BootService(MultiService):
         self._sites: tuple[_AddedSite, ...] = ()
         self._operations: dict[str, Operation] = {}
         """See add_operations()."""
+        self._cluster: Cluster | None = None
+        """The nodes that share the store; None: this server is alone."""
+        if self._announcements is not None:
+            self._cluster = Cluster(reactor, self._announcements, self._describe_node, self._served_directories)
+            self._cluster.setServiceParent(self)  # type: ignore[no-untyped-call]
+            self._operations["compare-files"] = self._cluster.compare_files
         self._holds = False
         """Whether this service holds the reactor's monotonic clock; see hold()."""
         self._receivers: dict[str, Callable[..., None]] = {
@@ -285,7 +304,8 @@ class BootService(MultiService):
         if not INodes.providedBy(store):
             return None
         verifyObject(INodes, store)
-        return Node(self._reactor, Announcements(store), self._tell, self._observe_others, self._memory)
+        self._announcements = Announcements(store)
+        return Node(self._reactor, self._announcements, self._tell, self._observe_others, self._memory)
 
     def _publish_to_nodes(self, event: Event) -> None:
         """Give an event to the observers, and to the other nodes what they need of it."""
@@ -770,6 +790,26 @@ class BootService(MultiService):
     def lease_counts(self) -> tuple[Mapping[tuple[str, str], int], Mapping[tuple[str], int]]:
         """Return addresses by (subnet, state of the lease), and free addresses by (subnet,). Empty for a proxy."""
         return self._leasing.counts() if self._leasing is not None else ({}, {})
+
+    def cluster_record(self) -> Mapping[str, Any] | None:
+        """Return the nodes that share the store, see Cluster.record(); None: this server is alone."""
+        return None if self._cluster is None else self._cluster.record()
+
+    def _describe_node(self) -> Mapping[str, Any]:
+        """Return what this node says of itself; see Presence."""
+        addresses = sorted(address for family in (AF_INET, AF_INET6) for address in own_addresses(family) or ())
+        return {
+            "name": gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "since": self._began,
+            "ready": self.ready,
+            "addresses": [each for each in addresses if not ip_address(each).is_loopback][:_MOST_ADDRESSES],
+            "serves": [f"{port.service} {address_text(port.address)}" for port in self.summary()],
+        }
+
+    def _served_directories(self) -> list[Path]:
+        return [backend.root for _, backend in self._backends if provides(backend, IDirectoryBackend)]
 
     def summary(self) -> list[Listening]:
         """Return the ports that clients can reach."""

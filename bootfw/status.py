@@ -63,6 +63,7 @@ class Status:
             "workers": workers,
             "transfers": len(self._transfers),
             "leases": self._leases(),
+            "cluster": boot.cluster_record(),
         }
 
     def _leases(self) -> list[dict[str, Any]]:

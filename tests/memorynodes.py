@@ -44,6 +44,7 @@ class MemoryNodes:
 
     cluster: Cluster
     receive: Receive | None = None
+    behind: float | None = 0.0
     waiting: list[tuple[str, str]] = field(factory=list)
     sent: list[tuple[str, Sequence[object]]] = field(factory=list)
     """All that it has announced."""

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from bootfw.boot.backends import LayeredBackend
 from bootfw.bootchain import ends_at_ipxe
 from bootfw.build import Parts, assemble
 from bootfw.cli.failure import CommandError
+from bootfw.cli.statedir import running, state_of
 from bootfw.config.configuration import load_config
 from bootfw.interfaces import IBackend, IDirectoryBackend, IListableBackend, ISelfChecking, IStaticBackend
 from bootfw.lint.entries import User
@@ -33,12 +34,16 @@ _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 ABOUT = """
 Reads the boot directories of the configuration, or those on the command line, and reports what will not boot and why.
 It changes nothing and needs no server. Exit codes: 0 nothing found, 1 something found, 2 it could not be done.
+
+With --cluster it has the server that runs here compare the names, sizes and times of its files with those of the other
+nodes, and reports what differs.
 """
 
 EPILOG = """
 Examples:
   bootfw lint -c /etc/bootfw.toml        what this configuration serves
   bootfw lint /srv/tftp                  a directory, without a configuration
+  bootfw lint -c /etc/bootfw.toml --cluster    whether the nodes of a cluster serve the same files
 """
 
 
@@ -53,12 +58,15 @@ def add_lint(commands: Any) -> None:
     )
     command.add_argument("-c", "--config", metavar="FILE", help="the configuration that the server runs by")
     command.add_argument("--user", metavar="NAME", help="the user that has to be able to read the files (this user)")
+    command.add_argument("--cluster", action="store_true", help="compare the files of all nodes that share the store")
     command.add_argument("--json", action="store_true", help="as JSON")
     command.add_argument("directories", nargs="*", metavar="DIR", type=Path, help="in place of the configuration's")
     command.set_defaults(run=_lint, failed=2)
 
 
 def _lint(options: argparse.Namespace) -> int:
+    if options.cluster:
+        return _compare(options)
     user = _user(options.user)
     parts = (
         assemble(load_config(options.config, os.environ), None) if options.config or not options.directories else None
@@ -77,6 +85,45 @@ def _lint(options: argparse.Namespace) -> int:
     else:
         _show(findings, unsure)
     return FOUND if findings else 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Report the files that the nodes of a cluster do not have in common."""
+    if options.directories:
+        raise CommandError("--cluster compares what running servers serve, and takes no directory")
+    state = state_of(load_config(options.config, os.environ))
+    server = running(state)
+    if server is None:
+        raise CommandError(f"no server runs with the state directory {state}; --cluster has it ask the other nodes")
+    try:
+        *different, summary = server.call("compare-files")
+    except CommandError as error:
+        if "compare-files" not in str(error):
+            raise
+        raise CommandError("this server is alone: its store can't be shared with other nodes") from error
+    findings = [_difference(record["file"], record["versions"]) for record in different]
+    for node in summary["silent"]:
+        reason = "did not answer, so its files were not compared"
+        findings.append(
+            Finding(node, "cluster", reason, "see whether it reaches the store: bootfw status on that node")
+        )
+    if options.json:
+        sys.stdout.write(json.dumps([attrs.asdict(finding) for finding in findings], indent=2) + "\n")
+        return FOUND if findings else 0
+    _show(findings, ())
+    if summary["more"]:
+        sys.stdout.write("More files differ, which are not shown: copy these first.\n")
+    compared = ", ".join(summary["compared"])
+    sys.stdout.write(printable(f"compared: {compared}; {summary['files']} files on this node") + "\n")
+    return FOUND if findings else 0
+
+
+def _difference(file: str, versions: Mapping[str, str]) -> Finding:
+    nodes: dict[str, list[str]] = {}
+    for node, version in versions.items():
+        nodes.setdefault(version, []).append(node)
+    parts = [f"{', '.join(sorted(having))}: {version or 'missing'}" for version, having in sorted(nodes.items())]
+    return Finding(file, "cluster", "; ".join(parts), "copy it with its time, as rsync --times does, to all nodes")
 
 
 def _user(name: str | None) -> User:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bootfw.cli.failure import CommandError
@@ -25,8 +25,12 @@ MISUSED = 2
 NOT_RUNNING = 3
 """Exit code: no server runs."""
 
+LATE = 4.0
+"""Seconds after which it is shown that the store was not reached; nodes write once a second."""
+
 ABOUT = """
-Shows what a running server does: whether it is ready, its sockets, workers, transfers in flight and leases.
+Shows what a running server does: whether it is ready, its sockets, workers, transfers in flight and leases, and the
+other nodes of its cluster.
 """
 
 EPILOG = """
@@ -119,6 +123,27 @@ def _lines(record: Record, now: float) -> Iterable[str]:
         for each in record["leases"]:
             leases.append((each["network"], *(str(each.get(state, 0)) for state in STATES), str(each["free"])))
         yield table(leases)
+    if record.get("cluster"):
+        yield ""
+        yield from _cluster(record["cluster"])
+
+
+def _cluster(record: Mapping[str, Any]) -> Iterable[str]:
+    """The nodes, and whether the store can be reached."""
+    rows = [("NODE", "STATE", "HEARD", "VERSION", "ADDRESSES", "SERVES")]
+    for node in record["nodes"]:
+        state = "not ready" if node["state"] == "here" and not node.get("ready", True) else node["state"]
+        heard = "this node" if node is record["nodes"][0] else f"{duration(node['heard'])} ago"
+        # Which ports of which addresses is for --json; here the services are enough.
+        services = dict.fromkeys(each.partition(" ")[0] for each in node.get("serves", ()))
+        addresses = ", ".join(node.get("addresses", ()))
+        rows.append((node["name"], state, heard, node.get("version", ""), addresses, ", ".join(services)))
+    yield table(rows)
+    behind = record["behind"]
+    if behind is None:
+        yield "the store that the nodes share has not been reached yet"
+    elif behind > LATE:
+        yield f"the store that the nodes share was last reached {duration(behind)} ago"
 
 
 def duration(seconds: float) -> str:

@@ -125,6 +125,14 @@ class Collector:
         yield gauge("bootfw_sockets", "Sockets that are wanted, by their state.", ("service", "state"), sockets.items())
         ready = [((), float(self._boot.ready))]
         yield gauge("bootfw_ready", "1 when every socket that is not optional is bound.", (), ready)
+        cluster = self._boot.cluster_record()
+        if cluster is not None:
+            rows = cluster["nodes"]
+            up = [((str(row["name"]),), float(row["state"] == "here")) for row in rows]
+            yield gauge("bootfw_node_up", "1 when the node of the cluster was heard within 4 s.", ("node",), up)
+            behind = [] if cluster["behind"] is None else [((), cluster["behind"])]
+            text = "Seconds since an announcement to the other nodes got through to the store."
+            yield gauge("bootfw_store_behind_seconds", text, (), behind)
         ends = [((path,), end) for path, end in counts.certificates.items()]
         text = "When the HTTPS certificate expires, in seconds since the epoch."
         yield gauge("bootfw_certificate_expiry_timestamp_seconds", text, ("path",), ends)

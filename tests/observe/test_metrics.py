@@ -310,11 +310,18 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
         def lease_counts(self) -> tuple[dict[Any, Any], dict[Any, Any]]:
             return {}, {}
 
+        def cluster_record(self) -> dict[str, Any]:
+            nodes = [{"name": "build1", "state": "here"}, {"name": "build2", "state": "gone"}]
+            return {"nodes": nodes, "behind": 1.5}
+
     clock = Clock()
     found = samples(request(clock, MetricsSite(clock, MetricsResource(Boot(), Counts()))).body.decode())
     assert found['bootfw_sockets{service="tftp",state="bound"}'] == 1
     assert found['bootfw_sockets{service="tftp",state="waiting"}'] == 2
     assert found["bootfw_ready"] == 0
+    assert found['bootfw_node_up{node="build1"}'] == 1
+    assert found['bootfw_node_up{node="build2"}'] == 0
+    assert found["bootfw_store_behind_seconds"] == 1.5
 
 
 @pytest.mark.parametrize("end", [TransferEnded(5.02, REPORT), TransferRefused(6.0, READ, 1, "File not found")])

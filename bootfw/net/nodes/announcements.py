@@ -47,6 +47,12 @@ class Announcements:
     """Kinds of which the log has said that they can't be read."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
 
+    @property
+    def behind(self) -> float | None:
+        """See INodes."""
+        behind: float | None = self._nodes.behind
+        return behind
+
     def subscribe(self, kind: str, receive: Receive) -> None:
         """Have *receive* called with each announcement of that kind. It may raise Unreadable."""
         self._receivers.setdefault(kind, []).append(receive)

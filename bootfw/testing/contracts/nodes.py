@@ -84,6 +84,13 @@ class NodesContract(Answers):
         assert sender.numbers() == []
         self.left(nodes)
 
+    def test_behind_says_when_an_announcement_got_through(self) -> None:
+        nodes = self.joined()
+        for node in nodes:
+            self.until(lambda node=node: node.nodes.behind is not None)  # type: ignore[misc]
+            assert 0.0 <= node.nodes.behind < _PATIENCE
+        self.left(nodes)
+
     def test_values_come_back_exactly(self) -> None:
         sender, other, *_ = nodes = self.joined()
         sender.nodes.announce("values", *VALUES)

@@ -5,12 +5,13 @@ import { capital, count, duration, machineLink, verdict, when } from "./format.j
 import { act, read } from "./remote.js";
 
 const COLUMNS = [{ name: "Service" }, { name: "Address" }, { name: "State", class: "tight" }, { name: "Reason", class: "span" }, { name: "Since", class: "tight" }];
+const NODES = [{ name: "Node" }, { name: "State", class: "tight" }, { name: "Heard", class: "tight" }, { name: "Version" }, { name: "Addresses" }, { name: "Serves", class: "span" }];
 const ORDERS = [{ name: "Machine" }, { name: "File", class: "span" }, { name: "Ordered", class: "tight" }, { name: "Actions", class: "number" }];
 const SERVICES = {
   dhcp: "DHCP", "boot-server": "PXE boot server", dhcp6: "DHCPv6", "boot-server6": "DHCPv6 boot server",
   tftp: "TFTP", http: "HTTP", https: "HTTPS", web: "These pages", metrics: "Metrics",
 };
-const SIGNS = { bound: "booted", failed: "failed", "held by another": "failed" };
+const SIGNS = { bound: "booted", failed: "failed", "held by another": "failed", here: "booted", gone: "failed", "not ready": "failed" };
 
 export function serverView(context) {
   const heading = el("h1", { tabindex: -1 }, "Server");
@@ -18,6 +19,8 @@ export function serverView(context) {
   const facts = el("dl", { class: "facts" });
   const list = table("Sockets that are wanted, and their states", COLUMNS);
   const place = el("div", { class: "panel scroll" });
+  const nodes = table("Nodes that share the store", NODES);
+  const cluster = el("div");
   const orders = table("Files that machines boot once", ORDERS);
   const ordered = el("div");
   const problem = el("p", { class: "muted", role: "status" });
@@ -48,7 +51,28 @@ export function serverView(context) {
       ],
       JSON.stringify(socket),
     ]));
+    showNodes(value.cluster);
     show(place, value.sockets.length ? list.node : el("div", { class: "empty" }, el("strong", {}, "No socket is wanted"), "The configuration turns every service off."));
+  }
+
+  function showNodes(value) {
+    if (!value) return;
+    nodes.rows(value.nodes.map((node, index) => {
+      const here = node.state === "here";
+      return [`${node.node}`, () => [
+        node.name,
+        state(here && node.ready === false ? "not ready" : node.state),
+        index === 0 ? "this node" : `${duration(node.heard)} ago`,
+        node.version ?? "",
+        el("span", { class: "mono" }, (node.addresses ?? []).join(", ")),
+        [...new Set((node.serves ?? []).map((each) => each.split(" ")[0]))].map((each) => SERVICES[each] ?? each).join(", "),
+      ], JSON.stringify(node)];
+    }));
+    const late = value.behind === null || value.behind > 4;
+    show(cluster, el("h2", {}, "Nodes"),
+      late ? el("p", { class: "problem" }, value.behind === null ? "The store that the nodes share has not been reached yet."
+        : `The store that the nodes share was last reached ${duration(value.behind)} ago.`) : null,
+      el("div", { class: "panel scroll" }, nodes.node));
   }
 
   async function cancel(mac) {
@@ -75,7 +99,7 @@ export function serverView(context) {
   return {
     title: "Server",
     node: [el("div", { class: "head" }, heading), ready, el("section", { class: "panel padded", "aria-label": "About" }, facts),
-      el("h2", {}, "Sockets"), place, problem, ordered],
+      cluster, el("h2", {}, "Sockets"), place, problem, ordered],
     heading,
     status,
     resync: loadOrders,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -47,6 +48,8 @@ class Announcements:
     _sending: Lane = field(init=False)
     _pending: int = field(default=0, init=False)
     """Announcements that wait for the database."""
+    _sent_at: float | None = field(default=None, init=False)
+    """When a transaction with announcements was committed last, in seconds of the monotonic clock."""
     _ended: Event = field(factory=Event, init=False)
     _connected: Lock = field(factory=Lock, init=False)
     """Held while the listening connection is stored, closed or cut."""
@@ -63,6 +66,11 @@ class Announcements:
         # Channels are the database's, not the schema's.
         return f"bootfw_{self._database.lock[1]:08x}"
 
+    @property
+    def behind(self) -> float | None:
+        """See INodes."""
+        return None if self._sent_at is None else monotonic() - self._sent_at
+
     def begin(self) -> None:
         """Start to listen."""
         Thread(target=self._listen, name="announcements", daemon=True).start()
@@ -74,7 +82,7 @@ class Announcements:
             raise ValueError(f"an announcement has {LONGEST} bytes at most, and one of the kind {kind} {len(payload)}")
         if self._pending < MAX_PENDING:
             self._pending += 1
-            self._sending.write([(payload,)]).addErrback(_drop).addBoth(self._sent)
+            self._sending.write([(payload,)]).addCallbacks(self._got_through, _drop).addBoth(self._sent)
 
     def end(self) -> "Deferred[Any]":
         """Stop; fires when both connections are closed."""
@@ -91,6 +99,9 @@ class Announcements:
     def _notify(self, rows: Rows, connection: Connection) -> None:
         payloads = [payload for (payload,) in rows]
         connection.execute("SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) payload", (self._channel, payloads))
+
+    def _got_through(self, _: object) -> None:
+        self._sent_at = monotonic()
 
     def _sent(self, _: object) -> None:
         self._pending -= 1

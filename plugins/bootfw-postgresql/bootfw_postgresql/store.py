@@ -195,6 +195,11 @@ class PostgresqlStore:
         lane, self._records = self._records, None
         return lane.close() if lane is not None else succeed(None)
 
+    @property
+    def behind(self) -> float | None:
+        """See INodes."""
+        return None if self._announcements is None else self._announcements.behind
+
     def join_nodes(self, receive: Callable[[str, Sequence[object]], None]) -> None:
         """See INodes."""
         assert self._announcements is None, "it has joined already"

@@ -1,0 +1,140 @@
+"""Which nodes there are: what they say of themselves, and what is known of those that say nothing any more."""
+
+from typing import Any
+
+from attrs import define, field
+from memorynodes import Cluster, MemoryNodes
+from twisted.internet.task import Clock
+
+from bootfw.net.nodes.announcements import Announcements
+from bootfw.net.nodes.presence import FORGOTTEN_AFTER, GONE_AFTER, GOODBYE, MOST_NODES, PRESENT, Presence
+
+
+@define
+class Node:
+    """One of the nodes."""
+
+    cluster: Cluster
+    clock: Clock
+    name: str
+    pid: int = 1
+    nodes: MemoryNodes = field(init=False)
+    announcements: Announcements = field(init=False)
+    presence: Presence = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.nodes = self.cluster.node()
+        self.announcements = Announcements(self.nodes)
+        self.presence = Presence(
+            self.clock, self.announcements, lambda: {"name": self.name, "pid": self.pid, "version": "1"}
+        )
+        self.announcements.join()
+        self.presence.start()
+
+    def states(self) -> dict[str, str]:
+        return {row["name"]: row["state"] for row in self.presence.nodes()}
+
+
+def pass_time(cluster: Cluster, clock: Clock, seconds: float) -> None:
+    for _ in range(round(seconds * 2)):
+        clock.advance(0.5)
+        cluster.deliver()
+
+
+def three() -> tuple[Cluster, Clock, list[Node]]:
+    cluster, clock = Cluster(), Clock()
+    nodes = [Node(cluster, clock, name) for name in ("c", "a", "b")]
+    pass_time(cluster, clock, 1)
+    return cluster, clock, nodes
+
+
+def test_every_node_knows_all_itself_first_and_the_others_by_name() -> None:
+    _, _, (first, *_) = three()
+    rows = first.presence.nodes()
+    assert [(row["name"], row["state"], row["version"]) for row in rows] == [
+        ("c", "here", "1"),
+        ("a", "here", "1"),
+        ("b", "here", "1"),
+    ]
+    assert (rows[0]["node"], rows[0]["heard"]) == (first.announcements.node, 0.0)
+    assert set(first.presence.here()) == {row["node"] for row in rows[1:]}
+
+
+def test_a_node_that_is_not_heard_is_gone_and_then_forgotten() -> None:
+    cluster, clock, (first, second, third) = three()
+    second.nodes.receive = None  # killed: what it announces goes nowhere
+    pass_time(cluster, clock, GONE_AFTER)
+    assert first.states()["a"] == "here"
+    pass_time(cluster, clock, 1)
+    assert first.states() == {"c": "here", "a": "gone", "b": "here"}
+    assert first.presence.here() == [third.announcements.node]
+    (gone,) = (row for row in first.presence.nodes() if row["name"] == "a")
+    assert gone["heard"] == GONE_AFTER + 1
+    clock.advance(FORGOTTEN_AFTER)
+    cluster.deliver()
+    assert first.states() == {"c": "here", "b": "here"}
+
+
+def test_a_node_that_stops_says_so() -> None:
+    cluster, clock, (first, second, _) = three()
+    second.presence.stop()
+    cluster.deliver()
+    assert first.states()["a"] == "stopped"
+    pass_time(cluster, clock, 100)
+    assert first.states()["a"] == "stopped"
+    second.presence.stop()
+    assert [kind for kind, _ in second.nodes.sent].count(GOODBYE) == 1
+
+
+def test_a_process_that_is_started_again_takes_the_place_of_the_one_before() -> None:
+    cluster, clock, (first, second, _) = three()
+    second.presence.stop()
+    again = Node(cluster, clock, "a", pid=2)
+    cluster.deliver()
+    rows = [row for row in first.presence.nodes() if row["name"].startswith("a")]
+    assert [(row["node"], row["state"]) for row in rows] == [(again.announcements.node, "here")]
+
+
+def test_nothing_is_known_of_others_while_the_store_is_away() -> None:
+    cluster, clock, (first, *_) = three()
+    cluster.lost, first.nodes.behind = True, 60.0
+    pass_time(cluster, clock, 10)
+    assert first.states() == {"c": "here", "a": "unknown", "b": "unknown"}
+    first.nodes.behind = None
+    assert first.states()["a"] == "unknown"
+    cluster.lost, first.nodes.behind = False, 0.0
+    pass_time(cluster, clock, 1)
+    assert first.states() == {"c": "here", "a": "here", "b": "here"}
+
+
+def test_two_nodes_of_one_name_are_shown_apart() -> None:
+    cluster, clock = Cluster(), Clock()
+    first, second = Node(cluster, clock, "a", 7), Node(cluster, clock, "a", 8)
+    pass_time(cluster, clock, 1)
+    assert first.states() == {"a (pid 7)": "here", "a (pid 8)": "here"}
+    assert list(second.states()) == ["a (pid 8)", "a (pid 7)"]
+
+
+def test_what_another_version_says_is_shown_and_what_can_not_be_read_ignored() -> None:
+    cluster, _, (first, second, _) = three()
+
+    def say(*items: Any) -> None:
+        second.announcements.announce(PRESENT, *items)
+        cluster.deliver()
+
+    say({"name": "a", "later": [1]})
+    assert next(row for row in first.presence.nodes() if row["name"] == "a")["later"] == [1]
+    for wrong in ({}, {"name": 1}, 5, ["a"]):
+        say(wrong)
+    assert first.states()["a"] == "here"
+
+
+def test_the_number_of_nodes_is_bounded() -> None:
+    cluster, clock = Cluster(), Clock()
+    first = Node(cluster, clock, "first")
+    for number in range(MOST_NODES + 5):
+        each = Announcements(cluster.node())
+        each.join()
+        each.announce(PRESENT, {"name": str(number)})
+    cluster.deliver()
+    assert len(first.presence.nodes()) == 1 + MOST_NODES
