@@ -261,7 +261,7 @@ class BootService(MultiService):
         """The nodes that share the store; None: this server is alone."""
         if self._announcements is not None:
             self._cluster = Cluster(reactor, self._announcements, self._describe_node, self._served_directories)
-            self._cluster.setServiceParent(self)  # type: ignore[no-untyped-call]
+            self._cluster.setServiceParent(self)
             self._operations["compare-files"] = self._cluster.compare_files
         self._holds = False
         """Whether this service holds the reactor's monotonic clock; see hold()."""
