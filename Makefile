@@ -37,6 +37,7 @@ lint: $(VENV)/installed-test
 
 types: $(VENV)/installed-test
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file plugins/bootfw-txtftp/pyproject.toml plugins/bootfw-txtftp/tftp plugins/bootfw-txtftp/tests
 
 imports: $(VENV)/installed-test
 	$(BIN)/lint-imports

@@ -140,7 +140,10 @@ from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader, file_version
 from bootfw.service import BootService
+from bootfw.tftp.blocks import frame as frame_blocks
 from bootfw.tftp.path import relative as relative_path
+from bootfw.tftp.read import ReadSession
+from bootfw.tftp.write import WriteSession
 from bootfw.values import (
     Address,
     Agreed,
@@ -284,6 +287,7 @@ __all__ = [
     "PluginFailed",
     "PoolExhausted",
     "ProxyARPSeen",
+    "ReadSession",
     "ReadinessChanged",
     "RequestClassified",
     "RequestIgnored",
@@ -318,6 +322,7 @@ __all__ = [
     "Via",
     "WebSettings",
     "WorkerLost",
+    "WriteSession",
     "attempt_of",
     "attempt_record",
     "boot_plugin",
@@ -325,6 +330,7 @@ __all__ = [
     "check_placeholders",
     "expand",
     "file_version",
+    "frame_blocks",
     "ipxe_can_load",
     "load_config",
     "mac_text",

@@ -15,13 +15,13 @@ from installing import POSTGRESQL, install_plugin
 from twistd import Process, fetch, free_port
 from twisted.application.service import MultiService
 
-from bootfw.api import BootFile, BootService, Settings, TFTPSettings
+from bootfw.api import BootFile, BootService, DHCPSettings, Outcome, Settings, TFTPSettings
 from bootfw.backends.memory import MemoryBackend
 from bootfw.bootchain import ends_at_ipxe
 from bootfw.build import assemble
 from bootfw.cli.main import main
 from bootfw.config.configuration import load_config
-from bootfw.testing import MemoryNetwork, ResolverContract
+from bootfw.testing import MemoryNetwork, ResolverContract, TFTPClient, TransferFailed
 
 
 def programs(page: str) -> list[str]:
@@ -209,6 +209,30 @@ def test_the_test_of_the_howto() -> None:
         "backend": MemoryBackend({"pxelinux.0": b"x" * 3000}),
     }
     exec(programs("embedding.md")[3].replace("== ...", "== b'x' * 3000"), names)
+
+
+def test_the_session_of_the_howto() -> None:
+    sent: list[bytes] = []
+    names: dict[str, Any] = {"content": bytes(600), "send": sent.append}
+    exec(programs("embedding.md")[4], names)
+    assert sent == [b"\0\3\0\1" + bytes(512), b"\0\3\0\2" + bytes(88)]
+    assert names["session"].deadline == 5.1
+    names["session"].handle(names["session"].Input.ACK, 2, 0.2)
+    assert names["session"].outcome is Outcome.COMPLETE
+
+
+def test_the_backend_of_the_page_for_python_tx_tftp() -> None:
+    names: dict[str, Any] = {}
+    exec(programs("from-python-tx-tftp.md")[0], names)
+    network = MemoryNetwork()
+    settings = Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),)), dhcp=DHCPSettings(mode="off"))
+    boot = BootService(network.host("10.0.0.1"), settings=settings, backend=names["PerClient"]())
+    boot.startService()
+    client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69))
+    assert network.result_of(client.download("pxelinux.cfg/default")).data == b"# for 10.0.0.9\n"
+    with pytest.raises(TransferFailed):
+        network.result_of(client.download("other"))
+    network.result_of(boot.stopService())
 
 
 @pytest.mark.parametrize("page", ["plugins.md", "embedding.md"])

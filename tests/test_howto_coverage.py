@@ -25,6 +25,11 @@ EXECUTED = {
         ("python", "test_the_log_of_the_howto"),
         ("python", "test_the_configuration_of_the_howto"),
         ("python", "test_the_test_of_the_howto"),
+        ("python", "test_the_session_of_the_howto"),
+    ],
+    "from-python-tx-tftp.md": [
+        ("console", "test_the_drop_in_for_python_tx_tftp_works_with_the_wheel"),
+        ("python", "test_the_backend_of_the_page_for_python_tx_tftp"),
     ],
     "http.md": [
         ("toml", "test_http"),

@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "plugins" / "bootfw-http-mirror"
 POSTGRESQL = ROOT / "plugins" / "bootfw-postgresql"
+TXTFTP = ROOT / "plugins" / "bootfw-txtftp"
 
 pytestmark = pytest.mark.skipif(find_spec("pip") is None, reason="needs pip")
 
@@ -64,7 +65,7 @@ def source_of(root: Path, into: Path) -> Path:
     for path in parts:
         into.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, into)
-    for package in ("bootfw", "twisted", "systemd", "man", "bootfw_http_mirror", "bootfw_postgresql"):
+    for package in ("bootfw", "twisted", "systemd", "man", "bootfw_http_mirror", "bootfw_postgresql", "tftp"):
         if (root / package).is_dir():
             shutil.copytree(root / package, into / package, ignore=unwanted)
     return into
@@ -220,7 +221,18 @@ def test_the_store_in_postgresql_works_with_the_wheel(wheel: Path, tmp_path: Pat
     environment.run("python", "-m", "pytest", *arguments, contract, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("package", [PLUGIN / "bootfw_http_mirror", POSTGRESQL / "bootfw_postgresql"], ids=str)
+def test_the_drop_in_for_python_tx_tftp_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    environment = Environment.create(tmp_path / "environment")
+    environment.install(wheel, wheel_of(TXTFTP, tmp_path), "pytest")
+    shutil.copytree(TXTFTP / "tests", tmp_path / "tests")
+    environment.run("python", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", tmp_path, "tests", cwd=tmp_path)
+    environment.pip("uninstall", "--yes", "bootfw-txtftp")
+    assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "package", [PLUGIN / "bootfw_http_mirror", POSTGRESQL / "bootfw_postgresql", TXTFTP / "tftp"], ids=str
+)
 def test_a_distribution_of_its_own_imports_the_public_names_only(package: Path) -> None:
     sources = list(package.glob("*.py"))
     lines = [line.split() for path in sources for line in path.read_text().splitlines()]
