@@ -33,7 +33,7 @@ from bootfw.api import (
 from bootfw.backends.detached import DetachedReader, DetachedWriter, Threads
 from bootfw.backends.explain import explain_denial, explain_link, explain_path_denial, special_kind
 from bootfw.backends.openat2 import Resolve, may_have_link, resolve, without_links
-from bootfw.backends.oserrors import as_transfer_errors
+from bootfw.backends.oserrors import as_transfer_errors, raise_transfer_error
 from bootfw.backends.upload import Upload
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -169,7 +169,7 @@ class DirectoryBackend:
         return None if self._threads is None else self._mounts.on_the_way_to(self.root, name, ignore_case)
 
     def _open(self, name: bytes, ignore_case: bool) -> FileReader:
-        with as_transfer_errors:
+        try:
             root = os.open(self.root, _DIRECTORY)
             try:
                 found = self._find(root, name, ignore_case)
@@ -197,6 +197,10 @@ class DirectoryBackend:
                 raise AccessViolation(detail=explain_denial(self._shown(name), status)) from error
             finally:
                 os.close(found)
+        except OSError as error:
+            # A ``with`` statement would cost two calls for each file.
+            raise_transfer_error(error)
+            raise
 
     def _shown(self, name: bytes) -> str:
         return os.fsdecode(os.path.join(os.fsencode(self.root), name))

@@ -39,8 +39,15 @@ class _TransferErrors:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError) and error.errno in _BY_ERRNO:
-            raise _BY_ERRNO[error.errno](detail=_detail(error)) from error
+        if isinstance(error, OSError):
+            raise_transfer_error(error)
+
+
+def raise_transfer_error(error: OSError) -> None:
+    """Raise the TransferError for an *error* about the request. Return if it is an error of the disk."""
+    kind = _BY_ERRNO.get(error.errno)
+    if kind is not None:
+        raise kind(detail=_detail(error)) from error
 
 
 def _detail(error: OSError) -> str:

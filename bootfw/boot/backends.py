@@ -119,7 +119,8 @@ class LayeredBackend:
 
     def open(self, path: str, request: TransferRequest) -> Any:
         """See IBackend."""
-        program = self._last_program(path, request)
+        finder = self.second_stage
+        program = finder.last_program(request.peer[0], path) if finder is not None else None
         if program is not None:
             return self._try("open", self._candidates(path, program), path, request)
         # Negative cache: backends are tried in order, so if all are uniform and the last one is known to miss this
@@ -131,7 +132,8 @@ class LayeredBackend:
 
     def version(self, path: str, request: TransferRequest) -> Hashable | None:
         """See IVersionedBackend. None if one that would be tried before the one that has the file is none."""
-        program = self._last_program(path, request)
+        finder = self.second_stage
+        program = finder.last_program(request.peer[0], path) if finder is not None else None
         candidates: Iterator[_Candidate] = (
             enumerate(repeat(path, len(self.backends))) if program is None else self._candidates(path, program)
         )
@@ -163,9 +165,6 @@ class LayeredBackend:
         """
         writable = [n for n, (_, backend) in enumerate(self.backends) if IWritableBackend.providedBy(backend)]
         return self._try("create", zip(writable, repeat(path)), path, request)
-
-    def _last_program(self, path: str, request: TransferRequest) -> BootProgram | None:
-        return self.second_stage.last_program(request.peer[0], path) if self.second_stage is not None else None
 
     def _candidates(self, path: str, program: BootProgram) -> Iterator[_Candidate]:
         """Yield *path* and the paths beside *program*, each with its backend, in the order of the lookup.

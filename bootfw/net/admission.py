@@ -72,7 +72,8 @@ class Admission:
 
     def most(self) -> float:
         """Return how many requests for files one client may send in a second; math.inf: any number."""
-        return self._per_second if self._per_second and self._is_shared(self._reactor.seconds()) else inf
+        most = self._per_second
+        return most if most and self._reactor.seconds() - self._shared_at < ALONE else inf
 
     def most_dhcp(self) -> float:
         """Return how many requests by DHCP one address may send in a second; math.inf: any number."""
@@ -99,7 +100,7 @@ class Admission:
             return False
         if peer[0] != self._latest:
             self._note(peer[0], now)
-        if not most or network is None or not self._is_shared(now):
+        if not most or network is None or now - self._shared_at >= ALONE:
             return True
         if not self._clients.take(peer[0], most, BURST_SECONDS * most, now):
             self.drop(service, f"more than {most} requests a second of one client", peer, now)
@@ -141,10 +142,6 @@ class Admission:
         if self._latest:
             self._shared_at = now
         self._latest = address
-
-    def _is_shared(self, now: float) -> bool:
-        """Return whether more than one client sends requests at this time."""
-        return now - self._shared_at < ALONE
 
     def _source(self, address: str) -> _Source:
         try:

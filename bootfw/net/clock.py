@@ -222,7 +222,8 @@ class _Timer:
 
     def set(self, due: float, now: float) -> None:
         """Ring when it is *due*, or before."""
-        self.open()
+        if self._descriptor < 0:
+            self.open()
         if due >= self._due:
             return
         self._due = due

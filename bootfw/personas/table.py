@@ -140,7 +140,9 @@ class Personas:
         candidates = self._by_options.get(request.options) or self._candidates(request.options)
         if not candidates.rules:
             return candidates.otherwise
-        name = legible(request.filename).lstrip("/")
+        name = request.filename.lstrip("/")
+        if not name.isascii():
+            name = legible(name)
         if candidates.names is not None and not candidates.names.match(name):
             return candidates.otherwise
         client = None

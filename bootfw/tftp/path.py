@@ -8,4 +8,6 @@ def relative(filename: str) -> str:
     nothing was named.
     """
     parts = filename.replace("\\", "/").split("/")
-    return "/".join([part for part in parts if part not in ("", ".")])
+    if "" in parts or "." in parts:
+        parts = [part for part in parts if part not in ("", ".")]
+    return "/".join(parts)

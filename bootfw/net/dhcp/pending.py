@@ -22,7 +22,7 @@ class PendingResolutions(Generic[Adapted]):
     """Calls the resolver chain, once for all repetitions of a request.
 
     :param adapt: adapts a resolver's answer to the client, or returns why the client can't use it.
-    :param needless: architectures whose clients request a boot file but need none.
+    :param optional_architectures: architectures whose clients request a boot file but need none.
     """
 
     _log = Logger()
@@ -38,32 +38,31 @@ class PendingResolutions(Generic[Adapted]):
         self._needless = optional_architectures
         self._resolving: dict[Hashable, Deferred[Any]] = {}
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another request may wait."""
-        return len(self._resolving) < MOST_PENDING
-
-    def resolve(self, key: Hashable, request: BootRequest, done: Callable[[Adapted | None, str], None]) -> None:
+    def resolve(self, key: Hashable, request: BootRequest, done: Callable[[Adapted | None, str], None]) -> bool:
         """Find the boot file for *request*.
 
         :param key: the same for the repetitions of one request.
         :param done: called with the file, or with None and the reason; not called for a repetition while the first
             request is pending. The reason is "" if no resolver has a file for a client that needs none.
+        :return: false if MOST_PENDING requests wait already; then the resolvers are not called.
         """
+        if len(self._resolving) >= MOST_PENDING:
+            return False
         if key in self._resolving:
-            return  # A repetition: the reply to the pending request will follow.
+            return True  # A repetition: the reply to the pending request will follow.
         try:
             found = self._chain.resolve(request, self._adapt)
         except BootRefused as refused:
             done(None, refused.reason)
-            return
+            return True
         if not isinstance(found, Deferred):
             done(found, "" if found else self._no_file(request))
-            return
+            return True
         self._resolving[key] = found
         found.addBoth(self._resolved, key)
         found.addCallback(lambda file: done(file, "" if file else self._no_file(request)))
         found.addErrback(self._failed, done)
+        return True
 
     def use(self, chain: ResolverChain) -> None:
         """Call *chain* for later requests."""

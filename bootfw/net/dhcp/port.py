@@ -282,9 +282,7 @@ class DHCPPort(DatagramProtocol):
         self.publish(RequestClassified(now, request))
         if not request.server:
             done(None, self.family.no_address_reason(query.ingress))
-        elif self._pending.has_room:
-            self._pending.resolve(query.key, request, done)
-        else:
+        elif not self._pending.resolve(query.key, request, done):
             self.drop("too many requests wait for resolvers", query.peer, now)
 
     def drop(self, reason: str, peer: Address, now: float) -> None:

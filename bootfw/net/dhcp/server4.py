@@ -115,7 +115,8 @@ class Server4(DHCPPort):
             self.publish(AddressRefused(now, _requested_address(message), message.mac))
         request = None if result.kind is _NAK else self._boot_request(query, result)
         if request is not None:
-            if result.kind is _OFFER and self._takes_offer(request) and is_firmware(message):
+            persona = self.services.persona_by_name[request.persona]
+            if result.kind is _OFFER and persona.takes_offer and is_firmware(message):
                 # The client uses the address without a REQUEST.
                 batch = self._lease_at_once(result, query, now)
             # An installed system that renews its lease boots nothing; it gets the boot file of the subnet's options.
@@ -125,9 +126,6 @@ class Server4(DHCPPort):
                 self.resolve(query, request, now, partial(self._answer, result, query, batch, request), result.address)
                 return
         self._answer(result, query, batch)
-
-    def _takes_offer(self, request: BootRequest) -> bool:
-        return self.services.persona_by_name[request.persona].takes_offer
 
     # Conflict detection
 
