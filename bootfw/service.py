@@ -548,29 +548,35 @@ class BootService(MultiService):
         try:
             wanted = self._wanted()
             waits_again = _dhcp_differs(before.settings, new.settings)
-            rows = [row for row in wanted.values() if row.key not in present or (row.protocol is None and waits_again)]
+            entries = [
+                entry
+                for entry in wanted.values()
+                if entry.key not in present or (entry.protocol is None and waits_again)
+            ]
             closing = [each for each in present.values() if each.key not in wanted and each.port is not None]
-            for row in rows:
-                ending = next((each.key for each in self._dropped if _overlap(each.key, row.key)), None)
-                if row.protocol is not None and ending is not None:
+            for entry in entries:
+                ending = next((each.key for each in self._dropped if _overlap(each.key, entry.key)), None)
+                if entry.protocol is not None and ending is not None:
                     raise StateError(
-                        f"{_in_words(row.key)} can't be opened while {_in_words(ending)} is open, which an earlier "
+                        f"{_in_words(entry.key)} can't be opened while {_in_words(ending)} is open, which an earlier "
                         f"reload has dropped and which ends with its transfers: try again when the log says so"
                     )
-                beside = [each for each in closing if _overlap(each.key, row.key)] if row.protocol is not None else []
-                opened.append(made := self._wanted_socket(row, beside))
+                beside = (
+                    [each for each in closing if _overlap(each.key, entry.key)] if entry.protocol is not None else []
+                )
+                opened.append(made := self._wanted_socket(entry, beside))
                 try:
                     self._bindings.add(made)
                 except CannotListenError as error:
                     reason = getattr(error, "socketError", error)
                     if beside:
                         reason = f"{reason}; {_in_words(beside[0].key)} is open: reload without both first, or restart"
-                    raise StateError(f"{_in_words(row.key)} can't be opened: {reason}") from error
+                    raise StateError(f"{_in_words(entry.key)} can't be opened: {reason}") from error
             # From a proxy to a server or back, on a port that is wanted by both.
             for service in _changed_modes(before.settings, new.settings):
-                for row in wanted.values():
-                    if row.key[0] == service and row.key in present and row.protocol is not None:
-                        protocols[row.key] = row.protocol()
+                for entry in wanted.values():
+                    if entry.key[0] == service and entry.key in present and entry.protocol is not None:
+                        protocols[entry.key] = entry.protocol()
             made_leasing = self._leasing is not None and not had_leasing
             return Prepared(self._configured(), opened, wanted, waits_again, protocols, made_leasing)
         except BaseException:
@@ -774,14 +780,14 @@ class BootService(MultiService):
 
     def _report_datagrams(self, sockets: Iterable[WantedSocket]) -> None:
         totals: dict[str, tuple[int, ...]] = {}
-        for row in sockets:
-            if isinstance(row.port, DatagramPort):
-                counters = row.port.counters
+        for each in sockets:
+            if isinstance(each.port, DatagramPort):
+                counters = each.port.counters
                 counted = (counters.received, counters.sent, counters.send_errors, counters.receive_errors)
-                since = map(sub, counted, self._reported.get(row.port, (0, 0, 0, 0)))
-                before = totals.get(row.service, (0, 0, 0, 0))
-                totals[row.service] = tuple(map(sum, zip(before, since, strict=True)))
-                self._reported[row.port] = counted
+                since = map(sub, counted, self._reported.get(each.port, (0, 0, 0, 0)))
+                before = totals.get(each.service, (0, 0, 0, 0))
+                totals[each.service] = tuple(map(sum, zip(before, since, strict=True)))
+                self._reported[each.port] = counted
         for service, total in totals.items():
             if any(total):
                 now = self._reactor.seconds()
@@ -956,8 +962,8 @@ class BootService(MultiService):
             self._observers.start()
             self._stores.start()
             self._plugins.start()
-            for row in self._wanted().values():
-                self._bindings.add(self._wanted_socket(row))
+            for entry in self._wanted().values():
+                self._bindings.add(self._wanted_socket(entry))
             if self._control is not None:
                 optional = {**self._operations, **self._observers.operations()}
                 self._plugins.listen(self._control, self._leasing.operations if self._leasing else None, optional)
@@ -975,16 +981,16 @@ class BootService(MultiService):
             if problem:
                 self._publish(BackendProblem(self._reactor.seconds(), name, problem))
 
-    def _wanted_socket(self, row: "_Wanted", beside: Sequence[WantedSocket] = ()) -> WantedSocket:
+    def _wanted_socket(self, entry: "_Wanted", beside: Sequence[WantedSocket] = ()) -> WantedSocket:
         """A socket that is bound while its interface and address exist.
 
         :param beside: those of the same port that it will replace.
         """
-        service, address, device = row.key
-        protocol = None if row.protocol is None else row.protocol()
-        opens = None if row.protocol is None else self._opener(row.key, protocol, beside)
+        service, address, device = entry.key
+        protocol = None if entry.protocol is None else entry.protocol()
+        opens = None if entry.protocol is None else self._opener(entry.key, protocol, beside)
         return WantedSocket(
-            service, address, device, row.optional, opens, row.may_be_held, row.missing, self._note_url, protocol
+            service, address, device, entry.optional, opens, entry.may_be_held, entry.missing, self._note_url, protocol
         )
 
     def _opener(self, key: SocketKey, protocol: Any, beside: Sequence[WantedSocket] = ()) -> Callable[[], Any]:
@@ -1030,10 +1036,10 @@ class BootService(MultiService):
         for service, address, missing in required_networks(settings.dhcp, settings.dhcp6):
             found.append(_Wanted((service, address, ""), address[0] in settings.optional, False, missing, None))
         # Wait for interfaces that no socket is bound to: every socket has an address of its own.
-        for name in set(settings.interfaces) - {row.key[2] for row in found}:
+        for name in set(settings.interfaces) - {entry.key[2] for entry in found}:
             key = "interface", ("0.0.0.0", 0), name
             found.append(_Wanted(key, name in settings.optional, False, partial(missing_interface, name), None))
-        return {row.key: row for row in found}
+        return {entry.key: entry for entry in found}
 
     def _on(
         self, service: str, address: ListenAddress, device: str, protocol: Callable[[], Any], optional: bool = False

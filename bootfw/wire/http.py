@@ -61,10 +61,10 @@ def requested_range(header: Header, validators: Validators, size: int) -> range 
     A header that can't be parsed is ignored, and so is a list of ranges: section 14.2 permits it, and no boot client
     sends one.
     """
-    wanted = _RANGE.fullmatch(header("Range") or "")
-    if wanted is None or not _is_current(header("If-Range"), validators):
+    requested = _RANGE.fullmatch(header("Range") or "")
+    if requested is None or not _is_current(header("If-Range"), validators):
         return None
-    first, last = wanted.groups()
+    first, last = requested.groups()
     if not first:
         # A suffix range: the last bytes. A shorter file, even an empty one, is sent as a whole.
         count = int(last) if last else None

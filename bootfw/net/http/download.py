@@ -301,7 +301,7 @@ class Download:
     def _read(self) -> None:
         assert self._reader is not None
         try:
-            answer = self._context.read(self._reader, self.request.filename, self._offset, self._wanted())
+            answer = self._context.read(self._reader, self.request.filename, self._offset, self._next_length())
             waiting = as_deferred(answer)
         except Exception as error:
             self._read_failed(error)
@@ -312,7 +312,8 @@ class Download:
             self._handle(Input.WAIT)
             self._wait_for(waiting, self._on_read, self._read_failed, lambda _: None)
 
-    def _wanted(self) -> int:
+    def _next_length(self) -> int:
+        """Return how many bytes to read next."""
         return CHUNK if self._stop is None else min(CHUNK, self._stop - self._offset)
 
     def _on_read(self, answer: Any) -> None:
@@ -321,9 +322,9 @@ class Download:
         self._go_on()
 
     def _write(self, answer: Any) -> None:
-        wanted = self._wanted()
+        length = self._next_length()
         try:
-            data = checked_bytes(answer, wanted, self._reader)
+            data = checked_bytes(answer, length, self._reader)
             if self._offset + len(data) == self._stop and provides(self._reader, IVerifiableReader):
                 self._reader.verify()
         except Exception as error:
@@ -331,7 +332,7 @@ class Download:
             return
         self._offset += len(data)
         self._sent += len(data)
-        if len(data) < wanted:
+        if len(data) < length:
             if self._stop is not None:
                 self._handle(Input.FAILED, f"the file ended at byte {self._offset}, before its size")
                 return

@@ -80,9 +80,9 @@ class PlainRequest:
         """The request's header *name*, lower-case; None: it is absent. Several of one name are joined by commas."""
         if not _CONDITIONAL.search(self.head.fields):
             return None
-        wanted = name.lower().encode()
+        key = name.lower().encode()
         lines = (line.partition(b":") for line in self.head.fields.split(b"\r\n"))
-        values = [value.strip(b" \t") for field_name, _, value in lines if field_name.lower() == wanted]
+        values = [value.strip(b" \t") for field_name, _, value in lines if field_name.lower() == key]
         return b", ".join(values).decode("latin-1") if values else None
 
     def when_lost(self, call: Callable[[], None]) -> None:

@@ -22,20 +22,20 @@ class NetasciiReader:
 
     def read(self, offset: int, length: int) -> Any:
         """See IReader."""
-        position, wanted = self._reading.need(offset, length)
+        position, needed = self._reading.need(offset, length)
         if self._reader.size is not None:
-            wanted = min(wanted, self._reader.size - position)
-        if wanted <= 0:
+            needed = min(needed, self._reader.size - position)
+        if needed <= 0:
             return self._reading.feed(b"")
-        answer = self._reader.read(position, wanted)
+        answer = self._reader.read(position, needed)
         waiting = as_deferred(answer)
         if waiting is None:
-            return self._translated(answer, wanted)
-        return waiting.addCallback(self._translated, wanted)
+            return self._translated(answer, needed)
+        return waiting.addCallback(self._translated, needed)
 
-    def _translated(self, answer: Any, wanted: int) -> bytes:
-        source = checked_bytes(answer, wanted, self._reader)
-        if len(source) < wanted and self._reader.size is not None:
+    def _translated(self, answer: Any, needed: int) -> bytes:
+        source = checked_bytes(answer, needed, self._reader)
+        if len(source) < needed and self._reader.size is not None:
             raise TransferError("file changed while being sent")
         return self._reading.feed(source)
 
