@@ -1,5 +1,6 @@
 """What the documents name is there."""
 
+import ast
 import importlib
 import importlib.util
 import re
@@ -108,6 +109,38 @@ def test_the_commands_of_the_readme_and_of_contributing_can_be_given() -> None:
     named = re.findall(r"^\$ \.venv/bin/pytest (\S+)", "\n".join(lines), re.M)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_each_parameter_that_a_docstring_describes_exists() -> None:
+    wrong = []
+    for path in sorted([*ROOT.glob("bootfw/**/*.py"), *ROOT.glob("plugins/*/bootfw_*/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            # A class without __init__() may inherit its parameters.
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
+                isinstance(node, ast.ClassDef) and (not node.bases or has_init(node))
+            ):
+                described = re.findall(r":param ([\w, ]+):", ast.get_docstring(node) or "")
+                names = {name for listed in described for name in listed.split(", ")}
+                wrong += [f"{path.relative_to(ROOT)}: {node.name}: {name}" for name in names - parameters_of(node)]
+    assert wrong == []
+
+
+def has_init(node: ast.ClassDef) -> bool:
+    return any(isinstance(item, ast.FunctionDef) and item.name == "__init__" for item in node.body)
+
+
+def parameters_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> set[str]:
+    """The parameters of a function, or those with which a class is made: of __init__(), configured() or attrs."""
+    if isinstance(node, ast.ClassDef):
+        fields = [
+            item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and type(item.target) is ast.Name
+        ]
+        made_by = ("__init__", "configured")
+        methods = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name in made_by]
+        return {name.lstrip("_") for name in fields}.union(*(parameters_of(method) for method in methods))
+    arguments = node.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    return {each.arg for each in every if each is not None}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

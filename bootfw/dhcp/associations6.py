@@ -29,7 +29,7 @@ def assign(
 ) -> tuple[int, bytes]:
     """Build the option that assigns *address* to an association.
 
-    :param gone: addresses that the client has to stop using (lifetime 0). They come last: iPXE reads the first one
+    :param withdrawn: addresses that the client has to stop using (lifetime 0). They come last: iPXE reads the first one
         only.
     """
     valid = subnet.lease_seconds

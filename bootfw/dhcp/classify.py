@@ -77,7 +77,7 @@ def classify(
     A malformed option counts as absent: it never costs a client its boot.
 
     :param boot_server: the message arrived on the boot server's port, 4011.
-    :param addresses: this is a DHCP server, not a proxy: REQUEST, INFORM and BOOTP are answered too, and so do clients
+    :param assigns_addresses: this is a DHCP server, not a proxy: it also answers REQUEST, INFORM and BOOTP, and clients
         that don't work with a proxy.
     :param server: our address on the link of the client.
     :param own_urls: URLs of our HTTP and HTTPS servers as this client reaches them; see BootRequest.

@@ -71,7 +71,7 @@ class Pool(Generic[SubnetT]):
     call examines all leases.
 
     :param bindings: bindings of the lease book, by number.
-    :param own: addresses of the server itself; the caller may add to it.
+    :param own_addresses: addresses of the server itself; the caller may add to it.
     """
 
     def __init__(self, subnet: SubnetT, bindings: dict[int, Binding[SubnetT]], own_addresses: Collection[str]) -> None:
@@ -128,7 +128,7 @@ class Pool(Generic[SubnetT]):
     def next(self, now: float, excluded: Collection[int] = ()) -> Binding[SubnetT] | None:
         """Return an address that was never leased, else the one that is free for longest.
 
-        :param besides: addresses that are taken already.
+        :param excluded: addresses that are taken already.
         :return: None: the pool is exhausted.
         """
         if self._queue and self._queue[0][0] <= now:

@@ -142,7 +142,7 @@ class ArchiveBackend:
     def _open(self, version: Version, inside: str, mount: bytes | None) -> Any:
         """A reader of what is *inside* this version.
 
-        :param place: see _mount().
+        :param mount: see _mount().
         """
         if self._archive is not None and self._archive.version == version:
             return self._reader(inside, mount)

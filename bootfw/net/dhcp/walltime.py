@@ -29,7 +29,7 @@ class WallTimeLeases:
     :param store: an ILeaseStore; holds leases by the wall clock.
     :param now: the time in memory.
     :param shift: seconds by which the wall clock was set since *now*'s clock began; see shift_of().
-    :param every: returns all leases as they are in memory.
+    :param all_leases: returns all leases as they are in memory.
     """
 
     _log = Logger(namespace="bootfw")

@@ -94,7 +94,7 @@ class TFTPProtocol(DatagramProtocol):
     :param listen: opens a port for each transfer; None: every reply leaves from this port.
     :param mtu: the MTU in bytes of the interface a Via names, None when unknown.
     :param interfaces: requests that come by others are ignored.
-    :param images: the frame cache; None: files are not cached.
+    :param frame_cache: None: files are not cached.
     :param personas: whose quirks apply; None: those that come with bootfw.
     :param clients: finds the client at an address, for backends and personas; None: a client is its address.
     :param randbelow: random numbers that a peer can't guess.
