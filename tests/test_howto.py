@@ -116,7 +116,7 @@ def test_output_of_import_is_that_of_its_page(
     (tmp_path / "bootfw.toml").write_text(configuration)
     (tmp_path / "dhcpd.leases").write_text(NOT_TAKEN_OVER)
     assert main(["leases", "-c", "bootfw.toml", "import", "dhcpd.leases"]) == 3
-    assert capsys.readouterr() == ("2 leases and 0 reservations are taken over\n", shown)
+    assert capsys.readouterr() == ("2 leases and 0 reservations imported\n", shown)
 
 
 @pytest.mark.parametrize("page", [*PAGES, README])

@@ -93,11 +93,11 @@ class _Import:
                 self._declared(f"ia-na {key}", block, lambda: self._association(key, block))
             case ["ia-ta" | "ia-pd" as kind, *_]:
                 what = "temporary addresses" if kind == "ia-ta" else "prefixes"
-                self.leave_out(block.line, f"{kind} is not taken over: bootfw gives no {what}")
+                self.leave_out(block.line, f"{kind} is not imported: bootfw gives no {what}")
             case [word, *_] if word in NOT_NEEDED:
                 pass
             case _:
-                self.leave_out(block.line, f"{str(block) or 'a block without a name'} is not taken over")
+                self.leave_out(block.line, f"{str(block) or 'a block without a name'} is not imported")
 
     def _declared(self, what: str, block: Block, read: Callable[[], None]) -> None:
         self.left_out.pop(what, None)
@@ -107,7 +107,7 @@ class _Import:
             read()
         except (IndexError, OSError, ValueError) as error:
             reason = str(error) if isinstance(error, _InvalidDeclaration) else "it is not valid"
-            self.leave_out(block.line, f"{block} is not taken over: {reason}", what)
+            self.leave_out(block.line, f"{block} is not imported: {reason}", what)
 
     def _lease(self, address: str, block: Block) -> None:
         _address(AF_INET, address)
@@ -115,13 +115,13 @@ class _Import:
         lease = self._lease_of(address, statements)
         self.leases.pop(address, None)
         if isinstance(lease, str):
-            self.leave_out(block.line, f"{block} is not taken over: {lease}", f"lease {address}")
+            self.leave_out(block.line, f"{block} is not imported: {lease}", f"lease {address}")
             return
         if lease is None:
             return
         self.leases[address] = lease
         for statement in _not_understood(block):
-            self.leave_out(statement.line, f"{block} is taken over without {statement}", f"lease {address}")
+            self.leave_out(statement.line, f"{block} is imported without {statement}", f"lease {address}")
         self.hosts.pop(f"lease {address}", None)
         if "reserved" in statements and lease.client:
             self.hosts[f"lease {address}"] = Reservation(address, mac=_mac_or_nothing(lease), client_id=lease.client_id)
@@ -201,7 +201,7 @@ class _Import:
         for statement in _unknown(block, {"dynamic", "hardware", "fixed-address", "uid"}):
             if not _is_host_name(statement):
                 hint = f": {_BOOT_FILE}" if "filename" in str(statement) else ""
-                self.leave_out(statement.line, f"{block} is taken over without {statement}{hint}", f"host {name}")
+                self.leave_out(statement.line, f"{block} is imported without {statement}{hint}", f"host {name}")
 
 
 def _unknown(block: Block, known: set[str]) -> Iterator[Statement | Block]:

@@ -135,7 +135,7 @@ class DeclarationReader:
         elif self._words or first in IDENTITY or first not in LEASE_STATEMENTS or "\0" in line:
             self._damage(f"line {number} can't be read: {shown(line.strip())}")
         else:
-            taken = f"; {self._open[0]} is taken over without it"
+            taken = f"; {self._open[0]} is imported without it"
             self._leave_out(number, f"can't be read: {shown(line.strip())}{taken}")
         self._words, self._line = [], 0
 

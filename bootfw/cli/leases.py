@@ -141,15 +141,15 @@ def _import(options: argparse.Namespace) -> int:
     hosts = [host for subnet in dhcp.subnets for host in subnet.hosts]
     ours = [*hosts, *(host.reservation() for subnet in dhcp6.subnets for host in subnet.hosts)]
     elsewhere = [
-        f"the reservation of {shown_reservation(each)}: it is of the other server's configuration file"
+        f"the reservation of {shown_reservation(each)}: it is in the configuration file of the other server"
         for each in found.configured
         if reservation_record(each) not in map(reservation_record, ours)
     ]
     left_out = [*found.left_out, *taken.left_out, *elsewhere]
     for line in left_out:
         sys.stderr.write(f"left out: {printable(line)}\n")
-    kept = f", {taken.ours} were ours" if taken.ours else ""
-    _print(f"{len(taken.leases)} leases and {len(taken.reservations)} reservations are taken over{kept}")
+    kept = f", {taken.ours} leased here already" if taken.ours else ""
+    _print(f"{len(taken.leases)} leases and {len(taken.reservations)} reservations imported{kept}")
     return LEFT_OUT if left_out else 0
 
 
@@ -198,7 +198,7 @@ def _reserve(options: argparse.Namespace) -> None:
 def _unreserve(options: argparse.Namespace) -> None:
     _selection(options.who)
     record = _source(options, True).unreserve(options.who)
-    _print(f"{record['address'] or _known_by(record)} is reserved no longer")
+    _print(f"{record['address'] or _known_by(record)} is no longer reserved")
 
 
 def _known_by(record: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``bootfw next``: one-time boots, and machines that are kept from a boot loop."""
+"""``bootfw next``: one-time boots, and machines in a boot loop."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ from bootfw.values import Client, TransferRequest
 _EXAMPLES = """
 Examples:
   bootfw next 52:54:00:12:34:56 debian/install.ipxe   install it at its next boot, and not again
-  bootfw next                                         the one-time boots, and the machines that are kept from a loop
+  bootfw next                                         the one-time boots, and the machines in a boot loop
   bootfw next --clear 52:54:00:12:34:56               cancel that
   bootfw next --forgive 52:54:00:12:34:56             it was no loop: let it boot from here again
 """
@@ -43,7 +43,7 @@ def add_next(commands: Any) -> None:
     parser = commands.add_parser(
         "next",
         help="have a machine boot something else, once",
-        description="Sets a one-time boot; without arguments, lists them and the machines kept from a loop.",
+        description="Sets a one-time boot; without arguments, lists them and the machines in a boot loop.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,7 +62,7 @@ def add_next(commands: Any) -> None:
         "--forgive",
         metavar="MAC",
         default="",
-        help="let a machine that is kept from a loop boot again",
+        help="let a machine in a boot loop boot from here again",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_state_options(parser)
@@ -123,20 +123,20 @@ def _order(mac: str, file: str, orders: RunningServer | OfflineOrders, as_json: 
 def _clear(mac: str, orders: RunningServer | OfflineOrders, as_json: bool) -> None:
     order = orders.cancel(mac)
     if order is None:
-        raise CommandError(f"nothing is ordered for {mac}")
+        raise CommandError(f"there is no one-time boot for {mac}")
     if as_json:
         _print_json(order)
     else:
-        _print(f"{mac} boots as always")
+        _print(f"{mac} boots as usual")
 
 
 def _forgive(mac: str, state: Path, as_json: bool) -> None:
     server = running(state)
     if server is None:
-        raise CommandError(f"no server runs with the state directory {state}, so no machine is kept from a loop")
+        raise CommandError(f"no server runs with the state directory {state}, so no boot loop is known")
     records = list(server.call("forgive", mac=mac))
     if not records:
-        raise CommandError(f"{mac} is not kept from a loop")
+        raise CommandError(f"{mac} is not in a boot loop")
     if as_json:
         _print_json(_shown(records[0], time.time()))
     else:
@@ -164,7 +164,7 @@ def _list(source: RunningServer | OfflineOrders, as_json: bool) -> None:
 
 
 def _looping(server: RunningServer) -> Sequence[dict[str, Any]] | None:
-    """The machines that are kept from a loop; None: the server has no such resolver."""
+    """The machines in a boot loop; None: the server has no such resolver."""
     try:
         now = time.time()
         return [_shown(record, now) for record in server.call("looping")]
@@ -209,8 +209,8 @@ def _needs_resolver(configuration: Configuration) -> None:
     chosen = configuration.plugins.get("resolver")
     if chosen is not None and not any(choice.use == "next-boot" for choice in chosen):
         raise CommandError(
-            f"{configuration.source or 'the configuration'} has resolvers, but not the one for it: begin them with "
-            '[[resolver]] use = "next-boot"'
+            f"{configuration.source or 'the configuration'} has resolvers, but none for one-time boots: "
+            'begin them with [[resolver]] use = "next-boot"'
         )
 
 

@@ -105,7 +105,7 @@ class OfflineLeases:
                 configured = reserved_for(who, self._configured) or any(
                     reserved_for(who, [host.reservation()]) for host in self._configured6
                 )
-                where = "the configuration reserves that: take it out there" if configured else "nothing is reserved"
+                where = "the configuration file reserves it: remove it there" if configured else "nothing is reserved"
                 raise CommandError(f"{who}: {where}")
             done(self._store.save_reservations([each for each in stored if each is not found]))
         return reservation_record(found)
@@ -119,7 +119,7 @@ class OfflineLeases:
             ours = {lease.address for lease in stored_leases if lease.expires > now}
             for lease in leases:
                 if not self._serves(lease.address):
-                    taken.left_out.append(f"the lease of {lease.address}: that is of no subnet of the configuration")
+                    taken.left_out.append(f"the lease of {lease.address}: it is in no subnet of the configuration")
                 elif lease.address in ours:
                     taken.ours += 1
                 else:
@@ -147,7 +147,7 @@ class OfflineLeases:
         """
         if not self._serves(reservation.address):
             what = reservation.address or "a reservation without an address"
-            raise CommandError(f"{what} is of no subnet")
+            raise CommandError(f"{what} is in no subnet")
         if reservation.family == 6:
             try:
                 Host6.of(reservation)

@@ -63,7 +63,7 @@ class Allocator(Protocol):
 
         :param known: the client has a reservation.
         :param subnet: the subnet of the client.
-        :param besides: addresses that are taken already.
+        :param excluded: addresses that are taken already.
         """
 
     def lease_changed(self, binding: Binding[Any], before: Lease | None, now: float) -> None:
@@ -76,7 +76,7 @@ AllocatorT = TypeVar("AllocatorT", bound=Allocator)
 class LeaseBook(Generic[SubnetT, AllocatorT]):
     """The leases, offers and reservations of one link, which has one subnet or several.
 
-    :param own: addresses of the server itself, which no client gets; the caller may add to it.
+    :param own_addresses: addresses of the server itself, which no client gets; the caller may add to it.
     :param allocator: creates the Allocator of this book.
     """
 
@@ -182,7 +182,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         """Return the address that is reserved for, offered to, leased to or requested by *client*; None: none of them.
 
         :param requested: the address that it requests; the others are preferred.
-        :param besides: addresses that are taken already.
+        :param excluded: addresses that are taken already.
         """
         for binding in self.allocator.candidates(client, reservation):
             if (
@@ -334,7 +334,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
     def _new_binding(self, number: int, *, outside_pools: bool) -> Binding[SubnetT] | None:
         """Create the binding of an address; None: it is in no pool, or with *outside_pools* in no subnet.
 
-        :param anywhere: of a subnet; else of a pool only.
+        :param outside_pools: create it for any address of a subnet, not only of a pool.
         """
         subnet = self._subnet_of(number)
         if subnet is None:
@@ -470,7 +470,7 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
             return
         located = self.find_subnet(reservation.address)
         if located is None:
-            raise ValueError(f"{reservation.address} is of no subnet")
+            raise ValueError(f"{reservation.address} is in no subnet")
         located[0].reserve(reservation)
 
     def unreserve(self, reservation: Reservation) -> None:

@@ -165,10 +165,10 @@ def test_isc_leases_and_hosts_are_read() -> None:
     }
     assert found.reservations == (Reservation("10.0.0.21", mac="52:54:00:00:00:04"),)
     assert found.left_out == (
-        "line 70: lease 10.0.0.17 is not taken over: it has no client: no hardware address and no client identifier",
-        "line 74: lease 10.0.0.18 is not taken over: line 75: ends 4 soon",
-        "line 78: lease nowhere is not taken over: nowhere is not an IPv4 address",
-        "line 102: host odd is not taken over: needs at least one of mac, client-id, uuid, circuit-id",
+        "line 70: lease 10.0.0.17 is not imported: it has no client: no hardware address and no client identifier",
+        "line 74: lease 10.0.0.18 is not imported: line 75: ends 4 soon",
+        "line 78: lease nowhere is not imported: nowhere is not an IPv4 address",
+        "line 102: host odd is not imported: needs at least one of mac, client-id, uuid, circuit-id",
     )
 
 
@@ -249,7 +249,7 @@ def test_nul_bytes_inside_of_a_declaration() -> None:
     holed = entry(2)[:60] + "\0" * 50 + entry(3)[40:]
     addresses, _, left_out = read(entry(1) + holed + entry(4))
     assert addresses == [1, 4]
-    assert left_out[0] == "line 7: lease 10.0.0.2 is not taken over: there are NUL bytes in it on line 9"
+    assert left_out[0] == "line 7: lease 10.0.0.2 is not imported: there are NUL bytes in it on line 9"
     assert left_out[1].startswith("line 9: 50 NUL bytes")
 
 
@@ -257,7 +257,7 @@ def test_nul_bytes_inside_of_a_string() -> None:
     """They may hold the end of the declaration, whatever the statement is."""
     addresses, _, left_out = read(entry(1) + entry(2, '  set x = "a\0\0b";\n  set y = "c\0d";\n') + entry(3))
     assert addresses == [1, 3]
-    assert left_out == ['line 7: lease 10.0.0.2 is not taken over: line 12 can\'t be read: set x = "a\0\0b";']
+    assert left_out == ['line 7: lease 10.0.0.2 is not imported: line 12 can\'t be read: set x = "a\0\0b";']
 
 
 def test_errors_of_replaced_declarations_do_not_count() -> None:
@@ -267,35 +267,35 @@ def test_errors_of_replaced_declarations_do_not_count() -> None:
 def test_a_damaged_declaration_leaves_the_earlier_one() -> None:
     addresses, _, left_out = read(entry(1) + entry(1, ' uid "x;\n') + entry(2))
     assert addresses == [1, 2]
-    assert left_out == ["line 7: lease 10.0.0.1 is not taken over: line 12 can't be read: uid \"x;"]
+    assert left_out == ["line 7: lease 10.0.0.1 is not imported: line 12 can't be read: uid \"x;"]
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('  client-hostname "kids" pc";', "line 12 can't be read: {}; lease 10.0.0.2 is taken over without it"),
-        ('  client-hostname "a" }";', "line 12 can't be read: {}; lease 10.0.0.2 is taken over without it"),
-        ('  client-hostname "a" b "c";', "line 12: lease 10.0.0.2 is taken over without {}"),
-        ("  client-hostname;", "line 12: lease 10.0.0.2 is taken over without {}"),
-        ("  colour green;", "line 12: lease 10.0.0.2 is taken over without {}"),
-        ('  uid "a"b";', "line 7: lease 10.0.0.2 is not taken over: line 12 can't be read: {}"),
-        ('  uid "a" "b";', "line 7: lease 10.0.0.2 is not taken over: line 12: {}"),
-        ("  uid 1:gg;", "line 7: lease 10.0.0.2 is not taken over: line 12: {}"),
-        ('  colour "green;', "line 7: lease 10.0.0.2 is not taken over: line 12 can't be read: {}"),
+        ('  client-hostname "kids" pc";', "line 12 can't be read: {}; lease 10.0.0.2 is imported without it"),
+        ('  client-hostname "a" }";', "line 12 can't be read: {}; lease 10.0.0.2 is imported without it"),
+        ('  client-hostname "a" b "c";', "line 12: lease 10.0.0.2 is imported without {}"),
+        ("  client-hostname;", "line 12: lease 10.0.0.2 is imported without {}"),
+        ("  colour green;", "line 12: lease 10.0.0.2 is imported without {}"),
+        ('  uid "a"b";', "line 7: lease 10.0.0.2 is not imported: line 12 can't be read: {}"),
+        ('  uid "a" "b";', "line 7: lease 10.0.0.2 is not imported: line 12: {}"),
+        ("  uid 1:gg;", "line 7: lease 10.0.0.2 is not imported: line 12: {}"),
+        ('  colour "green;', "line 7: lease 10.0.0.2 is not imported: line 12 can't be read: {}"),
         (
             "  hardware ethernet 52:54:00:00:00:09;",
-            "line 7: lease 10.0.0.2 is not taken over: hardware is given twice, on lines 11 and 12",
+            "line 7: lease 10.0.0.2 is not imported: hardware is given twice, on lines 11 and 12",
         ),
-        ("  cltt sometime;", "line 7: lease 10.0.0.2 is not taken over: line 12: {}"),
-        ("  cltt", "line 7: lease 10.0.0.2 is not taken over: there is no ; after {} on line 12"),
+        ("  cltt sometime;", "line 7: lease 10.0.0.2 is not imported: line 12: {}"),
+        ("  cltt", "line 7: lease 10.0.0.2 is not imported: there is no ; after {} on line 12"),
     ],
 )
 def test_damaged_line_is_skipped_and_named(line: str, said: str) -> None:
-    """Where it only names the client, the lease is taken over without it; what is not understood is named."""
+    """Where it only names the client, the lease is imported without it; what is not understood is named."""
     excerpt = line.strip() if "can't" in said else line.strip().rstrip(";")
     addresses, _, left_out = read(entry(1) + entry(2, f"{line}\n") + entry(3))
     assert left_out == [said.format(excerpt)]
-    assert addresses == ([1, 3] if "not taken" in said else [1, 2, 3])
+    assert addresses == ([1, 3] if "not imported" in said else [1, 2, 3])
 
 
 @pytest.mark.parametrize("state", ["binding state strange", "binding active", "hardware ethernet", "hardware tin 1"])
@@ -304,7 +304,7 @@ def test_damaged_statement_is_skipped_and_named(state: str) -> None:
     if state.startswith("hardware"):
         damaged = entry(2).replace("hardware ethernet 52:54:00:00:00:02", state)
     line = 11 if state.startswith("hardware") else 10
-    said = f"line 7: lease 10.0.0.2 is not taken over: line {line}: {state}"
+    said = f"line 7: lease 10.0.0.2 is not imported: line {line}: {state}"
     assert read(entry(1) + damaged) == ([1], [], [said])
 
 
@@ -312,7 +312,7 @@ def test_missing_brace_is_an_error() -> None:
     assert read(entry(1)[:-2] + entry(2)) == (
         [2],
         [],
-        ["line 1: lease 10.0.0.1 is not taken over: there is no } before lease 10.0.0.2 on line 6"],
+        ["line 1: lease 10.0.0.1 is not imported: there is no } before lease 10.0.0.2 on line 6"],
     )
     assert read(entry(1) + "}\n" + entry(2)) == ([1, 2], [], ["line 7: } is not inside a declaration"])
     assert read("ends never;\n" + entry(2)) == ([2], [], ["line 1: ends never is not inside a declaration"])
@@ -343,12 +343,12 @@ def test_declarations_that_are_not_taken_over_are_named() -> None:
         [1],
         [],
         [
-            'line 1: group "lab" is not taken over',
-            'line 4: subclass "x" 1:2 is not taken over',
-            "line 6: subnet 10.0.0.0 netmask 255.255.255.0 is not taken over",
+            'line 1: group "lab" is not imported',
+            'line 4: subclass "x" 1:2 is not imported',
+            "line 6: subnet 10.0.0.0 netmask 255.255.255.0 is not imported",
             "line 13: option x 1 is not inside a declaration",
-            "line 14: a block without a name is not taken over",
-            "line 16: lease is not taken over",
+            "line 14: a block without a name is not imported",
+            "line 16: lease is not imported",
         ],
     )
 
@@ -435,13 +435,13 @@ def test_hosts_as_xcat_adds_them() -> None:
     too_many = "it has 2 addresses, 10.0.0.60 and 10.0.0.61, and a reservation has one"
     by_client = "a boot file for one machine belongs into the configuration, to the resolver by-client"
     assert found.left_out == (
-        'line 5: host node1 is taken over without supersede server.ddns-hostname = "node1"',
-        'line 7: host node1 is taken over without if option user-class-identifier = "xNBA"',
-        "line 9: host node1 is taken over without else",
-        "line 12: host node1 is taken over without supersede server.next-server = 0a:00:00:01",
-        f"line 14: host node2 is not taken over: {too_many}: add those that you want by bootfw leases reserve",
-        'line 20: host node3 is not taken over: must be an IPv4 address, such as "10.77.0.10", not "node3.lab.example"',
-        f'line 27: host node4 is taken over without filename "node4.efi": {by_client}',
+        'line 5: host node1 is imported without supersede server.ddns-hostname = "node1"',
+        'line 7: host node1 is imported without if option user-class-identifier = "xNBA"',
+        "line 9: host node1 is imported without else",
+        "line 12: host node1 is imported without supersede server.next-server = 0a:00:00:01",
+        f"line 14: host node2 is not imported: {too_many}: add those that you want by bootfw leases reserve",
+        'line 20: host node3 is not imported: must be an IPv4 address, such as "10.77.0.10", not "node3.lab.example"',
+        f'line 27: host node4 is imported without filename "node4.efi": {by_client}',
     )
 
 
@@ -480,9 +480,9 @@ def test_isc_dhcpv6_leases_are_read(order: str, iaid: int) -> None:
         "fd77::6": Lease("fd77::6", b"", "", LeaseState.DECLINED, NOW, NOW + 3600),
     }
     assert found.left_out == (
-        "line 16: ia-pd is not taken over: bootfw gives no prefixes",
-        "line 19: ia-ta is not taken over: bootfw gives no temporary addresses",
-        'line 21: ia-na "\\001\\000\\000\\000" is not taken over: its name holds no DUID',
+        "line 16: ia-pd is not imported: bootfw gives no prefixes",
+        "line 19: ia-ta is not imported: bootfw gives no temporary addresses",
+        'line 21: ia-na "\\001\\000\\000\\000" is not imported: its name holds no DUID',
     )
 
 

@@ -270,8 +270,8 @@ def test_reservation_is_added_and_removed(place: Stopped | Running) -> None:
         "an address of the pool is reserved\n",
         "",
     )
-    assert place.run("unreserve", "10.0.0.6") == (0, "10.0.0.6 is reserved no longer\n", "")
-    assert place.run("unreserve", "0x01ff") == (0, "client-id 0x01ff is reserved no longer\n", "")
+    assert place.run("unreserve", "10.0.0.6") == (0, "10.0.0.6 is no longer reserved\n", "")
+    assert place.run("unreserve", "0x01ff") == (0, "client-id 0x01ff is no longer reserved\n", "")
     _, reservations = place.kept()
     assert reservations == [Reservation("10.0.0.7", uuid=UUID)]
 
@@ -283,8 +283,8 @@ def test_ipv6_reservation_is_added_and_removed(place: Stopped | Running) -> None
     assert [" ".join(line.split()) for line in shown[-2:]] == [f"fd77::7 {MAC} command", "fd77::8 duid 0x0003 command"]
     said = f"bootfw: {MAC} has two reservations, 10.0.0.6 and fd77::7: give the address\n"
     assert place.run("unreserve", MAC) == (1, "", said)
-    assert place.run("unreserve", "fd77:0::7") == (0, "fd77::7 is reserved no longer\n", "")
-    assert place.run("unreserve", MAC) == (0, "10.0.0.6 is reserved no longer\n", "")
+    assert place.run("unreserve", "fd77:0::7") == (0, "fd77::7 is no longer reserved\n", "")
+    assert place.run("unreserve", MAC) == (0, "10.0.0.6 is no longer reserved\n", "")
     _, reservations = place.kept()
     assert reservations == [Reservation("fd77::8", client_id=b"\0\3")]
 
@@ -292,8 +292,8 @@ def test_ipv6_reservation_is_added_and_removed(place: Stopped | Running) -> None
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["reserve", "fd78::7", "--mac", MAC], "fd78::7 is of no subnet"),
-        (["reserve", "10.0.1.7", "--mac", MAC], "10.0.1.7 is of no subnet"),
+        (["reserve", "fd78::7", "--mac", MAC], "fd78::7 is in no subnet"),
+        (["reserve", "10.0.1.7", "--mac", MAC], "10.0.1.7 is in no subnet"),
         (["reserve", "fd77::7", "--duid", "x"], 'must be a DUID, such as "0x00030001525400123456", not "x"'),
         (
             ["reserve", "fd77::7", "--uuid", UUID],
@@ -311,9 +311,9 @@ def test_ipv6_reservation_is_added_and_removed(place: Stopped | Running) -> None
         ),
         (["reserve", "10.0.0.7", "--mac", MAC], f"mac {MAC} is reserved already; remove that reservation first"),
         (["reserve", "10.0.0.7"], "needs at least one of mac, client-id, uuid, circuit-id"),
-        (["reserve", "10.0.1.7", "--uuid", UUID], "10.0.1.7 is of no subnet"),
+        (["reserve", "10.0.1.7", "--uuid", UUID], "10.0.1.7 is in no subnet"),
         (["reserve", "10.0.0.7", "--mac", "x"], 'must be a MAC address, such as "52:54:00:12:34:56", not "x"'),
-        (["unreserve", "10.0.0.5"], "10.0.0.5: the configuration reserves that: take it out there"),
+        (["unreserve", "10.0.0.5"], "10.0.0.5: the configuration file reserves it: remove it there"),
         (["unreserve", "10.0.0.99"], "10.0.0.99: nothing is reserved"),
         (["unreserve", "0x1"], 'must be text, or "0x" and pairs of hexadecimal digits, not "0x1"'),
         (["list", "0x1"], 'must be text, or "0x" and pairs of hexadecimal digits, not "0x1"'),
@@ -333,7 +333,7 @@ def test_export_can_be_imported_by_another_server(
     (tmp_path / "export.json").write_text(out)
     (tmp_path / "other.toml").write_text(CONFIG.replace('"state"', '"other"'))
     assert command.main(["leases", "-c", "other.toml", "import", "export.json"]) == 0
-    assert capsys.readouterr().out == "4 leases and 1 reservations are taken over\n"
+    assert capsys.readouterr().out == "4 leases and 1 reservations imported\n"
     there = Stopped(tmp_path / "other" / "bootfw.sqlite", capsys)
     assert there.kept() == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
 
@@ -348,7 +348,7 @@ def test_ipv6_leases_are_imported(place: Stopped | Running, tmp_path: Path, caps
     assert command.main(["leases", "-c", "other.toml", "import", "inside.json"]) == 0
     assert capsys.readouterr().err == ""
     assert command.main(["leases", "-c", "other.toml", "import", "outside.json"]) == 3
-    outside = "left out: the lease of fd78::9: that is of no subnet of the configuration\n"
+    outside = "left out: the lease of fd78::9: it is in no subnet of the configuration\n"
     assert capsys.readouterr().err == outside
     assert command.main(["leases", "-c", "other.toml", "list", "--network", "fd77::/64", "--json"]) == 0
     assert [load["address"] for load in json.loads(capsys.readouterr().out)] == ["fd77::9"]
@@ -366,9 +366,9 @@ def test_dnsmasq_leases_are_imported(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
     assert stopped.run("import", "dnsmasq.leases") == (
         3,
-        "1 leases and 0 reservations are taken over, 1 were ours\n",
+        "1 leases and 0 reservations imported, 1 leased here already\n",
         "left out: line 4 is not a lease: nonsense\n"
-        "left out: the lease of 10.0.1.8: that is of no subnet of the configuration\n",
+        "left out: the lease of 10.0.1.8: it is in no subnet of the configuration\n",
     )
     leases, reservations = stopped.kept()
     assert leases["10.0.0.9"] == ACTIVE
@@ -381,7 +381,7 @@ def test_dnsmasq_leases_are_imported(stopped: Stopped, tmp_path: Path) -> None:
 def test_dnsmasq_dhcpv6_leases_are_imported(stopped: Stopped, tmp_path: Path) -> None:
     duid = "00:03:00:01:52:54:00:00:00:09"
     (tmp_path / "dnsmasq.leases").write_text(f"duid 00:01\n99999999999 7 fd77::9 pc {duid}\n")
-    assert stopped.run("import", "dnsmasq.leases") == (0, "1 leases and 0 reservations are taken over\n", "")
+    assert stopped.run("import", "dnsmasq.leases") == (0, "1 leases and 0 reservations imported\n", "")
     lease = stopped.kept()[0]["fd77::9"]
     assert (lease.client[:5].hex(), lease.client[5:].hex(":")) == ("3600000007", duid)
     assert (lease.mac, lease.hostname) == ("52:54:00:00:00:09", "pc")
@@ -412,9 +412,9 @@ def test_reservations_are_imported(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "dhcpd.leases").write_text(HOSTS)
     assert stopped.run("import", "dhcpd.leases") == (
         3,
-        "0 leases and 1 reservations are taken over\n",
+        "0 leases and 1 reservations imported\n",
         "left out: the reservation of 10.0.0.5: address 10.0.0.5 is reserved already; remove that reservation first\n"
-        "left out: the reservation of 10.0.1.7: 10.0.1.7 is of no subnet\n",
+        "left out: the reservation of 10.0.1.7: 10.0.1.7 is in no subnet\n",
     )
     assert stopped.kept()[1] == [ADDED, Reservation(mac="52:54:00:00:00:06")]
 
@@ -428,7 +428,7 @@ def test_a_reservation_without_an_address_needs_a_subnet_of_ipv4(
     (tmp_path / "dhcpd.leases").write_text("host new {\n  hardware ethernet 52:54:00:00:00:06;\n}\n")
     assert command.main(["leases", "-c", "six.toml", "import", "dhcpd.leases"]) == 3
     assert capsys.readouterr().err == (
-        "left out: the reservation of 52:54:00:00:00:06: a reservation without an address is of no subnet\n"
+        "left out: the reservation of 52:54:00:00:00:06: a reservation without an address is in no subnet\n"
     )
 
 
@@ -440,21 +440,21 @@ def test_import_of_an_export_reports_reservations_of_the_other_configuration(
     (tmp_path / "other.toml").write_text(other)
     assert command.main(["leases", "-c", "other.toml", "import", "export.json"]) == 3
     assert capsys.readouterr() == (
-        "4 leases and 1 reservations are taken over\n",
-        "left out: the reservation of 10.0.0.5: it is of the other server's configuration file\n",
+        "4 leases and 1 reservations imported\n",
+        "left out: the reservation of 10.0.0.5: it is in the configuration file of the other server\n",
     )
 
 
 def test_file_with_crlf_and_byte_order_mark_is_imported(stopped: Stopped, tmp_path: Path) -> None:
     text = f"\ufefflease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n}}\n".replace("\n", "\r\n")
     (tmp_path / "dhcpd.leases").write_bytes(text.encode())
-    assert stopped.run("import", "dhcpd.leases") == (0, "1 leases and 0 reservations are taken over\n", "")
+    assert stopped.run("import", "dhcpd.leases") == (0, "1 leases and 0 reservations imported\n", "")
 
 
 def test_standard_input_is_imported(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f'lease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n client-hostname "kü";\n}}\n'
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "ascii"))
-    assert stopped.run("import", "-") == (0, "1 leases and 0 reservations are taken over\n", "")
+    assert stopped.run("import", "-") == (0, "1 leases and 0 reservations imported\n", "")
     leases, _ = stopped.kept()
     assert (leases["10.0.0.20"].client, leases["10.0.0.20"].expires) == (EXPIRED.client, NEVER)
 

@@ -87,8 +87,8 @@ def test_one_time_boot_is_set_listed_and_cleared(
         "MAC                NEXT BOOT            SINCE\n52:54:00:12:34:56  debian/install.ipxe  2025-11-20 12:00:00\n",
         "",
     )
-    assert run("--clear", MAC) == (0, "52:54:00:12:34:56 boots as always\n", "")
-    assert run("--clear", MAC) == (1, "", "bootfw: nothing is ordered for 52:54:00:12:34:56\n")
+    assert run("--clear", MAC) == (0, "52:54:00:12:34:56 boots as usual\n", "")
+    assert run("--clear", MAC) == (1, "", "bootfw: there is no one-time boot for 52:54:00:12:34:56\n")
     assert run() == (0, "MAC  NEXT BOOT  SINCE\n", "")
 
 
@@ -138,7 +138,8 @@ def test_one_time_boot_needs_the_next_boot_resolver(
     code, _, err = run(MAC, "install.ipxe")
     assert code == 1
     assert err == (
-        'bootfw: bootfw.toml has resolvers, but not the one for it: begin them with [[resolver]] use = "next-boot"\n'
+        "bootfw: bootfw.toml has resolvers, but none for one-time boots: begin them with [[resolver]] "
+        'use = "next-boot"\n'
     )
     assert not kept.path.exists()
 
@@ -200,7 +201,7 @@ def test_one_time_boot_can_be_stored_before_the_first_start(
     note = f"bootfw: no server runs with the state directory {here}/state; this takes effect with its next start\n"
     code, out, err = plain("-c", "bootfw.toml", MAC, "install.ipxe")
     assert (code, out, err) == (0, f"{MAC} boots install.ipxe next, once\n", note)
-    assert plain("-c", "bootfw.toml", "--clear", MAC) == (0, f"{MAC} boots as always\n", note)
+    assert plain("-c", "bootfw.toml", "--clear", MAC) == (0, f"{MAC} boots as usual\n", note)
     monkeypatch.setenv("BOOTFW_STATE_DIR", str(here / "state"))
     assert plain(MAC, "http://x/y.ipxe")[::2] == (0, note)
     assert plain()[::2] == (0, "")
@@ -322,7 +323,7 @@ def test_forgive_ends_a_boot_loop(
     run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside
 ) -> None:
     assert alongside(run, "--forgive", OTHER) == (0, f"{OTHER} boots from here again\n", "")
-    assert alongside(run, "--forgive", OTHER) == (1, "", f"bootfw: {OTHER} is not kept from a loop\n")
+    assert alongside(run, "--forgive", OTHER) == (1, "", f"bootfw: {OTHER} is not in a boot loop\n")
     assert "LOOPING" not in alongside(run)[1]
 
 
@@ -343,7 +344,7 @@ def test_one_time_boot_is_sent_to_a_running_server(
     assert json.loads(alongside(plain, "-c", "bootfw.toml", "--json")[1])["next"] == [record]
     assert json.loads(alongside(plain, "-c", "bootfw.toml", "--clear", MAC, "--json")[1]) == record
     code, _, err = alongside(plain, "-c", "bootfw.toml", "--clear", MAC)
-    assert (code, err) == (1, f"bootfw: nothing is ordered for {MAC}\n")
+    assert (code, err) == (1, f"bootfw: there is no one-time boot for {MAC}\n")
 
 
 def test_refusal_of_the_server_is_an_error(server: Running, alongside: Alongside, tmp_path: Path) -> None:

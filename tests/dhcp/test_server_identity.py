@@ -211,7 +211,7 @@ def test_reservations_are_listed_once() -> None:
 
 
 def test_reserving_outside_of_the_subnets_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"192\.0\.2\.1 is of no subnet"):
+    with pytest.raises(ValueError, match=r"192\.0\.2\.1 is in no subnet"):
         server().reserve(Reservation(address="192.0.2.1", mac="02:00:00:00:00:01"))
 
 

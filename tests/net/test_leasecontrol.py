@@ -143,7 +143,7 @@ def test_reservation_is_valid_at_once_and_stored(place: Place) -> None:
     [
         ({"address": "10.0.0.5", "mac": MAC}, "address 10.0.0.5 is reserved already; remove that reservation first"),
         ({"address": "10.0.0.6", "mac": OTHER}, f"mac {OTHER} is reserved already; remove that reservation first"),
-        ({"address": "10.0.1.6", "mac": MAC}, "10.0.1.6 is of no subnet"),
+        ({"address": "10.0.1.6", "mac": MAC}, "10.0.1.6 is in no subnet"),
         ({"address": "10.0.0.6"}, "needs at least one of mac, client-id, uuid, circuit-id"),
         ({"address": "10.0.0", "mac": MAC}, 'must be an IPv4 address, such as "10.77.0.10", not "10.0.0"'),
     ],
@@ -187,27 +187,27 @@ def test_reservations_of_the_families_are_separate() -> None:
         ("", "configuration"),
         ("fd77::6", "command"),
     ]
-    with pytest.raises(ControlError, match="the configuration reserves that"):
+    with pytest.raises(ControlError, match="the configuration file reserves it"):
         control.unreserve({"who": "fd77::5"})
     control.unreserve({"who": "0x0001"})
     assert [reservation.address for reservation in six.reservations()] == ["fd77::5", ""]
 
 
 def test_ipv6_reservation_without_a_dhcpv6_server_is_refused(place: Place) -> None:
-    assert refused(place, "reserve", address="fd77::6", mac=MAC) == "fd77::6 is of no subnet"
-    assert refused(place, "reserve", address="fd77::6", mac=OTHER) == "fd77::6 is of no subnet", "not of 10.0.0.5"
+    assert refused(place, "reserve", address="fd77::6", mac=MAC) == "fd77::6 is in no subnet"
+    assert refused(place, "reserve", address="fd77::6", mac=OTHER) == "fd77::6 is in no subnet", "not of 10.0.0.5"
 
 
 def test_address_outside_all_subnets_is_refused_for_every_client(place: Place) -> None:
-    assert refused(place, "reserve", address="10.0.1.6", mac=OTHER) == "10.0.1.6 is of no subnet"
+    assert refused(place, "reserve", address="10.0.1.6", mac=OTHER) == "10.0.1.6 is in no subnet"
 
 
 def test_ipv4_reservation_without_an_ipv4_subnet_is_refused() -> None:
     six = AddressServer6([Subnet6(network="fd77::/64")], b"\0\1us")
     control = LeaseControl(Clock(), AddressServer([]), MemoryStore(), (), six)
-    with pytest.raises(ControlError, match=r"^a reservation without an address is of no subnet$"):
+    with pytest.raises(ControlError, match=r"^a reservation without an address is in no subnet$"):
         control.reserve({"mac": MAC})
-    with pytest.raises(ControlError, match=r"^fd78::6 is of no subnet$"):
+    with pytest.raises(ControlError, match=r"^fd78::6 is in no subnet$"):
         control.reserve({"address": "fd78::6", "mac": MAC})
 
 
@@ -223,7 +223,7 @@ def test_reservation_can_be_removed(who: str) -> None:
     ("who", "text"),
     [
         ("10.0.0.7", "10.0.0.7: nothing is reserved"),
-        ("10.0.0.5", "10.0.0.5: the configuration reserves that: take it out there"),
+        ("10.0.0.5", "10.0.0.5: the configuration file reserves it: remove it there"),
         ("", ": nothing is reserved"),
         ("0x1", 'must be text, or "0x" and pairs of hexadecimal digits, not "0x1"'),
     ],

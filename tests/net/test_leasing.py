@@ -56,7 +56,7 @@ def test_a_reservation_outside_all_subnets_is_skipped_and_logged(host: MemoryHos
     store.save_reservations([Reservation("192.168.1.7", mac="02:00:00:00:00:02")])
     with capturedLogs() as logs:
         Leasing(host, store, settings(), lambda event: None)
-    assert [str(event["error"]) for event in logs] == ["192.168.1.7 is of no subnet"]
+    assert [str(event["error"]) for event in logs] == ["192.168.1.7 is in no subnet"]
 
 
 def test_server_gets_the_settings_of_the_configuration(host: MemoryHost, store: MemoryStore) -> None:
@@ -111,7 +111,7 @@ def test_reservations_are_loaded_by_the_server_of_their_family(host: MemoryHost,
     six = settings6(Subnet6(network="fd77::/64"))
     with capturedLogs() as logs:
         made = Leasing(host, store, settings(), lambda event: None, six)
-    assert [str(event["error"]) for event in logs] == ["fd78::7 is of no subnet"]
+    assert [str(event["error"]) for event in logs] == ["fd78::7 is in no subnet"]
     assert [reservation.address for reservation in made.server.reservations()] == ["10.77.0.7"]
     assert [reservation.address for reservation in present(made.server6).reservations()] == ["fd77::7"]
     with capturedLogs() as logs:

@@ -126,7 +126,7 @@ class LeaseControl:
             reservation = reservation_of(arguments)
             server = self._server if reservation.family == 4 else self._server6
             if server is None or not server.serves(reservation.address):
-                raise ControlError(f"{reservation.address or 'a reservation without an address'} is of no subnet")
+                raise ControlError(f"{reservation.address or 'a reservation without an address'} is in no subnet")
             clash = clashing(reservation, server.reservations())
             if clash:
                 raise ControlError(clash)
@@ -147,7 +147,7 @@ class LeaseControl:
             raise ControlError(str(error)) from error
         if found is None:
             configured = any(reserved_for(who, server.reservations()) for server in self._servers())
-            where = "the configuration reserves that: take it out there" if configured else "nothing is reserved"
+            where = "the configuration file reserves it: remove it there" if configured else "nothing is reserved"
             raise ControlError(f"{who}: {where}")
         self._remove(None, found)
         return done(self._store.save_reservations(tuple(self._reservations)), reservation_record(found))
