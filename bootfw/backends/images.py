@@ -86,12 +86,17 @@ class Image:
         planned = self.planned
         return {} if planned is None else {name: planned.path(path) for name, path in planned.plan.named.items()}
 
-    def arguments_at(self, http: str) -> str:
+    def arguments_at(self, http: str, answers: str = "") -> str:
         """Return the arguments of the kernel.
 
         :param http: URL of this server, without a slash at the end; "": it serves no HTTP.
+        :param answers: path of the answers for an unattended installation; "": there are none.
         """
-        return self.arguments if self.planned is None else f"{self.planned.arguments(http)} {self.arguments}".strip()
+        return (
+            self.arguments
+            if self.planned is None
+            else f"{self.planned.arguments(http, answers)} {self.arguments}".strip()
+        )
 
     def loads_by(self, loader: str, http: str) -> bool:
         """Return whether a *loader*, "ipxe", "grub" or "pxelinux", can boot it.

@@ -1,6 +1,7 @@
 """The ``menu`` backend: a boot menu of the images in the boot directory."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,10 @@ _TEMPLATES = Path(__file__).with_name("menus")
 
 _PROGRAMS = ("memdisk", "menu.c32", "vesamenu.c32", WIMBOOT)
 
-_KINDS = ("ipxe", "pxelinux", "grub", "autoexec")
+_KINDS = ("ipxe", "install", "pxelinux", "grub", "autoexec")
+
+_INSTALL = re.compile(r"install/(?P<image>[^/]+?)(?:/(?P<answers>.+))?\.ipxe")
+"""Scripts that boot one image, which ``bootfw install`` orders."""
 
 _NO_ARCHITECTURE = ("unknown", "")
 
@@ -63,7 +67,8 @@ class MenuBackend:
     not respond within a second are left out until it does.
 
     Images of operating systems, such as ISO images of installers, are those of the ``images`` backend, which serves the
-    files in them.
+    files in them. ``install/debian-12.ipxe`` boots one of them, and ``install/debian-12/preseed.cfg.ipxe`` one with the
+    answers at ``preseed.cfg``: ``bootfw install`` orders these scripts.
 
     :param root: the directory, or a list of directories, relative to the configuration file.
     :param images: the directory of images of operating systems, or a list of directories: the ``root`` of each
@@ -74,8 +79,8 @@ class MenuBackend:
     :param default: the path of the default image, such as "images/debian-12"; "": the local disk.
     :param script: the file name of the menu for iPXE. ``autoexec.ipxe``, which iPXE requests by itself, boots what DHCP
         names; if DHCP names nothing, or iPXE again, it chains to this menu.
-    :param templates: a directory with templates that replace the built-in ones: ``ipxe.j2``, ``pxelinux.j2``,
-        ``grub.j2`` or ``autoexec.j2``.
+    :param templates: a directory with templates that replace the built-in ones: ``ipxe.j2``, ``install.j2``,
+        ``pxelinux.j2``, ``grub.j2`` or ``autoexec.j2``.
     """
 
     roots: Sequence[Path]
@@ -187,7 +192,20 @@ class MenuBackend:
                 return lambda contents: self._menu(
                     contents, "pxelinux", lambda: contents.for_pxelinux(self.default, url), url
                 )
+        if (found := _INSTALL.fullmatch(path)) is not None:
+            image, answers = found["image"], found["answers"] or ""
+            return lambda contents: self._install(contents, request, image, answers)
         raise FileMissing()
+
+    def _install(self, contents: MenuContents, request: TransferRequest, image: str, answers: str) -> IReader:
+        base = request.http_url if request.protocol == "tftp" else ""
+        by_http = bool(base) or request.protocol != "tftp"
+        variables = contents.for_install(image, answers, base, by_http, request.http_url)
+        if variables is None:
+            raise FileMissing(
+                detail=f"there is no image {image} that iPXE can boot{' with answers' if answers else ''}"
+            )
+        return MemoryReader(self._rendered("install", variables))
 
     def _ipxe(self, contents: MenuContents, request: TransferRequest) -> IReader:
         # A request by HTTP may have come through a proxy or NAT, so its paths stay relative to the URL it used.

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from attrs import field, frozen
 
 from bootfw.api import IPXE_LOCAL_BOOT
+from bootfw.backends.imagelibrary.plannedboot import image_path
 from bootfw.backends.images import Image
 from bootfw.backends.sandbox import Facts
 from bootfw.backends.variables import plain
@@ -68,21 +69,52 @@ class MenuContents:
                 return False
             return image.kind != "disk" or by_http or (memdisk and platform == "pcbios" and image.size <= MEMDISK_MAX)
 
+        images = [image for image in self.images if any(can(image, platform) for platform in ("pcbios", "efi"))]
         return {
             "machines": self._machines(can, default),
-            "images": [
-                {
-                    **self._shown(image, http),
-                    "url": f"{base}/{quote(image.path)}",
-                    "initrd_urls": [f"{base}/{quote(path)}" for path in image.initrds],
-                    "named_urls": {name: f"{base}/{quote(path)}" for name, path in image.named.items()},
-                    "memdisk": not by_http,
-                }
-                for image in self.images
-                if any(can(image, platform) for platform in ("pcbios", "efi"))
-            ],
+            "images": [self._for_ipxe(image, base, by_http, http) for image in images],
             "memdisk_url": f"{base}/memdisk",
             "local_boot": IPXE_LOCAL_BOOT,
+        }
+
+    def for_install(self, name: str, answers: str, base: str, by_http: bool, http: str) -> dict[str, Any] | None:
+        """Return the variables of install.j2; None: there is no such image that iPXE can boot.
+
+        :param name: of an image of an operating system.
+        :param answers: path of the answers for an unattended installation; "": none.
+        :param base: see for_ipxe(); *by_http* and *http* too.
+        """
+        images = [
+            image
+            for image in self.images
+            if image.planned is not None and image.name == image_path(name) and image.loads_by("ipxe", http)
+        ]
+        if answers:
+            images = [
+                image for image in images if http and image.planned is not None and image.planned.plan.takes_answers
+            ]
+        if not images:
+            return None
+        machines = []
+        for platform, cpu, ipxe_cpu, _ in MACHINES:
+            image = next((image for image in images if image.runs_on(platform, cpu)), None)
+            if image is not None:
+                machines.append({"platform": platform, "cpu": ipxe_cpu, "image": self._ids[image]})
+        return {
+            "name": plain(name),
+            "machines": machines,
+            "images": [self._for_ipxe(image, base, by_http, http, answers) for image in images],
+            "memdisk_url": f"{base}/memdisk",
+            "local_boot": IPXE_LOCAL_BOOT,
+        }
+
+    def _for_ipxe(self, image: Image, base: str, by_http: bool, http: str, answers: str = "") -> dict[str, Any]:
+        return {
+            **self._shown(image, http, answers),
+            "url": f"{base}/{quote(image.path)}",
+            "initrd_urls": [f"{base}/{quote(path)}" for path in image.initrds],
+            "named_urls": {name: f"{base}/{quote(path)}" for name, path in image.named.items()},
+            "memdisk": not by_http,
         }
 
     def for_grub(self, default: str, http: str = "") -> dict[str, Any]:
@@ -139,7 +171,7 @@ class MenuContents:
     def _default(self, images: Iterable[Image], default: str) -> str:
         return next((self._ids[image] for image in images if default in (image.path, image.name)), "local")
 
-    def _shown(self, image: Image, http: str) -> dict[str, Any]:
+    def _shown(self, image: Image, http: str, answers: str = "") -> dict[str, Any]:
         grub_files = [grub_words(f"/{path}", " ") for path in image.initrds]
         grub_files += [f"newc:{name}:{grub_words(f'/{path}', ' ')}" for name, path in image.named.items()]
         return {
@@ -148,7 +180,8 @@ class MenuContents:
             "line": line(image.label, image.size),
             "path": image.path,
             "initrds": image.initrds,
-            "arguments": image.arguments_at(http),
+            "arguments": image.arguments_at(http, answers),
+            "label": plain(image.label),
             "is_cd": image.path.casefold().endswith(".iso"),
             "grub_path": grub_words(f"/{image.path}", " "),
             "grub_initrds": grub_files,

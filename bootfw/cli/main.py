@@ -11,6 +11,7 @@ from bootfw.cli.completion import add_completion
 from bootfw.cli.doctor import add_doctor
 from bootfw.cli.explain import add_explain
 from bootfw.cli.images import add_images
+from bootfw.cli.install import add_install
 from bootfw.cli.leases import add_leases
 from bootfw.cli.lint import add_lint
 from bootfw.cli.manpage import add_manpage
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add_explain(commands)
     add_boots(commands)
     add_images(commands)
+    add_install(commands)
     add_leases(commands)
     add_lint(commands)
     add_personas(commands)

@@ -78,18 +78,18 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     configuration = load_config(options.config, os.environ)
     state = state_of(configuration)
     if options.forgive:
-        _forgive(_mac(options.forgive), state, options.json)
+        _forgive(machine_mac(options.forgive), state, options.json)
         return
     if options.clear or options.mac:
-        mac = _mac(options.clear or options.mac)
+        mac = machine_mac(options.clear or options.mac)
         if options.mac:
-            _needs_resolver(configuration)
+            needs_resolver(configuration)
             file = _file(options.file)
-    orders = _source(configuration, state, options)
+    orders = orders_of(configuration, options, changes=bool(options.clear or options.mac))
     if options.clear:
         _clear(mac, orders, options.json)
     elif options.mac:
-        if _is_missing(file, mac, configuration):
+        if is_missing(file, mac, configuration):
             source = configuration.source or "the defaults"
             sys.stderr.write(f"bootfw: no backend of {source} has {printable(file)}\n")
         _order(mac, file, orders, options.json)
@@ -97,8 +97,15 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         _list(orders, options.json)
 
 
-def _source(configuration: Configuration, state: Path, options: argparse.Namespace) -> RunningServer | OfflineOrders:
-    """The running server, or its store."""
+def orders_of(
+    configuration: Configuration, options: argparse.Namespace, changes: bool
+) -> RunningServer | OfflineOrders:
+    """Return what takes orders: the running server, or its store.
+
+    :param changes: whether the orders are to be changed.
+    :raise CommandError: there is neither.
+    """
+    state = state_of(configuration)
     server = running(state)
     if server is not None:
         return server
@@ -108,7 +115,7 @@ def _source(configuration: Configuration, state: Path, options: argparse.Namespa
         raise CommandError(
             f'no server runs with the state directory {state}, and without one the orders in "{name}" can\'t be reached'
         )
-    check_offline(state, options, bool(options.clear or options.mac))
+    check_offline(state, options, changes)
     return OfflineOrders(store)
 
 
@@ -177,7 +184,7 @@ def _shown(record: Record, now: float) -> dict[str, Any]:
     return {**{key: value for key, value in record.items() if key != "seconds"}, "until": now + record["seconds"]}
 
 
-def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
+def is_missing(file: str, mac: str, configuration: Configuration) -> bool:
     """Whether no backend of ours has *file*. A file that is generated for a client counts as existing."""
     name = re.sub(r"^\{https?\}/", "", file)
     if is_url(name) or "{" in name:
@@ -201,7 +208,7 @@ def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
     return True
 
 
-def _needs_resolver(configuration: Configuration) -> None:
+def needs_resolver(configuration: Configuration) -> None:
     """Refuse a one-time boot that no resolver of the configuration would use.
 
     :raise CommandError: the configuration has resolvers, and none that looks at it.
@@ -214,7 +221,11 @@ def _needs_resolver(configuration: Configuration) -> None:
         )
 
 
-def _mac(text: str) -> str:
+def machine_mac(text: str) -> str:
+    """Return a MAC address that a user has given, as it is spelled everywhere.
+
+    :raise CommandError: it is none.
+    """
     try:
         return mac_text(text)
     except ValueError as error:

@@ -57,7 +57,8 @@ class Recipe:
     `{root}` the URL of the files, or without HTTP their path. Others are names of `paths`, and of groups in the
     patterns of the family."""
     answers: str = ""
-    """Arguments that are added for an unattended installation. `{answers}` is the URL of the answers."""
+    """Arguments that are added for an unattended installation. `{answers}` is the URL of the answers,
+    `{answers_directory}` that of their directory."""
     paths: Mapping[str, str] = field(factory=dict, metadata={"toml": dict[str, str]})
     """Placeholder -> the file in the image whose path it stands for."""
     firmware: tuple[str, ...] = field(
@@ -150,7 +151,8 @@ class Plan:
         :param answers: the URL of the answers; "": there are none.
         """
         text = f"{self._arguments} {self._answers}" if answers else self._arguments
-        return _filled(text, {"content": content, "image": image, "root": root, "answers": answers}).strip()
+        places = {"content": content, "image": image, "root": root, "answers": answers}
+        return _filled(text, {**places, "answers_directory": answers.rpartition("/")[0]}).strip()
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

@@ -466,3 +466,59 @@ def test_what_is_not_recognized_is_shown_as_before(root: Path) -> None:
     text = script(menu(root), "boot.ipxe", protocol="http")
     assert "kernel --name linux /images/mine/vmlinuz initrd=initrd" in text
     assert text.count("/linux initrd") == 1
+
+
+# The scripts that bootfw install orders
+
+
+def test_script_boots_one_image(root: Path) -> None:
+    put(root, "debian.iso", DEBIAN)
+    put(root, "arch.iso", tree("arch"))
+    text = script(menu(root), "install/debian.ipxe")
+    at = f"http://10.0.0.1:8069/images/debian~{versions(root)['debian']}/debian-installer/amd64"
+    for machine in ("pcbios/x86_64", "efi/x86_64"):
+        assert f"iseq ${{platform}}/${{cpu}} {machine} && goto i2 ||\n" in text
+    assert f"kernel --name linux {at}/linux initrd=initrd || goto failed\ninitrd --name initrd {at}/initrd.gz" in text
+    assert "boot || goto failed\ngoto failed\n" in text
+    assert "archiso" not in text
+    assert text.rstrip().endswith("exit 0")
+
+
+def test_script_points_the_installer_to_its_answers(root: Path) -> None:
+    put(root, "debian.iso", DEBIAN)
+    put(root, "ubuntu", tree("ubuntu-server"))
+    put(root, "ubuntu.iso", tree("ubuntu-server"))
+    (root / "ubuntu").rename(root / ".ubuntu")
+    (root / "debian.cmdline").write_text("console=ttyS0")
+    made = menu(root)
+    text = script(made, "install/debian/web/preseed.cfg.ipxe")
+    assert " auto=true priority=critical url=http://10.0.0.1:8069/web/preseed.cfg console=ttyS0 || goto failed" in text
+    text = script(made, "install/ubuntu/autoinstall/user-data.ipxe")
+    assert " autoinstall ds=nocloud-net;s=http://10.0.0.1:8069/autoinstall/ cloud-config-url=/dev/null ||" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "http"),
+    [
+        ("install/none.ipxe", "http://10.0.0.1:8069"),
+        ("install/debian~00000000.ipxe", "http://10.0.0.1:8069"),
+        ("install/debian/preseed.cfg.ipxe", ""),
+        ("install/rescue/x.ipxe", "http://10.0.0.1:8069"),
+        ("install/rescue.ipxe", ""),
+        ("install/.ipxe", "http://10.0.0.1:8069"),
+        ("install/debian", "http://10.0.0.1:8069"),
+    ],
+)
+def test_what_ipxe_can_not_boot_has_no_script(root: Path, path: str, http: str) -> None:
+    put(root, "debian.iso", DEBIAN)
+    put(root, "rescue.iso", tree("systemrescue"))
+    with pytest.raises(FileMissing):
+        script(menu(root), path, http=http)
+
+
+def test_script_of_another_image_is_not_cached(root: Path) -> None:
+    put(root, "debian.iso", DEBIAN)
+    put(root, "rescue.iso", tree("systemrescue"))
+    made = menu(root)
+    assert "sysresccd" not in script(made, "install/debian.ipxe")
+    assert "sysresccd" in script(made, "install/rescue.ipxe")

@@ -37,10 +37,16 @@ class PlannedBoot:
         """Return the arguments of the kernel.
 
         :param http: as above.
-        :param answers: URL of the answers for an unattended installation; "": there are none.
+        :param answers: path of the answers for an unattended installation; "": there are none.
         """
         content = f"{http}/{quote(self.content)}" if http else ""
-        return self.plan.arguments(content, f"{http}/{quote(self.whole)}", content or f"/{self.content}", answers)
+        url = f"{http}/{quote(answers)}" if answers else ""
+        return self.plan.arguments(content, f"{http}/{quote(self.whole)}", content or f"/{self.content}", url)
+
+
+def image_path(name: str) -> str:
+    """Return the path at which clients find the files of the present version of an image."""
+    return f"{PREFIX}/{name}"
 
 
 def content_path(name: str, version: str) -> str:

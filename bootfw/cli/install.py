@@ -1,0 +1,125 @@
+"""``bootfw install``: have a machine install an image, once."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from bootfw.backends.hosts import HostFileError
+from bootfw.backends.imagelibrary.library import OSImage
+from bootfw.backends.menu import MenuBackend
+from bootfw.backends.names import Identifiers
+from bootfw.backends.template import TemplateBackend
+from bootfw.build import assemble
+from bootfw.cli.failure import CommandError
+from bootfw.cli.images import library_of
+from bootfw.cli.next import is_missing, machine_mac, needs_resolver, orders_of
+from bootfw.cli.statedir import add_state_options
+from bootfw.config.configuration import Configuration, load_config
+from bootfw.terminal import printable
+from bootfw.tftp.path import relative
+
+_ABOUT = """
+Has a machine boot an image at its next boot, and not again: after that it boots as usual. With answers it installs
+without questions. Without IMAGE, the image and the answers are those in the machine's host file.
+"""
+
+_EXAMPLES = """
+Examples:
+  bootfw install 52:54:00:12:34:56 debian-12                            boot the installer, once
+  bootfw install 52:54:00:12:34:56 debian-12 --answers preseed.cfg      install without questions
+  bootfw install 52:54:00:12:34:56                                      as its host file says
+  bootfw show 52:54:00:12:34:56                                         what has become of it
+  bootfw next --clear 52:54:00:12:34:56                                 cancel it
+"""
+
+
+def add_install(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "install",
+        help="have a machine install an image, once",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("mac", metavar="MAC", help="of the network card that the machine boots from")
+    parser.add_argument("image", nargs="?", default="", metavar="IMAGE", help="its name, as bootfw images lists it")
+    parser.add_argument("--answers", default="", metavar="PATH", help="of the answers, as clients request it")
+    add_state_options(parser)
+    parser.set_defaults(run=_install)
+
+
+def _install(options: argparse.Namespace) -> None:
+    mac = machine_mac(options.mac)
+    configuration = load_config(options.config, os.environ)
+    name, answers = options.image, options.answers
+    if not name:
+        host = _host(configuration, mac)
+        name, answers = _text(host, "image"), answers or _text(host, "answers")
+        if not name:
+            raise CommandError(f'{mac}: give IMAGE, or write image = "NAME" into its host file')
+    needs_resolver(configuration)
+    image = _image(configuration, name)
+    path = relative(answers)
+    if path:
+        _check_answers(configuration, image, path, mac)
+    orders = orders_of(configuration, options, changes=True)
+    orders.order(mac, f"install/{name}/{path}.ipxe" if path else f"install/{name}.ipxe")
+    how = f" with the answers {path}" if path else ""
+    sys.stdout.write(f"{mac} boots {printable(image.title)} ({name}) next, once{printable(how)}\n")
+    sys.stdout.write(f'switch it on; "bootfw show {mac}" shows what has become of it\n')
+
+
+def _host(configuration: Configuration, mac: str) -> Mapping[str, Any]:
+    """Return the values of the machine's host file."""
+    for _, backend in assemble(configuration, None).backends:
+        if isinstance(backend, TemplateBackend) and backend.hosts is not None:
+            try:
+                host = backend.hosts.find([Identifiers(mac)])
+            except HostFileError as error:
+                raise CommandError(str(error)) from error
+            if host.get("name"):
+                return host
+    return {}
+
+
+def _text(host: Mapping[str, Any], key: str) -> str:
+    value = host.get(key, "")
+    if not isinstance(value, str):
+        raise CommandError(f'the host file of {host["name"]}: "{key}" must be a string')
+    return value
+
+
+def _image(configuration: Configuration, name: str) -> OSImage:
+    """Return an image that the menu can boot.
+
+    :raise CommandError: there is none with this name, or it can't be booted.
+    """
+    library = library_of(configuration)
+    images = {image.name: image for image in library.scan()}
+    if name not in images:
+        known = f"; known: {', '.join(images)}" if images else ""
+        raise CommandError(f"there is no image {name} in {', '.join(map(str, library.roots))}{known}")
+    image = images[name]
+    if image.reason:
+        raise CommandError(f"{name} can't be booted: {image.reason}")
+    if not any("ipxe" in way.plan.recipe.loaders for way in image.ways):
+        raise CommandError(f"{name} can't be booted by iPXE, which boots one-time images")
+    menus = [made for _, made in assemble(configuration, None).backends if isinstance(made, MenuBackend)]
+    if not any(root.resolve() == image.path.parent.resolve() for menu in menus for root in menu.library.roots):
+        example = f'[[backend]] use = "menu", images = "{image.path.parent}"'
+        raise CommandError(f"the menu boots it, and there is none with its directory: add {example}")
+    return image
+
+
+def _check_answers(configuration: Configuration, image: OSImage, path: str, mac: str) -> None:
+    """:raise CommandError: the image takes no answers, or the answers could not be fetched."""
+    if not any(way.plan.takes_answers for way in image.ways):
+        raise CommandError(f"{image.name} ({image.title}) takes no answers that bootfw knows")
+    if not configuration.settings.http.listen and configuration.source:
+        raise CommandError(f"installers fetch their answers by HTTP: set [http] listen in {configuration.source}")
+    if is_missing(path, mac, configuration):
+        source = configuration.source or "the defaults"
+        raise CommandError(f"no backend of {source} has {printable(path)}, which has the answers")

@@ -1,0 +1,201 @@
+"""``bootfw install``."""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from archives import make_tar
+from howtos import ROOT, blocks, commands
+from osimages import TREES
+
+from bootfw.cli import main as command
+
+MAC = "52:54:00:12:34:56"
+
+CONFIG = """
+[bootfw]
+state-dir = "state"
+[http]
+listen = ["127.0.0.1:0"]
+[[backend]]
+use = "template"
+root = "answers"
+hosts = "hosts"
+[[backend]]
+use = "images"
+root = "images"
+[[backend]]
+use = "menu"
+root = "."
+images = "images"
+[[resolver]]
+use = "next-boot"
+"""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def site(here: Path) -> Path:
+    for name in ("answers", "hosts", "images"):
+        (here / name).mkdir()
+    (here / "bootfw.toml").write_text(CONFIG)
+    (here / "answers/preseed.cfg.j2").write_text("d-i of {{ host.name }}\n")
+    for name, family in (("debian-12", "debian-netboot"), ("netinst", "debian-cd"), ("rescue", "systemrescue")):
+        make_tar(here / f"images/{name}.tar", dict(next(tree for tree in TREES if tree.family == family).files))
+    return here
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str, name: str = "install") -> tuple[int, str, str]:
+        code = command.main([name, *arguments, "-c", "bootfw.toml", "--offline"])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def ordered(run: Run) -> list[str]:
+    _, out, _ = run("--json", name="next")
+    return [order["file"] for order in json.loads(out)["next"]]
+
+
+def test_image_is_ordered_once(run: Run) -> None:
+    code, out, err = run(MAC.upper().replace(":", "-"), "debian-12")
+    assert (code, err) == (0, "")
+    assert out == (
+        f"{MAC} boots Debian 12 installer (debian-12) next, once\n"
+        f'switch it on; "bootfw show {MAC}" shows what has become of it\n'
+    )
+    assert ordered(run) == ["install/debian-12.ipxe"]
+
+
+def test_image_with_answers(run: Run) -> None:
+    code, out, _ = run(MAC, "debian-12", "--answers", "/preseed.cfg")
+    assert code == 0
+    assert "next, once with the answers preseed.cfg\n" in out
+    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
+
+
+def test_image_and_answers_of_the_host_file(site: Path, run: Run) -> None:
+    (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\ngroups = ["web"]\nimage = "debian-12"\n')
+    (site / "hosts/groups").mkdir()
+    (site / "hosts/groups/web.toml").write_text('answers = "preseed.cfg"\n')
+    assert run(MAC)[0] == 0
+    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
+    assert run(MAC, "rescue")[0] == 0
+    assert ordered(run) == ["install/rescue.ipxe"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["52:54", "debian-12"], "MAC must be a MAC address"),
+        ([MAC], f'{MAC}: give IMAGE, or write image = "NAME" into its host file'),
+        ([MAC, "none"], "there is no image none in {here}/images; known: debian-12, netinst, rescue"),
+        ([MAC, "netinst"], "netinst can't be booted: its installer looks for the CD itself"),
+        ([MAC, "rescue", "--answers", "preseed.cfg"], "rescue (SystemRescue 10.02) takes no answers that bootfw knows"),
+        ([MAC, "debian-12", "--answers", "x.cfg"], "no backend of bootfw.toml has x.cfg, which has the answers"),
+    ],
+)
+def test_errors(site: Path, run: Run, arguments: list[str], error: str) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"bootfw: {error.replace('{here}', str(site))}")
+    assert ordered(run) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ('listen = ["127.0.0.1:0"]', "listen = []", "installers fetch their answers by HTTP: set [http] listen in"),
+        ('use = "next-boot"', 'use = "static"\nfile = "x"', "bootfw.toml has resolvers, but not the one for it"),
+        ('images = "images"', "", "the menu boots it, and there is none with its directory: add [[backend]]"),
+        ('use = "images"\nroot = "images"', 'use = "distribution"', "no images are served by bootfw.toml"),
+    ],
+)
+def test_errors_of_the_configuration(site: Path, run: Run, old: str, new: str, error: str) -> None:
+    assert old in CONFIG
+    (site / "bootfw.toml").write_text(CONFIG.replace(old, new))
+    code, _, err = run(MAC, "debian-12", "--answers", "preseed.cfg")
+    assert code == 1
+    assert err.startswith(f"bootfw: {error}")
+
+
+def test_mistake_in_the_host_file(site: Path, run: Run) -> None:
+    (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = 12\n')
+    assert run(MAC)[2] == 'bootfw: the host file of web1: "image" must be a string\n'
+    (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = \n')
+    assert run(MAC)[2].startswith(f"bootfw: {site}/hosts/web1.toml:2: ")
+
+
+# The page, and the answers to begin with
+
+
+@pytest.fixture
+def page(site: Path) -> Path:
+    """The configuration and the host file of the page, with the answers of examples/answers."""
+    configuration, host = blocks("install.md", "toml")
+    text = configuration.replace("/srv/boot/images", str(site / "images")).replace("/srv/boot", str(site))
+    (site / "bootfw.toml").write_text(f'[bootfw]\nstate-dir = "state"\n{text}')
+    (site / "hosts/web1.toml").write_text(host)
+    for path in (ROOT / "examples/answers").rglob("*.j2"):
+        place = site / "answers" / path.relative_to(ROOT / "examples/answers")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(path.read_text())
+    return site
+
+
+def test_install_of_the_howto(page: Path, run: Run) -> None:
+    shown = blocks("install.md", "console")[0]
+    assert run(MAC, "debian-12")[1] == shown.split("debian-12\n", 2)[2]
+    (page / "images/debian-12.tar").rename(page / "images/alma-9.tar")
+    make_tar(page / "images/alma-9.tar", dict(next(tree for tree in TREES if tree.family == "redhat-boot").files))
+    make_tar(page / "images/debian-12.tar", dict(next(tree for tree in TREES if tree.family == "debian-netboot").files))
+    said = [line.split()[2:] for line in commands("install.md") if line.startswith("bootfw install")]
+    assert [run(*words)[0] for words in said] == [0, 0]
+    assert ordered(run) == ["install/alma-9/kickstart.cfg.ipxe"]
+
+
+def rendered(path: str, capsys: pytest.CaptureFixture[str]) -> str:
+    arguments = ["render", path, "--mac", MAC, "--http", "--server", "10.0.0.1", "-c", "bootfw.toml"]
+    assert command.main(arguments) == 0
+    return capsys.readouterr().out
+
+
+UP = f"http://10.0.0.1:8069/bootfw/up?mac={MAC}"
+
+
+def test_preseed_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = rendered("preseed.cfg", capsys)
+    assert "d-i netcfg/get_hostname string web1\n" in text
+    assert "user-password-crypted password $6$salt$hash\n" in text
+    assert UP in text
+    lines = [line for line in text.splitlines() if line]
+    assert [line for line in lines if not re.match(r"(d-i|tasksel|popularity-contest) \S+/\S+ \w+", line)] == []
+
+
+def test_kickstart_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = rendered("kickstart.cfg", capsys)
+    assert "--password=$6$salt$hash\n" in text
+    assert UP in text
+    assert text.count("%end") == text.count("%post") + text.count("%packages")
+
+
+def test_autoinstall_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = rendered("autoinstall/user-data", capsys)
+    assert text.startswith("#cloud-config\n")
+    found: dict[str, Any] = yaml.safe_load(text)["autoinstall"]
+    assert found["identity"] == {"hostname": "web1", "username": "admin", "password": "$6$salt$hash"}
+    assert found["late-commands"] == [f'curl --silent "{UP}"']
+    assert yaml.safe_load(rendered("autoinstall/meta-data", capsys)) == {"instance-id": "web1"}
+
+
+def test_host_file_of_the_page_is_toml() -> None:
+    assert tomllib.loads(blocks("install.md", "toml")[1])["answers"] == "preseed.cfg"
