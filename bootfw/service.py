@@ -33,7 +33,7 @@ from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
 from bootfw.config.tables import same_values
 from bootfw.errors import StateError
-from bootfw.events import BackendProblem, DatagramsCounted, Event, ListenerClosed
+from bootfw.events import BackendProblem, DatagramsCounted, Event, ListenerClosed, ReadinessChanged
 from bootfw.interfaces import (
     IAttemptStore,
     IBackend,
@@ -62,7 +62,7 @@ from bootfw.net.dhcp.proxy import Proxy4, Proxy6
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.net.dhcp.server6 import Server6
 from bootfw.net.dhcp.services import DHCPServices
-from bootfw.net.draining import Draining
+from bootfw.net.draining import DRAIN_WITHIN, Draining
 from bootfw.net.http.site import BootSite
 from bootfw.net.http.tls import renewed_certificate
 from bootfw.net.http.urls import WebURLs
@@ -250,6 +250,11 @@ class BootService(MultiService):
         self._began = time.time()
         self._life = ServiceStates()
         self._do = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
+        self._do[Do.WITHDRAW] = self._withdraw
+        self._workers: Workers | None = None
+        """They serve the files; None: this process does."""
+        self._hands_over = False
+        """See hand_over_at_stop()."""
         self._stopped: Deferred[None] = succeed(None)
         """The result of the latest stopService()."""
         self._drained: Deferred[None] = succeed(None)
@@ -710,6 +715,7 @@ class BootService(MultiService):
         """Have *workers* serve the files. They start and stop with this service, and share what it learns."""
         if self._node is not None:
             workers.on_positions = self._node.transfers.take_positions
+        self._workers = workers
         workers.join(
             self._of_worker,
             publish=self._publish,
@@ -831,8 +837,14 @@ class BootService(MultiService):
 
     @property
     def ready(self) -> bool:
-        """Whether every wanted socket is bound, except for those that may be absent ([bootfw] optional)."""
-        return self._bindings.ready
+        """Whether every wanted socket is bound, except for those that may be absent ([bootfw] optional). False while it
+        drains."""
+        return self._bindings.ready and self._life.state is not State.DRAINING
+
+    @property
+    def draining(self) -> bool:
+        """Whether drain() was called, and stopService() not yet."""
+        return self._life.state is State.DRAINING
 
     def privilegedStartService(self) -> None:
         """Bind every port, before the process gives up root.
@@ -852,17 +864,35 @@ class BootService(MultiService):
         self._handle(Input.BIND)
         self._handle(Input.START)
 
-    def drain(self) -> Draining:
-        """Take no new TFTP transfers from now on, whose clients repeat their requests; stopService() is next.
+    def drain(self, within: float = DRAIN_WITHIN) -> Draining:
+        """Prepare for stopService(), which is next: the service is not ready from now on.
 
-        HTTP downloads may begin still: their clients take a refused connection for the end.
+        It takes no new TFTP transfers, whose clients repeat their requests. HTTP downloads may begin still: their
+        clients take a refused connection for the end. If there are other nodes, a balancer needs time to move the
+        clients there: until then this one serves new clients too, and the others go on with what does not end in time.
 
-        :return: the wait for the transfers and downloads of this process.
+        :param within: seconds that transfers have to end.
+        :return: the wait for the transfers and downloads: of this process, or of all where there are other nodes.
         """
+        self._handle(Input.DRAIN)
+        if self._node is not None and self._node.has_others:
+            return Draining(self._reactor, self._running_anywhere, within, self._node.latest_transfer)
         for server in self._file_servers:
             if isinstance(server, TFTPProtocol):
                 server.drain()
-        return Draining(self._reactor, self._running)
+        return Draining(self._reactor, self._running, within)
+
+    def hand_over_at_stop(self) -> None:
+        """Other nodes go on with the transfers that stopService() ends: their clients get no ERROR."""
+        self._hands_over = True
+
+    def _withdraw(self) -> None:
+        if self._bindings.ready:
+            self._publish(ReadinessChanged(self._reactor.seconds(), False))
+
+    def _running_anywhere(self) -> Collection[object]:
+        """The transfers and downloads of all processes of this server."""
+        return [*self._running(), *(self._workers.under_way() if self._workers is not None else ())]
 
     def _running(self) -> set[Any]:
         """Return the transfers and downloads that have not ended; those under way may repeat a last packet."""
@@ -892,7 +922,11 @@ class BootService(MultiService):
             self._chain = None
         self._forget_retired()
         self._prepared = None
-        closing = [self._drained, maybeDeferred(super().stopService)]
+        self._prepare_handing_over()
+        stopping: Deferred[Any] = maybeDeferred(super().stopService)
+        if self._node is not None:
+            stopping.addBoth(lambda _: self._node.stop() if self._node is not None else None)
+        closing = [self._drained, stopping]
         self.report_datagrams()
         self._reported.clear()
         replaced, self._replaced = self._replaced, []
@@ -906,11 +940,6 @@ class BootService(MultiService):
             self._publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
         self._admission.stop()
         closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
-        if self._positions_turn is not None:
-            self._positions_turn.cancel()
-            self._positions_turn = None
-        if self._node is not None:
-            closing.append(self._node.stop())
         if self._leasing is not None:
             closing.append(self._leasing.close())
             self._leasing = None
@@ -918,10 +947,26 @@ class BootService(MultiService):
         stopped = self._stopped = Deferred()
         self._drained = DeferredList(closing).addCallback(self._has_drained, stopped)
 
+    def _prepare_handing_over(self) -> None:
+        """Announce how far the transfers are that other nodes go on with, and end them without an ERROR."""
+        if self._positions_turn is not None:
+            self._positions_turn.cancel()
+            self._positions_turn = None
+        hands_over, self._hands_over = self._hands_over, False
+        if self._node is not None and self._node.has_others:
+            hands_over = True
+            self._node.transfers.take_positions(self.positions())
+        if self._workers is not None:
+            self._workers.hands_over = hands_over
+        if hands_over:
+            for server in self._file_servers:
+                if isinstance(server, TFTPProtocol):
+                    server.hand_over()
+
     def _has_drained(self, results: Any, stopped: "Deferred[None]") -> None:
         """Everything is closed that this stop and those before it have closed."""
         if stopped is self._stopped:
-            self._handle(Input.DRAINED)
+            self._handle(Input.CLOSED)
         stopped.callback(None)
 
     def _release(self) -> None:

@@ -1,4 +1,4 @@
-"""State machine of a BootService: stopped, binding its ports, bound, running, stopping."""
+"""State machine of a BootService: stopped, binding its ports, bound, running, draining, stopping."""
 
 from enum import Enum
 from typing import Any, ClassVar
@@ -17,6 +17,8 @@ class State(Key):
     BOUND = "bound"
     """All ports are bound; startService() is next."""
     RUNNING = "running"
+    DRAINING = "draining"
+    """It serves what is under way, and is not ready for more."""
     STOPPING = "stopping"
     """Ports, transfers and plugins are being closed."""
 
@@ -32,9 +34,11 @@ class Input(Key):
     """A port can't be bound, a plugin can't be started, or the state can't be read."""
     START = "start"
     """startService(), after BIND."""
+    DRAIN = "drain"
+    """drain(): a stop is next."""
     STOP = "stop"
     """stopService()."""
-    DRAINED = "drained"
+    CLOSED = "closed"
     """Everything that this CLOSE and earlier ones have closed is closed."""
 
 
@@ -45,8 +49,10 @@ class Do(Enum):
     """Bind every port, and give BOUND or FAILED."""
     RUN = "run"
     """Start the child services."""
+    WITHDRAW = "withdraw"
+    """Report that the service is not ready any more."""
     CLOSE = "close"
-    """Close everything that is open, and give DRAINED when it is closed."""
+    """Close everything that is open, and give CLOSED when it is closed."""
     RELEASE = "release"
     """Everything is closed: deliver the last events, and release the reactor's clock."""
 
@@ -71,6 +77,13 @@ def run(service: "ServiceStates", argument: Any, now: float) -> State:
     return State.RUNNING
 
 
+@goes(State.DRAINING)
+def drain(service: "ServiceStates", argument: Any, now: float) -> State:
+    """Report that the service is not ready any more."""
+    service.out.append(Do.WITHDRAW)
+    return State.DRAINING
+
+
 @goes(State.STOPPING)
 def close(service: "ServiceStates", argument: Any, now: float) -> State:
     """Close everything that is open."""
@@ -91,8 +104,9 @@ TABLE: Table = {
         Input.BOUND: illegal,
         Input.FAILED: illegal,
         Input.START: illegal,
+        Input.DRAIN: ignore,
         Input.STOP: ignore,
-        Input.DRAINED: illegal,
+        Input.CLOSED: illegal,
     },
     # Binding takes no reactor turn, so only the start() of a plugin could start or stop the service in this state.
     State.BINDING: {
@@ -100,32 +114,45 @@ TABLE: Table = {
         Input.BOUND: have_bound,
         Input.FAILED: close,
         Input.START: illegal,
+        Input.DRAIN: illegal,
         Input.STOP: illegal,
-        Input.DRAINED: ignore,
+        Input.CLOSED: ignore,
     },
     State.BOUND: {
         Input.BIND: ignore,
         Input.BOUND: illegal,
         Input.FAILED: illegal,
         Input.START: run,
+        Input.DRAIN: ignore,
         Input.STOP: close,
-        Input.DRAINED: ignore,
+        Input.CLOSED: ignore,
     },
     State.RUNNING: {
         Input.BIND: ignore,
         Input.BOUND: illegal,
         Input.FAILED: illegal,
         Input.START: ignore,
+        Input.DRAIN: drain,
         Input.STOP: close,
-        Input.DRAINED: ignore,
+        Input.CLOSED: ignore,
+    },
+    State.DRAINING: {
+        Input.BIND: ignore,
+        Input.BOUND: illegal,
+        Input.FAILED: illegal,
+        Input.START: ignore,
+        Input.DRAIN: ignore,
+        Input.STOP: close,
+        Input.CLOSED: ignore,
     },
     State.STOPPING: {
         Input.BIND: open_ports,
         Input.BOUND: illegal,
         Input.FAILED: illegal,
         Input.START: illegal,
+        Input.DRAIN: ignore,
         Input.STOP: ignore,
-        Input.DRAINED: release,
+        Input.CLOSED: release,
     },
 }
 

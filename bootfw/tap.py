@@ -64,6 +64,9 @@ from bootfw.web import add_web
 WRONG = 1
 """Exit code: the configuration is wrong, or a port can't be bound."""
 
+MOST_DRAIN_WITHIN = 3600.0
+"""Seconds that an operator can give a drain."""
+
 MISUSED = 2
 """Exit code: there is no such option."""
 
@@ -212,8 +215,8 @@ def makeService(options: Options) -> IService:
             _set_names_of_macs(parts, log)
 
     reload.applied = applied
-    boot.add_operations({"reload": reload.operation})
     daemon = Daemon(boot, parts, notes, log, inherited, user, reload)
+    boot.add_operations({"reload": reload.operation, "drain": daemon.drain})
     supervision = add_supervision(timed, boot, os.environ)
     if supervision is not None:
         reload.before, reload.after = supervision.reloading, supervision.reloaded
@@ -280,6 +283,7 @@ class Daemon(MultiService):
         self._log_to = log_to
         self._boot = boot
         self._draining: Draining | None = None
+        self._drain_within = DRAIN_WITHIN
         self._parts = parts
         self._notes = notes
         boot.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -350,16 +354,38 @@ class Daemon(MultiService):
         gc.freeze()
 
     def stopService(self) -> "Deferred[Any]":
-        """Stop when the running transfers have ended, after DRAIN_WITHIN seconds, or at a second signal."""
-        self._draining = draining = self._boot.drain()
-        if draining.count:
+        """Stop when the running transfers have ended, DRAIN_WITHIN seconds after a signal, or at a second signal."""
+        self._draining = draining = self._boot.drain(self._drain_within)
+        if draining.hands_over:
+            self.log.info(
+                "stopping: {count} transfer(s) have {seconds:.0f} s to end, and go on at other servers then; a second "
+                "signal ends the wait",
+                count=draining.count,
+                seconds=draining.within,
+            )
+        elif draining.count:
             self.log.info(
                 "stopping: {count} transfer(s) have {seconds:.0f} s to end; a second signal ends them at once",
                 count=draining.count,
-                seconds=DRAIN_WITHIN,
+                seconds=draining.within,
             )
         stopping = super().stopService
         return draining.start().addCallback(lambda _: maybeDeferred(stopping))
+
+    def drain(self, given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Operation of the control socket: stop as after SIGTERM, but with as much time as the operator gives."""
+        within = given.get("within")
+        if not isinstance(within, int | float) or not 0 <= within <= MOST_DRAIN_WITHIN:
+            raise StateError(f"a drain takes 0 to {MOST_DRAIN_WITHIN:.0f} seconds, not {within!r}")
+        if self._draining is not None:
+            raise StateError("the server is stopping already")
+        self._drain_within = float(within)
+        stop = signal.getsignal(signal.SIGTERM)  # see _end_once(): a signal that comes next ends the wait
+        if callable(stop):
+            stop(signal.SIGTERM, None)
+        else:
+            reactor.callLater(0, reactor.stop)
+        return [{"within": self._drain_within}]
 
     def stop_now(self) -> None:
         """Stop without waiting for transfers any longer."""

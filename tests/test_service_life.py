@@ -63,12 +63,16 @@ def test_stopped_start_is_illegal() -> None:
     refuses(State.STOPPED, Input.START)
 
 
+def test_stopped_drain_is_ignored() -> None:
+    takes(State.STOPPED, Input.DRAIN, State.STOPPED)
+
+
 def test_stopped_stop_is_ignored() -> None:
     takes(State.STOPPED, Input.STOP, State.STOPPED)
 
 
-def test_stopped_drained_is_illegal() -> None:
-    refuses(State.STOPPED, Input.DRAINED)
+def test_stopped_closed_is_illegal() -> None:
+    refuses(State.STOPPED, Input.CLOSED)
 
 
 # BINDING
@@ -90,12 +94,16 @@ def test_binding_start_is_illegal() -> None:
     refuses(State.BINDING, Input.START)
 
 
+def test_binding_drain_is_illegal() -> None:
+    refuses(State.BINDING, Input.DRAIN)
+
+
 def test_binding_stop_is_illegal() -> None:
     refuses(State.BINDING, Input.STOP)
 
 
-def test_binding_drained_is_of_the_stop_before() -> None:
-    takes(State.BINDING, Input.DRAINED, State.BINDING)
+def test_binding_closed_is_of_the_stop_before() -> None:
+    takes(State.BINDING, Input.CLOSED, State.BINDING)
 
 
 # BOUND
@@ -117,12 +125,16 @@ def test_bound_start_runs_it() -> None:
     takes(State.BOUND, Input.START, State.RUNNING, Do.RUN)
 
 
+def test_bound_drain_is_ignored() -> None:
+    takes(State.BOUND, Input.DRAIN, State.BOUND)
+
+
 def test_bound_stop_closes() -> None:
     takes(State.BOUND, Input.STOP, State.STOPPING, Do.CLOSE)
 
 
-def test_bound_drained_is_of_the_stop_before() -> None:
-    takes(State.BOUND, Input.DRAINED, State.BOUND)
+def test_bound_closed_is_of_the_stop_before() -> None:
+    takes(State.BOUND, Input.CLOSED, State.BOUND)
 
 
 # RUNNING
@@ -144,12 +156,47 @@ def test_running_start_is_done_already() -> None:
     takes(State.RUNNING, Input.START, State.RUNNING)
 
 
+def test_running_drain_is_reported() -> None:
+    takes(State.RUNNING, Input.DRAIN, State.DRAINING, Do.WITHDRAW)
+
+
 def test_running_stop_closes() -> None:
     takes(State.RUNNING, Input.STOP, State.STOPPING, Do.CLOSE)
 
 
-def test_running_drained_is_of_the_stop_before() -> None:
-    takes(State.RUNNING, Input.DRAINED, State.RUNNING)
+def test_running_closed_is_of_the_stop_before() -> None:
+    takes(State.RUNNING, Input.CLOSED, State.RUNNING)
+
+
+# DRAINING
+
+
+def test_draining_bind_is_ignored() -> None:
+    takes(State.DRAINING, Input.BIND, State.DRAINING)
+
+
+def test_draining_bound_is_illegal() -> None:
+    refuses(State.DRAINING, Input.BOUND)
+
+
+def test_draining_failed_is_illegal() -> None:
+    refuses(State.DRAINING, Input.FAILED)
+
+
+def test_draining_start_is_ignored() -> None:
+    takes(State.DRAINING, Input.START, State.DRAINING)
+
+
+def test_draining_drain_is_ignored() -> None:
+    takes(State.DRAINING, Input.DRAIN, State.DRAINING)
+
+
+def test_draining_stop_closes_everything() -> None:
+    takes(State.DRAINING, Input.STOP, State.STOPPING, Do.CLOSE)
+
+
+def test_draining_closed_is_ignored() -> None:
+    takes(State.DRAINING, Input.CLOSED, State.DRAINING)
 
 
 # STOPPING
@@ -171,12 +218,16 @@ def test_stopping_start_is_illegal() -> None:
     refuses(State.STOPPING, Input.START)
 
 
+def test_stopping_drain_is_ignored() -> None:
+    takes(State.STOPPING, Input.DRAIN, State.STOPPING)
+
+
 def test_stopping_stop_is_under_way_already() -> None:
     takes(State.STOPPING, Input.STOP, State.STOPPING)
 
 
-def test_stopping_drained_is_the_end() -> None:
-    takes(State.STOPPING, Input.DRAINED, State.STOPPED, Do.RELEASE)
+def test_stopping_closed_is_the_end() -> None:
+    takes(State.STOPPING, Input.CLOSED, State.STOPPED, Do.RELEASE)
 
 
 def test_every_cell_has_a_test_of_its_name() -> None:

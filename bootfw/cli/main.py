@@ -9,6 +9,7 @@ from bootfw import __version__
 from bootfw.cli.boots import add_boots
 from bootfw.cli.completion import add_completion
 from bootfw.cli.doctor import add_doctor
+from bootfw.cli.drain import add_drain
 from bootfw.cli.explain import add_explain
 from bootfw.cli.images import add_images
 from bootfw.cli.install import add_install
@@ -67,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     add_personas(commands)
     add_next(commands)
     add_reload(commands)
+    add_drain(commands)
     add_render(commands)
     add_replay(commands)
     add_probe(commands)

@@ -87,12 +87,25 @@ class Program:
         elif kind == "abandon":
             self._abandon()
         elif kind == "drain":
-            self._draining = None if self._service is None else self._service.drain()
+            self._drain(*values)
         elif kind == "reopened":
             [key], [sock] = values, received_sockets(self._handed, 1)
             self._given.replace(key, sock)
         elif self._service is not None:
             self._service.on_message(kind, values)
+
+    def _drain(self, hands_over: bool) -> None:
+        """Prepare for the end, which comes next.
+
+        :param hands_over: other nodes go on with the transfers at once; otherwise they get some time to end.
+        """
+        if self._service is None:
+            return
+        if hands_over:
+            self.channel.send("positions", self._service.positions())
+            self._service.hand_over_at_stop()
+        else:
+            self._draining = self._service.drain()
 
     def _prepare(self, configuration: Configuration, count: int) -> None:
         """Load the plugins, which takes time, and report that it is done."""

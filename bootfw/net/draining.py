@@ -9,20 +9,35 @@ DRAIN_WITHIN = 5.0
 """Seconds that the transfers under way have to end by themselves. Docker kills a container 10 s after SIGTERM, and the
 clients of the others are to be told before."""
 
+QUIET = 2.0
+"""Seconds without a transfer after which the clients of a node have been moved to others. Balancers check about once a
+second whether a node is ready."""
+
 _CHECKED_EVERY = 0.05
 
 
 class Draining:
-    """Waits until nothing is under way, DRAIN_WITHIN seconds at most.
+    """Waits until nothing is under way.
 
     :param reactor: IReactorTime.
     :param under_way: returns what is.
+    :param within: seconds that it waits at most.
+    :param latest: of a node that serves new clients until other nodes do: returns when a transfer began or ended last.
+        The wait is over when that is QUIET seconds ago. None: there are no new clients.
     """
 
-    def __init__(self, reactor: Any, under_way: Callable[[], Collection[object]]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        under_way: Callable[[], Collection[object]],
+        within: float = DRAIN_WITHIN,
+        latest: Callable[[], float] | None = None,
+    ) -> None:
         self._reactor = reactor
         self._under_way = under_way
-        self._until = reactor.seconds() + DRAIN_WITHIN
+        self._began = reactor.seconds()
+        self.within = within
+        self._latest = latest
         self._call: Any = None
         self._done: Deferred[None] = Deferred()
 
@@ -31,9 +46,14 @@ class Draining:
         """How many are under way."""
         return len(self._under_way())
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether other nodes go on with what has not ended."""
+        return self._latest is not None
+
     def start(self) -> "Deferred[None]":
         """Return what fires when the wait is over."""
-        if not self._under_way():
+        if self._is_over():
             return succeed(None)
         self._call = self._reactor.callLater(_CHECKED_EVERY, self._check)
         return self._done
@@ -45,9 +65,17 @@ class Draining:
             self._call = None
             self._done.callback(None)
 
+    def _is_over(self) -> bool:
+        now = self._reactor.seconds()
+        if now - self._began >= self.within:
+            return True
+        if self._under_way():
+            return False
+        return self._latest is None or now - max(self._began, self._latest()) >= QUIET
+
     def _check(self) -> None:
         self._call = None
-        if self._under_way() and self._reactor.seconds() < self._until:
-            self._call = self._reactor.callLater(_CHECKED_EVERY, self._check)
-        else:
+        if self._is_over():
             self._done.callback(None)
+        else:
+            self._call = self._reactor.callLater(_CHECKED_EVERY, self._check)

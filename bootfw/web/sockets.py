@@ -28,6 +28,8 @@ class Sockets:
             for status in self._boot.sockets()
             if status.state != "bound" and not status.optional
         ]
+        if self._boot.draining:
+            waiting.append({"reason": "the server drains: it is about to stop"})
         return {"ready": self._boot.ready, "waiting": waiting}
 
     def records(self) -> list[dict[str, Any]]:

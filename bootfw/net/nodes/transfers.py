@@ -1,6 +1,7 @@
 """Announces the transfers of this node to the others, and what their observers need to know of them."""
 
 from collections.abc import Iterable
+from math import inf
 from typing import Any
 
 from attrs import define, evolve, field
@@ -23,6 +24,8 @@ class TransferAnnouncer:
 
     _reactor: Any
     _outbox: Outbox
+    latest: float = field(default=-inf, init=False)
+    """When a transfer began or ended last."""
     _running: dict[Address, TransferBegun] = field(factory=dict, init=False)
     """Client -> its TFTP transfer."""
     _positions: dict[Address, int] = field(factory=dict, init=False)
@@ -33,6 +36,7 @@ class TransferAnnouncer:
         item = event_item(event, self._reactor.seconds())
         if item is None:
             return
+        self.latest = event.at
         if type(event) is TransferBegun:
             self._has_begun(event)
         elif type(event) is TransferEnded:

@@ -91,7 +91,7 @@ class _Worker(ProcessProtocol):
             Do.DRAIN: self._drain,
             Do.BEGIN: self._begin,
             Do.REPORT: self._report,
-            Do.FINISH: lambda: self._channel.send("drain"),
+            Do.FINISH: lambda: self._channel.send("drain", self._workers.hands_over),
             Do.CLOSE: self._close,
             Do.KILL: self._kill,
             Do.STOPPED: lambda: self.stopped.callback(None),
@@ -111,6 +111,10 @@ class _Worker(ProcessProtocol):
         """See Workers.records()."""
         pid = None if self._process is None else getattr(self._process, "pid", None)
         return {"number": self.number, "state": self.states.state.value, "pid": pid}
+
+    def under_way(self) -> Collection[Address]:
+        """Return the clients of the transfers and downloads."""
+        return self._transfers.keys()
 
     def start(self, interim: InterimServer) -> None:
         """Start the first process.
@@ -330,6 +334,8 @@ class Workers(Service):
     _serve: Serve = field(init=False)
     on_positions: Callable[[Sequence[tuple[Address, int]]], None] = field(default=lambda positions: None, init=False)
     """Takes what positions() of a worker's service returns, a few times a second."""
+    hands_over: bool = field(default=False, init=False)
+    """When the workers stop, other nodes go on with their transfers."""
     _workers: list[_Worker] = field(factory=list, init=False)
     _ports: list[SharedPort] = field(factory=list, init=False)
     _closing: list[SharedPort] = field(factory=list, init=False)
@@ -416,6 +422,10 @@ class Workers(Service):
     def records(self) -> list[dict[str, Any]]:
         """The workers, for the status: number, state, and process id, which is None where there is no process."""
         return [worker.record() for worker in self._workers]
+
+    def under_way(self) -> list[tuple[int, Address]]:
+        """Return the transfers and downloads of the workers, each as (number of the worker, client)."""
+        return [(worker.number, peer) for worker in self._workers for peer in worker.under_way()]
 
     def startService(self) -> None:
         """Start every worker. This process serves their sockets until they are ready."""
