@@ -33,7 +33,7 @@ from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
 from bootfw.config.tables import same_values
 from bootfw.errors import StateError
-from bootfw.events import BackendProblem, DatagramsCounted, Event, ListenerClosed, ReadinessChanged
+from bootfw.events import BackendProblem, DatagramsCounted, Event, ListenerClosed
 from bootfw.interfaces import (
     IAttemptStore,
     IBackend,
@@ -250,7 +250,6 @@ class BootService(MultiService):
         self._began = time.time()
         self._life = ServiceStates()
         self._do = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
-        self._do[Do.WITHDRAW] = self._withdraw
         self._workers: Workers | None = None
         """They serve the files; None: this process does."""
         self._hands_over = False
@@ -885,10 +884,6 @@ class BootService(MultiService):
     def hand_over_at_stop(self) -> None:
         """Other nodes go on with the transfers that stopService() ends: their clients get no ERROR."""
         self._hands_over = True
-
-    def _withdraw(self) -> None:
-        if self._bindings.ready:
-            self._publish(ReadinessChanged(self._reactor.seconds(), False))
 
     def _running_anywhere(self) -> Collection[object]:
         """The transfers and downloads of all processes of this server."""

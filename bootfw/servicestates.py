@@ -49,8 +49,6 @@ class Do(Enum):
     """Bind every port, and give BOUND or FAILED."""
     RUN = "run"
     """Start the child services."""
-    WITHDRAW = "withdraw"
-    """Report that the service is not ready any more."""
     CLOSE = "close"
     """Close everything that is open, and give CLOSED when it is closed."""
     RELEASE = "release"
@@ -79,8 +77,7 @@ def run(service: "ServiceStates", argument: Any, now: float) -> State:
 
 @goes(State.DRAINING)
 def drain(service: "ServiceStates", argument: Any, now: float) -> State:
-    """Report that the service is not ready any more."""
-    service.out.append(Do.WITHDRAW)
+    """The service is not ready for new clients any more."""
     return State.DRAINING
 
 

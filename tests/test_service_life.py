@@ -156,8 +156,8 @@ def test_running_start_is_done_already() -> None:
     takes(State.RUNNING, Input.START, State.RUNNING)
 
 
-def test_running_drain_is_reported() -> None:
-    takes(State.RUNNING, Input.DRAIN, State.DRAINING, Do.WITHDRAW)
+def test_running_drain_goes_on_and_is_not_ready() -> None:
+    takes(State.RUNNING, Input.DRAIN, State.DRAINING)
 
 
 def test_running_stop_closes() -> None:

@@ -1,0 +1,193 @@
+"""Transfers go on when their server is killed or drained, at another server that takes its address."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .clients import ATFTP, ATFTP_WINDOW, CURL, HPA, Client
+from .cluster import SECONDS, Cluster, Node, cluster_of
+from .lab import Host, Lab, Program, need, wait_until
+
+pytestmark = pytest.mark.interop
+
+VIRTUAL = "10.77.0.100"
+"""The address that clients know."""
+
+LARGE = 12_000_000
+"""Bytes; several clients at once fetch it in seconds on a quiet machine, in less than SECONDS on a busy one."""
+
+LOAD = Path(__file__).parents[2] / "benchmarks" / "load.c"
+
+
+@pytest.fixture
+def cluster(lab: Lab, tmp_path: Path) -> Iterator[Cluster]:
+    with cluster_of(lab, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def content(cluster: Cluster) -> bytes:
+    content = os.urandom(LARGE)
+    cluster.serves("large", content)
+    return content
+
+
+@pytest.fixture
+def station(cluster: Cluster) -> Host:
+    return cluster.lab.host("station", "10.77.0.9/24")
+
+
+class VirtualAddress:
+    """An address that one node has, and that moves as VRRP would move it."""
+
+    def __init__(self, station: Host) -> None:
+        self._station = station
+        self.owner: Node | None = None
+
+    def move(self, node: Node) -> None:
+        if self.owner is not None:
+            self.owner.host.ip("address", "del", f"{VIRTUAL}/24", "dev", "eth0")
+        node.host.ip("address", "add", f"{VIRTUAL}/24", "dev", "eth0")
+        self._station.ip("neigh", "flush", "dev", "eth0")  # in place of an ARP announcement
+        self.owner = node
+
+
+@pytest.fixture
+def virtual(station: Host) -> VirtualAddress:
+    return VirtualAddress(station)
+
+
+def is_ready(node: Node) -> bool:
+    """What a health check of a balancer finds."""
+    done = node.host.run("curl", "--silent", "--fail", "--max-time", "2", "http://127.0.0.1:8067/readyz", seconds=10)
+    return done.exit_code == 0
+
+
+@contextmanager
+def checked(virtual: VirtualAddress, nodes: Sequence[Node]) -> Iterator[None]:
+    """Moves the address from a node that is not ready to one that is."""
+    ended = threading.Event()
+
+    def check() -> None:
+        while not ended.wait(0.3):
+            assert virtual.owner is not None
+            if not is_ready(virtual.owner):
+                for node in nodes:
+                    if node is not virtual.owner and is_ready(node):
+                        virtual.move(node)
+                        break
+
+    thread = threading.Thread(target=check)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def fetching(station: Host, client: Client, into: Path) -> Program:
+    need(client.program)
+    command = client.get((VIRTUAL, 69), "large", into)
+    # Without a time limit curl repeats an ACK only after 72 s.
+    more = ("--max-time", str(2 * SECONDS)) if client is CURL else ()
+    return station.start(*command, *more, name=into.name)
+
+
+def begun(copies: Sequence[Path], size: int) -> bool:
+    return all(copy.exists() and copy.stat().st_size >= size for copy in copies)
+
+
+def test_a_download_goes_on_when_its_server_is_killed(
+    cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
+) -> None:
+    """At one with several processes, any of which may get the client's packets."""
+    cluster.nodes[0].start()
+    cluster.nodes[1].start(workers=2)
+    virtual.move(cluster.nodes[0])
+    clients = [HPA, ATFTP, ATFTP_WINDOW, CURL]
+    copies = [tmp_path / client.name for client in clients]
+    fetches = [fetching(station, client, copy) for client, copy in zip(clients, copies, strict=True)]
+    wait_until(lambda: begun(copies, 50_000), SECONDS, "the downloads have begun")
+    assert all(fetch.exit_code is None for fetch in fetches)
+    cluster.nodes[0].kill()
+    virtual.move(cluster.nodes[1])
+    for fetch, copy in zip(fetches, copies, strict=True):
+        assert fetch.wait(2 * SECONDS) == 0, fetch.output
+        assert copy.read_bytes() == content
+    assert "Traceback" not in cluster.nodes[1].program.output
+
+
+def test_a_drained_server_hands_its_downloads_over(
+    cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
+) -> None:
+    cluster.nodes[0].start(workers=2)
+    cluster.nodes[1].start()
+    virtual.move(cluster.nodes[0])
+    clients = [HPA, ATFTP_WINDOW]
+    copies = [tmp_path / client.name for client in clients]
+    fetches = [fetching(station, client, copy) for client, copy in zip(clients, copies, strict=True)]
+    wait_until(lambda: begun(copies, 50_000), SECONDS, "the downloads have begun")
+    with checked(virtual, cluster.nodes[:2]):
+        printed = cluster.nodes[0].command("drain", "--within", "10", "--json")
+    assert json.loads(printed)["drained"]
+    assert virtual.owner is cluster.nodes[1]
+    for fetch, copy in zip(fetches, copies, strict=True):
+        assert fetch.wait(2 * SECONDS) == 0, fetch.output
+        assert copy.read_bytes() == content
+    for node in cluster.nodes[:2]:
+        assert "Traceback" not in node.program.output
+    assert "the server is stopping" not in cluster.nodes[0].program.output
+
+
+def load(station: Host, directory: Path, content: bytes, transfers: int, seconds: int, name: str) -> Program:
+    """Clients that fetch the file again and again, 200 at a time, and compare each block."""
+    need("cc")
+    program, expected = directory / "load", directory / "expected"
+    if not program.exists():
+        subprocess.run(["cc", "-O2", "-o", program, LOAD], check=True)
+        expected.write_bytes(content)
+    words = (VIRTUAL, "69", "large", expected, "200", str(transfers), "1428", "4", str(seconds))
+    return station.start(program, *words, name=name)
+
+
+@pytest.mark.firmware
+def test_an_upgrade_one_server_after_the_other_during_200_transfers(
+    cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
+) -> None:
+    cluster.start(workers=1)
+    virtual.move(cluster.nodes[0])
+    running = load(station, tmp_path, content, 1200, 200, "load")
+    with checked(virtual, cluster.nodes):
+        for node in cluster.nodes:
+            wait_until(lambda: is_ready(node), SECONDS, "it is ready")  # noqa: B023
+            assert running.exit_code is None, running.output
+            node.command("drain", "--within", "10")
+            node.start()
+        assert running.wait(240) == 0, running.output
+    figures = json.loads(running.output.splitlines()[-1])
+    assert (figures["done"], figures["failed"]) == (1200, 0)
+    for node in cluster.nodes:
+        assert "Traceback" not in node.program.output
+
+
+@pytest.mark.firmware
+def test_a_server_is_killed_during_200_transfers(
+    cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
+) -> None:
+    cluster.start(workers=1)
+    virtual.move(cluster.nodes[0])
+    running = load(station, tmp_path, content, 200, 200, "load")
+    wait_until(lambda: cluster.nodes[0].status()["transfers"] == 200, SECONDS, "all have begun")
+    cluster.nodes[0].kill()
+    virtual.move(cluster.nodes[1])
+    assert running.wait(240) == 0, running.output
+    figures = json.loads(running.output.splitlines()[-1])
+    assert (figures["done"], figures["failed"]) == (200, 0)
+    assert "Traceback" not in cluster.nodes[1].program.output
