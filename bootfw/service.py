@@ -874,12 +874,16 @@ class BootService(MultiService):
         :return: the wait for the transfers and downloads: of this process, or of all where there are other nodes.
         """
         self._handle(Input.DRAIN)
-        if self._node is not None and self._node.has_others:
+        if self._node is not None and self._has_other_nodes:
             return Draining(self._reactor, self._running_anywhere, within, self._node.latest_transfer)
         for server in self._file_servers:
             if isinstance(server, TFTPProtocol):
                 server.drain()
         return Draining(self._reactor, self._running, within)
+
+    @property
+    def _has_other_nodes(self) -> bool:
+        return self._cluster is not None and self._cluster.has_others
 
     def hand_over_at_stop(self) -> None:
         """Other nodes go on with the transfers that stopService() ends: their clients get no ERROR."""
@@ -906,10 +910,10 @@ class BootService(MultiService):
         self._life.run(self._do, event)
 
     def _run(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
         if self._node is not None:
             self._node.start()
             self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
+        super().startService()  # type: ignore[no-untyped-call]
 
     def _close(self) -> None:
         if self._chain is not None:
@@ -948,7 +952,7 @@ class BootService(MultiService):
             self._positions_turn.cancel()
             self._positions_turn = None
         hands_over, self._hands_over = self._hands_over, False
-        if self._node is not None and self._node.has_others:
+        if self._node is not None and self._has_other_nodes:
             hands_over = True
             self._node.transfers.take_positions(self.positions())
         if self._workers is not None:

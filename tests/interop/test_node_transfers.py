@@ -100,6 +100,18 @@ def fetching(station: Host, client: Client, into: Path) -> Program:
     return station.start(*command, *more, name=into.name)
 
 
+def started(virtual: VirtualAddress, nodes: Sequence[Node], *workers: int) -> None:
+    """Start nodes, and wait until each hears the others. The first one gets the address."""
+    for node, count in zip(nodes, workers, strict=True):
+        node.start(workers=count)
+
+    def heard(node: Node) -> int:
+        return sum(row["state"] == "here" for row in node.status()["cluster"]["nodes"])
+
+    wait_until(lambda: all(heard(node) == len(nodes) for node in nodes), SECONDS, "the nodes hear each other")
+    virtual.move(nodes[0])
+
+
 def begun(copies: Sequence[Path], size: int) -> bool:
     return all(copy.exists() and copy.stat().st_size >= size for copy in copies)
 
@@ -108,9 +120,7 @@ def test_a_download_goes_on_when_its_server_is_killed(
     cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
 ) -> None:
     """At one with several processes, any of which may get the client's packets."""
-    cluster.nodes[0].start()
-    cluster.nodes[1].start(workers=2)
-    virtual.move(cluster.nodes[0])
+    started(virtual, cluster.nodes[:2], 1, 2)
     clients = [HPA, ATFTP, ATFTP_WINDOW, CURL]
     copies = [tmp_path / client.name for client in clients]
     fetches = [fetching(station, client, copy) for client, copy in zip(clients, copies, strict=True)]
@@ -127,9 +137,7 @@ def test_a_download_goes_on_when_its_server_is_killed(
 def test_a_drained_server_hands_its_downloads_over(
     cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
 ) -> None:
-    cluster.nodes[0].start(workers=2)
-    cluster.nodes[1].start()
-    virtual.move(cluster.nodes[0])
+    started(virtual, cluster.nodes[:2], 2, 1)
     clients = [HPA, ATFTP_WINDOW]
     copies = [tmp_path / client.name for client in clients]
     fetches = [fetching(station, client, copy) for client, copy in zip(clients, copies, strict=True)]
@@ -161,8 +169,7 @@ def load(station: Host, directory: Path, content: bytes, transfers: int, seconds
 def test_an_upgrade_one_server_after_the_other_during_200_transfers(
     cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
 ) -> None:
-    cluster.start(workers=1)
-    virtual.move(cluster.nodes[0])
+    started(virtual, cluster.nodes, 1, 1, 1)
     running = load(station, tmp_path, content, 1200, 200, "load")
     with checked(virtual, cluster.nodes):
         for node in cluster.nodes:
@@ -181,8 +188,7 @@ def test_an_upgrade_one_server_after_the_other_during_200_transfers(
 def test_a_server_is_killed_during_200_transfers(
     cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
 ) -> None:
-    cluster.start(workers=1)
-    virtual.move(cluster.nodes[0])
+    started(virtual, cluster.nodes, 1, 1, 1)
     running = load(station, tmp_path, content, 200, 200, "load")
     wait_until(lambda: cluster.nodes[0].status()["transfers"] == 200, SECONDS, "all have begun")
     cluster.nodes[0].kill()

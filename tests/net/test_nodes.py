@@ -16,6 +16,7 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IBootObserver
+from bootfw.net.draining import QUIET
 from bootfw.net.nodes.elsewhere import FORGET_AFTER, REPEATED_EVERY
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork
@@ -293,6 +294,59 @@ def test_transfers_on_ports_of_their_own_stay_where_they_are(nodes: Nodes) -> No
     nodes.settle()
     assert [answer.data for answer in nodes.client.take()] == [OACK]
     assert nodes.say(tftp.ack(0), two) == []
+
+
+def test_a_node_that_stops_hands_its_transfers_over(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.network.advance(1)
+    nodes.settle()
+    nodes.say(THOUSAND, one)
+    one.service.stopService()
+    nodes.settle()
+    assert nodes.client.take() == []
+    assert one.observer.ends()[-1] == (Outcome.HANDED_OVER, "")
+    assert nodes.say(tftp.ack(0), two) == [data(1)]
+
+
+def test_a_node_that_drains_is_not_ready_and_serves_until_its_clients_have_moved(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.network.advance(1)
+    nodes.settle()
+    nodes.say(THOUSAND, one)
+    assert one.service.ready
+    draining = one.service.drain(60)
+    done = draining.start()
+    assert (draining.count, draining.hands_over, one.service.ready) == (1, True, False)
+    for block in range(6):
+        assert nodes.say(tftp.ack(block), one) == [data(block + 1)]
+    assert nodes.say(tftp.ack(6), one) == []
+    assert not done.called
+    assert nodes.say(THOUSAND, one) == [OACK]  # a new one
+    assert nodes.say(tftp.ack(0), two) == [data(1)]
+    nodes.network.advance(QUIET - 0.5)
+    assert not done.called
+    nodes.network.advance(1)
+    assert done.called
+
+
+def test_a_node_without_others_tells_its_clients_that_it_stops(nodes: Nodes) -> None:
+    one = nodes.start()
+    nodes.say(THOUSAND, one)
+    draining = one.service.drain()
+    assert not draining.hands_over
+    one.service.stopService()
+    nodes.settle()
+    assert [answer.data for answer in nodes.client.take()] == [tftp.error(0, "the server is stopping")]
+
+
+def test_uploads_of_a_node_that_stops_get_an_error(nodes: Nodes) -> None:
+    one, _ = nodes.start(), nodes.start()
+    nodes.network.advance(1)
+    nodes.settle()
+    nodes.say(tftp.request(True, "upload", "octet"), one)
+    one.service.stopService()
+    nodes.settle()
+    assert [answer.data for answer in nodes.client.take()] == [tftp.error(0, "the server is stopping")]
 
 
 def long_transfer(nodes: Nodes, blocks: int, one: Served, *, delivers: bool = True) -> None:

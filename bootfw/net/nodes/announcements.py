@@ -19,9 +19,6 @@ from bootfw.interfaces import INodes
 JOINED = "joined"
 """A node hears the others from now on, and knows nothing: they announce what it needs. There are no items."""
 
-LEFT = "left"
-"""A node takes no part any more. There are no items."""
-
 LONGEST = 6900
 """Bytes of JSON in one announcement; see INodes.announce()."""
 
@@ -43,8 +40,6 @@ class Announcements:
     _nodes: INodes
     node: str = field(factory=lambda: uuid4().hex[:12])
     """Identifies this process among all nodes. A node that is started again is another one."""
-    on_heard: Callable[[str], None] = field(default=lambda node: None, init=False)
-    """Called with the node of each announcement, before the subscribers."""
     _receivers: dict[str, list[Receive]] = field(factory=dict, init=False)
     _hears: bool = field(default=False, init=False)
     """An announcement of another node has come since join()."""
@@ -99,7 +94,6 @@ class Announcements:
             # Only now is it certain that the answers will be heard.
             self._hears = True
             self.announce(JOINED)
-        self.on_heard(node)
         for receive in self._receivers.get(kind, ()):
             try:
                 receive(node, items)

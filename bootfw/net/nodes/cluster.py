@@ -42,6 +42,11 @@ class Cluster(Service):
         self._presence.stop()
         self._comparison.close()
 
+    @property
+    def has_others(self) -> bool:
+        """Whether another node was heard lately."""
+        return bool(self._presence.here())
+
     def record(self) -> Mapping[str, Any]:
         """Return "nodes", see Presence.nodes(), and "behind": the seconds since an announcement of this node got
         through to the store; None: none has."""

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from math import inf
 from typing import Any
 
 from attrs import define, field
@@ -10,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from bootfw.events import Event
-from bootfw.net.nodes.announcements import JOINED, LEFT, Announcements
+from bootfw.net.nodes.announcements import JOINED, Announcements
 from bootfw.net.nodes.elsewhere import REPEATED_EVERY
 from bootfw.net.nodes.generatedparts import GeneratedParts, generated_items
 from bootfw.net.nodes.items import (
@@ -29,9 +28,6 @@ from bootfw.net.nodes.items import (
 from bootfw.net.nodes.outbox import Outbox
 from bootfw.net.nodes.transfers import TransferAnnouncer
 from bootfw.values import Client
-
-HEARD_WITHIN = 3 * REPEATED_EVERY
-"""Seconds without an announcement after which another node is taken to be gone."""
 
 MOST_TOLD = 2000
 """Machines, boot programs and generated files that a node tells one that has joined, the latest of each."""
@@ -60,17 +56,13 @@ class Node:
     _generated: GeneratedParts = field(factory=GeneratedParts, init=False)
     _announced: dict[str, Client] = field(factory=dict, init=False)
     """MAC -> the client as it was announced in the present interval."""
-    _heard: dict[str, float] = field(factory=dict, init=False)
-    """Other nodes, and when they announced something last."""
     _interval: IDelayedCall | None = field(default=None, init=False)
     """When transfers are announced again; None: not between start() and stop()."""
 
     def __attrs_post_init__(self) -> None:
         self._outbox = Outbox(self._reactor, self._announcements)
         self.transfers = TransferAnnouncer(self._reactor, self._outbox)
-        self._announcements.on_heard = self._has_been_heard
         subscribe = self._announcements.subscribe
-        subscribe(LEFT, self._has_left)
         subscribe(JOINED, self._has_joined)
         subscribe(EVENTS, self._events)
         subscribe(RUNNING, lambda node, items: self._tell("elsewhere", (RUNNING, node, items)))
@@ -78,12 +70,6 @@ class Node:
         subscribe(CLIENTS, self._clients)
         subscribe(PROGRAMS, self._programs)
         subscribe(GENERATED, self._generated_files)
-
-    @property
-    def has_others(self) -> bool:
-        """Whether other nodes take part."""
-        latest = max(self._heard.values(), default=-inf)
-        return bool(self._reactor.seconds() - latest < HEARD_WITHIN)
 
     def latest_transfer(self) -> float:
         """Return when a transfer of this server began or ended last."""
@@ -103,8 +89,6 @@ class Node:
             self._interval.cancel()
             self._interval = None
         self._outbox.flush()
-        self._announcements.announce(LEFT)
-        self._heard.clear()
         return self._announcements.leave()
 
     def publish(self, event: Event) -> None:
@@ -131,18 +115,9 @@ class Node:
     def _repeat(self) -> None:
         self._announced.clear()
         self.transfers.repeat()
-        self._announcements.announce(RUNNING)  # this node is there, also if it serves nothing
-        now = self._reactor.seconds()
-        self._heard = {node: heard for node, heard in self._heard.items() if now - heard < HEARD_WITHIN}
         self._interval = self._reactor.callLater(REPEATED_EVERY, self._repeat)
 
     # Announcements of other nodes.
-
-    def _has_been_heard(self, node: str) -> None:
-        self._heard[node] = self._reactor.seconds()
-
-    def _has_left(self, node: str, items: Sequence[Any]) -> None:
-        self._heard.pop(node, None)
 
     def _has_joined(self, node: str, items: Sequence[Any]) -> None:
         self._announced.clear()
