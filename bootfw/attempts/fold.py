@@ -633,7 +633,39 @@ class Attempts:
             if found is not None and found is not attempt:
                 self._address(found, peer[0])
             return found or attempt
-        return attempt
+        return attempt if attempt.mac or attempt.uuid else self._identified(attempt, peer)
+
+    def _identified(self, attempt: _Attempt, peer: Address) -> _Attempt:
+        """The attempt of a machine that was only known by its address, now that the kernel may know its MAC.
+
+        The kernel learns the MAC with our first packet to the address, which is after the first request.
+        """
+        mac = self.client_at(peer).mac
+        if not mac:
+            return attempt
+        known = self._index.get(mac)
+        if known is None or attempt.seen - known.seen > LONGEST_PAUSE:
+            attempt.mac = mac
+            self._key(attempt, mac)
+            return attempt
+        self._join(known, attempt)
+        return known
+
+    def _join(self, attempt: _Attempt, later: _Attempt) -> None:
+        """Add to *attempt* what the same machine did under an address that was not known to be its own."""
+        self._drop(later)
+        for entry in later.entries:
+            self._append(attempt, entry)
+        attempt.omitted += later.omitted
+        attempt.running |= later.running
+        for file in list(later.files)[: FILES - len(attempt.files)]:
+            attempt.files.setdefault(file)
+        attempt.latest = later.latest or attempt.latest
+        attempt.last_file = later.last_file or attempt.last_file
+        attempt.bytes += later.bytes
+        attempt.has_payload = attempt.has_payload or later.has_payload
+        for address in later.addresses:
+            self._address(attempt, address)
 
     # All.
 

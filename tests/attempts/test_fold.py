@@ -19,7 +19,7 @@ from bootfw.events import (
     RequestIgnored,
 )
 from bootfw.lease import Lease, LeaseState
-from bootfw.values import BootRequest, Client, Outcome
+from bootfw.values import Agreed, BootRequest, Client, Outcome
 
 OTHER = "52:54:00:00:00:99"
 
@@ -311,6 +311,85 @@ def test_ambiguous_ipv6_transfer_is_joined_to_no_machine() -> None:
     machine.loads("boot.efi")
     machine.wait(31)
     assert [each.client for each in machine.ended] == ["fd77::1ab"]
+
+
+def loads_before_the_kernel_knows_it(machine: Machine, mac: str) -> None:
+    """The kernel learns the MAC with the server's first packet to the address."""
+    begun = machine._begins("boot.efi", Agreed(1468, 4, None, 100_000), "tftp", False)
+    assert [each.client for each in machine.fold.running()][-1] == machine.address
+    machine.clients[machine.address] = Client(machine.address, mac)
+    machine.wait(0.5)
+    machine._ends(begun, Outcome.COMPLETE, 100_000)
+
+
+@pytest.mark.parametrize("silence", [4, 50])
+def test_transfer_is_joined_as_soon_as_the_kernel_knows_its_machine(silence: float) -> None:
+    """No request with the address of the transfer has arrived."""
+    machine = Machine(address="fd77::11e")
+    for number, mac in enumerate((OTHER, MAC)):
+        machine.request = evolve(UEFI, mac=mac, uuid=None, family=6, client_address=f"fe80::{number}")
+        machine.asks()
+        machine.is_offered("boot.efi")
+    machine.wait(silence)
+    loads_before_the_kernel_knows_it(machine, MAC)
+    machine.loads("grub.cfg", size=300)
+    machine.wait(60)
+    last = {attempt.client: attempt for attempt in machine.ended}
+    assert {client: attempt.verdict for client, attempt in last.items()} == {
+        OTHER: Verdict.FAILED,
+        MAC: Verdict.BOOTED,
+    }
+    joined = last[MAC]
+    assert kinds(joined) == ["discover", "resolver", "offer", "transfer", "transfer"]
+    assert (joined.files, joined.bytes) == (("boot.efi", "grub.cfg"), 100_300)
+    assert joined.addresses == ("fe80::1", "fd77::11e")
+    assert machine.fold.idle
+
+
+def test_only_file_of_a_boot_is_joined_to_the_record_of_its_failure() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered("other.efi")
+    machine.wait(50)
+    assert machine.ended[-1].verdict is Verdict.FAILED
+    loads_before_the_kernel_knows_it(machine, MAC)
+    machine.wait(31)
+    assert [attempt.mac for attempt in machine.ended] == [MAC, MAC]
+    assert (machine.ended[-1].verdict, machine.ended[-1].id) == (Verdict.BOOTED, machine.ended[0].id)
+
+
+def test_files_of_a_whole_boot_are_joined_late() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered("other.efi")
+    machine.loads("boot.efi")
+    machine.loads("vmlinuz", size=8_000_000)
+    machine.clients[ADDRESS] = Client(ADDRESS, MAC)
+    machine.misses("extra.cfg")
+    machine.asks(**{name: getattr(SYSTEM, name) for name in ("persona", "may_be_system", "vendor_class", "options")})
+    (attempt,) = machine.fold.running()
+    assert kinds(attempt) == ["discover", "resolver", "offer", "transfer", "transfer", "refused", "system"]
+    assert (attempt.mac, attempt.files, attempt.bytes) == (MAC, ("boot.efi", "vmlinuz"), 8_100_000)
+
+
+def test_transfer_without_dhcp_gets_the_mac_that_the_kernel_learns() -> None:
+    machine = Machine()
+    loads_before_the_kernel_knows_it(machine, MAC)
+    machine.wait(31)
+    assert [(attempt.mac, attempt.verdict) for attempt in machine.ended] == [(MAC, Verdict.BOOTED)]
+    machine.request = evolve(UEFI, xid=9)
+    machine.asks()
+    assert len(machine.fold.running()) == 1
+
+
+def test_transfer_long_after_a_boot_is_not_joined_to_it() -> None:
+    machine = Machine()
+    booted(machine)
+    machine.wait(700)
+    machine.address = "10.77.0.99"
+    loads_before_the_kernel_knows_it(machine, MAC)
+    machine.wait(31)
+    assert [(attempt.mac, attempt.files) for attempt in machine.ended][1:] == [(MAC, ("boot.efi",))]
 
 
 def test_reassigned_address_belongs_to_the_new_machine() -> None:
