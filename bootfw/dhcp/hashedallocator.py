@@ -40,7 +40,7 @@ class ClientIA:
 
 
 class HashedAllocator:
-    """See :class:`bootfw.dhcp.leasebook.Choice`.
+    """See :class:`bootfw.dhcp.leasebook.Allocator`.
 
     A machine keeps one address through firmware, boot program and system, which identify themselves differently
     (DUID, IAID) and release nothing. So a lease moves between clients with the same MAC address and different

@@ -142,6 +142,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         if binding.pool is not None:
             binding.pool.unreserve(binding)
         elif binding.lease is None:
+            # It is in no pool, so the reservation was the only reason to keep it.
             del self.bindings[binding.number]
 
     def reservations(self) -> Iterator[Reservation]:
@@ -247,6 +248,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
             or earlier.lease.expires <= lease.granted
         ):
             return (lease,)
+        # By DHCPv4 a client has one address, so its current lease of another one ends.
         return lease, self.release(earlier, lease.granted)
 
     def release(self, binding: Binding[SubnetT], now: float) -> Lease:
@@ -279,13 +281,16 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
     def restore(self, lease: Lease) -> None:
         """Enter a lease from the store; it replaces the lease of its address."""
         number = number_of(lease.address)
+        # An address that has left the pool since is kept too: its lease is listed until it ends.
         binding = self.bindings.get(number) or self._new_binding(number, outside_pools=True)
         if binding is None:
             return
+        # At time 0 no entry of the queue is due, so loading thousands of leases moves none of them.
         self._replace(binding, lease, 0.0)
         if lease.state is _DECLINED:
             self._quarantine.add(number, lease.client or lease.client_id)
         elif lease.client:
+            # If the store has several leases of a client, the one that ends last is its present address.
             other = self.leased.get(lease.client)
             if other is None or other.lease is None or other.lease.expires < lease.expires:
                 self.leased[lease.client] = binding
@@ -305,6 +310,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         binding.lease = lease
         if before is not None:
             client = before.client
+            # The client may have another lease since; then the index points to that one.
             if (client != lease.client or lease.state is _DECLINED) and self.leased.get(client) is binding:
                 del self.leased[client]
             if before.state is _DECLINED:
@@ -318,7 +324,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
             for number in islice(numbers, _CANDIDATES):
                 binding = self.bindings[number]
                 if binding.lease is None or binding.lease.granted > before:
-                    break
+                    break  # the earliest come first
                 if binding.subnet.known_clients_only and not known:
                     continue
                 pool = binding.pool
@@ -384,6 +390,7 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
             number = number_of(address)
         except OSError:
             return None
+        # Subnets do not overlap: only the last one that begins at or before the address can contain it.
         index = bisect_right(self._starts, number) - 1
         return self._sorted[index] if index >= 0 and number <= self._ends[index] else None
 

@@ -14,7 +14,10 @@ during four DISCOVERs."""
 
 
 class OfferAllocator:
-    """See :class:`bootfw.dhcp.leasebook.Choice`. A client without history gets the address that is free for longest."""
+    """See :class:`bootfw.dhcp.leasebook.Allocator`.
+
+    A client without history gets the address that has been free for longest.
+    """
 
     one_address_per_client = True
 

@@ -113,8 +113,9 @@ class Pool(Generic[SubnetT]):
                 return  # an expired lease was released: the address keeps its position
             self.queued += 1
         elif binding.queued_until <= time:
-            return
+            return  # _free_ended() finds the later time when that entry is due
         binding.queued_until = time
+        # The entry with the later time stays in the heap, outdated: a heap can't remove from its middle.
         heappush(self._queue, (time, binding.number, binding))
         if len(self._queue) > 2 * self.queued + _STALE_ENTRIES:
             self._queue = [entry for entry in self._queue if entry[0] == entry[2].queued_until]
@@ -203,6 +204,7 @@ class Pool(Generic[SubnetT]):
         while index < len(free_list):
             entry = time, binding = free_list[index]
             if entry is not binding.free_entry or time != binding.free_at() or not self.is_assignable(binding):
+                # It has been leased, offered or reserved since; when that ends, it is queued again.
                 del free_list[index]
                 if entry is binding.free_entry:
                     binding.free_entry = None

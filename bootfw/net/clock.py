@@ -146,7 +146,7 @@ class MonotonicReactor:
     def _cancelled(self, call: Any) -> None:
         self._pending -= 1
         if self._running:
-            return
+            return  # _run() sets or closes the timer when it is done
         if not self._pending:
             self._queue.clear()
             self._forget_soon()
@@ -197,6 +197,7 @@ class MonotonicReactor:
         try:
             while queue and queue[0][0] <= now:
                 due, _, call = heappop(queue)
+                # A call that was moved has another entry, with its new time.
                 if call.active() and due == call.time:
                     self._call(call)
         finally:
@@ -225,10 +226,11 @@ class _Timer:
         if self._descriptor < 0:
             self.open()
         if due >= self._due:
-            return
+            return  # _run() sets it again when it rings
         self._due = due
         seconds, part = divmod(max(due - now, _SHORTEST), 1.0)
         setting = self._setting
+        # Rounded down, a time of less than a nanosecond would be 0, which disarms the timer.
         setting.seconds, setting.nanoseconds = int(seconds), max(int(part * 1e9), not seconds)
         assert _TIMERFD is not None
         if _TIMERFD[1](self._descriptor, 0, ctypes.byref(setting), None):
@@ -268,7 +270,7 @@ class _Timer:
         try:
             os.read(self._descriptor, 8)
         except BlockingIOError:
-            return
+            return  # it was set to a later time after the reactor had found it readable
         self._due = inf
         self._ring()
 

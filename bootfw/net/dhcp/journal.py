@@ -87,11 +87,13 @@ class Journal:
 
     def flush(self) -> None:
         """Commit the leases that were added since the last call."""
+        # Without a timer: while nothing is requested, no client waits for the store.
         if self._pending and not self._failing:
             self._report_overdue()
         batch = self._batch
         if not batch.leases:
             return
+        # What changes from now on belongs to the next batch, also while the store takes this one.
         self._batch = Batch()
         batch.began = self._clock.seconds()
         self._pending[batch] = None
@@ -99,11 +101,13 @@ class Journal:
         self.full = self._leases_pending >= MOST_PENDING
         committed = maybeDeferred(self._store.commit, batch.leases)
         committed.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
+        # What a waiting callback raises is a bug of ours, and says nothing about the store: the leases are durable.
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
 
     def close(self) -> None:
         """Commit the leases that were added, drop all pending callbacks, and cancel the timer."""
         self.flush()
+        # The commits go on, but the port is closed: their replies can't be sent.
         for batch in self._pending:
             batch.waiting.clear()
             batch.granted.clear()
@@ -146,12 +150,14 @@ class Journal:
     def _failed(self, failure: Failure, batch: Batch) -> None:
         self._ended(batch, False)
         batch.waiting.clear()
+        # A StateError says what is wrong with the disk or the database. Anything else is a bug of the store, so its
+        # traceback is logged, once until a commit succeeds.
         if failure.check(StateError) is None and not self._failing:
             self._log.failure("The lease store failed.", failure)
         self._report_failure(str(failure.value), batch.leases)
 
     def _report_overdue(self) -> None:
-        oldest = next(iter(self._pending))
+        oldest = next(iter(self._pending))  # the dictionary is in the order in which the commits began
         if self._clock.seconds() - oldest.began > OVERDUE_AFTER:
             leases = [lease for batch in (*self._pending, self._batch) for lease in batch.leases]
             self._report_failure(f"the store has not answered for {OVERDUE_AFTER:.0f} s", leases)

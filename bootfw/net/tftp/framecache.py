@@ -116,7 +116,7 @@ class FrameCache:
     def chunk(self, reader: Any, blksize: int, block: int) -> Chunk | None:
         """Return the chunk with *block*, from the cache or read now; None: it can't be cached, call the reader.
 
-        :param reader: one that can_be_framed().
+        :param reader: one that is_cacheable().
         :param block: absolute number.
         :raise OSError: it can't be read.
         """

@@ -120,6 +120,7 @@ class ReadTransfer(Transfer):
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """See Transfer."""
+        # The fast path looks at the packets of the listener's port only.
         if self.port is not None:
             self._cacheable = False
         super().begin(agreed, watchdog, now)
@@ -218,6 +219,7 @@ class ReadTransfer(Transfer):
 
     def _use_chunk(self, chunk: Chunk | None) -> None:
         frame_cache = self._context.frame_cache
+        # Hold before releasing: it may be the same chunk, which must not count as unused in between.
         if chunk is not None:
             frame_cache.hold(chunk)
         if self._chunk is not None:
@@ -301,6 +303,7 @@ class ReadTransfer(Transfer):
                 frames: Any
                 if blocks is not None:
                     frames = frame(item, blksize, content)
+                    # A synchronous reader is called again for a retransmission, so its content need not stay in memory.
                     if not self._asynchronous:
                         self._fetched_content = _NOTHING_FETCHED
                 else:

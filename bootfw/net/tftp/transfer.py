@@ -235,6 +235,7 @@ class Transfer:
                 self.packets_left = max(self.packets_left, AT_TIMEOUT)
             self._handle(self.session.Input.TICK, None, now)
             return None
+        # While a result of the backend is pending, the deadline is that of the backend.
         self._abandon_pending()
         self._on_backend_timeout(BackendTimeout(f"No answer about the file within {BACKEND_TIMEOUT:.0f} s"), now)
         return None
@@ -280,6 +281,7 @@ class Transfer:
         if self.packets_left:
             self.packets_left -= 1
             context = self._context
+            # A window is kept as its first header; the recorder knows the others by the length of a segment.
             kept = bytes(data[:4]) if data[1] == _DATA else data
             now = context.reactor.seconds()
             context.keep((now, True, kept, len(data), segment, self.request.peer, self.via, self.number))
@@ -389,6 +391,7 @@ class Transfer:
             self.session.handle(event, argument, now)
             self._advance(now)
         except Exception as error:
+            # A session never raises for what a peer does, so this is a bug of ours or of the watchdog plugin.
             self._session_raised(error, now)
 
     def _advance(self, now: float) -> None:

@@ -147,7 +147,7 @@ class Sender:
 
         :param destination, controls: of route().
         """
-        self.flush()
+        self.flush()  # what was collected before leaves before
         at_once = segment * max(1, min(SEGMENTS, LARGEST_RUN // segment))
         for start in range(0, len(data), at_once):
             run = data[start : start + at_once]
@@ -175,6 +175,7 @@ class Sender:
             self.counters.sent += count
 
     def _send_each(self, run: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
+        # Also outside of a delivery: the whole run leaves in one call of sendmmsg(2).
         put = self._collect if mmsg.AVAILABLE else self._send
         for start in range(0, len(run), segment):
             put(run[start : start + segment], destination, controls)
