@@ -161,7 +161,7 @@ class DelegatesWithoutDictionary(Delegates):
     ],
     ids=lambda value: value.__name__ if isinstance(value, type(IOpen)) else type(value).__name__,
 )
-def test_it_counts_where_it_was_declared_for_the_method_in_use(plugin: object, ability: Any, counts: bool) -> None:
+def test_ability_counts_if_it_is_declared_for_the_method_in_use(plugin: object, ability: Any, counts: bool) -> None:
     assert provides(plugin, ability) is counts
 
 

@@ -78,11 +78,11 @@ class Overriding(Uniform):
         ([Overriding(), ByArchitecture({"x86-bios": "undionly.kpxe"})], []),
     ],
 )
-def test_machines_without_a_file_after_ipxe_are_found(resolvers: list[Any], architectures: list[str]) -> None:
+def test_architectures_without_a_file_after_ipxe_are_reported(resolvers: list[Any], architectures: list[str]) -> None:
     sentences = list(ends_at_ipxe([("resolver", resolver) for resolver in resolvers], Settings()))
     assert [sentence.split()[0] for sentence in sentences] == architectures
 
 
-def test_where_no_dhcp_is_served_nothing_ends() -> None:
+def test_nothing_is_reported_without_dhcp() -> None:
     resolvers = [("static", StaticResolver("undionly.kpxe"))]
     assert list(ends_at_ipxe(resolvers, Settings(dhcp=DHCPSettings(mode="off")))) == []

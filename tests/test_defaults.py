@@ -75,7 +75,7 @@ def test_without_any_program_there_is_no_resolver(tmp_path: Path) -> None:
     assert defaults.resolvers([("directory", DirectoryBackend(tmp_path)), ("other", other)]) == []
 
 
-def test_the_programs_are_known_to_the_distribution_backend_or_of_another_common_name() -> None:
+def test_default_boot_programs_are_names_of_the_distribution_backend_or_other_common_names() -> None:
     names = {name for programs in defaults.BOOT_PROGRAMS.values() for name in programs}
     others = {"boot.ipxe", "snponly-i386.efi", "bootia32.efi", "bootx64.efi", "bootaa64.efi"}
     others |= {"bootcode.bin", "start4.elf", "kernel_2712.img"}
@@ -116,7 +116,7 @@ def test_files_of_templates_and_menus_count_as_existing(tmp_path: Path) -> None:
     assert defaults.example([("", menu)]) == "boot.ipxe"
 
 
-def test_the_script_is_one_and_ends_by_leaving() -> None:
+def test_default_script_is_an_ipxe_script_that_exits() -> None:
     lines = defaults.SCRIPT.splitlines()
     assert lines[0] == "#!ipxe"
     assert lines[-1] == "exit 0"
@@ -124,7 +124,7 @@ def test_the_script_is_one_and_ends_by_leaving() -> None:
     assert not any(command in defaults.SCRIPT for command in ("boot ", "sanboot", "autoboot", "kernel", "reboot"))
 
 
-def test_an_example_is_a_file_that_is_there(debian: DistributionBackend, tmp_path: Path) -> None:
+def test_example_file_exists_in_a_backend(debian: DistributionBackend, tmp_path: Path) -> None:
     assert defaults.example([("", debian), ("", SCRIPT)]) == "undionly.kpxe"
     assert defaults.example([("", SCRIPT)]) == "boot.ipxe"
     (tmp_path / "own").mkdir()
@@ -151,7 +151,7 @@ WITH_HTTP = Settings(http=HTTPSettings(defaults.HTTP_LISTEN), dhcp6=PROXY6)
 DENIED = dict.fromkeys([("0.0.0.0", 67), ("0.0.0.0", 69), ("::", 69)], errno.EACCES)
 
 
-def test_ports_that_can_be_had_stay(faults: Any) -> None:
+def test_bindable_ports_are_kept(faults: Any) -> None:
     assert defaults.bindable_settings(Settings(), (), True) == (WITH_HTTP, {})
 
 
@@ -166,12 +166,12 @@ def test_low_ports_that_are_not_allowed_are_replaced_with_a_note(faults: Any) ->
     }
 
 
-def test_only_without_a_file(faults: Any) -> None:
+def test_ports_of_a_configuration_file_are_not_replaced(faults: Any) -> None:
     faults |= DENIED
     assert defaults.bindable_settings(Settings(), (), False) == (Settings(), {})
 
 
-def test_only_where_they_were_not_configured(faults: Any) -> None:
+def test_configured_ports_are_not_replaced(faults: Any) -> None:
     faults |= DENIED
     given = {("tftp", "listen"), ("dhcp", "ports"), ("http", "listen"), ("dhcp6", "mode")}
     assert defaults.bindable_settings(Settings(), given, True) == (Settings(), {})
@@ -214,13 +214,13 @@ def test_a_tcp_port_is_free_unless_a_program_listens() -> None:
     assert defaults._fault(address, socket.SOCK_STREAM) == 0
 
 
-def test_the_port_is_really_tried() -> None:
+def test_availability_of_a_port_is_found_by_binding_it() -> None:
     assert defaults._fault(("127.0.0.1", 0)) == 0
     assert defaults._fault(("192.0.2.1", 0)) == errno.EADDRNOTAVAIL
 
 
 @pytest.mark.parametrize("port", [547, 4011])
-def test_no_dhcpv6_where_its_ports_can_not_be_had(faults: Any, port: int) -> None:
+def test_dhcpv6_is_off_if_its_ports_cannot_be_bound(faults: Any, port: int) -> None:
     faults["::", port] = errno.EADDRINUSE
     settings, notes = defaults.bindable_settings(Settings(), (), True)
     assert (settings.dhcp6.mode, notes) == ("off", {})

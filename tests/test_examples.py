@@ -78,7 +78,7 @@ class TestResolver(ResolverContract):
     def make_resolver(self) -> Any:
         return made("custom_resolver")
 
-    def test_answers_its_rack_only(self) -> None:
+    def test_example_resolver_answers_for_its_rack_only(self) -> None:
         answers = [self.resolve(made("custom_resolver"), request) for request in self.requests]
         assert answers[0] == BootFile("racks/blue.ipxe")
         assert answers[-1] is None
@@ -88,7 +88,7 @@ class TestWatchdog(WatchdogContract):
     def make_policy(self) -> Any:
         return made("custom_watchdog")
 
-    def test_doubles(self) -> None:
+    def test_example_watchdog_doubles_its_waits(self) -> None:
         watchdog = made("custom_watchdog")
         assert [watchdog.wait(attempt) for attempt in range(1, 14)] == [0.25, 0.5, 1, 2, 4, *[8] * 7, None]
 

@@ -105,7 +105,9 @@ def test_refusals_by_quirks_share_no_line_with_others(written: Written) -> None:
         ("02:00:00:00:00:01", True, "02:00:00:00:00:01 has declined it"),
     ],
 )
-def test_how_it_is_known_that_an_address_is_taken(written: Written, mac: str, declined: bool, how: str) -> None:
+def test_log_line_of_a_used_address_says_how_that_was_found(
+    written: Written, mac: str, declined: bool, how: str
+) -> None:
     observer, found = written
     observer.observe(AddressTaken(1.0, "10.78.0.100", mac, declined))
     assert found == [("warn", f"dhcp 10.78.0.100 is in use without a lease: {how}")]
@@ -171,7 +173,7 @@ def test_log_event_equals_that_of_twisteds_logger(event: Event, monkeypatch: pyt
     assert ours == twisted_s
 
 
-def test_every_line_finds_its_fields_in_its_event() -> None:
+def test_fields_of_each_log_line_exist_in_its_event() -> None:
     for kind, line in log._LINES.items():
         attributes = {attribute.name for attribute in attrs.fields(kind)}
         named = {name for _, name, _, _ in Formatter().parse(line.text) if name}
@@ -179,7 +181,7 @@ def test_every_line_finds_its_fields_in_its_event() -> None:
         assert set(line.computed) <= named, kind
 
 
-def test_a_fact_is_logged_again_only_when_it_has_changed(written: Written) -> None:
+def test_repeated_fact_is_logged_only_after_a_change(written: Written) -> None:
     observer, found = written
     first, second = (CertificateLoaded(1.0, "a.pem", ("boot.example",), ends) for ends in (0.0, 86400.0))
     observer.observe_many([first, first, second, second, first])
@@ -208,7 +210,7 @@ def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written:
     assert len(found) == log.REMEMBERED + 2
 
 
-def test_equal_refusals_share_a_line(written: Written) -> None:
+def test_equal_refusals_are_one_log_line(written: Written) -> None:
     observer, found = written
     observer.observe_many([refused(1), refused(2, "/b"), refused(3), refused(4)])
     assert [text for _, text in found] == [

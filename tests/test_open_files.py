@@ -60,7 +60,7 @@ def get(port: int) -> bytes:
 
 
 @pytest.mark.parametrize("server", [1, 2], indirect=True)
-def test_clients_are_refused_until_there_is_room_again(server: Process, ports: tuple[int, int]) -> None:
+def test_clients_are_refused_while_the_limit_of_open_files_is_reached(server: Process, ports: tuple[int, int]) -> None:
     tftp, http = ("127.0.0.1", ports[0]), ports[1]
     assert fetch(tftp, "small") == b"small"
     with ExitStack() as stack:

@@ -50,7 +50,7 @@ def test_client_and_circuit_ids_are_text_or_hexadecimal(written: str, read: byte
 
 
 @pytest.mark.parametrize("written", ["0x00030001525400123456", "00:03:00:01:52:54:00:12:34:56"])
-def test_a_duid_is_bytes(written: str) -> None:
+def test_duid_is_read_as_bytes(written: str) -> None:
     assert Host6(duid=written).duid == bytes.fromhex("00030001525400123456")
     assert Host6(mac="52:54:00:12:34:56", duid="").duid == b""
     with pytest.raises(ValueError, match='must be a DUID, such as "0x00030001525400123456", not "laptop"'):
@@ -79,7 +79,7 @@ def test_reservations_go_through_json_and_back(reservation: Reservation) -> None
         (LeaseState.RELEASED, 0, "released"),
     ],
 )
-def test_a_state_is_of_a_moment(state: LeaseState, left: int, shown: str) -> None:
+def test_shown_state_depends_on_the_time(state: LeaseState, left: int, shown: str) -> None:
     assert shown_state(evolve(LEASE, state=state, expires=100.0 + left), 100.0) == shown
     assert shown in STATES
 
@@ -88,7 +88,7 @@ def test_a_state_is_of_a_moment(state: LeaseState, left: int, shown: str) -> Non
     st.lists(st.builds(evolve, st.sampled_from(LEASES), expires=st.sampled_from([0.0, 50.0, NEVER])), max_size=8),
     st.sampled_from(["", *STATES]),
 )
-def test_states_part_all_leases(leases: list[Lease], state: str) -> None:
+def test_each_lease_has_exactly_one_state(leases: list[Lease], state: str) -> None:
     parts = [list(Selection(state=each).leases(leases, 10.0)) for each in STATES]
     assert [[lease for lease in leases if shown_state(lease, 10.0) == each] for each in STATES] == parts
     assert sum(map(len, parts)) == len(leases)
@@ -109,7 +109,7 @@ def test_a_network_has_its_first_and_last_address(network: str, inside: list[str
     assert [lease.address for lease in Selection(network=network).leases(leases, 0.0)] == inside
 
 
-def test_no_client_is_known_without_an_identifier() -> None:
+def test_empty_identifier_matches_no_lease() -> None:
     """A lease without a MAC is not that of everybody who has none."""
     bare = Lease("10.0.0.1", b"", "", LeaseState.DECLINED, 0.0, 1.0)
     assert list(Selection(who="0x").leases([bare], 0.0)) == []

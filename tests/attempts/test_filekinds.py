@@ -22,12 +22,12 @@ from bootfw.attempts.filekinds import is_optional, is_payload, is_program, last_
         *("vmlinuz-6.1.0-13-amd64", "pc/initrd.img", "rootfs.cpio.gz", "board.itb", "kernel.img?mac=1", "memdisk.iso"),
     ],
 )
-def test_a_kernel_or_its_like(path: str) -> None:
+def test_kernels_and_images_are_payload(path: str) -> None:
     assert is_payload(path)
 
 
 @pytest.mark.parametrize("path", ["boot.ipxe", "grub.cfg", "pxelinux.0", "grubx64.efi", "menu.c32", "linux.cfg", "BCD"])
-def test_no_kernel(path: str) -> None:
+def test_boot_files_are_not_payload(path: str) -> None:
     assert not is_payload(path)
 
 
@@ -38,12 +38,12 @@ def test_no_kernel(path: str) -> None:
         *("shimx64.efi.signed", "grubnetx64.efi.signed", "ipxe.lkrn", "grubx64"),
     ],
 )
-def test_a_boot_program(path: str) -> None:
+def test_boot_programs_are_recognized(path: str) -> None:
     assert is_program(path)
 
 
 @pytest.mark.parametrize("path", ["boot.ipxe", "pxelinux.cfg/default", "vmlinuz", "initrd.gz", "proof.txt"])
-def test_no_boot_program(path: str) -> None:
+def test_other_files_are_not_boot_programs(path: str) -> None:
     assert not is_program(path)
 
 
@@ -81,5 +81,5 @@ def test_required_files_of_loaders_are_recognized(path: str) -> None:
     ("path", "name"),
     [("\\Boot\\BCD", "bcd"), ("a/b/c.efi?x=y/z", "c.efi"), ("vmlinuz", "vmlinuz"), ("", ""), ("a/", "a")],
 )
-def test_the_last_part(path: str, name: str) -> None:
+def test_last_part_of_a_path_or_url(path: str, name: str) -> None:
     assert last_part(path) == name

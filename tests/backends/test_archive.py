@@ -264,7 +264,7 @@ def test_members_outside_of_the_archive_root_are_ignored(tmp_path: Path) -> None
     assert content(backend, "evil") == content(backend, "../../evil") == "missing"
 
 
-def test_case(tmp_path: Path) -> None:
+def test_case_is_ignored_if_configured(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", {"Boot/BCD": b"bcd"})
     assert content(ArchiveBackend(tmp_path / "a.tar"), "boot/bcd") == "missing"
     assert content(ArchiveBackend(tmp_path / "a.tar", ignore_case=True), "BOOT/bcd") == b"bcd"
@@ -273,7 +273,7 @@ def test_case(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "a.tar.gz", "deflated.zip"])
-def test_another_archive_takes_its_place(tmp_path: Path, kind: str) -> None:
+def test_replaced_archive_is_used_for_the_next_request(tmp_path: Path, kind: str) -> None:
     path, new = tmp_path / kind, tmp_path / "new"
     MAKERS[kind](path, {"a": b"old" * 1000, "gone": b"x"})
     backend = ArchiveBackend(path)
@@ -343,7 +343,7 @@ def test_truncated_archive_fails_the_read(tmp_path: Path) -> None:
             reader.read(0, 5000)
 
 
-def test_unpacks_so_much_only(tmp_path: Path, errors: list[str]) -> None:
+def test_unpacked_size_is_limited(tmp_path: Path, errors: list[str]) -> None:
     make_tar(tmp_path / "a.tar.gz", {"a": bytes(100_000)}, mode="w:gz")
     assert content(ArchiveBackend(tmp_path / "a.tar.gz", unpack_size=50_000), "a") == "missing"
     assert "unpack-size" in errors[0]
@@ -477,7 +477,7 @@ def test_transfers_share_the_unpacked_member(tmp_path: Path, kind: str) -> None:
         assert frame_cache.chunk(a, 512, 1) is not chunk
 
 
-def test_members_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_member_has_its_own_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tar(tmp_path / "a.tar", {"a": b"1", "b": b"2", "empty": b""})
     monkeypatch.setattr("time.time_ns", lambda: 1 << 62)
     backend = ArchiveBackend(tmp_path / "a.tar")
@@ -507,7 +507,7 @@ def _genisoimage(*options: str) -> Command:
     [_xorriso, _genisoimage("-R", "-J"), _genisoimage("-R", "-D"), _genisoimage("-J"), _genisoimage("-udf", "-J")],
     ids=["xorriso", "rock-ridge-and-joliet", "rock-ridge", "joliet", "udf"],
 )
-def test_images_of_others(tmp_path: Path, command: Command) -> None:
+def test_images_of_other_programs_are_read(tmp_path: Path, command: Command) -> None:
     line = command(tmp_path / "a.iso", tmp_path / "tree")
     if shutil.which(line[0]) is None:
         pytest.skip(f"{line[0]} is not installed")
@@ -533,7 +533,7 @@ def context(tmp_path: Path) -> PluginContext:
     return PluginContext(None, tmp_path)
 
 
-def test_configured(tmp_path: Path, context: PluginContext) -> None:
+def test_options_are_configured(tmp_path: Path, context: PluginContext) -> None:
     make_tar(tmp_path / "a.tar", FILES)
     backend = of_type(ArchiveBackend, plugin.configure({"file": "a.tar", "prefix": "x", "path": "install"}, context))
     assert content(backend, "x/vmlinuz") == b"kernel"
@@ -603,7 +603,7 @@ def test_stopped_while_a_thread_opens_it(tmp_path: Path) -> None:
     assert content(backend, "readme") == b"read me"
 
 
-def test_problems(tmp_path: Path) -> None:
+def test_missing_archive_is_a_problem(tmp_path: Path) -> None:
     assert "No such file" in ArchiveBackend(tmp_path / "a.iso").problem()
     assert "no file" in ArchiveBackend(tmp_path).problem()
 

@@ -68,7 +68,7 @@ def content(reader: ICacheableReader, result: Result) -> bytes:
     return data
 
 
-def test_it_is_read_as_any_other(
+def test_file_on_a_network_file_system_is_read_in_a_thread(
     remote: HangingFileSystem, backend: DirectoryBackend, result: Result, end: Callable[[], None]
 ) -> None:
     before = open_descriptors()
@@ -84,7 +84,7 @@ def test_it_is_read_as_any_other(
 
 
 @pytest.mark.parametrize("path", ["remote/file", "link", "Remote/file"])
-def test_only_requests_for_its_files_wait(
+def test_hanging_file_system_blocks_its_own_files_only(
     remote: HangingFileSystem, backend: DirectoryBackend, result: Result, end: Callable[[], None], path: str
 ) -> None:
     backend.ignore_case = True
@@ -133,7 +133,7 @@ def test_a_file_that_is_open_already_may_hang(
     reader.close()
 
 
-def test_the_root_itself_may_hang(
+def test_hanging_root_does_not_block_the_reactor(
     remote: HangingFileSystem, root: Path, private_reactor: EPollReactor, result: Result
 ) -> None:
     backend = DirectoryBackend(root / "remote", reactor=private_reactor)
@@ -158,7 +158,7 @@ def test_cancelled_request_closes_its_file(
     assert open_descriptors() == before
 
 
-def test_no_more_than_some_wait(
+def test_number_of_waiting_requests_is_limited(
     remote: HangingFileSystem, backend: DirectoryBackend, end: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detached, "PENDING", 2)

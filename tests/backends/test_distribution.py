@@ -125,7 +125,7 @@ def test_unsigned_grub_is_served_if_no_signed_one_is_installed(tmp_path: Path) -
     assert fetch(installed(tmp_path, unsigned), "grubx64.efi") == unsigned
 
 
-def test_nothing_installed(tmp_path: Path) -> None:
+def test_missing_packages_have_no_files(tmp_path: Path) -> None:
     backend = DistributionBackend(tmp_path)
     assert backend.available() == {}
     for name in (*PROGRAMS, *ALIASES, "menu.c32"):
@@ -203,7 +203,7 @@ def test_table_is_consistent() -> None:
     assert len({(prefix, suffix) for prefix, suffix, _ in MODULES}) == len(MODULES)
 
 
-def test_configured(tmp_path: Path) -> None:
+def test_options_are_configured(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
     made = plugin.configure({}, context)
     verifyObject(IBackend, made)

@@ -55,12 +55,12 @@ def test_an_absolute_link_to_a_file_inside(backend: DirectoryBackend) -> None:
     assert refused(backend, "linked").endswith("make it a relative one")
 
 
-def test_a_link_to_nothing(backend: DirectoryBackend) -> None:
+def test_dangling_link_is_explained(backend: DirectoryBackend) -> None:
     (backend.root / "linked").symlink_to("missing")
     assert refused(backend, "linked") == f"{backend.root}/linked -> missing: its target does not exist"
 
 
-def test_links_in_a_circle(backend: DirectoryBackend) -> None:
+def test_circular_links_are_explained(backend: DirectoryBackend) -> None:
     (backend.root / "one").symlink_to("two")
     (backend.root / "two").symlink_to("one")
     assert refused(backend, "one").endswith(": links lead in a circle")
@@ -72,7 +72,7 @@ def test_missing_file_has_no_explanation(backend: DirectoryBackend, path: str) -
     assert refused(backend, path) == ""
 
 
-def test_a_fifo(backend: DirectoryBackend) -> None:
+def test_fifo_is_explained(backend: DirectoryBackend) -> None:
     os.mkfifo(backend.root / "fifo")
     assert refused(backend, "fifo") == f"{backend.root}/fifo is a FIFO, and no regular file"
 

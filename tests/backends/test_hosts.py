@@ -118,7 +118,7 @@ def test_files_are_looked_at_once_a_second(tmp_path: Path) -> None:
         ("x.toml", f'mac = "{MAC}"\ngroups = ["nope"]\n', 'groups/nope.toml for group "nope"'),
     ],
 )
-def test_a_broken_file_costs_its_host_and_no_other(tmp_path: Path, name: str, text: str, reason: str) -> None:
+def test_invalid_host_file_affects_its_host_only(tmp_path: Path, name: str, text: str, reason: str) -> None:
     """Not even the one whose file it seems to be is taken for unknown: the defaults may be an installation."""
     write(tmp_path, {name: text, "other.toml": 'mac = "52:54:00:00:00:02"'})
     hosts = Hosts(tmp_path)
@@ -150,7 +150,7 @@ def test_yaml_mac_parsed_as_a_number_is_an_error(tmp_path: Path) -> None:
         Hosts(tmp_path).find([Identifiers(mac=MAC)])
 
 
-def test_broken_defaults_cost_everybody(tmp_path: Path) -> None:
+def test_invalid_defaults_affect_every_host(tmp_path: Path) -> None:
     write(tmp_path, {"defaults.toml": "["})
     with pytest.raises(HostFileError, match=r"defaults\.toml:1"):
         Hosts(tmp_path).find([Identifiers()])
@@ -173,7 +173,7 @@ def test_two_files_for_one_machine(tmp_path: Path) -> None:
     )
 
 
-def test_without_the_directory_everybody_is_unknown(tmp_path: Path) -> None:
+def test_missing_directory_makes_every_client_unknown(tmp_path: Path) -> None:
     hosts = Hosts(tmp_path / "none")
     assert hosts.find([Identifiers(mac=MAC)]) == {"name": ""}
     assert hosts.problems() == (f"{tmp_path}/none: No such file or directory",)

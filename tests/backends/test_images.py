@@ -42,7 +42,7 @@ from bootfw.backends.images import Image, Kernels, paired, scan
         (bytes(10000), Executable()),
     ],
 )
-def test_executables(data: bytes, runs: Executable) -> None:
+def test_executables_are_recognized(data: bytes, runs: Executable) -> None:
     assert read_executable(io.BytesIO(data)) == runs
 
 
@@ -60,12 +60,12 @@ def test_executables(data: bytes, runs: Executable) -> None:
         (b"", Executable()),
     ],
 )
-def test_disks(data: bytes, runs: Executable) -> None:
+def test_disk_images_are_recognized(data: bytes, runs: Executable) -> None:
     assert read_disk(io.BytesIO(data)) == runs
 
 
 @given(st.binary(max_size=3000))
-def test_any_bytes_are_something_or_nothing(data: bytes) -> None:
+def test_any_bytes_are_recognized_or_ignored(data: bytes) -> None:
     for start in (b"", b"MZ", bzimage()[:0x250], cd(0)[:40000]):
         read_executable(io.BytesIO(start + data))
         read_disk(io.BytesIO(start + data))
@@ -230,7 +230,7 @@ def test_link_to_a_kernel_is_not_a_second_entry(tmp_path: Path) -> None:
     assert [(image.path, image.initrds) for image in scan([tmp_path])] == [("vmlinuz-6.1", ("initrd.img-6.1",))]
 
 
-def test_of_several_roots_the_first_has_a_file(tmp_path: Path) -> None:
+def test_first_root_with_a_path_wins(tmp_path: Path) -> None:
     fill(tmp_path / "one", {"x/vmlinuz": bzimage("one")})
     fill(tmp_path / "two", {"x/vmlinuz": bzimage("two"), "x/linux": bzimage("other")})
     assert [image.runs.version for image in scan([tmp_path / "one", tmp_path / "none", tmp_path / "two"])] == [
@@ -239,7 +239,7 @@ def test_of_several_roots_the_first_has_a_file(tmp_path: Path) -> None:
     ]
 
 
-def test_the_look_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, {f"d{n}/{m}.ipxe": b"x" for n in range(10) for m in range(10)})
     monkeypatch.setattr(images, "ENTRIES", 40)
     assert 20 <= len(scan([tmp_path])) <= 40

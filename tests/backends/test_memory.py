@@ -33,7 +33,7 @@ def test_spellings_of_one_file(known: str, asked: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "..", "a", "A/B", "a/b/c", "a/b/..", "b"])
-def test_others_are_missing(path: str) -> None:
+def test_other_paths_are_missing(path: str) -> None:
     with pytest.raises(FileMissing):
         MemoryBackend({"a/b": "x"}).open(path, None)
 
@@ -81,7 +81,7 @@ def test_upload_does_not_replace_a_file() -> None:
         backend.create("..", None)
 
 
-def test_configured(tmp_path: Path) -> None:
+def test_options_are_configured(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
     backend = of_type(MemoryBackend, plugin.configure({"files": {"a": "text"}, "writable": True}, context))
     assert (backend.files, backend.writable) == ({"a": b"text"}, True)

@@ -175,7 +175,7 @@ def test_autoexec_is_missing_without_our_address(root: Path) -> None:
 # PXELINUX
 
 
-def test_pxelinux(root: Path) -> None:
+def test_pxelinux_menu_has_the_expected_entries(root: Path) -> None:
     fill(root, {"with blank/vmlinuz": bzimage(), "komma,/vmlinuz": bzimage()})
     config = text(menu(root), "pxelinux.cfg/default", architecture="x86-bios")
     assert config.splitlines()[1:4] == ["UI menu.c32", "DEFAULT local", "TIMEOUT 200"]
@@ -230,7 +230,7 @@ def test_clients_without_menu_support_get_none(root: Path, path: str, architectu
 # GRUB
 
 
-def test_grub(root: Path) -> None:
+def test_grub_menu_has_the_expected_entries(root: Path) -> None:
     fill(root, {"it's/vmlinuz-$x y": bzimage()})
     config = text(menu(root), "boot/grub/grub.cfg")
     parts = dict(re.findall(r'^if \[ "\$grub_platform/\$cpu" = (\S+) \]; then\n(.*?)^fi', config, re.M | re.S))
@@ -247,7 +247,7 @@ def test_grub(root: Path) -> None:
     assert config.splitlines()[1:3] == ["set timeout=20", "set default=local"]
 
 
-def test_words_of_grub() -> None:
+def test_words_of_grub_are_escaped() -> None:
     assert grub_words("a=b c;d $x 'y'") == "a=b c\\;d \\$x \\'y\\'"
     assert grub_words("/a b", " ") == "/a\\ b"
 
@@ -266,7 +266,7 @@ def test_words_of_grub() -> None:
         (1_440_000_000, "1.4 GB"),
     ],
 )
-def test_amounts(size: int, shown: str) -> None:
+def test_sizes_are_shown_with_units(size: int, shown: str) -> None:
     assert amount(size) == shown
 
 

@@ -39,7 +39,7 @@ def test_spellings_of_a_mac(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "52:54:00:ab:cd", "52:54:00:ab:cd:ef:01", "52:54:00:ab:cd:eg"])
-def test_no_mac(text: str) -> None:
+def test_invalid_mac_is_empty(text: str) -> None:
     assert mac_address(text) == ""
 
 
@@ -58,7 +58,7 @@ def test_no_mac(text: str) -> None:
         ("h/{name}", "h/a/b", None),
     ],
 )
-def test_patterns(pattern: str, path: str, told: Identifiers | None) -> None:
+def test_patterns_match_identifiers(pattern: str, path: str, told: Identifiers | None) -> None:
     assert Pattern(pattern).match(path) == told
 
 

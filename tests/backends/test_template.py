@@ -163,7 +163,7 @@ def test_declined_file_is_looked_up_in_the_next_backend(root: Path) -> None:
         made(backend(root, {"boot.ipxe.j2": "{% if not host.name %}{{ decline() }}{% endif %}"}), "boot.ipxe")
 
 
-def test_host_files(root: Path) -> None:
+def test_template_uses_the_host_file_of_its_client(root: Path) -> None:
     hosts = root.parent / "hosts"
     hosts.mkdir()
     (hosts / "web1.toml").write_text(f'mac = "{MAC}"\nrole = "web"\n')
@@ -197,7 +197,7 @@ def test_client_values_cannot_inject_script_lines(root: Path) -> None:
     assert not set(text) & set("\"'`$\\{}\r;&|<>%\x1b")
 
 
-def test_nor_can_the_requested_name(root: Path) -> None:
+def test_requested_name_cannot_inject_script_lines(root: Path) -> None:
     made_by = backend(root, {"s.j2": "{{ path }}"}, files={"x/*": "s.j2"})
     assert made(made_by, "x/a\nboot ${b}") == "x/a_boot __b_"
 
@@ -207,7 +207,7 @@ def test_client_values_are_truncated() -> None:
     assert plain("PXEClient:Arch:00007:UNDI:003010") == "PXEClient:Arch:00007:UNDI:003010"
 
 
-def test_the_same_facts_make_the_same_bytes(root: Path) -> None:
+def test_rendering_is_deterministic(root: Path) -> None:
     """UEFI asks for the size first, in a request of its own."""
     made_by = backend(root, {"s.j2": EVERYTHING + "{{ {'b': 1, 'a': 2}|tojson }}"})
     assert len({made(made_by, "s") for _ in range(5)}) == 1

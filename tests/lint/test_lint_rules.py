@@ -283,7 +283,7 @@ CASES: dict[str, tuple[dict[str, bytes | str], list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_cases(tmp_path: Path, case: str) -> None:
+def test_each_case_has_its_findings(tmp_path: Path, case: str) -> None:
     files, findings = CASES[case]
     assert found(tmp_path, files) == findings
 
@@ -343,12 +343,12 @@ def test_boot_files_of_resolvers(
     assert [file for file, _ in got if not file.startswith("[[")] == [f for f, _ in findings if not f.startswith("[[")]
 
 
-def test_other_resolvers(tmp_path: Path) -> None:
+def test_files_of_static_and_by_client_are_checked(tmp_path: Path) -> None:
     resolvers = [StaticResolver("gone"), ByClient([{"mac": "52:54:00:00:00:01", "file": "gone too"}])]
     assert [rule for _, rule in found(tmp_path, {}, resolvers)] == ["missing", "missing"]
 
 
-def test_too_large_for_small_blocks(tmp_path: Path) -> None:
+def test_programs_of_32_mib_are_reported(tmp_path: Path) -> None:
     for length, findings in ((65535 * 512 - 1, []), (65535 * 512, [("large.0", "size")])):
         with (tmp_path / "large.0").open("wb") as file:
             file.truncate(length)
@@ -481,7 +481,7 @@ def test_a_file_on_a_bad_sector(tmp_path: Path, good: int) -> None:
     assert "Input/output error" in findings[0].reason
 
 
-def test_links(tmp_path: Path) -> None:
+def test_links_out_of_the_root_and_dangling_ones_are_reported(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "d").mkdir(parents=True)
     (tmp_path / "outside").write_bytes(b"x")
@@ -502,7 +502,7 @@ def test_link_out_of_the_root_to_a_file_of_another_backend(tmp_path: Path) -> No
     assert found(tmp_path, {}, **served) == []
 
 
-def test_permissions(tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     for name, mode in (("all", 0o644), ("owner", 0o600), ("group", 0o640), ("d", 0o700)):
         if name == "d":
             (tmp_path / name).mkdir()
@@ -540,6 +540,8 @@ PIECES = [
     ),
     st.integers(0, 3000),
 )
-def test_nothing_makes_it_stumble(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], cut: int) -> None:
+def test_lint_raises_nothing_for_any_files(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], cut: int
+) -> None:
     root = tmp_path_factory.mktemp("tree")
     found(root, {name: data[:cut] for name, data in files.items()})

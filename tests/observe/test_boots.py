@@ -102,7 +102,7 @@ def logged() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(observer)
 
 
-def test_it_is_a_plugin() -> None:
+def test_recorder_provides_its_interfaces() -> None:
     recorder = Recording().recorder
     for interface in (IBatchObserver, IClientAware, IStartable, IOperable):
         verifyObject(interface, recorder)
@@ -168,7 +168,7 @@ def test_a_stop_stores_the_boots_in_progress() -> None:
     assert len(recording.of(BootAttemptEnded)) == 2
 
 
-def test_phone_home() -> None:
+def test_phone_home_changes_the_verdict_to_up() -> None:
     recording = Recording()
     machine = recording.machine()
     machine.boots()
@@ -282,7 +282,7 @@ def test_the_nearest_names_are_in_the_verdict(tmp_path: Path) -> None:
     assert refused.data["nearest"] == ["debian/vmlinuz-6.12", "debian/vmlinuz-6.10"]
 
 
-def test_what_the_files_say_of_a_machine_that_has_started_again(tmp_path: Path) -> None:
+def test_files_are_examined_for_a_machine_that_restarted(tmp_path: Path) -> None:
     """Its firmware did not wait for the end of the silence, and its record is closed."""
     (tmp_path / "vmlinuz-6.12").write_bytes(b"x")
     recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
@@ -372,7 +372,7 @@ def test_a_machine_that_shows_no_mac_is_found_by_its_address() -> None:
         ("boot", {}, '"machine" is missing'),
     ],
 )
-def test_wrong_requests(operation: str, given: Mapping[str, Any], reason: str) -> None:
+def test_invalid_operations_are_refused(operation: str, given: Mapping[str, Any], reason: str) -> None:
     with pytest.raises(ControlError, match=reason):
         Recording().recorder.operations()[operation](given)
 

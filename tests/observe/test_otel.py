@@ -218,7 +218,7 @@ def test_failed_exports_are_one_line_and_their_end_another(
     assert logging.getLogger("opentelemetry").handlers == []
 
 
-def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_options_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r'^url: must be a URL, such as "http://127.0.0.1:4318/v1/traces", not "x"'):
         OpenTelemetry("x")
     monkeypatch.setattr(otel, "find_spec", lambda name: None)

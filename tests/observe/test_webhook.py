@@ -232,7 +232,9 @@ def test_a_stop_does_not_wait_for_a_server_that_is_gone(receiver: Receiver) -> N
     assert any("were dropped" in event["log_format"] for event in logs)
 
 
-def test_no_server_at_all(private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_connection_is_retried_and_reported(
+    private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deliverystates, "FIRST_RETRY", 0.01)
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -276,7 +278,7 @@ def test_it_starts_and_stops_with_its_service() -> None:
         ({}, '"url" is missing'),
     ],
 )
-def test_mistakes(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         configured(Clock(), **options)
     assert message in str(caught.value)

@@ -48,7 +48,7 @@ def matched(*client: Any, **more: Any) -> str | None:
         (("MSFT 5.0", "unknown"), None),
     ],
 )
-def test_stock(client: tuple[str | bool, ...], persona: str | None) -> None:
+def test_stock_personas_match_dhcp_clients(client: tuple[str | bool, ...], persona: str | None) -> None:
     assert matched(*client) == persona
 
 
@@ -135,7 +135,7 @@ def test_stock_personas_match_by_further_options(
         ("tsize=0 blksize=1228 windowsize=4", "bootx64.efi", None),
     ],
 )
-def test_stock_by_tftp(options: str, filename: str, quirks: str | None) -> None:
+def test_stock_personas_match_tftp_requests(options: str, filename: str, quirks: str | None) -> None:
     found = stock().quirks(*asks(options, filename, Client()))
 
     assert (found.persona if found else None) == quirks
@@ -313,7 +313,7 @@ def test_names_of_ipxe_programs_and_their_exceptions() -> None:
     ]
 
 
-def test_an_empty_table() -> None:
+def test_empty_table_has_no_personas() -> None:
     assert read({}) == Personas(())
 
 

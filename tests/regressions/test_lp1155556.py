@@ -44,7 +44,7 @@ def give_up_after(policy: IWatchdogPolicy) -> float:
 
 
 @pytest.mark.parametrize(("policy", "seconds"), list(zip(POLICIES, PATIENCE, strict=True)))
-def test_patience(policy: IWatchdogPolicy, seconds: int) -> None:
+def test_watchdogs_give_up_within_their_time(policy: IWatchdogPolicy, seconds: int) -> None:
     assert seconds <= give_up_after(policy) <= 2 * seconds
 
 

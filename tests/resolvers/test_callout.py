@@ -145,7 +145,7 @@ def test_a_script_of_the_apis_own(api: API) -> None:
     assert present(found.content).startswith(b"#!ipxe\nsanboot")
 
 
-def test_404_is_not_mine(api: API) -> None:
+def test_status_404_calls_the_next_resolver(api: API) -> None:
     with capturedLogs() as logs:
         assert api.wait(api.resolver(fallback="local").resolve(evolve(IPXE, mac="02:00:00:00:00:01"))) is None
     assert said(logs) == []
@@ -157,7 +157,7 @@ def test_a_client_that_is_not_ipxe_is_left_to_the_next_resolver_without_a_query(
 
 
 @pytest.mark.parametrize("url", ["{}", "{}/", "{}/v1", "{}/api"])
-def test_the_url(api: API, url: str) -> None:
+def test_url_of_the_request_has_the_mac(api: API, url: str) -> None:
     api.wait(api.resolver(url=url.format(api.url)).resolve(IPXE))
     assert api.asked == [f"{'/api' if 'api' in url else ''}/v1/boot/{MAC}"]
 
@@ -205,7 +205,7 @@ def test_cached_answer_is_used_and_logged_while_the_api_fails(api: API, how: str
     assert line.endswith("Its answer of 0 s ago is used")
 
 
-def test_while_it_is_down(api: API) -> None:
+def test_cached_answer_is_used_while_the_api_is_down(api: API) -> None:
     resolver = api.resolver()
     good = api.wait(resolver.resolve(IPXE))
     api.stop()
@@ -235,7 +235,7 @@ def test_404_ends_the_use_of_the_last_answer(api: API) -> None:
 
 
 @pytest.mark.parametrize("fallback", ["next", "local", "refuse"])
-def test_the_fallback(api: API, fallback: str) -> None:
+def test_fallback_decides_without_an_answer(api: API, fallback: str) -> None:
     api.raw = answered(500, b"")
     resolver, published = api.resolver(fallback=fallback), list[Event]()
     resolver.start(published.append)
@@ -365,7 +365,7 @@ def test_cache_is_bounded(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"url": "http://x", "stale-seconds": -1.0}, "stale-seconds: must be >= 0"),
     ],
 )
-def test_options(options: dict[str, str | float], said: str) -> None:
+def test_invalid_options_are_errors(options: dict[str, str | float], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         configure(load("callout", "bootfw.resolvers"), options, PluginContext(Clock(), Path("/")))
     assert said in str(caught.value)

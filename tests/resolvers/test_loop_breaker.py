@@ -227,7 +227,7 @@ def test_progress_restarts_the_count(site: Guarded) -> None:
     assert whole_boot(machine) is None
 
 
-def test_another_machine_is_another_matter(site: Guarded) -> None:
+def test_boots_of_other_machines_are_counted_separately(site: Guarded) -> None:
     first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")
     for _ in range(3):
         whole_boot(first, "vmlinuz")
@@ -246,7 +246,7 @@ def looping(site: Guarded) -> Machine:
     return machine
 
 
-def test_by_time(site: Guarded) -> None:
+def test_loop_ends_after_its_time(site: Guarded) -> None:
     machine = looping(site)
     site.pass_time(500)
     assert machine.asks(BIOS_ROM) is None
@@ -257,7 +257,7 @@ def test_by_time(site: Guarded) -> None:
     assert len(site.said(LoopBroken)) == 2
 
 
-def test_by_the_operator(site: Guarded) -> None:
+def test_operator_ends_a_loop(site: Guarded) -> None:
     machine = looping(site)
     operations = site.breaker.operations()
     [record] = operations["looping"]({})
@@ -274,7 +274,7 @@ def test_by_the_operator(site: Guarded) -> None:
     assert machine.boots(BIOS_ROM) == b"iPXE"
 
 
-def test_by_another_next_boot(site: Guarded) -> None:
+def test_one_time_boot_ends_a_loop(site: Guarded) -> None:
     machine = looping(site)
     site.breaker.observe(NextBootTaken(0, MAC_TEXT, "rescue.ipxe"))
     assert machine.boots(BIOS_ROM) == b"iPXE"
@@ -371,13 +371,13 @@ def test_a_round_with_a_thousand_files_costs_no_more(site: Guarded) -> None:
         ({"repeats": "3"}, "repeats: must be an integer"),
     ],
 )
-def test_options(options: dict[str, float | str], said: str) -> None:
+def test_invalid_options_are_errors(options: dict[str, float | str], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         configure(load("loop-breaker", "bootfw.resolvers"), options, PluginContext(Clock(), Path("/")))
     assert said in str(caught.value)
 
 
-def test_offers_of_nothing_are_nothing() -> None:
+def test_offers_without_a_file_are_not_counted() -> None:
     made = LoopBreaker(reactor=Clock())
     request = BootRequest(MAC_TEXT, "discover", "ipxe", "x86-bios", ipxe=True)
     made.observe(OfferMade(0, request, "OFFER", BootFile("http://10.0.0.7/x"), ("", 68)))

@@ -60,7 +60,7 @@ def test_static_gives_everybody_the_same() -> None:
         ({"file": "x", "srever": "10.0.0.1"}, 'did you mean "server"'),
     ],
 )
-def test_static_options(options: dict[str, str], said: str) -> None:
+def test_invalid_static_options_are_errors(options: dict[str, str], said: str) -> None:
     assert said in complaint("static", **options)
 
 
@@ -174,7 +174,7 @@ def test_condition_on_a_uuid(spelling: str) -> None:
     assert resolver.resolve(asked_by(uuid=None)) is None
 
 
-def test_by_relay() -> None:
+def test_by_client_matches_the_relay() -> None:
     resolver = made("by-client", clients=[{"relay": "10.1.0.254", "file": "x", "server": "10.1.0.1"}])
 
     assert resolver.resolve(asked_by(relay_address="10.1.0.254")) == BootFile("x", "10.1.0.1")
@@ -182,7 +182,7 @@ def test_by_relay() -> None:
 
 
 @pytest.mark.parametrize(("written", "circuit_id"), [("ge-1/0/1", b"ge-1/0/1"), ("0x0004abCD", b"\0\4\xab\xcd")])
-def test_by_circuit_id(written: str, circuit_id: bytes) -> None:
+def test_by_client_matches_the_circuit_id(written: str, circuit_id: bytes) -> None:
     resolver = made("by-client", clients=[{"circuit-id": written, "file": "x"}])
 
     assert resolver.resolve(asked_by(circuit_id=circuit_id)) == BootFile("x")
@@ -293,7 +293,7 @@ def test_invalid_boot_file_tables_are_errors(table: dict[str, str | int], said: 
 # pxe-menu
 
 
-def test_a_menu() -> None:
+def test_pxe_menu_has_its_items() -> None:
     items = [{"description": "Disk"}, {"description": "Linux", "file": "pxelinux.0", **PXELINUX}]
     resolver = made("pxe-menu", items=items, prompt="F8", timeout_seconds=5)
 

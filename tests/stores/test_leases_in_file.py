@@ -90,7 +90,7 @@ def test_each_write_is_synced(path: Path) -> None:
     file.close()
 
 
-def test_no_other_process_opens_it_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_file_is_locked_against_other_processes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statefile, "LOCK_TIMEOUT", 0)
     file = StateFile.open(path)
     assert refused(path) == "another process uses it; is bootfw running already?"
@@ -152,19 +152,19 @@ def test_database_of_version_1_is_extended_for_ipv6(path: Path) -> None:
     file.close()
 
 
-def test_an_ipv6_address_is_invalid(path: Path) -> None:
+def test_invalid_ipv6_address_is_damage(path: Path) -> None:
     with edited(path) as db:
         db.execute("UPDATE lease6 SET address = x'0102' WHERE address = ?", (b"\xff" * 16,))
     assert "the lease numbered 0102 is invalid" in refused(path)
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.99])
-def test_its_end_is_missing(path: Path, part: float) -> None:
+def test_truncated_file_is_damaged(path: Path, part: float) -> None:
     os.truncate(path, int(path.stat().st_size * part))
     assert re.fullmatch(DAMAGED, refused(path))
 
 
-def test_pages_are_overwritten(path: Path) -> None:
+def test_overwritten_page_is_damage(path: Path) -> None:
     whole = path.read_bytes()
     for start in range(4096, len(whole), 4096):
         path.write_bytes(whole[:start] + bytes(4096) + whole[start + 4096 :])
@@ -182,7 +182,7 @@ def test_pages_are_overwritten(path: Path) -> None:
         "FROM lease WHERE address = 1",
     ],
 )
-def test_a_lease_makes_no_sense(path: Path, change: str) -> None:
+def test_invalid_lease_is_damage(path: Path, change: str) -> None:
     with edited(path) as db:
         db.execute("DELETE FROM lease WHERE address != 1")
         db.execute(change)
@@ -190,7 +190,7 @@ def test_a_lease_makes_no_sense(path: Path, change: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["options = '{'", "options = '[]'", "mac = 'none'", "client_id = 7, mac = ''"])
-def test_a_reservation_makes_no_sense(path: Path, change: str) -> None:
+def test_invalid_reservation_is_damage(path: Path, change: str) -> None:
     with edited(path) as db:
         db.execute(f"UPDATE reservation SET {change} WHERE position = 0")
     file = StateFile.open(path)
@@ -199,13 +199,13 @@ def test_a_reservation_makes_no_sense(path: Path, change: str) -> None:
     file.close()
 
 
-def test_a_table_is_missing(path: Path) -> None:
+def test_missing_table_is_damage(path: Path) -> None:
     with edited(path) as db:
         db.execute("DROP TABLE lease")
     assert "no such table: lease" in refused(path)
 
 
-def test_the_disk_is_full(path: Path) -> None:
+def test_full_disk_fails_the_write_and_keeps_the_rest(path: Path) -> None:
     """What was kept stays, and when there is room again everything goes on."""
     file = StateFile.open(path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -86,7 +86,7 @@ EVERYTHING = (
 )
 
 
-def test_all_is_imported_and_the_old_files_are_renamed(state: Path) -> None:
+def test_old_files_are_imported_and_renamed(state: Path) -> None:
     with capturedLogs() as logs:
         assert content(configured(state)) == EVERYTHING
     names = {"bootfw.sqlite", "leases.sqlite.imported", "next-boot.sqlite.imported"}
@@ -191,7 +191,7 @@ def test_an_old_file_of_another_program_is_named(state: Path) -> None:
         configured(state).load()
 
 
-def test_an_old_version_that_still_runs_is_not_robbed(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_a_running_old_version_are_not_imported(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statefile, "LOCK_TIMEOUT", 0)
     with closing(sqlite3.connect(state / "leases.sqlite", isolation_level=None)) as running:
         running.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -67,7 +67,7 @@ def test_pending_writes_get_a_fault_and_the_next_write_works(store: sqlite.Sqlit
     closed(store, reactor)
 
 
-def test_it_leaves_nothing_behind(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_closed_store_leaves_no_thread_and_no_temporary_file(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     reactor.wait(store.commit(LEASES))
     (thread,) = threads()
     closed(store, reactor)
@@ -118,7 +118,7 @@ def test_a_file_that_another_process_has_is_opened_again_only_after_a_while(
     other.close_attempts()
 
 
-def test_it_raises_where_it_is_misused(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_misuse_raises_at_once(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     with pytest.raises(UnicodeEncodeError):
         store.commit([evolve(LEASES[0], hostname="\ud800")])
     with pytest.raises(OSError, match="illegal IP address"):
@@ -128,7 +128,7 @@ def test_it_raises_where_it_is_misused(store: sqlite.SqliteStore, reactor: Callb
     closed(store, reactor)
 
 
-def test_a_late_call_gets_an_error(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_call_after_close_fails(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     closed(store, reactor)
     faults: list[Failure] = []
     store.commit(LEASES).addErrback(faults.append)
@@ -182,10 +182,10 @@ CONTEXT = PluginContext(None, Path("/etc/bootfw"), Path("/var/lib/bootfw"))
         ({"path": "/srv/leases"}, "/srv/leases"),
     ],
 )
-def test_where_the_file_is(options: dict[str, str], path: str) -> None:
+def test_path_option_is_relative_to_the_configuration(options: dict[str, str], path: str) -> None:
     assert str(configure(sqlite.plugin, options, CONTEXT).path) == path
 
 
-def test_an_unknown_option() -> None:
+def test_unknown_option_is_an_error() -> None:
     with pytest.raises(ConfigError, match="known: path"):
         configure(sqlite.plugin, {"file": "leases"}, CONTEXT)

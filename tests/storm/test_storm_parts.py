@@ -146,7 +146,7 @@ def test_errors_of_a_scenario_are_named(tmp_path: Path, text: str, message: str)
     assert message in str(raised.value)
 
 
-def test_kinds_and_slow_machines_are_spread_evenly() -> None:
+def test_boots_and_slow_machines_are_spread_evenly() -> None:
     stock = read_scenario()
     storm = Storm(machines=100, slow=0.1)
     scenario = Scenario(storm, (Share("u-boot", 3), Share("emulab", 1)), stock.boots, stock.programs)

@@ -10,7 +10,7 @@ HERE, THERE = ("10.0.0.1", 1), ("10.0.0.2", 2)
 
 
 @given(st.integers())
-def test_same_seed_same_fate(seed: int) -> None:
+def test_links_of_one_seed_behave_alike(seed: int) -> None:
     one, other = (LossyLink(seed, 0.3, 0.3, 0.3) for _ in range(2))
     assert [one(b"a", HERE, THERE) for _ in range(50)] == [other(b"b", THERE, HERE) for _ in range(50)]
 

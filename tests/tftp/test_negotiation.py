@@ -51,7 +51,7 @@ def test_no_requested_options_give_no_oack() -> None:
         ((("blksize", "1428"),), Agreed(1428, acknowledged=(("blksize", "1428"),))),
     ],
 )
-def test_the_requests_of_real_clients(options: tuple[tuple[str, str], ...], agreed: Agreed) -> None:
+def test_options_of_real_clients_are_negotiated(options: tuple[tuple[str, str], ...], agreed: Agreed) -> None:
     assert agree(*options) == agreed
 
 
@@ -141,7 +141,7 @@ values = st.one_of(st.integers(-10, 70_000).map(str), st.text(max_size=5))
     st.integers(8, 65464),
     st.integers(1, 65535),
 )
-def test_the_answer_keeps_all_rules(
+def test_oack_keeps_the_rules_for_any_options(
     options: list[tuple[str, str]], write: bool, mode: Mode, size: int | None, blksize: int, windowsize: int
 ) -> None:
     agreed = negotiate(options, write=write, mode=mode, size=size, limits=Limits(blksize, windowsize))

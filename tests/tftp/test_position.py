@@ -45,7 +45,7 @@ def test_nothing_is_sent_before_the_timer_is_due() -> None:
     assert now.ack(2) == [block(3)]
 
 
-def test_the_wait_does_not_restart() -> None:
+def test_continued_transfer_keeps_its_deadline() -> None:
     """It is 6 s where a packet got lost several times in a row."""
     before = reading()
     before.ack(1, at=0.1)
@@ -56,7 +56,7 @@ def test_the_wait_does_not_restart() -> None:
     assert after(before).session.deadline == 8.0
 
 
-def test_when_the_last_sending_was_is_known() -> None:
+def test_time_of_the_last_sending_is_kept() -> None:
     """An ACK that repeats the one before is answered when it comes later than a round trip."""
     before = reading(4)
     before.ack(4, at=0.5)
@@ -71,7 +71,7 @@ def test_the_ack_that_was_under_way_counts_for_all_that_was_in_flight() -> None:
     assert now.ack(4) == [block(number) for number in range(5, 9)]
 
 
-def test_a_round_trip_from_before_is_known_and_none_is_measured_across() -> None:
+def test_round_trips_are_kept_and_not_measured_across_the_handover() -> None:
     before = reading()
     before.ack(1, at=0.25)
     now = after(before)
@@ -90,7 +90,7 @@ def test_pending_read_is_repeated() -> None:
     assert now.fetch() == [block(2)]
 
 
-def test_the_last_block_is_known_when_the_size_is_not() -> None:
+def test_last_block_is_kept_if_the_size_is_unknown() -> None:
     before = Reading(CONTENT[:20], Agreed(8), known=False)
     for number in (1, 2):
         before.ack(number, at=0.1 * number)
@@ -134,7 +134,7 @@ def test_a_block_is_sent_three_times_in_all() -> None:
     assert now.session.retransmitted == 2
 
 
-def test_the_first_block_of_the_transfer_is_still_known() -> None:
+def test_first_block_of_the_transfer_is_kept() -> None:
     """What may be sent again counts from there."""
     before = reading(request_bytes=400)
     for number in range(1, 4):
@@ -203,7 +203,7 @@ def test_burst_size_still_proves_the_address() -> None:
     assert now.session._proof.odds < 1
 
 
-def test_when_it_was_heard_last_is_known() -> None:
+def test_time_of_the_last_packet_is_kept() -> None:
     before = reading()
     before.ack(1, at=0.1)
     assert after(before).session.last_heard == 0.1

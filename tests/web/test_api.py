@@ -267,7 +267,7 @@ def test_late_result_for_a_closed_connection_is_dropped(pages: Pages) -> None:
 # Orders
 
 
-def test_an_order(pages: Pages) -> None:
+def test_post_sets_a_one_time_boot(pages: Pages) -> None:
     pages.finds("order", [{"mac": MAC, "file": "install.ipxe"}])
     response = pages.post("/api/order", {"mac": MAC, "file": "install.ipxe"})
     assert json.loads(response.body) == {"records": [{"mac": MAC, "file": "install.ipxe"}]}
@@ -409,7 +409,7 @@ def test_a_client_that_takes_nothing_for_long_is_disconnected(pages: Pages) -> N
     assert pages.clock.getDelayedCalls() == []
 
 
-def test_nothing_runs_without_a_client(pages: Pages) -> None:
+def test_no_timer_runs_without_a_client(pages: Pages) -> None:
     pages.publish(BootAttemptChanged(0, boot(1)))
     assert pages.clock.getDelayedCalls() == []
     wires = [pages.send("GET", "/api/events") for _ in range(2)]
@@ -422,7 +422,7 @@ def test_nothing_runs_without_a_client(pages: Pages) -> None:
     assert [call for call in pages.clock.getDelayedCalls() if "send" in str(call) or "flush" in str(call)] == []
 
 
-def test_more_clients_than_allowed(pages: Pages) -> None:
+def test_number_of_streams_is_limited(pages: Pages) -> None:
     for _ in range(STREAMS):
         pages.send("GET", "/api/events")
     assert pages.get("/api/events").status == 503

@@ -195,7 +195,7 @@ def test_a_table_is_one_at_phone_width(shown: Show, open_tab: Open) -> None:
     assert sizes == 0, "too small for a finger"
 
 
-def test_landmarks(shown: Show, open_tab: Open) -> None:
+def test_page_has_landmarks(shown: Show, open_tab: Open) -> None:
     tab = open_tab(shown("busy"))
     for role in ("banner", "main", "contentinfo"):
         assert tab.page.get_by_role(role).count() == 1, role
@@ -261,7 +261,7 @@ def test_times_are_those_of_the_viewer(shown: Show, open_tab: Open) -> None:
     assert texts[0][0] != texts[1][0]
 
 
-def test_reduced_motion(showing: Show, open_tab: Open) -> None:
+def test_reduced_motion_is_respected(showing: Show, open_tab: Open) -> None:
     server = showing("busy")
     moving, still = (open_tab(server, reduced_motion=motion) for motion in ("no-preference", "reduce"))
     for tab in (moving, still):
@@ -321,7 +321,9 @@ def test_page_shows_a_lost_server(showing: Show, open_tab: Open) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pictures(showing: Show, open_tab: Open, scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_pictures_of_the_documentation_are_drawn(
+    showing: Show, open_tab: Open, scheme: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """`pytest --record-pictures` writes them into the documentation."""
     into = PICTURES if request.config.getoption("--record-pictures") else tmp_path
     options: dict[str, Any] = {"color_scheme": scheme, "device_scale_factor": 1.5}

@@ -29,12 +29,12 @@ def portable(machine: int, start: int = 0x80) -> bytes:
         (portable(0x8664)[:-1], NO_EFI),
     ],
 )
-def test_the_machine(head: bytes, machine: str) -> None:
+def test_architecture_is_read_from_the_header(head: bytes, machine: str) -> None:
     assert machine_of(head) == machine
 
 
 @given(st.binary(max_size=600))
-def test_any_bytes(head: bytes) -> None:
+def test_any_bytes_give_an_architecture_or_none(head: bytes) -> None:
     assert isinstance(machine_of(b"MZ" + head), str)
 
 
@@ -52,5 +52,5 @@ def test_any_bytes(head: bytes) -> None:
         (NO_EFI, "", True),
     ],
 )
-def test_whether_it_runs(machine: str, architecture: str, runs: bool) -> None:
+def test_program_runs_on_its_architecture_only(machine: str, architecture: str, runs: bool) -> None:
     assert runs_on(machine, architecture) is runs

@@ -29,7 +29,7 @@ from bootfw.wire.iana import ARCHITECTURES, architecture_codes, architecture_nam
         (65535, "arch-65535"),
     ],
 )
-def test_name(code: int, name: str) -> None:
+def test_architecture_codes_have_names(code: int, name: str) -> None:
     assert architecture_name(code) == name
 
 
@@ -54,7 +54,7 @@ def test_two_codes_mean_x64() -> None:
         "arch-" + "9" * 5000,
     ],
 )
-def test_no_such_name(name: str) -> None:
+def test_unknown_name_has_no_code(name: str) -> None:
     assert architecture_codes(name) == ()
 
 

@@ -69,7 +69,7 @@ UUID_ON_THE_WIRE = bytes.fromhex("00 77004252 3412 bc4a 9def 0123456789ab")
         (options.encapsulated, b"\6\0\6\1x\xff", {6: b""}),
     ],
 )  # fmt: skip
-def test_reading(read: object, raw: bytes, value: object) -> None:
+def test_option_values_are_read(read: object, raw: bytes, value: object) -> None:
     assert read(raw) == value  # type: ignore[operator]
 
 
@@ -128,7 +128,7 @@ def test_a_malformed_option_is_refused(read: object, raw: bytes) -> None:
         (options.encapsulate, {}, b"\xff"),
     ],
 )
-def test_writing(write: object, value: object, raw: bytes) -> None:
+def test_option_values_are_written(write: object, value: object, raw: bytes) -> None:
     assert write(value) == raw  # type: ignore[operator]
 
 

@@ -53,12 +53,12 @@ PARTS = [
 
 
 @pytest.mark.parametrize(("value", "hex_data"), PARTS)
-def test_packing(value: VendorOptions, hex_data: str) -> None:
+def test_vendor_options_are_packed(value: VendorOptions, hex_data: str) -> None:
     assert pack(value) == bytes.fromhex(hex_data)
 
 
 @pytest.mark.parametrize(("value", "hex_data"), PARTS)
-def test_parsing(value: VendorOptions, hex_data: str) -> None:
+def test_vendor_options_are_parsed(value: VendorOptions, hex_data: str) -> None:
     assert parse(bytes.fromhex(hex_data)) == value
     assert parse(bytes.fromhex(hex_data)[:-1]) == value  # the end missing
 
@@ -127,7 +127,7 @@ def test_invalid_arguments_raise(value: VendorOptions, reason: str) -> None:
         pack(value)
 
 
-def test_the_longest_option_43() -> None:
+def test_option_43_has_255_bytes_at_most() -> None:
     assert len(pack(VendorOptions(others={128: bytes(252)}))) == 255
 
 

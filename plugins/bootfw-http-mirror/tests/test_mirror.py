@@ -50,9 +50,7 @@ def test_a_file_is_served_while_it_comes(mirror: MirrorBackend, upstream: Upstre
     reader.close()
 
 
-def test_everybody_who_asks_meanwhile_shares_one_download(
-    mirror: MirrorBackend, upstream: Upstream, clock: Clock
-) -> None:
+def test_concurrent_requests_share_one_download(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
     openings: list[Any] = [mirror.open("k", None) for _ in range(3)]
     response = upstream.answer(Response(200, b"12345"))
     clock.advance(0)
@@ -102,7 +100,7 @@ def test_a_stored_file_is_fresh_for_a_while(
     assert len(upstream.asked) == 1
 
 
-def test_then_the_server_is_asked_whether_it_has_changed(
+def test_stale_file_is_revalidated(
     mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None]
 ) -> None:
     stored("k", b"old", etag='"1"', last_modified="Fri, 20 Nov 2026 12:00:00 GMT")
@@ -162,7 +160,7 @@ def make_trouble(trouble: str, upstream: Upstream, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("code", [404, 410])
-def test_what_the_server_has_not_is_left_to_the_next_backend(
+def test_file_missing_on_the_server_calls_the_next_backend(
     mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None], code: int
 ) -> None:
     stored("k", b"old")
@@ -176,7 +174,7 @@ def test_what_the_server_has_not_is_left_to_the_next_backend(
 
 
 @pytest.mark.parametrize("reason", [Cut, PotentialDataLoss])
-def test_half_a_file_is_an_error_and_is_not_kept(
+def test_incomplete_download_is_an_error_and_not_stored(
     mirror: MirrorBackend, upstream: Upstream, clock: Clock, tmp_path: Path, reason: type[Exception]
 ) -> None:
     opening: Any = mirror.open("k", None)
@@ -196,7 +194,7 @@ def test_half_a_file_is_an_error_and_is_not_kept(
     assert len(upstream.asked) == 2
 
 
-def test_less_than_was_announced_is_half_a_file(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
+def test_shorter_download_than_announced_is_incomplete(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
     opening: Any = mirror.open("k", None)
     response = upstream.answer(Response(200, b"1234567890"))
     clock.advance(0)
@@ -255,7 +253,7 @@ def test_a_full_disk_ends_the_download(
     assert isinstance(failure_of(waiting), TransferError)
 
 
-def test_nothing_stays_open(mirror: MirrorBackend, clock: Clock, stored: Callable[..., None]) -> None:
+def test_closed_mirror_leaves_nothing_open(mirror: MirrorBackend, clock: Clock, stored: Callable[..., None]) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     stored("a", b"1")
     stored("b", b"2")
@@ -303,13 +301,13 @@ def test_the_root_is_no_file(mirror: MirrorBackend, upstream: Upstream) -> None:
         ({"url": "http://a/", "cache": "c", "timeout-seconds": "1"}, 'timeout-seconds: must be a number, not "1"'),
     ],
 )
-def test_wrong_options(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plugin.configure(options, PluginContext(Clock(), Path("/etc/bootfw")))
     assert str(caught.value) == message
 
 
-def test_options() -> None:
+def test_options_are_configured() -> None:
     options = {"url": "http://a/", "cache": "c", "cache-megabytes": 1, "fresh-seconds": 0, "timeout-seconds": 2.5}
     made = plugin.configure(options, PluginContext(Clock(), Path("/etc/bootfw")))
     assert isinstance(made, MirrorBackend)

@@ -119,7 +119,7 @@ def test_what_waits_for_a_database_that_is_down_waits_for_one_try_to_connect(
     result(reactor, store.close())
 
 
-def test_a_primary_that_becomes_a_standby_is_left(make_store: Make, server: Server, reactor: Turns) -> None:
+def test_primary_that_becomes_a_standby_is_disconnected(make_store: Make, server: Server, reactor: Turns) -> None:
     """The session stays, and can't write; another host of the conninfo may be the primary now."""
     store = make_store()
     loaded(store)
@@ -368,7 +368,7 @@ def end_sessions(server: Server, schema: str) -> None:
     assert ended == [(True,)]
 
 
-def test_who_has_lost_the_connection_goes_on_unless_another_process_has_written(
+def test_lost_connection_is_opened_again_unless_another_process_has_written(
     make_store: Make, server: Server, schema: str, reactor: Turns
 ) -> None:
     first, second = make_store(), make_store()
@@ -538,7 +538,7 @@ def test_a_lease_is_durable_whatever_the_role_says(
     result(reactor, store.close())
 
 
-def test_it_leaves_nothing_behind(make_store: Make, server: Server, reactor: Turns) -> None:
+def test_closed_store_leaves_no_connection_and_no_thread(make_store: Make, server: Server, reactor: Turns) -> None:
     store = make_store()
     loaded(store)
     result(reactor, store.commit([LEASE]))
@@ -552,7 +552,7 @@ def test_it_leaves_nothing_behind(make_store: Make, server: Server, reactor: Tur
         assert not thread.is_alive()
 
 
-def test_what_comes_after_close_waits_for_what_came_before(make_store: Make, schema: str, reactor: Turns) -> None:
+def test_load_after_close_waits_for_the_jobs_before(make_store: Make, schema: str, reactor: Turns) -> None:
     """The session that writes the last jobs must not be taken for one that was lost, and ended."""
     store = make_store()
     loaded(store)
