@@ -37,7 +37,8 @@ lint: $(VENV)/installed-test
 
 types: $(VENV)/installed-test
 	$(BIN)/mypy
-	$(BIN)/mypy --config-file plugins/bootfw-txtftp/pyproject.toml plugins/bootfw-txtftp/tftp plugins/bootfw-txtftp/tests
+	cd plugins/bootfw-txtftp && ../../$(BIN)/mypy
+	cd plugins/bootfw-fbtftp && ../../$(BIN)/mypy
 
 imports: $(VENV)/installed-test
 	$(BIN)/lint-imports

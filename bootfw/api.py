@@ -136,6 +136,7 @@ from bootfw.interfaces import (
 from bootfw.leadershipstates import Standing
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation, mac_text, uuid_text
 from bootfw.net.linux.mounts import MountProbe, MountTable
+from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader, file_version
@@ -310,6 +311,7 @@ __all__ = [
     "Subnet",
     "Subnet6",
     "SystemUp",
+    "TFTPProtocol",
     "TFTPSettings",
     "TemporarilyUnavailable",
     "TransferBegun",

@@ -14,6 +14,7 @@ from howtos import PAGES, README, ROOT, blocks, read
 from installing import POSTGRESQL, install_plugin
 from twistd import Process, fetch, free_port
 from twisted.application.service import MultiService
+from twisted.internet.defer import maybeDeferred
 
 from bootfw.api import BootFile, BootService, DHCPSettings, Outcome, Settings, TFTPSettings
 from bootfw.backends.memory import MemoryBackend
@@ -221,18 +222,34 @@ def test_the_session_of_the_howto() -> None:
     assert names["session"].outcome is Outcome.COMPLETE
 
 
-def test_the_backend_of_the_page_for_python_tx_tftp() -> None:
-    names: dict[str, Any] = {}
-    exec(programs("from-python-tx-tftp.md")[0], names)
+def check_the_file_of_a_client(backend: Any) -> None:
+    """It gives 10.0.0.9 this file, and no other."""
     network = MemoryNetwork()
     settings = Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),)), dhcp=DHCPSettings(mode="off"))
-    boot = BootService(network.host("10.0.0.1"), settings=settings, backend=names["PerClient"]())
+    boot = BootService(network.host("10.0.0.1"), settings=settings, backend=backend)
     boot.startService()
     client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69))
     assert network.result_of(client.download("pxelinux.cfg/default")).data == b"# for 10.0.0.9\n"
     with pytest.raises(TransferFailed):
         network.result_of(client.download("other"))
     network.result_of(boot.stopService())
+
+
+def test_the_backend_of_the_page_for_python_tx_tftp() -> None:
+    names: dict[str, Any] = {}
+    exec(programs("from-python-tx-tftp.md")[0], names)
+    check_the_file_of_a_client(names["PerClient"]())
+
+
+def test_the_backend_of_the_page_for_fbtftp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a thread that is none: the network in memory would not wait for it."""
+    monkeypatch.setattr("twisted.internet.threads.deferToThread", maybeDeferred)
+    names: dict[str, Any] = {}
+    exec(programs("from-fbtftp.md")[0], names)
+    files = {"pxelinux.cfg/default": "# for {}\n"}
+    check_the_file_of_a_client(
+        names["FromInventory"](lambda path, address: files[path].format(address) if path in files else None)
+    )
 
 
 @pytest.mark.parametrize("page", ["plugins.md", "embedding.md"])

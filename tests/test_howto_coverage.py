@@ -27,6 +27,10 @@ EXECUTED = {
         ("python", "test_the_test_of_the_howto"),
         ("python", "test_the_session_of_the_howto"),
     ],
+    "from-fbtftp.md": [
+        ("console", "test_the_drop_in_for_fbtftp_works_with_the_wheel"),
+        ("python", "test_the_backend_of_the_page_for_fbtftp"),
+    ],
     "from-python-tx-tftp.md": [
         ("console", "test_the_drop_in_for_python_tx_tftp_works_with_the_wheel"),
         ("python", "test_the_backend_of_the_page_for_python_tx_tftp"),

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "plugins" / "bootfw-http-mirror"
 POSTGRESQL = ROOT / "plugins" / "bootfw-postgresql"
 TXTFTP = ROOT / "plugins" / "bootfw-txtftp"
+FBTFTP = ROOT / "plugins" / "bootfw-fbtftp"
 
 pytestmark = pytest.mark.skipif(find_spec("pip") is None, reason="needs pip")
 
@@ -65,7 +66,8 @@ def source_of(root: Path, into: Path) -> Path:
     for path in parts:
         into.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, into)
-    for package in ("bootfw", "twisted", "systemd", "man", "bootfw_http_mirror", "bootfw_postgresql", "tftp"):
+    packages = ("bootfw", "bootfw_http_mirror", "bootfw_postgresql", "fbtftp", "tftp")
+    for package in (*packages, "twisted", "systemd", "man"):
         if (root / package).is_dir():
             shutil.copytree(root / package, into / package, ignore=unwanted)
     return into
@@ -221,17 +223,29 @@ def test_the_store_in_postgresql_works_with_the_wheel(wheel: Path, tmp_path: Pat
     environment.run("python", "-m", "pytest", *arguments, contract, cwd=tmp_path)
 
 
-def test_the_drop_in_for_python_tx_tftp_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+def run_its_tests(distribution: Path, wheel: Path, tmp_path: Path) -> Environment:
+    """An environment with bootfw's wheel and that of *distribution*, whose own tests pass there."""
     environment = Environment.create(tmp_path / "environment")
-    environment.install(wheel, wheel_of(TXTFTP, tmp_path), "pytest")
-    shutil.copytree(TXTFTP / "tests", tmp_path / "tests")
+    environment.install(wheel, wheel_of(distribution, tmp_path), "pytest")
+    shutil.copytree(distribution / "tests", tmp_path / "tests")
     environment.run("python", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", tmp_path, "tests", cwd=tmp_path)
+    return environment
+
+
+def test_the_drop_in_for_fbtftp_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    run_its_tests(FBTFTP, wheel, tmp_path)
+
+
+def test_the_drop_in_for_python_tx_tftp_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    environment = run_its_tests(TXTFTP, wheel, tmp_path)
     environment.pip("uninstall", "--yes", "bootfw-txtftp")
     assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
-    "package", [PLUGIN / "bootfw_http_mirror", POSTGRESQL / "bootfw_postgresql", TXTFTP / "tftp"], ids=str
+    "package",
+    [PLUGIN / "bootfw_http_mirror", POSTGRESQL / "bootfw_postgresql", TXTFTP / "tftp", FBTFTP / "fbtftp"],
+    ids=str,
 )
 def test_a_distribution_of_its_own_imports_the_public_names_only(package: Path) -> None:
     sources = list(package.glob("*.py"))

@@ -103,6 +103,20 @@ def test_block_numbers_of_a_download_begin_again_after_65535() -> None:
     session.cancel()
 
 
+def test_old_and_unexpected_blocks_of_an_upload_change_nothing() -> None:
+    """Each ACK of an old block makes curl send its latest one again, so there is one only."""
+    session: Any = WriteSession(Writer(), _clock=Clock())
+    session.transport = sent = Sent()
+    session.block_size = 8
+    for block in (1, 2, 1, 1, 4, 3, 1):
+        session.datagramReceived(DATADatagram(block, b"%08d" % block))
+    acks = [datagram[3] for datagram in sent.datagrams if datagram[:2] == b"\0\4"]
+    errors = [datagram for datagram in sent.datagrams if datagram[:2] == b"\0\5"]
+    assert (acks, errors) == ([1, 2, 1, 3, 1], [b"\0\5\0\4Block number mismatch\0"])
+    assert session.writer.content == b"000000010000000200000003"
+    session.cancel()
+
+
 def test_netascii_is_translated_both_ways() -> None:
     writer = Writer()
     served = Served(Files(text=Reader(b"a\nb\rc\n" * 200), upload=writer))
