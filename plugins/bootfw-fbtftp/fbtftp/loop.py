@@ -33,7 +33,7 @@ _END_WITHIN = 5.0
 class _DaemonPool(ThreadPool):
     """Threads that don't keep the process alive."""
 
-    threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+    threadFactory = staticmethod(partial(Thread, daemon=True))  # type: ignore[assignment]
 
 
 @implementer(IReadDescriptor)
