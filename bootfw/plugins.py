@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import Interface, implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.interface import InterfaceClass
@@ -59,7 +60,8 @@ _COMPANIONS: Mapping[Any, tuple[Any, ...]] = {ILeaseStore: (IReservationStore,)}
 class PluginContext:
     """The environment of a plugin: reactor, directories, and the store for orders."""
 
-    reactor: Any
+    reactor: IReactorTime | None
+    """That of a process provides more, such as IReactorTCP. None: nothing runs, and calls may block."""
     directory: Path
     """The directory of the configuration file, for relative paths."""
     state_directory: Path = field(factory=state_directory)

@@ -18,7 +18,7 @@ from attrs import define, evolve, frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IDelayedCall, IReactorFDSet
+from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
@@ -145,20 +145,20 @@ class BootService(MultiService):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         *,
         settings: Settings | None = None,
-        backend: Any = None,
-        backends: Sequence[Any] = (),
-        resolvers: Sequence[Any] = (),
-        watchdog: Any = None,
-        observers: Sequence[Any] = (),
-        store: Any = None,
+        backend: IBackend | None = None,
+        backends: Sequence[IBackend | tuple[str, IBackend]] = (),
+        resolvers: Sequence[IBootFileResolver | tuple[str, IBootFileResolver]] = (),
+        watchdog: IWatchdogPolicy | None = None,
+        observers: Sequence[IBootObserver | tuple[str, IBootObserver]] = (),
+        store: ILeaseStore | INodes | None = None,
         control: Path | None = None,
         event_sink: EventSink | None = None,
         sockets: SocketSource | None = None,
         broadcast: Callable[..., None] | None = None,
-        attempts: Any = None,
+        attempts: IAttemptStore | None = None,
         recordings: Path | None = None,
         tags_files: bool = False,
     ) -> None:
@@ -170,7 +170,7 @@ class BootService(MultiService):
         self._resolvers = _named(resolvers, IBootFileResolver)
         self._watchdog = _default("adaptive", "bootfw.watchdogs", reactor) if watchdog is None else watchdog
         verifyObject(IWatchdogPolicy, self._watchdog)
-        self._store = store
+        self._store: Any = store  # whatever it provides beside; Python has no type for several interfaces
         if self._settings.assigns_addresses:
             self._verify_store()
         self._control = control
@@ -358,11 +358,11 @@ class BootService(MultiService):
     def reload(
         self,
         settings: Settings,
-        backends: Sequence[Any],
-        resolvers: Sequence[Any],
+        backends: Sequence[IBackend | tuple[str, IBackend]],
+        resolvers: Sequence[IBootFileResolver | tuple[str, IBootFileResolver]],
         watchdog: IWatchdogPolicy,
         sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
-        observers: Sequence[Any] | None = None,
+        observers: Sequence[IBootObserver | tuple[str, IBootObserver]] | None = None,
     ) -> None:
         """Use these for what clients request from now on, while the service runs: prepare() and commit() in one.
 
@@ -373,11 +373,11 @@ class BootService(MultiService):
     def prepare(
         self,
         settings: Settings,
-        backends: Sequence[Any],
-        resolvers: Sequence[Any],
+        backends: Sequence[IBackend | tuple[str, IBackend]],
+        resolvers: Sequence[IBootFileResolver | tuple[str, IBootFileResolver]],
         watchdog: IWatchdogPolicy,
         sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
-        observers: Sequence[Any] | None = None,
+        observers: Sequence[IBootObserver | tuple[str, IBootObserver]] | None = None,
     ) -> "Prepared":
         """Start the plugins that are new, and open the sockets that are.
 
@@ -1344,7 +1344,7 @@ def _in_words(key: SocketKey) -> str:
     return f"{service} on {address_text(address)}{f' of {device}' if device else ''}"
 
 
-def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:
+def _named(things: Sequence[object], interface: type[Interface]) -> list[Named]:
     """Return (name, thing) for each, with its interfaces verified."""
     named = [thing if isinstance(thing, tuple) else (type(thing).__name__, thing) for thing in things]
     for _, thing in named:

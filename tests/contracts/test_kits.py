@@ -203,7 +203,7 @@ def test_backend_kit_requires_the_interface() -> None:
     class Kit(BackendContract):
         broken: type[object]
 
-        def make_backend(self) -> object:
+        def make_backend(self) -> object:  # type: ignore[override]  # on purpose
             return self.broken()
 
     for broken in (NoBackend, NoOpen):
@@ -295,7 +295,7 @@ def test_directory_backend_kit(changes: dict[str, str], found: bool, tmp_path: P
 
 def test_directory_backend_kit_needs_a_path() -> None:
     class Kit(DirectoryBackendContract):
-        def make_backend(self) -> MemoryBackend:
+        def make_backend(self) -> MemoryBackend:  # type: ignore[override]  # on purpose
             return MemoryBackend(self.files)
 
     assert "provides_the_directory_interface" in failures(Kit())
@@ -395,7 +395,7 @@ class NoObserver:
 )
 def test_client_aware_kit(broken: type[object], found: set[str]) -> None:
     class Kit(ClientAwareContract):
-        def make_plugin(self) -> object:
+        def make_plugin(self) -> object:  # type: ignore[override]  # on purpose
             return broken()
 
     assert failures(Kit()) == found
@@ -501,7 +501,7 @@ def test_writable_backend_kit_requires_the_interface() -> None:
         open = None
 
     class Kit(WritableBackendContract):
-        def make_backend(self) -> ReadOnly:
+        def make_backend(self) -> ReadOnly:  # type: ignore[override]  # on purpose
             return ReadOnly()
 
     assert {"provides_the_writable_interface", "uploads_do_not_escape"} <= failures(Kit())

@@ -1,10 +1,13 @@
 """Results that may be Deferreds."""
 
+from collections.abc import Awaitable, Callable
 from inspect import iscoroutine
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+
+_T = TypeVar("_T")
 
 
 class Answers:
@@ -17,6 +20,15 @@ class Answers:
         ``network.run_until(lambda: deferred.called)``.
         """
         raise AssertionError("the answer has not come; override wait() to let time pass")
+
+    @overload
+    def answer(self, given: "Deferred[_T]") -> _T: ...
+
+    @overload
+    def answer(self, given: Awaitable[_T]) -> _T: ...
+
+    @overload
+    def answer(self, given: _T) -> _T: ...
 
     def answer(self, given: Any) -> Any:
         """The value itself, out of a value, a Deferred or a coroutine; raises what the answer is a failure of."""
@@ -33,7 +45,7 @@ class Answers:
             results[0].raiseException()
         return results[0]
 
-    def refusal(self, call: Any, *arguments: Any) -> BaseException | None:
+    def refusal(self, call: Callable[..., object], *arguments: object) -> BaseException | None:
         """What call(*arguments) raises, now or later; None: it returns."""
         try:
             self.answer(call(*arguments))

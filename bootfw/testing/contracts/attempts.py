@@ -32,20 +32,20 @@ def attempt(number: int, verdict: Verdict = Verdict.BOOTED, mac: str = "") -> Bo
 class AttemptStoreContract(Answers):
     """What every store of boot attempts does. Override ``make_store``."""
 
-    def make_store(self) -> Any:
+    def make_store(self) -> IAttemptStore:
         """A store as the configuration would make it, with nothing in it."""
         raise NotImplementedError
 
-    def save(self, store: Any, *attempts: BootAttempt, keep: int = 100, since: float = 0.0) -> None:
+    def save(self, store: IAttemptStore, *attempts: BootAttempt, keep: int = 100, since: float = 0.0) -> None:
         """Store them, and wait."""
         assert self.answer(store.save_attempts(attempts, keep, since)) is None
 
-    def find(self, store: Any, **filters: Any) -> Sequence[BootAttempt]:
+    def find(self, store: IAttemptStore, **filters: Any) -> Sequence[BootAttempt]:
         """What the store finds."""
         found: Sequence[BootAttempt] = self.answer(store.find_attempts(**filters))
         return found
 
-    def ids(self, store: Any, **filters: Any) -> list[str]:
+    def ids(self, store: IAttemptStore, **filters: Any) -> list[str]:
         """The ids of what the store finds."""
         return [each.id for each in self.find(store, **filters)]
 

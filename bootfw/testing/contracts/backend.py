@@ -2,11 +2,11 @@
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from inspect import isawaitable, iscoroutine
+from inspect import iscoroutine
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -27,6 +27,8 @@ from bootfw.interfaces import (
 )
 from bootfw.testing.contracts.answers import Answers
 from bootfw.values import Client, Mode, TransferRequest
+
+_T = TypeVar("_T")
 
 MISSING_PATHS = (
     "",
@@ -74,7 +76,7 @@ class BackendContract(Answers):
     }
     """What the backend must have: path -> content."""
 
-    def make_backend(self) -> Any:
+    def make_backend(self) -> IBackend:
         """A backend that serves ``files``."""
         raise NotImplementedError
 
@@ -82,7 +84,7 @@ class BackendContract(Answers):
         """The request that open() and create() get."""
         return TransferRequest(path, path, ("192.0.2.9", 2070), local="192.0.2.1", write=write)
 
-    def fetch(self, backend: Any, path: str) -> bytes:
+    def fetch(self, backend: IBackend, path: str) -> bytes:
         """The whole file, read as a client with small blocks does."""
         reader = self.answer(backend.open(path, self.request(path)))
         try:
@@ -201,7 +203,11 @@ class BackendContract(Answers):
 class WritableBackendContract(BackendContract):
     """The tests of a backend that accepts uploads."""
 
-    def upload(self, backend: Any, path: str, *blocks: bytes) -> Any:
+    def make_backend(self) -> IWritableBackend:
+        """A backend that serves ``files`` and accepts uploads."""
+        raise NotImplementedError
+
+    def upload(self, backend: IWritableBackend, path: str, *blocks: bytes) -> IWriter:
         """A writer that has got *blocks* and is not finished."""
         writer = self.answer(backend.create(path, self.request(path, write=True)))
         offset = 0
@@ -308,7 +314,7 @@ class UniformBackendContract(BackendContract):
             url = f"http://{plain.local}:8069"
             yield evolve(plain, peer=(client.address, 1024), client=client, protocol="http", http_url=url, local="")
 
-    def _fetched(self, backend: Any, request: TransferRequest) -> bytes | None:
+    def _fetched(self, backend: IBackend, request: TransferRequest) -> bytes | None:
         try:
             reader = self.answer(backend.open(request.path, request))
         except FileMissing:
@@ -328,9 +334,9 @@ class StaticBackendContract(UniformBackendContract):
     def test_results_are_returned_directly(self) -> None:
         backend = self.make_backend()
         for path in self.files:
-            reader = backend.open(path, self.request(path))
-            self._check_direct(reader, f"{path}: open() answers later, and lint has no reactor to wait with")
-            self._check_direct(reader.read(0, 512), f"{path}: read() answers later")
+            opened = backend.open(path, self.request(path))
+            reader = self._direct(opened, f"{path}: open() answers later, and lint has no reactor to wait with")
+            self._direct(reader.read(0, 512), f"{path}: read() answers later")
             reader.close()
 
     def test_missing_files_are_reported_directly(self) -> None:
@@ -338,17 +344,22 @@ class StaticBackendContract(UniformBackendContract):
             answer = self.make_backend().open("no-such-file", self.request("no-such-file"))
         except FileMissing:
             return
-        self._check_direct(answer, "FileMissing has to be raised by open() itself")
+        self._direct(answer, "FileMissing has to be raised by open() itself")
 
     @staticmethod
-    def _check_direct(result: Any, message: str) -> None:
+    def _direct(result: _T | Awaitable[_T], message: str) -> _T:
         if iscoroutine(result):
             result.close()  # or Python warns that it was never awaited
-        assert not isawaitable(result), message
+        assert not isinstance(result, Awaitable), message
+        return result
 
 
 class DirectoryBackendContract(StaticBackendContract):
     """The tests of a backend that serves the files of one directory under their own paths."""
+
+    def make_backend(self) -> IDirectoryBackend:
+        """A backend that serves ``files`` from a directory."""
+        raise NotImplementedError
 
     def test_provides_the_directory_interface(self) -> None:
         backend = self.make_backend()
@@ -392,7 +403,7 @@ class PerClientBackendContract(BackendContract):
                 if reader is not None:
                     reader.close()
 
-    def _opened(self, backend: Any, path: str, client: Client) -> Any:
+    def _opened(self, backend: IBackend, path: str, client: Client) -> IReader | None:
         """A reader; None: there is no such file for this client."""
         request = evolve(
             self.request(path), peer=(client.address, 1024), client=client, http_url="http://192.0.2.1:8069"
@@ -402,7 +413,7 @@ class PerClientBackendContract(BackendContract):
         except FileMissing:
             return None
 
-    def _content(self, backend: Any, path: str, client: Client) -> bytes | None:
+    def _content(self, backend: IBackend, path: str, client: Client) -> bytes | None:
         reader = self._opened(backend, path, client)
         if reader is None:
             return None

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from zope.interface.verify import verifyObject
 
@@ -30,7 +29,7 @@ class ClientAwareContract(Answers):
     Beside these use the kit of what the plugin is, such as ResolverContract.
     """
 
-    def make_plugin(self) -> Any:
+    def make_plugin(self) -> IClientAware:
         """A plugin as the configuration would make it."""
         raise NotImplementedError
 
@@ -59,7 +58,7 @@ class ClientAwareContract(Answers):
         assert set(peers) <= {_REQUEST.peer}, "a lookup takes the peer as the event has it"
 
     @staticmethod
-    def _set_lookup(plugin: Any) -> list[Address]:
+    def _set_lookup(plugin: IClientAware) -> list[Address]:
         """The peers that will have been looked up."""
         peers: list[Address] = []
 
@@ -71,7 +70,7 @@ class ClientAwareContract(Answers):
         return peers
 
     @contextmanager
-    def _started(self, plugin: Any) -> Iterator[None]:
+    def _started(self, plugin: IClientAware) -> Iterator[None]:
         """As the service starts and stops it."""
         if not provides(plugin, IStartable):
             yield

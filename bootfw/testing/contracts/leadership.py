@@ -16,7 +16,11 @@ _KIND, _MAC = "next-boot", "52:54:00:12:34:56"
 
 
 class LeadershipContract(Answers):
-    """What every store does that chooses a leader. Override ``make_nodes``."""
+    """What every store does that chooses a leader. Override ``make_nodes``.
+
+    The stores are Any here: they provide ILeadership, ILeaseStore, IReservationStore and IOrderStore, and Python has no
+    type for something of several interfaces.
+    """
 
     def make_nodes(self) -> Sequence[Any]:
         """Two stores as the configurations of two servers would make them, which share what they store: nothing yet."""

@@ -1,12 +1,12 @@
 """ILeaseStore and IReservationStore."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
+from bootfw.ability import provides
 from bootfw.interfaces import ILeaseStore, IReservationStore
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.testing.contracts.answers import Answers
@@ -46,18 +46,23 @@ RESERVATIONS = (
 class LeaseStoreContract(Answers):
     """What every lease store does. Override ``make_store``."""
 
-    def make_store(self) -> Any:
+    def make_store(self) -> ILeaseStore:
         """A store as the configuration would make it, with nothing in it."""
         raise NotImplementedError
 
-    def loaded(self, *leases: Lease) -> Any:
+    def loaded(self, *leases: Lease) -> ILeaseStore:
         """A store that keeps these, loaded."""
         store = self.make_store()
         list(store.load())
         self.answer(store.commit(leases))
         return store
 
-    def again(self, store: Any) -> dict[str, Lease]:
+    def reserving(self, store: ILeaseStore) -> IReservationStore:
+        """The same store: a lease store keeps reservations too."""
+        assert provides(store, IReservationStore)
+        return store
+
+    def again(self, store: ILeaseStore) -> dict[str, Lease]:
         """What is in it after it has been closed, by address; it is loaded then."""
         self.answer(store.close())
         leases: Sequence[Lease] = list(store.load())
@@ -73,7 +78,7 @@ class LeaseStoreContract(Answers):
     def test_a_new_one_is_empty(self) -> None:
         store = self.make_store()
         assert list(store.load()) == []
-        assert list(store.reservations()) == []
+        assert list(self.reserving(store).reservations()) == []
         self.answer(store.close())
 
     def test_one_that_was_not_loaded_can_be_closed(self) -> None:
@@ -89,7 +94,8 @@ class LeaseStoreContract(Answers):
 
     def test_it_answers_later_with_none(self) -> None:
         store = self.loaded()
-        for later in (store.commit(LEASES), store.commit([]), store.save_reservations(()), store.close()):
+        reserved = self.reserving(store).save_reservations(())
+        for later in (store.commit(LEASES), store.commit([]), reserved, store.close()):
             assert isinstance(later, Deferred)
             assert self.answer(later) is None
 
@@ -124,30 +130,31 @@ class LeaseStoreContract(Answers):
         store = self.loaded()
         answers: list[str] = []
         store.commit(LEASES).addCallback(lambda _: answers.append("leases"))
-        store.save_reservations(RESERVATIONS).addCallback(lambda _: answers.append("reservations"))
+        self.reserving(store).save_reservations(RESERVATIONS).addCallback(lambda _: answers.append("reservations"))
         closed = store.close().addCallback(lambda _: answers.append("closed"))
         self.answer(closed)
         assert sorted(answers[:2]) == ["leases", "reservations"]
         assert answers[2:] == ["closed"]
         assert {lease.address: lease for lease in store.load()} == {lease.address: lease for lease in LEASES}
-        assert list(store.reservations()) == list(RESERVATIONS)
+        assert list(self.reserving(store).reservations()) == list(RESERVATIONS)
         self.answer(store.close())
 
     def test_reservations_come_back_exactly_and_in_order(self) -> None:
         store = self.loaded(*LEASES)
-        self.answer(store.save_reservations(RESERVATIONS))
+        self.answer(self.reserving(store).save_reservations(RESERVATIONS))
         assert self.again(store) == {lease.address: lease for lease in LEASES}
-        assert list(store.reservations()) == list(RESERVATIONS)
+        assert list(self.reserving(store).reservations()) == list(RESERVATIONS)
         self.answer(store.close())
 
     def test_reservations_are_replaced_altogether(self) -> None:
         store = self.loaded()
-        first, second = store.save_reservations(RESERVATIONS), store.save_reservations(RESERVATIONS[1:2])
+        reserving = self.reserving(store)
+        first, second = reserving.save_reservations(RESERVATIONS), reserving.save_reservations(RESERVATIONS[1:2])
         self.answer(first)
         self.answer(second)
         self.again(store)
-        assert list(store.reservations()) == [RESERVATIONS[1]]
-        self.answer(store.save_reservations([]))
+        assert list(self.reserving(store).reservations()) == [RESERVATIONS[1]]
+        self.answer(self.reserving(store).save_reservations([]))
         self.again(store)
-        assert list(store.reservations()) == []
+        assert list(self.reserving(store).reservations()) == []
         self.answer(store.close())

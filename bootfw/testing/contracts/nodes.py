@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -21,7 +20,7 @@ VALUES = (1, 2.5, "\N{SNOWMAN}\udcff\0'", None, True, ["a", {"b": []}])
 class _Node:
     """A node, and what it has received."""
 
-    nodes: Any
+    nodes: INodes
     received: list[tuple[str, Sequence[object]]] = field(factory=list)
 
     def join(self) -> None:
@@ -35,7 +34,7 @@ class _Node:
 class NodesContract(Answers):
     """What every store does that carries announcements. Override ``make_nodes`` and ``turn``."""
 
-    def make_nodes(self) -> Sequence[Any]:
+    def make_nodes(self) -> Sequence[INodes]:
         """Two or more stores as the configurations of several servers would make them, which share what they store."""
         raise NotImplementedError
 
@@ -88,7 +87,9 @@ class NodesContract(Answers):
         nodes = self.joined()
         for node in nodes:
             self.until(lambda node=node: node.nodes.behind is not None)  # type: ignore[misc]
-            assert 0.0 <= node.nodes.behind < _PATIENCE
+            behind = node.nodes.behind
+            assert behind is not None
+            assert 0.0 <= behind < _PATIENCE
         self.left(nodes)
 
     def test_values_come_back_exactly(self) -> None:

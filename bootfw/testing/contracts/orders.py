@@ -1,7 +1,6 @@
 """IOrderStore."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
@@ -22,11 +21,11 @@ A, B, C = ORDERS
 class OrderStoreContract(Answers):
     """What every store of orders does. Override ``make_store``."""
 
-    def make_store(self) -> Any:
+    def make_store(self) -> IOrderStore:
         """A store as the configuration would make it, with nothing in it."""
         raise NotImplementedError
 
-    def again(self, store: Any, kind: str = "one") -> Mapping[str, Mapping[str, object]]:
+    def again(self, store: IOrderStore, kind: str = "one") -> Mapping[str, Mapping[str, object]]:
         """The orders of a kind after it has been closed; it is loaded then."""
         self.answer(store.close_orders(kind))
         found: Mapping[str, Mapping[str, object]] = store.load_orders(kind)

@@ -1,7 +1,6 @@
 """IBootFileResolver."""
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
 from zope.interface.verify import verifyObject
@@ -38,11 +37,11 @@ class ResolverContract(Answers):
 
     requests: Sequence[BootRequest] = REQUESTS
 
-    def make_resolver(self) -> Any:
+    def make_resolver(self) -> IBootFileResolver:
         """A resolver as the configuration would make it."""
         raise NotImplementedError
 
-    def resolve(self, resolver: Any, request: BootRequest) -> Any:
+    def resolve(self, resolver: IBootFileResolver, request: BootRequest) -> BootFile | BootMenu | BootRefused | None:
         """Its answer; BootRefused as a value."""
         try:
             return self.answer(resolver.resolve(request))
@@ -84,5 +83,5 @@ class ResolverContract(Answers):
             assert [self._shown(self.resolve(resolver, request)) for request in self.requests] == alone
 
     @staticmethod
-    def _shown(found: Any) -> Any:
+    def _shown(found: BootFile | BootMenu | BootRefused | None) -> object:
         return ("refused", found.reason) if isinstance(found, BootRefused) else found

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 from zope.interface.verify import verifyObject
 
@@ -25,11 +24,11 @@ class WatchdogContract:
     """Seconds without an answer after which any transfer must be over, also with a client that requested 255 s."""
     most_attempts = 10_000
 
-    def make_policy(self) -> Any:
+    def make_policy(self) -> IWatchdogPolicy:
         """A policy as the configuration would make it."""
         raise NotImplementedError
 
-    def watchdogs(self) -> Iterator[Any]:
+    def watchdogs(self) -> Iterator[IWatchdog]:
         """One for each kind of transfer; the adaptive ones also after they have learnt something."""
         for agreed in AGREED:
             policy = self.make_policy()
@@ -41,7 +40,7 @@ class WatchdogContract:
                         watchdog.progressed(seconds)
                     yield watchdog
 
-    def waits(self, watchdog: Any) -> list[float]:
+    def waits(self, watchdog: IWatchdog) -> list[float]:
         """All its waits until it gives up."""
         waits: list[float] = []
         while (wait := watchdog.wait(len(waits) + 1)) is not None:
