@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +231,8 @@ def test_a_boot_that_fails_has_its_packets_in_a_file_that_its_record_names(
     site = Site([], known=True)
     host = site.network.host(SERVER, name="server", rich=True)
     monkeypatch.setattr(service_module, "Recordings", partial(Recordings, wall_clock=host.seconds))
-    monkeypatch.setattr(service_module, "BootRecorder", partial(BootRecorder, wall_clock=host.seconds))
+    made = partialmethod(BootRecorder.__init__, wall_clock=host.seconds)
+    monkeypatch.setattr(service_module, "BootRecorder", type("OnTime", (BootRecorder,), {"__init__": made}))
     site.service = service = BootService(
         host,
         resolvers=[StaticResolver("missing.efi")],
