@@ -412,3 +412,22 @@ def test_a_failed_boot_names_the_file_with_its_packets(fails: bool) -> None:
     assert (ended.verdict is Verdict.FAILED) == fails
     assert ended.recording == ("/recordings/file.pcapng" if fails else "")
     assert len(written) == fails
+
+
+def test_files_are_listed_with_their_boot_once_the_kernel_knows_the_mac() -> None:
+    """Of a proxy's client: no message named its address."""
+    recording, known = Recording(), dict[str, Client]()
+    recording.recorder.set_client_lookup(lambda peer: known.get(peer[0], Client(peer[0])))
+    machine = recording.machine()
+    machine.asks()
+    recording.wait(45)
+    machine.loads("boot.efi")
+    recording.wait(2)
+    assert [(each["mac"], each["verdict"]) for each in recording.records()] == [("", "in progress"), (MAC, "failed")]
+    known[machine.address] = Client(machine.address, MAC)
+    machine.loads("vmlinuz")
+    recording.wait(2)
+    assert [(each["mac"], each["verdict"]) for each in recording.records()] == [(MAC, "in progress")]
+    recording.wait(40)
+    [record] = recording.records()
+    assert (record["mac"], record["verdict"], record["files"]) == (MAC, "booted", ["boot.efi", "vmlinuz"])
