@@ -12,13 +12,13 @@ from bootfw.config.configuration import load_config
 from bootfw.terminal import printable
 
 REFUSED = 1
-"""Exit code: the configuration is wrong; the server goes on with the one that it has."""
+"""Exit code: the configuration is wrong; the server keeps the one that it has."""
 
 NOT_RUNNING = 3
 """Exit code: no server runs."""
 
 RESTART = 4
-"""Exit code: the configuration is right and needs a restart; the server goes on with the one that it has."""
+"""Exit code: the configuration is right and needs a restart; the server keeps the one that it has."""
 
 ABOUT = """
 Has a running server load its configuration again: transfers in flight end as they began, and the sockets that both

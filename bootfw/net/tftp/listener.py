@@ -44,7 +44,7 @@ from bootfw.net.tftp.parsedrequest import ParsedRequest
 from bootfw.net.tftp.quirks import allowed_options, capped_limits, open_with_quirks
 from bootfw.net.tftp.reading import ReadTransfer
 from bootfw.net.tftp.transfer import Transfer, TransferContext, send_nothing
-from bootfw.net.tftp.transferport import TransferProtocol, bindable, is_for_many, sender_of
+from bootfw.net.tftp.transferport import TransferProtocol, bindable, sender_of
 from bootfw.net.tftp.watchdog import begin_watchdog
 from bootfw.net.tftp.writing import WriteTransfer
 from bootfw.net.udp.packetinfo import Cache
@@ -279,10 +279,10 @@ class TFTPProtocol(DatagramProtocol):
             return
         if known is not None and known.raw == data and known.request_repeated(now):
             return
-        # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
+        # RFC 1123 section 4.2.3.5: a broadcast or multicast request is silently ignored.
         if (
             self._states.state is not State.SERVING
-            or (via is not None and is_for_many(via))
+            or (via is not None and via.destination not in ("", via.local))
             or not (self._interfaces.all_served or self._interfaces.serves(via))
         ):
             return

@@ -99,11 +99,6 @@ def bindable(via: Via | None) -> str:
     return f"{via.local}%{via.interface}" if link_local else via.local
 
 
-def is_for_many(via: Via) -> bool:
-    """Return whether the datagram was sent by broadcast or multicast."""
-    return via.destination not in ("", via.local)
-
-
 def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
     """Return a function that opens a port for one transfer, given its protocol and the local address, "" if not known.
 
