@@ -87,6 +87,11 @@ class HandlerReader:
         with self._lock:
             if self.report is not None:
                 _fill_in(self.handler._stats, self.report)
+            else:
+                self.handler._stats.error = {
+                    "error_code": constants.ERR_UNDEFINED,
+                    "error_message": "the client did not wait for the handler",
+                }
             self.handler._close()
 
 

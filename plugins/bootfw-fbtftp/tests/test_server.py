@@ -63,7 +63,10 @@ def test_a_server_may_be_made_before_a_fork() -> None:
     server = Server(lambda path: Content(b"x"))
     pid = os.fork()
     if not pid:
-        server.run()
+        try:
+            server.run()
+        finally:
+            os._exit(1)
     try:
         assert Client(server).fetch(b"file") == b"x"
     finally:

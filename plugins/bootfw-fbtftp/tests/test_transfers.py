@@ -217,6 +217,29 @@ def test_a_handler_that_blocks_holds_up_no_other_transfer() -> None:
         assert not waiting.is_alive()
 
 
+def test_a_handler_whose_client_has_gone_on_is_closed() -> None:
+    go_on, began = threading.Event(), threading.Event()
+    slow = Content(CONTENT)
+
+    def find(path: str) -> Any:
+        if path == "slow":
+            began.set()
+            assert go_on.wait(60)
+            return slow
+        return Content(CONTENT)
+
+    server = Server(find)
+    with running(server):
+        client = Client(server)
+        client.sock.sendto(b"\0\1slow\0octet\0", client.server)
+        assert began.wait(60)
+        assert client.request(b"fast") == b"\0\3\0\1" + CONTENT[:512]
+        go_on.set()
+        stats = server.wait()
+        assert (stats.file_path, stats.error["error_message"]) == ("slow", "the client did not wait for the handler")
+    assert slow.closed == 1
+
+
 def test_no_more_threads_than_agreed_run_handlers() -> None:
     busy, most, lock = 0, 0, threading.Lock()
     both = threading.Barrier(2)
