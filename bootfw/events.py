@@ -339,6 +339,19 @@ class LeasesKeptAgain(Event):
 
 
 @frozen
+class LeadershipChanged(Event):
+    """Of several servers that share a store, this one begins or ends to decide, or what it knows of the leader has
+    changed."""
+
+    state: str
+    """"standby", "leading" or "cut off"; see :class:`bootfw.leadershipstates.State`."""
+    leader: str
+    """Name of the leader as far as this server knows; "": there was none."""
+    reason: str = ""
+    """Why the store can't be reached, or its content can't be used; "": it can."""
+
+
+@frozen
 class NextBootTaken(Event):
     """A machine has loaded the file of its one-time boot, which is removed."""
 

@@ -70,9 +70,9 @@ class Input(Key):
     LAPSED = "lapsed"
     """VALID seconds have passed since the latest confirmation."""
     LOADED = "loaded"
-    """Leases and orders are loaded."""
+    """Leases and orders are loaded, and the service has begun to use them."""
     NOT_LOADED = "not loaded"
-    """They can't be loaded, or the service can't use them."""
+    """They can't be loaded or used."""
     RESIGN = "resign"
     """The service stops."""
 
@@ -81,9 +81,7 @@ class Do(Enum):
     """The actions of a node."""
 
     LOAD = "load"
-    """Load leases and orders; then LOADED or NOT_LOADED."""
-    LEAD = "lead"
-    """Decide from now on, with what was loaded."""
+    """Load leases and orders, and begin to use them; then LOADED or NOT_LOADED."""
     FOLLOW = "follow"
     """Drop what was loaded, and what waits for an answer."""
 
@@ -107,8 +105,7 @@ def wait_for_load(node: "LeadershipStates", argument: Any, now: float) -> State:
 
 @goes(State.LEADING, State.UNCONFIRMED)
 def lead(node: "LeadershipStates", argument: Any, now: float) -> State:
-    """Use what was loaded, and decide unless the latest confirmation is too old."""
-    node.out.append(Do.LEAD)
+    """Decide, unless the latest confirmation is too old."""
     return State.LEADING if now < node.until else State.UNCONFIRMED
 
 

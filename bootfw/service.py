@@ -41,6 +41,7 @@ from bootfw.interfaces import (
     IBootObserver,
     IClientAware,
     IDirectoryBackend,
+    ILeadership,
     ILeaseStore,
     INodes,
     IReservationStore,
@@ -51,10 +52,11 @@ from bootfw.net.admission import Admission
 from bootfw.net.binding import Bindings, SocketKey, WantedSocket
 from bootfw.net.bindingstates import State as SocketState
 from bootfw.net.clock import hold, monotonic
-from bootfw.net.control import Operation
+from bootfw.net.control import ControlError, Operation
 from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
+from bootfw.net.dhcp.leasecontrol import OPERATIONS as LEASE_OPERATIONS
 from bootfw.net.dhcp.leasing import Leasing, required_networks
 from bootfw.net.dhcp.otherservers import OtherBootServers
 from bootfw.net.dhcp.port import DHCPPort
@@ -62,6 +64,7 @@ from bootfw.net.dhcp.proxy import Proxy4, Proxy6
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.net.dhcp.server6 import Server6
 from bootfw.net.dhcp.services import DHCPServices
+from bootfw.net.dhcp.standby import StandbyPort
 from bootfw.net.draining import DRAIN_WITHIN, Draining
 from bootfw.net.http.site import BootSite
 from bootfw.net.http.tls import renewed_certificate
@@ -83,6 +86,7 @@ from bootfw.net.listening import (
 from bootfw.net.nodes.announcements import Announcements
 from bootfw.net.nodes.cluster import Cluster
 from bootfw.net.nodes.elsewhere import TransferElsewhere
+from bootfw.net.nodes.leadership import Leadership
 from bootfw.net.nodes.node import Node
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.reachability import report_dropped
@@ -129,7 +133,8 @@ class BootService(MultiService):
     :param resolvers: without any, a proxy opens no DHCP port: it would have no answer.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
     :param store: an ILeaseStore and IReservationStore for ``mode = "server"``; the default is "sqlite". One that
-        provides INodes makes the service a node of a cluster.
+        provides INodes makes the service a node of a cluster; one that provides ILeadership chooses the node that
+        decides.
     :param control: the path of the UNIX socket where the ``bootfw`` command asks what runs; None: there is none.
     :param event_sink: where events go; None: to the observers.
     :param sockets: where ports come from; None: they are opened here. Workers are one, see add_workers().
@@ -173,6 +178,22 @@ class BootService(MultiService):
         self._store: Any = store  # whatever it provides beside; Python has no type for several interfaces
         if self._settings.assigns_addresses:
             self._verify_store()
+        self._leadership: Leadership | None = None
+        """Whether this server decides, of several; None: it always does."""
+        self.leads = True
+        """Whether it has the leases and the orders, and its resolvers are started. As the leader of several it may be
+        cut off from their store."""
+        if ILeadership.providedBy(store):
+            verifyObject(ILeadership, store)
+            self._leadership = Leadership(
+                reactor,
+                store,
+                gethostname(),
+                self._lead,
+                self._follow,
+                lambda event: self._publish(event),
+            )
+            self.leads = False
         self._control = control
         self._given_observers = _named(observers, IBootObserver)
         self._recorders: list[Named] = []
@@ -204,7 +225,8 @@ class BootService(MultiService):
         self._broadcast = broadcast
         self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
         used = self._resolvers if self._settings.answers_dhcp else []
-        self._plugins = PluginLifecycle(reactor, used, self._publish)
+        admit = None if self._leadership is None else self._refuse_as_standby
+        self._plugins = PluginLifecycle(reactor, used, self._publish, admit=admit)
         self._stores = PluginLifecycle(reactor, self._backends, self._publish, "backend")
         every_observer = [*self._given_observers, *self._recorders]
         self._observers = PluginLifecycle(reactor, every_observer, self._publish, "observer")
@@ -222,7 +244,7 @@ class BootService(MultiService):
         self._unbound: set[tuple[str, ListenAddress]] = set()
         """Sockets of HTTP and HTTPS that are open here, and whose address the main process waits for."""
         self._layers = self._layered()
-        self._give_lookup([*self._observing(), *self._resolvers])
+        self._give_lookup([*self._observing_as_leader(), *self._resolvers])
         self._file_servers: WeakSet[TFTPProtocol | BootSite] = WeakSet()
         """All that this process has, also those that serve for workers which are starting."""
         self._retired: list[_Retired] = []
@@ -295,12 +317,19 @@ class BootService(MultiService):
         )
 
     def _observing(self) -> list[Named]:
-        """Return what gets the events, in its order."""
+        """Return what gets the events, in its order. Of several nodes the leader joins the events into boots."""
+        if self.leads:
+            return self._observing_as_leader()
+        return [*self._given_observers, *(each for each in self._recorders if not isinstance(each[1], BootRecorder))]
+
+    def _observing_as_leader(self) -> list[Named]:
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         return [*self._given_observers, *listening, *self._recorders]
 
     def _observing_others(self) -> list[Named]:
         """Return what gets the events of other nodes too."""
+        if not self.leads:
+            return []
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         return [*listening, *(named for named in self._recorders if isinstance(named[1], BootRecorder))]
 
@@ -413,8 +442,9 @@ class BootService(MultiService):
             undo.callback(self._observers.drop_new, new_observers)
             self._stores.start_new(new_backends)
             undo.callback(self._stores.drop_new, new_backends)
-            self._plugins.start_new(new.used)
-            undo.callback(self._plugins.drop_new, new.used)
+            if self.leads:
+                self._plugins.start_new(new.used)
+                undo.callback(self._plugins.drop_new, new.used)
             prepared = self._prepared = self._opened_for(new)
             undo.pop_all()
         return prepared
@@ -476,6 +506,8 @@ class BootService(MultiService):
                 self._use(binding, before.settings)
         self._bindings.check_ready()
         self._close_retired()
+        self._fit_role()
+        self._stand()
 
     def _replace_observers(self) -> None:
         """Close the observers that are no longer used, and offer the operations of those that are."""
@@ -754,7 +786,96 @@ class BootService(MultiService):
 
     def _lease_operations(self) -> Mapping[str, Operation]:
         """Those of the leases. A service that was a server before a reload keeps its leases in memory, unseen."""
+        if not self.leads and self._settings.assigns_addresses:
+            return dict.fromkeys(LEASE_OPERATIONS, lambda given: self._refuse_as_standby())
         return self._leasing.operations if self._leasing is not None and self._settings.assigns_addresses else {}
+
+    def _refuse_as_standby(self) -> None:
+        """Refuse an operation of an operator, who has to ask the leader."""
+        if not self.leads and self._leadership is not None:
+            leader = self._leadership.leader
+            where = f"{leader} leads: ask there" if leader and leader != self._leadership.node else "no server leads"
+            raise ControlError(f"this server is a standby; {where}")
+
+    @property
+    def leadership(self) -> Mapping[str, object] | None:
+        """See Leadership.record(). None: this server is alone."""
+        return None if self._leadership is None else self._leadership.record()
+
+    def _stand(self) -> None:
+        """Stand for leader, if there is something to decide."""
+        if self._leadership is not None and self._settings.answers_dhcp and self._life.state is State.RUNNING:
+            self._leadership.start()
+
+    def _lead(self) -> None:
+        """Decide from now on, with the leases and orders of the store.
+
+        :raise StateError: they can't be used; then nothing has changed.
+        """
+        self._change_role(leads=True)
+        try:
+            self._plugins.start()
+            self._fit_role()
+        except BaseException:
+            self._follow()
+            raise
+
+    def _follow(self) -> None:
+        """Another server decides: drop all that is known and pending."""
+        if self._chain is not None:
+            self._chain.cancel_all()
+            self._chain = None
+        replaced, self._replaced = self._replaced, []
+        for protocol in replaced:
+            protocol.close()
+        if self._leasing is not None:
+            self._leasing.journal.abandon()
+        self._change_role(leads=False)
+        self._fit_role()
+        if self._leasing is not None:
+            self._leasing.close()
+            self._leasing = None
+        self._plugins.close_plugins()
+        for _, recorder in self._recorders:
+            if isinstance(recorder, BootRecorder):
+                recorder.close()
+                recorder.start(self._publish)
+
+    def _change_role(self, *, leads: bool) -> None:
+        operations = self._lease_operations()
+        self.leads = leads
+        if isinstance(self._publisher, Publisher):
+            self._publisher.replace(self._observing_as_leader(), self._observing())
+            self._publisher_of_others.replace(self._observing_as_leader(), self._observing_others())
+        self._plugins.offer({} if leads else self._lease_operations(), operations)
+
+    def _fit_role(self) -> None:
+        """Have the DHCP ports answer, or as a standby drop all requests.
+
+        :raise StateError: a port can't serve, or the content of the store can't be used.
+        """
+        if self._leadership is None:
+            return
+        wanted = None
+        for binding in self._bindings:
+            if isinstance(binding.protocol, StandbyPort if self.leads else DHCPPort):
+                wanted = self._wanted() if wanted is None else wanted
+                make = wanted[binding.key].protocol
+                assert make is not None
+                self._put_in_place(binding, make())
+        if self.leads:
+            self._plugins.offer(self._lease_operations(), LEASE_OPERATIONS)
+
+    def _put_in_place(self, wanted: WantedSocket, protocol: Any) -> None:
+        """Have *protocol* serve a socket that stays open, and close the one until now."""
+        replaced, wanted.protocol = wanted.protocol, protocol
+        wanted.open = self._opener(wanted.key, protocol)
+        replaced.close()
+        if wanted.port is not None:
+            try:
+                deliver_to(protocol, wanted.port)
+            except ValueError as error:
+                raise StateError(f"{_in_words(wanted.key)} can't be served: {error}") from error
 
     def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
         """Take what another process of this server has broadcast. Returns False if the kind is unknown."""
@@ -817,6 +938,7 @@ class BootService(MultiService):
             "ready": self.ready,
             "addresses": [each for each in addresses if not ip_address(each).is_loopback][:_MOST_ADDRESSES],
             "serves": [f"{port.service} {address_text(port.address)}" for port in self.summary()],
+            "leadership": "" if self._leadership is None else self._leadership.record()["state"],
         }
 
     def _served_directories(self) -> list[Path]:
@@ -914,6 +1036,7 @@ class BootService(MultiService):
             self._node.start()
             self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
         super().startService()  # type: ignore[no-untyped-call]
+        self._stand()
 
     def _close(self) -> None:
         if self._chain is not None:
@@ -938,10 +1061,16 @@ class BootService(MultiService):
             closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
             self._publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
         self._admission.stop()
-        closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
+        decided = [self._plugins.close()]
+        closing += [self._stores.close(), self._observers.close()]
         if self._leasing is not None:
-            closing.append(self._leasing.close())
+            decided.append(self._leasing.close())
             self._leasing = None
+        decisions = DeferredList(decided, consumeErrors=True)
+        if self._leadership is None:
+            closing.append(decisions)
+        else:
+            closing.append(self._leadership.stop(decisions))
         self._certificate = None
         stopped = self._stopped = Deferred()
         self._drained = DeferredList(closing).addCallback(self._has_drained, stopped)
@@ -1002,15 +1131,18 @@ class BootService(MultiService):
         closing, self._closing = self._closing, []
         for port in closing:
             finish_closing(port)
+        if self._leadership is not None:
+            self._change_role(leads=False)
         try:
             self._observers.start()
             self._stores.start()
-            self._plugins.start()
+            if self.leads:
+                self._plugins.start()
             for entry in self._wanted().values():
                 self._bindings.add(self._wanted_socket(entry))
             if self._control is not None:
                 optional = {**self._operations, **self._observers.operations()}
-                self._plugins.listen(self._control, self._leasing.operations if self._leasing else None, optional)
+                self._plugins.listen(self._control, self._lease_operations() or None, optional)
             self._check_backends()
         except BaseException:
             self._handle(Input.FAILED)
@@ -1138,21 +1270,40 @@ class BootService(MultiService):
             ("boot-server6", ("::", settings.boot_server_port), partial(self._proxy6, boot_server=True)),
         ]
 
-    def _proxy4(self, *, boot_server: bool = False) -> Proxy4:
+    def _standby(self) -> StandbyPort | None:
+        """What serves a DHCP port in place of the proxy or server; None: these serve it."""
+        return None if self.leads or self._leadership is None else StandbyPort(self._leadership)
+
+    def _proxy4(self, *, boot_server: bool = False) -> Proxy4 | StandbyPort:
+        standby = self._standby()
+        if standby is not None:
+            return standby
         made = Proxy4(self._dhcp_services(), IPv4(self._settings.dhcp), boot_server=boot_server)
         if not boot_server:
             made.other_servers = self._other_boot_servers()
         return made
 
-    def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
+    def _proxy6(self, *, boot_server: bool = False) -> Proxy6 | StandbyPort:
+        standby = self._standby()
+        if standby is not None:
+            return standby
         return Proxy6(self._dhcp_services(), IPv6(own_duid(), self._settings.dhcp6), boot_server=boot_server)
 
-    def _server4(self) -> Server4:
+    def _server4(self) -> Server4 | StandbyPort:
+        standby = self._standby()
+        if standby is not None:
+            return standby
         leasing = self._new_leasing()
         leasing.detect_conflicts(self._settings.dhcp)
         family = IPv4(self._settings.dhcp)
         made = Server4(
-            self._dhcp_services(), family, leasing.server, leasing.journal, probe=leasing.probe, ping=leasing.ping
+            self._dhcp_services(),
+            family,
+            leasing.server,
+            leasing.journal,
+            probe=leasing.probe,
+            ping=leasing.ping,
+            renewable_seconds=leasing.renewable_seconds,
         )
         made.other_servers = self._other_boot_servers()
         return made
@@ -1169,10 +1320,19 @@ class BootService(MultiService):
         except OSError:  # without CAP_NET_RAW; "bootfw doctor --probe-network" finds them, too
             return None
 
-    def _server6(self) -> Server6:
+    def _server6(self) -> Server6 | StandbyPort:
+        standby = self._standby()
+        if standby is not None:
+            return standby
         leasing = self._new_leasing()
         assert leasing.server6 is not None
-        return Server6(self._dhcp_services(), IPv6(own_duid(), self._settings.dhcp6), leasing.server6, leasing.journal)
+        return Server6(
+            self._dhcp_services(),
+            IPv6(own_duid(), self._settings.dhcp6),
+            leasing.server6,
+            leasing.journal,
+            renewable_seconds=leasing.renewable_seconds,
+        )
 
     def _dhcp_services(self) -> DHCPServices:
         return DHCPServices(
@@ -1186,6 +1346,7 @@ class BootService(MultiService):
             hardware_address=self._kernel.hardware_address,
             recorder=self._recorder,
             admission=self._admission,
+            leadership=self._leadership,
         )
 
     def _new_chain(self) -> ResolverChain:
@@ -1200,7 +1361,8 @@ class BootService(MultiService):
         if self._leasing is None:
             self._verify_store()
             dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
-            self._leasing = Leasing(self._reactor, self._store, dhcp, self._publish, dhcp6)
+            shared = self._leadership is not None
+            self._leasing = Leasing(self._reactor, self._store, dhcp, self._publish, dhcp6, shared=shared)
         return self._leasing
 
     def _tftp(self, address: ListenAddress, publish: Any, frame_cache: FrameCache | None) -> TFTPProtocol:

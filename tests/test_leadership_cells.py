@@ -133,8 +133,8 @@ def test_loading_lapsed_is_ignored() -> None:
 
 
 def test_loading_loaded_leads() -> None:
-    takes(State.LOADING, Input.LOADED, State.LEADING, Do.LEAD, now=100.0 + VALID - 0.01)
-    takes(State.LOADING, Input.LOADED, State.UNCONFIRMED, Do.LEAD, now=100.0 + VALID)
+    takes(State.LOADING, Input.LOADED, State.LEADING, now=100.0 + VALID - 0.01)
+    takes(State.LOADING, Input.LOADED, State.UNCONFIRMED, now=100.0 + VALID)
 
 
 def test_loading_not_loaded_waits_for_the_next_answer() -> None:

@@ -230,6 +230,12 @@ class DHCPSettings:
     """Unknown clients that are given an address in a second, for each interface, and for each relay and circuit; on an
     interface or relay with more than four times as many free addresses a quarter of these. Known clients are always
     served. 0: any number."""
+    store_outage_seconds: float = field(
+        default=1800.0, validator=within(0, 31536000, "seconds"), metadata={"toml": Seconds, **RESTART}
+    )
+    """With a store that several servers share: how long leases are renewed beyond their end while the store can't be
+    reached, by DHCPv6 too. The store keeps each address for its client so much longer, so that no other server gives it
+    to another machine; the clocks of the servers may differ by less than that."""
     subnets: tuple[Subnet, ...] = field(
         default=(),
         converter=_subnets,

@@ -38,6 +38,22 @@ def assign(
     return _association(association.iaid, *subnet.times, map(_ia_address, addresses))
 
 
+def limit_lifetimes(code: int, data: bytes, seconds: int) -> tuple[int, bytes]:
+    """Return an option of our reply; in an IA_NA no time is longer than *seconds*."""
+    if code != Option.IA_NA:
+        return code, data
+    found = codec.identity_association(data)
+    options = [
+        _ia_address(_limited(codec.ia_address(raw), seconds)) if inner == Option.IA_ADDRESS else (inner, raw)
+        for inner, raw in found.options
+    ]
+    return _association(found.iaid, min(found.t1, seconds), min(found.t2, seconds), options)
+
+
+def _limited(address: IAAddress, seconds: int) -> IAAddress:
+    return IAAddress(address.address, min(address.preferred, seconds), min(address.valid, seconds))
+
+
 def withdraw(association: IdentityAssociation, withdrawn: Sequence[str]) -> tuple[int, bytes]:
     """Build the option that withdraws the addresses of an association: each has lifetime 0."""
     return _association(association.iaid, 0, 0, map(_ia_address, map(IAAddress, withdrawn)))

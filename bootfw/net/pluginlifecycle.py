@@ -25,6 +25,7 @@ class PluginLifecycle:
     :param plugins: (name, plugin).
     :param publish: takes the events of the plugins.
     :param kind: "resolver", "backend" or "observer", for the log.
+    :param admit: called before each operation of a plugin; raises ControlError if it has to be refused.
     """
 
     _log = Logger(namespace="bootfw")
@@ -35,11 +36,13 @@ class PluginLifecycle:
         plugins: Sequence[tuple[str, Any]],
         publish: Callable[[Event], None],
         kind: str = "resolver",
+        admit: Callable[[], None] | None = None,
     ) -> None:
         self._reactor = reactor
         self._plugins = plugins
         self._publish = publish
         self._kind = kind
+        self._admit = admit
         self._started: list[Any] = []
         self._served: dict[str, Operation] = {}
         """What the control socket offers."""
@@ -49,12 +52,11 @@ class PluginLifecycle:
         """That of the latest stop, which may not have closed its socket."""
 
     def start(self) -> None:
-        """Start the plugins that are IStartable, once.
+        """Start the plugins that are IStartable and not started.
 
         :raise StateError: from IStartable.start(); the plugins before that one stay started until close().
         """
-        if not self._started:
-            self._start(self._plugins)
+        self._start([plugin for plugin in self._plugins if not any(each is plugin[1] for each in self._started)])
 
     def start_new(self, plugins: Sequence[tuple[str, Any]]) -> None:
         """Start those of *plugins* that are new, to have them in place of those until now by replace().
@@ -148,19 +150,36 @@ class PluginLifecycle:
         for _, plugin in self._plugins:
             if IOperable.providedBy(plugin):
                 operations.update(plugin.operations())
-        return operations
+        admit = self._admit
+        if admit is None:
+            return operations
+        return {name: partial(_admitted, admit, operation) for name, operation in operations.items()}
+
+    def close_plugins(self) -> "Deferred[Any]":
+        """Close the plugins that were started; start() starts them again.
+
+        :return: fires when all of them are closed.
+        """
+        closing = [maybeDeferred(plugin.close) for plugin in self._started]
+        self._started = []
+        return DeferredList(closing, consumeErrors=True)
 
     def close(self) -> "Deferred[Any]":
         """Close the control socket and the plugins that were started.
 
         :return: fires when all of them are closed.
         """
-        closing = [maybeDeferred(plugin.close) for plugin in self._started]
-        self._started, self._served = [], {}
+        closing = [self.close_plugins()]
+        self._served = {}
         if self._port is not None:
             closing.append(maybeDeferred(self._port.stopListening))
             self._port, self._closing = None, self._port
         return DeferredList(closing, consumeErrors=True)
+
+
+def _admitted(admit: Callable[[], None], operation: Operation, given: Mapping[str, Any]) -> Any:
+    admit()
+    return operation(given)
 
 
 def _has(plugins: Sequence[tuple[str, Any]], plugin: Any) -> bool:

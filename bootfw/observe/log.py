@@ -32,6 +32,7 @@ from bootfw.events import (
     HandshakeFailed,
     InterfaceProblem,
     InternalError,
+    LeadershipChanged,
     LeasesKeptAgain,
     LeasesNotKept,
     ListenerBound,
@@ -274,6 +275,16 @@ def _line(
     return _Line(level, text, computed, subject, split, resets)
 
 
+def _leadership(event: LeadershipChanged) -> str:
+    """Describe what this server does as one of several."""
+    if event.state == "leading":
+        return "this server leads, and answers"
+    if event.state == "cut off":
+        return f"the store can't be reached, so leases are renewed up to their stored end, and no more: {event.reason}"
+    leader = f"{event.leader} leads" if event.leader else "no server leads"
+    return f"this server is a standby, and does not answer: {event.reason or leader}"
+
+
 def client(request: BootRequest) -> str:
     """Describe the client of a request: "52:54:00:12:34:56 (uefi, x86_64-uefi, on eth0)"."""
     text = f"{request.mac or request.client_address} ({request.persona}, {request.architecture}"
@@ -475,6 +486,11 @@ _LINES: dict[type[Event], _Line] = {
         subject=lambda event: ("store", event.reason),
     ),
     LeasesKeptAgain: _line(_info, "dhcp leases are stored again", resets=LeasesNotKept),
+    LeadershipChanged: _line(
+        lambda event: _warn if event.reason else _info,
+        "dhcp {what}",
+        what=lambda event: _leadership(event),
+    ),
     BootAttemptEnded: _line(
         lambda event: _warn if event.attempt.verdict is Verdict.FAILED else _info,
         "boot {client}: {verdict} after {seconds:.0f} s{cause}",

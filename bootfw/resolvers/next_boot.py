@@ -92,6 +92,7 @@ class NextBoot:
         """See IStartable."""
         self._publish = publish
         self._orders = load_next_boots(self._store)
+        self._offered.clear()
 
     def close(self) -> "Deferred[None]":
         """See IStartable: fires when one-time boots that are over have been removed from the store."""

@@ -73,6 +73,7 @@ class Journal:
         self._next_event: Any = None
         self._failing = False
         """The latest commit has failed, or one is overdue."""
+        self._abandoned = False
 
     def put(self, leases: Sequence[Lease], new: bool = False) -> Batch:
         """Add *leases* to the batch that the next flush() commits.
@@ -115,6 +116,11 @@ class Journal:
             self._next_event.cancel()
             self._report()
 
+    def abandon(self) -> None:
+        """Another server leads: drop the leases that were added, and report no failure of those that are pending."""
+        self._batch = Batch()
+        self._abandoned = True
+
     def _ended(self, batch: Batch, durable: bool) -> None:
         del self._pending[batch]
         self._leases_pending -= len(batch.leases)
@@ -150,6 +156,8 @@ class Journal:
     def _failed(self, failure: Failure, batch: Batch) -> None:
         self._ended(batch, False)
         batch.waiting.clear()
+        if self._abandoned:
+            return
         # A StateError says what is wrong with the disk or the database. Anything else is a bug of the store, so its
         # traceback is logged, once until a commit succeeds.
         if failure.check(StateError) is None and not self._failing:

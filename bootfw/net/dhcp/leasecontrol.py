@@ -19,6 +19,9 @@ from bootfw.records import (
     reserved_for,
 )
 
+OPERATIONS = ("leases", "release", "reservations", "reserve", "unreserve")
+"""Their names."""
+
 
 def server_for(
     reservation: Reservation, server: AddressServer, server6: AddressServer6 | None
@@ -80,13 +83,7 @@ class LeaseControl:
 
     def operations(self) -> Mapping[str, Operation]:
         """Return the operations by name, for listen_control()."""
-        return {
-            "leases": self.leases,
-            "release": self.release,
-            "reservations": self.reservations,
-            "reserve": self.reserve,
-            "unreserve": self.unreserve,
-        }
+        return {name: getattr(self, name) for name in OPERATIONS}
 
     def leases(self, arguments: Mapping[str, Any]) -> Iterator[Record]:
         """Return the leases that match a Selection, unsorted."""

@@ -26,6 +26,7 @@ from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.journal import Journal
 from bootfw.net.dhcp.leasecontrol import LeaseControl, server_for
 from bootfw.net.dhcp.ratelimit import RateLimit
+from bootfw.net.dhcp.renewable import RenewableLeases
 from bootfw.net.dhcp.walltime import CHECK_INTERVAL, WallTimeLeases
 from bootfw.net.linux.interfaces import own_addresses
 
@@ -36,6 +37,7 @@ class Leasing:
     :param reactor: IReactorTime.
     :param settings: settings of DHCPv4; without subnets it assigns no addresses.
     :param dhcp6: settings of DHCPv6; in server mode its leases are in the same store.
+    :param shared: other servers use the store too, one at a time.
     :raise StateError: see ILeaseStore.load().
     """
 
@@ -48,13 +50,17 @@ class Leasing:
         settings: DHCPSettings,
         publish: Callable[[Event], None],
         dhcp6: DHCP6Settings | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         self.server = _server4(settings)
         self.server6 = server6 = _server6(dhcp6)
         """The DHCPv6 address server; None: DHCPv6 assigns no addresses."""
         self._outside: dict[str, Lease] = {}
         """Address -> its lease, for addresses in no subnet: a reload may add the subnet again."""
-        self._store = store = WallTimeLeases(store, reactor.seconds, shift_of(reactor), self._leases)
+        renewable = RenewableLeases(store, settings.store_outage_seconds) if shared else None
+        self._ends = None if renewable is None else renewable.ends
+        self._store = store = WallTimeLeases(renewable or store, reactor.seconds, shift_of(reactor), self._leases)
         self.journal = Journal(store, publish, reactor)
         self._clock = reactor
         self._publish = publish
@@ -88,6 +94,15 @@ class Leasing:
             if probe is not None:
                 probe.close()
         return maybeDeferred(self._store.close)
+
+    def renewable_seconds(self, lease: Lease, now: float) -> int:
+        """Return how long the client of *lease* may keep the address, by what is stored; see StoredEnds. 0: not at all.
+
+        :param now: the time, as in the lease.
+        """
+        if self._ends is None or lease.state is not LeaseState.ACTIVE:
+            return 0
+        return int(max(0.0, self._ends.end(lease.address, lease.client) - self._store.by_wall_clock(now)))
 
     def use(self, settings: DHCPSettings, dhcp6: DHCP6Settings) -> None:
         """Replace the settings after a reload.

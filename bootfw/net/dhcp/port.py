@@ -25,6 +25,7 @@ from bootfw.net.dhcp.otherservers import OtherBootServers
 from bootfw.net.dhcp.pending import PendingResolutions
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.dropcounter import DropCounter
+from bootfw.net.nodes.leadership import Leadership
 from bootfw.personas.table import Personas
 from bootfw.values import Address, BootRequest, Via
 from bootfw.wire.dhcp6 import Relay
@@ -201,6 +202,9 @@ class DHCPPort(DatagramProtocol):
         if recorder is not None:
             self._number = transport.getHost().port
             self.send = recorder.sender(self.seconds, self.send, self._number)
+        leadership = self.services.leadership
+        if leadership is not None:
+            self.send = partial(self._send_if_answering, leadership, self.send)
         self.family.start(transport, self.services)
 
     def use(self, chain: ResolverChain, settings: Any, personas: Personas) -> None:
@@ -238,6 +242,10 @@ class DHCPPort(DatagramProtocol):
         admission, service = services.admission, self.service
         if self._draining:
             return
+        leadership = services.leadership
+        if leadership is not None and not self.answers(leadership):
+            leadership.dropped += len(batch)
+            return
         generation = interfaces.generation() if batch[0][2] is not None else None
         if generation is None or generation != self._generation or len(ingresses) >= _MAX_INGRESSES:
             ingresses.clear()
@@ -262,6 +270,22 @@ class DHCPPort(DatagramProtocol):
                 self.log.failure("Failed on a datagram from {peer}; the others are not affected.", peer=peer)
         if self.after_batch is not None:
             self.after_batch()
+
+    def answers(self, leadership: Leadership) -> bool:
+        """Whether this server answers, which is one of several."""
+        return leadership.decides
+
+    def _send_if_answering(
+        self,
+        leadership: Leadership,
+        send: Callable[[bytes, Address, Via | None], None],
+        data: bytes,
+        to: Address,
+        via: Via | None,
+    ) -> None:
+        """Another server may have begun to lead while a request waited for a resolver or for the store."""
+        if self.answers(leadership):
+            send(data, to, via)
 
     def _request_kind(self, data: bytes) -> RequestKind:
         return _BOOT_SERVER_REQUEST if self.service == self.family.boot_service else self.family.request_kind(data)

@@ -14,14 +14,17 @@ from bootfw.dhcp.reply import server_reply
 from bootfw.dhcp.replycache import ReplyCache
 from bootfw.dhcp.routing import BROADCAST, is_renewal, server_destination
 from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.storedends import limited
 from bootfw.errors import WireError
 from bootfw.events import AddressRefused, AddressTaken, FileWithheld, OfferMade, RequestIgnored
+from bootfw.lease import Lease
 from bootfw.net.dhcp.conflict import ArpProbe, Done, IcmpProbe
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.journal import STORE_HANGS, Batch, Journal
 from bootfw.net.dhcp.noreply import RECORDED, NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
+from bootfw.net.nodes.leadership import Leadership
 from bootfw.values import BootRequest, Via
 from bootfw.wire.dhcp4 import UNSPECIFIED, Message, MessageType, pack, reply_size
 from bootfw.wire.options import Option
@@ -48,6 +51,7 @@ class Server4(DHCPPort):
     :param journal: commits the leases of *addresses*.
     :param probe: detects conflicts on our own links; None: addresses are offered there without a check.
     :param ping: detects conflicts behind relays; None: addresses are offered there without a check.
+    :param renewable_seconds: see Leasing.
     """
 
     family: IPv4
@@ -61,6 +65,7 @@ class Server4(DHCPPort):
         *,
         probe: ArpProbe | None = None,
         ping: IcmpProbe | None = None,
+        renewable_seconds: Callable[[Lease, float], int] = lambda lease, now: 0,
     ) -> None:
         super().__init__(services, family, family.service)
         self._addresses = addresses
@@ -69,6 +74,7 @@ class Server4(DHCPPort):
         self._reply_cache = ReplyCache(subnet for book in addresses.books for subnet in book.subnets)
         self._probe = probe
         self._ping = ping
+        self._renewable_seconds = renewable_seconds
         self._probing: dict[str, Query] = {}
         """Address -> the latest request of the client whose OFFER waits for the probe of that address."""
         self._no_reply = NoReplyReports(services.publish, self.malformed)
@@ -84,6 +90,10 @@ class Server4(DHCPPort):
         self._probing.clear()
         self._journal.close()
 
+    def answers(self, leadership: Leadership) -> bool:
+        """See DHCPPort."""
+        return leadership.decides or leadership.renews
+
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
         if self._journal.full:
@@ -96,6 +106,10 @@ class Server4(DHCPPort):
             return
         assert ingress.arrival is not None
         result = self._addresses.handle(message, ingress.arrival, now)
+        leadership = self.services.leadership
+        if leadership is not None and leadership.renews:
+            self._renew(result, query, now, leadership)
+            return
         if isinstance(result, NoReply):
             if result.commit:
                 self._journal.put(result.commit)
@@ -126,6 +140,16 @@ class Server4(DHCPPort):
                 self.resolve(query, request, now, partial(self._answer, result, query, batch, request), result.address)
                 return
         self._answer(result, query, batch)
+
+    def _renew(self, result: Answer | NoReply, query: Query, now: float, leadership: Leadership) -> None:
+        """Acknowledge a lease up to the end that is stored: the store can't be reached."""
+        if isinstance(result, Answer) and result.kind is MessageType.ACK and len(result.commit) == 1:
+            seconds = self._renewable_seconds(result.commit[0], now)
+            if seconds:
+                result.options = limited(result.options, seconds)
+                self._answer(result, query, None)
+                return
+        leadership.dropped += 1
 
     # Conflict detection
 

@@ -1,19 +1,23 @@
 """The port of the DHCPv6 server: addresses and boot files in one exchange."""
 
+from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv6Address
 
 from bootfw.boot.resolverchain import Answer
 from bootfw.dhcp.answer import Answer6, Arrival6, NoReply, NoReplyReason
+from bootfw.dhcp.associations6 import limit_lifetimes
 from bootfw.dhcp.classify import Ignored, link_address
 from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.events import FileWithheld, OfferMade, RequestIgnored
+from bootfw.lease import Lease
 from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
 from bootfw.net.dhcp.journal import STORE_HANGS, Batch, Journal
 from bootfw.net.dhcp.noreply import RECORDED, NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
+from bootfw.net.nodes.leadership import Leadership
 from bootfw.values import BootFile, BootRequest
 from bootfw.wire.dhcp6 import UNSPECIFIED, Message, MessageType
 from bootfw.wire.options6 import Option, code_of
@@ -24,14 +28,24 @@ class Server6(DHCPPort):
 
     :param addresses: decides which client gets which address.
     :param journal: commits the leases of *addresses*.
+    :param renewable_seconds: see Leasing.
     """
 
     family: IPv6
 
-    def __init__(self, services: DHCPServices, family: IPv6, addresses: AddressServer6, journal: Journal) -> None:
+    def __init__(
+        self,
+        services: DHCPServices,
+        family: IPv6,
+        addresses: AddressServer6,
+        journal: Journal,
+        *,
+        renewable_seconds: Callable[[Lease, float], int] = lambda lease, now: 0,
+    ) -> None:
         super().__init__(services, family, family.service)
         self._addresses = addresses
         self._journal = journal
+        self._renewable_seconds = renewable_seconds
         self.after_batch = journal.flush
         self._no_reply = NoReplyReports(services.publish, self.malformed)
 
@@ -44,12 +58,20 @@ class Server6(DHCPPort):
         super().close()
         self._journal.close()
 
+    def answers(self, leadership: Leadership) -> bool:
+        """See DHCPPort."""
+        return leadership.decides or leadership.renews
+
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
         if self._journal.full:
             self.drop(STORE_HANGS, query.peer, now)
             return
         result = self._addresses.handle(query.message, self._arrival(query), now)
+        leadership = self.services.leadership
+        if leadership is not None and leadership.renews:
+            self._renew(result, query, now, leadership)
+            return
         batch = None
         if result.commit:
             granted = result.granted if isinstance(result, Answer6) else ()
@@ -70,6 +92,17 @@ class Server6(DHCPPort):
         address = result.address if result.kind is MessageType.REPLY else ""
         done = partial(self._answer_boot_client, result, query, batch, request)
         self.resolve(query, request, now, done, address)
+
+    def _renew(self, result: Answer6 | NoReply, query: Query, now: float, leadership: Leadership) -> None:
+        """Acknowledge leases up to the end that is stored: the store can't be reached."""
+        if isinstance(result, Answer6) and result.kind is MessageType.REPLY and result.commit:
+            # The earliest end is that of all of them, and one that is not stored is acknowledged by none.
+            seconds = min(self._renewable_seconds(lease, now) for lease in result.commit)
+            if seconds:
+                result.options = tuple(limit_lifetimes(code, data, seconds) for code, data in result.options)
+                self._answer(result, query, None, None, None)
+                return
+        leadership.dropped += 1
 
     def _arrival(self, query: Query) -> Arrival6:
         ingress, relays = query.ingress, query.relays

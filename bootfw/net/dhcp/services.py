@@ -11,6 +11,7 @@ from bootfw.boot.resolverchain import ResolverChain
 from bootfw.events import Event
 from bootfw.net.admission import Admission
 from bootfw.net.linux.interfaces import Interfaces
+from bootfw.net.nodes.leadership import Leadership
 from bootfw.personas.table import Personas, stock
 from bootfw.values import Address, Persona
 
@@ -48,6 +49,8 @@ class DHCPServices:
     """Keeps the latest packets in memory, for recordings of failed boots; None: packets are not kept."""
     admission: Admission | None = None
     """Decides which requests are served; None: all of them."""
+    leadership: Leadership | None = None
+    """Whether this server decides, of several; None: it always does."""
 
     def __attrs_post_init__(self) -> None:
         self.persona_by_name = dict(self.personas.by_name)

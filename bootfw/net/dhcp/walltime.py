@@ -107,6 +107,10 @@ class WallTimeLeases:
         expires = lease.expires if lease.expires == NEVER else lease.expires + shift
         return evolve(lease, granted=lease.granted + shift, expires=expires)
 
+    def by_wall_clock(self, now: float) -> float:
+        """Return the time *now* by the wall clock; by the later one, where it was set and not all leases since."""
+        return now + max(self._shift(), self._stored_shift)
+
     def save_reservations(self, reservations: Sequence[Reservation]) -> Any:
         """See IReservationStore."""
         return self._store.save_reservations(reservations)

@@ -1,0 +1,64 @@
+"""Until when the store keeps each address for its client: what can be renewed while the store can't be reached.
+
+A lease is stored with an end that is later than the one that its client is told. Another server, which knows the store
+only, gives the address to nobody else before that end; so its client can be told any time up to it, without the store.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import inf
+
+from bootfw.lease import Lease, LeaseState
+from bootfw.wire.options import Option, uint32_bytes
+
+
+class StoredEnds:
+    """The stored ends of all leases, by the clock of the store."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, tuple[bytes, float]] = {}
+        """Address -> (client, the earliest end that its lease may have in the store)."""
+        self._writing: dict[str, Lease] = {}
+        """Address -> the latest lease that is being written."""
+
+    def end(self, address: str, client: bytes) -> float:
+        """Return the stored end of the client's lease of an address; -inf: it has none for certain."""
+        holder, end = self._ends.get(address, (b"", -inf))
+        return end if holder == client else -inf
+
+    def load(self, leases: Iterable[Lease]) -> None:
+        """Take all that is stored."""
+        self._ends = {lease.address: (lease.client, lease.expires) for lease in leases if _is_held(lease)}
+        self._writing.clear()
+
+    def begin(self, leases: Iterable[Lease]) -> None:
+        """These are being written. Until it is known that they are stored, either they or earlier ones are."""
+        for lease in leases:
+            end = min(self.end(lease.address, lease.client), lease.expires)
+            if _is_held(lease) and end > -inf:
+                self._ends[lease.address] = lease.client, end
+            else:
+                self._ends.pop(lease.address, None)
+            self._writing[lease.address] = lease
+
+    def finish(self, leases: Iterable[Lease], *, stored: bool) -> None:
+        """These are stored, or it is not known whether they are."""
+        for lease in leases:
+            # A later one for the address may be stored already.
+            if self._writing.get(lease.address) is lease:
+                del self._writing[lease.address]
+                if stored and _is_held(lease):
+                    self._ends[lease.address] = lease.client, lease.expires
+
+
+def _is_held(lease: Lease) -> bool:
+    return lease.state is LeaseState.ACTIVE and bool(lease.client)
+
+
+def limited(options: Mapping[int, bytes], seconds: int) -> Mapping[int, bytes]:
+    """Return the options of a DHCPv4 answer with a lease time of at most *seconds*."""
+    limit = uint32_bytes(seconds)
+    if options.get(Option.LEASE_TIME, limit) <= limit:
+        return options
+    times = (Option.RENEWAL_TIME, Option.REBINDING_TIME)
+    left = {code: value for code, value in options.items() if code not in times or value < limit}
+    return {**left, Option.LEASE_TIME: limit}

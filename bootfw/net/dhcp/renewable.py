@@ -1,0 +1,65 @@
+"""Stores leases with a later end than their clients know, so that they can be renewed while the store is away."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import maybeDeferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from bootfw.dhcp.storedends import StoredEnds
+from bootfw.interfaces import ILeaseStore, IReservationStore
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation
+
+
+@implementer(ILeaseStore, IReservationStore)
+class RenewableLeases:
+    """Wraps the lease store of several servers.
+
+    :param seconds: how much later the stored ends are.
+    """
+
+    def __init__(self, store: Any, seconds: float) -> None:
+        self._store = store
+        self._seconds = seconds
+        self.ends = StoredEnds()
+
+    def load(self) -> Iterable[Lease]:
+        """See ILeaseStore."""
+        leases = list(self._store.load())
+        self.ends.load(leases)
+        return leases
+
+    def reservations(self) -> Any:
+        """See IReservationStore."""
+        return self._store.reservations()
+
+    def commit(self, leases: Sequence[Lease]) -> Any:
+        """See ILeaseStore."""
+        later = list(map(self._extended, leases))
+        self.ends.begin(later)
+        return maybeDeferred(self._store.commit, later).addCallbacks(
+            self._stored, self._failed, callbackArgs=(later,), errbackArgs=(later,)
+        )
+
+    def save_reservations(self, reservations: Sequence[Reservation]) -> Any:
+        """See IReservationStore."""
+        return self._store.save_reservations(reservations)
+
+    def close(self) -> Any:
+        """See ILeaseStore."""
+        return self._store.close()
+
+    def _extended(self, lease: Lease) -> Lease:
+        if lease.state is not LeaseState.ACTIVE or lease.expires == NEVER:
+            return lease
+        return evolve(lease, expires=lease.expires + self._seconds)
+
+    def _stored(self, result: Any, leases: Sequence[Lease]) -> Any:
+        self.ends.finish(leases, stored=True)
+        return result
+
+    def _failed(self, failure: Failure, leases: Sequence[Lease]) -> Failure:
+        self.ends.finish(leases, stored=False)
+        return failure

@@ -1,0 +1,95 @@
+"""StoredEnds: a lower bound of what the store may hold, whatever was written and whether it was stored."""
+
+from math import inf
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.dhcp.storedends import StoredEnds, limited
+from bootfw.lease import Lease, LeaseState
+
+LEASE = Lease("10.0.0.1", b"a", "", LeaseState.ACTIVE, 0.0, 100.0)
+TIME, T1, T2, MASK = 51, 58, 59, 1
+
+
+def test_what_is_loaded_and_stored_counts() -> None:
+    ends = StoredEnds()
+    ends.load([LEASE, evolve(LEASE, address="10.0.0.2", state=LeaseState.RELEASED)])
+    assert ends.end("10.0.0.1", b"a") == 100.0
+    assert ends.end("10.0.0.1", b"b") == ends.end("10.0.0.2", b"a") == ends.end("10.0.0.3", b"a") == -inf
+    longer = evolve(LEASE, expires=200.0)
+    ends.begin([longer])
+    assert ends.end("10.0.0.1", b"a") == 100.0
+    ends.finish([longer], stored=True)
+    assert ends.end("10.0.0.1", b"a") == 200.0
+
+
+def test_a_renewal_that_may_not_be_stored_leaves_the_earlier_end() -> None:
+    ends = StoredEnds()
+    ends.load([LEASE])
+    for expires, end in ((200.0, 100.0), (50.0, 50.0)):
+        ends.begin([written := evolve(LEASE, expires=expires)])
+        ends.finish([written], stored=False)
+        assert ends.end("10.0.0.1", b"a") == end
+
+
+def test_of_two_writes_the_later_one_counts() -> None:
+    ends = StoredEnds()
+    first, second = evolve(LEASE, expires=200.0), evolve(LEASE, client=b"b")
+    ends.begin([first])
+    ends.begin([second])
+    ends.finish([first], stored=True)
+    assert ends.end("10.0.0.1", b"a") == -inf  # it may be the other one's already
+    ends.finish([second], stored=False)
+    assert ends.end("10.0.0.1", b"a") == ends.end("10.0.0.1", b"b") == -inf
+
+
+WRITES = st.lists(
+    st.tuples(
+        st.sampled_from([b"a", b"b"]),
+        st.sampled_from([LeaseState.ACTIVE, LeaseState.ACTIVE, LeaseState.RELEASED, LeaseState.DECLINED]),
+        st.integers(1, 300).map(float),
+        st.sampled_from(["stored", "failed", "stored and failed"]),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(WRITES)
+def test_it_is_never_later_than_the_store(writes: list[tuple[bytes, LeaseState, float, str, bool]]) -> None:
+    """A write may be stored although it failed. Answers come in the order of the writes, at once or later."""
+    ends = StoredEnds()
+    stored: Lease | None = None
+    waiting: list[tuple[Lease, bool]] = []
+    for client, state, expires, outcome, at_once in writes:
+        lease = evolve(LEASE, client=client, state=state, expires=expires)
+        ends.begin([lease])
+        if outcome != "failed":
+            stored = lease
+        waiting.append((lease, outcome == "stored"))
+        if at_once:
+            for written, known in waiting:
+                ends.finish([written], stored=known)
+            waiting.clear()
+        for each in (b"a", b"b"):
+            held = stored is not None and stored.client == each and stored.state is LeaseState.ACTIVE
+            assert ends.end(LEASE.address, each) <= (stored.expires if held and stored is not None else -inf)
+
+
+def seconds(number: int) -> bytes:
+    return number.to_bytes(4, "big")
+
+
+def test_the_times_of_an_answer_are_limited() -> None:
+    options = {
+        MASK: b"mask",
+        TIME: (3600).to_bytes(4, "big"),
+        T1: (600).to_bytes(4, "big"),
+        T2: (900).to_bytes(4, "big"),
+    }
+    assert limited(options, 3600) is options
+    assert limited(options, 700) == {MASK: b"mask", TIME: (700).to_bytes(4, "big"), T1: (600).to_bytes(4, "big")}
+    assert limited(options, 600) == {MASK: b"mask", TIME: (600).to_bytes(4, "big")}
+    assert limited({MASK: b"mask"}, 600) == {MASK: b"mask"}

@@ -1,0 +1,156 @@
+"""A store in memory that several servers share: leases, reservations, orders and who leads, as PostgreSQL does it.
+
+Each server has its own way to it, which can be cut, or hang.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from bootfw.errors import StateError
+from bootfw.interfaces import ILeadership, ILeaseStore, IOrderStore, IReservationStore
+from bootfw.leadershipstates import Standing
+from bootfw.lease import Lease, Reservation
+
+
+@define(eq=False)
+class Content:
+    """What the store holds."""
+
+    leases: dict[str, Lease] = field(factory=dict)
+    reservations: list[Reservation] = field(factory=list)
+    orders: dict[str, dict[str, Mapping[str, object]]] = field(factory=dict)
+    epoch: int = 0
+    confirmations: int = 0
+    leader: str = ""
+    owner: object = None
+    """The node that leads; None: none does."""
+
+
+@implementer(ILeaseStore, IReservationStore, IOrderStore, ILeadership)
+@define(eq=False)
+class Link:
+    """The way of one node to the store."""
+
+    content: Content
+    cut: bool = False
+    """Whatever is asked fails."""
+    hangs: bool = False
+    """What is asked is done, and answered by answer_all()."""
+    loses: bool = False
+    """What is asked is not done, and fails by answer_all()."""
+    waiting: list[Callable[[], object]] = field(factory=list)
+    epoch: int = 0
+    """Of this node, when it led last."""
+    _loaded: int | None = None
+    """The epoch whose content prepare() has found; what is written is of that epoch."""
+
+    def _do(self, work: Callable[[], Any]) -> "Deferred[Any]":
+        if self.cut:
+            return fail(StateError("the store can't be reached"))
+        if not (self.hangs or self.loses):
+            return _answer(work)
+        later: Deferred[Any] = Deferred()
+        result = _answer(work) if self.hangs else fail(StateError("the store can't be reached"))
+        self.waiting.append(lambda: result.chainDeferred(later))
+        return later
+
+    def answer_all(self) -> None:
+        """Answer what was asked while the store hung."""
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            each()
+
+    # ILeadership
+
+    def stand(self, node: str, silent: Standing | None) -> "Deferred[Any]":
+        return self._do(lambda: self._stand(node, silent))
+
+    def _stand(self, node: str, silent: Standing | None) -> Standing:
+        content = self.content
+        if content.owner is self and content.epoch == self.epoch:
+            content.confirmations += 1
+            return Standing(True, content.epoch, content.confirmations, node)
+        given_up = silent is not None and (silent.epoch, silent.confirmations) == (
+            content.epoch,
+            content.confirmations,
+        )
+        if content.owner is None or given_up:
+            content.owner, content.leader = self, node
+            content.epoch += 1
+            content.confirmations = 0
+            self.epoch = content.epoch
+            return Standing(True, content.epoch, 0, node)
+        return Standing(False, content.epoch, content.confirmations, content.leader)
+
+    def prepare(self) -> "Deferred[Any]":
+        def prepared() -> None:
+            self._loaded = self.epoch
+            self._own()
+
+        return self._do(prepared)
+
+    def resign(self) -> "Deferred[Any]":
+        def resigned() -> None:
+            if self.content.owner is self:
+                self.content.owner = None
+
+        return self._do(resigned).addErrback(lambda failure: None)
+
+    def _own(self) -> None:
+        if self.content.epoch != self._loaded or self.content.owner is not self:
+            raise StateError(f"{self.content.leader} leads")
+
+    # ILeaseStore, IReservationStore
+
+    def load(self) -> Iterable[Lease]:
+        return list(self.content.leases.values())
+
+    def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
+        def committed() -> None:
+            self._own()
+            self.content.leases.update({lease.address: lease for lease in leases})
+
+        return self._do(committed)
+
+    def close(self) -> "Deferred[Any]":
+        return succeed(None)
+
+    def reservations(self) -> Iterable[Reservation]:
+        return list(self.content.reservations)
+
+    def save_reservations(self, reservations: Sequence[Reservation]) -> "Deferred[Any]":
+        def saved() -> None:
+            self._own()
+            self.content.reservations[:] = reservations
+
+        return self._do(saved)
+
+    # IOrderStore
+
+    def load_orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
+        return dict(self.content.orders.get(kind, {}))
+
+    def save_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[Any]":
+        def saved() -> None:
+            self._own()
+            kept = self.content.orders.setdefault(kind, {})
+            for mac, order in orders.items():
+                kept.pop(mac, None)
+                if order is not None:
+                    kept[mac] = order
+
+        return self._do(saved)
+
+    def close_orders(self, kind: str) -> "Deferred[Any]":
+        return succeed(None)
+
+
+def _answer(work: Callable[[], Any]) -> "Deferred[Any]":
+    try:
+        return succeed(work())
+    except StateError as error:
+        return fail(error)

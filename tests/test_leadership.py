@@ -1,0 +1,372 @@
+"""Several services that share a store: one answers DHCP, and another one takes its place."""
+
+from collections.abc import Iterator, Sequence
+from socket import inet_aton
+from typing import Any
+
+import pytest
+from attrs import define, evolve, field
+from leasing import subnet
+from memorycluster import Content, Link
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from zope.interface import implementer
+
+from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
+from bootfw.events import Event, LeadershipChanged, LeasesNotKept
+from bootfw.interfaces import IBootObserver
+from bootfw.leadershipstates import LOOK_EVERY, SILENCE
+from bootfw.net.control import ControlError
+from bootfw.resolvers.next_boot import NextBoot
+from bootfw.service import BootService
+from bootfw.testing import FakePeer, MemoryHost, MemoryNetwork
+from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType, pack, parse
+
+DISCOVER, REQUEST = 1, 3
+OFFER, ACK = MessageType.OFFER, MessageType.ACK
+TAKEOVER = SILENCE + 2 * LOOK_EVERY + 0.1
+"""Seconds from the death of a leader until another one answers."""
+MAC = "02:00:00:00:00:01"
+
+
+@implementer(ILogObserver)
+@define(eq=False)
+class Failures:
+    """What was logged of exceptions."""
+
+    tracebacks: list[str] = field(factory=list)
+
+    def __call__(self, event: LogEvent) -> None:
+        if "log_failure" in event:
+            self.tracebacks.append(event["log_failure"].getTraceback())
+
+
+@implementer(IBootObserver)
+@define(eq=False)
+class Seen:
+    events: list[Event] = field(factory=list)
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+
+    def states(self) -> list[tuple[str, str]]:
+        """What was said of the leadership: state, and leader or the reason."""
+        changes = [event for event in self.events if isinstance(event, LeadershipChanged)]
+        return [(each.state, each.reason or each.leader) for each in changes]
+
+
+@define(eq=False)
+class Node:
+    """A service, its host and its way to the store."""
+
+    host: MemoryHost
+    link: Link
+    service: BootService
+    seen: Seen
+    next_boot: NextBoot
+
+    @property
+    def state(self) -> str:
+        record = self.service.leadership
+        assert record is not None
+        return str(record["state"])
+
+
+@define(eq=False)
+class Lab:
+    """Two servers on the wire of their clients."""
+
+    network: MemoryNetwork
+    content: Content
+    settings: Settings
+    nodes: list[Node] = field(factory=list)
+
+    def add(self, monkeypatch: pytest.MonkeyPatch, address: str) -> Node:
+        name = f"node{len(self.nodes) + 1}"
+        monkeypatch.setattr("bootfw.service.gethostname", lambda: name)
+        host = self.network.host(address, rich=True)
+        link, seen = Link(self.content), Seen()
+        next_boot = NextBoot(link)
+        service = BootService(host, settings=self.settings, resolvers=[next_boot], store=link, observers=[seen])
+        self.nodes.append(node := Node(host, link, service, seen, next_boot))
+        service.startService()
+        return node
+
+    def says(self, number: int, kind: int, options: dict[int, bytes] | None = None, **header: Any) -> list[Message]:
+        """The replies that a client gets within a moment."""
+        host = self.network.host()
+        port = FakePeer(host, 68)
+        fields = {"op": BOOTREQUEST, "xid": number, "chaddr": b"\2\0" + number.to_bytes(4, "big"), "flags": 0x8000}
+        message = Message(**{**fields, **header}, options={53: bytes((kind,)), **(options or {})})
+        port.send(pack(message, 548), ("255.255.255.255", 67))
+        self.network.advance(0.01)
+        replies = [parse(received.data) for received in port.take() if received.data[0] == 2]
+        port.close()
+        self.network.hosts.remove(host)
+        return replies
+
+    def boots(self, number: int) -> str:
+        """The address that a client gets."""
+        [offer] = self.says(number, DISCOVER)
+        [ack] = self.says(number, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]})
+        assert ack.message_type is ACK
+        address: str = ack.yiaddr
+        return address
+
+    def restarts(self, number: int, address: str) -> Sequence[Message]:
+        """The replies to a client that has an address and comes again (INIT-REBOOT)."""
+        return self.says(number, REQUEST, {50: inet_aton(address)})
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    settings = Settings(
+        tftp=TFTPSettings(listen=()),
+        dhcp=DHCPSettings(
+            mode="server", subnets=(subnet(lease_seconds=120),), foreign_networks=True, store_outage_seconds=60
+        ),
+    )
+    failures = Failures()
+    globalLogPublisher.addObserver(failures)
+    lab = Lab(MemoryNetwork(), Content(), settings)
+    lab.add(monkeypatch, "10.77.0.1")
+    lab.network.advance(0.01)
+    lab.add(monkeypatch, "10.77.0.2")
+    lab.network.advance(1.0)
+    yield lab
+    for node in lab.nodes:
+        node.link.cut = node.link.hangs = node.link.loses = False
+        node.link.answer_all()
+        lab.network.result_of(node.service.stopService())
+    lab.network.advance(0)
+    globalLogPublisher.removeObserver(failures)
+    assert lab.network.leaks() == []
+    assert failures.tracebacks == []
+
+
+def test_one_of_two_answers(lab: Lab) -> None:
+    first, second = lab.nodes
+    assert [node.state for node in lab.nodes] == ["leading", "standby"]
+    assert (first.seen.states(), second.seen.states()) == ([("leading", "node1")], [("standby", "node1")])
+    assert lab.boots(1) == "10.77.0.100"
+    assert second.service.leadership is not None
+    assert second.service.leadership["dropped"] == 2
+    assert first.service.leadership is not None
+    assert first.service.leadership["dropped"] == 0
+
+
+def test_after_the_leader_has_stopped_the_other_one_answers_at_once(lab: Lab) -> None:
+    first, second = lab.nodes
+    address = lab.boots(1)
+    lab.network.result_of(first.service.stopService())
+    lab.network.advance(LOOK_EVERY + 0.01)
+    assert second.state == "leading"
+    [ack] = lab.restarts(1, address)
+    assert (ack.message_type, ack.yiaddr) == (ACK, address)
+    assert lab.boots(2) != address
+    first.service.startService()
+    lab.network.advance(1.0)
+    assert first.state == "standby"
+
+
+@pytest.mark.parametrize("way", ["cut", "loses", "hangs"])
+def test_a_leader_that_is_cut_off_is_replaced_and_does_not_answer_beside(lab: Lab, way: str) -> None:
+    first, second = lab.nodes
+    address = lab.boots(1)
+    setattr(first.link, way, True)
+    answered = []
+    for number in range(40):
+        lab.network.advance(TAKEOVER / 40)
+        replies = lab.says(9, DISCOVER, xid=number)
+        assert len(replies) < 2
+        answered.append(replies[0].options[54] if replies else None)
+    assert answered[0] == inet_aton("10.77.0.1")
+    assert answered[-1] == inet_aton("10.77.0.2")
+    changed = answered.index(inet_aton("10.77.0.2"))
+    assert inet_aton("10.77.0.1") not in answered[changed:]
+    assert second.state == "leading"
+    others = {lab.boots(number) for number in range(2, 6)}
+    assert address not in others
+
+    setattr(first.link, way, False)
+    first.link.answer_all()
+    lab.network.advance(1.0)
+    assert first.state == "standby"
+    assert len(lab.says(7, DISCOVER)) == 1
+    assert not [event for event in first.seen.events if isinstance(event, LeasesNotKept)]
+
+
+def test_a_leader_that_was_stopped_does_not_answer_what_waited_in_its_socket(lab: Lab) -> None:
+    """SIGSTOP: its clock has gone on when it reads its sockets again, before it knows of another leader."""
+    first = lab.nodes[0]
+    lab.boots(1)
+    first.link.hangs = True
+    lab.network.advance(TAKEOVER)
+    assert [node.state for node in lab.nodes] == ["leading", "leading"]
+    [offer] = lab.says(2, DISCOVER)
+    assert offer.options[54] == inet_aton("10.77.0.2")
+    assert first.state == "unconfirmed"
+
+
+def test_a_lease_that_is_not_stored_in_time_is_not_acknowledged(lab: Lab) -> None:
+    """It is stored, but before the answer came another server has begun to lead."""
+    first, second = lab.nodes
+    [offer] = lab.says(1, DISCOVER)
+    first.link.hangs = True
+    assert lab.says(1, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]}) == []
+    lab.network.advance(TAKEOVER)
+    assert second.state == "leading"
+    listening = FakePeer(lab.network.host(), 68)
+    first.link.hangs = False
+    first.link.answer_all()
+    lab.network.advance(0.1)
+    assert listening.take() == []
+    listening.close()
+    assert first.state == "standby"
+    assert lab.boots(1) == offer.yiaddr  # the second one knows it
+
+
+def test_the_store_that_is_away_for_all_changes_no_leader(lab: Lab) -> None:
+    first, second = lab.nodes
+    address = lab.boots(1)
+    for node in lab.nodes:
+        node.link.cut = True
+    lab.network.advance(60)
+    assert [node.state for node in lab.nodes] == ["cut off", "standby"]
+    reason = "the store can't be reached"
+    assert first.seen.states() == [("leading", "node1"), ("cut off", reason)]
+    assert second.seen.states() == [("standby", "node1"), ("standby", reason)]
+    assert lab.says(2, DISCOVER) == []
+    for node in lab.nodes:
+        node.link.cut = False
+    lab.network.advance(1.0)
+    assert [node.state for node in lab.nodes] == ["leading", "standby"]
+    assert first.seen.states()[2:] == [("leading", "node1")]
+    [ack] = lab.restarts(1, address)
+    assert ack.yiaddr == address
+
+
+def test_one_time_boots_go_on(lab: Lab) -> None:
+    first, second = lab.nodes
+    order = first.service.operations()["order"]
+    lab.network.result_of(order({"mac": MAC, "file": "memtest"}))
+    first.link.cut = True
+    lab.network.advance(TAKEOVER)
+    [listed] = second.service.operations()["next"]({})
+    assert (listed["mac"], listed["file"]) == (MAC, "memtest")
+    first.link.cut = False
+    lab.network.advance(1.0)
+    with pytest.raises(ControlError, match="this server is a standby; node2 leads: ask there"):
+        first.service.operations()["next"]({})
+    with pytest.raises(ControlError, match="this server is a standby; node2 leads: ask there"):
+        first.service.operations()["leases"]({})
+    assert list(second.service.operations()["leases"]({})) == []
+
+
+def test_a_server_that_can_not_use_what_is_stored_stays_a_standby(lab: Lab) -> None:
+    first, second = lab.nodes
+    lab.content.orders["next-boot"] = {MAC: {"file": "a"}}
+    first.link.cut = True
+    lab.network.advance(TAKEOVER)
+    assert second.seen.states()[-1] == ("standby", f"the stored one-time boot of {MAC} is invalid: {{'file': 'a'}}")
+    assert len(second.seen.states()) == 2
+    assert lab.says(1, DISCOVER) == []
+    lab.content.orders.clear()
+    lab.network.advance(1.0)
+    assert second.state == "leading"
+    assert lab.boots(1)
+
+
+def test_a_reload_of_a_standby_is_used_when_it_leads(lab: Lab) -> None:
+    first, second = lab.nodes
+    dhcp = evolve(lab.settings.dhcp, subnets=(subnet(pool=["10.77.0.200"]),))
+    for node in (first, second):
+        node.service.reload(evolve(lab.settings, dhcp=dhcp), [], [node.next_boot], node.service._watchdog)
+    assert lab.boots(1) == "10.77.0.200"
+    first.link.cut = True
+    lab.network.advance(TAKEOVER)
+    acks = lab.restarts(1, "10.77.0.200")  # the first one, which is cut off, renews what is stored
+    assert {ack.options[54] for ack in acks} == {inet_aton("10.77.0.1"), inet_aton("10.77.0.2")}
+    assert {ack.yiaddr for ack in acks} == {"10.77.0.200"}
+
+
+def test_a_reload_that_began_before_a_takeover(lab: Lab) -> None:
+    first = lab.nodes[0]
+    dhcp = evolve(lab.settings.dhcp, subnets=(subnet(pool=["10.77.0.200"]),))
+    changed = evolve(lab.settings, dhcp=dhcp)
+    prepared = [node.service.prepare(changed, [], [node.next_boot], node.service._watchdog) for node in lab.nodes]
+    first.link.cut = True
+    lab.network.advance(TAKEOVER)
+    first.link.cut = False
+    lab.network.advance(1.0)
+    assert [node.state for node in lab.nodes] == ["standby", "leading"]
+    for node, each in zip(lab.nodes, prepared, strict=True):
+        node.service.commit(each)
+    assert lab.boots(1) == "10.77.0.200"
+
+
+def test_leases_are_those_of_the_store_after_each_takeover(lab: Lab) -> None:
+    known: dict[int, str] = {}
+    for turn in range(6):
+        number = turn + 1
+        known[number] = lab.boots(number)
+        leader = next(node for node in lab.nodes if node.state == "leading")
+        leader.link.cut = True
+        lab.network.advance(TAKEOVER)
+        leader.link.cut = False
+        lab.network.advance(1.0)
+        for client, address in known.items():
+            [ack] = lab.restarts(client, address)
+            assert ack.yiaddr == address
+    assert len(set(known.values())) == len(known)
+    assert {lease.address for lease in lab.content.leases.values()} == set(known.values())
+
+
+LEASE_TIME = 51
+
+
+def seconds_of(ack: Message) -> int:
+    return int.from_bytes(ack.options[LEASE_TIME], "big")
+
+
+def test_leases_are_renewed_while_the_store_is_away_up_to_their_stored_end(lab: Lab) -> None:
+    """Each server that comes to lead meanwhile keeps the address for the client until then."""
+    first, second = lab.nodes
+    address = lab.boots(1)
+    leased = lab.network.clock.seconds()
+    lease, outage = 120.0, lab.settings.dhcp.store_outage_seconds
+    stored = lab.content.leases[address].expires
+    assert abs(stored - (leased + lease + outage)) < 0.1
+    for node in lab.nodes:
+        node.link.cut = True
+    lab.network.advance(lease / 2)
+    [ack] = lab.restarts(1, address)
+    assert (ack.yiaddr, seconds_of(ack)) == (address, 119)  # half of the lease, and the time of an outage
+    lab.network.advance(lease / 2)
+    [ack] = lab.restarts(1, address)
+    assert 0 < seconds_of(ack) <= stored - lab.network.clock.seconds()
+    assert lab.says(2, DISCOVER) == []
+    assert lab.says(1, 7, ciaddr=address) == []  # a RELEASE that is not stored
+    [ack] = lab.restarts(1, address)
+    second.link.cut = False
+    lab.network.advance(TAKEOVER)
+    assert second.state == "leading"
+    assert address not in {lab.boots(number) for number in range(2, 11)}
+    lab.network.advance(stored - lab.network.clock.seconds() - 2)
+    replies = lab.restarts(1, address)
+    assert replies
+    assert first.state == "cut off"
+
+
+def test_nothing_is_renewed_after_the_stored_end_or_for_another_client(lab: Lab) -> None:
+    first = lab.nodes[0]
+    address = lab.boots(1)
+    [offer] = lab.says(3, DISCOVER)
+    for node in lab.nodes:
+        node.link.cut = True
+    lab.network.advance(10.0)
+    assert first.state == "cut off"
+    assert lab.says(3, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]}) == []
+    assert lab.restarts(2, address) == []
+    assert lab.restarts(2, "10.77.0.109") == []
+    lab.network.advance(lab.content.leases[address].expires - lab.network.clock.seconds() + 1)
+    assert lab.restarts(1, address) == []
