@@ -29,7 +29,7 @@ AT_ONCE = 50
 BLKSIZE = 1408
 TOLERATED = 1.1
 
-# What is done, and how often more in the second run of two: the difference of their counts is what it costs.
+# What is done, and how often: so many rounds more than none are what it costs.
 WORK = {
     "yardstick": 200,
     "packet": 40,
@@ -38,23 +38,27 @@ WORK = {
     "missing file": 10,
     "DHCP exchange": 5,
 }
+FIRST = 3
+"""Rounds of all work before anything is counted: what is imported, cached or compiled at first use is there then."""
+IDLE = 600
+"""Seconds after them: the timers of transfers and requests that have ended have run out."""
+
 UNIT = {"packet": AT_ONCE, "file of 30 kB": AT_ONCE, "missing file": AT_ONCE, "DHCP exchange": AT_ONCE}
 """How many of what is counted make one round."""
 
 
 def measure(names: list[str]) -> dict[str, float]:
     """Yardsticks that each of *names* costs."""
-    none, yardstick, *others = _counted([None, "yardstick", *names])
-    unit = (yardstick - none) / WORK["yardstick"]
-    return {
-        name: (count - none) / WORK[name] / UNIT.get(name, 1) / unit for name, count in zip(names, others, strict=True)
-    }
+    yardstick, *costs = _counted(["yardstick", *names])
+    unit = yardstick / WORK["yardstick"]
+    return {name: cost / WORK[name] / UNIT.get(name, 1) / unit for name, cost in zip(names, costs, strict=True)}
 
 
-def _counted(runs: list[str | None]) -> list[int]:
-    """Count the instructions of a server for each of *runs*: a little of all work, and much of one kind.
+def _counted(names: list[str]) -> list[int]:
+    """Count the instructions of a server for the rounds of each of *names*.
 
-    The server forks for each run, so that the runs differ in nothing else, and Python starts only once.
+    The server has done some of all work when it forks twice for each name: once for the rounds, and once for none of
+    them, with what begins and ends them. So Python starts only once, and the two differ in nothing else.
     """
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -71,15 +75,19 @@ def _counted(runs: list[str | None]) -> list[int]:
             assert server.stdin is not None
             assert server.stdout is not None
             load = Load(server.stdin, server.stdout)
+            for name in WORK:
+                load.do(name, FIRST)
+            load.command(f"wait {IDLE}")
             pids = []
-            for more in runs:
-                pids.append(load.command("fork 0"))
-                for name, rounds in WORK.items():
-                    load.do(name, 3 + (rounds if name == more else 0))
-                load.command("end 0")
+            for name in names:
+                for rounds in (0, WORK[name]):
+                    pids.append(load.command("fork 0"))
+                    load.do(name, rounds)
+                    load.command("end 0")
             load.close()
             server.stdin.close()
-        return [_instructions((root / f"counted-{pid}").read_text()) for pid in pids]
+        counts = [_instructions((root / f"counted-{pid}").read_text()) for pid in pids]
+    return [all_rounds - none for none, all_rounds in zip(counts[::2], counts[1::2], strict=True)]
 
 
 def _instructions(log: str) -> int:
@@ -285,6 +293,8 @@ def serve(root: str) -> None:
             os._exit(0)
         elif command == "yardstick":
             yardstick(int(number))
+        elif command == "wait":
+            reactor.advance(int(number))
         else:
             receiver = dhcp_port if command == "dhcp" else port
             end = receiver.counters.received + int(number)
