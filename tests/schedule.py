@@ -1,4 +1,5 @@
-"""The order of the tests: long ones first, dealt to the processes of pytest-xdist, machines under emulation to half.
+"""The order of the tests: long ones first, the next one to the process of pytest-xdist that has least to do so far, and
+machines under emulation to half of them.
 
 ``pytest --record-durations`` writes ``durations.json`` anew, from what it runs; tests that it does not run keep their
 line. A test without a line is taken for a short one, which costs time only.
@@ -28,21 +29,16 @@ def dealt(items: Sequence[_T], seconds: dict[_T, float], machines: set[_T], proc
     xdist cuts the list into one piece for each process, and moves the ends of pieces to idle processes later. Tests
     with machines go to half of the processes, so that the others don't wait for a machine's turn.
     """
-    longest_first = sorted(items, key=lambda item: -seconds.get(item, 0.0))
+    longest_first = sorted(items, key=lambda item: (-seconds.get(item, 0.0), item in machines))
     few = max(1, processes // 2)
     pieces: list[list[_T]] = [[] for _ in range(processes)]
-    turns = {True: 0, False: 0}
-    short = []
-    for item in longest_first:
-        if item not in seconds:
-            short.append(item)
-            continue
-        machine = item in machines
-        place = turns[machine] % few if machine else few + turns[machine] % (processes - few)
-        turns[machine] += 1
+    loads = [0.0] * processes
+    for item in [item for item in longest_first if item in seconds]:
+        place = min(range(few if item in machines else processes), key=loads.__getitem__)
+        loads[place] += seconds[item]
         pieces[place].append(item)
     # As xdist cuts: what is left, divided by how many processes are left. A piece that is too long runs into the next.
-    left, rest = len(items), iter(short)
+    left, rest = len(items), iter([item for item in longest_first if item not in seconds])
     for index, piece in enumerate(pieces):
         share = left // (processes - index)
         piece.extend(islice(rest, max(0, share - len(piece))))
@@ -54,14 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-durations", action="store_true", help="note in tests/durations.json how long tests take")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Last, when pytest has removed what the marks exclude: the pieces are cut from what is left."""
     processes = getattr(config, "workerinput", {}).get("workercount", 0)
     if processes > 1:
-        recorded = _recorded()
         by_name = {item.nodeid: item for item in items}
-        seconds = {name: entry["seconds"] for name, entry in recorded.items()}
-        machines = {name for name, entry in recorded.items() if entry.get(MACHINE)}
-        items[:] = [by_name[name] for name in dealt(list(by_name), seconds, machines, processes)]
+        items[:] = [by_name[name] for name in dealt(list(by_name), *recorded(), processes)]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,6 +85,14 @@ class _Recorder:
                 entries[name] = {"seconds": round(seconds, 1)} | ({MACHINE: True} if name in self._machines else {})
         lines = (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in sorted(entries.items()))
         _FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def recorded() -> tuple[dict[str, float], set[str]]:
+    """Test -> seconds that it takes, and the tests that switch on a machine."""
+    entries = _recorded()
+    return {name: entry["seconds"] for name, entry in entries.items()}, {
+        n for n, e in entries.items() if e.get(MACHINE)
+    }
 
 
 def _recorded() -> dict[str, dict[str, float]]:
