@@ -14,12 +14,11 @@ from bootfw.config import defaults
 from bootfw.config.configuration import Configuration, PluginChoice, read_config
 from bootfw.config.schema import KeyPath
 from bootfw.config.settings import HTTPSettings, Settings
-from bootfw.config.state import state_directory
+from bootfw.config.state import CONTROL_SOCKET, state_directory
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import ConfigError, PluginError
 from bootfw.interfaces import IAttemptStore, IListableResolver, IOrderStore
 from bootfw.net.clock import monotonic
-from bootfw.net.control import SOCKET
 from bootfw.net.http.tls import tls
 from bootfw.net.inheritedsockets import InheritedSocket, InheritedSockets, serve_files
 from bootfw.net.listening import OwnSockets, SocketSource
@@ -80,7 +79,7 @@ class Parts:
             watchdog=self.watchdog[1],
             observers=self.observers,
             store=self.store[1],
-            control=state_directory(self.settings.state_dir) / SOCKET,
+            control=state_directory(self.settings.state_dir) / CONTROL_SOCKET,
             sockets=sockets,
             broadcast=workers.broadcast if workers is not None else None,
             attempts=self.attempts[1],

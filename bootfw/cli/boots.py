@@ -15,12 +15,10 @@ from bootfw.ability import provides
 from bootfw.attempts.attempt import BootAttempt, Verdict
 from bootfw.attempts.attempttext import outcome_line, stage_line
 from bootfw.attempts.record import Record, attempt_of, attempt_record
-from bootfw.build import attempt_store
 from bootfw.cli.failure import CommandError
-from bootfw.cli.offline import done
 from bootfw.cli.running import RunningServer, ServerEnded
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
-from bootfw.config.configuration import load_config
+from bootfw.config.configuration import Configuration, load_config
 from bootfw.interfaces import IAttemptStore, IOfflineStore
 from bootfw.lease import machine_text
 from bootfw.terminal import aligned, moment, printable
@@ -161,6 +159,14 @@ def _find(options: argparse.Namespace, filters: Mapping[str, Any], operation: st
     if server is not None:
         return [attempt_of(record) for record in server.call(operation, **filters)]
     check_offline(state, options, False)
+    return _stored(configuration, filters)
+
+
+def _stored(configuration: Configuration, filters: Mapping[str, Any]) -> Sequence[BootAttempt]:
+    """The same from the store, which no server uses."""
+    from bootfw.build import attempt_store  # with all that a server needs, which takes a while to import
+    from bootfw.cli.offline import done
+
     name, store = attempt_store(configuration)
     attempts: IAttemptStore = store
     if not provides(store, IOfflineStore):

@@ -7,22 +7,24 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bootfw.build import lease_store
 from bootfw.cli.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.cli.failure import CommandError
 from bootfw.cli.isc import is_isc, read_isc
 from bootfw.cli.leaseimport import ImportedLeases, exported, identity
-from bootfw.cli.offline import OfflineLeases, shown_reservation
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.cli.tables import table
+from bootfw.cli.takenover import shown_reservation
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.interfaces import IOfflineStore
 from bootfw.lease import Reservation, duid
 from bootfw.records import STATES, Record, Selection, number, reservation_record
 from bootfw.terminal import aligned, moment, printable
+
+if TYPE_CHECKING:
+    from bootfw.cli.offline import OfflineLeases
 
 LEFT_OUT = 3
 """Exit code of an import that has left something out."""
@@ -219,7 +221,9 @@ def _configuration(options: argparse.Namespace) -> Configuration:
     return load_config(options.config, os.environ)
 
 
-def _source(options: argparse.Namespace, changes: bool = False, stopped: bool = False) -> RunningServer | OfflineLeases:
+def _source(
+    options: argparse.Namespace, changes: bool = False, stopped: bool = False
+) -> "RunningServer | OfflineLeases":
     """The running server, or its store.
 
     :param changes: the command does not only read.
@@ -230,6 +234,9 @@ def _source(options: argparse.Namespace, changes: bool = False, stopped: bool = 
     server = running(state)
     if server is not None:
         return server
+    from bootfw.build import lease_store  # with all that a server needs, which takes a while to import
+    from bootfw.cli.offline import OfflineLeases
+
     name, store = lease_store(configuration)
     if not IOfflineStore.providedBy(store):
         raise CommandError(

@@ -4,27 +4,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from bootfw import __version__
-from bootfw.cli.boots import add_boots
-from bootfw.cli.completion import add_completion
-from bootfw.cli.doctor import add_doctor
-from bootfw.cli.drain import add_drain
-from bootfw.cli.explain import add_explain
-from bootfw.cli.images import add_images
-from bootfw.cli.install import add_install
-from bootfw.cli.leases import add_leases
-from bootfw.cli.lint import add_lint
-from bootfw.cli.manpage import add_manpage
-from bootfw.cli.next import add_next
-from bootfw.cli.personas import add_personas
-from bootfw.cli.probe import add_probe
-from bootfw.cli.reload import add_reload
-from bootfw.cli.render import add_render
-from bootfw.cli.replay import add_replay
-from bootfw.cli.run import add_run
-from bootfw.cli.status import add_status
-from bootfw.cli.storm import add_storm
 from bootfw.config.configuration import ConfigErrors
 from bootfw.errors import BootfwError
 from bootfw.terminal import escape_unencodable, printable
@@ -46,8 +28,40 @@ Examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+_MODULES = (
+    "run",
+    "doctor",
+    "explain",
+    "boots",
+    "images",
+    "install",
+    "leases",
+    "lint",
+    "personas",
+    "next",
+    "reload",
+    "drain",
+    "render",
+    "replay",
+    "probe",
+    "status",
+    "storm",
+    "completion",
+    "manpage",
+)
+"""Those of bootfw.cli that have a command, which their function ``add_MODULE`` adds; in the order of the help."""
+
+_SECOND = {"show": "boots"}
+"""Command -> its module, which is named after another one."""
+
+_DESCRIBE_ALL = ("completion", "manpage")
+
+
+def parser(only: str = "") -> argparse.ArgumentParser:
+    """The parser of the whole command line.
+
+    :param only: the command that it has to parse; the others may be missing then.
+    """
     whole = argparse.ArgumentParser(
         "bootfw",
         description="Runs a bootfw server and looks after one.",
@@ -57,25 +71,11 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"bootfw {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add_run(commands)
-    add_doctor(commands)
-    add_explain(commands)
-    add_boots(commands)
-    add_images(commands)
-    add_install(commands)
-    add_leases(commands)
-    add_lint(commands)
-    add_personas(commands)
-    add_next(commands)
-    add_reload(commands)
-    add_drain(commands)
-    add_render(commands)
-    add_replay(commands)
-    add_probe(commands)
-    add_status(commands)
-    add_storm(commands)
-    add_completion(commands, whole)
-    add_manpage(commands, whole)
+    # Most commands need little of bootfw, and some of them all, which takes half a second to import.
+    module = _SECOND.get(only, only)
+    for name in (module,) if module in _MODULES and module not in _DESCRIBE_ALL else _MODULES:
+        add = getattr(import_module(f"bootfw.cli.{name}"), f"add_{name}")
+        add(*((commands, whole) if name in _DESCRIBE_ALL else (commands,)))
     return whole
 
 
@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the exit code.
     """
     escape_unencodable()
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parser(words[0] if words else "").parse_args(words)
     try:
         code: int = options.run(options) or 0
         sys.stdout.flush()

@@ -6,35 +6,18 @@ from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
-from attrs import asdict, define, evolve, field
+from attrs import asdict, evolve
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from bootfw.cli.failure import CommandError
+from bootfw.cli.takenover import TakenOver, shown_reservation
 from bootfw.config.settings import Settings
 from bootfw.dhcp.subnet6 import Host6
 from bootfw.interfaces import IOrderStore
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.records import Record, Selection, clashing, lease_record, reservation_record, reserved_for
 from bootfw.resolvers.next_boot import ORDERS, Order, load_next_boots, save_next_boot
-
-
-@define
-class TakenOver:
-    """What was imported from another server."""
-
-    leases: list[Lease] = field(factory=list)
-    reservations: list[Reservation] = field(factory=list)
-    ours: int = 0
-    """Number of addresses that were leased here already, and were not imported."""
-    left_out: list[str] = field(factory=list)
-    """A line for each omission, for the operator."""
-
-
-def shown_reservation(reservation: Reservation) -> str:
-    """Return the address of a reservation, or else the identifier of its client."""
-    identifier = reservation.client_id or reservation.circuit_id
-    return reservation.address or reservation.mac or reservation.uuid or f"0x{identifier.hex()}"
 
 
 class OfflineLeases:

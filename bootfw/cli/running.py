@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from bootfw.cli.failure import CommandError
-from bootfw.cli.offline import TakenOver
+from bootfw.cli.takenover import TakenOver
 from bootfw.lease import Lease, Reservation
 from bootfw.records import Record, Selection, reservation_record
 

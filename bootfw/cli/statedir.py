@@ -9,8 +9,7 @@ from typing import Any
 from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RunningServer
 from bootfw.config.configuration import Configuration
-from bootfw.config.state import state_directory
-from bootfw.net.control import SOCKET
+from bootfw.config.state import CONTROL_SOCKET, state_directory
 
 _VARIABLE = "BOOTFW_STATE_DIR"
 
@@ -40,7 +39,7 @@ def running(state: Path) -> RunningServer | None:
     :raise OSError: there is a socket, and this user may not connect to it.
     """
     try:
-        return RunningServer(state / SOCKET)
+        return RunningServer(state / CONTROL_SOCKET)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
 

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+CONTROL_SOCKET = "control.sock"
+"""The name of the control socket in the state directory."""
+
 
 def state_directory(configured: str = "") -> Path:
     """Return the path of the state directory, which may not exist yet.

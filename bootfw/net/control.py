@@ -29,9 +29,6 @@ from bootfw.errors import BootfwError, StateError
 from bootfw.net.controlstates import ControlStates, Do, Input
 from bootfw.net.udp.quietport import quiet_port
 
-SOCKET = "control.sock"
-"""Its name in the state directory."""
-
 Operation = Callable[[Mapping[str, Any]], Any]
 """Takes the value of ``with``. Returns an iterable of records, or a Deferred of one."""
 

@@ -3,7 +3,10 @@
 import argparse
 import re
 import shutil
+import socket
 import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from bootfw.cli.completion import SHELLS, parsers, subcommands
 from bootfw.cli.main import main, parser
 from bootfw.cli.manpage import manpage
+from bootfw.config.state import CONTROL_SOCKET
 
 PARSERS = parsers(parser())
 COMMANDS = [each.prog.removeprefix("bootfw ") for _, each in subcommands(parser())]
@@ -47,6 +51,46 @@ def test_help_is_printed(command: str, capsys: pytest.CaptureFixture[str]) -> No
         main([command, "--help"])
     assert ended.value.code == 0
     assert "%(" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_parser_of_one_command_is_that_of_all(command: str) -> None:
+    name = f"bootfw {command}"
+    alone = parsers(parser(command))
+    assert alone[name].format_help() == PARSERS[name].format_help()
+    assert alone["bootfw"].format_usage() == PARSERS["bootfw"].format_usage()
+
+
+_QUERIES = ("status", "boots", "show 52:54:00:12:34:56", "leases list", "reload")
+
+_IMPORTED = f"""
+import sys
+from bootfw.cli.main import main
+print([main([*words.split(), "-c", "bootfw.toml"]) for words in {_QUERIES!r}], *sys.modules)
+"""
+
+
+def test_commands_for_a_running_server_import_no_server(tmp_path: Path) -> None:
+    """The operator waits for what they import, which is half a second for a server."""
+    (tmp_path / "bootfw.toml").write_text(f'[bootfw]\nstate-dir = "{tmp_path}"\n')
+
+    def refuse() -> None:
+        while True:
+            with listening.accept()[0] as connection, connection.makefile("rwb") as lines:
+                if request := lines.readline():
+                    requests.append(request)
+                    lines.write(b'{"error": "not now"}\n')
+
+    requests: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / CONTROL_SOCKET))
+        listening.listen()
+        threading.Thread(target=refuse, daemon=True).start()
+        command = [sys.executable, "-c", _IMPORTED]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == "bootfw: not now\n" * len(_QUERIES)
+    assert len(requests) == len(_QUERIES)
+    assert {"bootfw.service", "bootfw.plugins", "twisted", "zope.interface.verify"} & {*done.stdout.split()} == set()
 
 
 def script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Path:

@@ -16,7 +16,7 @@ from installing import POSTGRESQL, install_plugin
 from postgresserver import Server
 
 from bootfw.cli.running import RunningServer
-from bootfw.net.control import SOCKET
+from bootfw.config.state import CONTROL_SOCKET
 
 from .lab import Host, Lab, Program, need
 from .service import BOOTFW
@@ -112,7 +112,7 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """What ``bootfw status --json`` prints, without a process for it."""
-        (record,) = RunningServer(self.state / SOCKET).call("status")
+        (record,) = RunningServer(self.state / CONTROL_SOCKET).call("status")
         return record
 
     def kill(self) -> None:

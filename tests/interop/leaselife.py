@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 
 from bootfw.cli.running import RunningServer
-from bootfw.net.control import SOCKET
+from bootfw.config.state import CONTROL_SOCKET
 from bootfw.records import Selection
 
 from .dhcpclients import DHCPClient
@@ -51,7 +51,7 @@ class LeaseLife:
 
     def _queried(self) -> dict[str, Any]:
         """The lease, by the control socket. The command takes half a second of a core, too much for each poll."""
-        [lease] = RunningServer(self.lab.directory / "state" / SOCKET).leases(Selection())
+        [lease] = RunningServer(self.lab.directory / "state" / CONTROL_SOCKET).leases(Selection())
         return dict(lease)
 
     def _listed(self) -> dict[str, Any]:

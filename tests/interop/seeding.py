@@ -18,7 +18,7 @@ from bootfw.attempts.attempt import BootAttempt, Verdict
 from bootfw.attempts.record import attempt_of
 from bootfw.cli import main as command
 from bootfw.cli.running import RunningServer
-from bootfw.net.control import SOCKET
+from bootfw.config.state import CONTROL_SOCKET
 
 from .lab import Host, Lab, Program
 from .service import BOOTFW
@@ -178,7 +178,7 @@ root = "{self.root}"
     def ended(self, machine: str = MAC, seconds: float = SECONDS) -> BootAttempt:
         """The record of the latest boot of *machine*, by ``bootfw show``, once there is a verdict."""
 
-        running = RunningServer(self._seen_state() / SOCKET)
+        running = RunningServer(self._seen_state() / CONTROL_SOCKET)
         give_up = time.monotonic() + seconds
         while True:
             verdicts = [record["verdict"] for record in running.call("boot", machine=machine)]

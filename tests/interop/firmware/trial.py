@@ -10,7 +10,7 @@ from bootfw.attempts.attempt import BootAttempt, Verdict
 from bootfw.attempts.record import attempt_of
 from bootfw.cli.boots import timeline
 from bootfw.cli.running import RunningServer
-from bootfw.net.control import SOCKET
+from bootfw.config.state import CONTROL_SOCKET
 
 from ..lab import Host, Lab, wait_until
 from .boots import Boot
@@ -80,7 +80,7 @@ def verdicts(lab: Lab, machines: int = 1, seconds: float = 150) -> list[BootAtte
 
     :param seconds: when the last ACK of the last file is lost, the transfer runs for a minute.
     """
-    server = RunningServer(lab.directory / "state" / SOCKET)
+    server = RunningServer(lab.directory / "state" / CONTROL_SOCKET)
 
     def ended() -> list[BootAttempt]:
         attempts = [attempt_of(record) for record in server.call("boots")]
