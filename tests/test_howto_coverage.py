@@ -11,6 +11,17 @@ TESTS = Path(__file__).parent
 EXECUTED = {
     "addresses.md": [("toml", "test_addresses")],
     "archives.md": [("toml", "test_archives")],
+    "balancers.md": [
+        ("toml", "test_dhcp_names_the_shared_address_and_another_node_has_it"),
+        ("", "test_an_address_that_moves"),
+        ("console", "test_the_health_check_of_the_page"),
+        ("", "test_an_address_that_moves"),
+        ("", "test_nftables_on_a_router"),
+        ("sh", "test_nftables_on_a_router"),
+        ("nginx", "test_nginx"),
+        ("console", "test_nginx"),
+        ("sh", "test_nginx"),
+    ],
     "callout.md": [("toml", "test_callout"), ("", "test_cached_answer_is_used_and_logged_while_the_api_fails")],
     "command-line.md": [
         ("toml", "test_the_command_line_howto"),

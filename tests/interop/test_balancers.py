@@ -1,0 +1,327 @@
+"""Nodes behind one address: the page docs/howto/balancers.md with real balancers and real clients."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+from howtos import blocks
+
+from .clients import ATFTP, ATFTP_WINDOW, BUSYBOX, CURL, HPA, Client
+from .cluster import FILES_ONLY, SECONDS, Cluster, Node, cluster_of
+from .lab import Host, Lab, Program, need, wait_until
+
+pytestmark = pytest.mark.interop
+
+PAGE = "balancers.md"
+SHARED = "10.77.0.100"
+"""The address of the page."""
+
+_UNPACKED = Path(__file__).resolve().parents[2] / ".clients"
+
+_MODULES = [root / "usr/lib/nginx/modules/ngx_stream_module.so" for root in (Path("/"), _UNPACKED)]
+
+_COMMAND = str(Path(sys.executable).with_name("bootfw"))
+
+
+@pytest.fixture
+def cluster(lab: Lab, tmp_path: Path) -> Iterator[Cluster]:
+    with cluster_of(lab, tmp_path) as made:
+        yield made
+
+
+def unpacked(name: str) -> Path:
+    """A program that is installed, or that tools/install-clients has unpacked."""
+    found = shutil.which(name, path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", str(_UNPACKED / "usr/sbin"))))
+    if found is None:
+        pytest.skip(f"{name} is not installed: tools/install-clients unpacks it on Debian")
+    return Path(found)
+
+
+def libraries() -> str:
+    """The variable for programs that are unpacked."""
+    return f"LD_LIBRARY_PATH={_UNPACKED / 'usr/lib' / f'{os.uname().machine}-linux-gnu'}"
+
+
+def start_nodes(cluster: Cluster) -> None:
+    """All nodes, which do not refuse packets when they have ended."""
+    [rules] = [block for block in blocks(PAGE, "") if "bootfw_node" in block]
+    path = cluster.directory / "bootfw-node.nft"
+    path.write_text(rules)
+    for node in cluster.nodes:
+        done = node.host.run("nft", "--file", path, seconds=SECONDS)
+        assert done.exit_code == 0, done.output
+    cluster.start(FILES_ONLY)
+
+
+def start_keepalived(node: Node) -> Program:
+    """keepalived on the host of *node*, with the configuration of the page."""
+    program = unpacked("keepalived")
+    [text] = [block for block in blocks(PAGE, "") if "vrrp_instance" in block]
+    assert SHARED in text
+    path = node.state / "keepalived.conf"
+    path.write_text(text)
+    pids = [f"--{kind}={node.state / kind}.pid" for kind in ("pid", "vrrp_pid", "checkers_pid")]
+    options = ("--dont-fork", "--log-console", "--log-detail", "--vrrp", *pids, "--use-file", path)
+    return node.run_later("env", libraries(), program, *options)
+
+
+def holder(cluster: Cluster) -> Node | None:
+    """The one node that has the shared address."""
+    found = [node for node in cluster.nodes if f"{SHARED}/24" in node.host.addresses()]
+    return found[0] if len(found) == 1 else None
+
+
+@frozen
+class Fetch:
+    """A client that fetches a file."""
+
+    program: Program
+    into: Path
+
+    def ended(self, content: bytes) -> str:
+        """ "" when it has ended well, with this content; else what it says."""
+        code = self.program.wait(SECONDS)
+        fetched = self.into.read_bytes() if self.into.exists() else b""
+        return "" if code == 0 and fetched == content else f"{code}, {len(fetched)} bytes: {self.program.output}"
+
+
+def _patient(server: tuple[str, int], remote: str, local: Path) -> list[str]:
+    """curl repeats a packet after 72 s, but with a time limit after some seconds, as firmware does."""
+    return [*CURL.get(server, remote, local), "--max-time", str(SECONDS)]
+
+
+def _http(server: tuple[str, int], remote: str, local: Path) -> list[str]:
+    options = (
+        "--silent",
+        "--show-error",
+        "--retry",
+        "20",
+        "--retry-delay",
+        "1",
+        "--retry-all-errors",
+        "--continue-at",
+        "-",
+    )
+    return [
+        "curl",
+        *options,
+        "--connect-timeout",
+        "2",
+        "--limit-rate",
+        "2M",
+        "--output",
+        str(local),
+        f"http://{server[0]}:8069/{remote}",
+    ]
+
+
+CLIENTS = (HPA, ATFTP, BUSYBOX, Client("curl", "curl", _patient), Client("curl-http", "curl", _http))
+
+
+def fetch(client: Client, host: Host, directory: Path, name: str) -> Fetch:
+    """Begin to fetch a file from the shared address."""
+    need(client.program)
+    into = directory / f"{host.name}-{client.name}"
+    return Fetch(host.start(*client.get((SHARED, 69), name, into), name=client.name), into)
+
+
+def fetch_with_all(stations: list[Host], directory: Path, name: str) -> dict[str, Fetch]:
+    """Begin with every client on each of *stations*."""
+    return {
+        f"{client.name} on {host.name}": fetch(client, host, directory, name) for host in stations for client in CLIENTS
+    }
+
+
+def failures(fetches: dict[str, Fetch], content: bytes) -> dict[str, str]:
+    """Those that have failed, and what they said, when all have ended."""
+    return {name: said for name, each in fetches.items() if (said := each.ended(content))}
+
+
+def configuration() -> str:
+    """That of the page, for nodes that answer DHCP and whose files are the page's."""
+    [text] = blocks(PAGE, "toml")
+    # The lab's configuration has the tables of HTTP and of the pages, and the others are the page's.
+    for table in ("bootfw", "http", "web"):
+        text = re.sub(rf"^\[{table}\]\n(?:[a-z].*\n)+\n?", "", text, flags=re.MULTILINE)
+    return text
+
+
+def wait_for_progress(fetches: dict[str, Fetch], size: int) -> None:
+    """Until some bytes of each file are there, or it is complete."""
+
+    def begun(each: Fetch) -> bool:
+        return each.program.exit_code is not None or (each.into.exists() and each.into.stat().st_size > size)
+
+    wait_until(lambda: all(map(begun, fetches.values())), SECONDS, "every transfer has begun")
+
+
+SIZE = 1_000_000
+"""Bytes: seconds in blocks of 512, while others keep the cores busy."""
+
+
+def test_an_address_that_moves(cluster: Cluster, tmp_path: Path) -> None:
+    """keepalived gives the shared address to a node; when that is killed, another one gets it and goes on."""
+    content = os.urandom(SIZE)
+    cluster.serves("file", content)
+    start_nodes(cluster)
+    for node in cluster.nodes:
+        start_keepalived(node)
+    first = wait_until(lambda: holder(cluster), SECONDS, "one node has the address")
+    stations = [cluster.lab.host("station", "10.77.0.9/24")]
+    fetches = fetch_with_all(stations, tmp_path, "file")
+    wait_for_progress(fetches, 50_000)
+    first.kill()
+    assert failures(fetches, content) == {}
+    second = wait_until(lambda: holder(cluster), SECONDS, "another node has the address")
+    assert second is not first
+    # It stays there when the first one is back.
+    first.start()
+    wait_until(lambda: first.status()["ready"], SECONDS, "the first node is ready again")
+    later = fetch(ATFTP_WINDOW, stations[0], tmp_path, "file")
+    assert later.ended(content) == ""
+    assert holder(cluster) is second
+
+
+def add_router(cluster: Cluster) -> Host:
+    """The clients' router, which has the shared address, and is the nodes' gateway."""
+    router = cluster.lab.router("router", "10.77.0.1/24", "10.78.0.1/24")
+    router.ip("address", "add", f"{SHARED}/32", "dev", "lo")
+    for node in cluster.nodes:
+        node.host.ip("route", "add", "default", "via", "10.77.0.1")
+    return router
+
+
+def add_stations(cluster: Cluster, count: int) -> list[Host]:
+    """Clients behind the router."""
+    stations = [
+        cluster.lab.host(f"station{number}", f"10.78.0.{10 + number}/24", segment="far") for number in range(count)
+    ]
+    for station in stations:
+        station.ip("route", "add", "default", "via", "10.78.0.1")
+    return stations
+
+
+def serving(cluster: Cluster) -> dict[str, int]:
+    """How many transfers each node has in flight."""
+    return {node.name: node.status()["transfers"] for node in cluster.nodes}
+
+
+def kill_the_busiest(cluster: Cluster) -> Node:
+    counts = serving(cluster)
+    busiest = max(cluster.nodes, key=lambda node: counts[node.name])
+    assert counts[busiest.name] > 0, counts
+    busiest.kill()
+    return busiest
+
+
+def test_nftables_on_a_router(cluster: Cluster, tmp_path: Path) -> None:
+    """The map of the page spreads clients, the script of the page moves those of a node that is killed."""
+    content = os.urandom(SIZE)
+    cluster.serves("file", content)
+    start_nodes(cluster)
+    router = add_router(cluster)
+    [rules] = [block for block in blocks(PAGE, "") if "jhash" in block]
+    (tmp_path / "bootfw.nft").write_text(rules)
+    done = router.run("nft", "--file", tmp_path / "bootfw.nft", seconds=SECONDS)
+    assert done.exit_code == 0, done.output
+    stations = add_stations(cluster, 4)
+    script, _ = blocks(PAGE, "sh")
+    (tmp_path / "bootfw-nodes").write_text(script)
+    router.start("sh", tmp_path / "bootfw-nodes", name="bootfw-nodes")
+    fetches = fetch_with_all(stations, tmp_path, "file")
+    wait_for_progress(fetches, 50_000)
+    gone = kill_the_busiest(cluster)
+    assert failures(fetches, content) == {}
+
+    def mapped() -> str:
+        return router.run("nft", "list", "map", "ip", "bootfw", "nodes", seconds=SECONDS).output
+
+    assert gone.address not in mapped()
+    gone.start()
+    wait_until(lambda: gone.address in mapped(), SECONDS, "the node that is back has clients again")
+
+
+def test_nginx(cluster: Cluster, tmp_path: Path) -> None:
+    """nginx spreads clients, whose addresses and ports the nodes see, and moves those of a node that is killed."""
+    program = unpacked("nginx")
+    module = next((path for path in _MODULES if path.exists()), None)
+    if module is None:
+        pytest.skip("nginx's stream module is not installed: tools/install-clients unpacks it on Debian")
+    content = os.urandom(SIZE)
+    cluster.serves("file", content)
+    start_nodes(cluster)
+    router = add_router(cluster)
+    [commands] = [block for block in blocks(PAGE, "console") if "lookup 69" in block]
+    for line in commands.splitlines():
+        done = router.run("sh", "-c", line.removeprefix("# "), seconds=SECONDS)
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    [text] = blocks(PAGE, "nginx")
+    lists = tmp_path / "lists"
+    replaced = text.replace("modules/ngx_stream_module.so", str(module)).replace("/run/bootfw-nodes", str(lists))
+    (tmp_path / "nginx.conf").write_text(replaced)
+    options = f"-e stderr -p {tmp_path} -c {tmp_path}/nginx.conf -g 'pid {tmp_path}/pid;'"
+    _, script = blocks(PAGE, "sh")
+    assert "nginx -s reload" in script
+    script = script.replace("nginx -s", f"{program} {options} -s").replace("/run/bootfw-nodes", str(lists))
+    (tmp_path / "bootfw-nodes").write_text(script)
+    router.start("sh", tmp_path / "bootfw-nodes", name="bootfw-nodes")
+    wait_until((lists / "8069").exists, SECONDS, "the lists of nodes")
+    running = router.start("sh", "-c", f"exec {program} {options.replace('pid ', 'daemon off; pid ')}", name="nginx")
+    running.wait_until_bound(69)
+    stations = add_stations(cluster, 4)
+    fetches = fetch_with_all(stations, tmp_path, "file")
+    wait_for_progress(fetches, 50_000)
+    kill_the_busiest(cluster)
+    assert failures(fetches, content) == {}
+    seen = "".join(node.program.output for node in cluster.nodes)
+    assert all(f"tftp {station.addresses()[0].partition('/')[0]}:" in seen for station in stations)
+
+
+def test_the_health_check_of_the_page(cluster: Cluster) -> None:
+    """The command of the page tells a node that serves from one that hangs, and from one that has ended."""
+    node, station = cluster.nodes[0], cluster.lab.host("station", "10.77.0.9/24")
+    cluster.serves("health", b"ok\n")
+    node.start(FILES_ONLY)
+    [(line, said)] = [block.splitlines() for block in blocks(PAGE, "console") if "bootfw probe" in block]
+    words = line.removeprefix("$ bootfw ").split()
+
+    def check() -> Program:
+        return station.run(_COMMAND, *words, seconds=SECONDS)
+
+    healthy = check()
+    assert (healthy.exit_code, healthy.output.partition(" in ")[0]) == (0, said.partition(" in ")[0])
+    node.pause()
+    assert check().exit_code == 1
+    node.resume()
+    assert check().exit_code == 0
+    node.kill()
+    assert check().exit_code == 1
+
+
+def served_by(node: Node) -> int:
+    """Transfers in its log."""
+    return node.program.output.count("': complete, ")
+
+
+def test_dhcp_names_the_shared_address_and_another_node_has_it(cluster: Cluster) -> None:
+    """The node that answers DHCP need not be the one that has the address."""
+    answering, serving_files, _ = cluster.nodes
+    for name in ("undionly.kpxe", "snponly.efi"):
+        cluster.serves(name, (b"MZ" if name.endswith(".efi") else b"") + name.encode() * 100)
+    addresses = '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\npool = ["10.77.0.150-10.77.0.160"]\n'
+    answering.start('[dhcp]\nmode = "server"\nprobe-seconds = 0\n', addresses, configuration(), ports=(67, 69, 4011))
+    serving_files.start(FILES_ONLY)
+    serving_files.host.ip("address", "add", f"{SHARED}/24", "dev", "eth0")
+    station = cluster.lab.host("station", "10.77.0.9/24")
+    for profile in ("bios", "uefi"):
+        done = station.run(_COMMAND, "probe", "--json", "-i", "eth0", "--as", profile, seconds=SECONDS)
+        found = json.loads(done.output)
+        assert found["boots"], found
+    wait_until(lambda: served_by(serving_files) == 2, SECONDS, "the node with the address has served both files")
+    assert served_by(answering) == 0
