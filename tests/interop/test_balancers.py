@@ -12,6 +12,8 @@ import pytest
 from attrs import frozen
 from howtos import blocks
 
+from bootfw.values import Address
+
 from .clients import ATFTP, ATFTP_WINDOW, BUSYBOX, CURL, HPA, Client
 from .cluster import FILES_ONLY, SECONDS, Cluster, Node, cluster_of
 from .lab import Host, Lab, Program, need, wait_until
@@ -67,7 +69,7 @@ def start_keepalived(node: Node) -> Program:
     path = node.state / "keepalived.conf"
     path.write_text(text)
     pids = [f"--{kind}={node.state / kind}.pid" for kind in ("pid", "vrrp_pid", "checkers_pid")]
-    options = ("--dont-fork", "--log-console", "--log-detail", "--vrrp", *pids, "--use-file", path)
+    options = ["--dont-fork", "--log-console", "--log-detail", "--vrrp", *pids, f"--use-file={path}"]
     return node.run_later("env", libraries(), program, *options)
 
 
@@ -91,12 +93,12 @@ class Fetch:
         return "" if code == 0 and fetched == content else f"{code}, {len(fetched)} bytes: {self.program.output}"
 
 
-def _patient(server: tuple[str, int], remote: str, local: Path) -> list[str]:
+def _patient(server: Address, remote: str, local: Path) -> list[str]:
     """curl repeats a packet after 72 s, but with a time limit after some seconds, as firmware does."""
     return [*CURL.get(server, remote, local), "--max-time", str(SECONDS)]
 
 
-def _http(server: tuple[str, int], remote: str, local: Path) -> list[str]:
+def _http(server: Address, remote: str, local: Path) -> list[str]:
     options = (
         "--silent",
         "--show-error",
@@ -172,7 +174,9 @@ def test_an_address_that_moves(cluster: Cluster, tmp_path: Path) -> None:
     start_nodes(cluster)
     for node in cluster.nodes:
         start_keepalived(node)
-    first = wait_until(lambda: holder(cluster), SECONDS, "one node has the address")
+    wait_until(lambda: holder(cluster), SECONDS, "one node has the address")
+    first = holder(cluster)
+    assert first is not None
     stations = [cluster.lab.host("station", "10.77.0.9/24")]
     fetches = fetch_with_all(stations, tmp_path, "file")
     wait_for_progress(fetches, 50_000)
