@@ -130,14 +130,15 @@ def _lines(record: Record, now: float) -> Iterable[str]:
 
 def _cluster(record: Mapping[str, Any]) -> Iterable[str]:
     """The nodes, and whether the store can be reached."""
-    rows = [("NODE", "STATE", "HEARD", "VERSION", "ADDRESSES", "SERVES")]
+    rows = [("NODE", "STATE", "ROLE", "HEARD", "VERSION", "ADDRESSES", "SERVES")]
     for node in record["nodes"]:
         state = "not ready" if node["state"] == "here" and not node.get("ready", True) else node["state"]
         heard = "this node" if node is record["nodes"][0] else f"{duration(node['heard'])} ago"
         # Which ports of which addresses is for --json; here the services are enough.
         services = dict.fromkeys(each.partition(" ")[0] for each in node.get("serves", ()))
         addresses = ", ".join(node.get("addresses", ()))
-        rows.append((node["name"], state, heard, node.get("version", ""), addresses, ", ".join(services)))
+        role = node.get("leadership", "") if node["state"] == "here" else ""
+        rows.append((node["name"], state, role, heard, node.get("version", ""), addresses, ", ".join(services)))
     yield table(rows)
     behind = record["behind"]
     if behind is None:

@@ -130,6 +130,12 @@ class Collector:
             rows = cluster["nodes"]
             up = [((str(row["name"]),), float(row["state"] == "here")) for row in rows]
             yield gauge("bootfw_node_up", "1 when the node of the cluster was heard within 4 s.", ("node",), up)
+            leads = [
+                ((str(row["name"]),), float(row.get("leadership") == "leading"))
+                for row in rows
+                if row["state"] == "here"
+            ]
+            yield gauge("bootfw_node_leads", "1 when the node answers DHCP for the cluster.", ("node",), leads)
             behind = [] if cluster["behind"] is None else [((), cluster["behind"])]
             text = "Seconds since an announcement to the other nodes got through to the store."
             yield gauge("bootfw_store_behind_seconds", text, (), behind)

@@ -107,12 +107,13 @@ def test_status_shows_workers_leases_and_waiting_sockets(
                     "state": "here",
                     "heard": 0.0,
                     "version": "1",
+                    "leadership": "leading",
                     "ready": True,
                     "addresses": ["10.0.0.1"],
                     "serves": ["tftp 0.0.0.0:69", "tftp [::]:69", "http 0.0.0.0:8069"],
                 },
                 {"name": "build2", "state": "here", "heard": 0.4, "ready": False, "addresses": ["10.0.0.2", "fd00::2"]},
-                {"name": "build3", "state": "gone", "heard": 70.0, "ready": True, "version": "0.9"},
+                {"name": "build3", "state": "gone", "leadership": "leading", "heard": 70.0, "version": "0.9"},
             ],
             "behind": 61.0,
         },
@@ -139,10 +140,10 @@ def test_status_shows_workers_leases_and_waiting_sockets(
         "SUBNET       ACTIVE  EXPIRED  RELEASED  DECLINED  FREE\n"
         "10.0.0.0/24  3       0        0         0         6\n"
         "\n"
-        "NODE    STATE      HEARD           VERSION  ADDRESSES          SERVES\n"
-        "build1  here       this node       1        10.0.0.1           tftp, http\n"
-        "build2  not ready  0 s ago                  10.0.0.2, fd00::2\n"
-        "build3  gone       1 min 10 s ago  0.9\n"
+        "NODE    STATE      ROLE     HEARD           VERSION  ADDRESSES          SERVES\n"
+        "build1  here       leading  this node       1        10.0.0.1           tftp, http\n"
+        "build2  not ready           0 s ago                  10.0.0.2, fd00::2\n"
+        "build3  gone                1 min 10 s ago  0.9\n"
         "the store that the nodes share was last reached 1 min 1 s ago\n"
     )
 

@@ -311,7 +311,7 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
             return {}, {}
 
         def cluster_record(self) -> dict[str, Any]:
-            nodes = [{"name": "build1", "state": "here"}, {"name": "build2", "state": "gone"}]
+            nodes = [{"name": "build1", "state": "here", "leadership": "leading"}, {"name": "build2", "state": "gone"}]
             return {"nodes": nodes, "behind": 1.5}
 
     clock = Clock()
@@ -321,6 +321,8 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
     assert found["bootfw_ready"] == 0
     assert found['bootfw_node_up{node="build1"}'] == 1
     assert found['bootfw_node_up{node="build2"}'] == 0
+    assert found['bootfw_node_leads{node="build1"}'] == 1
+    assert 'bootfw_node_leads{node="build2"}' not in found
     assert found["bootfw_store_behind_seconds"] == 1.5
 
 
