@@ -23,6 +23,15 @@ EXECUTED = {
         ("sh", "test_nginx"),
     ],
     "callout.md": [("toml", "test_callout"), ("", "test_cached_answer_is_used_and_logged_while_the_api_fails")],
+    "cluster.md": [
+        ("console", "test_two_nodes_as_the_page_sets_them_up"),
+        ("", "test_two_nodes_as_the_page_sets_them_up"),
+        ("console", "test_two_nodes_as_the_page_sets_them_up"),
+        ("toml", "test_two_nodes_as_the_page_sets_them_up"),
+        ("console", "test_two_nodes_as_the_page_sets_them_up"),
+        ("console", "test_two_nodes_as_the_page_sets_them_up"),
+        ("console", "test_two_nodes_as_the_page_sets_them_up"),
+    ],
     "command-line.md": [
         ("toml", "test_the_command_line_howto"),
         ("console", "test_the_command_line_howto"),

@@ -1,16 +1,33 @@
 """Several nodes with one PostgreSQL, as an operator sets them up."""
 
+import json
 import os
+import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from howtos import blocks
+from installing import POSTGRESQL
 
 from .clients import CURL
-from .cluster import SECONDS, Cluster, Node, cluster_of
+from .cluster import DATABASE, SECONDS, Cluster, Node, cluster_of
 from .lab import Lab, need, wait_until
 
 pytestmark = pytest.mark.interop
+
+PAGE, CONFIGURATION = "cluster.md", "/etc/bootfw/bootfw.toml"
+
+COMMAND = str(Path(sys.executable).with_name("bootfw"))
+
+
+def roles(node: Node) -> dict[str, str]:
+    """What *node* knows of the nodes that are there."""
+    rows = node.status()["cluster"]["nodes"]
+    return {row["name"]: row["leadership"] for row in rows if row["state"] == "here"}
 
 
 @pytest.fixture
@@ -63,3 +80,55 @@ def test_nodes_know_each_other_and_what_the_others_serve(cluster: Cluster) -> No
     cluster.server.stop()
     wait_until(lambda: "was last reached" in first.command("status"), SECONDS, "the status says that the store is away")
     assert first.status()["ready"]
+
+
+def test_two_nodes_as_the_page_sets_them_up(cluster: Cluster, tmp_path: Path) -> None:
+    """The commands of docs/howto/cluster.md; then the leader is killed, and a machine keeps its address."""
+    first, second, _ = cluster.nodes
+    cluster.nodes.remove(cluster.nodes[2])
+    making, installing, copying, starting, checking = blocks(PAGE, "console")
+    cluster.server.run("DROP DATABASE bootfw")
+    for statement in shlex.split(making.removeprefix("# sudo -u postgres psql "))[1::2]:
+        cluster.server.run(statement)
+    [access] = blocks(PAGE, "")
+    listening, allowing = access.splitlines()
+    assert DATABASE in listening
+    rules = cluster.server.directory / "data" / "pg_hba.conf"
+    rules.write_text(f"{allowing}\n{rules.read_text()}")
+    cluster.server.run("SELECT pg_reload_conf()")
+    install, password = installing.splitlines()
+    assert install == f"# pip install bootfw {POSTGRESQL.name}"
+    [text] = blocks(PAGE, "toml")
+    for name in ("pxelinux.0", "snponly.efi"):
+        (first.root / name).write_bytes((b"MZ" if name.endswith(".efi") else b"") + name.encode())
+    assert copying.startswith("# rsync --archive ")
+    shutil.copytree(first.root, second.root, copy_function=shutil.copy2, dirs_exist_ok=True)
+    assert starting == f"# bootfw run -c {CONFIGURATION}\n"
+    for node in cluster.nodes:
+        passwords = node.state / "pgpass"
+        line = password.removeprefix("# ").replace("/etc/bootfw/pgpass", str(passwords))
+        done = node.host.run("sh", "-c", line, seconds=SECONDS)
+        assert done.exit_code == 0, done.output
+        passwords.chmod(0o600)
+        own = text.replace("/etc/bootfw/pgpass", str(passwords)).replace("/srv/boot", str(node.root))
+        node.configuration.write_text(f'[bootfw]\nstate-dir = "{node.state}"\nworkers = 1\n{own}')
+        node.start(ports=(67, 69, 4011))
+        wait_until(lambda: roles(first).get("node1") == "leading", SECONDS, "the first node leads")
+
+    status, *table, lint, finding, compared = checking.splitlines()
+    assert status == f"# bootfw status -c {CONFIGURATION} | grep -A 2 ^NODE"
+    wait_until(lambda: roles(first) == {"node1": "leading", "node2": "standby"}, SECONDS, "they know each other")
+    shown = re.sub(r"\d+ s ago", "0 s ago", first.command("status"))
+    assert [line for line in table if line not in shown.splitlines()] == []
+    assert lint == f"# bootfw lint -c {CONFIGURATION} --cluster"
+    assert first.command("lint", "--cluster").splitlines() == [finding, compared]
+
+    station = cluster.lab.host("station", "10.77.0.9/24")
+    boot = (COMMAND, "probe", "-i", "eth0", "--as", "bios", "--lease", "--json")
+    before = json.loads(station.run(*boot, seconds=SECONDS).output)
+    assert before["boots"], before
+    first.kill()
+    wait_until(lambda: roles(second).get("node2") == "leading", SECONDS, "the other node leads")
+    after = json.loads(station.run(*boot, seconds=SECONDS).output)
+    assert after["boots"], after
+    assert "10.77.0.12" in json.dumps(after)
