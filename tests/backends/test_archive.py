@@ -477,6 +477,29 @@ def test_transfers_share_the_unpacked_member(tmp_path: Path, kind: str) -> None:
         assert frame_cache.chunk(a, 512, 1) is not chunk
 
 
+@pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "deflated.zip"])
+def test_a_copy_of_the_archive_has_the_same_entity_tags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As a node has it that got it by rsync or tar: in another file, of the same time in whole seconds."""
+    monkeypatch.setattr("bootfw.backends.archive.opened._SETTLED", -1.0)
+    found = []
+    for number, modified in enumerate((1_600_000_000.5, 1_600_000_000)):
+        (directory := tmp_path / str(number)).mkdir()
+        path = directory / kind
+        MAKERS[kind](path, {"a": b"a" * 1000, "b": b"b" * 1000})
+        os.utime(path, (modified, modified))
+        backend = ArchiveBackend(path)
+        tags = []
+        for name in ("a", "b"):
+            assert content(backend, name) == name.encode() * 1000
+            with closing(backend.open(name, None)) as reader:
+                tags.append(reader.etag)
+        found.append(tags)
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
+
+
 def test_each_member_has_its_own_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tar(tmp_path / "a.tar", {"a": b"1", "b": b"2", "empty": b""})
     monkeypatch.setattr("time.time_ns", lambda: 1 << 62)

@@ -3,6 +3,7 @@
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from bootfw.backends.archive.packing import Unpacked, decompressor, unpack
 from bootfw.backends.archive.reader import MemberReader, PiecesReader
 from bootfw.backends.archive.tar import is_tar, read_tar
 from bootfw.backends.archive.zip import is_zip, read_zip
+
+_SETTLED = 2.0
+"""Seconds after a change in which another one may leave the size and the whole seconds of the modification time."""
 
 Version = tuple[int, int, int, int]
 """Another one whenever the file is: device, inode, bytes, nanoseconds of its latest change, of its name too."""
@@ -30,6 +34,8 @@ class OpenArchive:
     """What is in it, and readers of that. Its descriptors are its own until close(), each reader has one more."""
 
     version: Version
+    _modified: int
+    """When its content was changed, in whole seconds since the epoch: copies of it have that too."""
     contents: Contents
     unpacked: Unpacked
     _fd: int
@@ -37,12 +43,18 @@ class OpenArchive:
     _stored: int
     """Of the file that stored members are in: the archive, or what a compressed one was unpacked to."""
     _descriptors: list[int] = field(init=False)
+    _numbers: dict[int, int] = field(init=False)
+    """Identity of a member -> its number in the archive, from 1."""
     _lock: Any = field(factory=threading.Lock, init=False)
     """Held where a descriptor of the archive is duplicated or taken away; never while the file system is accessed."""
 
     @_descriptors.default
     def _both(self) -> list[int]:
         return [self._fd, self._stored]
+
+    @_numbers.default
+    def _numbered(self) -> dict[int, int]:
+        return {id(member): number for number, member in enumerate(self.contents.members.values(), 1)}
 
     def reader(self, member: Stored) -> IReader:
         """Reads a member in place. To be called in any thread.
@@ -60,7 +72,9 @@ class OpenArchive:
         descriptor = self.unpacked.find(member)
         if descriptor is None:
             return None
-        return self._reader(descriptor, ((0, os.fstat(descriptor).st_size),), member.modified, id(member))
+        return self._reader(
+            descriptor, ((0, os.fstat(descriptor).st_size),), member.modified, self._numbers[id(member)]
+        )
 
     def unpacking(self, member: Packed) -> Callable[[], int]:
         """What unpacks it: to be called once, in any thread, also after close(). It takes long.
@@ -91,9 +105,11 @@ class OpenArchive:
         self.close()
 
     def _reader(self, fd: int, runs: tuple[tuple[int, int], ...], modified: float, more: int = 0) -> IReader:
-        _, inode, size, changed = self.version
+        _, _, size, changed = self.version
         (start, length), seconds = runs[0], changed / 1e9
-        etag = f"{inode:x}-{size:x}-{changed:x}-{start:x}-{more:x}"
+        # The same for each copy of the archive, once it can't change any more within the same second.
+        modified_at = self._modified if abs(time.time() - seconds) > _SETTLED else changed
+        etag = f"{size:x}-{modified_at:x}-{start:x}-{more:x}"
         file = FileReader(fd)
         if len(runs) > 1:
             return PiecesReader(file, runs, modified or seconds, etag, seconds)
@@ -121,7 +137,7 @@ def open_archive(path: Any, unpack_size: int) -> OpenArchive:
             else:
                 stored = unpack(lambda: decompress(file), unpack_size)
         contents = _contents(stored, decompress is not None)
-        return OpenArchive(version_of(status), contents, Unpacked(unpack_size), fd, stored)
+        return OpenArchive(version_of(status), int(status.st_mtime // 1), contents, Unpacked(unpack_size), fd, stored)
     except BaseException:
         for descriptor in (fd, stored):
             if descriptor >= 0:
