@@ -134,3 +134,20 @@ def test_a_link_local_address_is_the_same_on_every_host() -> None:
     request = evolve(BEGUN.request, peer=("fe80::9%eth0", 2000, 0, 2))
     known.begun("one", evolve(BEGUN, request=request), 0.0)
     assert known.take(("fe80::9%ens3", 2000, 0, 7), 0.0) is not None
+
+
+def test_a_position_that_comes_late_is_known_to_be_old() -> None:
+    """The store was slow. The clock of the other node is far ahead of ours."""
+    known, clock = TransfersElsewhere(), 1_000_000.0
+    known.begun("node", BEGUN, 0.0)
+    known.moved("node", PEER, 10_000, clock + 1.0, 1.01)
+    known.moved("node", PEER, 20_000, clock + 2.0, 7.01)
+    transfer = known.take(PEER, 7.02)
+    assert transfer is not None
+    assert transfer.block(20_001, SIZE, 7.02) is None
+    known.begun("node", BEGUN, 7.0)
+    known.moved("node", PEER, 10_000, clock + 8.0, 8.01)
+    known.moved("node", PEER, 20_000, clock + 9.0, 9.01)
+    transfer = known.take(PEER, 9.02)
+    assert transfer is not None
+    assert transfer.block(20_001, SIZE, 9.02) == 20_001
