@@ -259,6 +259,9 @@ def test_an_image_that_comes_back_is_the_same(root: Path, backend: Any) -> None:
     os.rename(root / ".away", root / "debian.iso")
     backend._reactor.now += KEPT + SECONDS
     assert content(backend, path) == DEBIAN["version.info"]
+    os.rename(root / "debian.iso", root / ".away")
+    backend._reactor.now += SECONDS
+    assert content(backend, path) == DEBIAN["version.info"], "an hour begins anew"
 
 
 def test_nothing_is_open_after_the_end(root: Path) -> None:

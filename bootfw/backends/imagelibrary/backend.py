@@ -30,7 +30,7 @@ from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.detached import Threads
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.imagelibrary.library import Library
-from bootfw.backends.imagelibrary.place import Change, Place, change_of, open_place, places, version_of
+from bootfw.backends.imagelibrary.place import Change, Place, open_place, places, version_of
 from bootfw.backends.imagelibrary.plannedboot import PREFIX
 from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.paths import lexical
@@ -265,7 +265,7 @@ class ImagesBackend:
         for place, descriptor, version in new:
             self._current[place.name] = place.change, version
             known = self._open.get((place.name, version))
-            if known is not None and _same_file(known.descriptor, descriptor):
+            if known is not None and os.path.sameopenfile(known.descriptor, descriptor):
                 os.close(descriptor)
                 known.replaced = None
             else:
@@ -312,10 +312,6 @@ def catalogue_of(families: Path | None) -> Catalogue:
         raise ConfigError(f"{families}: {error.strerror}", ("families",)) from error
     except ConfigError as error:
         raise error.under("families") from error
-
-
-def _same_file(one: int, other: int) -> bool:
-    return change_of(os.fstat(one)) == change_of(os.fstat(other))
 
 
 def _boot_cfg(reader: Any) -> Any:
