@@ -139,7 +139,7 @@ TREES = (
             "casper/ubuntu-server-minimal.squashfs": b"x",
         },
         arguments=["ip=dhcp url=http://s/image.iso"],
-        answers="autoinstall ds=nocloud-net;s=http://s/answers cloud-config-url=/dev/null",
+        answers="autoinstall ds=nocloud-net;s=http://s/ cloud-config-url=/dev/null",
     ),
     Tree(
         "ubuntu-desktop",
