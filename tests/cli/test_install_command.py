@@ -115,7 +115,7 @@ def test_errors(site: Path, run: Run, arguments: list[str], error: str) -> None:
     ("old", "new", "error"),
     [
         ('listen = ["127.0.0.1:0"]', "listen = []", "installers fetch their answers by HTTP: set [http] listen in"),
-        ('use = "next-boot"', 'use = "static"\nfile = "x"', "bootfw.toml has resolvers, but not the one for it"),
+        ('use = "next-boot"', 'use = "static"\nfile = "x"', "bootfw.toml has resolvers, but none for one-time boots"),
         ('images = "images"', "", "the menu boots it, and there is none with its directory: add [[backend]]"),
         ('use = "images"\nroot = "images"', 'use = "distribution"', "no images are served by bootfw.toml"),
     ],
