@@ -1,0 +1,136 @@
+"""Three nodes and a real PostgreSQL: the leader dies, is stopped, or is cut off, and another one takes its place.
+
+``pytest -m firmware tests/interop/test_takeover.py`` does 200 rounds.
+"""
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+
+from .cluster import SECONDS, Cluster, Node, cluster_of
+from .lab import Lab, wait_until
+from .rawdhcp import Sent, message, option
+
+pytestmark = pytest.mark.interop
+
+DHCP = """
+[dhcp]
+mode = "server"
+probe-seconds = 0
+new-clients-per-second = 0
+[[dhcp.subnet]]
+network = "10.77.0.0/16"
+pool = ["10.77.4.0-10.77.60.255"]
+rapid-commit = true
+"""
+DISCOVER, ACK, RAPID_COMMIT, SERVER_ID = 1, 5, 80, 54
+
+PATIENCE = 12.0
+"""Seconds until a takeover has failed. It takes three at most, but other tests keep the cores busy."""
+
+
+@define(eq=False)
+class Clients:
+    """New clients, one after the other, which take an address by one exchange (RFC 4039)."""
+
+    socket: socket.socket
+    given: dict[str, int] = field(factory=dict)
+    """Address -> the client that has it."""
+    _number: int = 0
+
+    def takes(self, seconds: float = 0.05) -> str:
+        """A new client asks for an address once: the address of the server that gives it one; "": none does in time."""
+        self._number += 1
+        mac = b"\x52\x54" + struct.pack("!I", self._number)
+        options = option(53, bytes((DISCOVER,))) + option(RAPID_COMMIT, b"")
+        data = message(options, xid=self._number, mac=mac)
+        self.socket.send(Sent(data=data, xid=self._number, mac=mac).frame(b"\xff" * 6))
+        until = time.monotonic() + seconds
+        server = ""
+        while not server and select.select([self.socket], [], [], max(0.0, until - time.monotonic()))[0]:
+            server = self._hear(self.socket.recv(65535))
+        return server
+
+    def _hear(self, frame: bytes) -> str:
+        """Take a frame; the server, if it is an ACK for the latest client."""
+        if frame[12:14] != b"\x08\x00" or frame[23] != 17 or frame[34:36] != b"\0\x43" or frame[42] != 2:
+            return ""
+        reply = frame[42:]
+        options = _options(reply[240:])
+        if options.get(53) != bytes((ACK,)):
+            return ""
+        number, address = int.from_bytes(reply[4:8], "big"), socket.inet_ntoa(reply[16:20])
+        assert self.given.setdefault(address, number) == number, f"{address} is given twice"
+        return socket.inet_ntoa(options[SERVER_ID]) if number == self._number else ""
+
+
+def _options(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at + 1 < len(data) and data[at] != 255:
+        if data[at] == 0:
+            at += 1
+            continue
+        found[data[at]] = data[at + 2 : at + 2 + data[at + 1]]
+        at += 2 + data[at + 1]
+    return found
+
+
+@pytest.fixture
+def cluster(lab: Lab, tmp_path: Path) -> Iterator[Cluster]:
+    with cluster_of(lab, tmp_path) as made:
+        made.start(DHCP)
+        yield made
+
+
+def undo(cluster: Cluster, node: Node, fault: str) -> None:
+    """The node is as it was, and a standby."""
+    if fault == "killed":
+        node.start()
+    elif fault == "stopped":
+        node.resume()
+    else:
+        cluster.heal()
+
+
+def serves(node: Node) -> bool:
+    return bool(node.status()["ready"])
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.firmware)])
+def test_another_node_takes_the_place_of_the_leader(cluster: Cluster, rounds: int) -> None:
+    """No address is given twice, and no acknowledged lease is lost."""
+    clients = Clients(cluster.lab.host("station", "10.77.0.9/24").packet_socket())
+    nodes = {node.address: node for node in cluster.nodes}
+    gaps: dict[str, list[float]] = {}
+    for turn in range(rounds):
+        leader = nodes[wait_until(lambda: clients.takes(1.0), SECONDS, "a node leads")]
+        for _ in range(10):
+            assert clients.takes(SECONDS) == leader.address
+        fault = ("killed", "stopped", "cut off")[turn % 3]
+        {"killed": leader.kill, "stopped": leader.pause, "cut off": leader.cut_database}[fault]()
+        began = time.monotonic()
+        server = leader.address
+        while server in ("", leader.address):
+            assert time.monotonic() - began < PATIENCE, f"nobody leads after one was {fault}"
+            server = clients.takes()
+        gaps.setdefault(fault, []).append(time.monotonic() - began)
+        for _ in range(10):
+            assert clients.takes(SECONDS) == server
+        undo(cluster, leader, fault)
+        wait_until(partial(serves, leader), SECONDS, "the node serves again")
+        for _ in range(10):
+            assert clients.takes(SECONDS) == server  # and the earlier leader does not answer beside
+    print({fault: [round(gap, 2) for gap in found] for fault, found in gaps.items()})
+    with cluster.server.connect(dbname="bootfw") as connection:
+        stored = connection.execute("SELECT host(address), mac FROM bootfw.lease").fetchall()
+    kept = {address: int.from_bytes(bytes.fromhex(mac.replace(":", ""))[2:], "big") for address, mac in stored}
+    assert clients.given.items() <= kept.items()
+    for node in cluster.nodes:
+        assert "Traceback" not in node.program.output

@@ -1,0 +1,338 @@
+"""Nodes over a store in any order of pauses, partitions, crashes and lost replies, with clocks of different rates.
+
+The parts that decide are the real ones: LeadershipStates, AddressServer with its lease book, and StoredEnds. The store
+is that of memorycluster.py. No address has two clients at a time, and no acknowledged lease is lost.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, evolve, field
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from leasing import HERE, subnet
+from memorycluster import Content, Link
+
+from bootfw.dhcp.answer import Answer
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.storedends import StoredEnds, limited
+from bootfw.errors import StateError
+from bootfw.leadershipstates import SILENCE, Do, Input, LeadershipStates, State
+from bootfw.lease import Lease
+from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
+
+DISCOVER, RELEASE, RAPID_COMMIT, LEASE_TIME = 1, 7, 80, 51
+LEASE, OUTAGE = 60, 30.0
+NODES, CLIENTS = 3, 3
+ANYWHERE = st.integers(0, NODES - 1)
+ANYONE = st.integers(1, CLIENTS)
+
+
+def message(client: int, kind: int, address: str = "0.0.0.0") -> Message:
+    options = {53: bytes((kind,)), **({RAPID_COMMIT: b""} if kind == DISCOVER else {})}
+    return Message(op=BOOTREQUEST, xid=client, chaddr=b"\2\0\0\0\0" + bytes((client,)), ciaddr=address, options=options)
+
+
+def client_of(lease: Lease) -> int:
+    return int(lease.mac[-2:], 16)
+
+
+@define(eq=False)
+class Call:
+    """A call of the store: what it does, and what the node does with the result. Only the result may be lost."""
+
+    work: Callable[[], Any]
+    then: Callable[[Any], None]
+    stands: bool = False
+    """It is stand()."""
+    done: bool = False
+    result: Any = None
+
+    def forget(self) -> None:
+        """The node is not interested in the result any more."""
+        self.then = lambda result: None
+
+
+@define(eq=False)
+class Node:
+    """A process: its clock, its state, and what it waits for."""
+
+    name: str
+    link: Link
+    rate: float
+    states: LeadershipStates = field(factory=LeadershipStates)
+    server: AddressServer | None = None
+    ends: StoredEnds = field(factory=StoredEnds)
+    stands: bool = False
+    """stand() has not been answered."""
+    calls: list[Call] = field(factory=list)
+    """Of the store, in their order."""
+    paused: bool = False
+    inbox: list[tuple[int, int, str]] = field(factory=list)
+    """What has come while it was paused."""
+
+
+class Nodes(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.content = Content()
+        self.nodes = [Node(f"node{n}", Link(self.content), rate) for n, rate in enumerate((0.96, 1.0, 1.04))]
+        self.held: dict[int, tuple[str, float]] = {}
+        """Client -> its address, and until when it may use it by its own clock, which is right."""
+
+    def clock(self, node: Node) -> float:
+        # Both clocks of a node: the one that is never set, and the wall clock, which NTP keeps within ten seconds.
+        return self.now + max(-10.0, min(10.0, (self.now - 1000.0) * (node.rate - 1.0)))
+
+    def handle(self, node: Node, event: Input, argument: Any = None) -> None:
+        node.states.run(
+            {Do.LOAD: lambda: self.load(node), Do.FOLLOW: lambda: self.drop(node)}, event, argument, self.clock(node)
+        )
+
+    def drop(self, node: Node) -> None:
+        node.server = None
+        for call in node.calls:
+            if not call.stands:
+                call.forget()
+
+    def decides(self, node: Node) -> bool:
+        if node.states.state is not State.LEADING:
+            return False
+        if self.clock(node) < node.states.until:
+            return True
+        self.handle(node, Input.LAPSED)
+        return False
+
+    # What a node does
+
+    def load(self, node: Node) -> None:
+        epoch = node.states.epoch
+
+        def loaded(result: Any) -> None:
+            if node.states.state is not State.LOADING or epoch != node.states.epoch:
+                return
+            if isinstance(result, StateError):
+                self.handle(node, Input.NOT_LOADED)
+                return
+            node.server = AddressServer(
+                [subnet(pool=["10.77.0.100-10.77.0.101"], lease_seconds=LEASE, rapid_commit=True)]
+            )
+            for lease in result:
+                node.server.restore(lease)
+            node.ends = StoredEnds()
+            node.ends.load(result)
+            self.handle(node, Input.LOADED)
+
+        def prepare() -> list[Lease]:
+            node.link._loaded = node.link.epoch
+            node.link._own()
+            return list(self.content.leases.values())
+
+        node.calls.append(Call(prepare, loaded))
+
+    @rule(n=ANYWHERE)
+    def stand(self, n: int) -> None:
+        node = self.nodes[n]
+        if node.paused or node.stands:
+            return
+        node.stands = True
+        asked = self.clock(node)
+        silent = node.states.silent(asked)
+
+        def stood(result: Any) -> None:
+            node.stands = False
+            if isinstance(result, StateError):
+                self.handle(node, Input.UNAVAILABLE)
+            else:
+                self.handle(node, Input.LEADS if result.leads else Input.FOLLOWS, (result, asked))
+
+        node.calls.append(Call(lambda: node.link._stand(node.name, silent), stood, stands=True))
+
+    def take(self, node: Node, client: int, kind: int, address: str) -> None:
+        """Take a message of a client."""
+        decides = self.decides(node)
+        if node.server is None or not (decides or node.states.state is State.CUT_OFF):
+            return
+        answer = node.server.handle(message(client, kind, address), HERE, self.clock(node))
+        if isinstance(answer, Answer) and answer.probe:
+            node.server.probe_finished(answer.address, False, self.clock(node))
+            answer = node.server.handle(message(client, kind, address), HERE, self.clock(node))
+        if not decides:
+            if isinstance(answer, Answer) and answer.kind is MessageType.ACK and len(answer.commit) == 1:
+                [lease] = answer.commit
+                seconds = int(max(0.0, node.ends.end(lease.address, lease.client) - self.clock(node)))
+                if seconds:
+                    self.acknowledge(client, lease.address, limited(answer.options, seconds))
+            return
+        leases = [
+            evolve(lease, expires=lease.expires + OUTAGE) if lease.state.value == "active" else lease
+            for lease in answer.commit
+        ]
+        if not leases:
+            return
+        node.ends.begin(leases)
+        ends, epoch = node.ends, node.states.epoch
+
+        def committed(result: Any) -> None:
+            ends.finish(leases, stored=not isinstance(result, StateError))
+            may_answer = self.decides(node) or node.states.state is State.CUT_OFF
+            if not isinstance(result, StateError) and isinstance(answer, Answer) and may_answer:
+                self.acknowledge(client, answer.address, answer.options)
+
+        def commit() -> None:
+            if self.content.epoch != epoch or self.content.owner is not node.link:
+                raise StateError("another node leads")
+            self.content.leases.update({lease.address: lease for lease in leases})
+
+        node.calls.append(Call(commit, committed))
+
+    def acknowledge(self, client: int, address: str, options: Any) -> None:
+        """The client gets an ACK."""
+        until = self.now + int.from_bytes(options[LEASE_TIME], "big")
+        for other, (theirs, end) in self.held.items():
+            assert other == client or theirs != address or end <= self.now, f"{address} has {other} and {client}"
+        assert client_of(self.content.leases[address]) == client
+        self.held[client] = address, until
+
+    @invariant()
+    def no_acknowledged_lease_is_lost(self) -> None:
+        for client, (address, until) in self.held.items():
+            stored = self.content.leases[address]
+            assert until <= self.now or (client_of(stored), stored.expires >= until) == (client, True), stored
+
+    # What happens
+
+    @rule(n=ANYWHERE, client=ANYONE)
+    def asks(self, n: int, client: int) -> None:
+        self.arrives(n, client, DISCOVER, "0.0.0.0")
+
+    @rule(client=ANYONE)
+    def asks_all(self, client: int) -> None:
+        for n in range(NODES):
+            self.arrives(n, client, DISCOVER, "0.0.0.0")
+
+    @rule(n=ANYWHERE, client=ANYONE)
+    def releases(self, n: int, client: int) -> None:
+        if client in self.held:
+            address, _ = self.held.pop(client)
+            self.arrives(n, client, RELEASE, address)
+
+    def arrives(self, n: int, client: int, kind: int, address: str) -> None:
+        node = self.nodes[n]
+        if node.paused:
+            node.inbox.append((client, kind, address))
+        else:
+            self.take(node, client, kind, address)
+
+    @rule(seconds=st.sampled_from([0.1, 0.3, 0.5, 1.0, 2.0, 40.0]))
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(n=ANYWHERE)
+    def store_works(self, n: int) -> None:
+        """The store does the next call of a node. The node may be paused, or dead."""
+        node = self.nodes[n]
+        call = next((call for call in node.calls if not call.done), None)
+        if call is not None and not node.link.cut:
+            call.done = True
+            try:
+                call.result = call.work()
+            except StateError as error:
+                call.result = error
+
+    @rule(n=ANYWHERE)
+    def store_answers(self, n: int) -> None:
+        node = self.nodes[n]
+        if not node.paused and not node.link.cut and node.calls and node.calls[0].done:
+            call = node.calls.pop(0)
+            call.then(call.result)
+
+    @rule(n=ANYWHERE)
+    def call_fails(self, n: int) -> None:
+        """The node gives a call up, whether or not the store has done it."""
+        node = self.nodes[n]
+        if not node.paused and node.calls:
+            call = node.calls.pop(0)
+            call.then(StateError("the store can't be reached"))
+
+    @rule(n=ANYWHERE)
+    def confirms(self, n: int) -> None:
+        """A whole round without a failure, which random steps seldom are."""
+        self.stand(n)
+        for _ in range(6):
+            self.store_works(n)
+            self.store_answers(n)
+
+    @rule(n=ANYWHERE)
+    def takes_over(self, n: int) -> None:
+        """A node that finds the leader silent, if it is."""
+        self.confirms(n)
+        self.now += SILENCE + 0.2
+        self.confirms(n)
+
+    @rule(n=ANYWHERE, client=ANYONE)
+    def asks_and_gets(self, n: int, client: int) -> None:
+        """A whole exchange without a failure."""
+        self.asks(n, client)
+        for _ in range(3):
+            self.store_works(n)
+            self.store_answers(n)
+
+    @rule(n=ANYWHERE, other=ANYWHERE, client=ANYONE, another=ANYONE)
+    def writes_late(self, n: int, other: int, client: int, another: int) -> None:
+        """What a leader writes gets to the store after another one has begun to lead, and has given addresses."""
+        self.confirms(n)
+        self.asks(n, client)
+        self.takes_over(other)
+        self.asks_and_gets(other, another)
+        for _ in range(3):
+            self.store_works(n)
+            self.store_answers(n)
+
+    @rule(n=ANYWHERE, other=ANYWHERE, client=ANYONE, another=ANYONE)
+    def renews_beside_another(self, n: int, other: int, client: int, another: int) -> None:
+        """A leader is cut off for long, and another one leads."""
+        self.confirms(n)
+        self.asks_and_gets(n, client)
+        self.finds_itself_cut_off(n)
+        self.takes_over(other)
+        for _ in range(3):
+            self.now += 40.0
+            self.confirms(other)
+            self.asks_and_gets(other, another)
+            self.asks(n, client)
+
+    @rule(n=ANYWHERE)
+    def finds_itself_cut_off(self, n: int) -> None:
+        node = self.nodes[n]
+        node.link.cut = True
+        self.stand(n)
+        while node.calls and not node.paused:
+            self.call_fails(n)
+
+    @rule(n=ANYWHERE)
+    def pauses_or_goes_on(self, n: int) -> None:
+        node = self.nodes[n]
+        node.paused = not node.paused
+        if not node.paused:
+            waited, node.inbox = node.inbox, []
+            for each in waited:
+                self.take(node, *each)
+
+    @rule(n=ANYWHERE)
+    def is_cut_or_heals(self, n: int) -> None:
+        self.nodes[n].link.cut = not self.nodes[n].link.cut
+
+    @rule(n=ANYWHERE)
+    def crashes(self, n: int) -> None:
+        """It starts again at once; the store may still do what it was told."""
+        node = self.nodes[n]
+        for call in node.calls:
+            call.forget()
+        self.nodes[n] = Node(node.name, Link(self.content, cut=node.link.cut), node.rate)
+
+
+TestNodes = Nodes.TestCase
+TestNodes.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
