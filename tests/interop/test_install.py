@@ -49,6 +49,7 @@ def test_debian_installer_reads_its_answers(lab: Lab, tmp_path: Path, firmware: 
         network = "10.77.0.0/24"
         pool = ["10.77.0.100-10.77.0.200"]
         router = "10.77.0.1"
+        dns = ["10.77.0.1"]
         [[backend]]
         use = "template"
         root = "{tmp_path}/answers"
