@@ -529,23 +529,22 @@ class INodes(Interface):
         "Seconds since an announcement of this node got through to the store; None: none has since join_nodes()."
     )
 
-    def join_nodes(receive: "Callable[[str, Sequence[object]], None]") -> None:
-        """Take part until leave_nodes(). Does not block; while the others can't be reached, it tries by itself.
+    def join_nodes(receive: "Callable[[str, Sequence[object]], None]") -> "Callable[[], Deferred[None]]":
+        """Take part. Does not block; while the others can't be reached, it tries by itself.
 
         :param receive: called in the reactor's thread with (kind, values) of each announcement of another node; those
             of one node come in their order.
+        :return: a function to leave. Nothing is received after its call; its Deferred fires when what was announced is
+            sent or dropped. Then the node can join again.
         """
 
     def announce(kind: str, *values: object) -> None:
         """Send JSON values to all other nodes. Returns at once; announcements that wait are sent together.
 
-        They are dropped while the others can't be reached, and outside of join_nodes() to leave_nodes().
+        They are dropped while the others can't be reached, and before it has joined and after it has left.
 
         :raise ValueError: they are longer than the store can carry; 7,000 bytes of JSON always fit.
         """
-
-    def leave_nodes() -> "Deferred[None]":
-        """Fires when what was announced is sent or dropped. Nothing is received after the call."""
 
 
 class ILeadership(Interface):

@@ -49,8 +49,9 @@ class MemoryNodes:
     sent: list[tuple[str, Sequence[object]]] = field(factory=list)
     """All that it has announced."""
 
-    def join_nodes(self, receive: Receive) -> None:
+    def join_nodes(self, receive: Receive) -> Callable[[], Deferred[None]]:
         self.receive = receive
+        return self._leave
 
     def announce(self, kind: str, *values: object) -> None:
         if self.receive is None:
@@ -63,7 +64,7 @@ class MemoryNodes:
                 if other is not self:
                     other.waiting.append((kind, text))
 
-    def leave_nodes(self) -> "Deferred[None]":
+    def _leave(self) -> "Deferred[None]":
         self.receive = None
         self.waiting.clear()
         return succeed(None)

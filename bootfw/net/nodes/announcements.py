@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from bootfw.interfaces import INodes
@@ -41,6 +41,8 @@ class Announcements:
     node: str = field(factory=lambda: uuid4().hex[:12])
     """Identifies this process among all nodes. A node that is started again is another one."""
     _receivers: dict[str, list[Receive]] = field(factory=dict, init=False)
+    _leave: Callable[[], Deferred[None]] | None = field(default=None, init=False)
+    """Ends what join() began; None: it has not joined."""
     _hears: bool = field(default=False, init=False)
     """An announcement of another node has come since join()."""
     _unreadable: set[str] = field(factory=set, init=False)
@@ -79,12 +81,12 @@ class Announcements:
     def join(self) -> None:
         """Take part."""
         self._hears = False
-        self._nodes.join_nodes(self._received)
+        self._leave = self._nodes.join_nodes(self._received)
 
     def leave(self) -> "Deferred[None]":
         """Fires when what was announced is sent or dropped. Nothing is received after the call."""
-        left: Deferred[None] = self._nodes.leave_nodes()
-        return left
+        leave, self._leave = self._leave, None
+        return succeed(None) if leave is None else leave()
 
     def _received(self, kind: str, values: Sequence[Any]) -> None:
         if not values or not isinstance(values[0], str):

@@ -22,9 +22,10 @@ class _Node:
 
     nodes: INodes
     received: list[tuple[str, Sequence[object]]] = field(factory=list)
+    leave: Callable[[], Deferred[None]] = field(init=False)
 
     def join(self) -> None:
-        self.nodes.join_nodes(lambda kind, values: self.received.append((kind, list(values))))
+        self.leave = self.nodes.join_nodes(lambda kind, values: self.received.append((kind, list(values))))
 
     def numbers(self) -> list[object]:
         """The values of the kind "number"."""
@@ -67,7 +68,7 @@ class NodesContract(Answers):
     def left(self, nodes: Sequence[_Node]) -> None:
         """All of them leave."""
         for node in nodes:
-            self.answer(node.nodes.leave_nodes())
+            self.answer(node.leave())
 
     def test_provides_the_interface(self) -> None:
         for nodes in self.make_nodes():
@@ -101,13 +102,13 @@ class NodesContract(Answers):
 
     def test_who_has_left_receives_nothing_and_announces_nothing(self) -> None:
         leaving, sender, *_ = nodes = self.joined()
-        left = leaving.nodes.leave_nodes()
+        left = leaving.leave()
         assert isinstance(left, Deferred)
         assert self.answer(left) is None
         before = list(leaving.received)
         leaving.nodes.announce("number", 1)
         sender.nodes.announce("number", 2)
-        self.answer(sender.nodes.leave_nodes())
+        self.answer(sender.leave())
         assert (leaving.received, sender.numbers()) == (before, [])
         for node in nodes[:2]:
             node.join()
@@ -120,7 +121,17 @@ class NodesContract(Answers):
         assert set(leaving.numbers()) == {3}
         self.left(nodes)
 
-    def test_nodes_that_have_not_joined_can_leave(self) -> None:
-        for nodes in self.make_nodes():
-            nodes.announce("number", 1)
-            assert self.answer(nodes.leave_nodes()) is None
+    def test_what_is_announced_before_joining_is_dropped(self) -> None:
+        sender, *others = nodes = [_Node(each) for each in self.make_nodes()]
+        for node in others:
+            node.join()
+        sender.nodes.announce("number", 1)
+        sender.join()
+
+        def heard() -> bool:
+            sender.nodes.announce("number", 2)
+            return all(node.numbers() for node in others)
+
+        self.until(heard)
+        assert {number for node in others for number in node.numbers()} == {2}
+        self.left(nodes)

@@ -79,7 +79,7 @@ class PostgresqlStore:
     _records: Lane | None = field(default=None, init=False, repr=False)
     """The lane of boot attempts."""
     _announcements: Announcements | None = field(default=None, init=False, repr=False)
-    """From join_nodes() to leave_nodes()."""
+    """None: it has not joined the nodes, or has left them."""
     _leadership: Leadership | None = field(default=None, init=False, repr=False)
     """From the first stand() to resign()."""
     _standing: Standing | None = field(default=None, init=False, repr=False)
@@ -200,19 +200,19 @@ class PostgresqlStore:
         """See INodes."""
         return None if self._announcements is None else self._announcements.behind
 
-    def join_nodes(self, receive: Callable[[str, Sequence[object]], None]) -> None:
+    def join_nodes(self, receive: Callable[[str, Sequence[object]], None]) -> "Callable[[], Deferred[None]]":
         """See INodes."""
         assert self._announcements is None, "it has joined already"
         self._announcements = Announcements(self._reactor, self._database, receive)
         self._announcements.begin()
+        return self._leave_nodes
 
     def announce(self, kind: str, *values: object) -> None:
         """See INodes."""
         if self._announcements is not None:
             self._announcements.announce(kind, values)
 
-    def leave_nodes(self) -> "Deferred[Any]":
-        """See INodes."""
+    def _leave_nodes(self) -> "Deferred[Any]":
         announcements, self._announcements = self._announcements, None
         return announcements.end() if announcements is not None else succeed(None)
 

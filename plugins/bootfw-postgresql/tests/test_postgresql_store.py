@@ -629,8 +629,8 @@ def announce_until_received(sender: PostgresqlStore, kind: str, received: list[s
 def test_announcements_go_on_after_the_database_was_away(make_store: Make, server: Server, reactor: Turns) -> None:
     sender, other = make_store(), make_store()
     received: list[str] = []
-    sender.join_nodes(lambda kind, values: None)
-    other.join_nodes(lambda kind, values: received.append(kind))
+    leave = sender.join_nodes(lambda kind, values: None)
+    leave_other = other.join_nodes(lambda kind, values: received.append(kind))
     announce_until_received(sender, "before", received, reactor)
     server.stop()
     for _ in range(10):
@@ -638,8 +638,8 @@ def test_announcements_go_on_after_the_database_was_away(make_store: Make, serve
     server.start()
     announce_until_received(sender, "after", received, reactor)
     threads = [thread for thread in threading.enumerate() if thread.name == "announcements"]
-    result(reactor, sender.leave_nodes())
-    result(reactor, other.leave_nodes())
+    result(reactor, leave())
+    result(reactor, leave_other())
     assert len(threads) == 2
     for thread in threads:
         thread.join(60)
@@ -649,9 +649,9 @@ def test_announcements_go_on_after_the_database_was_away(make_store: Make, serve
 def test_a_node_without_a_database_can_leave(make_store: Make, server: Server, reactor: Turns) -> None:
     server.stop()
     store = make_store()
-    store.join_nodes(lambda kind, values: None)
+    leave = store.join_nodes(lambda kind, values: None)
     store.announce("lost")
-    assert result(reactor, store.leave_nodes()) is None
+    assert result(reactor, leave()) is None
 
 
 def test_announcements_are_bounded(
@@ -659,7 +659,7 @@ def test_announcements_are_bounded(
 ) -> None:
     monkeypatch.setattr("bootfw_postgresql.announcements.MAX_PENDING", 5)
     store = make_store()
-    store.join_nodes(lambda kind, values: None)
+    leave = store.join_nodes(lambda kind, values: None)
     with pytest.raises(ValueError, match="an announcement has 7900 bytes at most, and one of the kind long 8"):
         store.announce("long", "x" * 8000)
     store.announce("longest", "x" * 7000)
@@ -667,7 +667,7 @@ def test_announcements_are_bounded(
     for _ in range(20):
         store.announce("kind")
     assert store._announcements._pending == 5
-    assert result(reactor, store.leave_nodes()) is None
+    assert result(reactor, leave()) is None
 
 
 # Configuration
