@@ -53,7 +53,7 @@ def test_images_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> No
         ["rescue", "SystemRescue 10.02", "BIOS x86_64, UEFI x86_64", "any, HTTP", "1.0 GiB"],
         [
             "netinst: can't be booted: its installer looks for the CD itself; add netboot.tar.gz of the same release, "
-            "from https://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/"
+            "from http://ftp.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/"
         ],
     ]
     assert err == (

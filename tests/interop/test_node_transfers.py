@@ -170,14 +170,14 @@ def test_an_upgrade_one_server_after_the_other_during_200_transfers(
     cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
 ) -> None:
     started(virtual, cluster.nodes, 1, 1, 1)
-    running = load(station, tmp_path, content, 1200, 200, "load")
+    running = load(station, tmp_path, content, 1200, 480, "load")
     with checked(virtual, cluster.nodes):
         for node in cluster.nodes:
             wait_until(lambda: is_ready(node), SECONDS, "it is ready")  # noqa: B023
             assert running.exit_code is None, running.output
             node.command("drain", "--within", "10")
             node.start()
-        assert running.wait(240) == 0, running.output
+        assert running.wait(500) == 0, running.output
     figures = json.loads(running.output.splitlines()[-1])
     assert (figures["done"], figures["failed"]) == (1200, 0)
     for node in cluster.nodes:
