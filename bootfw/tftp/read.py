@@ -100,6 +100,10 @@ class ReadSession(Continuing):
         if self.size is not None:
             self._set_size(self.size)
         block = self.flight.acked = self.flight.sent = self._start_block = self.resumed or 0
+        if self.resumed is not None and windowsize > 1 and self._last_block >= 0:
+            # The process before may have sent as much. If one of these blocks got lost, its client acknowledges those
+            # before that, again and again, and answers none of them when they come from here.
+            self.flight.sent = min(block + windowsize + BEYOND_WINDOW, self._last_block)
         if self.resumed is None and self.agreed.acknowledged:
             self._send_oack()
             self.flight.deadline = self.flight.sent_at + self.flight.wait

@@ -928,6 +928,24 @@ def test_it_goes_on_with_a_window() -> None:
     assert reading.take() == BLOCK[:2]
 
 
+@pytest.mark.parametrize("request_bytes", [None, 30])
+@pytest.mark.parametrize("has", [10, 18, 22])
+def test_it_goes_on_behind_what_the_session_before_has_sent(has: int, request_bytes: int | None) -> None:
+    """A block of its window was lost with it, or is the last one of a prompt; the client has the others."""
+    content = bytes(8 * 40)
+    reading = Reading(content, Agreed(8, 16), resumed=3 if has > 10 else 0, request_bytes=request_bytes)
+    reading.take()
+    assert reading.ack(has, at=0.1)[0] == Data(has + 1, bytes(8))
+    assert reading.session.acked == has
+
+
+def test_it_does_not_go_on_behind_what_the_session_before_can_not_have_sent() -> None:
+    reading = Reading(bytes(8 * 40), Agreed(8, 16), resumed=3)
+    reading.take()
+    assert reading.ack(3 + 16 + BEYOND_WINDOW + 1, at=0.1) == []
+    assert reading.session.acked == 3
+
+
 @pytest.mark.parametrize("acked", [3, 4])
 def test_it_goes_on_at_the_end(acked: int) -> None:
     reading = Reading(CONTENT, resumed=acked)
