@@ -53,6 +53,7 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_DHCP_FOREIGN_NETWORKS",
         "BOOTFW_DHCP_PROBE_SECONDS",
         "BOOTFW_DHCP_NEW_CLIENTS_PER_SECOND",
+        "BOOTFW_DHCP_STORE_OUTAGE_SECONDS",
         "BOOTFW_DHCP_SUBNET",
         "BOOTFW_DHCP_CLASS",
         "BOOTFW_DHCP6_MODE",

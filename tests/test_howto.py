@@ -29,8 +29,8 @@ def programs(page: str) -> list[str]:
     return blocks(page, "python")
 
 
-NO_CONFIGURATION = {"storm.md": (1,), "templates.md": (2, 3)}
-"""Blocks of TOML that are host files, or a scenario of ``bootfw storm``."""
+NO_CONFIGURATION = {"images.md": (1,), "install.md": (1,), "storm.md": (1,), "templates.md": (2, 3)}
+"""Blocks of TOML that are host files, families of images, or a scenario of ``bootfw storm``."""
 
 
 @pytest.mark.parametrize(

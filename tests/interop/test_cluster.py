@@ -99,7 +99,7 @@ def test_two_nodes_as_the_page_sets_them_up(cluster: Cluster, tmp_path: Path) ->
     install, password = installing.splitlines()
     assert install == f"# pip install bootfw {POSTGRESQL.name}"
     [text] = blocks(PAGE, "toml")
-    for name in ("pxelinux.0", "snponly.efi"):
+    for name in ("pxelinux.0", "grubx64.efi"):
         (first.root / name).write_bytes((b"MZ" if name.endswith(".efi") else b"") + name.encode())
     assert copying.startswith("# rsync --archive ")
     shutil.copytree(first.root, second.root, copy_function=shutil.copy2, dirs_exist_ok=True)
