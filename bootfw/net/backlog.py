@@ -5,9 +5,6 @@ answered. Its client has then sent it again or has given up: the answer is worth
 time. Without such stale requests the server keeps up with the new ones. A request that continues an exchange may wait
 longer than one that begins it: where not all can be served, those that have begun are.
 
-A client that repeats its request while the first copy waits gets one answer, to the first. The copies that were in the
-buffer when that one was read are dropped: else each round of repetitions would make all wait longer, and repeat more.
-
 A backlog that does not shrink is no storm of machines that are switched on together. Then requests are dropped long
 before their clients give up: the buffer would become full, and the kernel would drop whatever comes.
 
@@ -17,7 +14,7 @@ sends for many clients, and may send more at once. Any host can claim to be a re
 together have a limit too: clients on our own links are served beside them.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, TypeVar
@@ -46,10 +43,6 @@ RELAY_ALONE = 3600.0
 """Seconds without a request of another address in a backlog, after which a relay has no limit. The first requests of
 another client may be lost until one of them is read, so this is long."""
 _RELAYS_REMEMBERED = 1024
-_READ_REMEMBERED = 16384
-"""Requests whose copies are dropped, at most."""
-_READ_FOR = 2.0
-"""Seconds for which a request that was read is remembered: no copy waits for longer."""
 _SHORT = 0.1
 """Seconds. What has waited for less is no backlog that lasts."""
 _PAUSE = 0.5
@@ -79,8 +72,6 @@ class Backlog:
     :param service: its name in the events.
     :param kind: returns the kind of a datagram; None: it is never dropped.
     :param per_address: returns how many requests of one address are read in a second; None: any number.
-    :param copy_key: returns the same number for copies of one request, and another one for any other request. None: no
-        copy is dropped.
     :param clock: an IReactorTime.
     """
 
@@ -91,13 +82,9 @@ class Backlog:
         per_address: Callable[[], float] | None,
         publish: Callable[[Event], None],
         clock: Any,
-        copy_key: Callable[[bytes, Address], int] | None = None,
     ) -> None:
         self._service = service
         self._kind = kind
-        self._copy_key = copy_key
-        self._read: OrderedDict[int, float] = OrderedDict()
-        """Key of a request -> when its first copy was read; the latest last."""
         self._per_address = per_address
         self._publish = publish
         self._clock = clock
@@ -133,9 +120,6 @@ class Backlog:
         if waited < _SHORT or now - self._trimmed > _PAUSE:
             self._began = now
         self._trimmed = now
-        read, copy_key = self._read, self._copy_key
-        while read and (len(read) > _READ_REMEMBERED or next(iter(read.values())) < now - _READ_FOR):
-            read.popitem(last=False)
         share = LASTING_SHARE if now - self._began > LASTING else 1.0
         most = inf if self._per_address is None else self._per_address()
         of_relays, shared = ALL_RELAYS * most, now - self._shared_at < RELAY_ALONE
@@ -165,15 +149,8 @@ class Backlog:
             elif waited > share * kind.patience:
                 self._stale[kind.name] += 1
                 stale = True
-            elif copy_key is None:
-                kept.append(arrival)
             else:
-                key = copy_key(data, peer)
-                # It arrived *waited* seconds ago or earlier.
-                if read.get(key, -inf) < now - waited:
-                    read.pop(key, None)
-                    read[key] = now
-                    kept.append(arrival)
+                kept.append(arrival)
         if len(sent) > 1:
             self._shared_at = now
         if excess:

@@ -11,7 +11,7 @@ import firmware
 import pytest
 from attrs import define, evolve
 from dhcpports import boot_server6_port, boot_server_port, proxy6_port, proxy_port, server_port
-from firmware6 import LINK_LOCAL, OVMF, relayed
+from firmware6 import OVMF
 from leasing import pool
 from tftpserver import Files
 from twisted.internet.protocol import DatagramProtocol
@@ -36,8 +36,7 @@ from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import Address, Via
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import dhcp6, tftp
-from bootfw.wire.dhcp4 import Message, pack
-from bootfw.wire.dhcp6 import Relay
+from bootfw.wire.dhcp4 import pack
 
 from .byhand import Unused, read
 from .bypersona import ByPersona
@@ -83,19 +82,19 @@ def discover(number: int) -> bytes:
 
 
 def boot_request(number: int) -> bytes:
-    return pack(evolve(firmware.OVMF.changed({53: b"\3"}).message(), xid=number))
+    return firmware.OVMF.changed({53: b"\3"}).datagram()
 
 
 def inform(number: int) -> bytes:
-    return pack(evolve(firmware.DHCLIENT.changed({53: b"\x08"}).message(), xid=number))
+    return firmware.DHCLIENT.changed({53: b"\x08"}).datagram()
 
 
 def solicit(number: int) -> bytes:
-    return dhcp6.pack(evolve(OVMF.message(), xid=number))
+    return dhcp6.pack(OVMF.message())
 
 
 def request6(number: int) -> bytes:
-    return dhcp6.pack(evolve(OVMF.message(dhcp6.MessageType.REQUEST), xid=number))
+    return dhcp6.pack(OVMF.message(dhcp6.MessageType.REQUEST))
 
 
 def read_request(number: int) -> bytes:
@@ -275,9 +274,9 @@ def arrivals(count: int, address: str, data: bytes = b"") -> list[tuple[bytes, A
 def backlog() -> Iterator[Callable[..., Trimmed]]:
     made: list[Trimmed] = []
 
-    def start(kind: Callable[[bytes], RequestKind | None], copy_key: Any = None) -> Trimmed:
+    def start(kind: Callable[[bytes], RequestKind | None]) -> Trimmed:
         clock, events = Clock(), list[Event]()
-        made.append(Trimmed(Backlog("tftp", kind, lambda: 100.0, events.append, clock, copy_key), clock, events))
+        made.append(Trimmed(Backlog("tftp", kind, lambda: 100.0, events.append, clock), clock, events))
         return made[-1]
 
     yield start
@@ -305,76 +304,6 @@ def test_backlog_after_a_pause_has_the_full_limits(backlog: Callable[..., Trimme
     assert [made.trim(0.3) for _ in range(53)][-1] == 0
     made.clock.advance(0.5)
     assert made.trim(0.3) == 1
-
-
-def read_at(made: Trimmed, waited: float, *requests: bytes) -> list[bytes]:
-    """The requests that are kept, of those that are read now and arrived *waited* seconds ago."""
-    return [
-        data for data, _, _ in made.backlog.trim([(data, ("0.0.0.0", 68), UNKNOWN_VIA) for data in requests], waited)
-    ]
-
-
-def test_copies_that_waited_beside_their_first_are_dropped(backlog: Callable[..., Trimmed]) -> None:
-    made = backlog(lambda data: ANY, lambda data, peer: data[0])
-    assert read_at(made, 0.0, b"a1", b"b1", b"a2") == [b"a1", b"b1"]
-    made.clock.advance(0.5)
-    assert read_at(made, 0.5, b"a3", b"c1") == [b"c1"], "it arrived before the first one was read"
-    assert read_at(made, 0.4, b"a4") == [b"a4"], "it arrived later: the answer may be lost"
-    made.clock.advance(1.0)
-    assert read_at(made, 1.0, b"a5", b"b2") == [b"b2"], "since the latest that was read"
-    assert made.events == []
-
-
-def test_copies_of_stale_requests_are_read(backlog: Callable[..., Trimmed]) -> None:
-    made = backlog(lambda data: ANY, lambda data, peer: data[0])
-    assert read_at(made, 2.1, b"a") == []
-    assert read_at(made, 1.9, b"a") == [b"a"]
-
-
-def test_requests_that_were_read_are_remembered_within_bounds(backlog: Callable[..., Trimmed]) -> None:
-    made = backlog(lambda data: ANY, lambda data, peer: hash(data))
-    for number in range(20):
-        read_at(made, 0.0, *(b"%d %d" % (number, each) for each in range(1000)))
-    read_at(made, 0.0)
-    assert len(made.backlog._read) == 16384
-    made.clock.advance(2.1)
-    assert read_at(made, 2.0, b"19 999") == [b"19 999"]
-    assert len(made.backlog._read) == 1
-
-
-def test_copy_of_a_dhcp_request_is_known_by_all_but_its_time() -> None:
-    family = IPv4()
-    first = firmware.OVMF.message()
-
-    def key(message: Message) -> int:
-        return family.copy_key(pack(message), ("0.0.0.0", 68))
-
-    assert key(first) == key(evolve(first, secs=4))
-    others = [
-        evolve(first, **change)
-        for change in ({"xid": 1}, {"chaddr": bytes(6)}, {"giaddr": "10.0.0.1"}, {"options": {53: b"\3"}})
-    ]
-    assert key(first) not in map(key, others)
-
-
-def test_copy_of_a_dhcpv6_request_is_known_by_sender_type_and_transaction() -> None:
-    family = IPv6(DUID)
-    first = OVMF.message()
-
-    def key(message: dhcp6.Message, sender: str = "fe80::1") -> int:
-        return family.copy_key(dhcp6.pack(message), (sender, 546))
-
-    later = tuple((code, b"\0\x64" if code == 8 else value) for code, value in first.options)
-    assert key(first) == key(evolve(first, options=later))
-    assert key(first) not in (
-        key(first, "fe80::2"),
-        key(evolve(first, xid=1)),
-        key(evolve(first, kind=dhcp6.MessageType.REQUEST)),
-    )
-    one, other = (
-        relayed(evolve(first, options=each), Relay(0, "fd78::1", LINK_LOCAL)) for each in (first.options, later)
-    )
-    assert family.copy_key(one, ("fd78::1", 547)) != family.copy_key(other, ("fd78::1", 547))
 
 
 def test_rate_of_one_address_is_limited_in_a_backlog(backlog: Callable[..., Trimmed]) -> None:

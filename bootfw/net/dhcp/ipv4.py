@@ -63,10 +63,6 @@ class IPv4:
             return _DISCOVER if direct else _RELAYED_DISCOVER
         return _OTHER if direct else _RELAYED_OTHER
 
-    def copy_key(self, data: bytes, peer: Address) -> int:
-        """See Family. Only ``secs`` changes."""
-        return hash((peer, data[:8], data[10:]))
-
     def ingress(self, via: Via | None, services: DHCPServices) -> Ingress:
         """See Family."""
         if via is None:

@@ -26,9 +26,8 @@ _SOLICIT = RequestKind("SOLICIT", 1.0)
 """It is repeated after 1 s (RFC 8415 section 7.6), by EDK2 after 4.8."""
 _OTHER = RequestKind("other", 2.0)
 _RELAYED = RequestKind("other", 2.0, relayed=True)
-_RELAY_FORW = b"\x0c"
-_KINDS = {b"\x01": _SOLICIT, _RELAY_FORW: _RELAYED}
-"""By the type of the message."""
+_KINDS = {b"\x01": _SOLICIT, b"\x0c": _RELAYED}
+"""By the type of the message; 12 is RELAY-FORW."""
 
 TOO_LONG = (
     f"the reply is longer than a datagram, or than {REPLY_RATIO} times a request from an address that is not link-local"
@@ -68,10 +67,6 @@ class IPv6:
     def request_kind(self, data: bytes) -> RequestKind:
         """See Family."""
         return _KINDS.get(data[:1], _OTHER)
-
-    def copy_key(self, data: bytes, peer: Address) -> int:
-        """See Family. Only the elapsed time changes, in an option; by a relay no copy is recognized."""
-        return hash((peer, data if data[:1] == _RELAY_FORW else data[:4]))
 
     def ingress(self, via: Via | None, services: DHCPServices) -> Ingress:
         """See Family."""

@@ -106,10 +106,6 @@ class Family(Protocol):
     def request_kind(self, data: bytes) -> RequestKind:
         """How long a request to the DHCP port may wait in the socket's buffer."""
 
-    def copy_key(self, data: bytes, peer: Address) -> int:
-        """Return the same number for a request and what its client sends when it repeats it, and another number for any
-        other request."""
-
     def ingress(self, via: Via | None, services: DHCPServices) -> Ingress:
         """Return the Ingress of a datagram; ``via`` is None on a port that can't tell."""
 
@@ -168,7 +164,6 @@ class DHCPPort(DatagramProtocol):
             None if services.admission is None else services.admission.most_dhcp,
             services.publish,
             services.reactor,
-            family.copy_key,
         )
         self.send: Callable[[bytes, Address, Via | None], None] = self._write
         self._pending: PendingResolutions[Any] = PendingResolutions(
