@@ -39,7 +39,7 @@ class Standing:
     confirmations: int
     """How often the leader has confirmed its epoch; any number that changes each time."""
     leader: str = ""
-    """Name of the leader, which may be gone; "": nobody has led yet."""
+    """Name of the leader, which may be gone; "": no node has led yet."""
 
 
 class State(Key):
@@ -62,9 +62,9 @@ class Input(Key):
     """What can happen to a node."""
 
     LEADS = "leads"
-    """The store has answered that this node leads. The argument is (Standing, when it was asked)."""
+    """The store has answered that this node leads. The argument is (Standing, when the question was sent)."""
     FOLLOWS = "follows"
-    """The store has answered that it does not. The argument is (Standing, when it was asked)."""
+    """The store has answered that it does not. The argument is (Standing, when the question was sent)."""
     UNAVAILABLE = "unavailable"
     """The store can't be reached, or did not answer in time."""
     LAPSED = "lapsed"

@@ -143,7 +143,8 @@ class BootService(MultiService):
     :param attempts: an IAttemptStore for the records of boot attempts; None: there are none.
     :param recordings: the directory where the packets of boots that failed are written; None: packets are not kept.
         Without *attempts* they are kept, for the process of this server that writes them.
-    :param tags_files: the events have the entity tags of files, for the process of this server that tells other nodes.
+    :param tags_files: the events have the entity tags of files, for the process of this server that announces them to
+        other nodes.
     :raise ConfigError: the personas of the settings contradict each other.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
@@ -212,7 +213,7 @@ class BootService(MultiService):
             self._recorders.append(("neighbour table", looking))
         self._publisher = Publisher(reactor, self._observing()) if event_sink is None else event_sink
         self._announcements: Announcements | None = None
-        """What this node and the others tell each other; None: this server is alone."""
+        """None: this server is alone."""
         self._node = self._node_with(store)
         """This server as a node of a cluster; None: it is alone."""
         self._publish = self._publisher.publish if self._node is None else self._publish_to_nodes
@@ -338,7 +339,7 @@ class BootService(MultiService):
             return None
         verifyObject(INodes, store)
         self._announcements = Announcements(store)
-        return Node(self._reactor, self._announcements, self._tell, self._observe_others, self._memory)
+        return Node(self._reactor, self._announcements, self._send_to_processes, self._observe_others, self._memory)
 
     def _publish_to_nodes(self, event: Event) -> None:
         """Give an event to the observers, and to the other nodes what they need of it."""
@@ -350,7 +351,7 @@ class BootService(MultiService):
         for event in events:
             self._publisher_of_others.publish(event)
 
-    def _tell(self, kind: str, values: tuple[Any, ...]) -> None:
+    def _send_to_processes(self, kind: str, values: tuple[Any, ...]) -> None:
         """Give a message of another node to all processes of this server."""
         self.on_message(kind, values)
         if self._broadcast is not None:
@@ -729,15 +730,15 @@ class BootService(MultiService):
             return None if broadcast is None else partial(broadcast, kind)
         share = self._node.share
 
-        def tell(*values: Any) -> None:
+        def send(*values: Any) -> None:
             if broadcast is not None:
                 broadcast(kind, *values)
             share(kind, *values)
 
-        return tell
+        return send
 
     def _of_worker(self, kind: str, values: tuple[Any, ...]) -> bool:
-        """Take what a worker has broadcast, see on_message(), and tell it to the other nodes."""
+        """Take what a worker has broadcast, see on_message(), and announce it to the other nodes."""
         if self._node is not None:
             self._node.share(kind, *values)
         return self.on_message(kind, values)
@@ -791,7 +792,7 @@ class BootService(MultiService):
         return self._leasing.operations if self._leasing is not None and self._settings.assigns_addresses else {}
 
     def _refuse_as_standby(self) -> None:
-        """Refuse an operation of an operator, who has to ask the leader."""
+        """Refuse an operation of an operator, which the leader has to do."""
         if not self.leads and self._leadership is not None:
             leader = self._leadership.leader
             where = f"{leader} leads: ask there" if leader and leader != self._leadership.node else "no server leads"

@@ -149,7 +149,7 @@ def remove_image(name: str, root: Path) -> bool:
             if not place.is_directory:
                 os.remove(place.path)
                 return True
-            # Its files are needed until nobody boots from it any more: see remove_old_directories().
+            # Its files are needed until no machine boots from it any more: see remove_old_directories().
             os.rename(place.path, root / f".{name}.{int(time.time())}.removed")
             return True
     return False

@@ -1,7 +1,7 @@
 """Until when the store keeps each address for its client: what can be renewed while the store can't be reached.
 
-A lease is stored with an end that is later than the one that its client is told. Another server, which knows the store
-only, gives the address to nobody else before that end; so its client can be told any time up to it, without the store.
+A lease is stored with a later end than the one that its client gets. Another server, which knows the store only, gives
+the address to no other client before that end. So the lease can be renewed up to it without the store.
 """
 
 from collections.abc import Iterable, Mapping

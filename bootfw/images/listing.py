@@ -7,7 +7,7 @@ from functools import cached_property
 from attrs import define
 
 TEXT_MAX = 65536
-"""Bytes that are read of a file that tells what the image is."""
+"""Bytes that are read of a file by which an image is recognized."""
 
 
 @define(slots=False)

@@ -1,1 +1,1 @@
-"""What the nodes of a cluster, which share a store, tell each other."""
+"""Announcements between the nodes of a cluster, which share a store, and what a node does with them."""

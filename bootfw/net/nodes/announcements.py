@@ -17,7 +17,8 @@ from twisted.logger import Logger
 from bootfw.interfaces import INodes
 
 JOINED = "joined"
-"""A node hears the others from now on, and knows nothing: they announce what it needs. There are no items."""
+"""A node receives announcements from now on, and has missed the earlier ones: the others repeat what it needs. It has
+no items."""
 
 LONGEST = 6900
 """Bytes of JSON in one announcement; see INodes.announce()."""

@@ -80,7 +80,7 @@ class TransferElsewhere:
         """Return the absolute number of the block that the client acknowledges as *number* on the wire.
 
         :param size: bytes of the file; None: not known.
-        :return: None: it can't be told.
+        :return: None: it is not known.
         """
         agreed = self.begun_event.agreed
         last = _NUMBERS if size is None else size // agreed.blksize + 1
@@ -96,7 +96,7 @@ class TransferElsewhere:
 class _Clock:
     """The clock of another node.
 
-    Announcements that were under way for the shortest time tell how far it is behind ours. So one that comes later than
+    Announcements that were under way for the shortest time show how far it is behind ours. So one that comes later than
     these, since the store was slow, is known to be old.
     """
 

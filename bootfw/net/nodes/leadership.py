@@ -15,7 +15,7 @@ from bootfw.leadershipstates import CONFIRM_EVERY, LOOK_EVERY, Do, Input, Leader
 _SOONEST = 0.05
 """Seconds from an answer of the store to the next question."""
 
-_TOLD = (State.STANDBY, State.LEADING, State.CUT_OFF)
+_PUBLISHED = (State.STANDBY, State.LEADING, State.CUT_OFF)
 """The states that are published. The others last for a moment."""
 
 
@@ -123,30 +123,30 @@ class Leadership:
             self._answered, self._unavailable, callbackArgs=(now, life), errbackArgs=(now, life)
         ).addErrback(lambda failure: self._log.failure("Failed to take the answer of the store.", failure))
 
-    def _answered(self, standing: Standing, asked: float, life: int) -> None:
+    def _answered(self, standing: Standing, sent: float, life: int) -> None:
         if life != self._life or self._states.state is State.RESIGNED:
             return
         try:
             if not standing.leads or self._states.state is not State.STANDBY:
                 self._reason = ""  # a standby that leads may have a reason why it can't load
-            self._handle(Input.LEADS if standing.leads else Input.FOLLOWS, (standing, asked))
+            self._handle(Input.LEADS if standing.leads else Input.FOLLOWS, (standing, sent))
         finally:
-            self._ask_again(asked)
+            self._ask_again(sent)
 
-    def _unavailable(self, failure: Failure, asked: float, life: int) -> None:
+    def _unavailable(self, failure: Failure, sent: float, life: int) -> None:
         if life != self._life or self._states.state is State.RESIGNED:
             return
         self._reason = str(failure.value)
         if failure.check(StateError) is None and (self._published is None or not self._published[2]):
             self._log.failure("The store failed to choose a leader.", failure)
         self._handle(Input.UNAVAILABLE)
-        self._ask_again(asked)
+        self._ask_again(sent)
 
-    def _ask_again(self, asked: float) -> None:
+    def _ask_again(self, sent: float) -> None:
         if self._states.state is State.RESIGNED:
             return
         every = LOOK_EVERY if self._states.state is State.STANDBY else CONFIRM_EVERY
-        self._next = self._reactor.callLater(max(_SOONEST, asked + every - self._seconds()), self._ask)
+        self._next = self._reactor.callLater(max(_SOONEST, sent + every - self._seconds()), self._ask)
 
     def _load(self) -> None:
         self._loads += 1
@@ -175,10 +175,10 @@ class Leadership:
         self._handle(Input.NOT_LOADED)
 
     def _handle(self, event: Input, argument: Any = None) -> None:
-        """Take one input of the table, do what follows from it, and tell the operator."""
+        """Take one input of the table, do what follows from it, and publish a change."""
         states, now = self._states, self._seconds()
         states.run(self._do, event, argument, now)
-        told = states.state.value, self.leader, bool(self._reason)
-        if states.state in _TOLD and told != self._published:
-            self._published = told
+        published = states.state.value, self.leader, bool(self._reason)
+        if states.state in _PUBLISHED and published != self._published:
+            self._published = published
             self._publish(LeadershipChanged(now, states.state.value, self.leader, self._reason))

@@ -1,4 +1,4 @@
-"""This server as a node of a cluster: what it tells the others, and what it learns from them."""
+"""This server as a node of a cluster: what it announces, and what it takes from the announcements of others."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -29,8 +29,8 @@ from bootfw.net.nodes.outbox import Outbox
 from bootfw.net.nodes.transfers import TransferAnnouncer
 from bootfw.values import Client
 
-MOST_TOLD = 2000
-"""Machines, boot programs and generated files that a node tells one that has joined, the latest of each."""
+MOST_ANNOUNCED = 2000
+"""Machines, boot programs and generated files that are announced to a node that has joined, the latest of each."""
 
 Message = tuple[str, tuple[Any, ...]]
 """Kind and values of a message between the processes of a server."""
@@ -38,17 +38,17 @@ Message = tuple[str, tuple[Any, ...]]
 
 @define(eq=False)
 class Node:
-    """Announces what the processes of this server tell each other, and gives them what other nodes announce.
+    """Announces the messages between the processes of this server, and sends these processes what other nodes announce.
 
     :param reactor: IReactorTime.
-    :param tell: called with (kind, values) of a message to all processes of this server.
+    :param send: called with (kind, values) of a message to all processes of this server.
     :param observe: called with events of other nodes.
     :param known: returns the messages that bring a new process to the state of the others.
     """
 
     _reactor: Any
     _announcements: Announcements
-    _tell: Callable[[str, tuple[Any, ...]], None]
+    _send: Callable[[str, tuple[Any, ...]], None]
     _observe: Callable[[Sequence[Event]], None]
     _known: Callable[[], Iterable[Message]]
     _outbox: Outbox = field(init=False)
@@ -65,8 +65,8 @@ class Node:
         subscribe = self._announcements.subscribe
         subscribe(JOINED, self._has_joined)
         subscribe(EVENTS, self._events)
-        subscribe(RUNNING, lambda node, items: self._tell("elsewhere", (RUNNING, node, items)))
-        subscribe(POSITIONS, lambda node, items: self._tell("elsewhere", (POSITIONS, node, items)))
+        subscribe(RUNNING, lambda node, items: self._send("elsewhere", (RUNNING, node, items)))
+        subscribe(POSITIONS, lambda node, items: self._send("elsewhere", (POSITIONS, node, items)))
         subscribe(CLIENTS, self._clients)
         subscribe(PROGRAMS, self._programs)
         subscribe(GENERATED, self._generated_files)
@@ -97,7 +97,7 @@ class Node:
             self.transfers.take(event)
 
     def share(self, kind: str, *values: Any) -> None:
-        """Announce what a process of this server has told the others."""
+        """Announce a message of one process of this server to the others."""
         if self._interval is None:
             return
         if kind == "client":
@@ -124,7 +124,7 @@ class Node:
         self.transfers.repeat()
         latest: dict[str, deque[tuple[Any, ...]]] = {}
         for kind, values in self._known():
-            latest.setdefault(kind, deque(maxlen=MOST_TOLD)).append(values)
+            latest.setdefault(kind, deque(maxlen=MOST_ANNOUNCED)).append(values)
         for kind, every in latest.items():
             for values in every:
                 self.share(kind, *values)
@@ -132,20 +132,20 @@ class Node:
     def _events(self, node: str, items: Sequence[Any]) -> None:
         now = self._reactor.seconds()
         events = [event for event in (event_of(item, now) for item in items) if event is not None]
-        self._tell("elsewhere", (EVENTS, node, items))
+        self._send("elsewhere", (EVENTS, node, items))
         self._observe(events)
 
     def _clients(self, node: str, items: Sequence[Any]) -> None:
         for client in map(client_of, items):
-            self._tell("client", (client,))
+            self._send("client", (client,))
 
     def _programs(self, node: str, items: Sequence[Any]) -> None:
         now = self._reactor.seconds()
         for item in items:
-            self._tell("boot-program", program_of(item, now))
+            self._send("boot-program", program_of(item, now))
 
     def _generated_files(self, node: str, items: Sequence[Any]) -> None:
         for item in items:
             file = self._generated.add(node, item)
             if file is not None:
-                self._tell("generated", file)
+                self._send("generated", file)

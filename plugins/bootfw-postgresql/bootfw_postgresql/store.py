@@ -229,7 +229,7 @@ class PostgresqlStore:
             return fail(self._follows())
         assert self._standing is not None
         if self._lane is not None:
-            self._lane.close()  # of an earlier call, whose result nobody has used
+            self._lane.close()  # of an earlier call, whose result was not used
         self._ownership = Ownership(self._database, self._standing.epoch)
         self._lane = Lane(self._reactor, self._database, self._ownership.connect, self._ownership.write_leases)
         return self._lane.later(_everything).addCallback(self._note_prepared, self._lane)
