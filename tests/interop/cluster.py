@@ -94,8 +94,11 @@ class Node:
             text = _NODE.format(state=self.state, root=self.root, database=DATABASE, workers=workers)
             self.configuration.write_text(text + "".join(parts or (FILES_ONLY,)))
         command = ("env", f"PYTHONPATH={self.cluster.directory}", *BOOTFW, "-c", self.configuration)
+        control = self.state / CONTROL_SOCKET
+        control.unlink(missing_ok=True)  # of a server that was killed
         self._program = self.run_later(*command, name="bootfw")
         self.program.wait_until_bound(*ports, seconds=SECONDS)
+        self.program.wait_until(control.exists, SECONDS, "its control socket")
 
     def run_later(self, *command: str | os.PathLike[str], name: str = "") -> Program:
         """A program that goes on while the test does, on a host of that name."""

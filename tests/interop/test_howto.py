@@ -117,9 +117,7 @@ def test_pxe_menu(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     (directory / "pxelinux.cfg").mkdir(parents=True)
     shutil.copy("/usr/lib/PXELINUX/pxelinux.0", directory)
     shutil.copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", directory)
-    (directory / "pxelinux.cfg/default").write_text(
-        f"SERIAL 0\nSAY {served.marker}\nDEFAULT no\nLABEL no\nLOCALBOOT -1\n"
-    )
+    (directory / "pxelinux.cfg/default").write_text(f"SAY {served.marker}\nDEFAULT no\nLABEL no\nLOCALBOOT -1\n")
     start(host, served, tmp_path, blocks("pxe-menu.md", "toml")[0] + "".join(persona), 67, 69, 4011)
     console = start_bios_machine(lab, "e1000")
     console.wait_for("Press F8 for other ways to boot", SECONDS)
@@ -398,9 +396,7 @@ def test_pxelinux_finds_its_configuration(lab: Lab, host: Host, served: Served, 
     shutil.copy("/usr/lib/PXELINUX/pxelinux.0", served.root)
     (served.root / "syslinux/hosts").mkdir(parents=True)
     shutil.copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", served.root / "syslinux")
-    (served.root / "syslinux/hosts" / MAC).write_text(
-        f"SERIAL 0\nSAY {served.marker}\nDEFAULT no\nLABEL no\nLOCALBOOT -1\n"
-    )
+    (served.root / "syslinux/hosts" / MAC).write_text(f"SAY {served.marker}\nDEFAULT no\nLABEL no\nLOCALBOOT -1\n")
     start(host, served, tmp_path, blocks("pxe-menu.md", "toml")[1], 67, 69, 4011)
     start_bios_machine(lab, cards=(Card("e1000", mac=MAC),)).wait_for(served.marker, SECONDS)
 

@@ -111,7 +111,7 @@ def test_pxelinux_uses_options_209_and_210(lab: Lab, root: Path, marker: str, mo
     shutil.copy("/usr/lib/PXELINUX/pxelinux.0", root / "pxelinux.0")
     (root / "prefix/conf").mkdir(parents=True)
     shutil.copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", root / "prefix/ldlinux.c32")
-    (root / "prefix/conf/own.cfg").write_text(f"SERIAL 0\nSAY {marker}\nDEFAULT no\nLABEL no\nLOCALBOOT -1\n")
+    (root / "prefix/conf/own.cfg").write_text(f"SAY {marker}\nDEFAULT no\nLABEL no\nLOCALBOOT -1\n")
     static = """
         use = "static"
         file = "pxelinux.0"
