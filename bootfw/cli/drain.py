@@ -8,15 +8,11 @@ import time
 from typing import Any
 
 from bootfw.cli.failure import CommandError
-from bootfw.cli.statedir import running, state_of
+from bootfw.cli.statedir import report_not_running, running, state_of
 from bootfw.config.configuration import load_config
-from bootfw.terminal import printable
 
 FAILED = 1
 """Exit code: the server refuses, or has not ended in time."""
-
-NOT_RUNNING = 3
-"""Exit code: no server runs."""
 
 WITHIN = 60.0
 """Seconds that transfers have to end, by default."""
@@ -70,8 +66,7 @@ def _drain(options: argparse.Namespace) -> int:
     state = state_of(load_config(options.config, os.environ))
     server = running(state)
     if server is None:
-        sys.stderr.write(f"bootfw: no server runs with the state directory {printable(str(state))}\n")
-        return NOT_RUNNING
+        return report_not_running(state)
     began = time.monotonic()
     list(server.call("drain", within=options.within))
     while running(state) is not None:

@@ -7,15 +7,12 @@ from typing import Any
 
 from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RestartNeeded
-from bootfw.cli.statedir import running, state_of
+from bootfw.cli.statedir import report_not_running, running, state_of
 from bootfw.config.configuration import load_config
 from bootfw.terminal import printable
 
 REFUSED = 1
 """Exit code: the configuration is wrong; the server keeps the one that it has."""
-
-NOT_RUNNING = 3
-"""Exit code: no server runs."""
 
 RESTART = 4
 """Exit code: the configuration is right and needs a restart; the server keeps the one that it has."""
@@ -54,8 +51,7 @@ def _reload(options: argparse.Namespace) -> int:
     state = state_of(load_config(options.config, os.environ))
     server = running(state)
     if server is None:
-        sys.stderr.write(f"bootfw: no server runs with the state directory {printable(str(state))}\n")
-        return NOT_RUNNING
+        return report_not_running(state)
     try:
         server.reload()
     except CommandError as error:

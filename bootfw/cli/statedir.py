@@ -10,8 +10,12 @@ from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RunningServer
 from bootfw.config.configuration import Configuration
 from bootfw.config.state import CONTROL_SOCKET, state_directory
+from bootfw.terminal import printable
 
 _VARIABLE = "BOOTFW_STATE_DIR"
+
+NOT_RUNNING = 3
+"""The exit code of a command that needs a running server, when there is none."""
 
 
 def add_state_options(parser: argparse.ArgumentParser, default: Any = None) -> None:
@@ -42,6 +46,15 @@ def running(state: Path) -> RunningServer | None:
         return RunningServer(state / CONTROL_SOCKET)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
+
+
+def report_not_running(state: Path, advice: str = "") -> int:
+    """Print that no server runs with the state directory *state*; returns NOT_RUNNING.
+
+    :param advice: the end of the message.
+    """
+    sys.stderr.write(f"bootfw: no server runs with the state directory {printable(str(state))}{advice}\n")
+    return NOT_RUNNING
 
 
 def check_offline(state: Path, options: argparse.Namespace, changes: bool, stopped: bool = False) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RunningServer
-from bootfw.cli.statedir import running, state_of
+from bootfw.cli.statedir import NOT_RUNNING, report_not_running, running, state_of
 from bootfw.cli.tables import table, watch
 from bootfw.config.configuration import load_config
 from bootfw.records import STATES, Record
@@ -21,9 +21,6 @@ NOT_READY = 1
 
 MISUSED = 2
 """Exit code: the configuration is wrong, or the server's socket can't be opened."""
-
-NOT_RUNNING = 3
-"""Exit code: no server runs."""
 
 LATE = 4.0
 """Seconds after which it is shown that the store was not reached; nodes write once a second."""
@@ -65,12 +62,8 @@ def _status(options: argparse.Namespace) -> int:
     if server is None:
         if options.json:
             sys.stdout.write(json.dumps({"running": False, "ready": False, "state_directory": str(state)}) + "\n")
-        else:
-            sys.stderr.write(
-                f"bootfw: no server runs with the state directory {printable(str(state))}; "
-                "to see another server, name its configuration with -c FILE\n"
-            )
-        return NOT_RUNNING
+            return NOT_RUNNING
+        return report_not_running(state, "; to see another server, name its configuration with -c FILE")
     if options.watch:
         watch(lambda: "\n".join(_lines(_record(server), time.time())))
     record = {"running": True, **_record(server)}
