@@ -19,14 +19,15 @@ from typing import Any
 
 import pytest
 from archives import MAKERS, make_iso, make_tar, make_zip
+from backendcontent import content
 from descriptors import open_descriptors
 from narrowing import of_type
 from threads import Threads
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from bootfw.api import ConfigError, FileMissing, FileReader, IStartable, PluginContext, TransferError
+from bootfw.api import ConfigError, FileMissing, FileReader, IStartable, PluginContext
 from bootfw.backends.archive import packing
 from bootfw.backends.archive.backend import ArchiveBackend, plugin
 from bootfw.backends.archive.contents import ArchiveError
@@ -42,26 +43,6 @@ def _nothing_is_left_to_other_tests() -> Iterator[None]:
     """What has failed keeps its frames, and the archives in them, until it is collected."""
     yield
     gc.collect()
-
-
-def content(backend: ArchiveBackend, path: str) -> bytes | str:
-    """What is got; "missing" or the message when there is nothing."""
-    try:
-        answer = backend.open(path, None)
-        if isinstance(answer, Deferred):
-            results: list[Any] = []
-            answer.addBoth(results.append)
-            backend._reactor.work()
-            answer = results[0]
-            if isinstance(answer, Failure):
-                answer.raiseException()
-        with closing(answer) as reader:
-            data: bytes = reader.read(0, 1 << 20)
-            return data
-    except FileMissing:
-        return "missing"
-    except TransferError as error:
-        return error.message
 
 
 @pytest.fixture

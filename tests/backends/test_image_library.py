@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from archives import make_iso, make_tar, make_zip
 from attrs import define
+from backendcontent import content
 from bootable import arm64, bzimage
 from descriptors import open_descriptors
 from osimages import ESXI_BOOT_CFG, PC, TREES
 from threads import Threads
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from bootfw.api import ConfigError, FileMissing, PluginContext, TransferRequest
 from bootfw.backends.imagelibrary import backend as images
@@ -71,24 +70,6 @@ def put(root: Path, entry: str, files: dict[str, bytes]) -> None:
             (made / name).parent.mkdir(parents=True, exist_ok=True)
             (made / name).write_bytes(data)
     made.rename(root / entry)
-
-
-def content(backend: Any, path: str) -> bytes | str:
-    """What is got; "missing": there is nothing."""
-    try:
-        answer = backend.open(path, None)
-        if isinstance(answer, Deferred):
-            results: list[Any] = []
-            answer.addBoth(results.append)
-            backend._reactor.work()
-            answer = results[0]
-            if isinstance(answer, Failure):
-                answer.raiseException()
-        with closing(answer) as reader:
-            data: bytes = reader.read(0, 1 << 20)
-            return data
-    except FileMissing:
-        return "missing"
 
 
 def versions(root: Path) -> dict[str, str]:
