@@ -40,6 +40,9 @@ class HangingFileSystem:
         self._answers.set()
         self._readable: int | None = None
         self._closed = False
+        self.opened = 0
+        """Open files. Wait until there are none before it hangs and a program is started: the new process closes its
+        copies of all files before it runs the program, which would hang, and the process that starts it waits."""
         self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         libc = ctypes.CDLL(None, use_errno=True)
         options = f"fd={self._device},rootmode=40000,user_id=0,group_id=0"
@@ -107,12 +110,15 @@ class HangingFileSystem:
         if opcode == _GETATTR:
             return struct.pack("<QII", 0, 0, 0) + self._attributes(node)
         if opcode == _OPEN:
+            self.opened += 1
             return struct.pack("<QII", 0, 0, 0)
         if opcode == _READ:
             _, offset, size = struct.unpack_from("<QQI", body)
             if self._readable is not None and offset + size > self._readable:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return self._files[node - 2][1][offset : offset + size]
+        if opcode == _RELEASE:
+            self.opened -= 1
         if opcode in (_RELEASE, _FLUSH):
             return b""
         raise OSError(errno.ENOSYS, "")
