@@ -237,7 +237,7 @@ class BootService(MultiService):
         self._interfaces = Interfaces(served, dropped, self._kernel, excepted)
         self._admission = Admission(reactor, self._publish, self._settings)
         self._personas = stock().with_own(self._settings.persona)
-        self._clients = Clients(self._kernel.hardware_address, self._sharing("client"))
+        self._clients = Clients(self._kernel.hardware_address, self._sharing("client"), reactor.seconds)
         self._frame_cache = FrameCache(self._settings.tftp.cache_size)
         self._adopted_transfers = AdoptedTransfers(reactor, self._publish)
         self._urls = WebURLs()

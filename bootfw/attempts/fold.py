@@ -9,6 +9,7 @@ Times come in on the reactor's clock, and leave as seconds since the epoch.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 from attrs import define, evolve, field
@@ -64,6 +65,10 @@ REMEMBERED = 7200.0
 
 LONGEST_PAUSE = 600.0
 """Seconds: what a machine does after a longer pause is another boot."""
+
+LOOKUP_INTERVAL = 1.0
+"""Maximum seconds until the MAC behind an address without one is looked up again. It is sooner in the beginning: a
+lookup is due when the attempt is twice as old as at the last one."""
 
 LONGEST_TRANSFER = 7200.0
 """Seconds that a running transfer keeps an attempt open: the process that served it may be gone."""
@@ -122,12 +127,16 @@ class _Attempt:
     id: str
     began: float
     """Seconds since the epoch."""
+    first_seen: float
+    """When it began, on the reactor's clock, as the next."""
     seen: float
-    """When the client did something; on the reactor's clock, as the next."""
+    """When the client did something last."""
     deadline: float
     """When it is taken to have ended if nothing happens until then."""
     patience: float
     """Seconds that its firmware pauses at most between two requests."""
+    next_lookup: float = -inf
+    """Its MAC is not looked up again before."""
     states: AttemptStates = field(factory=AttemptStates)
     keys: dict[str, None] = field(factory=dict)
     """Under which it is in the index."""
@@ -251,7 +260,7 @@ class Attempts:
 
     def up(self, now: float, peer: Address, mac: str = "", protocol: str = "") -> bool:
         """The phone-home URL was requested. Returns whether there is an attempt that it is about."""
-        found = self._index.get(mac) if mac else self._at(peer)
+        found = self._index.get(mac) if mac else self._at(peer, now)
         if found is None:
             return False
         self._note(found, now, StageKind.UP, {"protocol": protocol} if protocol else {})
@@ -540,7 +549,7 @@ class Attempts:
         request, outcome = report.request, report.outcome
         if outcome is Outcome.HANDED_OVER:
             return
-        attempt = self._at(request.peer)
+        attempt = self._at(request.peer, event.at)
         entry = attempt.running.pop((request.peer, request.filename), None) if attempt is not None else None
         if attempt is None or entry is None:
             # It began before the service did, or before the machine was known by its MAC.
@@ -592,14 +601,14 @@ class Attempts:
         self._note(attempt, event.at, StageKind.SECOND_STAGE, {"file": event.request.path, "path": event.path})
 
     def _no_tls(self, event: HandshakeFailed) -> None:
-        attempt = self._at(event.peer)
+        attempt = self._at(event.peer, event.at)
         if attempt is not None:
             self._note(attempt, event.at, StageKind.TLS, {"reason": event.reason})
             self._seen(attempt, event.at, attempt.patience)
 
     def _for_transfer(self, request: TransferRequest, at: float) -> _Attempt:
         """The attempt that a request for a file belongs to; a new one where there is none."""
-        attempt = self._at(request.peer)
+        attempt = self._at(request.peer, at)
         if attempt is None or at - attempt.seen > LONGEST_PAUSE:
             client = self.client_at(request.peer)
             attempt = None if client.mac else self._by_file(request.path, request.peer[0])
@@ -624,23 +633,35 @@ class Attempts:
         others = [each for each in named if ":" in "".join(each.addresses) and not each.files and not each.running]
         return others[0] if ":" in address and len(others) == 1 else None
 
-    def _at(self, peer: Address) -> _Attempt | None:
+    def _at(self, peer: Address, now: float) -> _Attempt | None:
         """The attempt of the machine at *peer*."""
         attempt = self._index.get(peer[0])
-        if attempt is None or attempt.states.state is State.ENDED:
-            # The address may have passed to another machine, which is seldom worth a system call.
+        if attempt is None:
             found = self._index.get(self.client_at(peer).mac)
-            if found is not None and found is not attempt:
+            if found is not None:
                 self._address(found, peer[0])
-            return found or attempt
-        return attempt if attempt.mac or attempt.uuid else self._identified(attempt, peer)
+            return found
+        ended = attempt.states.state is State.ENDED
+        if not ended and (attempt.mac or attempt.uuid):
+            return attempt
+        # A lookup costs system calls, which a client that loads many small files must not cause for each of them.
+        if now < attempt.next_lookup:
+            return attempt
+        attempt.next_lookup = now + min(now - attempt.first_seen, LOOKUP_INTERVAL)
+        mac = self.client_at(peer).mac
+        if not ended:
+            return self._identified(attempt, mac)
+        # The address may have passed to another machine.
+        found = self._index.get(mac)
+        if found is not None and found is not attempt:
+            self._address(found, peer[0])
+        return found or attempt
 
-    def _identified(self, attempt: _Attempt, peer: Address) -> _Attempt:
-        """The attempt of a machine that was only known by its address, now that the kernel may know its MAC.
+    def _identified(self, attempt: _Attempt, mac: str) -> _Attempt:
+        """The attempt of a machine that was only known by its address, now that the kernel may know its *mac*.
 
         The kernel learns the MAC with our first packet to the address, which is after the first request.
         """
-        mac = self.client_at(peer).mac
         if not mac:
             return attempt
         known = self._index.get(mac)
@@ -692,7 +713,7 @@ class Attempts:
         while id in self._all:
             number += 1
             id = f"{name}-{int(began * 1000) + number:x}"
-        attempt = _Attempt(id, began, at, at + self.silent, self.silent)
+        attempt = _Attempt(id, began, at, at, at + self.silent, self.silent)
         if len(self._all) >= ATTEMPTS:
             self._make_room(at)
         self._all[id] = self._open[id] = attempt

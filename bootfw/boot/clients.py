@@ -1,6 +1,9 @@
 """Maps the address of a TFTP or HTTP client to the machine behind it, as DHCP has seen that machine."""
 
+import time
 from collections.abc import Callable, Iterator
+from math import inf
+from typing import Any
 
 from attrs import evolve
 
@@ -8,6 +11,9 @@ from bootfw.values import Address, BootRequest, Client
 
 MACHINES = 65536
 """Most machines that are remembered; the one whose last DHCP request is the oldest is dropped first."""
+
+FRESH = 1.0
+"""Seconds for which a MAC that the kernel has is not looked up again. The kernel itself keeps it for longer."""
 
 _NO_ADDRESS = ("", "0.0.0.0", "::")
 
@@ -21,14 +27,19 @@ class Clients:
     :param hardware_address: returns the MAC of a peer on a directly connected network, lower-case with colons, or ""
         if it is not known. None: no MAC can be looked up.
     :param broadcast: sends a client to the on_message() of the other processes of this server; None: there are none.
+    :param seconds: a monotonic clock.
     """
 
     def __init__(
         self,
         hardware_address: Callable[[Address], str] | None = None,
         broadcast: Callable[[Client], None] | None = None,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hardware_address = hardware_address
+        self._seconds = seconds
+        self._reported: dict[tuple[Any, ...], tuple[float, str]] = {}
+        """(address, scope) -> (when the kernel has reported it, MAC)."""
         self._broadcast = broadcast
         self._machines: dict[str, Client] = {}
         """By MAC; the most recent last."""
@@ -84,12 +95,26 @@ class Clients:
                 yield evolve(self._machines[mac], address=address)
 
     def lookup(self, peer: Address) -> Client:
-        """Return the client at *peer*. Costs a system call, so don't call it for every datagram."""
+        """Return the client at *peer*. May cost system calls, so don't call it for every datagram."""
         address = peer[0]
         # The kernel wins: the address may have moved to another machine since the last request that we have seen.
-        mac = self._hardware_address(peer) if self._hardware_address is not None else ""
-        mac = mac or self._macs.get(address, "")
+        mac = self._reported_by_kernel(peer) or self._macs.get(address, "")
         machine = self._machines.get(mac)
         if machine is None:
             return Client(address, mac)
         return machine if machine.address == address else evolve(machine, address=address)
+
+    def _reported_by_kernel(self, peer: Address) -> str:
+        """The MAC of *peer* in the kernel's neighbour table, "" if it is not there."""
+        if self._hardware_address is None:
+            return ""
+        key = (peer[0], *peer[3:])
+        now = self._seconds()
+        at, mac = self._reported.get(key, (-inf, ""))
+        if not 0 <= now - at < FRESH:
+            mac = self._hardware_address(peer)
+            if mac:
+                if len(self._reported) >= MACHINES:
+                    self._reported.clear()
+                self._reported[key] = now, mac
+        return mac

@@ -19,7 +19,7 @@ from bootfw.events import (
     RequestIgnored,
 )
 from bootfw.lease import Lease, LeaseState
-from bootfw.values import Agreed, BootRequest, Client, Outcome
+from bootfw.values import Address, Agreed, BootRequest, Client, Outcome
 
 OTHER = "52:54:00:00:00:99"
 
@@ -365,6 +365,7 @@ def test_files_of_a_whole_boot_are_joined_late() -> None:
     machine.loads("boot.efi")
     machine.loads("vmlinuz", size=8_000_000)
     machine.clients[ADDRESS] = Client(ADDRESS, MAC)
+    machine.wait(1)
     machine.misses("extra.cfg")
     machine.asks(**{name: getattr(SYSTEM, name) for name in ("persona", "may_be_system", "vendor_class", "options")})
     (attempt,) = machine.fold.running()
@@ -704,3 +705,26 @@ def test_a_client_that_takes_one_address_after_another_fills_no_memory() -> None
     assert len(attempt.addresses) == ADDRESSES
     assert attempt.addresses[-1] == f"10.1.{(20 * ADDRESSES - 1) >> 8}.{(20 * ADDRESSES - 1) & 255}"
     assert len(machine.fold._index) <= ADDRESSES + 2
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["open", "ended"])
+def test_many_files_of_one_client_cause_few_lookups(ended: bool) -> None:
+    """A lookup costs system calls."""
+    machine = Machine()
+    if ended:
+        booted(machine)
+        machine.wait(31)
+    else:
+        machine.loads("first.cfg", size=300)
+    lookups = list[float]()
+
+    def client_at(peer: Address) -> Client:
+        lookups.append(machine.now)
+        return Client(peer[0])
+
+    machine.fold.client_at = client_at
+    began = machine.now
+    for _ in range(1000):
+        machine.loads("module.bin", size=30_000, seconds=0.01)
+    assert 10 <= len(lookups) <= 25
+    assert max(b - a for a, b in zip([began, *lookups], [*lookups, machine.now], strict=True)) < 1.1

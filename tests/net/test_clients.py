@@ -70,6 +70,42 @@ def test_mac_of_the_kernel_precedes_that_of_an_older_packet() -> None:
     assert clients.lookup(PEER) == Client("10.77.0.100", other)
 
 
+def test_mac_that_the_kernel_has_is_looked_up_once_a_second() -> None:
+    lookups = list[Address]()
+    macs = {PEER: ""}
+    clock = Clock()
+
+    def hardware_address(peer: Address) -> str:
+        lookups.append(peer)
+        return macs[peer]
+
+    clients = Clients(hardware_address, None, clock.seconds)
+    assert [clients.lookup(PEER).mac for _ in range(3)] == [""] * 3
+    assert len(lookups) == 3, "the kernel may learn it at any time"
+    macs[PEER] = MAC
+    assert [clients.lookup(PEER).mac for _ in range(3)] == [MAC] * 3
+    assert len(lookups) == 4
+    macs[PEER] = "52:54:00:00:00:02"
+    clock.advance(0.9)
+    assert clients.lookup(PEER).mac == MAC
+    clock.advance(0.1)
+    assert clients.lookup(PEER).mac == "52:54:00:00:00:02"
+
+
+def test_same_link_local_address_on_two_links_has_two_macs() -> None:
+    first, second = ("fe80::1", 2070, 0, 2), ("fe80::1", 2071, 0, 3)
+    clients = Clients(neighbours({first: MAC, second: "52:54:00:00:00:02"}))
+    assert [clients.lookup(peer).mac for peer in (first, second, first)] == [MAC, "52:54:00:00:00:02", MAC]
+
+
+def test_number_of_reported_macs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MACHINES", 5)
+    clients = Clients(lambda peer: MAC)
+    for number in range(20):
+        assert clients.lookup((f"10.77.0.{number}", 2070)).mac == MAC
+        assert len(clients._reported) <= 5
+
+
 def test_client_behind_a_router_is_known_from_dhcp() -> None:
     clients = Clients(lambda peer: "")
     clients.remember(FIRMWARE, "10.77.0.100")
