@@ -72,7 +72,7 @@ def test_mac_of_the_kernel_precedes_that_of_an_older_packet() -> None:
 
 def test_mac_that_the_kernel_has_is_looked_up_once_a_second() -> None:
     lookups = list[Address]()
-    macs = {PEER: ""}
+    macs: dict[Address, str] = {PEER: ""}
     clock = Clock()
 
     def hardware_address(peer: Address) -> str:
