@@ -6,10 +6,9 @@ from urllib.parse import urlsplit
 
 import firmware
 from attrs import define, field
-from zope.interface import implementer
+from observers import EventList
 
 from bootfw.events import Event
-from bootfw.interfaces import IBootObserver
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
 from bootfw.wire import tftp
@@ -37,7 +36,7 @@ class Site:
         host = next((h for h in self.network.hosts if h.name == "server"), None)
         if host is None:
             host = self.network.host(SERVER, name="server", rich=True)
-        recorder = _Recorder(self.events)
+        recorder = EventList(self.events)
         self.service = BootService(host, resolvers=self.resolvers, backends=self.backends, observers=[recorder])
         # The kernel's table of neighbours is not of this network.
         self.service._clients._hardware_address = lambda peer: self.machines.get(peer[0], "") if self.known else ""
@@ -49,15 +48,6 @@ class Site:
     def said(self, kind: type) -> list[Any]:
         self.network.advance(0)
         return [event for event in self.events if isinstance(event, kind)]
-
-
-@implementer(IBootObserver)
-@define(eq=False)
-class _Recorder:
-    events: list[Event]
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
 
 
 @define(eq=False)

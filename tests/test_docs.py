@@ -113,7 +113,7 @@ def test_the_commands_of_the_readme_and_of_contributing_can_be_given() -> None:
 
 def test_each_parameter_that_a_docstring_describes_exists() -> None:
     wrong = []
-    for path in sorted([*ROOT.glob("bootfw/**/*.py"), *ROOT.glob("plugins/*/bootfw_*/*.py")]):
+    for path in sorted([*ROOT.glob("bootfw/**/*.py"), *plugin_modules()]):
         for node in ast.walk(ast.parse(path.read_text())):
             # A class without __init__() may inherit its parameters.
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
@@ -123,6 +123,13 @@ def test_each_parameter_that_a_docstring_describes_exists() -> None:
                 names = {name for listed in described for name in listed.split(", ")}
                 wrong += [f"{path.relative_to(ROOT)}: {node.name}: {name}" for name in names - parameters_of(node)]
     assert wrong == []
+
+
+def plugin_modules() -> list[Path]:
+    """The modules of the packages in plugins/, those with names of other projects included."""
+    packages = [path.parent for path in ROOT.glob("plugins/*/*/__init__.py") if path.parent.name != "tests"]
+    assert {"bootfw_postgresql", "fbtftp", "tftp"} <= {package.name for package in packages}
+    return [path for package in packages for path in package.rglob("*.py")]
 
 
 def has_init(node: ast.ClassDef) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from attrs import define, field
 from firmware import MAC_TEXT, OVMF, UUID, asks_boot_server
+from observers import EventList
 from tftpserver import Files, Peer, Pending, at_once, blocks, numbered
 from twisted.application.service import MultiService
 from twisted.internet.epollreactor import EPollReactor
@@ -20,7 +20,6 @@ from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import FileMissing
 from bootfw.events import (
-    Event,
     ListenerBound,
     ListenerClosed,
     ListenerFailed,
@@ -28,7 +27,7 @@ from bootfw.events import (
     TransferEnded,
     TransferRefused,
 )
-from bootfw.interfaces import IBootObserver, IPerClientBackend, ISelfChecking
+from bootfw.interfaces import IPerClientBackend, ISelfChecking
 from bootfw.personas.rule import Rule
 from bootfw.resolvers.static import StaticResolver
 from bootfw.service import BootService
@@ -40,18 +39,6 @@ from bootfw.wire.dhcp4 import pack
 SERVER = ("10.0.0.1", 69)
 
 
-@implementer(IBootObserver)
-@define(eq=False)
-class Observer:
-    events: list[Event] = field(factory=list)
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type[Event]) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-
 class Embedded:
     """A network with a BootService on one host of it."""
 
@@ -61,7 +48,7 @@ class Embedded:
         self.network = MemoryNetwork()
         self.host = self.network.host("10.0.0.1", "fd00::1", name="server", rich=rich)
         self.backend = Files({"file": numbered(5000)}) if backend is None else backend
-        self.observer = Observer()
+        self.observer = EventList()
         settings = Settings(tftp=TFTPSettings(ports=ports, writable=True))
         self.service = BootService(
             self.host, settings=settings, backend=self.backend, observers=[self.observer], **options

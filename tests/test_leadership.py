@@ -8,12 +8,12 @@ import pytest
 from attrs import define, evolve, field
 from leasing import subnet
 from memorycluster import Content, Link
+from observers import EventList
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
-from bootfw.events import Event, LeadershipChanged, LeasesNotKept
-from bootfw.interfaces import IBootObserver
+from bootfw.events import LeadershipChanged, LeasesNotKept
 from bootfw.leadershipstates import LOOK_EVERY, SILENCE
 from bootfw.net.control import ControlError
 from bootfw.resolvers.next_boot import NextBoot
@@ -40,18 +40,10 @@ class Failures:
             self.tracebacks.append(event["log_failure"].getTraceback())
 
 
-@implementer(IBootObserver)
-@define(eq=False)
-class Seen:
-    events: list[Event] = field(factory=list)
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
+class Seen(EventList):
     def states(self) -> list[tuple[str, str]]:
         """What was said of the leadership: state, and leader or the reason."""
-        changes = [event for event in self.events if isinstance(event, LeadershipChanged)]
-        return [(each.state, each.reason or each.leader) for each in changes]
+        return [(each.state, each.reason or each.leader) for each in self.of(LeadershipChanged)]
 
 
 @define(eq=False)

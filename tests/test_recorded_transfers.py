@@ -14,7 +14,7 @@ import pytest
 from attrs import define, field
 from booting import SERVER, Machine, Site
 from dhcpports import proxy6_port
-from zope.interface import implementer
+from observers import EventList
 
 from bootfw import service as service_module
 from bootfw.attempts.attempt import BootAttempt, Stage, StageKind, Verdict
@@ -25,7 +25,6 @@ from bootfw.cli.bootclient import boot_client
 from bootfw.cli.main import main
 from bootfw.config.settings import TFTPSettings
 from bootfw.events import BootAttemptEnded, Event
-from bootfw.interfaces import IBootObserver
 from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.observe.boots import BootRecorder
@@ -210,17 +209,10 @@ def test_http_requests_are_made_from_the_stages(tmp_path: Path) -> None:
 # A service
 
 
-@implementer(IBootObserver)
-@define(eq=False)
-class Seen:
-    events: list[Event] = field(factory=list)
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
+class Seen(EventList):
     @property
     def ended(self) -> list[BootAttempt]:
-        return [event.attempt for event in self.events if isinstance(event, BootAttemptEnded)]
+        return [event.attempt for event in self.of(BootAttemptEnded)]
 
 
 def test_a_boot_that_fails_has_its_packets_in_a_file_that_its_record_names(

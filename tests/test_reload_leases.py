@@ -6,8 +6,9 @@ from typing import Any
 
 import firmware
 import pytest
-from attrs import define, evolve, field
+from attrs import define, evolve
 from leasing import subnet
+from observers import EventList
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -15,8 +16,8 @@ from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.errors import StateError
-from bootfw.events import Event, RequestIgnored
-from bootfw.interfaces import IBootFileResolver, IBootObserver
+from bootfw.events import RequestIgnored
+from bootfw.interfaces import IBootFileResolver
 from bootfw.lease import LeaseState
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
@@ -31,15 +32,6 @@ OFFER, ACK, NAK = MessageType.OFFER, MessageType.ACK, MessageType.NAK
 LEASE_TIME, NTP = 51, 42
 
 
-@implementer(IBootObserver)
-@define(eq=False)
-class Seen:
-    events: list[Event] = field(factory=list)
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
-
 @define(eq=False)
 class Lab:
     """A server, and the wire of its clients."""
@@ -47,7 +39,7 @@ class Lab:
     network: MemoryNetwork
     service: BootService
     store: MemoryStore
-    seen: Seen
+    seen: EventList
 
     def reload(self, *subnets: Subnet, **others: Any) -> None:
         settings = self.service.settings
@@ -113,7 +105,7 @@ class Client:
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    network, store, seen = MemoryNetwork(), MemoryStore(), Seen()
+    network, store, seen = MemoryNetwork(), MemoryStore(), EventList()
     host = network.host(SERVER, rich=True)
     settings = Settings(
         tftp=TFTPSettings(listen=()),
@@ -295,7 +287,7 @@ def boots_from(lab: Lab) -> tuple[str, str]:
 
 @pytest.fixture
 def proxy() -> Iterator[Lab]:
-    network, store, seen = MemoryNetwork(), Store(), Seen()
+    network, store, seen = MemoryNetwork(), Store(), EventList()
     settings = Settings(tftp=TFTPSettings(listen=()))
     host = network.host(SERVER, rich=True)
     service = BootService(host, settings=settings, resolvers=[Names()], store=store, observers=[seen])

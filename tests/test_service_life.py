@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+from observers import EventList
 from tftpserver import Files, numbered
 from turning import TurnUntil
 from twistd import free_port
@@ -19,7 +20,7 @@ from zope.interface import implementer
 from bootfw import servicestates
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.events import Event, ListenerFailed
-from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IOperable, IStartable
+from bootfw.interfaces import IBackend, IBootFileResolver, IOperable, IStartable
 from bootfw.service import BootService
 from bootfw.servicestates import Do, Input, ServiceStates, State
 from bootfw.table import IllegalInput
@@ -258,15 +259,6 @@ class Slow(Files):
         return self.closing[-1]
 
 
-@implementer(IBootObserver)
-@define
-class Collector:
-    events: list[Event]
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
-
 class Served:
     """A service with a slow backend on a MemoryNetwork."""
 
@@ -277,7 +269,7 @@ class Served:
         self.backend = Slow({"file": numbered(500)})
         settings = Settings(tftp=TFTPSettings(listen=listen or [("0.0.0.0", 69)]))
         self.service = BootService(
-            self.host, settings=settings, backend=self.backend, observers=[Collector(self.events)]
+            self.host, settings=settings, backend=self.backend, observers=[EventList(self.events)]
         )
 
     def stop(self) -> list[tuple[object, int]]:
@@ -350,7 +342,7 @@ def test_a_restart_in_the_same_turn_has_its_ports_and_its_control_socket_again(
         backend=Files({"file": b"content"}),
         resolvers=[Operable()],
         control=control,
-        observers=[Collector(events)],
+        observers=[EventList(events)],
     )
     service.startService()
     stops = [service.stopService()]

@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from observers import EventList
 from twisted.internet.defer import Deferred
 from twisted.python.threadpool import ThreadPool
-from zope.interface import implementer
 
 from bootfw.api import (
     BootService,
     Client,
     ConfigError,
     FileMissing,
-    IBootObserver,
     PluginContext,
     Settings,
     TFTPSettings,
@@ -311,17 +310,8 @@ def test_invalid_options_are_errors(tmp_path: Path, options: Any, where: tuple[s
 # In a service.
 
 
-@implementer(IBootObserver)
-class Observer:
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-
-    def observe(self, event: Any) -> None:
-        self.told.append(event)
-
-
 def test_client_gets_a_short_error_and_observers_the_detail(root: Path) -> None:
-    network, observer = MemoryNetwork(), Observer()
+    network, observer = MemoryNetwork(), EventList()
     service = BootService(
         network.host("10.0.0.1"),
         settings=Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),))),
@@ -334,7 +324,7 @@ def test_client_gets_a_short_error_and_observers_the_detail(root: Path) -> None:
         network.result_of(client.download("x"))
     assert network.result_of(client.download("y")).data == b"static"
     network.result_of(service.stopService())
-    (refused,) = [event for event in observer.told if isinstance(event, TransferRefused)]
+    (refused,) = [event for event in observer.events if isinstance(event, TransferRefused)]
     assert refused.detail == "x.j2:2: 'nope' is undefined"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from observers import EventList
 from turning import Alongside, TurnUntil
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
@@ -28,7 +29,7 @@ from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSet
 from bootfw.dhcp.subnet import Subnet
 from bootfw.errors import ConfigError
 from bootfw.events import Event, ListenerBound, ListenerFailed, ReadinessChanged, SocketChanged
-from bootfw.interfaces import IBootObserver, IPerClientBackend
+from bootfw.interfaces import IPerClientBackend
 from bootfw.net.binding import Bindings, WantedSocket
 from bootfw.net.bindingstates import State
 from bootfw.net.linux.interfaces import index_of
@@ -534,26 +535,12 @@ def test_tcp_on_an_address_is_opened_before_the_address_exists() -> None:
 # On a real kernel
 
 
-@implementer(IBootObserver)
-class Observer:
-    """Keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type[Event]) -> list[Any]:
-        return [event for event in self.events if type(event) is kind]
-
-
 class Watched:
     """A service on the server of two hosts; the reactor turns there."""
 
     def __init__(self, host: Host, reactor: EPollReactor, turn_until: TurnUntil) -> None:
         self.host, self.reactor, self._turn_until = host, reactor, turn_until
-        self.observer = Observer()
+        self.observer = EventList()
         self.service: Any = None
 
     def start(self, settings: Settings, backend: Any = None) -> BootService:

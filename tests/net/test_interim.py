@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from observers import EventList
 from tftpserver import Files, numbered
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
-from zope.interface import implementer
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.events import Event, TransferBegun, TransferEnded
-from bootfw.interfaces import IBackend, IBootObserver
+from bootfw.interfaces import IBackend
 from bootfw.net.tftp.handover import KEEP_SECONDS, AdoptedTransfer, AdoptedTransfers, Handover
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transfer import Transfer
@@ -34,15 +34,6 @@ CONTENT = numbered(20_000)
 
 Positions = list[tuple[Address, Handover]]
 """What InterimServer.hand_over() gives."""
-
-
-@implementer(IBootObserver)
-class Observer:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
 
 
 def most(below: int) -> int:
@@ -431,7 +422,7 @@ def test_with_several_ports_each_transfer_continues_on_its_port(tmp_path: Path) 
     handed = interim.hand_over()
     network.advance(0)
 
-    recorder = Observer()
+    recorder = EventList()
     settings = Settings(dhcp=DHCPSettings(mode="off"), tftp=TFTPSettings(listen=listen))
     service = BootService(host, settings=settings, backend=DirectoryBackend(tmp_path), observers=[recorder])
     service.privilegedStartService()
@@ -453,7 +444,7 @@ def test_transfer_of_a_crashed_worker_ends_once_with_any_number_of_ports(tmp_pat
     network.advance(time.time() + 60)
     host = network.host("10.0.0.1", "10.0.0.2", rich=True)
     listen = [("10.0.0.1", 69), ("10.0.0.2", 69)]
-    recorder = Observer()
+    recorder = EventList()
     settings = Settings(dhcp=DHCPSettings(mode="off"), tftp=TFTPSettings(listen=listen, ports=ports))
     service = BootService(host, settings=settings, backend=DirectoryBackend(tmp_path), observers=[recorder])
     service.privilegedStartService()

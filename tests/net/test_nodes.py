@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define
 from memorynodes import Cluster, MemoryNodes
+from observers import EventList
 from tftpserver import numbered
-from zope.interface import implementer
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
-from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
-from bootfw.interfaces import IBootObserver
+from bootfw.events import TransferBegun, TransferEnded, TransferRefused
 from bootfw.net.draining import QUIET
 from bootfw.net.nodes.elsewhere import FORGET_AFTER, REPEATED_EVERY
 from bootfw.service import BootService
@@ -28,17 +27,7 @@ LONG_AGO = 1_600_000_000
 AGAIN = "This server has another version of the file, start again"
 
 
-@implementer(IBootObserver)
-@define(eq=False)
-class Observer:
-    events: list[Event] = field(factory=list)
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type[Event]) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
-
+class Observer(EventList):
     def ends(self) -> list[tuple[Outcome, str]]:
         return [(event.report.outcome, event.report.detail) for event in self.of(TransferEnded)]
 

@@ -3,24 +3,13 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from zope.interface import implementer
+from observers import EventList
 
 from bootfw.config.settings import HTTPSettings
-from bootfw.events import Event
-from bootfw.interfaces import IBootObserver
 from bootfw.service import BootService
 
 
-@implementer(IBootObserver)
-class Observer:
-    """Keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
+class Observer(EventList):
     @property
     def reports(self) -> list[Any]:
         return [event.report for event in self.events if hasattr(event, "report")]

@@ -4,17 +4,16 @@ import json
 import socket
 from contextlib import closing
 from http.client import HTTPConnection
-from typing import Any
 
 import pytest
+from observers import EventList
 from turning import Alongside, Result
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
-from zope.interface import implementer
 
-from bootfw.api import DHCPSettings, IBootObserver, Settings, TFTPSettings, WebSettings
-from bootfw.events import Event, ListenerBound, ListenerClosed, ListenerFailed
+from bootfw.api import DHCPSettings, Settings, TFTPSettings, WebSettings
+from bootfw.events import ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.service import BootService
 from bootfw.testing import MemoryNetwork
 from bootfw.web import WebSite, add_web
@@ -137,18 +136,6 @@ def test_a_connection_without_a_request_is_closed(visitor: Visitor) -> None:
 # Bound by a service
 
 
-@implementer(IBootObserver)
-class Observer:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type[Event]) -> list[Any]:
-        return [event for event in self.events if type(event) is kind]
-
-
 def fetch(port: int, target: str) -> int:
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", target)
@@ -184,7 +171,7 @@ def test_a_service_binds_the_pages_with_its_ports(
     private_reactor: EPollReactor, alongside: Alongside, result: Result
 ) -> None:
     service = BootService(private_reactor, settings=QUIET)
-    observer = Observer()
+    observer = EventList()
     service.add_observer(observer)
     add_web(private_reactor, service, WebSettings(listen=["127.0.0.1:0"]))
     for _ in range(2):  # it can be started again
@@ -205,7 +192,7 @@ def test_a_service_binds_the_pages_with_its_ports(
 def test_a_port_that_another_program_holds(private_reactor: EPollReactor, result: Result, optional: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         service = BootService(private_reactor, settings=QUIET)
-        observer = Observer()
+        observer = EventList()
         service.add_observer(observer)
         listen = WebSettings(listen=[holder.getsockname()[:2]])
         add_web(private_reactor, service, listen, optional=optional)
