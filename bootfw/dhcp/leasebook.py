@@ -132,6 +132,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
     def unreserve(self, reservation: Reservation) -> None:
         """Remove *reservation*, if it is there."""
         for identifier in reservation_keys(reservation):
+            # Another reservation may have replaced this one for one of its identifiers.
             if self.reservations_by_key.get(identifier) == reservation:
                 del self.reservations_by_key[identifier]
         binding = self.reserved.get(reservation.address)
@@ -160,6 +161,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
 
         :param reservation: the reservation for the client.
         """
+        # A reservation counts more than pools, and a reserved address may lie outside of them.
         if binding.reservation is not None:
             return binding.reservation is reservation
         if binding.subnet.known_clients_only and reservation is None:
@@ -220,6 +222,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
 
         :param subnet: the subnet of the client.
         """
+        # An address in quarantine is better than none: the machine that used it may be gone.
         known = reservation is not None
         return self.allocator.next(client, known, subnet, now, excluded) or self._quarantined(known, now, excluded)
 
@@ -237,6 +240,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
 
         :return: all leases that have changed, *lease* first.
         """
+        # Looked up first: the index points to the new lease from here on.
         earlier = self.leased.get(lease.client)
         self._replace(binding, lease, lease.granted)
         self.leased[lease.client] = binding
@@ -262,6 +266,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         if lease.state is _RELEASED:
             return lease  # replacing it would put the address behind those that became free since
         client = b"" if lease.state is _DECLINED else lease.client
+        # An expired lease keeps its end, so its address keeps its place among the free ones.
         released = evolve(lease, client=client, state=_RELEASED, expires=min(now, lease.expires))
         self._replace(binding, released, now)
         return released
@@ -315,6 +320,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
                 del self.leased[client]
             if before.state is _DECLINED:
                 self._quarantine.discard(binding.number)
+        # Both read the new lease: the pool sorts the address by its end.
         self.allocator.lease_changed(binding, before, now)
         self.binding_changed(binding, now)
 
@@ -328,6 +334,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
                 if binding.subnet.known_clients_only and not known:
                     continue
                 pool = binding.pool
+                # It may be offered to another client already, for the same lack of addresses.
                 if (
                     pool is not None
                     and binding.offered_until <= now
@@ -355,6 +362,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         return Binding(number, text_of(number, subnet.network.version), subnet, pool)
 
     def _subnet_of(self, number: int) -> SubnetT | None:
+        # A link has few subnets. LeaseBooks.find_subnet() searches those of all links.
         for mask, first, subnet in self._masks:
             if number & mask == first:
                 return subnet
@@ -376,6 +384,7 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
         links: dict[str, list[SubnetT]] = {}
         for subnet in subnets:
             links.setdefault(subnet.link_name, []).append(subnet)
+        # Clients of one link may get addresses of each of its subnets, so these share a book.
         self.books = tuple(LeaseBook(listed, self.own_addresses, allocator) for listed in links.values())
         located = [(book, subnet) for book in self.books for subnet in book.subnets]
         self.relays = {relay: (book, subnet) for book, subnet in located for relay in subnet.relays}
@@ -396,6 +405,7 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
 
     def counts(self, now: float) -> dict[tuple[str, str], int]:
         """Count addresses by (network of the subnet, "active", "expired", "released" or "declined")."""
+        # With zeros: to a monitoring system a value that is missing is not 0.
         found = {
             (str(subnet.network), state): 0
             for book in self.books
@@ -472,6 +482,7 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
         :raise ValueError: the address is in no subnet.
         """
         if not reservation.address:
+            # It makes the client a known one, on whichever link it appears.
             for book in self.books:
                 book.reserve(reservation)
             return

@@ -136,6 +136,7 @@ class Alarm(Generic[Owner]):
         if again is None or again <= now:
             del self._entries[owner]
             again = self._rung(owner, now) if again is not None else None
+            # If ring has called watch() for the owner, this entry is not needed any more.
             if again is None or owner in self._entries:
                 return
             self._entries[owner] = entry

@@ -82,6 +82,7 @@ class MonotonicReactor:
     def __init__(
         self, reactor: Any, now: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
     ) -> None:
+        # Callers, Twisted's and ours, check which interfaces a reactor provides before they use it.
         directlyProvides(self, providedBy(reactor))
         self._reactor = reactor
         began = wall() - now()
@@ -122,6 +123,7 @@ class MonotonicReactor:
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
         """See IReactorTime."""
+        # A call that was moved has several entries.
         calls = [*self._soon, *(call for _, _, call in self._queue)]
         return list({id(call): call for call in calls if call.active()}.values())
 
@@ -140,6 +142,7 @@ class MonotonicReactor:
     def _put(self, call: Any) -> None:
         self._order += 1
         heappush(self._queue, (call.time, self._order, call))
+        # While calls run, _run() sets the timer once, at its end.
         if not self._running:
             self._timer.set(call.time, self.seconds())
 
@@ -147,6 +150,7 @@ class MonotonicReactor:
         self._pending -= 1
         if self._running:
             return  # _run() sets or closes the timer when it is done
+        # With nothing pending, nothing of ours stays in the reactor: trial reports a test that leaves something there.
         if not self._pending:
             self._queue.clear()
             self._forget_soon()
@@ -180,6 +184,7 @@ class MonotonicReactor:
             call.activate_delay()
             self._put(call)
             return
+        # Before the function runs, as in ReactorBase: cancel() of a call that has begun raises AlreadyCalled.
         call.called = 1
         self._pending -= 1
         try:
@@ -190,6 +195,7 @@ class MonotonicReactor:
     def _run(self) -> None:
         """Run the calls that are due. Calls that these schedule wait for the next turn, so that descriptors are read
         first."""
+        # The reactor should have made these calls: its clock has been set back, see callLater().
         if self._soon and self._soon[0].time + _SOON_AT_LATEST <= self.seconds():
             self._run_soon()
         queue, now = self._queue, self.seconds()
@@ -255,6 +261,7 @@ class _Timer:
     def close(self) -> None:
         """Give the descriptor up."""
         if self._descriptor >= 0:
+            # Before close(2): the next file that is opened may get the number, and the reactor would watch that one.
             self._reactor.removeReader(self)
             os.close(self._descriptor)
             self._descriptor = -1

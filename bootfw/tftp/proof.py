@@ -77,6 +77,8 @@ class Proof:
 
     def draw(self) -> None:
         """Choose the size of the next burst, such that it can be sent again twice."""
+        # A burst of n blocks is sent as n packets, then again as 1, then as n + 2: see repeat(). The ratio has to pay
+        # for the first two of these, or the ACKs for all three, which are 2 n + 3.
         by_ratio = self.balance // self._packet - 1
         by_acks = min(LARGEST, int(self._blocks - 3) // 2)
         self._choices = min(self.windowsize, max(1, by_ratio, by_acks))
@@ -90,6 +92,8 @@ class Proof:
     def ack_received(self, *, progress: bool) -> None:
         """Count an ACK of what was sent."""
         self.balance += RATIO * _ACK_BYTES
+        # The likelier it is that the peer receives its packets, the more may be sent for each ACK; and never less than
+        # a client needs whose packets get lost.
         self._blocks += SENDINGS * max(1.0, self.odds)
         if progress and not self._has_progressed:
             self._has_progressed = True
@@ -106,11 +110,14 @@ class Proof:
     def burst_confirmed(self) -> bool:
         """Count an ACK of the whole burst. Returns whether the peer is proven now."""
         right = min(1.0, (self.repeats + 1) / self._choices)  # the chance of guessing it
+        # The factor that keeps the mean at 1 for a peer that guesses: it is right with this chance, and wrong, which
+        # multiplies the odds by WRONG, otherwise. right * factor + (1 - right) * WRONG = 1.
         self.odds *= (1 - (1 - right) * WRONG) / right
         return self.odds >= SAFETY * self.windowsize
 
     def burst_failed(self) -> None:
         """Count an ACK of something else: a block was lost, or the peer guesses."""
+        # There is nothing to guess about a burst that could have had one size only, and the mean has to stay 1.
         if self._choices > 1:
             self.odds *= WRONG
 

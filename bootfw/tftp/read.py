@@ -95,6 +95,7 @@ class ReadSession(Continuing):
             self._continue(self.resumed)
             return
         windowsize = self.agreed.windowsize
+        # Without windows no ACK is answered with more than one block, so there is nothing to prove.
         if windowsize > 1 and not self.own_port:
             self._proof = Proof(windowsize, self.agreed.blksize + 4, RATIO * self.request_bytes, self.randbelow)
         if self.size is not None:
@@ -166,6 +167,7 @@ class ReadSession(Continuing):
         self.flight.heard_at = now
         if number:
             return self.state
+        # After two OACKs the ACK may answer either, so it measures no round trip (Karn's rule, RFC 6298 section 3).
         wait = self._timer.progressed(now - self.flight.sent_at if self._sent_once_from == 0 else None)
         if self._proof is None:
             return self._send_next(wait, now)
@@ -218,6 +220,7 @@ class ReadSession(Continuing):
         block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
         if block is None or block == self.flight.acked:
             return self.state
+        # The fetch can't be taken back. _fetched() sees that `acked` has moved, and wants what follows it instead.
         self.flight.wait = self._progress(block, now)
         return self._close(Outcome.COMPLETE) if block == self._last_block else self.state
 
@@ -231,6 +234,8 @@ class ReadSession(Continuing):
         if length < self.wanted_bytes:
             blksize = self.agreed.blksize
             size = (blocks.first - 1) * blksize + length
+            # A short read means that the file has shrunk, unless its size was not known. Then the read gives the size,
+            # which can't be less than what was sent.
             if self.size is not None or size < self.flight.sent * blksize:
                 return self._fail(TransferError("file changed while being sent"))
             self._set_size(size)
@@ -240,6 +245,7 @@ class ReadSession(Continuing):
         repeated = min(self.flight.sent, blocks.last) - blocks.first + 1
         if repeated > 0:
             self.retransmitted += repeated
+        # Before `sent` moves: only what lies beyond it leaves for the first time.
         self._sent_once_from = self.flight.sent + 1
         if blocks.last > self.flight.sent:
             self.flight.sent = blocks.last
@@ -382,6 +388,7 @@ class ReadSession(Continuing):
     def _progress(self, block: int, now: float) -> float:
         """The peer has everything up to *block*; gives the wait after the next sending."""
         self.flight.acked = block
+        # The ACK of a block that was sent twice may answer either sending: Karn's rule again.
         return self._timer.progressed(now - self.flight.sent_at if block >= self._sent_once_from else None)
 
     def _ack_repeated(self, now: float) -> State:

@@ -100,6 +100,7 @@ class Journal:
         self._pending[batch] = None
         self._leases_pending += len(batch.leases)
         self.full = self._leases_pending >= MOST_PENDING
+        # A store that raises, or has no Deferred to return, is treated as one whose Deferred has fired.
         committed = maybeDeferred(self._store.commit, batch.leases)
         committed.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
         # What a waiting callback raises is a bug of ours, and says nothing about the store: the leases are durable.
@@ -132,6 +133,7 @@ class Journal:
         if self._failing:
             self._failing = False
             self._publish(LeasesKeptAgain(self._clock.seconds()))
+        # `durable` is set already: what these calls add by then() is called at once, and not appended to this list.
         for call, arguments in batch.waiting:
             call(*arguments)
         batch.waiting.clear()
@@ -154,6 +156,7 @@ class Journal:
             self._publish(AddressesGranted(self._clock.seconds(), tuple(granted)))
 
     def _failed(self, failure: Failure, batch: Batch) -> None:
+        # No reply is sent: a client that has no answer repeats its request, and no address is used without a lease.
         self._ended(batch, False)
         batch.waiting.clear()
         if self._abandoned:

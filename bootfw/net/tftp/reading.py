@@ -124,6 +124,7 @@ class ReadTransfer(Transfer):
         if self.port is not None:
             self._cacheable = False
         super().begin(agreed, watchdog, now)
+        # super().begin() may have ended the transfer, as when the first read fails.
         if self._cacheable and self._states.state is not _FINISHED:
             self._fast_path = fast_path = self._context.fast_path
             if fast_path is not None:
@@ -145,6 +146,7 @@ class ReadTransfer(Transfer):
         if self.earlier is not None and self._goes_on(self.earlier, number, now):
             return
         session = self.session
+        # Not when the OACK is sent: a client that only wants to know the size ends the transfer after that.
         if session.state is _NEGOTIATING and self._chunk is None and self._cacheable and self._may_load(1):
             # With its frames at hand the session sends the first window at once, without FETCHING.
             self._load(1)

@@ -193,6 +193,7 @@ class Transfer:
         self._agreed = agreed
         self._started_at = now if self.begun_event is None else self.begun_event.at
         try:
+            # The session takes the first wait from its watchdog, a plugin, which may raise.
             self.session = self._make_session(watchdog, now)
             self._advance(now)
         except Exception as error:
@@ -208,6 +209,7 @@ class Transfer:
         :param unguessable: the kernel has chosen its number; those of a range can be guessed.
         """
         self.port, self._own_send, self.port_is_unguessable = port, send, unguessable
+        # A recording shows the port that each packet was sent from, which is no longer that of the listener.
         if self.recorded:
             self.number = port.getHost().port
 
@@ -220,6 +222,7 @@ class Transfer:
         if self.packets_left:
             self._keep(self.raw, now)
         session = self.session
+        # The file is still being opened, and the client repeats its request because we have not answered.
         if session is None:
             return True
         # A client that has sent only its request may repeat it at any time.
@@ -248,6 +251,7 @@ class Transfer:
     def cancel(self, reason: str, now: float) -> None:
         """End the transfer from our side, with an ERROR that says why."""
         if self.session is None:
+            # Before finish(), which closes the port where the transfer has one of its own.
             self.send(wire.error(wire.ErrorCode.NOT_DEFINED, reason))
             self.finish()
         else:
@@ -282,6 +286,7 @@ class Transfer:
             self.packets_left -= 1
             context = self._context
             # A window is kept as its first header; the recorder knows the others by the length of a segment.
+            # Copied, since a slice of cached frames would keep their chunk in memory.
             kept = bytes(data[:4]) if data[1] == _DATA else data
             now = context.reactor.seconds()
             context.keep((now, True, kept, len(data), segment, self.request.peer, self.via, self.number))
@@ -361,6 +366,8 @@ class Transfer:
 
     def _end(self, event: Input, argument: Any, now: float) -> None:
         """Take an input of TransferStates, and do what follows from it."""
+        # The state has changed before anything is called: a plugin that ends the transfer again, while it releases
+        # something, finds FINISHED, and nothing is released twice.
         states = self._states
         states.handle(event, argument, now)
         while states.out:
@@ -432,6 +439,7 @@ class Transfer:
         else:
             doing = f"go on with {self.request.filename!r}"
             self._context.publish(InternalError(now, doing, traceback_of(error)))
+        # If it was raised while the transfer was being released, the outcome is reported already.
         if self._states.state is _FINISHED:
             return
         self.send(wire.error(wire.ErrorCode.NOT_DEFINED, "Internal error"))
@@ -440,6 +448,7 @@ class Transfer:
 
     def _abandon_pending(self) -> None:
         """Drop the pending result."""
+        # Clear first: cancel() calls the errback at once, which drops the CancelledError of what is not pending.
         pending, self._pending = self._pending, None
         # If a Deferred without a canceller is cancelled, Twisted drops its late result: a file that is never closed.
         if pending is not None and pending._canceller is not None:

@@ -34,6 +34,7 @@ class Cache(dict[Key, Value]):
         self._make = make
 
     def __missing__(self, key: Key) -> Value:
+        # All at once: an entry is cheap to compute again, and to know the oldest one would cost at each lookup.
         if len(self) >= _LIMIT:
             self.clear()
         value = self[key] = self._make(key)
@@ -115,6 +116,7 @@ class _IPv4:
 
     def info(self, via: Via, on_interface: bool) -> bytes:
         local = socket.inet_pton(self.number, via.local) if via.local else _NO_ADDRESS4
+        # A multicast or broadcast address as the source is EINVAL (net/ipv4/route.c).
         if local[0] >= 0xE0:
             local = _NO_ADDRESS4
         interface = via.interface if on_interface else 0
@@ -139,6 +141,7 @@ class _IPv6:
     def destination(self, peer: Address) -> Destination:
         host, _, zone = peer[0].partition("%")
         packed = _packed(self.number, host)
+        # Sources that were received have four items. Others, such as those of a configuration, have a host and a port.
         flow, scope = peer[2:] if len(peer) == 4 else (0, 0)
         if zone:
             try:

@@ -168,6 +168,7 @@ class DatagramPort:
 
         :raise CannotListenError: as open_socket().
         """
+        # A given socket is closed with the port, so a second start has to open one.
         given, self._given = self._given, None
         if given is None:
             self._socket, self._family = open_socket(self._address, self._port)
@@ -189,6 +190,7 @@ class DatagramPort:
         self._peers = Cache(self._family.read_address)
         self._vias = Cache(self._family.read_info)
         self._missed = self._rest = self._trims_left = 0
+        # Before makeConnection(), in which the protocol may stop the port.
         self._handle(Input.BOUND)
         try:
             self._protocol.makeConnection(self)
@@ -212,6 +214,7 @@ class DatagramPort:
     def connectionLost(self, reason: Any = None) -> None:
         """Close. Called in the turn after stopListening(), and by the reactor when it ends or sees an error on the
         socket."""
+        # While STOPPING it is our own call of _close_soon(), which no error on the socket may prevent.
         if self._states.state is not _READING or not self._recovered():
             self._handle(Input.LOST)
 
@@ -238,6 +241,7 @@ class DatagramPort:
         self._inbox = self.first_look = self.trim_backlog = None
         self._peers.clear()
         self._vias.clear()
+        # Replaced first: a callback may start the port again and stop it once more.
         stopped, self._stopped = self._stopped, []
         for waiting in stopped:
             waiting.callback(None)
@@ -284,6 +288,7 @@ class DatagramPort:
                 if count:
                     self._missed = 0
                     return count, left
+            # Twice as many each time, so that polling for clients that are far away costs next to nothing.
             self._rest = self._missed = min(2 * self._missed + 1, _LONGEST_REST)
         return 0, 0
 
@@ -313,6 +318,7 @@ class DatagramPort:
         if count > 1:
             self.sender.collect()
         try:
+            # The fast path answers ACKs, which are never trimmed, so it comes first.
             left = range(count) if self.first_look is None else self.first_look.first_look(inbox, count)
             if left:
                 batch = inbox.datagrams(left, self._peers, self._vias, UNKNOWN_VIA)
@@ -325,6 +331,7 @@ class DatagramPort:
                     batch = self.trim_backlog(batch, 0.0)
                 self._deliver(batch)
         finally:
+            # Also if the fast path raises: otherwise the replies would stay in the outbox until the next batch.
             if count > 1:
                 self.sender.release()
         return count

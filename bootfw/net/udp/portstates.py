@@ -104,6 +104,7 @@ TABLE: Table = {
         Input.CONNECTED: illegal,
         Input.FAILED: illegal,
         Input.STOP: stop,
+        # The reactor ends, or gives the port up for an error that is not one of the network.
         Input.LOST: close,
     },
     State.STOPPING: {
@@ -111,6 +112,7 @@ TABLE: Table = {
         # The protocol has stopped the port while it was connected.
         Input.CONNECTED: ignore,
         Input.FAILED: abandon,
+        # Each call of stopListening() waits for the same end.
         Input.STOP: ignore,
         Input.LOST: close,
     },

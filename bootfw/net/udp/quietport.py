@@ -20,9 +20,11 @@ def quiet_port(listen: Callable[..., Any], *arguments: Any, **options: Any) -> A
     Its connectionLost() may be called before the reactor does so, and is then not repeated.
     """
     port = callWithContext(_SILENT, listen, *arguments, **options)
+    # The ports of other reactors, such as an in-memory one, log nothing.
     if isinstance(port, Port):
         close = port.connectionLost
 
+        # The reactor calls it for each reader when it ends. A second call of Twisted's own raises: its socket is gone.
         def close_once(reason: Any) -> None:
             if port.connected:
                 callWithContext(_SILENT, close, reason)

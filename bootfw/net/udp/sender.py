@@ -72,6 +72,7 @@ class Sender:
         self._segmentation = _has_segmentation(sock)
         self._outbox = mmsg.Outbox(family.name_length, buffers)
         self.collecting = False
+        # What a packet is sent with is computed once for each peer and each way that requests arrive.
         self._destinations = Cache(family.destination)
         self._sources = Cache(self._from_source)
         self._wires = Cache(self._from_wire)
@@ -112,6 +113,7 @@ class Sender:
     def _send(self, data: Any, destination: Destination, controls: Controls) -> None:
         ancillary, _ = controls
         try:
+            # Without control messages sendto() does, which is the cheaper call.
             if ancillary:
                 self._socket.sendmsg([data], ancillary, 0, destination.address)
             else:
@@ -123,6 +125,7 @@ class Sender:
 
     def _collect(self, data: Any, destination: Destination, controls: Controls) -> None:
         if len(data) > mmsg.SLOT:
+            # What was collected before leaves before: to one peer datagrams go in the order of the calls.
             self.flush()
             self._send(data, destination, controls)
             return
@@ -186,6 +189,7 @@ class Sender:
 
         Pinning the interface as well would break asymmetric routing.
         """
+        # The socket has this source address anyway, and a datagram with a control message costs more.
         if via.local == self._bound_to:
             return _NOTHING
         return self._controls(self._family.info(via, False))

@@ -61,6 +61,7 @@ def open_socket(
         raise _cannot_listen(address, port, error) from None
     try:
         _configure(sock, family)
+        # Before bind(2), which compares the option with that of the sockets that have the port.
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if beside and where[0] in _ANY:

@@ -38,6 +38,7 @@ class Channel(Int32StringReceiver):
 
     def stringReceived(self, string: bytes) -> None:
         """See Int32StringReceiver."""
+        # Unpickling runs what the sender wants. The sender has this pipe from us, and runs the same code.
         self._received(*pickle.loads(string))
 
 
@@ -67,6 +68,7 @@ def received_sockets(channel: socket.socket, count: int) -> list[socket.socket]:
         if not descriptors:
             raise OSError(f"{count - len(sockets)} sockets are missing")
         for descriptor in descriptors:
+            # recv_fds() does not ask for MSG_CMSG_CLOEXEC, so programs that are started would inherit them.
             os.set_inheritable(descriptor, False)
             sockets.append(sock := socket.socket(fileno=descriptor))
             sock.setblocking(False)
@@ -139,6 +141,8 @@ class Outgoing(_Pipe):
 
 def socket_connection() -> tuple[socket.socket, socket.socket]:
     """Return two ends of a connection that carries sockets: (ours, that of the other process)."""
+    # SOCK_SEQPACKET keeps messages apart, so each is read with its own descriptors.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # A process that hangs takes nothing: when the buffer is full, sending to it is an error and does not stop us.
     ours.setblocking(False)
     return ours, theirs

@@ -27,6 +27,7 @@ class InterimServer:
     @property
     def busy(self) -> bool:
         """Whether there are transfers on the shared sockets that another process can't continue."""
+        # An upload has a writer, and a netascii transfer a translation, that can't move to another process.
         under_way = (transfer for tftp in self._tftps() for transfer in tftp.on_this_port)
         return any(not transfer.can_hand_over and not transfer.reported for transfer in under_way)
 
@@ -46,13 +47,16 @@ class InterimServer:
 
         :return: (peer, state) of each transfer that another process has to continue.
         """
+        # All states are taken before anything ends, in one turn of the reactor: no datagram is read in between.
         moved = []
         for number, tftp in enumerate(self._tftps()):
             movable = [transfer for transfer in tftp.on_this_port if transfer.can_hand_over]
             moved += [(transfer.request.peer, transfer.handover(number)) for transfer in movable]
         for tftp in self._tftps():
             tftp.abandon_transfers()
+        # Transfers on ports of their own finish here, but no others begin.
         self.drain()
+        # These are copies of the worker's sockets. What arrives from now on waits in the kernel for its process.
         for _, port in self._serving:
             port.stopListening()
         return moved

@@ -42,6 +42,7 @@ class PacketQueries:
         """
         number = next(self._numbers)
         result: Deferred[list[Datagram]] = Deferred()
+        # A process that ends meanwhile never answers. Then the timeout ends the query.
         timeout = self._reactor.callLater(WAIT, self._end, number)
         self._pending[number] = _Query(workers, result, timeout)
         if workers:

@@ -67,6 +67,7 @@ class SharedPort:
             for sock in self.sockets:
                 sock.close()
             self._closed_everywhere = self.on_closed()
+        # One Deferred for each caller: what its callbacks return would be the result of the next caller.
         stopped: Deferred[None] = Deferred()
         self._closed_everywhere.addCallback(stopped.callback)
         return stopped

@@ -104,6 +104,7 @@ class _Worker(ProcessProtocol):
 
     def handle(self, event: Input, argument: Any = None) -> None:
         """Take one input of the table, and carry out the actions that it returns."""
+        # The deadline is watched after the actions, each of which may be an input that sets another one.
         self.states.run(self._do, event, argument, self._workers.reactor.seconds())
         self._workers.watch(self)
 
@@ -184,6 +185,7 @@ class _Worker(ProcessProtocol):
         if childFD == _FROM:
             self._channel.dataReceived(data)  # type: ignore[no-untyped-call]
             return
+        # The standard output and error: what plugins print, and the traceback of a process that fails to start.
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
             self._workers.log.warn("worker {number}: {line}", number=self.number, line=line.decode(errors="replace"))
@@ -264,6 +266,7 @@ class _Worker(ProcessProtocol):
             stored = self.interim.stored_uploads()
             handed = dict(self.interim.hand_over())
             self._positions = {peer: handover.position.acked for peer, handover in handed.items()}
+            # The others have ended, or have ports of their own and finish in the interim server.
             self._transfers = {peer: self._transfers[peer] for peer in handed if peer in self._transfers}
             self.interim = None
         # The process sends the next block of what was handed over at once. It continues the transfers of a process
@@ -286,6 +289,7 @@ class _Worker(ProcessProtocol):
         self._workers.begun()
 
     def _report(self) -> None:
+        # While the interim server serves, the process has no transfer that is lost with it.
         transfers = len(self._transfers) if self.interim is None else 0
         self._workers.publish(WorkerLost(self._workers.reactor.seconds(), self.number, self.states.reason, transfers))
 
@@ -386,6 +390,7 @@ class Workers(Service):
             reason = "several workers can't hand transfers over"
             raise CannotListenError(*spec.address, OSError(errno.EADDRINUSE, reason))
         self._ports = self.ports
+        # A process that has not ended has its socket still, so even the first new one has to share the port.
         replaces = any(spec.key == _key(port) for port in self._closing)
         opened = open_shared(
             spec.service, *spec.address, self.count, spec.device, replaces=replaces, beside=spec.beside
@@ -401,6 +406,7 @@ class Workers(Service):
 
     def _leave(self, key: PortKey) -> "Deferred[None]":
         """Return what fires when no process of a worker has the port any more."""
+        # Workers that start now get no socket of a closed port, see memory().
         holders = {worker for worker in self._workers if worker.states.has_sockets}
         if not holders:
             return succeed(None)
@@ -453,6 +459,7 @@ class Workers(Service):
             check.waiting.clear()
             check.done.callback(["the server is stopping"])
         workers, self._workers = self._workers, []
+        # No worker is left to wait for, so what waits in ready() goes on.
         self.begun()
         interim_servers, self._interim_servers = self._interim_servers, []
         ports, self._ports = self._ports, []
@@ -483,6 +490,7 @@ class Workers(Service):
         waiting: Deferred[None] = Deferred()
         self._begun.append(waiting)
         waiting.addTimeout(READY_WITHIN, self.reactor)
+        # They may all serve already.
         self.begun()
 
         def missing(result: object) -> list[str]:
@@ -542,6 +550,7 @@ class Workers(Service):
             check.done.callback(check.errors)
 
     def _overdue(self, check: "_Check") -> None:
+        # A copy, since checked() removes the worker from the set.
         for worker in tuple(check.waiting):
             self.checked(worker, [f"it has not loaded the configuration within {CHECK_WITHIN:.0f} s"])
 
@@ -552,6 +561,7 @@ class Workers(Service):
             return
         self.configuration = check.configuration
         for worker in check.workers:
+            # One that has ended since gets the configuration with its next process.
             if worker.states.has_sockets:
                 worker.use(check.configuration)
 
@@ -568,6 +578,7 @@ class Workers(Service):
 
         def abandoned(result: object) -> None:
             self._check = None
+            # The processes report the ports that they close. These sockets never became ports there.
             for port in check.ports:
                 for worker in check.workers:
                     self.closed(worker, _key(port))
@@ -609,6 +620,7 @@ class Workers(Service):
         :raise OSError: the system has no room for it.
         """
         descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r", _SOCKETS: sockets}
+        # The process finds the same modules and plugins, also those that this one has by sys.path only.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         # The process inherits the blocked signals, and unblocks them once it ignores them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)

@@ -61,6 +61,7 @@ class GivenSockets:
         """Have a port serve another socket, which is closed here. Its transfers go on."""
         with sock:
             port = self._ports.get(key)
+            # A reload may have closed the port here before the message came.
             if port is None or port.fileno() < 0:
                 return
             # epoll(7) watches the open socket and not the number. The main process still has the old socket open, so
@@ -125,6 +126,7 @@ class EventPipe:
 
     def flush(self) -> None:
         """Send the queued events now."""
+        # Behind the events that were kept: they were published before those that found the queue full.
         if self._dropped:
             self._events.append(EventsDropped(self._reactor.seconds(), self._dropped))
             self._dropped = 0

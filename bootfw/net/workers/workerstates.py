@@ -144,6 +144,7 @@ def start(worker: "WorkerStates", argument: Any, now: float) -> State:
 def restart(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Report the loss. Start again at once, or after a wait if this has happened soon after several starts."""
     worker.failures = worker.failures + 1 if now - worker.started < EARLY_EXIT else 0
+    # The first early exit may be an accident, so it costs no wait. The second one waits 1 s, the next 2 s, and so on.
     wait = min(2.0 ** (worker.failures - 2), MAX_WAIT) if worker.failures > 1 else 0.0
     worker.deadline = now + wait
     worker.reason = argument
@@ -154,6 +155,7 @@ def restart(worker: "WorkerStates", argument: Any, now: float) -> State:
 @goes(State.SCHEDULED)
 def not_started(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Start again after a wait. Report a reason once: it may last, as a limit of the system does."""
+    # Compared first: restart() sets the reason.
     known = worker.reason == argument
     restart(worker, argument, now)
     if known:
@@ -221,6 +223,7 @@ def disconnected(worker: "WorkerStates", argument: Any, now: float) -> State:
 def give_up(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Kill the process, which has not become ready in time: a plugin may wait for something that never comes."""
     worker.reason = f"it was not ready within {PREPARE_WITHIN:.0f} s"
+    # No process survives SIGKILL, so EXITED follows without a deadline.
     worker.deadline = None
     worker.out.append(Do.KILL)
     return State.OVERDUE
@@ -317,6 +320,7 @@ TABLE: Table = {
         Input.FREE: illegal,
         Input.LOAD: illegal,
         Input.LOADED: illegal,
+        # A process sends its first heartbeat when it has its sockets.
         Input.HEARTBEAT: illegal,
         Input.DISCONNECTED: disconnected,
         Input.EXITED: restart,
@@ -334,6 +338,7 @@ TABLE: Table = {
         Input.HEARTBEAT: illegal,
         Input.DISCONNECTED: disconnected,
         Input.EXITED: restart,
+        # Every CHECK_EVERY seconds until the interim server can hand over.
         Input.TICK: prepared,
         Input.STOP: stop_now,
     },
@@ -420,6 +425,7 @@ TABLE: Table = {
         Input.LOAD: illegal,
         Input.LOADED: ignore,
         Input.HEARTBEAT: ignore,
+        # CLOSE has closed the pipe.
         Input.DISCONNECTED: ignore,
         Input.EXITED: stopped,
         Input.TICK: kill,
