@@ -1,15 +1,12 @@
 """The composition root: settings and plugins become protocols on ports, started and stopped as one service."""
 
-import os
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from ipaddress import ip_address
 from math import inf
 from operator import sub
 from pathlib import Path
-from socket import AF_INET, AF_INET6, gethostname
+from socket import gethostname
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
@@ -22,7 +19,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTim
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
-from bootfw import __version__
 from bootfw.ability import abilities_of, provides
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.clients import Clients
@@ -69,7 +65,7 @@ from bootfw.net.draining import DRAIN_WITHIN, Draining
 from bootfw.net.http.site import BootSite
 from bootfw.net.http.tls import renewed_certificate
 from bootfw.net.http.urls import WebURLs
-from bootfw.net.linux.interfaces import Interfaces, missing_interface, own_addresses, unusable_address
+from bootfw.net.linux.interfaces import Interfaces, missing_interface, unusable_address
 from bootfw.net.linux.neighbourtable import NeighbourObserver
 from bootfw.net.linux.netlink import Netlink
 from bootfw.net.listening import (
@@ -83,15 +79,12 @@ from bootfw.net.listening import (
     finish_closing,
     listen_on,
 )
-from bootfw.net.nodes.announcements import Announcements
 from bootfw.net.nodes.cluster import Cluster
-from bootfw.net.nodes.elsewhere import TransferElsewhere
 from bootfw.net.nodes.leadership import Leadership
-from bootfw.net.nodes.node import Node
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.reachability import report_dropped
 from bootfw.net.tftp.framecache import FrameCache
-from bootfw.net.tftp.handover import POSITIONS_EVERY, AdoptedTransfer, AdoptedTransfers
+from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transfer import Transfer
 from bootfw.net.tftp.transferport import opener
@@ -114,9 +107,6 @@ DROPPED_CLOSE_WITHIN = 300.0
 """Seconds that the transfers on a socket have to end, once a reload has dropped it."""
 
 _ANY = ("0.0.0.0", "::")
-
-_MOST_ADDRESSES = 16
-"""Addresses of its own that a node announces; a host with containers has hundreds."""
 
 Named = tuple[str, Any]
 """(name for the log, plugin)."""
@@ -212,18 +202,14 @@ class BootService(MultiService):
             looking = NeighbourObserver(self._kernel.neighbour_tables, lambda event: self._publish(event))
             self._recorders.append(("neighbour table", looking))
         self._publisher = Publisher(reactor, self._observing()) if event_sink is None else event_sink
-        self._announcements: Announcements | None = None
-        """None: this server is alone."""
-        self._node = self._node_with(store)
-        """This server as a node of a cluster; None: it is alone."""
-        self._publish = self._publisher.publish if self._node is None else self._publish_to_nodes
         self._publisher_of_others = Publisher(reactor, self._observing_others())
         """Gets the events of other nodes."""
-        self._positions_turn: IDelayedCall | None = None
-        """When the positions of this process's transfers are announced next."""
-        self._tags_files = tags_files or self._node is not None
-        self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._broadcast = broadcast
+        self._cluster = self._cluster_with(store) if INodes.providedBy(store) else None
+        """The nodes that share the store; None: this server is alone."""
+        self._publish = self._publisher.publish if self._cluster is None else self._cluster.publish
+        self._tags_files = tags_files or self._cluster is not None
+        self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
         used = self._resolvers if self._settings.answers_dhcp else []
         admit = None if self._leadership is None else self._refuse_as_standby
@@ -270,7 +256,6 @@ class BootService(MultiService):
         )
         self._closing: list[Any] = []
         """The ports of the latest stop, which may not have closed their sockets."""
-        self._began = time.time()
         self._life = ServiceStates()
         self._do = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
         self._workers: Workers | None = None
@@ -284,12 +269,9 @@ class BootService(MultiService):
         self._sites: tuple[_AddedSite, ...] = ()
         self._operations: dict[str, Operation] = {}
         """See add_operations()."""
-        self._cluster: Cluster | None = None
-        """The nodes that share the store; None: this server is alone."""
-        if self._announcements is not None:
-            self._cluster = Cluster(reactor, self._announcements, self._describe_node, self._served_directories)
-            self._cluster.setServiceParent(self)
-            self._operations["compare-files"] = self._cluster.compare_files
+        if self._cluster is not None:
+            self._cluster.setServiceParent(self)  # type: ignore[no-untyped-call]
+            self._operations.update(self._cluster.operations)
         self._holds = False
         """Whether this service holds the reactor's monotonic clock; see hold()."""
         self._receivers: dict[str, Callable[..., None]] = {
@@ -298,8 +280,8 @@ class BootService(MultiService):
             "generated": self._generated.on_message,
             "packets-of": self._send_packets,
             "url": self._url_changed,
-            "elsewhere": self._elsewhere,
-            "elsewhere-known": self._elsewhere_known,
+            "elsewhere": self._adopted_transfers.announced,
+            "elsewhere-known": self._adopted_transfers.remember,
         }
 
     def _verify_store(self) -> None:
@@ -324,56 +306,34 @@ class BootService(MultiService):
         return [*self._given_observers, *(each for each in self._recorders if not isinstance(each[1], BootRecorder))]
 
     def _observing_as_leader(self) -> list[Named]:
-        listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
-        return [*self._given_observers, *listening, *self._recorders]
+        return [*self._given_observers, *self._observing_resolvers(), *self._recorders]
 
     def _observing_others(self) -> list[Named]:
         """Return what gets the events of other nodes too."""
         if not self.leads:
             return []
-        listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
-        return [*listening, *(named for named in self._recorders if isinstance(named[1], BootRecorder))]
+        return [*self._observing_resolvers(), *(each for each in self._recorders if isinstance(each[1], BootRecorder))]
 
-    def _node_with(self, store: Any) -> Node | None:
-        if not INodes.providedBy(store):
-            return None
-        verifyObject(INodes, store)
-        self._announcements = Announcements(store)
-        return Node(self._reactor, self._announcements, self._send_to_processes, self._observe_others, self._memory)
-
-    def _publish_to_nodes(self, event: Event) -> None:
-        """Give an event to the observers, and to the other nodes what they need of it."""
-        assert self._node is not None
-        self._node.publish(event)
-        self._publisher.publish(event)
+    def _observing_resolvers(self) -> list[Named]:
+        return [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
 
     def _observe_others(self, events: Sequence[Event]) -> None:
         for event in events:
             self._publisher_of_others.publish(event)
 
-    def _send_to_processes(self, kind: str, values: tuple[Any, ...]) -> None:
-        """Give a message of another node to all processes of this server."""
-        self.on_message(kind, values)
-        if self._broadcast is not None:
-            self._broadcast(kind, *values)
-
-    def _announce_positions(self) -> None:
-        """Announce how far the long transfers of this process are; workers report theirs as often."""
-        assert self._node is not None
-        self._node.transfers.take_positions(self.positions())
-        self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
-
-    def _elsewhere(self, kind: str, node: str, items: Sequence[Any]) -> None:
-        """Take what another node has announced of its transfers."""
-        now = self._reactor.seconds()
-        for event in self._adopted_transfers.elsewhere.receive(kind, node, items, now):
-            for server in self._file_servers:
-                if isinstance(server, TFTPProtocol):
-                    server.begun_elsewhere(event, now)
-
-    def _elsewhere_known(self, transfers: Sequence[TransferElsewhere], then: float) -> None:
-        """Take what another process of this server knows of the transfers of other nodes, and when, by its clock."""
-        self._adopted_transfers.elsewhere.remember(transfers, self._reactor.seconds() - then)
+    def _cluster_with(self, store: INodes) -> Cluster:
+        return Cluster(
+            self._reactor,
+            store,
+            publish=self._publisher.publish,
+            observe=self._observe_others,
+            on_message=self.on_message,
+            broadcast=self._broadcast,
+            known=self._memory,
+            positions=self.positions,
+            describe=self._describe,
+            roots=self._served_directories,
+        )
 
     def _give_lookup(self, plugins: Iterable[Named]) -> None:
         for plugin in {id(plugin): plugin for _, plugin in plugins}.values():
@@ -725,28 +685,19 @@ class BootService(MultiService):
             self._retiring = None
 
     def _sharing(self, kind: str) -> Callable[..., None] | None:
-        broadcast = self._broadcast
-        if self._node is None:
-            return None if broadcast is None else partial(broadcast, kind)
-        share = self._node.share
-
-        def send(*values: Any) -> None:
-            if broadcast is not None:
-                broadcast(kind, *values)
-            share(kind, *values)
-
-        return send
+        share = self._broadcast if self._cluster is None else self._cluster.share
+        return None if share is None else partial(share, kind)
 
     def _of_worker(self, kind: str, values: tuple[Any, ...]) -> bool:
         """Take what a worker has broadcast, see on_message(), and announce it to the other nodes."""
-        if self._node is not None:
-            self._node.share(kind, *values)
+        if self._cluster is not None:
+            self._cluster.announce(kind, *values)
         return self.on_message(kind, values)
 
     def add_workers(self, workers: Workers) -> None:
         """Have *workers* serve the files. They start and stop with this service, and share what it learns."""
-        if self._node is not None:
-            workers.on_positions = self._node.transfers.take_positions
+        if self._cluster is not None:
+            workers.on_positions = self._cluster.take_positions
         self._workers = workers
         workers.join(
             self._of_worker,
@@ -794,9 +745,7 @@ class BootService(MultiService):
     def _refuse_as_standby(self) -> None:
         """Refuse an operation of an operator, which the leader has to do."""
         if not self.leads and self._leadership is not None:
-            leader = self._leadership.leader
-            where = f"{leader} leads: ask there" if leader and leader != self._leadership.node else "no server leads"
-            raise ControlError(f"this server is a standby; {where}")
+            raise ControlError(self._leadership.refusal)
 
     @property
     def leadership(self) -> Mapping[str, object] | None:
@@ -928,16 +877,10 @@ class BootService(MultiService):
         """Return the nodes that share the store, see Cluster.record(); None: this server is alone."""
         return None if self._cluster is None else self._cluster.record()
 
-    def _describe_node(self) -> Mapping[str, Any]:
-        """Return what this node says of itself; see Presence."""
-        addresses = sorted(address for family in (AF_INET, AF_INET6) for address in own_addresses(family) or ())
+    def _describe(self) -> Mapping[str, Any]:
+        """Return what this server says to the other nodes; see Cluster."""
         return {
-            "name": gethostname(),
-            "pid": os.getpid(),
-            "version": __version__,
-            "since": self._began,
             "ready": self.ready,
-            "addresses": [each for each in addresses if not ip_address(each).is_loopback][:_MOST_ADDRESSES],
             "serves": [f"{port.service} {address_text(port.address)}" for port in self.summary()],
             "leadership": "" if self._leadership is None else self._leadership.record()["state"],
         }
@@ -997,16 +940,12 @@ class BootService(MultiService):
         :return: the wait for the transfers and downloads: of this process, or of all where there are other nodes.
         """
         self._handle(Input.DRAIN)
-        if self._node is not None and self._has_other_nodes:
-            return Draining(self._reactor, self._running_anywhere, within, self._node.latest_transfer)
+        if self._cluster is not None and self._cluster.has_others:
+            return Draining(self._reactor, self._running_anywhere, within, self._cluster.latest_transfer)
         for server in self._file_servers:
             if isinstance(server, TFTPProtocol):
                 server.drain()
         return Draining(self._reactor, self._running, within)
-
-    @property
-    def _has_other_nodes(self) -> bool:
-        return self._cluster is not None and self._cluster.has_others
 
     def hand_over_at_stop(self) -> None:
         """Other nodes go on with the transfers that stopService() ends: their clients get no ERROR."""
@@ -1033,9 +972,6 @@ class BootService(MultiService):
         self._life.run(self._do, event)
 
     def _run(self) -> None:
-        if self._node is not None:
-            self._node.start()
-            self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
         super().startService()  # type: ignore[no-untyped-call]
         self._stand()
 
@@ -1047,8 +983,9 @@ class BootService(MultiService):
         self._prepared = None
         self._prepare_handing_over()
         stopping: Deferred[Any] = maybeDeferred(super().stopService)
-        if self._node is not None:
-            stopping.addBoth(lambda _: self._node.stop() if self._node is not None else None)
+        if self._cluster is not None:
+            cluster = self._cluster
+            stopping.addBoth(lambda _: cluster.leave())
         closing = [self._drained, stopping]
         self.report_datagrams()
         self._reported.clear()
@@ -1078,13 +1015,9 @@ class BootService(MultiService):
 
     def _prepare_handing_over(self) -> None:
         """Announce how far the transfers are that other nodes go on with, and end them without an ERROR."""
-        if self._positions_turn is not None:
-            self._positions_turn.cancel()
-            self._positions_turn = None
         hands_over, self._hands_over = self._hands_over, False
-        if self._node is not None and self._has_other_nodes:
+        if self._cluster is not None and self._cluster.hand_over():
             hands_over = True
-            self._node.transfers.take_positions(self.positions())
         if self._workers is not None:
             self._workers.hands_over = hands_over
         if hands_over:
@@ -1240,12 +1173,12 @@ class BootService(MultiService):
         wanted: list[tuple[str, ListenAddress, Callable[[], Any]]] = []
         dhcp, anywhere = settings.dhcp, "0.0.0.0"
         if dhcp.mode == "server":
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._server4))
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._deciding(self._server4)))
         elif dhcp.mode == "proxy" and self._resolvers:
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._proxy4))
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._deciding(self._proxy4)))
         if dhcp.mode != "off" and self._resolvers:
             # A client that has shown a boot menu sends its choice here, whichever server assigned its address.
-            boot_server = partial(self._proxy4, boot_server=True)
+            boot_server = self._deciding(partial(self._proxy4, boot_server=True))
             wanted.append(("boot-server", (anywhere, dhcp.boot_server_port), boot_server))
         wanted += self._wanted_of_dhcp6()
         publish = self._publish
@@ -1263,37 +1196,30 @@ class BootService(MultiService):
     def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
         settings = self._settings.dhcp6
         if settings.mode == "server":
-            return [("dhcp6", ("::", settings.server_port), self._server6)]
+            return [("dhcp6", ("::", settings.server_port), self._deciding(self._server6))]
         if settings.mode == "off" or not self._resolvers:
             return []
+        boot_server = partial(self._proxy6, boot_server=True)
         return [
-            ("dhcp6", ("::", settings.server_port), self._proxy6),
-            ("boot-server6", ("::", settings.boot_server_port), partial(self._proxy6, boot_server=True)),
+            ("dhcp6", ("::", settings.server_port), self._deciding(self._proxy6)),
+            ("boot-server6", ("::", settings.boot_server_port), self._deciding(boot_server)),
         ]
 
-    def _standby(self) -> StandbyPort | None:
-        """What serves a DHCP port in place of the proxy or server; None: these serve it."""
-        return None if self.leads or self._leadership is None else StandbyPort(self._leadership)
+    def _deciding(self, make: Callable[[], DHCPPort]) -> Callable[[], DHCPPort | StandbyPort]:
+        """Return what makes the protocol of a DHCP port: a standby has one that drops all requests."""
+        leadership = self._leadership
+        return make if leadership is None else lambda: make() if self.leads else StandbyPort(leadership)
 
-    def _proxy4(self, *, boot_server: bool = False) -> Proxy4 | StandbyPort:
-        standby = self._standby()
-        if standby is not None:
-            return standby
+    def _proxy4(self, *, boot_server: bool = False) -> Proxy4:
         made = Proxy4(self._dhcp_services(), IPv4(self._settings.dhcp), boot_server=boot_server)
         if not boot_server:
             made.other_servers = self._other_boot_servers()
         return made
 
-    def _proxy6(self, *, boot_server: bool = False) -> Proxy6 | StandbyPort:
-        standby = self._standby()
-        if standby is not None:
-            return standby
+    def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
         return Proxy6(self._dhcp_services(), IPv6(own_duid(), self._settings.dhcp6), boot_server=boot_server)
 
-    def _server4(self) -> Server4 | StandbyPort:
-        standby = self._standby()
-        if standby is not None:
-            return standby
+    def _server4(self) -> Server4:
         leasing = self._new_leasing()
         leasing.detect_conflicts(self._settings.dhcp)
         family = IPv4(self._settings.dhcp)
@@ -1321,10 +1247,7 @@ class BootService(MultiService):
         except OSError:  # without CAP_NET_RAW; "bootfw doctor --probe-network" finds them, too
             return None
 
-    def _server6(self) -> Server6 | StandbyPort:
-        standby = self._standby()
-        if standby is not None:
-            return standby
+    def _server6(self) -> Server6:
         leasing = self._new_leasing()
         assert leasing.server6 is not None
         return Server6(

@@ -1,46 +1,154 @@
-"""This server among the nodes of its cluster: which there are, and whether they serve the same files."""
+"""This server among the nodes of its cluster: what it announces, what it takes from the others, and which there are."""
 
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
+from socket import AF_INET, AF_INET6, gethostname
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from zope.interface.verify import verifyObject
 
+from bootfw import __version__
+from bootfw.events import Event
+from bootfw.interfaces import INodes
+from bootfw.net.control import Operation
+from bootfw.net.linux.interfaces import own_addresses
 from bootfw.net.nodes.announcements import Announcements
 from bootfw.net.nodes.filecomparison import FileComparison
+from bootfw.net.nodes.node import Message, Node
 from bootfw.net.nodes.presence import Presence
+from bootfw.net.tftp.handover import POSITIONS_EVERY
+from bootfw.values import Address
+
+_MOST_ADDRESSES = 16
+"""Addresses of its own that a node announces; a host with containers has hundreds."""
 
 
 class Cluster(Service):
-    """Announces this node while it runs, and knows the others.
+    """Takes part in the cluster while it runs, and after that until leave().
 
     :param reactor: IReactorTime.
-    :param describe: see Presence.
+    :param store: what the nodes share.
+    :param publish: called with the events of this server.
+    :param observe: called with events of other nodes.
+    :param on_message: takes a message between the processes of this server in this one.
+    :param broadcast: sends it to the others; None: there are no others.
+    :param known: returns the messages that bring a new process to the state of the others.
+    :param positions: see TFTPProtocol; of this process.
+    :param describe: returns what Presence says of this server beside its host, process and version.
     :param roots: see FileComparison.
+    :raise zope.interface.Invalid: the store does not keep to INodes.
     """
 
     def __init__(
         self,
         reactor: Any,
-        announcements: Announcements,
+        store: INodes,
+        *,
+        publish: Callable[[Event], None],
+        observe: Callable[[Sequence[Event]], None],
+        on_message: Callable[[str, tuple[Any, ...]], object],
+        broadcast: Callable[..., None] | None,
+        known: Callable[[], Iterable[Message]],
+        positions: Callable[[], Sequence[tuple[Address, int]]],
         describe: Callable[[], Mapping[str, Any]],
         roots: Callable[[], Iterable[Path]],
     ) -> None:
-        self._announcements = announcements
-        self._presence = Presence(reactor, announcements, describe)
-        self._comparison = FileComparison(reactor, announcements, self._presence.here, roots)
+        verifyObject(INodes, store)
+        self._reactor = reactor
+        self._publish, self._on_message, self._broadcast = publish, on_message, broadcast
+        self._positions, self._describe = positions, describe
+        self._began = time.time()
+        self._announcements = Announcements(store)
+        self._node = Node(reactor, self._announcements, self._send_to_processes, observe, known)
+        self._presence = Presence(reactor, self._announcements, self._said)
+        self._comparison = FileComparison(reactor, self._announcements, self._presence.here, roots)
+        self._positions_turn: IDelayedCall | None = None
+        """When the positions of this process's transfers are announced next."""
+        self.operations: Mapping[str, Operation] = {"compare-files": self._compare_files}
+        """Those of the control socket that concern all nodes."""
 
     def startService(self) -> None:
-        """Announce this node from now on."""
+        """Take part from now on."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._node.start()
         self._presence.start()
+        self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
 
     def stopService(self) -> None:
-        """Say goodbye."""
+        """Say goodbye; leave() is next."""
         super().stopService()  # type: ignore[no-untyped-call]
+        self._cancel_positions()
         self._presence.stop()
         self._comparison.close()
+
+    def leave(self) -> "Deferred[None]":
+        """Announce what is left, and nothing more; see Node.stop(). All processes of this server have ended."""
+        return self._node.stop()
+
+    # This server, to the others
+
+    def publish(self, event: Event) -> None:
+        """Give an event to the observers, and to the other nodes what they need of it."""
+        self._node.publish(event)
+        self._publish(event)
+
+    def announce(self, kind: str, *values: Any) -> None:
+        """Announce a message that a process of this server has sent to the others of this server."""
+        self._node.share(kind, *values)
+
+    def share(self, kind: str, *values: Any) -> None:
+        """Send a message of this process to all others of this server, and announce it."""
+        if self._broadcast is not None:
+            self._broadcast(kind, *values)
+        self._node.share(kind, *values)
+
+    def take_positions(self, positions: Iterable[tuple[Address, int]]) -> None:
+        """Announce how far long transfers of a worker are."""
+        self._node.transfers.take_positions(positions)
+
+    def hand_over(self) -> bool:
+        """Announce how far the transfers of this process are, which end now.
+
+        :return: whether there are other nodes, which can go on with them.
+        """
+        self._cancel_positions()
+        if self.has_others:
+            self._node.transfers.take_positions(self._positions())
+        return self.has_others
+
+    def latest_transfer(self) -> float:
+        """Return when a transfer of this server began or ended last."""
+        return self._node.transfers.latest
+
+    def _announce_positions(self) -> None:
+        """Announce how far the long transfers of this process are; workers report theirs as often."""
+        self._node.transfers.take_positions(self._positions())
+        self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
+
+    def _cancel_positions(self) -> None:
+        if self._positions_turn is not None:
+            self._positions_turn.cancel()
+            self._positions_turn = None
+
+    def _said(self) -> Mapping[str, Any]:
+        """Return what this node says of itself; see Presence."""
+        addresses = sorted(address for family in (AF_INET, AF_INET6) for address in own_addresses(family) or ())
+        return {
+            "name": gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "since": self._began,
+            "addresses": [each for each in addresses if not ip_address(each).is_loopback][:_MOST_ADDRESSES],
+            **self._describe(),
+        }
+
+    # The others, to this server
 
     @property
     def has_others(self) -> bool:
@@ -53,7 +161,13 @@ class Cluster(Service):
         behind = self._announcements.behind
         return {"nodes": list(self._presence.nodes()), "behind": None if behind is None else round(behind, 1)}
 
-    def compare_files(self, given: Mapping[str, Any]) -> "Deferred[Sequence[Mapping[str, Any]]]":
+    def _send_to_processes(self, kind: str, values: tuple[Any, ...]) -> None:
+        """Give a message of another node to all processes of this server."""
+        self._on_message(kind, values)
+        if self._broadcast is not None:
+            self._broadcast(kind, *values)
+
+    def _compare_files(self, given: Mapping[str, Any]) -> "Deferred[Sequence[Mapping[str, Any]]]":
         """Compare the files of all nodes; see Operation and FileComparison.compare(), whose nodes get their names."""
         names = {row["node"]: row["name"] for row in self._presence.nodes()}
 

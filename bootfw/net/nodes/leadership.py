@@ -103,6 +103,12 @@ class Leadership:
         """Name of the leader as far as this server knows; "": there was none."""
         return self._states.standing.leader
 
+    @property
+    def refusal(self) -> str:
+        """Why this server refuses what only the leader can do, and where to ask."""
+        where = f"{self.leader} leads: ask there" if self.leader not in ("", self.node) else "no server leads"
+        return f"this server is a standby; {where}"
+
     def record(self) -> Mapping[str, object]:
         """What an operator can see: state, node, leader, epoch, dropped, reason."""
         states = self._states

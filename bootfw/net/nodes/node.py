@@ -71,10 +71,6 @@ class Node:
         subscribe(PROGRAMS, self._programs)
         subscribe(GENERATED, self._generated_files)
 
-    def latest_transfer(self) -> float:
-        """Return when a transfer of this server began or ended last."""
-        return self.transfers.latest
-
     def start(self) -> None:
         """Take part."""
         self._announcements.join()

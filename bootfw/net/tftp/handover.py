@@ -5,7 +5,8 @@ process, the next ACK of its client says where to continue.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall
@@ -79,6 +80,13 @@ def is_same(file: IReader, elsewhere: TransferElsewhere) -> bool:
     return bool(etag) and etag == etag_of(file, file.size)
 
 
+class ServingPort(Protocol):
+    """A port with transfers of its own."""
+
+    def begun_elsewhere(self, event: TransferBegun, now: float) -> None:
+        """Take that another node has begun this transfer, or goes on with it."""
+
+
 @define(eq=False)
 class AdoptedTransfers:
     """Adopted transfers that wait for the next datagram of their clients: downloads of processes that have crashed, and
@@ -94,6 +102,8 @@ class AdoptedTransfers:
     _publish: Callable[[Event], None]
     elsewhere: TransfersElsewhere = field(factory=TransfersElsewhere, init=False)
     """The transfers of other nodes. Each may be continued here, once its client is heard here."""
+    ports: WeakSet[ServingPort] = field(factory=WeakSet, init=False)
+    """Those that share this."""
     _waiting: dict[Address, AdoptedTransfer] = field(factory=dict, init=False)
     _stored: dict[Address, int] = field(factory=dict, init=False)
     """Client -> the last block of its upload, as numbered on the wire. The other process has acknowledged it once."""
@@ -119,6 +129,17 @@ class AdoptedTransfers:
         if self._waiting or self._lost:
             self._keep()
         return handed
+
+    def announced(self, kind: str, node: str, items: Sequence[Any]) -> None:
+        """Take what another node has announced of its transfers; see TransfersElsewhere.receive()."""
+        now = self._reactor.seconds()
+        for event in self.elsewhere.receive(kind, node, items, now):
+            for port in self.ports:
+                port.begun_elsewhere(event, now)
+
+    def remember(self, transfers: Sequence[TransferElsewhere], then: float) -> None:
+        """Take what another process of this server knows of the transfers of other nodes, and when, by its clock."""
+        self.elsewhere.remember(transfers, self._reactor.seconds() - then)
 
     def acknowledge_again(self, stored: Sequence[tuple[Address, int]]) -> None:
         """Acknowledge these uploads when their clients repeat the last block: the ACK of the other process was lost.

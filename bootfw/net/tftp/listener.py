@@ -155,6 +155,7 @@ class TFTPProtocol(DatagramProtocol):
             randbelow=randbelow,
         )
         self._adopted = adopted or AdoptedTransfers(reactor, publish)
+        self._adopted.ports.add(self)
         self._heir: TFTPProtocol | None = None
         """Has the port from a reload on, and gets what arrives here for it; None: none does."""
         self._elders: tuple[TFTPProtocol, ...] = ()
