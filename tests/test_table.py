@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from bootfw.cli.machines import MACHINES, machines
+from bootfw.cli.statemachines import MACHINES, machines
 from bootfw.table import STAY, IllegalInput, Machine, Table, check, drawing, goes, ignore, illegal
 
 ROOT = Path(__file__).parents[1]
@@ -107,12 +107,12 @@ def test_each_transition_is_explained(table: Table) -> None:
 
 
 def test_the_drawing_in_the_docs_is_not_stale() -> None:
-    drawn = (ROOT / "docs" / "machines.md").read_text()
-    assert drawn == machines(), "run: python -m bootfw.cli.machines > docs/machines.md"
+    drawn = (ROOT / "docs" / "state-machines.md").read_text()
+    assert drawn == machines(), "run: python -m bootfw.cli.statemachines > docs/state-machines.md"
 
 
 def test_the_command_prints_it() -> None:
-    command = [sys.executable, "-m", "bootfw.cli.machines"]
+    command = [sys.executable, "-m", "bootfw.cli.statemachines"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert printed.stdout == machines()
     assert printed.stderr == ""

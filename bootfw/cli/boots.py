@@ -100,14 +100,14 @@ def _boots(options: argparse.Namespace) -> int:
     filters = {"machine": options.mac, "verdict": options.verdict, "since": options.since, "limit": options.limit}
     if options.follow:
         return _follow(options, filters)
-    attempts = _find(options, filters, "boots")
+    attempts = find_attempts(options, filters, "boots")
     if options.json:
         _print(json.dumps([attempt_record(attempt, stages=False) for attempt in attempts], indent=2))
     elif attempts:
         rows = [("BEGAN", "MACHINE", "CLIENT", "TOOK", "VERDICT")]
         rows += [(*_row(attempt), outcome_line(attempt)) for attempt in attempts]
         head, *lines = aligned(rows).splitlines()
-        _print("\n".join([head, *(_coloured(line, each) for line, each in zip(lines, attempts, strict=True))]))
+        _print("\n".join([head, *(coloured(line, each) for line, each in zip(lines, attempts, strict=True))]))
     else:
         filtered = bool(options.mac or options.verdict or options.since)
         sys.stderr.write(f"bootfw: no boot {'matches' if filtered else 'is recorded yet'}\n")
@@ -115,11 +115,11 @@ def _boots(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    attempts = _find(options, {"machine": options.machine, "limit": options.limit}, "boot")
+    attempts = find_attempts(options, {"machine": options.machine, "limit": options.limit}, "boot")
     if options.json:
         _print(json.dumps([attempt_record(attempt) for attempt in attempts], indent=2))
     elif attempts:
-        _print("\n\n".join(_coloured(timeline(attempt), attempt, 1) for attempt in attempts))
+        _print("\n\n".join(coloured(timeline(attempt), attempt, 1) for attempt in attempts))
     else:
         sys.stderr.write(f"bootfw: {options.machine} has not booted\n")
     return NONE_FOUND if not attempts or attempts[0].verdict is Verdict.FAILED else 0
@@ -151,7 +151,7 @@ def _row(attempt: BootAttempt) -> tuple[str, str, str, str]:
     return moment(attempt.began), attempt.client, attempt.persona or "-", f"{attempt.seconds:.0f} s"
 
 
-def _find(options: argparse.Namespace, filters: Mapping[str, Any], operation: str) -> Sequence[BootAttempt]:
+def find_attempts(options: argparse.Namespace, filters: Mapping[str, Any], operation: str) -> Sequence[BootAttempt]:
     """Return the attempts of the running server, or those in its store if none runs; the latest first."""
     configuration = load_config(options.config, os.environ)
     state = state_of(configuration)
@@ -195,7 +195,7 @@ def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
                     clock = datetime.fromtimestamp(attempt.ended or time.time()).strftime("%H:%M:%S")
                     took = f"{attempt.seconds:.0f} s"
                     words = (clock, attempt.client, attempt.persona or "-", took, outcome_line(attempt))
-                    _print(_coloured(printable("  ".join(words)), attempt))
+                    _print(coloured(printable("  ".join(words)), attempt))
                 sys.stdout.flush()
     return 0
 
@@ -222,7 +222,7 @@ def _news(server: RunningServer, sleep: Callable[[float], None] = time.sleep) ->
         sleep(_POLL)
 
 
-def _coloured(text: str, attempt: BootAttempt, lines: int = 0) -> str:
+def coloured(text: str, attempt: BootAttempt, lines: int = 0) -> str:
     """Colour *text*, or only its first line, by the verdict, if the terminal supports colours.
 
     :param lines: 0: all of *text*; 1: its first line.

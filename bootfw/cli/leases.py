@@ -90,7 +90,7 @@ def add_leases(commands: Any) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    records = _sorted(_source(options).leases(_selection(options.who, options.state, options.network)))
+    records = _sorted(leases_of(options).leases(_selection(options.who, options.state, options.network)))
     if options.json:
         _print_json(records)
         return
@@ -104,7 +104,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    source = _source(options)
+    source = leases_of(options)
     records = _sorted(source.leases(_selection(options.who)))
     if not records:
         raise CommandError(f"{options.who} has no lease")
@@ -120,14 +120,14 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _release(options: argparse.Namespace) -> None:
-    source = _source(options, True)
+    source = leases_of(options, True)
     for address in options.addresses:
         source.release(address)
         _print(f"{address} is released")
 
 
 def _export(options: argparse.Namespace) -> None:
-    source = _source(options)
+    source = leases_of(options)
     leases = _sorted(source.leases(Selection()))
     _print_json({"leases": leases, "reservations": source.reservations()})
 
@@ -139,7 +139,7 @@ def _import(options: argparse.Namespace) -> int:
     # A lease file has bytes in it that are no text.
     data = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
     found = _imported(data.decode("utf-8-sig", "surrogateescape"), now, dhcp.identify_by == "client-id")
-    taken = _source(options, True, True).take_over(found.leases.values(), found.reservations, now)
+    taken = leases_of(options, True, True).take_over(found.leases.values(), found.reservations, now)
     hosts = [host for subnet in dhcp.subnets for host in subnet.hosts]
     ours = [*hosts, *(host.reservation() for subnet in dhcp6.subnets for host in subnet.hosts)]
     elsewhere = [
@@ -166,7 +166,7 @@ def _imported(text: str, now: float, by_client_id: bool) -> ImportedLeases:
 
 
 def _reservations(options: argparse.Namespace) -> None:
-    records = _source(options).reservations()
+    records = leases_of(options).reservations()
     if options.json:
         _print_json(records)
         return
@@ -193,13 +193,13 @@ def _reserve(options: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
-    _source(options, True).reserve(reservation)
+    leases_of(options, True).reserve(reservation)
     _print(f"{reservation.address or 'an address of the pool'} is reserved")
 
 
 def _unreserve(options: argparse.Namespace) -> None:
     _selection(options.who)
-    record = _source(options, True).unreserve(options.who)
+    record = leases_of(options, True).unreserve(options.who)
     _print(f"{record['address'] or _known_by(record)} is no longer reserved")
 
 
@@ -221,7 +221,7 @@ def _configuration(options: argparse.Namespace) -> Configuration:
     return load_config(options.config, os.environ)
 
 
-def _source(
+def leases_of(
     options: argparse.Namespace, changes: bool = False, stopped: bool = False
 ) -> "RunningServer | OfflineLeases":
     """The running server, or its store.

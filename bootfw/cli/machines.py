@@ -1,126 +1,134 @@
-"""docs/machines.md: every state machine, drawn from its table.
+"""``bootfw machines``: the machines that have booted, and what is configured for each."""
 
-``python -m bootfw.cli.machines > docs/machines.md``
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bootfw.attempts.attempt import Verdict
+from bootfw.attempts.attempttext import outcome_line
+from bootfw.attempts.machine import Machine, machines_of
+from bootfw.cli.boots import coloured, find_attempts
+from bootfw.cli.failure import CommandError
+from bootfw.cli.leases import leases_of
+from bootfw.cli.next import orders_of
+from bootfw.cli.statedir import add_state_options
+from bootfw.config.configuration import load_config
+from bootfw.records import Record, Selection
+from bootfw.terminal import aligned, moment
+
+NONE_FOUND = 1
+"""Exit code: no machine was found."""
+
+ALL = 10_000
+"""Most boots that are looked at, the latest ones."""
+
+_COLUMNS = ("MACHINE", "NAME", "ADDRESS", "CLIENT", "BOOTS", "LAST BOOT", "VERDICT", "NEXT BOOT")
+_EXAMPLES = """
+Examples:
+  bootfw machines                    every machine that has booted, the latest first
+  bootfw machines --verdict failed   those whose latest boot failed
+  bootfw show 52:54:00:12:34:56      what one of them did, stage by stage
+
+Exit codes: 0 found, 1 there is none.
 """
 
-import sys
-from collections.abc import Sequence
-from enum import Enum
 
-from attrs import frozen
-
-from bootfw import leadershipstates, servicestates
-from bootfw.attempts import attemptstates
-from bootfw.boot import resolutionstates
-from bootfw.net import bindingstates, controlstates
-from bootfw.net.http import downloadstates
-from bootfw.net.tftp import listenerstates, transferstates
-from bootfw.net.udp import portstates
-from bootfw.net.workers import workerstates
-from bootfw.observe import deliverystates
-from bootfw.storm import machine as simulated
-from bootfw.table import Table, drawing
-from bootfw.tftp import read, write
-
-
-@frozen
-class Drawn:
-    """One machine."""
-
-    title: str
-    module: str
-    table: Table
-    initial: Sequence[Enum]
+def add_machines(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "machines",
+        help="list the machines that have booted",
+        description="Lists the machines of the recorded boots, with their latest boot and what is configured for them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_state_options(parser)
+    verdicts = [verdict.value for verdict in Verdict]
+    parser.add_argument(
+        "--verdict", choices=verdicts, default="", metavar="VERDICT", help=f"of the latest boot: {', '.join(verdicts)}"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_run)
 
 
-MACHINES = (
-    Drawn("ReadSession: we send a file", "tftp/read", read.TABLE, (read.State.NEGOTIATING, read.State.FETCHING)),
-    Drawn("WriteSession: we receive a file", "tftp/write", write.TABLE, (write.State.NEGOTIATING,)),
-    Drawn(
-        "TransferStates: the end of a TFTP transfer",
-        "net/tftp/transferstates",
-        transferstates.TABLE,
-        (transferstates.State.RUNNING,),
-    ),
-    Drawn(
-        "ListenerStates: a TFTP listener",
-        "net/tftp/listenerstates",
-        listenerstates.TABLE,
-        (listenerstates.State.STOPPED,),
-    ),
-    Drawn(
-        "DeliveryStates: the requests of a webhook",
-        "observe/deliverystates",
-        deliverystates.TABLE,
-        (deliverystates.State.IDLE,),
-    ),
-    Drawn("PortStates: a UDP port", "net/udp/portstates", portstates.TABLE, (portstates.State.CLOSED,)),
-    Drawn(
-        "DownloadStates: an HTTP download",
-        "net/http/downloadstates",
-        downloadstates.TABLE,
-        (downloadstates.State.OPENING,),
-    ),
-    Drawn(
-        "ResolutionStates: a boot file that resolvers have not found at once",
-        "boot/resolutionstates",
-        resolutionstates.TABLE,
-        (resolutionstates.State.CALLING,),
-    ),
-    Drawn(
-        "WorkerStates: a process that serves files",
-        "net/workers/workerstates",
-        workerstates.TABLE,
-        (workerstates.State.STOPPED,),
-    ),
-    Drawn(
-        "ControlStates: a connection to the control socket",
-        "net/controlstates",
-        controlstates.TABLE,
-        (controlstates.State.RECEIVING,),
-    ),
-    Drawn(
-        "AttemptStates: a boot attempt",
-        "attempts/attemptstates",
-        attemptstates.TABLE,
-        (attemptstates.State.PROVISIONAL,),
-    ),
-    Drawn(
-        "BindingStates: a socket that a service wants",
-        "net/bindingstates",
-        bindingstates.TABLE,
-        (bindingstates.State.WAITING,),
-    ),
-    Drawn("ServiceStates: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
-    Drawn(
-        "LeadershipStates: a node of several that share a store",
-        "leadershipstates",
-        leadershipstates.TABLE,
-        (leadershipstates.State.STANDBY,),
-    ),
-    Drawn("SimulatedMachine: a client of bootfw storm", "storm/machine", simulated.TABLE, (simulated.State.OFF,)),
-)
-
-
-def machines() -> str:
-    """docs/machines.md."""
-    lines = [
-        "# The state machines",
-        "",
-        "Drawn from their tables by `python -m bootfw.cli.machines > docs/machines.md`. A test fails when this file is",
-        "not what that prints.",
-        "",
-    ]
-    for machine in MACHINES:
-        lines += [
-            f"## {machine.title}",
-            "",
-            f"`bootfw/{machine.module}.py`",
-            "",
-            drawing(machine.table, machine.initial),
+def _run(options: argparse.Namespace) -> int:
+    machines = machines_of(find_attempts(options, {"limit": ALL}, "boots"))
+    selected = [each for each in machines if options.verdict in ("", each.last.verdict.value)]
+    names, orders = _names(options), _orders(options)
+    if options.json:
+        _print(json.dumps([_record(each, names, orders) for each in selected], indent=2))
+    elif selected:
+        rows: list[tuple[str, ...]] = [
+            ("MACHINE", "NAME", "ADDRESS", "CLIENT", "BOOTS", "LAST BOOT", "VERDICT", "NEXT BOOT")
         ]
-    return "\n".join(lines)
+        rows += [_row(each, names, orders) for each in selected]
+        head, *lines = aligned(rows).splitlines()
+        _print("\n".join([head, *(coloured(line, each.last) for line, each in zip(lines, selected, strict=True))]))
+    else:
+        sys.stderr.write(f"bootfw: no machine {'matches' if options.verdict else 'has booted yet'}\n")
+    return 0 if selected else NONE_FOUND
 
 
-if __name__ == "__main__":
-    sys.stdout.write(machines())
+def _row(machine: Machine, names: Mapping[str, str], orders: Mapping[str, str]) -> tuple[str, ...]:
+    last = machine.last
+    return (
+        machine.client,
+        names.get(last.mac, "-"),
+        ", ".join(machine.addresses[-1:]) or "-",
+        ", ".join(filter(None, (machine.persona, machine.architecture))) or "-",
+        str(machine.boots),
+        moment(last.began),
+        outcome_line(last),
+        orders.get(last.mac, "-"),
+    )
+
+
+def _record(machine: Machine, names: Mapping[str, str], orders: Mapping[str, str]) -> Record:
+    last = machine.last
+    return {
+        "machine": machine.client,
+        "mac": last.mac,
+        "uuid": machine.uuid,
+        "name": names.get(last.mac, ""),
+        "addresses": list(machine.addresses),
+        "persona": machine.persona,
+        "architecture": machine.architecture,
+        "boots": machine.boots,
+        "failed": machine.failed,
+        "last": {"id": last.id, "began": last.began, "verdict": last.verdict.value, "outcome": outcome_line(last)},
+        "next": orders.get(last.mac),
+    }
+
+
+def _names(options: argparse.Namespace) -> Mapping[str, str]:
+    """MAC -> its host name: the reserved one, or that of its lease. Empty where no addresses are leased."""
+    try:
+        source = leases_of(options)
+        leased = {record["mac"]: record["hostname"] for record in source.leases(Selection()) if record["hostname"]}
+        reserved = {
+            mac: record["hostname"]
+            for record in source.reservations()
+            if record["hostname"]
+            for mac in (record["mac"], *record["other_macs"])
+        }
+    except CommandError:
+        return {}
+    return {**leased, **reserved}
+
+
+def _orders(options: argparse.Namespace) -> Mapping[str, str]:
+    """MAC -> the file that it boots next, once. Empty where no resolver takes such orders."""
+    try:
+        orders: Sequence[Record] = orders_of(
+            load_config(options.config, os.environ), options, changes=False
+        ).next_boots()
+    except CommandError:
+        return {}
+    return {order["mac"]: order["file"] for order in orders}
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

@@ -33,6 +33,7 @@ _MODULES = (
     "doctor",
     "explain",
     "boots",
+    "machines",
     "images",
     "install",
     "leases",
