@@ -327,8 +327,13 @@ def _file_to_examine(attempt: BootAttempt) -> tuple[StageKind, str, str] | None:
         for stage in reversed(attempt.stages):
             if stage.kind is StageKind.REFUSED and f'"{stage.data["file"]}"' in attempt.cause.sentence:
                 return StageKind.REFUSED, stage.data["file"], ""
-    # Firmware loaded one program, which then loaded nothing: it may be for another architecture.
-    alone = len(attempt.files) == 1 and not any(stage.kind is StageKind.REFUSED for stage in attempt.stages)
+    # Firmware loaded one program, which then loaded nothing: it may be for another architecture. A program that runs
+    # already, such as iPXE, may have loaded the file although the last ACK of the program itself was lost.
+    requested = {
+        stage.data["file"] for stage in attempt.stages if stage.kind in (StageKind.TRANSFER, StageKind.REFUSED)
+    }
+    by_ipxe = any(stage.data.get("stack") == "ipxe" for stage in attempt.stages)
+    alone = len(attempt.files) == 1 and requested == set(attempt.files) and not by_ipxe
     if alone and attempt.architecture and any(word in attempt.persona for word in _FIRMWARE):
         return StageKind.PROGRAM, attempt.files[0], attempt.architecture
     return None

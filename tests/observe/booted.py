@@ -21,22 +21,29 @@ class Machine:
     mac: str
     address: str
 
-    def asks(self, phase: str = "discover") -> BootRequest:
-        request = evolve(UEFI, mac=self.mac, phase=phase)
+    def asks(self, phase: str = "discover", ipxe: bool = False) -> BootRequest:
+        request = evolve(UEFI, mac=self.mac, phase=phase, ipxe=ipxe)
         self.observe(RequestClassified(self.clock.seconds(), request))
         return request
 
-    def gets_address(self, file: str = "boot.efi") -> None:
+    def gets_address(self, file: str = "boot.efi", ipxe: bool = False) -> None:
         for phase, message in (("discover", "OFFER"), ("request", "ACK")):
             offer = OfferMade(
-                self.clock.seconds(), self.asks(phase), message, BootFile(file), ("255.255.255.255", 68), self.address
+                self.clock.seconds(),
+                self.asks(phase, ipxe),
+                message,
+                BootFile(file),
+                ("255.255.255.255", 68),
+                self.address,
             )
             self.observe(offer)
 
-    def loads(self, file: str) -> None:
+    def loads(self, file: str, ends: bool = True) -> None:
         now = self.clock.seconds()
         request = TransferRequest(file, file, (self.address, 2000), "10.77.0.1")
         self.observe(TransferBegun(now, request, Agreed()))
+        if not ends:
+            return
         report = TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1000, 2, 0, now, now)
         self.observe(TransferEnded(now, report))
 

@@ -325,6 +325,34 @@ def test_the_architecture_of_the_boot_program(tmp_path: Path, head: bytes | None
     assert ended.attempt.verdict.value == verdict
 
 
+def test_file_that_ipxe_loads_is_no_program_of_the_firmware(tmp_path: Path) -> None:
+    """The last ACK of iPXE itself was lost, so its transfer runs until it times out."""
+    (tmp_path / "boot.ipxe").write_bytes(b"#!ipxe")
+    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    machine = recording.machine()
+    machine.gets_address("snponly.efi")
+    machine.loads("snponly.efi", ends=False)
+    recording.wait(2)
+    machine.gets_address("boot.ipxe")
+    machine.loads("boot.ipxe")
+    recording.wait(60)
+    (ended,) = recording.of(BootAttemptEnded)
+    assert (ended.attempt.verdict, ended.attempt.cause) == (Verdict.BOOTED, None)
+
+
+def test_file_that_ipxe_loads_is_not_examined_if_another_server_had_ipxe(tmp_path: Path) -> None:
+    (tmp_path / "boot.ipxe").write_bytes(b"#!ipxe")
+    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    machine = recording.machine()
+    machine.gets_address("snponly.efi")
+    recording.wait(2)
+    machine.gets_address("boot.ipxe", ipxe=True)
+    machine.loads("boot.ipxe")
+    recording.wait(60)
+    (ended,) = recording.of(BootAttemptEnded)
+    assert (ended.attempt.verdict, ended.attempt.cause) == (Verdict.BOOTED, None)
+
+
 # What the operator asks.
 
 
