@@ -9,6 +9,10 @@ from attrs import define
 
 from .lab import Host, Program, need
 
+_ROOM = ("-B", "16384", "-s", "10000")
+"""KiB for packets that tcpdump has not read yet, and bytes that each of them takes there. By default 2 MiB have room
+for 8 packets."""
+
 
 @define(eq=False)
 class Capture:
@@ -19,12 +23,15 @@ class Capture:
     _recording: Program
 
     @classmethod
-    def start(cls, host: Host, directory: Path) -> "Capture":
-        """Record what passes *host* from now on."""
+    def start(cls, host: Host, directory: Path, which: str = "udp") -> "Capture":
+        """Record what passes *host* from now on.
+
+        :param which: tcpdump's filter.
+        """
         need("tcpdump")
         need("tshark")
         file = directory / "capture.pcap"
-        recording = host.start("tcpdump", "--immediate-mode", "-U", "-i", "eth0", "-w", file, "udp")
+        recording = host.start("tcpdump", "--immediate-mode", "-U", *_ROOM, "-i", "eth0", "-w", file, which)
         recording.wait_until(lambda: "listening on" in recording.output, 10, "it records")
         return cls(host, file, recording)
 

@@ -2,10 +2,8 @@
 
 import json
 import os
-import re
-import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,19 +12,13 @@ from howtos import blocks
 
 from bootfw.values import Address
 
+from .balancers import PAGE, SHARED, behind_keepalived, behind_nftables, behind_nginx, configuration, holder
 from .clients import ATFTP, ATFTP_WINDOW, BUSYBOX, CURL, HPA, Client
 from .cluster import FILES_ONLY, SECONDS, Cluster, Node, cluster_of
 from .lab import Host, Lab, Program, need, wait_until
+from .tftpload import figures, start_load
 
 pytestmark = pytest.mark.interop
-
-PAGE = "balancers.md"
-SHARED = "10.77.0.100"
-"""The address of the page."""
-
-_UNPACKED = Path(__file__).resolve().parents[2] / ".clients"
-
-_MODULES = [root / "usr/lib/nginx/modules/ngx_stream_module.so" for root in (Path("/"), _UNPACKED)]
 
 _COMMAND = str(Path(sys.executable).with_name("bootfw"))
 
@@ -35,48 +27,6 @@ _COMMAND = str(Path(sys.executable).with_name("bootfw"))
 def cluster(lab: Lab, tmp_path: Path) -> Iterator[Cluster]:
     with cluster_of(lab, tmp_path) as made:
         yield made
-
-
-def unpacked(name: str) -> Path:
-    """A program that is installed, or that tools/install-clients has unpacked."""
-    found = shutil.which(name, path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", str(_UNPACKED / "usr/sbin"))))
-    if found is None:
-        pytest.skip(f"{name} is not installed: tools/install-clients unpacks it on Debian")
-    return Path(found)
-
-
-def libraries() -> str:
-    """The variable for programs that are unpacked."""
-    return f"LD_LIBRARY_PATH={_UNPACKED / 'usr/lib' / f'{os.uname().machine}-linux-gnu'}"
-
-
-def start_nodes(cluster: Cluster) -> None:
-    """All nodes, which do not refuse packets when they have ended."""
-    [rules] = [block for block in blocks(PAGE, "") if "bootfw_node" in block]
-    path = cluster.directory / "bootfw-node.nft"
-    path.write_text(rules)
-    for node in cluster.nodes:
-        done = node.host.run("nft", "--file", path, seconds=SECONDS)
-        assert done.exit_code == 0, done.output
-    cluster.start(FILES_ONLY)
-
-
-def start_keepalived(node: Node) -> Program:
-    """keepalived on the host of *node*, with the configuration of the page."""
-    program = unpacked("keepalived")
-    [text] = [block for block in blocks(PAGE, "") if "vrrp_instance" in block]
-    assert SHARED in text
-    path = node.state / "keepalived.conf"
-    path.write_text(text)
-    pids = [f"--{kind}={node.state / kind}.pid" for kind in ("pid", "vrrp_pid", "checkers_pid")]
-    options = ["--dont-fork", "--log-console", "--log-detail", "--vrrp", *pids, f"--use-file={path}"]
-    return node.run_later("env", libraries(), program, *options)
-
-
-def holder(cluster: Cluster) -> Node | None:
-    """The one node that has the shared address."""
-    found = [node for node in cluster.nodes if f"{SHARED}/24" in node.host.addresses()]
-    return found[0] if len(found) == 1 else None
 
 
 @frozen
@@ -145,15 +95,6 @@ def failures(fetches: dict[str, Fetch], content: bytes) -> dict[str, str]:
     return {name: said for name, each in fetches.items() if (said := each.ended(content))}
 
 
-def configuration() -> str:
-    """That of the page, for nodes that answer DHCP and whose files are the page's."""
-    [text] = blocks(PAGE, "toml")
-    # The lab's configuration has the tables of HTTP and of the pages, and the others are the page's.
-    for table in ("bootfw", "http", "web"):
-        text = re.sub(rf"^\[{table}\]\n(?:[a-z].*\n)+\n?", "", text, flags=re.MULTILINE)
-    return text
-
-
 def wait_for_progress(fetches: dict[str, Fetch], size: int) -> None:
     """Until some bytes of each file are there, or it is complete."""
 
@@ -171,13 +112,9 @@ def test_an_address_that_moves(cluster: Cluster, tmp_path: Path) -> None:
     """keepalived gives the shared address to a node; when that is killed, another one gets it and goes on."""
     content = os.urandom(SIZE)
     cluster.serves("file", content)
-    start_nodes(cluster)
-    for node in cluster.nodes:
-        start_keepalived(node)
-    wait_until(lambda: holder(cluster), SECONDS, "one node has the address")
+    stations = behind_keepalived(cluster, tmp_path)
     first = holder(cluster)
     assert first is not None
-    stations = [cluster.lab.host("station", "10.77.0.9/24")]
     fetches = fetch_with_all(stations, tmp_path, "file")
     wait_for_progress(fetches, 50_000)
     first.kill()
@@ -190,25 +127,6 @@ def test_an_address_that_moves(cluster: Cluster, tmp_path: Path) -> None:
     later = fetch(ATFTP_WINDOW, stations[0], tmp_path, "file")
     assert later.ended(content) == ""
     assert holder(cluster) is second
-
-
-def add_router(cluster: Cluster) -> Host:
-    """The clients' router, which has the shared address, and is the nodes' gateway."""
-    router = cluster.lab.router("router", "10.77.0.1/24", "10.78.0.1/24")
-    router.ip("address", "add", f"{SHARED}/32", "dev", "lo")
-    for node in cluster.nodes:
-        node.host.ip("route", "add", "default", "via", "10.77.0.1")
-    return router
-
-
-def add_stations(cluster: Cluster, count: int) -> list[Host]:
-    """Clients behind the router."""
-    stations = [
-        cluster.lab.host(f"station{number}", f"10.78.0.{10 + number}/24", segment="far") for number in range(count)
-    ]
-    for station in stations:
-        station.ip("route", "add", "default", "via", "10.78.0.1")
-    return stations
 
 
 def serving(cluster: Cluster) -> dict[str, int]:
@@ -228,22 +146,14 @@ def test_nftables_on_a_router(cluster: Cluster, tmp_path: Path) -> None:
     """The map of the page spreads clients, the script of the page moves those of a node that is killed."""
     content = os.urandom(SIZE)
     cluster.serves("file", content)
-    start_nodes(cluster)
-    router = add_router(cluster)
-    [rules] = [block for block in blocks(PAGE, "") if "jhash" in block]
-    (tmp_path / "bootfw.nft").write_text(rules)
-    done = router.run("nft", "--file", tmp_path / "bootfw.nft", seconds=SECONDS)
-    assert done.exit_code == 0, done.output
-    stations = add_stations(cluster, 4)
-    script, _ = blocks(PAGE, "sh")
-    (tmp_path / "bootfw-nodes").write_text(script)
-    router.start("sh", tmp_path / "bootfw-nodes", name="bootfw-nodes")
+    stations = behind_nftables(cluster, tmp_path)
     fetches = fetch_with_all(stations, tmp_path, "file")
     wait_for_progress(fetches, 50_000)
     gone = kill_the_busiest(cluster)
     assert failures(fetches, content) == {}
 
     def mapped() -> str:
+        router = Host(cluster.lab, "router")
         return router.run("nft", "list", "map", "ip", "bootfw", "nodes", seconds=SECONDS).output
 
     assert gone.address not in mapped()
@@ -253,38 +163,39 @@ def test_nftables_on_a_router(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_nginx(cluster: Cluster, tmp_path: Path) -> None:
     """nginx spreads clients, whose addresses and ports the nodes see, and moves those of a node that is killed."""
-    program = unpacked("nginx")
-    module = next((path for path in _MODULES if path.exists()), None)
-    if module is None:
-        pytest.skip("nginx's stream module is not installed: tools/install-clients unpacks it on Debian")
     content = os.urandom(SIZE)
     cluster.serves("file", content)
-    start_nodes(cluster)
-    router = add_router(cluster)
-    [commands] = [block for block in blocks(PAGE, "console") if "lookup 69" in block]
-    for line in commands.splitlines():
-        done = router.run("sh", "-c", line.removeprefix("# "), seconds=SECONDS)
-        assert done.exit_code == 0, f"{line}: {done.output}"
-    [text] = blocks(PAGE, "nginx")
-    lists = tmp_path / "lists"
-    replaced = text.replace("modules/ngx_stream_module.so", str(module)).replace("/run/bootfw-nodes", str(lists))
-    (tmp_path / "nginx.conf").write_text(replaced)
-    options = f"-e stderr -p {tmp_path} -c {tmp_path}/nginx.conf -g 'pid {tmp_path}/pid;'"
-    _, script = blocks(PAGE, "sh")
-    assert "nginx -s reload" in script
-    script = script.replace("nginx -s", f"{program} {options} -s").replace("/run/bootfw-nodes", str(lists))
-    (tmp_path / "bootfw-nodes").write_text(script)
-    router.start("sh", tmp_path / "bootfw-nodes", name="bootfw-nodes")
-    wait_until((lists / "8069").exists, SECONDS, "the lists of nodes")
-    running = router.start("sh", "-c", f"exec {program} {options.replace('pid ', 'daemon off; pid ')}", name="nginx")
-    running.wait_until_bound(69)
-    stations = add_stations(cluster, 4)
+    stations = behind_nginx(cluster, tmp_path)
     fetches = fetch_with_all(stations, tmp_path, "file")
     wait_for_progress(fetches, 50_000)
     kill_the_busiest(cluster)
     assert failures(fetches, content) == {}
     seen = "".join(node.program.output for node in cluster.nodes)
     assert all(f"tftp {station.addresses()[0].partition('/')[0]}:" in seen for station in stations)
+
+
+@pytest.mark.firmware
+@pytest.mark.parametrize("windowsize", [1, 16])
+@pytest.mark.parametrize("behind", [behind_keepalived, behind_nftables, behind_nginx])
+def test_no_transfer_fails_when_a_node_is_killed(
+    cluster: Cluster, tmp_path: Path, behind: Callable[[Cluster, Path], list[Host]], windowsize: int
+) -> None:
+    """200 at once, of a client that compares every block, and gives up at the first ERROR."""
+    transfers = 200
+    cluster.serves("file", os.urandom(2_000_000 if windowsize == 1 else 10_000_000))
+    stations = behind(cluster, tmp_path)
+    content, each = cluster.nodes[0].root / "file", transfers // len(stations)
+    loads = [
+        start_load(station, tmp_path, SHARED, content, clients=each, windowsize=windowsize) for station in stations
+    ]
+    wait_until(lambda: sum(serving(cluster).values()) == transfers, SECONDS, "all have begun")
+    gone = kill_the_busiest(cluster)
+    results = [figures(load) for load in loads]
+    print(gone.name, "was killed:", results)
+    assert sum(result["done"] for result in results) == transfers, results
+    assert sum(result["failed"] for result in results) == 0, results
+    for node in cluster.nodes:
+        assert "Traceback" not in node.program.output
 
 
 def test_the_health_check_of_the_page(cluster: Cluster) -> None:

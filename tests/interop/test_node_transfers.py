@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import pytest
 from .clients import ATFTP, ATFTP_WINDOW, CURL, HPA, Client
 from .cluster import SECONDS, Cluster, Node, cluster_of
 from .lab import Host, Lab, Program, need, wait_until
+from .tftpload import figures, start_load
 
 pytestmark = pytest.mark.interop
 
@@ -22,7 +22,8 @@ VIRTUAL = "10.77.0.100"
 LARGE = 12_000_000
 """Bytes; several clients at once fetch it in seconds on a quiet machine, in less than SECONDS on a busy one."""
 
-LOAD = Path(__file__).parents[2] / "benchmarks" / "load.c"
+TRANSFERS = 500
+"""During an upgrade, 200 at a time."""
 
 
 @pytest.fixture
@@ -154,32 +155,21 @@ def test_a_drained_server_hands_its_downloads_over(
     assert "the server is stopping" not in cluster.nodes[0].program.output
 
 
-def load(station: Host, directory: Path, content: bytes, transfers: int, seconds: int, name: str) -> Program:
-    """Clients that fetch the file again and again, 200 at a time, and compare each block."""
-    need("cc")
-    program, expected = directory / "load", directory / "expected"
-    if not program.exists():
-        subprocess.run(["cc", "-O2", "-o", program, LOAD], check=True)
-        expected.write_bytes(content)
-    words = (VIRTUAL, "69", "large", expected, "200", str(transfers), "1428", "4", str(seconds))
-    return station.start(program, *words, name=name)
-
-
 @pytest.mark.firmware
 def test_an_upgrade_one_server_after_the_other_during_200_transfers(
     cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
 ) -> None:
     started(virtual, cluster.nodes, 1, 1, 1)
-    running = load(station, tmp_path, content, 1200, 480, "load")
+    file = cluster.nodes[0].root / "large"
+    running = start_load(station, tmp_path, VIRTUAL, file, clients=200, transfers=TRANSFERS, windowsize=4)
     with checked(virtual, cluster.nodes):
         for node in cluster.nodes:
             wait_until(lambda: is_ready(node), SECONDS, "it is ready")  # noqa: B023
             assert running.exit_code is None, running.output
             node.command("drain", "--within", "10")
             node.start()
-        assert running.wait(500) == 0, running.output
-    figures = json.loads(running.output.splitlines()[-1])
-    assert (figures["done"], figures["failed"]) == (1200, 0)
+        found = figures(running)
+    assert (found["done"], found["failed"]) == (TRANSFERS, 0)
     for node in cluster.nodes:
         assert "Traceback" not in node.program.output
 
@@ -189,11 +179,11 @@ def test_a_server_is_killed_during_200_transfers(
     cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
 ) -> None:
     started(virtual, cluster.nodes, 1, 1, 1)
-    running = load(station, tmp_path, content, 200, 200, "load")
+    file = cluster.nodes[0].root / "large"
+    running = start_load(station, tmp_path, VIRTUAL, file, clients=200, windowsize=4)
     wait_until(lambda: cluster.nodes[0].status()["transfers"] == 200, SECONDS, "all have begun")
     cluster.nodes[0].kill()
     virtual.move(cluster.nodes[1])
-    assert running.wait(240) == 0, running.output
-    figures = json.loads(running.output.splitlines()[-1])
-    assert (figures["done"], figures["failed"]) == (200, 0)
+    found = figures(running)
+    assert (found["done"], found["failed"]) == (200, 0)
     assert "Traceback" not in cluster.nodes[1].program.output
