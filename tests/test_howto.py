@@ -63,6 +63,27 @@ def test_configurations_are_right_and_end_at_no_ipxe(
     assert list(ends_at_ipxe(parts.resolvers, parts.settings)) == []
 
 
+@pytest.mark.parametrize(
+    ("page", "paths"),
+    [
+        ("from-dnsmasq.md", ["/etc/dnsmasq.conf"]),
+        ("from-tftpd-hpa.md", ["/etc/default/tftpd-hpa", "/etc/tftpd.map"]),
+    ],
+)
+def test_import_of_the_page(page: str, paths: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def moved(text: str) -> str:
+        return text.replace("/etc/", f"{tmp_path}/etc/")
+
+    for path, text in zip(paths, blocks(page, ""), strict=True):
+        (tmp_path / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path[1:]).write_text(moved(text))
+    (tmp_path / "etc" / "bootfw").mkdir()
+    command, _, shown = moved(blocks(page, "console")[0]).partition("\n")
+    assert main(command.split()[2:]) == (3 if "left out" in shown else 0)
+    assert capsys.readouterr().err == shown
+    assert (tmp_path / "etc" / "bootfw" / "bootfw.toml").read_text() == moved(blocks(page, "toml")[0])
+
+
 def test_output_of_lint_is_that_of_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,12 @@ EXECUTED = {
         ("python", "test_the_test_of_the_howto"),
         ("python", "test_the_session_of_the_howto"),
     ],
+    "from-dnsmasq.md": [
+        ("", "test_import_of_the_page"),
+        ("console", "test_import_of_the_page"),
+        ("toml", "test_import_of_the_page"),
+        ("console", "test_dnsmasq_of_the_page_is_replaced"),
+    ],
     "from-fbtftp.md": [
         ("console", "test_the_drop_in_for_fbtftp_works_with_the_wheel"),
         ("python", "test_the_backend_of_the_page_for_fbtftp"),
@@ -54,6 +60,13 @@ EXECUTED = {
     "from-python-tx-tftp.md": [
         ("console", "test_the_drop_in_for_python_tx_tftp_works_with_the_wheel"),
         ("python", "test_the_backend_of_the_page_for_python_tx_tftp"),
+    ],
+    "from-tftpd-hpa.md": [
+        ("", "test_import_of_the_page"),
+        ("", "test_import_of_the_page"),
+        ("console", "test_import_of_the_page"),
+        ("toml", "test_import_of_the_page"),
+        ("console", "test_tftpd_hpa_of_the_page_is_replaced"),
     ],
     "http.md": [
         ("toml", "test_http"),

@@ -35,6 +35,7 @@ _MODULES = (
     "boots",
     "machines",
     "images",
+    "importing",
     "install",
     "leases",
     "lint",
@@ -52,8 +53,8 @@ _MODULES = (
 )
 """Those of bootfw.cli that have a command, which their function ``add_MODULE`` adds; in the order of the help."""
 
-_SECOND = {"show": "boots"}
-"""Command -> its module, which is named after another one."""
+_SECOND = {"show": "boots", "import": "importing"}
+"""Command -> its module, where that has another name."""
 
 _DESCRIBE_ALL = ("completion", "manpage")
 

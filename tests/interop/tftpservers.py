@@ -13,16 +13,19 @@ _UNPACKED = Path(__file__).resolve().parents[2] / ".clients"
 
 def tftpd_hpa(host: Host, root: Path) -> Program:
     """tftpd-hpa with *root* as its root, and uploads allowed."""
-    return _start(host, "in.tftpd", "--foreground", "--secure", "--create", "--user", "root", "--address", ":69", root)
+    return unpacked(
+        host, "in.tftpd", "--foreground", "--secure", "--create", "--user", "root", "--address", ":69", root
+    )
 
 
 def atftpd(host: Host, root: Path) -> Program:
     """atftpd, which allows uploads by itself."""
     options = ("--daemon", "--no-fork", "--user", "root.root", "--verbose=0", "--logfile", "/dev/stdout")
-    return _start(host, "atftpd", *options, root)
+    return unpacked(host, "atftpd", *options, root)
 
 
-def _start(host: Host, name: str, *arguments: str | Path) -> Program:
+def unpacked(host: Host, name: str, *arguments: str | Path) -> Program:
+    """A server of Debian that is unpacked, when it listens on port 69."""
     program = _UNPACKED / "usr/sbin" / name
     if not program.exists():
         pytest.skip(f"{name} is not unpacked: tools/install-clients does it on Debian")

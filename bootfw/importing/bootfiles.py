@@ -1,0 +1,239 @@
+"""Boot files: an answer for each kind of client becomes resolvers.
+
+The rules of other servers, such as tags, classes and nested conditions, are not translated one by one. Each format has
+a function that answers as its server would, and is called for every kind of client; the answers are written as a table.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from attrs import evolve, field, frozen
+
+from bootfw.importing.draft import Draft
+from bootfw.importing.outcome import Fate, Line
+from bootfw.importing.toml import Table, Value
+from bootfw.wire.iana import ARCHITECTURES
+from bootfw.wire.options import Option
+
+_HTTP = "-http"
+_OTHER = 65000
+"""A code that is not registered: it gets what the old server sends without a condition."""
+
+_IPXE_CODES = (0, 6, 7, 9, 11)
+
+
+@frozen
+class ClientKind:
+    """A kind of client: what it sends, as far as boot files depend on it."""
+
+    code: int | None
+    """Option 93; None: a client without PXE."""
+    ipxe: bool = False
+    mac: str = ""
+    """The client is this machine; "": any that the configuration does not name."""
+
+    @property
+    def architecture(self) -> str:
+        """As `by-architecture` names it; "other" for codes that are not registered."""
+        if self.code is None:
+            return "unknown"
+        return ARCHITECTURES.get(self.code, "other")
+
+    @property
+    def http(self) -> bool:
+        """Whether the firmware boots by HTTP."""
+        return self.architecture.endswith(_HTTP)
+
+    @property
+    def persona(self) -> str:
+        """The built-in persona of such clients."""
+        if self.ipxe:
+            return "ipxe"
+        if self.code is None:
+            return "plain"
+        return "pxe-bios" if self.code == 0 else "uefi-http" if self.http else "uefi"
+
+    @property
+    def options(self) -> Mapping[int, bytes]:
+        """The options that it sends, as far as conditions on them are usual."""
+        if self.code is None:
+            return {}
+        vendor = "HTTPClient" if self.http else "PXEClient"
+        sent = {
+            int(Option.VENDOR_CLASS_IDENTIFIER): f"{vendor}:Arch:{self.code:05d}:UNDI:003016".encode(),
+            int(Option.CLIENT_SYSTEM_ARCHITECTURE): self.code.to_bytes(2, "big"),
+            94: b"\1\3\x10",
+        }
+        if self.ipxe:
+            sent[int(Option.USER_CLASS)] = b"iPXE"
+            sent[int(Option.IPXE_ENCAPSULATED)] = b"\xb1\5\1\x80\x86\x10\x0e"
+        return sent
+
+
+@frozen
+class Choice:
+    """The boot file of a client."""
+
+    file: str
+    server: str = ""
+    """IPv4 address of the TFTP server; "": this one."""
+    configfile: str = ""
+    pathprefix: str = ""
+    reboot_seconds: int | None = None
+    line: Line | None = field(default=None, eq=False)
+    """The line that names the file."""
+
+    def table(self) -> dict[str, Value]:
+        """The keys of a table with a boot file."""
+        found: dict[str, Value] = {"file": self.file}
+        if self.server:
+            found["server"] = self.server
+        if self.configfile:
+            found["configfile"] = self.configfile
+        if self.pathprefix:
+            found["pathprefix"] = self.pathprefix
+        if self.reboot_seconds is not None:
+            found["reboot-seconds"] = self.reboot_seconds
+        return found
+
+
+Answer = Callable[[ClientKind], Choice | None]
+"""The boot file that the old server names to such a client."""
+
+_FIRMWARE = tuple(ClientKind(code) for code in (*ARCHITECTURES, _OTHER, None))
+_IPXE = tuple(ClientKind(code, ipxe=True) for code in _IPXE_CODES)
+KINDS = _FIRMWARE + _IPXE
+"""The kinds of clients that the answers are asked for, without those of single machines."""
+
+
+def add_resolvers(draft: Draft, answer: Answer, macs: Iterable[str], whole: Line) -> None:
+    """Add the resolvers and personas that name the same boot files as *answer*.
+
+    :param macs: the machines that the old configuration treats by their hardware addresses.
+    :param whole: the file, for remarks that are about no single line.
+    """
+    general = {kind: answer(kind) for kind in KINDS}
+    for mac in dict.fromkeys(macs):
+        _add_machine(draft, mac, {kind: answer(evolve(kind, mac=mac)) for kind in KINDS}, general, whole)
+    _add_general(draft, general, whole)
+
+
+def _add_machine(
+    draft: Draft,
+    mac: str,
+    own: Mapping[ClientKind, Choice | None],
+    general: Mapping[ClientKind, Choice | None],
+    whole: Line,
+) -> None:
+    different = {kind: choice for kind, choice in own.items() if choice != general[kind]}
+    if not different:
+        return
+    if None in different.values():
+        reason = (
+            f"{mac} gets no boot file from the old server, and that of other machines here; bootfw can't except one"
+        )
+        draft.note(whole, Fate.LEFT_OUT, f"{reason}: give it one that boots its disk, by a by-client resolver")
+    named = {kind: choice for kind, choice in different.items() if choice is not None}
+    choices = dict.fromkeys(named.values())
+    if len(choices) == 1 and len(named) == len(own):
+        _add_client(draft, {"mac": mac}, next(iter(choices)))
+        return
+    for persona, choice in _by_persona(named, draft, mac, whole):
+        _add_client(draft, {"mac": mac, "persona": persona}, choice)
+
+
+def _by_persona(
+    named: Mapping[ClientKind, Choice], draft: Draft, mac: str, whole: Line
+) -> Iterator[tuple[str, Choice]]:
+    """The choice of each persona. Where the choices of its architectures differ, the usual architectures decide."""
+    found: dict[str, list[tuple[ClientKind, Choice]]] = {}
+    for kind, choice in named.items():
+        if kind.architecture != "other":
+            found.setdefault(kind.persona, []).append((kind, choice))
+    for persona, entries in found.items():
+        usual = next((choice for kind, choice in entries if kind.code in (0, 7, 16, None)), entries[0][1])
+        if any(choice != usual for kind, choice in entries if kind.code in (*_IPXE_CODES, 16)):
+            reason = f"the boot file of {mac} depends on its architecture; bootfw names {usual.file} to {persona}"
+            draft.note(whole, Fate.ASSUMED, f"{reason}: right if that is what the machine is")
+        yield persona, usual
+
+
+def _add_client(draft: Draft, conditions: Mapping[str, Value], choice: Choice) -> None:
+    table = Table("[[resolver.clients]]", {**conditions, **choice.table()}, [str(choice.line)] if choice.line else [])
+    last = draft.resolvers[-1] if draft.resolvers else None
+    if last is None or last.values.get("use") != "by-client":
+        last = Table("[[resolver]]", {"use": "by-client"})
+        draft.resolvers.append(last)
+    last.below.append(table)
+
+
+def _add_general(draft: Draft, general: Mapping[ClientKind, Choice | None], whole: Line) -> None:
+    firmware = _by_architecture({kind: general[kind] for kind in _FIRMWARE}, draft, whole)
+    chained = {kind: general[kind] for kind in _IPXE}
+    if chained[ClientKind(7, ipxe=True)] is None:
+        chained[ClientKind(7, ipxe=True)] = chained[ClientKind(9, ipxe=True)]
+    del chained[ClientKind(9, ipxe=True)]
+    files = dict(firmware)
+    common = Counter(choice for choice in chained.values() if choice is not None).most_common(1)
+    if common and any(choice != firmware.get(kind.architecture) for kind, choice in chained.items()):
+        files["ipxe"] = common[0][0]
+        _add_other_ipxe(draft, chained, common[0][0])
+    silent = [kind for kind, choice in chained.items() if choice is None and firmware.get(kind.architecture)]
+    if silent and "ipxe" not in files:
+        reason = "iPXE gets no boot file from the old server, so that its own script decides; bootfw names one to it"
+        draft.note(whole, Fate.LEFT_OUT, f'{reason}: name the script as "ipxe" in by-architecture')
+    default = general[ClientKind(_OTHER)]
+    if default is not None and None not in firmware.values():
+        files = {name: choice for name, choice in files.items() if choice != default or name == "ipxe"}
+    else:
+        default = None
+    files.pop("other", None)
+    if files.get("ipxe") is not None and files["ipxe"] == default and len(files) == 1:
+        files = {}
+    _add_by_architecture(draft, {name: choice for name, choice in files.items() if choice is not None})
+    if default is not None:
+        comments = [str(default.line)] if default.line else []
+        draft.resolvers.append(Table("[[resolver]]", {"use": "static", **default.table()}, comments))
+
+
+def _by_architecture(
+    firmware: Mapping[ClientKind, Choice | None], draft: Draft, whole: Line
+) -> dict[str, Choice | None]:
+    """Name -> choice. Codes 7 and 9 have the same name, and many configurations have one of them only."""
+    found: dict[str, Choice | None] = {}
+    one, other = firmware[ClientKind(7)], firmware[ClientKind(9)]
+    general = firmware[ClientKind(_OTHER)]
+    for kind, choice in firmware.items():
+        found.setdefault(kind.architecture, choice)
+    if one != other:
+        kept, lost = (other, one) if one in (None, general) else (one, other)
+        found["x86_64-uefi"] = kept
+        if lost not in (None, general) and kept is not None and lost is not None:
+            reason = f"x64 firmware sends code 7 or 9 (RFC 4578, erratum 4624); both get {kept.file}, none {lost.file}"
+            draft.note(lost.line or whole, Fate.LEFT_OUT, f"{reason}: name the one that is right as x86_64-uefi")
+    for name in [name for name in found if name.endswith(_HTTP)]:
+        if found[name] in (None, found.get(name.removesuffix(_HTTP))) or found[name] == general:
+            del found[name]
+    return found
+
+
+def _add_other_ipxe(draft: Draft, chained: Mapping[ClientKind, Choice | None], common: Choice) -> None:
+    """Add a persona for each architecture whose iPXE gets another file than most."""
+    for kind, choice in chained.items():
+        name = f"ipxe-{kind.architecture.replace('_', '-')}"
+        if choice in (None, common) or any(table.values["name"] == name for table in draft.personas):
+            continue
+        assert choice is not None
+        values: dict[str, Value] = {"name": name, "like": "ipxe", "architectures": [kind.architecture]}
+        draft.personas.append(Table("[[persona]]", values, ["by-client has a boot file for it"]))
+        _add_client(draft, {"persona": name}, choice)
+
+
+def _add_by_architecture(draft: Draft, files: Mapping[str, Choice]) -> None:
+    if not files:
+        return
+    inner = Table("[resolver.files]")
+    for name, choice in files.items():
+        table = choice.table()
+        inner.set(name, choice.file if len(table) == 1 else table, choice.line or "")
+    draft.resolvers.append(Table("[[resolver]]", {"use": "by-architecture"}, below=[inner]))

@@ -1,0 +1,1023 @@
+"""Reads dnsmasq.conf (dnsmasq(8); how boot files and tags are chosen: rfc2131.c and dhcp-common.c of dnsmasq 2.90)."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from ipaddress import IPv4Network, ip_address
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from bootfw.importing.bootfiles import KINDS, Choice, ClientKind, add_resolvers
+from bootfw.importing.dnsmasqoptions import ARCHITECTURES, DNS, INSTEAD, NOT_NEEDED, OPTIONS, OPTIONS6
+from bootfw.importing.draft import Draft, network_of
+from bootfw.importing.options import SUBNET_KEYS, is_address, option
+from bootfw.importing.outcome import Fate, Line
+from bootfw.importing.toml import Table, Value
+
+EXPRESSED, ASSUMED, UNNEEDED, LEFT_OUT = Fate.EXPRESSED, Fate.ASSUMED, Fate.UNNEEDED, Fate.LEFT_OUT
+
+_LINE = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)\s*(?:=\s*(?P<value>.*))?", re.DOTALL)
+_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[^,"]+|,')
+_MAC = re.compile(r"(?:(?P<kind>[0-9a-fA-F]{1,2})-)?(?P<mac>[0-9a-fA-F*]{1,2}(?:[:-][0-9a-fA-F*]{1,2}){5})")
+_TIME = re.compile(r"(?P<number>\d+)(?P<unit>[smhdw]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST_LEASE = 31536000
+_DEFAULT_LEASE = 3600
+_MODES = ("static", "proxy", "ra-only", "ra-names", "ra-stateless", "slaac", "ra-advrouter", "off-link")
+_DEPTH = 8
+"""Files that include others, as deep as dnsmasq allows it or nearly so."""
+
+_FIRST = (
+    *("interface", "listen-address", "dhcp-range", "dhcp-mac", "dhcp-match", "dhcp-vendorclass", "dhcp-userclass"),
+    *("dhcp-host", "tag-if", "dhcp-ignore", "dhcp-boot", "pxe-service", "pxe-prompt"),
+)
+"""Options that others depend on, in the order in which they are read."""
+_PXELINUX = {208: "", 209: "configfile", 210: "pathprefix", 211: "reboot"}
+
+
+@frozen
+class _Rule:
+    """A line with conditions: tags that have to be set, and tags ("!name") that must not be."""
+
+    line: Line
+    tags: tuple[str, ...]
+    words: tuple[str, ...]
+
+    def holds(self, tags: frozenset[str]) -> bool:
+        """Whether the tags of a client fulfil the conditions."""
+        return all((tag[1:] not in tags) if tag.startswith("!") else (tag in tags) for tag in self.tags)
+
+
+@frozen
+class _Service:
+    """A ``pxe-service``."""
+
+    rule: _Rule
+    code: int
+    description: str
+    file: str
+    """ "": the machine boots its disk."""
+    server: str
+
+
+@frozen
+class _Setter:
+    """A line that sets tags for clients, and the option whose content it matches."""
+
+    line: Line
+    tags: tuple[str, ...]
+    matches: Callable[[ClientKind], bool]
+
+
+@frozen
+class _Range:
+    """A ``dhcp-range`` for IPv4."""
+
+    rule: _Rule
+    sets: tuple[str, ...]
+    network: IPv4Network
+    proxy: bool
+
+
+def is_dnsmasq(text: str) -> bool:
+    """Return whether *text* is a configuration of dnsmasq."""
+    names = re.findall(r"^\s*([a-z][a-z0-9-]*)[ \t]*(?:=|$)", text, re.M)
+    known = {"enable-tftp", "tftp-root", "interface", "conf-dir", "conf-file", "listen-address", "except-interface"}
+    return any(name in known or name in DNS or name.startswith(("dhcp-", "pxe-")) for name in names)
+
+
+def read_dnsmasq(draft: Draft, files: Sequence[tuple[str, str]], load: Callable[[Path], str]) -> None:
+    """Add what configurations of dnsmasq say, all files of one dnsmasq together.
+
+    :param files: (name, text) of each.
+    :param load: reads a file that another one includes; raises OSError.
+    """
+    reading = _Reading(draft, load)
+    for name, text in files:
+        reading.read(name, text, 0)
+    reading.finish()
+
+
+@define
+class _Reading:
+    """What the lines so far say. Lines that depend on others are kept until the end."""
+
+    draft: Draft
+    load: Callable[[Path], str]
+    lines: list[tuple[str, str, Line]] = field(factory=list)
+    """(option, value, line) of each."""
+    _rules: dict[str, list[_Rule]] = field(factory=dict)
+    _setters: list[_Setter] = field(factory=list)
+    _services: list[_Service] = field(factory=list)
+    _ranges: list[_Range] = field(factory=list)
+    _host_tags: dict[str, tuple[str, ...]] = field(factory=dict)
+    """MAC -> tags that its host sets."""
+    _hosts_with: dict[str, list[Table]] = field(factory=dict)
+    """Tag -> the hosts that set it."""
+    _classes_with: dict[str, tuple[str, str]] = field(factory=dict)
+    """Tag -> key and value of a [[dhcp.class]] with the same condition."""
+    _unknown_tags: dict[str, str] = field(factory=dict)
+    """Tag -> why it is not known which clients have it."""
+    _known_only: bool = False
+    _interfaces: list[str] = field(factory=list)
+    _own_addresses: list[str] = field(factory=list)
+    _prompt: tuple[str, int] | None = None
+    _files_used: set[Line] = field(factory=set)
+
+    def read(self, name: str, text: str, depth: int) -> None:
+        """Split a file into lines, and read the files that it includes."""
+        for number, raw in enumerate(text.splitlines(), 1):
+            stripped = _without_comment(raw).strip()
+            if not stripped:
+                continue
+            line = Line(name, number, stripped)
+            found = _LINE.fullmatch(stripped.removeprefix("--"))
+            if found is None:
+                self.draft.note(line, LEFT_OUT, "this is not a line of dnsmasq.conf")
+                continue
+            option_name, value = found["name"], (found["value"] or "").strip()
+            if option_name in ("conf-file", "conf-dir", "dhcp-hostsfile"):
+                self._include(option_name, value, line, depth)
+            else:
+                self.lines.append((option_name, value, line))
+
+    def _include(self, name: str, value: str, line: Line, depth: int) -> None:
+        words = _words(value)
+        if not words or depth >= _DEPTH:
+            self.draft.note(line, LEFT_OUT, "it names no file" if not words else "files are included too deep")
+            return
+        path = Path(words[0])
+        try:
+            if name == "conf-dir":
+                files = [each for each in sorted(path.iterdir()) if _is_included(each.name, words[1:])]
+            else:
+                files = [path]
+            texts = [(str(each), self.load(each)) for each in files if not each.is_dir()]
+        except OSError as error:
+            self.draft.note(line, LEFT_OUT, f"can't be read: {error.strerror}; import it with this file")
+            return
+        self.draft.note(line, EXPRESSED, f"{len(texts)} file{'' if len(texts) == 1 else 's'} read")
+        for each, text in texts:
+            if name == "dhcp-hostsfile":
+                lines = [(number, _without_comment(raw).strip()) for number, raw in enumerate(text.splitlines(), 1)]
+                self.lines += [("dhcp-host", raw, Line(each, number, raw)) for number, raw in lines if raw]
+            else:
+                self.read(each, text, depth + 1)
+
+    # Everything that follows runs once, when all lines are there: order matters to dnsmasq within one option only.
+
+    def finish(self) -> None:
+        """Turn the lines into settings."""
+        by_name: dict[str, list[tuple[str, Line]]] = {}
+        for name, value, line in self.lines:
+            by_name.setdefault(name, []).append((value, line))
+        names = [*(name for name in _FIRST if name in by_name), *(name for name in by_name if name not in _FIRST)]
+        no_names = any(value == "0" for value, _ in by_name.get("port", []))
+        for name in names:
+            read = _READERS.get(name)
+            for value, line in by_name[name]:
+                if read is not None and not value and name not in _FLAGS:
+                    self.draft.note(line, LEFT_OUT, "it has no value")
+                elif read is not None:
+                    try:
+                        read(self, value, line)
+                    except ValueError as error:
+                        self.draft.note(line, LEFT_OUT, str(error))
+                else:
+                    self._other(name, line, no_names)
+        self._options()
+        self._finish_ranges()
+        self._boot_files()
+        said = {outcome.line for outcome in self.draft.outcomes}
+        for _, _, line in self.lines:
+            if line not in said:
+                self.draft.note(line, LEFT_OUT, "bootfw import does not understand it")
+
+    def _other(self, name: str, line: Line, no_names: bool) -> None:
+        if name == "port" and no_names:
+            self.draft.note(line, UNNEEDED, "bootfw is no name server")
+        elif name in DNS:
+            if no_names:
+                self.draft.note(line, UNNEEDED, "with port=0 dnsmasq is no name server")
+            else:
+                reason = "bootfw is no name server: leave this line in dnsmasq.conf"
+                self.draft.note(line, LEFT_OUT, reason)
+        elif name in NOT_NEEDED:
+            self.draft.note(line, UNNEEDED, NOT_NEEDED[name])
+        elif name in INSTEAD:
+            self.draft.note(line, LEFT_OUT, INSTEAD[name])
+        else:
+            self.draft.note(line, LEFT_OUT, f"bootfw import does not know {name}: see dnsmasq(8) for what it does")
+
+    # Interfaces and TFTP
+
+    def _interface(self, value: str, line: Line) -> None:
+        for name in _words(value):
+            if name == "lo":
+                self.draft.note(line, UNNEEDED, "no machine boots from the loopback interface")
+            elif "*" in name:
+                self.draft.note(line, LEFT_OUT, "bootfw takes no patterns: write the names into interfaces in [bootfw]")
+            else:
+                self._interfaces.append(name)
+                self.draft.append("bootfw", "interfaces", name, line)
+
+    def _except_interface(self, value: str, line: Line) -> None:
+        for name in _words(value):
+            if name == "lo":
+                self.draft.note(line, UNNEEDED, "no machine boots from the loopback interface")
+            elif "*" in name:
+                reason = "bootfw takes no patterns: write the names into except-interfaces in [bootfw]"
+                self.draft.note(line, LEFT_OUT, reason)
+            else:
+                self.draft.append("bootfw", "except-interfaces", name, line)
+
+    def _no_dhcp_interface(self, value: str, line: Line) -> None:
+        self._except_interface(value, line)
+        if any(name != "lo" for name in _words(value)):
+            self.draft.note(line, ASSUMED, "bootfw then serves no TFTP there either")
+
+    def _listen_address(self, value: str, line: Line) -> None:
+        for address in _words(value):
+            parsed = ip_address(address)
+            if parsed.is_loopback:
+                self.draft.note(line, UNNEEDED, "no machine boots from the loopback interface")
+                continue
+            self._own_addresses.append(address)
+            self.draft.append("tftp", "listen", f"[{address}]:69" if parsed.version == 6 else f"{address}:69", line)
+            if not self._interfaces:
+                reason = "for DHCP, write the interface with this address into interfaces in [bootfw]"
+                self.draft.note(line, ASSUMED, reason)
+
+    def _enable_tftp(self, value: str, line: Line) -> None:
+        if value:
+            self.draft.note(line, ASSUMED, f"bootfw serves TFTP on the interfaces of DHCP too, not only on {value}")
+        else:
+            self.draft.note(line, EXPRESSED, "[tftp]")
+        if not any(name == "tftp-root" for name, _, _ in self.lines):
+            self.draft.note(
+                line, LEFT_OUT, "without tftp-root dnsmasq serves every file: write a [[backend]] with a root"
+            )
+
+    def _tftp_root(self, value: str, line: Line) -> None:
+        root, *interfaces = _words(value)
+        if not any(name == "enable-tftp" for name, _, _ in self.lines):
+            self.draft.note(line, UNNEEDED, "enable-tftp is not set")
+            return
+        self.draft.backend(root, line, any(name == "tftp-lowercase" for name, _, _ in self.lines))
+        if interfaces:
+            self.draft.note(line, ASSUMED, f"bootfw serves {root} on every interface, not only on {interfaces[0]}")
+        else:
+            self.draft.note(line, EXPRESSED, "[[backend]]")
+
+    def _tftp_lowercase(self, value: str, line: Line) -> None:
+        self.draft.note(line, EXPRESSED, "ignore-case in [[backend]]")
+
+    def _tftp_no_blocksize(self, value: str, line: Line) -> None:
+        self.draft.set("tftp", "max-blksize", 512, line)
+
+    def _tftp_mtu(self, value: str, line: Line) -> None:
+        self.draft.set("tftp", "max-blksize", int(value) - 32, line)
+
+    def _tftp_port_range(self, value: str, line: Line) -> None:
+        first, last = _words(value)
+        self.draft.set("tftp", "ports", f"{int(first)}-{int(last)}", line)
+
+    # DHCP
+
+    def _dhcp_authoritative(self, value: str, line: Line) -> None:
+        self.draft.set("dhcp", "authoritative", True, line)
+
+    def _domain(self, value: str, line: Line) -> None:
+        name, *scope = _words(value) or [""]
+        if scope or name in ("", "#"):
+            self.draft.note(line, LEFT_OUT, "set domain in the [[dhcp.subnet]] that it is for")
+            return
+        for subnet in self.draft.subnets:
+            subnet.values.setdefault("domain", name)
+            subnet.remarks.setdefault("domain", str(line))
+        if self.draft.subnets:
+            self.draft.note(line, EXPRESSED, "domain in [[dhcp.subnet]]")
+        else:
+            self.draft.note(line, UNNEEDED, "no addresses are given")
+
+    def _dhcp_range(self, value: str, line: Line) -> None:
+        words = _words(value)
+        tags, sets, rest = _conditions(words, set_first=True)
+        if not rest:
+            raise ValueError("it has no addresses")
+        if any(":" in word for word in rest[:2]):
+            self._range6(rest, line)
+            return
+        start, *others = rest
+        start = start.removesuffix(",")
+        modes = [word for word in others if word in _MODES]
+        addresses = [word for word in others if is_address(word, 4)]
+        lease = next((word for word in reversed(others) if word == "infinite" or _TIME.fullmatch(word)), "")
+        masks = [word for word in addresses if _is_mask(word)]
+        ends = [word for word in addresses if word not in masks]
+        unknown = [word for word in others if word not in (*modes, *addresses, lease)]
+        if not is_address(start, 4) or unknown:
+            raise ValueError(f"{(unknown or [start])[0]} is not understood")
+        network, assumed = _network(start, ends[:1], masks)
+        rule = _Rule(line, tags, tuple(words))
+        self._ranges.append(_Range(rule, sets, network, "proxy" in modes))
+        if "proxy" in modes:
+            self.draft.set("dhcp", "mode", "proxy", line)
+            return
+        subnet = self.draft.subnet(network)
+        subnet.comments.append(str(line))
+        if ends and "static" not in modes:
+            pool = list(_strings(subnet.values.get("pool")))
+            subnet.set("pool", [*pool, f"{start}-{ends[0]}"])
+        if "static" in modes:
+            subnet.set("known-clients-only", True, "static")
+        subnet.values.setdefault("lease-seconds", _seconds(lease) if lease else _DEFAULT_LEASE)
+        if tags:
+            self.draft.note(line, LEFT_OUT, f"bootfw has no pools for tags ({', '.join(tags)}): all clients get these")
+        elif assumed:
+            reason = f"dnsmasq takes the netmask from the interface: is it {network.prefixlen} bits, {network}?"
+            self.draft.note(line, ASSUMED, reason)
+        else:
+            self.draft.note(line, EXPRESSED, "[[dhcp.subnet]]")
+
+    def _range6(self, rest: list[str], line: Line) -> None:
+        modes = [word for word in rest if word in _MODES]
+        if any(word.startswith("constructor:") for word in rest):
+            raise ValueError("bootfw takes no network from an interface: write [[dhcp6.subnet]] with the network")
+        if any(mode.startswith(("ra-", "slaac")) for mode in modes):
+            raise ValueError("bootfw sends no router advertisements: use radvd or systemd-networkd")
+        addresses = [word for word in rest if is_address(word, 6)]
+        if not addresses:
+            raise ValueError("it has no IPv6 address")
+        lengths = [word for word in rest if re.fullmatch(r"\d{1,3}", word) and 64 <= int(word) <= 128]
+        lease = next((word for word in rest if word == "infinite" or re.fullmatch(r"\d+[smhdw]", word)), "")
+        network = network_of(addresses[0], lengths[0] if lengths else "64")
+        subnet = self.draft.subnet(network)
+        subnet.comments.append(str(line))
+        if len(addresses) > 1:
+            subnet.set("pool", [*_strings(subnet.values.get("pool")), f"{addresses[0]}-{addresses[1]}"])
+        if "static" in modes:
+            subnet.set("known-clients-only", True, "static")
+        subnet.values.setdefault("lease-seconds", _seconds(lease) if lease else _DEFAULT_LEASE)
+        self.draft.note(line, EXPRESSED, "[[dhcp6.subnet]]; routers have to advertise it with the flag M")
+
+    def _dhcp_host(self, value: str, line: Line) -> None:
+        words = _words(value)
+        tags, sets, rest = _conditions(words)
+        macs, others, address, address6, client_id = [], [], "", "", ""
+        for word in rest:
+            found = _MAC.fullmatch(word)
+            if found:
+                macs.append(":".join(part.zfill(2) for part in re.split("[:-]", found["mac"].lower())))
+            elif word.startswith("id:"):
+                client_id = word[3:]
+            elif is_address(word, 4):
+                address = word
+            elif word.startswith("["):
+                address6 = word.strip("[]")
+            else:
+                others.append(word)
+        if any("*" in mac for mac in macs):
+            raise ValueError("bootfw has no hosts with patterns of hardware addresses: a [[persona]] has oui")
+        if "ignore" in others:
+            raise ValueError("bootfw can't ignore one machine: give it a boot file that boots its disk, by by-client")
+        for mac in macs:
+            self._host_tags[mac] = (*self._host_tags.get(mac, ()), *sets, "known")
+        names = [word for word in others if word != "infinite" and not re.fullmatch(r"\d+[smhdw]?", word)]
+        self._add_host(line, tags, sets, macs, client_id, address, address6, names)
+
+    def _add_host(
+        self,
+        line: Line,
+        tags: Sequence[str],
+        sets: Sequence[str],
+        macs: Sequence[str],
+        client_id: str,
+        address: str,
+        address6: str,
+        names: Sequence[str],
+    ) -> None:
+        if tags:
+            raise ValueError(
+                f"a host with a condition ({', '.join(tags)}): write it into the [[dhcp.subnet]] that it is for"
+            )
+        if client_id == "*":
+            self.draft.note(line, UNNEEDED, "bootfw identifies machines by their hardware addresses")
+            client_id = ""
+        if not macs and not client_id:
+            raise ValueError("bootfw knows a machine by its mac, uuid, client-id or circuit-id, not by its name")
+        if not self.draft.subnets and not self.draft.subnets6:
+            fate = EXPRESSED if sets else UNNEEDED
+            self.draft.note(line, fate, "its boot file" if sets else "no addresses are given")
+            return
+        values: dict[str, Value] = {"mac": macs[0]} if macs else {}
+        if len(macs) > 1:
+            values["other-macs"] = list(macs[1:])
+        if client_id and not address6:
+            values["client-id"] = client_id
+        where = self.draft.subnet_of(ip_address(address)) if address else None
+        if address6:
+            self._add_host6(line, dict(values), client_id, address6)
+        if not address and not names and (address6 or sets):
+            self.draft.note(line, EXPRESSED, "its boot file and options")
+        elif address and where is None:
+            raise ValueError(f"{address} is in no dhcp-range, and so in no [[dhcp.subnet]]")
+        elif where is not None or len(self.draft.subnets) == 1:
+            values |= {"address": address} if address else {}
+            values |= {"hostname": names[0]} if names else {}
+            table = self.draft.host(where or self.draft.subnets[0], values, line)
+            for tag in sets:
+                self._hosts_with.setdefault(tag, []).append(table)
+            self.draft.note(line, EXPRESSED, "[[dhcp.subnet.host]]")
+        else:
+            raise ValueError("it has no address, and it is not known which [[dhcp.subnet]] it belongs to")
+
+    def _add_host6(self, line: Line, values: dict[str, Value], duid: str, address: str) -> None:
+        where = self.draft.subnet_of(ip_address(address))
+        if where is None:
+            raise ValueError(f"{address} is in no dhcp-range, and so in no [[dhcp6.subnet]]")
+        self.draft.host(where, values | ({"duid": duid} if duid else {}) | {"address": address}, line)
+        self.draft.note(line, EXPRESSED, "[[dhcp6.subnet.host]]")
+
+    def _dhcp_rapid_commit(self, value: str, line: Line) -> None:
+        for subnet in self.draft.subnets:
+            subnet.set("rapid-commit", True, line)
+        self.draft.note(line, EXPRESSED, "rapid-commit in [[dhcp.subnet]]")
+
+    # Tags
+
+    def _dhcp_mac(self, value: str, line: Line) -> None:
+        _, sets, rest = _conditions(_words(value), set_first=True)
+        found = _MAC.fullmatch(rest[0]) if rest else None
+        if found is None or "*" in found["mac"]:
+            for tag in sets:
+                self._unknown_tags[tag] = "is set for a pattern of hardware addresses"
+            raise ValueError(
+                "for a pattern of hardware addresses, write a [[persona]] with oui: docs/howto/personas.md"
+            )
+        mac = ":".join(part.zfill(2) for part in re.split("[:-]", found["mac"].lower()))
+        self._host_tags[mac] = (*self._host_tags.get(mac, ()), *sets)
+        self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
+
+    def _dhcp_match(self, value: str, line: Line) -> None:
+        _, sets, rest = _conditions(_words(value), set_first=True)
+        if not rest:
+            raise ValueError("it names no option")
+        name, *values = rest
+        if name.startswith("option6:"):
+            raise ValueError("bootfw has no conditions on DHCPv6 options; personas know the usual clients")
+        if name.startswith(("vi-encap:", "encap:")):
+            self._unset(sets, "depends on an option that bootfw does not compare")
+            raise ValueError("bootfw has no condition on encapsulated options")
+        code = _code(name)
+        self._match(line, sets, code, ",".join(values))
+
+    def _dhcp_vendorclass(self, value: str, line: Line) -> None:
+        _, sets, rest = _conditions(_words(value), set_first=True)
+        if any(word.startswith("enterprise:") for word in rest):
+            raise ValueError("bootfw has no condition on the enterprise of a vendor class")
+        self._match(line, sets, 60, ",".join(rest))
+
+    def _dhcp_userclass(self, value: str, line: Line) -> None:
+        _, sets, rest = _conditions(_words(value), set_first=True)
+        self._match(line, sets, 77, ",".join(rest))
+
+    def _unset(self, tags: Sequence[str], reason: str) -> None:
+        for tag in tags:
+            self._unknown_tags.setdefault(tag, reason)
+
+    def _match(self, line: Line, sets: tuple[str, ...], code: int, value: str) -> None:
+        wanted, text = _matched_bytes(code, value)
+
+        def matches(kind: ClientKind) -> bool:
+            sent = kind.options.get(code)
+            if sent is None:
+                return False
+            if not wanted:
+                return True
+            return wanted in sent if text else sent.startswith(wanted)
+
+        self._setters.append(_Setter(line, sets, matches))
+        known = code in (93, 94, 175) or any(matches(kind) for kind in KINDS)
+        if code in (60, 77) and value:
+            key = "vendor-class" if code == 60 else "user-class"
+            for tag in sets:
+                self._classes_with.setdefault(tag, (key, value))
+        elif code == 93:
+            for tag in sets:
+                self._classes_with.setdefault(tag, ("vendor-class", f"PXEClient:Arch:{int.from_bytes(wanted):05d}"))
+        if known:
+            self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
+        elif code in (60, 77):
+            self._unset(sets, f"is set for clients with {value}, which need a [[persona]]")
+            self.draft.note(line, EXPRESSED, "for options: [[dhcp.class]]")
+        else:
+            self._unset(sets, f"depends on option {code}, which bootfw has no condition on")
+            raise ValueError(f"bootfw has no condition on option {code}: conditions are those of [[persona]]")
+
+    def _tag_if(self, value: str, line: Line) -> None:
+        tags, sets, _ = _conditions(_words(value))
+        self._rules.setdefault("tag-if", []).append(_Rule(line, tags, sets))
+        self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
+
+    def _dhcp_ignore(self, value: str, line: Line) -> None:
+        tags, _, _ = _conditions(_words(value))
+        rule = _Rule(line, tags, ())
+        self._rules.setdefault("dhcp-ignore", []).append(rule)
+        if tags == ("!known",):
+            self._known_only = True
+            for subnet in self.draft.subnets:
+                subnet.set("known-clients-only", True, line)
+            self.draft.note(line, EXPRESSED, "known-clients-only in [[dhcp.subnet]]; boot files by by-client")
+        elif self.draft.subnets:
+            self.draft.note(
+                line, LEFT_OUT, "bootfw gives addresses to all clients of a subnet: it ignores no kind of them"
+            )
+        else:
+            self.draft.note(line, EXPRESSED, "such clients get no boot file")
+
+    def _tags(self, kind: ClientKind) -> frozenset[str]:
+        """The tags of a client."""
+        tags = {tag for setter in self._setters if setter.matches(kind) for tag in setter.tags}
+        tags |= set(self._host_tags.get(kind.mac, ()))
+        if len(self._ranges) == 1:
+            tags |= set(self._ranges[0].sets)
+        if len(self._interfaces) == 1:
+            tags.add(self._interfaces[0])
+        for _ in range(3):  # conditions on tags of other conditions
+            for rule in self._rules.get("tag-if", []):
+                if rule.holds(frozenset(tags)):
+                    tags |= set(rule.words)
+        return frozenset(tags)
+
+    # Boot files
+
+    def _dhcp_boot(self, value: str, line: Line) -> None:
+        tags, _, rest = _conditions(_words(value, keep_empty=True))
+        self._rules.setdefault("dhcp-boot", []).append(_Rule(line, tags, tuple(rest)))
+
+    def _pxe_service(self, value: str, line: Line) -> None:
+        tags, _, rest = _conditions(_words(value, keep_empty=True))
+        if len(rest) < 2:
+            raise ValueError("it needs a kind of client and a description")
+        known = ARCHITECTURES.get(rest[0].lower())
+        if known is None and not rest[0].isdecimal():
+            raise ValueError(f"{rest[0]} is no kind of client; dnsmasq names the kinds as X86PC and X86-64_EFI")
+        code = int(rest[0]) if known is None else known
+        file, server = (*rest[2:], "", "")[:2]
+        if file.isdecimal() and file != "0":
+            raise ValueError("bootfw knows no PXE boot server types: name the file")
+        if server and not is_address(server, 4):
+            raise ValueError(f"server must be an address in bootfw: write that of {server}")
+        file = "" if file == "0" else file
+        # A name without a dot gets the number of the layer (rfc2131.c), which is 0 for the first file.
+        if file and "." not in file:
+            file = f"{file}.0"
+        self._services.append(_Service(_Rule(line, tags, ()), code, rest[1], file, server))
+
+    def _pxe_prompt(self, value: str, line: Line) -> None:
+        tags, _, rest = _conditions(_words(value))
+        timeout = int(rest[1]) if len(rest) > 1 else 255
+        self._prompt = rest[0] if rest else "", min(timeout, 255)
+        if tags:
+            self.draft.note(line, ASSUMED, "all clients get the prompt, whatever their tags")
+        if not any(service.code == 0 for service in self._services):
+            self.draft.note(line, UNNEEDED, "there is no menu for a BIOS, and bootfw sends UEFI firmware none")
+        else:
+            self.draft.note(line, EXPRESSED, "[[resolver]]")
+
+    def _boot_files(self) -> None:
+        boots, services = self._rules.get("dhcp-boot", []), self._services
+        named = [rule for rule in self._rules.get("option", []) if _is_boot_option(rule)]
+        lines = [rule.line for rule in (*boots, *named)] + [service.rule.line for service in services]
+        if not lines:
+            return
+        if not self._ranges:
+            for line in lines:
+                self.draft.note(line, UNNEEDED, "without dhcp-range dnsmasq does not answer DHCP requests")
+            return
+        self._report_rules([*boots, *named, *(service.rule for service in services)])
+        add_resolvers(self.draft, self._answer, list(self._host_tags), Line(lines[0].file, 0))
+        self._menu()
+        for line in dict.fromkeys(lines):
+            if line in self._files_used:
+                self.draft.note(line, EXPRESSED, "[[resolver]]")
+            elif not any(outcome.line == line for outcome in self.draft.outcomes):
+                self.draft.note(line, UNNEEDED, "no kind of client gets it: other lines come first")
+
+    def _report_rules(self, rules: Sequence[_Rule]) -> None:
+        ranges = {tag for each in self._ranges for tag in each.sets} if len(self._ranges) > 1 else set()
+        settable = {tag for setter in self._setters for tag in setter.tags}
+        settable |= {tag for tags in self._host_tags.values() for tag in tags} | {"known", "bootp", *self._interfaces}
+        settable |= {tag for rule in self._rules.get("tag-if", []) for tag in rule.words}
+        settable |= {tag for each in self._ranges for tag in each.sets}
+        for rule in rules:
+            for tag in rule.tags:
+                name = tag.removeprefix("!")
+                if name in self._unknown_tags:
+                    self.draft.note(rule.line, LEFT_OUT, f"the tag {name} {self._unknown_tags[name]}")
+                elif name in ranges:
+                    reason = f"bootfw has no boot file for one of several subnets ({name}): by-client has relay"
+                    self.draft.note(rule.line, LEFT_OUT, reason)
+                elif name not in settable and not tag.startswith("!"):
+                    self.draft.note(rule.line, UNNEEDED, f"no line sets the tag {name}")
+
+    def _answer(self, kind: ClientKind) -> Choice | None:
+        """What dnsmasq names to such a client."""
+        tags = self._tags(kind)
+        if any(rule.holds(tags) for rule in self._rules.get("dhcp-ignore", [])):
+            return None
+        service = self._service(kind, tags)
+        boot = _winner(self._rules.get("dhcp-boot", []), tags)
+        if kind.code == 41 and any("Raspberry Pi Boot" in each.description for each in self._services):
+            self._files_used |= {e.rule.line for e in self._services if "Raspberry Pi Boot" in e.description}
+            return Choice("bootcode.bin")
+        if service is not None and service.file and not (kind.ipxe and boot is not None):
+            self._files_used.add(service.rule.line)
+            return Choice(service.file, service.server, *self._pxelinux(tags), line=service.rule.line)
+        return self._named(boot, tags)
+
+    def _named(self, boot: _Rule | None, tags: frozenset[str]) -> Choice | None:
+        options = {_code(rule.words[0]): rule for rule in self._rules.get("option", []) if rule.holds(tags)}
+        if boot is None:
+            file = options.get(67)
+            if file is None or len(file.words) < 2:
+                return None
+            self._files_used.add(file.line)
+            server = options.get(66) or options.get(150)
+            address = server.words[1] if server is not None and len(server.words) > 1 else ""
+            if server is not None and is_address(address, 4):
+                self._files_used.add(server.line)
+            else:
+                address = ""
+            return Choice(file.words[1], address, *self._pxelinux(tags), line=file.line)
+        file_name, server_name, address = (*boot.words, "", "", "")[:3]
+        self._files_used.add(boot.line)
+        if server_name:
+            self.draft.note(boot.line, EXPRESSED, f"without the server's name, {server_name}, which no firmware uses")
+        if address and not is_address(address, 4):
+            self.draft.note(boot.line, LEFT_OUT, f"server must be an address in bootfw: write that of {address}")
+            address = ""
+        if not file_name:
+            return None
+        address = "" if address == "0.0.0.0" or address in self._own_addresses else address
+        return Choice(file_name, address, *self._pxelinux(tags), line=boot.line)
+
+    def _pxelinux(self, tags: frozenset[str]) -> tuple[str, str, int | None]:
+        """(configfile, pathprefix, reboot-seconds) for clients with these tags."""
+        found: dict[str, str] = {}
+        for rule in self._rules.get("option", []):
+            code = _code(rule.words[0])
+            if code in _PXELINUX and rule.holds(tags):
+                self._files_used.add(rule.line)
+                found[_PXELINUX[code]] = ",".join(rule.words[1:])
+        reboot = found.get("reboot", "").rstrip("bsi")
+        return found.get("configfile", ""), found.get("pathprefix", ""), int(reboot) if reboot.isdecimal() else None
+
+    def _service(self, kind: ClientKind, tags: frozenset[str]) -> _Service | None:
+        if kind.code is None:
+            return None
+        fitting = [each for each in self._services if each.code == kind.code and each.rule.holds(tags)]
+        with_file = [each for each in fitting if each.file]
+        return with_file[0] if with_file else None
+
+    def _menu(self) -> None:
+        """Add the menu of a BIOS, if it has several entries or is shown after a prompt."""
+        tags = self._tags(ClientKind(0))
+        entries = [each for each in self._services if each.code == 0 and each.rule.holds(tags)]
+        entries = [each for each in entries if "Raspberry Pi Boot" not in each.description]
+        if not entries or (len(entries) == 1 and not (self._prompt and self._prompt[1])):
+            return
+        prompt, timeout = self._prompt or ("", 255)
+        table = Table("[[resolver]]", {"use": "pxe-menu"})
+        if prompt:
+            table.set("prompt", prompt)
+        table.set("timeout-seconds", timeout)
+        for entry in entries:
+            values: dict[str, Value] = {"description": entry.description}
+            if entry.file:
+                values |= Choice(entry.file, entry.server, *self._pxelinux(tags)).table()
+            table.below.append(Table("[[resolver.items]]", values, [str(entry.rule.line)]))
+            self._files_used.add(entry.rule.line)
+        at = next((i for i, each in enumerate(self.draft.resolvers) if each.values["use"] != "by-client"), None)
+        self.draft.resolvers.insert(len(self.draft.resolvers) if at is None else at, table)
+
+    # Options
+
+    def _dhcp_option(self, value: str, line: Line) -> None:
+        tags, _, rest = _conditions(_words(value))
+        rest = [word for word in rest if word]
+        if not rest:
+            raise ValueError("it names no option")
+        if rest[0].startswith("vendor:"):
+            vendor = rest[0].removeprefix("vendor:")
+            if vendor.startswith("PXEClient"):
+                self.draft.note(line, UNNEEDED, "bootfw makes option 43 for PXE clients itself")
+                return
+            raise ValueError(
+                f'write it into options.vendor-specific of a [[dhcp.class]] with vendor-class = "{vendor}"'
+            )
+        if rest[0].startswith(("encap:", "vi-encap:")):
+            raise ValueError("write its bytes as an option of the [[dhcp.subnet]]")
+        if rest[0].startswith("option6:"):
+            self._option6(rest, tags, line)
+            return
+        _code(rest[0])
+        self._rules.setdefault("option", []).append(_Rule(line, tags, tuple(rest)))
+
+    def _option6(self, rest: Sequence[str], tags: Sequence[str], line: Line) -> None:
+        name = rest[0].removeprefix("option6:")
+        code = int(name) if name.isdecimal() else OPTIONS6.get(name)
+        if code is None:
+            raise ValueError(f"{name} is not an option that bootfw import knows: give its number")
+        if tags or not self.draft.subnets6:
+            raise ValueError("set it in the [[dhcp6.subnet]] that it is for")
+        words = [word.strip("[]") for word in rest[1:]]
+        if "::" in words:
+            raise ValueError("[::] is the address of dnsmasq: write that of this server")
+        key, value = option(code, words, six=True)
+        for subnet in self.draft.subnets6:
+            if code in (23, 24):
+                subnet.set("dns" if code == 23 else "domain", words, line)
+            else:
+                _options_of(subnet)[key] = value
+        self.draft.note(line, EXPRESSED, "[[dhcp6.subnet]]")
+
+    def _options(self) -> None:
+        for rule in self._rules.get("option", []):
+            code = _code(rule.words[0])
+            try:
+                if code in _PXELINUX or code in (43, 60, 66, 67, 255):
+                    self._boot_option(rule, code)
+                else:
+                    self._add_option(rule, code, rule.words[1:])
+            except ValueError as error:
+                self.draft.note(rule.line, LEFT_OUT, str(error))
+
+    def _boot_option(self, rule: _Rule, code: int) -> None:
+        if code == 208:
+            self.draft.note(rule.line, UNNEEDED, "PXELINUX needs it no longer (RFC 5071 section 3)")
+        elif code == 60:
+            self.draft.note(rule.line, UNNEEDED, "bootfw sends PXE clients their vendor class")
+        elif code == 43:
+            if not self.draft.subnets or any("Raspberry" in word for word in rule.words):
+                self.draft.note(rule.line, UNNEEDED, "bootfw makes option 43 for PXE clients itself")
+            else:
+                self._add_option(rule, code, rule.words[1:])
+        elif code in (66, 67) and self._rules.get("dhcp-boot"):
+            self.draft.note(rule.line, UNNEEDED, "dhcp-boot says what clients load")
+        elif code == 255:
+            raise ValueError('write it as server = "..." beside the boot file')
+        elif not self._ranges:
+            self.draft.note(rule.line, UNNEEDED, "without dhcp-range dnsmasq does not answer DHCP requests")
+        elif code == 66 and self.draft.subnets and not is_address(",".join(rule.words[1:]), 4):
+            self._add_option(rule, code, rule.words[1:])
+
+    def _add_option(self, rule: _Rule, code: int, words: Sequence[str]) -> None:
+        if self._ranges and not self.draft.subnets:
+            self.draft.note(rule.line, UNNEEDED, "dnsmasq as a proxy sends no such options")
+            return
+        if not self.draft.subnets:
+            self.draft.note(rule.line, UNNEEDED, "without dhcp-range dnsmasq does not answer DHCP requests")
+            return
+        if code == 1:
+            self.draft.note(rule.line, UNNEEDED, "the netmask follows from the network")
+            return
+        tables = self._tables_for(rule)
+        if not words:  # "do not send it", where dnsmasq would send a default
+            for table in tables:
+                if code in SUBNET_KEYS:
+                    table.values.setdefault(SUBNET_KEYS[code], [])
+            self.draft.note(rule.line, EXPRESSED, "it is not sent")
+            return
+        if "0.0.0.0" in words:
+            own = self._own_addresses[0] if len(self._own_addresses) == 1 else ""
+            if not own:
+                raise ValueError("0.0.0.0 is the address of dnsmasq itself: write that of this server")
+            words = [own if word == "0.0.0.0" else word for word in words]
+        if code in (51, 58, 59):
+            words = [str(_seconds(words[0]))]
+        for table in tables:
+            _set_option(table, code, words, rule.line)
+        self.draft.note(rule.line, EXPRESSED, ", ".join(dict.fromkeys(table.header for table in tables)))
+
+    def _tables_for(self, rule: _Rule) -> list[Table]:
+        """The subnets, hosts or class that an option with tags is for."""
+        tags = [tag for tag in rule.tags if tag not in self._interfaces]
+        if not tags:
+            return list(self.draft.subnets)
+        (tag, *more) = tags
+        if more or tag.startswith("!"):
+            raise ValueError(f"bootfw has no options for {' and '.join(rule.tags)}: set it in a subnet, class or host")
+        subnets = [self.draft.subnet(each.network) for each in self._ranges if tag in each.sets and not each.proxy]
+        if subnets:
+            return subnets
+        if tag in self._hosts_with:
+            return self._hosts_with[tag]
+        if tag == "ipxe" or tag in self._classes_with:
+            key, value = self._classes_with.get(tag, ("user-class", "iPXE"))
+            for table in self.draft.classes:
+                if table.values.get(key) == value:
+                    return [table]
+            self.draft.classes.append(Table("[[dhcp.class]]", {key: value}, [f"tag {tag}"]))
+            return [self.draft.classes[-1]]
+        if tag in self._unknown_tags:
+            raise ValueError(f"the tag {tag} {self._unknown_tags[tag]}")
+        raise ValueError(f"no line sets the tag {tag} for a subnet, a host or a class")
+
+    def _finish_ranges(self) -> None:
+        """What dnsmasq sends without being told: itself as router and as name server."""
+        for each in self._ranges:
+            if each.proxy:
+                continue
+            subnet = self.draft.subnet(each.network)
+            own = [address for address in self._own_addresses if ip_address(address) in each.network]
+            missing = [key for key in ("router", "dns") if key not in subnet.values]
+            if missing and own:
+                for key in missing:
+                    subnet.set(key, own[0], "dnsmasq's own address, which it sends by default")
+            elif missing:
+                keys = " and ".join(f'{key} = "..."' for key in missing)
+                reason = (
+                    f"dnsmasq sends its own address as {' and '.join(missing)} by default: write {keys} if it is that"
+                )
+                self.draft.note(each.rule.line, ASSUMED, reason)
+            for key in ("router", "dns"):
+                if subnet.values.get(key) == []:
+                    del subnet.values[key]
+
+
+_READERS: Mapping[str, Callable[[_Reading, str, Line], None]] = {
+    "interface": _Reading._interface,
+    "except-interface": _Reading._except_interface,
+    "no-dhcp-interface": _Reading._no_dhcp_interface,
+    "listen-address": _Reading._listen_address,
+    "enable-tftp": _Reading._enable_tftp,
+    "tftp-root": _Reading._tftp_root,
+    "tftp-lowercase": _Reading._tftp_lowercase,
+    "tftp-no-blocksize": _Reading._tftp_no_blocksize,
+    "tftp-mtu": _Reading._tftp_mtu,
+    "tftp-port-range": _Reading._tftp_port_range,
+    "dhcp-authoritative": _Reading._dhcp_authoritative,
+    "domain": _Reading._domain,
+    "dhcp-range": _Reading._dhcp_range,
+    "dhcp-host": _Reading._dhcp_host,
+    "dhcp-rapid-commit": _Reading._dhcp_rapid_commit,
+    "dhcp-mac": _Reading._dhcp_mac,
+    "dhcp-match": _Reading._dhcp_match,
+    "dhcp-vendorclass": _Reading._dhcp_vendorclass,
+    "dhcp-userclass": _Reading._dhcp_userclass,
+    "tag-if": _Reading._tag_if,
+    "dhcp-ignore": _Reading._dhcp_ignore,
+    "dhcp-boot": _Reading._dhcp_boot,
+    "pxe-service": _Reading._pxe_service,
+    "pxe-prompt": _Reading._pxe_prompt,
+    "dhcp-option": _Reading._dhcp_option,
+    "dhcp-option-force": _Reading._dhcp_option,
+}
+
+
+_FLAGS = ("enable-tftp", "tftp-lowercase", "tftp-no-blocksize", "dhcp-authoritative", "dhcp-rapid-commit")
+"""Options that need no value."""
+
+
+def _without_comment(raw: str) -> str:
+    """A line without its comment, which begins with # at its start or behind a blank, outside of quotes."""
+    quoted = False
+    for at, letter in enumerate(raw):
+        if letter == '"' and (at == 0 or raw[at - 1] != "\\"):
+            quoted = not quoted
+        if letter == "#" and not quoted and (at == 0 or raw[at - 1].isspace()):
+            return raw[:at]
+    return raw
+
+
+def _words(value: str, keep_empty: bool = False) -> list[str]:
+    """The parts between commas, without quotes."""
+    parts, current = [], ""
+    for word in _WORD.findall(value):
+        if word == ",":
+            parts.append(current.strip())
+            current = ""
+        else:
+            current += re.sub(r"\\(.)", r"\1", word[1:-1]) if word.startswith('"') else word
+    parts.append(current.strip())
+    return parts if keep_empty else [part for part in parts if part]
+
+
+def _conditions(words: Sequence[str], set_first: bool = False) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
+    """(tags that are conditions, tags that are set, the other words).
+
+    :param set_first: an old form without "set:" has the tag as its first word, and "net:" sets it.
+    """
+    tags: list[str] = []
+    sets: list[str] = []
+    rest: list[str] = []
+    for at, word in enumerate(words):
+        prefix, colon, name = word.partition(":")
+        if colon and prefix == "set":
+            sets.append(name)
+        elif colon and prefix in ("tag", "net"):
+            (sets if set_first and prefix == "net" else tags).append(name.replace("#", "!", 1))
+        elif word.startswith("#") and not rest:
+            tags.append("!" + word[1:])
+        elif set_first and at == 0 and re.fullmatch(r"[A-Za-z_][\w-]*", word):
+            sets.append(word)
+        else:
+            rest.append(word)
+    return tuple(tags), tuple(sets), rest
+
+
+def _code(name: str) -> int:
+    word = name.removeprefix("option:")
+    if word.isdecimal():
+        return int(word)
+    if word not in OPTIONS:
+        raise ValueError(f"{word} is not an option that bootfw import knows: give its number")
+    return OPTIONS[word]
+
+
+def _is_boot_option(rule: _Rule) -> bool:
+    return _code(rule.words[0]) in (66, 67, 209, 210, 211)
+
+
+def _matched_bytes(code: int, value: str) -> tuple[bytes, bool]:
+    """The bytes that a condition compares, and whether they may be anywhere in the option, as texts may."""
+    if not value:
+        return b"", False
+    if code == 93 and re.fullmatch(r"\d+|0x[0-9a-fA-F]+", value):
+        return int(value, 0 if value.startswith("0x") else 10).to_bytes(2, "big"), False
+    if re.fullmatch(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2})+", value):
+        return bytes(int(part, 16) for part in value.split(":")), False
+    if code not in (60, 77) and value.isdecimal():
+        number = int(value)
+        return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big"), False
+    return value.encode(), True
+
+
+def _winner(rules: Sequence[_Rule], tags: frozenset[str]) -> _Rule | None:
+    """dnsmasq puts later lines first, and lines with tags before those without (find_boot() in rfc2131.c)."""
+    fitting = [rule for rule in reversed(rules) if rule.holds(tags)]
+    return next((rule for rule in fitting if rule.tags), fitting[0] if fitting else None)
+
+
+def _is_included(name: str, filters: Sequence[str]) -> bool:
+    """Whether conf-dir reads a file: filters are endings that are left out, or with * those that are read."""
+    if name.endswith("~") or name.startswith(".") or (name.startswith("#") and name.endswith("#")):
+        return False
+    wanted = [each for each in filters if each.startswith("*")]
+    unwanted = [each for each in filters if not each.startswith("*")]
+    if any(name.endswith(each) for each in unwanted):
+        return False
+    return not wanted or any(fnmatch(name, each) for each in wanted)
+
+
+def _is_mask(word: str) -> bool:
+    number = int(ip_address(word))
+    return number >> 24 == 255 and (number ^ 0xFFFFFFFF) & ((number ^ 0xFFFFFFFF) + 1) == 0
+
+
+def _network(start: str, ends: Sequence[str], masks: Sequence[str]) -> tuple[IPv4Network, bool]:
+    """The network of a range, and whether it is a guess."""
+    if masks:
+        return IPv4Network(f"{start}/{masks[0]}", strict=False), False
+    for length in (24, 16, 8):
+        network = IPv4Network(f"{start}/{length}", strict=False)
+        if all(ip_address(end) in network for end in ends):
+            return network, True
+    return IPv4Network(f"{start}/8", strict=False), True
+
+
+def _seconds(lease: str) -> int:
+    if lease == "infinite":
+        return _LONGEST_LEASE
+    found = _TIME.fullmatch(lease)
+    if found is None:
+        raise ValueError(f"{lease} is not a time")
+    return min(max(int(found["number"]) * _SECONDS[found["unit"]], 120), _LONGEST_LEASE)
+
+
+def _strings(value: Value | None) -> Iterator[Value]:
+    if isinstance(value, list):
+        yield from value
+
+
+def _options_of(table: Table) -> dict[str, Value]:
+    found = table.values.setdefault("options", {})
+    assert isinstance(found, dict)
+    return found
+
+
+def _set_option(table: Table, code: int, words: Sequence[str], line: Line) -> None:
+    """Set an option of a subnet, class or host; in a subnet some have keys of their own."""
+    key = SUBNET_KEYS.get(code) if table.header == "[[dhcp.subnet]]" else None
+    if key is None:
+        name, value = option(code, words)
+        _options_of(table)[name] = value
+    elif key.endswith("seconds"):
+        table.set(key, int(words[0]), line)
+    elif key == "domain":
+        table.set(key, ",".join(words), line)
+    else:
+        table.set(key, list(words), line)

@@ -1,0 +1,149 @@
+"""The configuration that comes out of an import, and the report on each line that went in."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from operator import attrgetter
+
+from attrs import define, field
+
+from bootfw.importing.outcome import CLEAN, Fate, Line, Outcome
+from bootfw.importing.toml import Table, Value, document
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+_SECTIONS = ("bootfw", "tftp", "dhcp", "dhcp6")
+
+
+@define
+class Draft:
+    """Collects tables and outcomes. Each format adds to it, so that several files give one configuration."""
+
+    outcomes: list[Outcome] = field(factory=list)
+    sections: dict[str, Table] = field(factory=dict)
+    subnets: list[Table] = field(factory=list)
+    subnets6: list[Table] = field(factory=list)
+    classes: list[Table] = field(factory=list)
+    classes6: list[Table] = field(factory=list)
+    personas: list[Table] = field(factory=list)
+    resolvers: list[Table] = field(factory=list)
+    backends: list[Table] = field(factory=list)
+    _networks: dict[Network, Table] = field(factory=dict)
+
+    def note(self, line: Line, fate: Fate, reason: str = "") -> None:
+        """Add the outcome of a line. A line may have several; an exact repetition is dropped."""
+        if fate is Fate.EXPRESSED and any("\udc80" <= letter <= "\udcff" for letter in line.text):
+            fate, reason = Fate.ASSUMED, f"{reason}; TOML holds no bytes that are not UTF-8: they are U+FFFD there"
+        outcome = Outcome(line, fate, reason)
+        if outcome not in self.outcomes:
+            self.outcomes.append(outcome)
+
+    def section(self, name: str) -> Table:
+        """The table ``[name]``."""
+        return self.sections.setdefault(name, Table(f"[{name}]"))
+
+    def set(self, section: str, key: str, value: Value, line: Line) -> None:
+        """Set a key of a section, and note that *line* is expressed."""
+        self.section(section).set(key, value, line)
+        self.note(line, Fate.EXPRESSED, f"{key} in [{section}]")
+
+    def append(self, section: str, key: str, value: Value, line: Line) -> None:
+        """Append to a list in a section, and note that *line* is expressed."""
+        table = self.section(section)
+        values = list(_listed(table.values.get(key, [])))
+        if value not in values:
+            table.set(key, [*values, value], line)
+        self.note(line, Fate.EXPRESSED, f"{key} in [{section}]")
+
+    def subnet(self, network: Network) -> Table:
+        """The table of a subnet, which is added if it is not there."""
+        if network not in self._networks:
+            six = network.version == 6
+            table = Table("[[dhcp6.subnet]]" if six else "[[dhcp.subnet]]", {"network": str(network)})
+            self._networks[network] = table
+            (self.subnets6 if six else self.subnets).append(table)
+        return self._networks[network]
+
+    def subnet_of(self, address: Address) -> Table | None:
+        """The table of the subnet that an address is in."""
+        fitting = [network for network in self._networks if network.version == address.version and address in network]
+        return self._networks[max(fitting, key=attrgetter("prefixlen"))] if fitting else None
+
+    def host(self, subnet: Table, values: Mapping[str, Value], line: Line) -> Table:
+        """Add a host to a subnet."""
+        table = Table(f"{subnet.header[:-2]}.host]]", dict(values), [str(line)])
+        subnet.below.append(table)
+        return table
+
+    def backend(self, root: str, line: Line, ignore_case: bool = False) -> None:
+        """Add a directory, unless it is there."""
+        if all(table.values.get("root") != root for table in self.backends):
+            values: dict[str, Value] = {"use": "directory", "root": root}
+            if ignore_case:
+                values["ignore-case"] = True
+            self.backends.append(Table("[[backend]]", values, [str(line)]))
+
+    @property
+    def clean(self) -> bool:
+        """Whether the operator need not look at any line."""
+        return all(outcome.fate in CLEAN for outcome in self.outcomes)
+
+    def counts(self) -> Mapping[Fate, int]:
+        """Fate -> number of lines with it; a line with several counts as the one that needs most attention."""
+        order = list(Fate)
+        worst: dict[Line, Fate] = {}
+        for outcome in self.outcomes:
+            fate = worst.get(outcome.line, outcome.fate)
+            if fate is Fate.UNNEEDED:
+                fate = outcome.fate
+            elif outcome.fate is not Fate.UNNEEDED:
+                fate = max(fate, outcome.fate, key=order.index)
+            worst[outcome.line] = fate
+        counted = Counter(worst.values())
+        return {fate: counted[fate] for fate in order}
+
+    def text(self) -> str:
+        """The configuration, with what the operator has to look at on top."""
+        return document([self._head(), *self._tables()])
+
+    def _head(self) -> Table:
+        files = dict.fromkeys(outcome.line.file for outcome in self.outcomes)
+        head = Table("", {}, [f"Made by bootfw import from {', '.join(files)}"])
+        for outcome in sorted(self.outcomes, key=attrgetter("line")):
+            if outcome.fate not in CLEAN:
+                head.comments.append(f"{outcome.fate.value}: {outcome.line}: {outcome.line.text}".rstrip())
+                head.comments.append(f"    {outcome.reason}")
+        if not self.resolvers:
+            head.set("resolver", [], "no boot file is named")
+        if not self.backends:
+            head.set("backend", [], "no file is served")
+        return head
+
+    def _tables(self) -> Iterable[Table]:
+        if not self.backends:
+            self.section("tftp").set("listen", [], "no file is served")
+        for name in _SECTIONS:
+            if name == "dhcp":
+                self.section("dhcp").values.setdefault("mode", "server" if self.subnets else "off")
+            if name == "dhcp6" and self.subnets6:
+                self.section("dhcp6").values.setdefault("mode", "server")
+            if name in self.sections:
+                yield self.sections[name]
+            if name == "dhcp":
+                yield from (*self.subnets, *self.classes)
+            if name == "dhcp6":
+                yield from (*self.subnets6, *self.classes6)
+        yield from (*self.personas, *self.backends, *self.resolvers)
+
+
+def network_of(address: str, mask: str) -> Network:
+    """The network of an address, by its netmask or prefix length.
+
+    :raise ValueError: these are none.
+    """
+    return ip_network(f"{address}/{mask}", strict=False)
+
+
+def _listed(value: Value) -> Iterable[Value]:
+    return value if isinstance(value, (list, tuple)) else ()

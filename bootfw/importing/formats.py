@@ -1,0 +1,53 @@
+"""The formats of configurations that can be imported, and how each is recognized."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from bootfw.importing.dnsmasq import is_dnsmasq, read_dnsmasq
+from bootfw.importing.draft import Draft
+from bootfw.importing.outcome import UnreadableConfiguration
+from bootfw.importing.tftpd import is_tftpd, read_tftpd
+
+Load = Callable[[Path], str]
+"""Reads a file that a configuration includes; raises OSError."""
+
+
+@frozen
+class Format:
+    """A format of configurations."""
+
+    recognizes: Callable[[str], bool]
+    """(text) -> whether it is of this format."""
+    read: Callable[[Draft, Sequence[tuple[str, str]], Load], None]
+    """Adds to the draft what the files of one server say."""
+
+
+FORMATS: Mapping[str, Format] = {
+    "tftpd": Format(is_tftpd, read_tftpd),
+    "dnsmasq": Format(is_dnsmasq, read_dnsmasq),
+}
+"""By the name for ``--from``, in the order in which they are tried."""
+
+
+def import_files(files: Sequence[tuple[str, str]], load: Load, name: str = "") -> Draft:
+    """Return what *files* say.
+
+    :param files: (name, text) of each.
+    :param name: the format of all of them; "": each is recognized.
+    :raise UnreadableConfiguration: the format of a file is not known.
+    """
+    by_format: dict[str, list[tuple[str, str]]] = {}
+    for path, text in files:
+        if "\0" in text:
+            raise UnreadableConfiguration(f"{path}: it has NUL bytes, and is no configuration")
+        found = name or next((name for name, each in FORMATS.items() if each.recognizes(text)), "")
+        if not found:
+            names = ", ".join(FORMATS)
+            raise UnreadableConfiguration(f"{path}: its format is not recognized; --from says it: {names}")
+        by_format.setdefault(found, []).append((path, text))
+    draft = Draft()
+    for found, those in by_format.items():
+        FORMATS[found].read(draft, those, load)
+    return draft

@@ -1,0 +1,121 @@
+"""Options in the words of other servers become options as bootfw writes them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from bootfw.dhcp.optionvalues import OPTIONS, OPTIONS6, option_values, option_values6
+from bootfw.errors import ConfigError
+from bootfw.importing.toml import Value
+
+SUBNET_KEYS: Mapping[int, str] = {3: "router", 6: "dns", 15: "domain", 51: "lease-seconds", 58: "renew-seconds"} | {
+    59: "rebind-seconds"
+}
+"""DHCPv4 options that have a key of their own in a subnet."""
+
+_NAMES4 = {code: (name, kind) for name, (code, kind) in OPTIONS.items()}
+_NAMES6 = {code: (name, kind) for name, (code, kind) in OPTIONS6.items()}
+_SIZES = {"b": "uint8", "s": "uint16", "i": "uint32"}
+_HEX = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2})+|0x[0-9a-fA-F]+")
+_TRUE = ("1", "true", "on", "yes")
+_FALSE = ("0", "false", "off", "no")
+
+
+def option(code: int, words: Sequence[str], six: bool = False, kind: str = "") -> tuple[str, Value]:
+    """Return name and value of an option for a table ``options``.
+
+    :param words: its values: addresses, numbers, texts.
+    :param six: it is one of DHCPv6.
+    :param kind: its type, where the other server declares one: a type of bootfw.dhcp.optionvalues.
+    :raise ValueError: it can't be set in bootfw; the message says why.
+    """
+    name, known = (_NAMES6 if six else _NAMES4).get(code, (str(code), ""))
+    value = _of_kind(known, words) if known and not (kind and kind != known) else _typed(words, kind)
+    try:
+        (option_values6 if six else option_values)({name: value})
+    except ConfigError as error:
+        raise ValueError("; ".join(each.message for each in error.each)) from None
+    return name, value
+
+
+def _of_kind(kind: str, words: Sequence[str]) -> Value:
+    if kind in ("addresses", "domains", "strings", "address-pairs"):
+        return [word for word in words if word]
+    if kind == "uint16s":
+        return [_number(word) for word in words]
+    if kind == "routes":
+        return _routes(words)
+    one = ",".join(words)
+    if kind == "boolean":
+        if one.lower() not in _TRUE + _FALSE:
+            raise ValueError(f"must be true or false, not {one}")
+        return one.lower() in _TRUE
+    if kind.startswith(("uint", "int")):
+        return _number(one)
+    if kind == "bytes":
+        return _bytes(one) if _HEX.fullmatch(one) else {"text": one}
+    if kind == "text" and _HEX.fullmatch(one):  # a text that looks like bytes has to say that it is text
+        return {"text": one}
+    return one
+
+
+def _typed(words: Sequence[str], kind: str) -> Value:
+    """A value that says its type, which is guessed if it is not given."""
+    if kind:
+        return {kind: _of_kind(kind, words)}
+    if words and all(is_address(word) for word in words):
+        return {"addresses": list(words)}
+    one = ",".join(words)
+    if one and _HEX.fullmatch(one):
+        return {"bytes": _bytes(one)}
+    if re.fullmatch(r"\d+[bsi]?", one):
+        number = _number(one)
+        return {_SIZES.get(one[-1]) or ("uint8" if number < 256 else "uint16" if number < 65536 else "uint32"): number}
+    return {"text": one}
+
+
+def _routes(words: Sequence[str]) -> list[Value]:
+    if len(words) % 2:
+        raise ValueError("must be pairs of a network and its router")
+    return [f"{network if '/' in network else network + '/32'} {router}" for network, router in _pairs(words)]
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def _number(word: str) -> int:
+    if not re.fullmatch(r"-?\d+[bsi]?|0x[0-9a-fA-F]+", word):
+        raise ValueError(f"must be a number, not {word}")
+    return int(word.rstrip("bsi") if not word.startswith("0x") else word, 0 if word.startswith("0x") else 10)
+
+
+def _bytes(text: str) -> str:
+    """As bootfw writes bytes, with two digits each."""
+    if text.startswith("0x"):
+        return text
+    return ":".join(part.zfill(2) for part in text.lower().split(":"))
+
+
+def is_address(word: str, version: int = 0) -> bool:
+    """Return whether *word* is an IP address, of that version if one is given."""
+    try:
+        return ip_address(word).version == (version or ip_address(word).version)
+    except ValueError:
+        return False
+
+
+def ipv4(word: str) -> IPv4Address:
+    """:raise ValueError: *word* is no IPv4 address; the message says so."""
+    try:
+        return IPv4Address(word)
+    except ValueError:
+        raise ValueError(f"{word} is not an IPv4 address") from None
+
+
+def ipv6(word: str) -> IPv6Address:
+    """:raise ValueError: *word* is no IPv6 address; the message says so."""
+    try:
+        return IPv6Address(word)
+    except ValueError:
+        raise ValueError(f"{word} is not an IPv6 address") from None

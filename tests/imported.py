@@ -1,0 +1,70 @@
+"""Configurations of other servers, imported, and what bootfw then does."""
+
+import tomllib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from attrs import evolve
+
+from bootfw.build import Parts, assemble
+from bootfw.config.configuration import load_config
+from bootfw.dhcp.classify import Ignored, classify
+from bootfw.importing.bootfiles import ClientKind
+from bootfw.importing.draft import Draft
+from bootfw.importing.formats import import_files
+from bootfw.importing.outcome import Fate
+from bootfw.personas.table import stock
+from bootfw.values import BootFile, BootMenu
+from bootfw.wire.dhcp4 import BOOTREQUEST, Message
+from bootfw.wire.options import Option
+
+
+def imported(text: str, name: str = "") -> Draft:
+    """What is made of a file with the name "old"."""
+    return import_files([("old", text)], lambda path: path.read_text(), name)
+
+
+def fates(draft: Draft) -> dict[str, set[Fate]]:
+    """Text of a line -> what became of it."""
+    found: dict[str, set[Fate]] = {}
+    for outcome in draft.outcomes:
+        found.setdefault(outcome.line.text, set()).add(outcome.fate)
+    return found
+
+
+def values(draft: Draft) -> dict[str, Any]:
+    """The configuration as TOML has it; `bootfw run --check` accepts it."""
+    parts(draft)
+    return tomllib.loads(draft.text())
+
+
+def parts(draft: Draft) -> Parts:
+    """The parts of a server with the configuration."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "bootfw.toml")
+        path.write_text(draft.text())
+        return assemble(load_config(path, {}), None)
+
+
+def named(draft: Draft, code: int | None, ipxe: bool = False, mac: str = "52:54:00:00:00:01") -> str | None:
+    """The boot file that a client gets, with the server's address if it is another one; None: none.
+
+    Its request goes through the personas and the resolvers, as it does in a running server.
+    """
+    made = parts(draft)
+    settings = made.settings
+    kind = evolve(ClientKind(code, ipxe), mac=mac)
+    options = {53: b"\1", int(Option.PARAMETER_REQUEST_LIST): b"\x01\x03\x42\x43", **kind.options}
+    message = Message(op=BOOTREQUEST, xid=7, chaddr=bytes.fromhex(mac.replace(":", "")), options=options)
+    serving = settings.dhcp.mode == "server"
+    request = classify(message, stock().with_own(settings.persona).match, assigns_addresses=serving)
+    if isinstance(request, Ignored):
+        return None
+    for _, resolver in made.resolvers:
+        answer = resolver.resolve(request)
+        if isinstance(answer, BootMenu):
+            answer = next(item.file for item in answer.items)
+        if isinstance(answer, BootFile):
+            return f"{answer.server}: {answer.name}" if answer.server else answer.name
+    return None

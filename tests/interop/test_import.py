@@ -1,0 +1,113 @@
+"""A machine is told the same before and after dnsmasq or tftpd-hpa is replaced, as the pages say it is done."""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bootprograms import pe, pxelinux
+from howtos import blocks
+
+from .lab import Host, Lab, Program, need
+from .service import start_bootfw
+from .tftpservers import unpacked
+
+pytestmark = pytest.mark.interop
+
+COMMAND = str(Path(sys.executable).with_name("bootfw"))
+
+
+def moved(text: str, tmp_path: Path) -> str:
+    """The paths of a page, in *tmp_path*."""
+    for path in ("/etc/", "/srv/", "/var/lib/misc/"):
+        text = text.replace(path, f"{tmp_path}{path}")
+    return text
+
+
+def fill(tmp_path: Path) -> None:
+    for path in ("etc/bootfw", "etc/default", "srv/tftp", "var/lib/misc"):
+        (tmp_path / path).mkdir(parents=True)
+    (tmp_path / "srv/tftp/pxelinux.0").write_bytes(pxelinux("6.04"))
+    (tmp_path / "srv/tftp/shimx64.efi").write_bytes(pe())
+
+
+def probed(client: Host, *arguments: str) -> list[tuple[str, Any]]:
+    """(step, file) of each step of a boot."""
+    ran = client.run(COMMAND, "probe", "--json", *arguments, seconds=60)
+    found = json.loads(ran.output)
+    assert found["boots"], ran.output
+    return [(step["what"], step["details"].get("file")) for step in found["steps"] if step["what"] == "TFTP"]
+
+
+def run_commands(host: Host, page: str, tmp_path: Path) -> None:
+    """The commands of the page about bootfw itself."""
+    for block in blocks(page, "console"):
+        for line in moved(block, tmp_path).splitlines():
+            if line.startswith("# bootfw "):
+                words = shlex.split(line.removeprefix("# bootfw "))
+                ran = host.run(COMMAND, *words, seconds=60)
+                assert ran.exit_code in ((0, 3) if words[0] == "import" else (0,)), ran.output
+
+
+def replace(host: Host, old: Program, page: str, tmp_path: Path, *ports: int) -> Program:
+    """Stop *old*, and start bootfw by the commands of the page."""
+    old.stop()
+    run_commands(host, page, tmp_path)
+    text = (tmp_path / "etc/bootfw/bootfw.toml").read_text()
+    return start_bootfw(host, tmp_path, text.replace("[dhcp]", "[web]\nlisten = []\n\n[dhcp]", 1), *ports)
+
+
+def test_dnsmasq_of_the_page_is_replaced(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("dnsmasq")
+    monkeypatch.setenv("BOOTFW_STATE_DIR", str(tmp_path / "state"))
+    fill(tmp_path)
+    (tmp_path / "etc/dnsmasq.conf").write_text(moved(blocks("from-dnsmasq.md", "")[0], tmp_path))
+    # A script that is not there stops dnsmasq.
+    (tmp_path / "running.conf").write_text(
+        "\n".join(
+            line for line in (tmp_path / "etc/dnsmasq.conf").read_text().splitlines() if "dhcp-script" not in line
+        )
+    )
+    lease = f"{int(time.time()) + 7200} 52:54:00:12:34:56 10.77.0.10 build-7 *\n"
+    (tmp_path / "var/lib/misc/dnsmasq.leases").write_text(lease)
+    server, client = lab.host("server", "10.77.0.1/24"), lab.host("client", "10.77.0.9/24")
+    old = server.start(
+        *("dnsmasq", "--keep-in-foreground", f"--conf-file={tmp_path}/running.conf", "--user=root", "--pid-file="),
+        *("--log-facility=-", f"--dhcp-leasefile={tmp_path}/var/lib/misc/dnsmasq.leases", "--no-ping"),
+    )
+    old.wait_until_bound(67, 69)
+    before = {kind: probed(client, "-i", "eth0", "--as", kind) for kind in ("bios", "uefi")}
+    assert before == {"bios": [("TFTP", "pxelinux.0")], "uefi": [("TFTP", "shimx64.efi")]}
+    replace(server, old, "from-dnsmasq.md", tmp_path, 67, 69, 4011)
+    assert {kind: probed(client, "-i", "eth0", "--as", kind) for kind in ("bios", "uefi")} == before
+
+
+def test_tftpd_hpa_of_the_page_is_replaced(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOTFW_STATE_DIR", str(tmp_path / "state"))
+    need("curl")
+    fill(tmp_path)
+    for path, text in zip(("etc/default/tftpd-hpa", "etc/tftpd.map"), blocks("from-tftpd-hpa.md", ""), strict=True):
+        (tmp_path / path).write_text(moved(text, tmp_path))
+    given = dict(line.split("=", 1) for line in (tmp_path / "etc/default/tftpd-hpa").read_text().splitlines())
+    values = {name: shlex.split(value)[0] for name, value in given.items()}
+    options = (*values["TFTP_OPTIONS"].split(), "--user", "root", "--address", values["TFTP_ADDRESS"])
+    server, client = lab.host("server", "10.77.0.1/24"), lab.host("client", "10.77.0.9/24")
+    old = unpacked(server, "in.tftpd", "--foreground", *options, values["TFTP_DIRECTORY"])
+
+    def loaded() -> list[bytes]:
+        found = []
+        for name in ("pxelinux.0", "/shimx64.efi"):
+            into = tmp_path / "loaded"
+            into.unlink(missing_ok=True)
+            url = f"tftp://10.77.0.1/{name}"
+            assert client.run("curl", "--silent", "--fail", "--output", into, url, seconds=60).exit_code == 0
+            found.append(into.read_bytes())
+        return found
+
+    before = loaded()
+    assert before == [(tmp_path / "srv/tftp" / name).read_bytes() for name in ("pxelinux.0", "shimx64.efi")]
+    replace(server, old, "from-tftpd-hpa.md", tmp_path, 69)
+    assert loaded() == before
