@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -28,12 +29,25 @@ class Environment:
     """A virtual environment."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.bin = path / "bin"
 
     @classmethod
     def create(cls, path: Path) -> "Environment":
         venv.create(path)
         return cls(path)
+
+    def copy(self, path: Path) -> "Environment":
+        """Another one with the same packages. Files are links: pip and Python replace files, they never change one."""
+        shutil.copytree(self.path, path, symlinks=True, copy_function=_link)
+        copied = Environment(path)
+        for script in copied.bin.iterdir():
+            if not script.is_symlink():
+                content, mode = script.read_bytes(), script.stat().st_mode
+                script.unlink()
+                script.write_bytes(content.replace(os.fsencode(self.path), os.fsencode(path)))
+                script.chmod(mode)
+        return copied
 
     def run(self, program: str, *arguments: str | Path, cwd: Path) -> str:
         """What *program* of this environment prints."""
@@ -47,6 +61,10 @@ class Environment:
     def install(self, *arguments: str | Path) -> None:
         """Install packages. The few modules that a test imports are compiled when it does."""
         self.pip("install", "--no-compile", *arguments)
+
+
+def _link(source: str, target: str) -> None:
+    os.link(source, target, follow_symlinks=False)
 
 
 def output(*command: str | Path, cwd: Path | None = None) -> str:
@@ -73,11 +91,10 @@ def source_of(root: Path, into: Path) -> Path:
     return into
 
 
-def wheel_of(root: Path, where: Path) -> Path:
-    source = source_of(root, where / "source" / root.name)
-    output(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", where, source)
-    (wheel,) = where.glob(f"{root.name.replace('-', '_') if root != ROOT else 'bootfw'}-[0-9]*.whl")
-    return wheel
+def build_requirements(root: Path) -> list[str]:
+    with open(root / "pyproject.toml", "rb") as file:
+        requirements: list[str] = tomllib.load(file)["build-system"]["requires"]
+    return requirements
 
 
 @pytest.fixture(scope="session")
@@ -100,13 +117,31 @@ def alone(shared: Path, name: str) -> Iterator[bool]:
 
 
 @pytest.fixture(scope="session")
-def wheel(shared: Path) -> Path:
-    with alone(shared, "wheel") as first:
+def wheels(shared: Path) -> dict[Path, Path]:
+    """Root of a distribution -> its wheel, of all five.
+
+    pip would make an environment with the requirements of the build for each of them, which takes most of the time.
+    They are the same, so one environment has them, and nothing else.
+    """
+    roots = (ROOT, PLUGIN, POSTGRESQL, TXTFTP, FBTFTP)
+    with alone(shared, "wheels") as first:
         if first:
-            (shared / "wheels").mkdir(exist_ok=True)
-            wheel_of(ROOT, shared / "wheels")
-    (wheel,) = (shared / "wheels").glob("bootfw-[0-9]*.whl")
-    return wheel
+            (requirements,) = {tuple(build_requirements(root)) for root in roots}
+            building = Environment.create(shared / "building")
+            building.install(*requirements)
+            sources = [source_of(root, shared / "sources" / root.name) for root in roots]
+            building.pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", shared / "wheels", *sources)
+    wheels = {}
+    for root in roots:
+        name = "bootfw" if root == ROOT else root.name.replace("-", "_")
+        (wheels[root],) = (shared / "wheels").glob(f"{name}-[0-9]*.whl")
+    return wheels
+
+
+@pytest.fixture(scope="session")
+def wheel(wheels: dict[Path, Path]) -> Path:
+    """That of bootfw."""
+    return wheels[ROOT]
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +151,21 @@ def installed(wheel: Path, shared: Path) -> Environment:
         if first:
             Environment.create(shared / "installed").install(wheel)
     return Environment(shared / "installed")
+
+
+@pytest.fixture(scope="session")
+def with_pytest(installed: Environment, shared: Path) -> Environment:
+    """The same with pytest. Tests don't change it."""
+    with alone(shared, "with-pytest") as first:
+        if first:
+            installed.copy(shared / "with-pytest").install("pytest")
+    return Environment(shared / "with-pytest")
+
+
+@pytest.fixture
+def environment(with_pytest: Environment, tmp_path: Path) -> Environment:
+    """The same, for a test to change."""
+    return with_pytest.copy(tmp_path / "environment")
 
 
 def plugins_of(environment: Environment, cwd: Path) -> dict[str, str]:
@@ -192,30 +242,40 @@ def test_the_example_is_right_for_the_wheel(installed: Environment, tmp_path: Pa
     assert printed.splitlines()[0] == f"{example}: OK"
 
 
-def test_an_editable_install_brings_the_same(tmp_path: Path) -> None:
+def test_an_editable_install_brings_the_same(installed: Environment, tmp_path: Path) -> None:
+    """It takes the place of the wheel."""
     source = source_of(ROOT, tmp_path / "checkout")
-    environment = Environment.create(tmp_path / "environment")
+    environment = installed.copy(tmp_path / "environment")
     environment.install("--editable", source)
+    used = environment.run("python", "-c", "import bootfw; print(bootfw.__file__)", cwd=tmp_path)
+    assert used == f"{source}/bootfw/__init__.py\n"
     assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
     assert plugins_of(environment, tmp_path) == dict.fromkeys(BUILT_IN, "bootfw")
+    environment.pip("uninstall", "--yes", "bootfw")
+    assert list(environment.path.rglob("*bootfw*")) == []
 
 
-def test_the_mirror_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+def run_its_tests(distribution: Path, environment: Environment, tmp_path: Path) -> None:
+    """The tests of *distribution* itself pass, with what is installed."""
+    shutil.copytree(distribution / "tests", tmp_path / "tests")
+    environment.run("python", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", tmp_path, "tests", cwd=tmp_path)
+
+
+def test_the_mirror_works_with_the_wheel(environment: Environment, wheels: dict[Path, Path], tmp_path: Path) -> None:
     """The boundary of the public names: a plugin of its own distribution, its own tests, and bootfw's wheel."""
-    environment = Environment.create(tmp_path / "environment")
-    environment.install(wheel, wheel_of(PLUGIN, tmp_path), "pytest")
+    environment.install(wheels[PLUGIN])
     found = plugins_of(environment, tmp_path)
     assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "backend http-mirror": "bootfw-http-mirror"}
-    shutil.copytree(PLUGIN / "tests", tmp_path / "tests")
-    environment.run("python", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", tmp_path, "tests", cwd=tmp_path)
+    run_its_tests(PLUGIN, environment, tmp_path)
     environment.pip("uninstall", "--yes", "bootfw")
     environment.run("twistd", "--help", cwd=tmp_path)
 
 
-def test_the_store_in_postgresql_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+def test_the_store_in_postgresql_works_with_the_wheel(
+    environment: Environment, wheels: dict[Path, Path], tmp_path: Path
+) -> None:
     """It passes the contract kits in the wheel, where there is PostgreSQL; the rest of its tests use the checkout."""
-    environment = Environment.create(tmp_path / "environment")
-    environment.install(wheel, wheel_of(POSTGRESQL, tmp_path), "pytest")
+    environment.install(wheels[POSTGRESQL])
     found = plugins_of(environment, tmp_path)
     assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "store postgresql": "bootfw-postgresql"}
     arguments = ("-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider", "-k", "not Offline")
@@ -223,21 +283,18 @@ def test_the_store_in_postgresql_works_with_the_wheel(wheel: Path, tmp_path: Pat
     environment.run("python", "-m", "pytest", *arguments, contract, cwd=tmp_path)
 
 
-def run_its_tests(distribution: Path, wheel: Path, tmp_path: Path) -> Environment:
-    """An environment with bootfw's wheel and that of *distribution*, whose own tests pass there."""
-    environment = Environment.create(tmp_path / "environment")
-    environment.install(wheel, wheel_of(distribution, tmp_path), "pytest")
-    shutil.copytree(distribution / "tests", tmp_path / "tests")
-    environment.run("python", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", tmp_path, "tests", cwd=tmp_path)
-    return environment
+def test_the_drop_in_for_fbtftp_works_with_the_wheel(
+    environment: Environment, wheels: dict[Path, Path], tmp_path: Path
+) -> None:
+    environment.install(wheels[FBTFTP])
+    run_its_tests(FBTFTP, environment, tmp_path)
 
 
-def test_the_drop_in_for_fbtftp_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    run_its_tests(FBTFTP, wheel, tmp_path)
-
-
-def test_the_drop_in_for_python_tx_tftp_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    environment = run_its_tests(TXTFTP, wheel, tmp_path)
+def test_the_drop_in_for_python_tx_tftp_works_with_the_wheel(
+    environment: Environment, wheels: dict[Path, Path], tmp_path: Path
+) -> None:
+    environment.install(wheels[TXTFTP])
+    run_its_tests(TXTFTP, environment, tmp_path)
     environment.pip("uninstall", "--yes", "bootfw-txtftp")
     assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
 
