@@ -344,7 +344,8 @@ class LeadershipChanged(Event):
     changed."""
 
     state: str
-    """"standby", "leading" or "cut off"; see :class:`bootfw.leadershipstates.State`."""
+    """"standby", "leading", "cut off", or "resigned" when a leader stops; see
+    :class:`bootfw.leadershipstates.State`."""
     leader: str
     """Name of the leader as far as this server knows; "": there was none."""
     reason: str = ""

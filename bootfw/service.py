@@ -185,6 +185,8 @@ class BootService(MultiService):
                 lambda event: self._publish(event),
             )
             self.leads = False
+        self._resigned: Deferred[Any] = succeed(None)
+        """Fires when the store is released after the latest _resign()."""
         self._control = control
         self._given_observers = _named(observers, IBootObserver)
         self._recorders: list[Named] = []
@@ -772,24 +774,35 @@ class BootService(MultiService):
 
     def _follow(self) -> None:
         """Another server decides: drop all that is known and pending."""
+        if self._leasing is not None:
+            self._leasing.journal.abandon()
+        self._stop_deciding()
+
+    def _resign(self) -> None:
+        """Have another server decide from now on, if there is one that can: this one is about to stop."""
+        if self._leadership is not None and self._cluster is not None and self._cluster.others_stand:
+            stored = self._stop_deciding() if self.leads else succeed(None)
+            self._resigned = self._leadership.stop(stored)
+
+    def _stop_deciding(self) -> "Deferred[Any]":
+        """Drop requests from now on. Fires when the leases that were given and the orders are stored."""
         if self._chain is not None:
             self._chain.cancel_all()
             self._chain = None
         replaced, self._replaced = self._replaced, []
         for protocol in replaced:
             protocol.close()
-        if self._leasing is not None:
-            self._leasing.journal.abandon()
         self._change_role(leads=False)
         self._fit_role()
+        closing = [self._plugins.close_plugins()]
         if self._leasing is not None:
-            self._leasing.close()
+            closing.append(self._leasing.close())
             self._leasing = None
-        self._plugins.close_plugins()
         for _, recorder in self._recorders:
             if isinstance(recorder, BootRecorder):
                 recorder.close()
                 recorder.start(self._publish)
+        return DeferredList(closing, consumeErrors=True)
 
     def _change_role(self, *, leads: bool) -> None:
         operations = self._lease_operations()
@@ -881,6 +894,8 @@ class BootService(MultiService):
         """Return what this server says to the other nodes; see Cluster."""
         return {
             "ready": self.ready,
+            "draining": self.draining,
+            "transfers": len(self._running_anywhere()),
             "serves": [f"{port.service} {address_text(port.address)}" for port in self.summary()],
             "leadership": "" if self._leadership is None else self._leadership.record()["state"],
         }
@@ -932,7 +947,8 @@ class BootService(MultiService):
     def drain(self, within: float = DRAIN_WITHIN) -> Draining:
         """Prepare for stopService(), which is next: the service is not ready from now on.
 
-        It takes no new TFTP transfers, whose clients repeat their requests. HTTP downloads may begin still: their
+        If another node can lead, it does from now on. This one takes no new TFTP transfers, whose clients repeat their
+        requests. HTTP downloads may begin still: their
         clients take a refused connection for the end. If there are other nodes, a balancer needs time to move the
         clients there: until then this one serves new clients too, and the others go on with what does not end in time.
 
@@ -940,6 +956,9 @@ class BootService(MultiService):
         :return: the wait for the transfers and downloads: of this process, or of all where there are other nodes.
         """
         self._handle(Input.DRAIN)
+        if self._cluster is not None and self.draining:
+            self._resign()
+            self._cluster.announce_presence()
         if self._cluster is not None and self._cluster.has_others:
             return Draining(self._reactor, self._running_anywhere, within, self._cluster.latest_transfer)
         for server in self._file_servers:
@@ -1008,7 +1027,7 @@ class BootService(MultiService):
         if self._leadership is None:
             closing.append(decisions)
         else:
-            closing.append(self._leadership.stop(decisions))
+            closing += [self._resigned, self._leadership.stop(decisions)]
         self._certificate = None
         stopped = self._stopped = Deferred()
         self._drained = DeferredList(closing).addCallback(self._has_drained, stopped)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
+from memorynodes import Cluster, MemoryNodes, Receive
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from bootfw.errors import StateError
-from bootfw.interfaces import ILeadership, ILeaseStore, IOrderStore, IReservationStore
+from bootfw.interfaces import ILeadership, ILeaseStore, INodes, IOrderStore, IReservationStore
 from bootfw.leadershipstates import Standing
 from bootfw.lease import Lease, Reservation
 
@@ -30,12 +31,14 @@ class Content:
     """The node that leads; None: none does."""
 
 
-@implementer(ILeaseStore, IReservationStore, IOrderStore, ILeadership)
+@implementer(ILeaseStore, IReservationStore, IOrderStore, ILeadership, INodes)
 @define(eq=False)
 class Link:
     """The way of one node to the store."""
 
     content: Content
+    nodes: MemoryNodes = field(factory=lambda: Cluster().node(), kw_only=True)
+    """Carries the announcements."""
     cut: bool = False
     """Whatever is asked fails."""
     hangs: bool = False
@@ -103,6 +106,18 @@ class Link:
     def _own(self) -> None:
         if self.content.epoch != self._loaded or self.content.owner is not self:
             raise StateError(f"{self.content.leader} leads")
+
+    # INodes
+
+    @property
+    def behind(self) -> float | None:
+        return self.nodes.behind
+
+    def join_nodes(self, receive: Receive) -> "Callable[[], Deferred[None]]":
+        return self.nodes.join_nodes(receive)
+
+    def announce(self, kind: str, *values: object) -> None:
+        self.nodes.announce(kind, *values)
 
     # ILeaseStore, IReservationStore
 

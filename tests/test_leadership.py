@@ -8,6 +8,7 @@ import pytest
 from attrs import define, evolve, field
 from leasing import subnet
 from memorycluster import Content, Link
+from memorynodes import Cluster
 from observers import EventList
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
@@ -71,12 +72,19 @@ class Lab:
     content: Content
     settings: Settings
     nodes: list[Node] = field(factory=list)
+    cluster: Cluster = field(factory=Cluster)
+    """Carries what the nodes announce, when the test says so."""
+
+    def meet(self) -> None:
+        """Let each node hear the others."""
+        self.network.advance(1.0)
+        self.cluster.deliver()
 
     def add(self, monkeypatch: pytest.MonkeyPatch, address: str) -> Node:
         name = f"node{len(self.nodes) + 1}"
         monkeypatch.setattr("bootfw.service.gethostname", lambda: name)
         host = self.network.host(address, rich=True)
-        link, seen = Link(self.content), Seen()
+        link, seen = Link(self.content, nodes=self.cluster.node()), Seen()
         next_boot = NextBoot(link)
         service = BootService(host, settings=self.settings, resolvers=[next_boot], store=link, observers=[seen])
         self.nodes.append(node := Node(host, link, service, seen, next_boot))
@@ -266,6 +274,62 @@ def test_a_server_that_can_not_use_what_is_stored_stays_a_standby(lab: Lab) -> N
     lab.network.advance(1.0)
     assert second.state == "leading"
     assert lab.boots(1)
+
+
+def test_a_leader_that_drains_has_another_one_answer_at_once(lab: Lab) -> None:
+    first, second = lab.nodes
+    address = lab.boots(1)
+    lab.meet()
+    draining = first.service.drain(60)
+    done = draining.start()
+    lab.network.advance(LOOK_EVERY + 0.01)
+    assert [node.state for node in lab.nodes] == ["resigned", "leading"]
+    assert first.seen.states()[-1] == ("resigned", "node1")
+    [ack] = lab.restarts(1, address)
+    assert (ack.message_type, ack.yiaddr, ack.options[54]) == (ACK, address, inet_aton("10.77.0.2"))
+    assert lab.boots(2) != address
+    assert not done.called
+    draining.end()
+    lab.cluster.deliver()
+    said = second.service.cluster_record()
+    assert said is not None
+    rows = {row["pid"]: (row["leadership"], row["draining"]) for row in said["nodes"][1:]}
+    assert list(rows.values()) == [("resigned", True)]
+    with pytest.raises(ControlError, match="does not lead, since it is about to stop: ask another one"):
+        first.service.operations()["leases"]({})
+    lab.network.result_of(first.service.stopService())
+    first.service.startService()
+    lab.network.advance(1.0)
+    assert [node.state for node in lab.nodes] == ["standby", "leading"]
+
+
+def test_what_a_leader_has_acknowledged_is_stored_before_it_resigns(lab: Lab) -> None:
+    first, second = lab.nodes
+    lab.meet()
+    [offer] = lab.says(1, DISCOVER)
+    first.link.hangs = True
+    lab.says(1, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]})
+    first.service.drain(60)
+    lab.network.advance(2 * LOOK_EVERY)
+    assert [node.state for node in lab.nodes] == ["resigned", "standby"]
+    first.link.hangs = False
+    first.link.answer_all()
+    lab.network.advance(LOOK_EVERY + 0.01)
+    assert second.state == "leading"
+    assert lab.content.leases[offer.yiaddr].mac == MAC
+    assert lab.boots(1) == offer.yiaddr
+
+
+def test_a_leader_that_drains_leads_to_the_end_if_no_other_node_can(lab: Lab) -> None:
+    """The other one drains as well, so it has resigned."""
+    first, second = lab.nodes
+    lab.meet()
+    second.service.drain(60)
+    lab.cluster.deliver()
+    assert second.state == "resigned"
+    first.service.drain(60)
+    assert first.state == "leading"
+    assert len(lab.says(1, DISCOVER)) == 1
 
 
 def test_a_reload_of_a_standby_is_used_when_it_leads(lab: Lab) -> None:

@@ -123,15 +123,22 @@ def _lines(record: Record, now: float) -> Iterable[str]:
 
 def _cluster(record: Mapping[str, Any]) -> Iterable[str]:
     """The nodes, and whether the store can be reached."""
-    rows = [("NODE", "STATE", "ROLE", "HEARD", "VERSION", "ADDRESSES", "SERVES")]
+    rows = [("NODE", "STATE", "ROLE", "TRANSFERS", "HEARD", "VERSION", "ADDRESSES", "SERVES")]
     for node in record["nodes"]:
-        state = "not ready" if node["state"] == "here" and not node.get("ready", True) else node["state"]
+        here = node["state"] == "here"
+        state = node["state"]
+        if here and node.get("draining", False):
+            state = "draining"
+        elif here and not node.get("ready", True):
+            state = "not ready"
         heard = "this node" if node is record["nodes"][0] else f"{duration(node['heard'])} ago"
         # Which ports of which addresses is for --json; here the services are enough.
         services = dict.fromkeys(each.partition(" ")[0] for each in node.get("serves", ()))
         addresses = ", ".join(node.get("addresses", ()))
-        role = node.get("leadership", "") if node["state"] == "here" else ""
-        rows.append((node["name"], state, role, heard, node.get("version", ""), addresses, ", ".join(services)))
+        role = node.get("leadership", "") if here else ""
+        transfers = str(node.get("transfers", "")) if here else ""  # a node of an earlier version does not say it
+        version = node.get("version", "")
+        rows.append((node["name"], state, role, transfers, heard, version, addresses, ", ".join(services)))
     yield table(rows)
     behind = record["behind"]
     if behind is None:

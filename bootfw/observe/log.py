@@ -281,6 +281,8 @@ def _leadership(event: LeadershipChanged) -> str:
         return "this server leads, and answers"
     if event.state == "cut off":
         return f"the store can't be reached, so leases are renewed up to their stored end, and no more: {event.reason}"
+    if event.state == "resigned":
+        return "this server does not lead any more, and does not answer: it is about to stop"
     leader = f"{event.leader} leads" if event.leader else "no server leads"
     return f"this server is a standby, and does not answer: {event.reason or leader}"
 

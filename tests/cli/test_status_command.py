@@ -109,11 +109,15 @@ def test_status_shows_workers_leases_and_waiting_sockets(
                     "version": "1",
                     "leadership": "leading",
                     "ready": True,
+                    "draining": False,
+                    "transfers": 12,
                     "addresses": ["10.0.0.1"],
                     "serves": ["tftp 0.0.0.0:69", "tftp [::]:69", "http 0.0.0.0:8069"],
                 },
                 {"name": "build2", "state": "here", "heard": 0.4, "ready": False, "addresses": ["10.0.0.2", "fd00::2"]},
                 {"name": "build3", "state": "gone", "leadership": "leading", "heard": 70.0, "version": "0.9"},
+                {"name": "build4", "state": "here", "heard": 0.0, "ready": False, "draining": True, "transfers": 0},
+                {"name": "build5", "state": "stopped", "heard": 9.0, "draining": True, "transfers": 3},
             ],
             "behind": 61.0,
         },
@@ -140,10 +144,12 @@ def test_status_shows_workers_leases_and_waiting_sockets(
         "SUBNET       ACTIVE  EXPIRED  RELEASED  DECLINED  FREE\n"
         "10.0.0.0/24  3       0        0         0         6\n"
         "\n"
-        "NODE    STATE      ROLE     HEARD           VERSION  ADDRESSES          SERVES\n"
-        "build1  here       leading  this node       1        10.0.0.1           tftp, http\n"
-        "build2  not ready           0 s ago                  10.0.0.2, fd00::2\n"
-        "build3  gone                1 min 10 s ago  0.9\n"
+        "NODE    STATE      ROLE     TRANSFERS  HEARD           VERSION  ADDRESSES          SERVES\n"
+        "build1  here       leading  12         this node       1        10.0.0.1           tftp, http\n"
+        "build2  not ready                      0 s ago                  10.0.0.2, fd00::2\n"
+        "build3  gone                           1 min 10 s ago  0.9\n"
+        "build4  draining            0          0 s ago\n"
+        "build5  stopped                        9 s ago\n"
         "the store that the nodes share was last reached 1 min 1 s ago\n"
     )
 

@@ -311,7 +311,10 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
             return {}, {}
 
         def cluster_record(self) -> dict[str, Any]:
-            nodes = [{"name": "build1", "state": "here", "leadership": "leading"}, {"name": "build2", "state": "gone"}]
+            first = {"name": "build1", "state": "here", "leadership": "leading", "draining": False, "transfers": 7}
+            gone = {"name": "build2", "state": "gone", "draining": True, "transfers": 7}
+            earlier_version = {"name": "build3", "state": "here"}
+            nodes = [first, gone, earlier_version, {"name": "build4", "state": "here", "draining": True}]
             return {"nodes": nodes, "behind": 1.5}
 
     clock = Clock()
@@ -323,6 +326,11 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
     assert found['bootfw_node_up{node="build2"}'] == 0
     assert found['bootfw_node_leads{node="build1"}'] == 1
     assert 'bootfw_node_leads{node="build2"}' not in found
+    assert {name: value for name, value in found.items() if "draining" in name or "node_transfers" in name} == {
+        'bootfw_node_draining{node="build1"}': 0,
+        'bootfw_node_draining{node="build4"}': 1,
+        'bootfw_node_transfers_running{node="build1"}': 7,
+    }
     assert found["bootfw_store_behind_seconds"] == 1.5
 
 

@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 from bootfw import __version__
 from bootfw.events import Event
 from bootfw.interfaces import INodes
+from bootfw.leadershipstates import State
 from bootfw.net.control import Operation
 from bootfw.net.linux.interfaces import own_addresses
 from bootfw.net.nodes.announcements import Announcements
@@ -27,6 +28,9 @@ from bootfw.values import Address
 
 _MOST_ADDRESSES = 16
 """Addresses of its own that a node announces; a host with containers has hundreds."""
+
+_STANDING = frozenset(state.value for state in State if state is not State.RESIGNED)
+"""What a node says of its leadership that takes part in the choice of a leader. One without DHCP says ""."""
 
 
 class Cluster(Service):
@@ -122,6 +126,10 @@ class Cluster(Service):
             self._node.transfers.take_positions(self._positions())
         return self.has_others
 
+    def announce_presence(self) -> None:
+        """Say now what describe() returns now, and not within a second."""
+        self._presence.announce()
+
     def latest_transfer(self) -> float:
         """Return when a transfer of this server began or ended last."""
         return self._node.transfers.latest
@@ -154,6 +162,11 @@ class Cluster(Service):
     def has_others(self) -> bool:
         """Whether another node was heard lately."""
         return bool(self._presence.here())
+
+    @property
+    def others_stand(self) -> bool:
+        """Whether another node leads, or can lead when this one resigns."""
+        return any(said.get("leadership") in _STANDING for said in self._presence.said())
 
     def record(self) -> Mapping[str, Any]:
         """Return "nodes", see Presence.nodes(), and "behind": the seconds since an announcement of this node got

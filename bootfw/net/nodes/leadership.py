@@ -79,7 +79,10 @@ class Leadership:
         if self._next is not None:
             self._next.cancel()
             self._next = None
+        led = self._states.state in (State.LEADING, State.UNCONFIRMED, State.CUT_OFF)
         self._handle(Input.RESIGN)
+        if led:
+            self._publish(LeadershipChanged(self._seconds(), State.RESIGNED.value, self.node))
         return closed.addCallback(lambda _: maybeDeferred(self._store.resign))
 
     @property
@@ -106,6 +109,8 @@ class Leadership:
     @property
     def refusal(self) -> str:
         """Why this server refuses what only the leader can do, and where to ask."""
+        if self._states.state is State.RESIGNED:
+            return "this server does not lead, since it is about to stop: ask another one"
         where = f"{self.leader} leads: ask there" if self.leader not in ("", self.node) else "no server leads"
         return f"this server is a standby; {where}"
 

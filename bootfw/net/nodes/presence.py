@@ -63,6 +63,10 @@ class Presence:
     def start(self) -> None:
         """Announce this node now and once a second."""
         self._timer = self._reactor.callLater(ANNOUNCED_EVERY, self.start)
+        self.announce()
+
+    def announce(self) -> None:
+        """Announce this node now: what it says of itself has changed."""
         self._announcements.announce(PRESENT, self._describe())
 
     def stop(self) -> None:
@@ -76,6 +80,11 @@ class Presence:
         """Return the other nodes that were heard lately, see Announcements.node."""
         now = self._reactor.seconds()
         return [node for node, heard in self._heard.items() if self._state(heard, now) == "here"]
+
+    def said(self) -> Sequence[Mapping[str, Any]]:
+        """Return what the other nodes that were heard lately said of themselves. A node of another version may leave
+        something out, or say it in another form."""
+        return [self._heard[node].said for node in self.here()]
 
     def nodes(self) -> Sequence[Mapping[str, Any]]:
         """Return all nodes, this one first, the others by name.

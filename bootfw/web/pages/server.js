@@ -5,7 +5,7 @@ import { capital, count, duration, machineLink, verdict, when } from "./format.j
 import { act, read } from "./remote.js";
 
 const COLUMNS = [{ name: "Service" }, { name: "Address" }, { name: "State", class: "tight" }, { name: "Reason", class: "span" }, { name: "Since", class: "tight" }];
-const NODES = [{ name: "Node" }, { name: "State", class: "tight" }, { name: "Role", class: "tight" }, { name: "Heard", class: "tight" }, { name: "Version" }, { name: "Addresses" }, { name: "Serves", class: "span" }];
+const NODES = [{ name: "Node" }, { name: "State", class: "tight" }, { name: "Role", class: "tight" }, { name: "Transfers", class: "number" }, { name: "Heard", class: "tight" }, { name: "Version" }, { name: "Addresses" }, { name: "Serves", class: "span" }];
 const ORDERS = [{ name: "Machine" }, { name: "File", class: "span" }, { name: "Ordered", class: "tight" }, { name: "Actions", class: "number" }];
 const SERVICES = {
   dhcp: "DHCP", "boot-server": "PXE boot server", dhcp6: "DHCPv6", "boot-server6": "DHCPv6 boot server",
@@ -61,8 +61,9 @@ export function serverView(context) {
       const here = node.state === "here";
       return [`${node.node}`, () => [
         node.name,
-        state(here && node.ready === false ? "not ready" : node.state),
+        state(here && node.draining ? "draining" : here && node.ready === false ? "not ready" : node.state),
         here && node.leadership ? capital(node.leadership) : "",
+        here && node.transfers !== undefined ? node.transfers.toLocaleString() : "",
         index === 0 ? "this node" : `${duration(node.heard)} ago`,
         node.version ?? "",
         el("span", { class: "mono" }, (node.addresses ?? []).join(", ")),
