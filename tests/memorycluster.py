@@ -132,7 +132,7 @@ class Link:
         return self._do(committed)
 
     def close(self) -> "Deferred[Any]":
-        return succeed(None)
+        return self._do(lambda: None).addErrback(lambda failure: None)  # after what was asked before
 
     def reservations(self) -> Iterable[Reservation]:
         return list(self.content.reservations)
