@@ -1,7 +1,9 @@
 """Formats output for a terminal: tables, times, and text that the encoding of the standard streams supports."""
 
 import io
+import shutil
 import sys
+import time
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -38,3 +40,30 @@ def moment(seconds: float | None) -> str:
         return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, OSError, ValueError):
         return f"{seconds:.0f}"
+
+
+class StatusLine:
+    """A line on the terminal that is written again and again, on the standard error; without a terminal, nothing."""
+
+    _INTERVAL = 0.2
+    """Seconds between two texts at least."""
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+
+    def show(self, text: str) -> None:
+        """Put *text* into the line, a few times a second."""
+        now = time.monotonic()
+        if not sys.stderr.isatty() or now - self._shown < self._INTERVAL:
+            return
+        self._shown = now
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r{printable(text)[:width]}\x1b[K")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Remove the line, as before other output."""
+        if sys.stderr.isatty() and self._shown:
+            self._shown = 0.0
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -21,6 +20,7 @@ from attrs import define, field
 
 from bootfw.backends.imagelibrary.place import NAME, Place, places, split_name
 from bootfw.cli.failure import CommandError
+from bootfw.terminal import StatusLine
 
 _CHUNK = 1 << 20
 
@@ -170,15 +170,15 @@ def _copied(source: Source, file: IO[bytes], root: Path) -> dict[str, str]:
         free = shutil.disk_usage(root).free
         if size is not None and size > free:
             raise CommandError(f"{root}: {size - free} bytes more are needed for {source.entry}")
-        progress = _Progress(source.entry, size)
+        status = StatusLine()
         copied = 0
         while chunk := data.read(_CHUNK):
             file.write(chunk)
             for digest in digests.values():
                 digest.update(chunk)
             copied += len(chunk)
-            progress.show(copied)
-        progress.end()
+            status.show(_progress(source.entry, copied, size))
+        status.clear()
         if size is not None and copied != size:
             raise CommandError(f"{source.given}: it has {size} bytes, and {copied} of them came")
     return {algorithm: digest.hexdigest() for algorithm, digest in digests.items()}
@@ -258,27 +258,6 @@ def _is_signed(source: Source, name: str, data: bytes | Path, keyring: Path) -> 
     return True
 
 
-@define
-class _Progress:
-    """A line on the terminal that shows how much was copied."""
-
-    entry: str
-    size: int | None
-    _shown: float = 0.0
-
-    def show(self, copied: int) -> None:
-        """Show it, a few times a second."""
-        now = time.monotonic()
-        if not sys.stderr.isatty() or now - self._shown < 0.2:
-            return
-        self._shown = now
-        megabytes = f"{copied / 1e6:,.0f} MB"
-        share = f" of {self.size / 1e6:,.0f} MB, {100 * copied // self.size} %" if self.size else ""
-        sys.stderr.write(f"\r{self.entry}: {megabytes}{share}\x1b[K")
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """Remove the line."""
-        if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+def _progress(entry: str, copied: int, size: int | None) -> str:
+    share = f" of {size / 1e6:,.0f} MB, {100 * copied // size} %" if size else ""
+    return f"{entry}: {copied / 1e6:,.0f} MB{share}"

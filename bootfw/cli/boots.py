@@ -200,18 +200,21 @@ def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
     return 0
 
 
-def _news(server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> Iterator[Record]:
-    """Yield the record of each boot whose verdict has changed, for ever. A server that ends is waited for."""
-    after, known, waiting = -1, dict[str, str](), False
+def changed_boots(server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> Iterator[Sequence[Record]]:
+    """Yield every half second the short records of the boots that have changed meanwhile, for ever.
+
+    The first ones are those that the server has in memory. A server that ends is waited for.
+    """
+    after, waiting = -1, False
     while True:
+        changed: list[Record] = []
         try:
             for record in server.call("boots", after=after):
                 change = record.pop("change")
                 # The numbers of a server that was restarted begin again.
                 after = change if "id" in record else -1 if change < after else change
-                if "id" in record and known.get(record["id"]) != record["verdict"]:
-                    known[record["id"]] = record["verdict"]
-                    yield record
+                if "id" in record:
+                    changed.append(record)
             if waiting:
                 sys.stderr.write("bootfw: the server runs again\n")
             waiting = False
@@ -219,7 +222,18 @@ def _news(server: RunningServer, sleep: Callable[[float], None] = time.sleep) ->
             if not waiting:
                 sys.stderr.write("bootfw: the server has ended; waiting for it\n")
             after, waiting = -1, True
+        yield changed
         sleep(_POLL)
+
+
+def _news(server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> Iterator[Record]:
+    """Yield the record of each boot whose verdict has changed, for ever."""
+    known: dict[str, str] = {}
+    for changed in changed_boots(server, sleep):
+        for record in changed:
+            if known.get(record["id"]) != record["verdict"]:
+                known[record["id"]] = record["verdict"]
+                yield record
 
 
 def coloured(text: str, attempt: BootAttempt, lines: int = 0) -> str:

@@ -14,7 +14,9 @@ from bootfw.backends.template import TemplateBackend
 from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
 from bootfw.cli.images import library_of
+from bootfw.cli.installprogress import Installation
 from bootfw.cli.next import is_missing, machine_mac, needs_resolver, orders_of
+from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.terminal import printable
@@ -23,6 +25,9 @@ from bootfw.tftp.path import relative
 _ABOUT = """
 Has a machine boot an image at its next boot, and not again: after that it boots as usual. With answers it installs
 without questions. Without IMAGE, the image and the answers are those in the machine's host file.
+
+While a server runs, it shows what the machine does: with answers until the system has requested /bootfw/up, else until
+the installer has been loaded. Ctrl-C ends the display, not the installation.
 """
 
 _EXAMPLES = """
@@ -30,8 +35,11 @@ Examples:
   bootfw install 52:54:00:12:34:56 debian-12                            boot the installer, once
   bootfw install 52:54:00:12:34:56 debian-12 --answers preseed.cfg      install without questions
   bootfw install 52:54:00:12:34:56                                      as its host file says
+  bootfw install --no-wait 52:54:00:12:34:56                            order it, and don't wait for it
   bootfw show 52:54:00:12:34:56                                         what has become of it
   bootfw next --clear 52:54:00:12:34:56                                 cancel it
+
+Exit codes: 0 installed, or ordered, 1 it can't be ordered, or the boot has failed, 130 interrupted.
 """
 
 
@@ -47,11 +55,12 @@ def add_install(commands: Any) -> None:
     parser.add_argument("mac", metavar="MAC", help="of the network card that the machine boots from")
     parser.add_argument("image", nargs="?", default="", metavar="IMAGE", help="its name, as bootfw images lists it")
     parser.add_argument("--answers", default="", metavar="PATH", help="of the answers, as clients request it")
+    parser.add_argument("--no-wait", action="store_true", help="only order it")
     add_state_options(parser)
     parser.set_defaults(run=_install)
 
 
-def _install(options: argparse.Namespace) -> None:
+def _install(options: argparse.Namespace) -> int:
     mac = machine_mac(options.mac)
     configuration = load_config(options.config, os.environ)
     name, answers = options.image, options.answers
@@ -66,10 +75,15 @@ def _install(options: argparse.Namespace) -> None:
     if path:
         _check_answers(configuration, image, path, mac)
     orders = orders_of(configuration, options, changes=True)
-    orders.order(mac, f"install/{name}/{path}.ipxe" if path else f"install/{name}.ipxe")
+    order = orders.order(mac, f"install/{name}/{path}.ipxe" if path else f"install/{name}.ipxe")
     how = f" with the answers {path}" if path else ""
     sys.stdout.write(f"{mac} boots {printable(image.title)} ({name}) next, once{printable(how)}\n")
-    sys.stdout.write(f'switch it on; "bootfw show {mac}" shows what has become of it\n')
+    if options.no_wait or not isinstance(orders, RunningServer):
+        sys.stdout.write(f'switch it on; "bootfw show {mac}" shows what has become of it\n')
+        return 0
+    sys.stdout.write("switch it on\n")
+    sys.stdout.flush()
+    return Installation(order, unattended=bool(path)).follow(orders)
 
 
 def _host(configuration: Configuration, mac: str) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from bootfw.cli import addimage
 from bootfw.cli import main as command
 from bootfw.cli.addimage import add_image, checksum_in, remove_image, remove_old_directories
 from bootfw.cli.failure import CommandError
+from bootfw.terminal import StatusLine
 
 FILES = dict(next(tree for tree in TREES if tree.family == "debian-netboot").files)
 
@@ -160,11 +161,11 @@ def test_a_download_that_breaks_off_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(addimage, "_CHUNK", 1000)
 
-    class Interrupted(addimage._Progress):
-        def show(self, copied: int) -> None:
+    class Interrupted(StatusLine):
+        def show(self, text: str) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(addimage, "_Progress", Interrupted)
+    monkeypatch.setattr(addimage, "StatusLine", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         add_image(f"{url}/debian-12.iso", root)
     assert entries(root) == []

@@ -1,92 +1,176 @@
-"""A machine boots Debian's installer out of an image, once, and the installer reads its answers."""
+"""A machine installs an image, once: ``bootfw install`` on an empty disk, and Debian's installer up to its answers."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from .firmware.files import Served
 from .firmware.servers import start_router
-from .lab import Lab, need
+from .lab import Host, Lab, Program, need
 from .machines.bios import start_bios_machine
+from .machines.disks import boot_sector
+from .machines.installer import FAMILY, IMAGES, KERNEL, small_installer
 from .machines.uefi import start_uefi_machine
 from .qemu import SECONDS, Card
 from .service import BOOTFW, start_bootfw
 
-pytestmark = [pytest.mark.interop, pytest.mark.firmware]
-
-INSTALLER = Path("/usr/lib/debian-installer/images/12/amd64/text")
+pytestmark = pytest.mark.interop
 
 MAC = "52:54:00:16:00:01"
 
+COMMAND = str(Path(BOOTFW[0]).with_name("bootfw"))
+
+
+class Site:
+    """A server of installers, as an operator has it: answers, host files, images."""
+
+    def __init__(self, lab: Lab, directory: Path, answers: str, host_file: str) -> None:
+        for name in ("answers", "hosts", "boot/images"):
+            (directory / name).mkdir(parents=True)
+        (directory / "answers/answers.j2").write_text(answers)
+        (directory / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nanswers = "answers"\n{host_file}')
+        (directory / "families.toml").write_text(FAMILY)
+        self.images = directory / "boot/images"
+        self.configuration = directory / "bootfw.toml"
+        self.configuration.write_text(f"""
+            [bootfw]
+            state-dir = "{lab.directory / "state"}"
+            [http]
+            listen = ["0.0.0.0:8069"]
+            [dhcp]
+            mode = "server"
+            [[dhcp.subnet]]
+            network = "10.77.0.0/24"
+            pool = ["10.77.0.100-10.77.0.200"]
+            router = "10.77.0.1"
+            dns = ["10.77.0.1"]
+            [[backend]]
+            use = "template"
+            root = "{directory}/answers"
+            hosts = "{directory}/hosts"
+            [[backend]]
+            use = "images"
+            root = "{self.images}"
+            families = "{directory}/families.toml"
+            [[backend]]
+            use = "menu"
+            root = "{directory}/boot"
+            images = "{self.images}"
+            families = "{directory}/families.toml"
+            timeout-seconds = 1
+            [[backend]]
+            use = "distribution"
+            [[resolver]]
+            use = "next-boot"
+            [[resolver]]
+            use = "by-architecture"
+            [resolver.files]
+            "x86_64-uefi" = "snponly.efi"
+            "ipxe" = "{{http}}/boot.ipxe"
+        """)
+        self._host: Host = lab.host("bootfw", "10.77.0.1/24")
+        self._lab = lab
+
+    def serve(self) -> Program:
+        start_router(self._lab)
+        return start_bootfw(self._host, self.configuration.parent, self.configuration.read_text(), 67, 69)
+
+    def start(self, *words: str | Path) -> Program:
+        """The command ``bootfw``, which goes on."""
+        return self._host.start(COMMAND, *words, "-c", self.configuration)
+
+    def run(self, *words: str | Path) -> str:
+        """What the command prints."""
+        program = self.start(*words)
+        assert program.wait(SECONDS) == 0, program.output
+        return program.output
+
+
+def start(lab: Lab, firmware: str, memory: int, installed: Path | None = None) -> Program:
+    if firmware == "bios":
+        card = Card("e1000", "bootindex=1", mac=MAC)
+        return start_bios_machine(lab, cards=(card,), memory=memory, installed=installed)
+    need("/usr/lib/ipxe/snponly.efi")
+    card = Card("virtio-net-pci", "romfile=,bootindex=1", mac=MAC)
+    return start_uefi_machine(lab, cards=(card,), memory=memory, installed=installed)
+
+
+INSTALLS = {
+    "bios": 'wget -q -O /dev/sda "$content/disk"',
+    "uefi": """
+        mkdosfs /dev/sda
+        mount -t vfat /dev/sda /mnt
+        mkdir -p /mnt/EFI/BOOT
+        wget -q -O /mnt/EFI/BOOT/BOOTX64.EFI "$content/disk"
+        umount /mnt
+    """,
+}
+
 ANSWERS = """
+echo "{{ host.name }} installs itself"
+%s
+sync
+wget -q -O /dev/null "{{ server.http }}/bootfw/up?mac={{ client.mac }}"
+reboot -f
+sleep 60
+"""
+
+
+@pytest.mark.parametrize("firmware", ["bios", pytest.param("uefi", marks=pytest.mark.firmware)])
+def test_machine_installs_itself_once(lab: Lab, tmp_path: Path, firmware: str) -> None:
+    """Its disk is empty. Its boots: the installer, then the disk; bootfw shows the first one until it is up."""
+    site = Site(lab, tmp_path, ANSWERS % INSTALLS[firmware], 'image = "small"\n')
+    marker = f"{firmware}-is-installed"
+    if firmware == "bios":
+        content = boot_sector(marker)
+    else:
+        program = Served(tmp_path / "boot", marker).grub_that_says_it("x86_64-efi")
+        content = (tmp_path / "boot" / program).read_bytes()
+        (tmp_path / "boot" / program).unlink()
+    small_installer(tmp_path, site.images / "small", content)
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(b"")
+    disk.open("r+b").truncate(32 << 20)
+    server = site.serve()
+    install = site.start("install", MAC)
+    install.wait_for("A small installer (small) next, once", SECONDS)
+    console = start(lab, firmware, 512, disk)
+    console.wait_for("web1 installs itself", SECONDS)
+    assert install.wait(SECONDS) == 0, install.output
+    assert "  up after " in install.output
+    console.wait_for(marker, SECONDS, "the disk that was installed")
+    assert console.output.count("web1 installs itself") == 1
+    assert server.output.count("one-time boot 'install/small/answers.ipxe' served") == 1
+    assert site.run("boots", "--mac", MAC, "--verdict", "up").count(MAC) == 1
+
+
+PRESEED = """
 d-i debian-installer/locale string en_US.UTF-8
 d-i keyboard-configuration/xkb-keymap select us
 d-i netcfg/get_hostname string {{ host.name }}
-d-i preseed/early_command string echo "answers of {{ host.name }} for {{ client.mac }}" >/dev/ttyS0; \\
+d-i preseed/early_command string grep preseed /var/log/syslog >/dev/ttyS0; \\
+    echo "answers of {{ host.name }} for {{ client.mac }}" >/dev/ttyS0; \\
     wget -q -O /dev/null "{{ server.http }}/bootfw/up?mac={{ client.mac }}"
 """
 """The installer runs the command as soon as it has read them."""
 
 
+@pytest.mark.firmware
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_debian_installer_reads_its_answers(lab: Lab, tmp_path: Path, firmware: str) -> None:
     """The image is a compressed archive, as Debian has it; it is added and ordered as an operator does."""
-    need(str(INSTALLER / "debian-installer/amd64/linux"))
-    for name in ("answers", "hosts", "boot"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "answers/preseed.cfg.j2").write_text(ANSWERS)
-    (tmp_path / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = "debian-12"\nanswers = "preseed.cfg"\n')
-    subprocess.run(["tar", "-czf", tmp_path / "netboot.tar.gz", "-C", INSTALLER, "."], check=True)
-    configuration = tmp_path / "bootfw.toml"
-    text = f"""
-        [bootfw]
-        state-dir = "{lab.directory / "state"}"
-        [http]
-        listen = ["0.0.0.0:8069"]
-        [dhcp]
-        mode = "server"
-        [[dhcp.subnet]]
-        network = "10.77.0.0/24"
-        pool = ["10.77.0.100-10.77.0.200"]
-        router = "10.77.0.1"
-        dns = ["10.77.0.1"]
-        [[backend]]
-        use = "template"
-        root = "{tmp_path}/answers"
-        hosts = "{tmp_path}/hosts"
-        [[backend]]
-        use = "images"
-        root = "{tmp_path}/boot/images"
-        [[backend]]
-        use = "menu"
-        root = "{tmp_path}/boot"
-        images = "{tmp_path}/boot/images"
-        [[backend]]
-        use = "distribution"
-        [[resolver]]
-        use = "next-boot"
-        [[resolver]]
-        use = "by-architecture"
-        [resolver.files]
-        "x86_64-uefi" = "snponly.efi"
-        "ipxe" = "{{http}}/boot.ipxe"
-    """
-    configuration.write_text(text)
-    start_router(lab)
-    host = lab.host("bootfw", "10.77.0.1/24")
-    server = start_bootfw(host, tmp_path, text, 67, 69)
-    (tmp_path / "boot/images").mkdir()
-    command = [str(Path(BOOTFW[0]).with_name("bootfw"))]
-    for words in (["images", "add", tmp_path / "netboot.tar.gz", "--name", "debian-12"], ["install", MAC]):
-        done = host.run(*command, *words, "-c", configuration, seconds=60)
-        assert done.exit_code == 0, done.output
-    (tmp_path / "boot/images/debian-12.cmdline").write_text("console=ttyS0")
-    if firmware == "bios":
-        console = start_bios_machine(lab, cards=(Card("e1000", mac=MAC),), memory=1024)
-    else:
-        need("/usr/lib/ipxe/snponly.efi")
-        console = start_uefi_machine(lab, cards=(Card("virtio-net-pci", "romfile=", mac=MAC),), memory=1024)
+    need(str(KERNEL))
+    site = Site(lab, tmp_path, PRESEED, 'image = "debian-12"\n')
+    subprocess.run(["tar", "-czf", tmp_path / "netboot.tar.gz", "-C", IMAGES, "."], check=True)
+    server = site.serve()
+    site.run("images", "add", tmp_path / "netboot.tar.gz", "--name", "debian-12")
+    quick = "console=ttyS0 DEBIAN_FRONTEND=text netcfg/disable_autoconfig=true"
+    (site.images / "debian-12.cmdline").write_text(quick)
+    install = site.start("install", MAC)
+    install.wait_for("next, once with the answers answers", SECONDS)
+    console = start(lab, firmware, 1024)
     console.wait_for(f"answers of web1 for {MAC}", 4 * SECONDS)
-    server.wait_for("one-time boot 'install/debian-12/preseed.cfg.ipxe' served", SECONDS)
-    done = host.run(*command, "show", MAC, "-c", configuration, seconds=60)
-    assert ": up" in done.output
+    server.wait_for("one-time boot 'install/debian-12/answers.ipxe' served", SECONDS)
+    assert "successfully loaded preseed file from http://10.77.0.1:8069/answers" in console.output
+    assert install.wait(SECONDS) == 0, install.output

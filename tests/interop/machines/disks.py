@@ -1,4 +1,4 @@
-"""What a PC with a BIOS may boot in the end: a disk or a CD that prints a message and halts."""
+"""What a PC may boot in the end: a disk or a CD that prints a message and halts, or a disk that it installs."""
 
 import subprocess
 from pathlib import Path
@@ -29,3 +29,13 @@ def cd(scratch: Path, message: str) -> bytes:
     words = ("-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "4", "-o", str(scratch / "cd.iso"))
     subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", *words, str(scratch / "cd")], check=True)
     return (scratch / "cd.iso").read_bytes()
+
+
+def installed_disk(path: Path) -> list[str]:
+    """QEMU's words for an USB disk, tried after the network, that the machine writes to and boots from again.
+
+    USB is what firmware and the kernel of debian-installer's netboot image both have drivers for.
+    """
+    device = "usb-storage,drive=disk,bus=usb.0,bootindex=9"
+    drive = f"if=none,id=disk,format=raw,cache=unsafe,file={path}"
+    return ["-action", "reboot=reset", "-device", "qemu-xhci,id=usb", "-drive", drive, "-device", device]

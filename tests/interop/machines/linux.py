@@ -40,19 +40,18 @@ def busybox(architecture: str = "amd64") -> Path:
 
 def initramfs(scratch: Path, message: str, program: Path | None = None) -> bytes:
     """A whole Linux system, all of it *program*, a busybox: it prints *message* and switches the machine off."""
-    need("cpio")
     root = scratch / "initramfs"
     (root / "bin").mkdir(parents=True)
     shutil.copy(program or busybox(), root / "bin/busybox")
     init = root / "init"
     init.write_text(f"#!/bin/busybox sh\nbusybox echo {message}\nbusybox poweroff -f\n")
     init.chmod(0o755)
-    names = "\n".join(str(path.relative_to(root)) for path in root.rglob("*"))
-    packed = subprocess.run(
-        ["cpio", "--quiet", "--create", "--format=newc"],
-        cwd=root,
-        input=names.encode(),
-        capture_output=True,
-        check=True,
-    )
-    return gzip.compress(packed.stdout)
+    return gzip.compress(cpio(root))
+
+
+def cpio(root: Path) -> bytes:
+    """The files of a directory as an archive that kernels unpack."""
+    need("cpio")
+    names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
+    command = ["cpio", "--quiet", "--create", "--format=newc"]
+    return subprocess.run(command, cwd=root, input=names.encode(), capture_output=True, check=True).stdout

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from ..lab import Lab, Program, need
 from ..qemu import Card, flash, start_machine
+from .disks import installed_disk
 
 _serial = itertools.count(1)
 _OVMF = Path("/usr/share/OVMF")
@@ -63,14 +64,15 @@ def start_uefi_machine(
     fw_cfg: dict[str, str] | None = None,
     uuid: str = "",
     disk: Path | None = None,
+    installed: Path | None = None,
 ) -> Program:
     """EDK2's boot options are, in this order: PXEv4, PXEv6, HTTPv4, HTTPv6, then its shell.
 
     *kind* is ``x86_64``, ``x86_64-secure`` (Secure Boot with Microsoft's keys), ``ia32``, ``arm64`` or ``arm32``.
     Without *pxe4* and *pxe6* it begins with HTTPv4. It goes on to the next option after a minute without an answer.
     *fw_cfg*: name to QEMU's source of the value, such as ``string=n`` or ``file=/a/path``.
-    *disk*: a directory, whose files are on a disk with one FAT partition, the last boot option: give the cards a
-    ``bootindex``.
+    *disk*: a directory, whose files are on a disk with one FAT partition, the last boot option. *installed*: see
+    ``installed_disk()``. With either give the cards a ``bootindex``.
     """
     what = _KINDS[kind]
     for needed in (what.program, what.code, what.variables):
@@ -91,6 +93,7 @@ def start_uefi_machine(
         *(word for name, value in (settings | (fw_cfg or {})).items() for word in ("-fw_cfg", f"name={name},{value}")),
         *(("-uuid", uuid) if uuid else ()),
         *(_disk(disk) if disk else ()),
+        *(installed_disk(installed) if installed else ()),
         cards=cards,
         memory=memory,
         name=f"uefi-{kind}",

@@ -1,0 +1,131 @@
+"""The progress of an installation: what the machine does, from its first packet until its system is up."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from attrs import define, field
+
+from bootfw.attempts.attempt import BootAttempt, Stage, StageKind, Verdict
+from bootfw.attempts.attempttext import outcome_line, stage_line
+from bootfw.attempts.record import Record, attempt_of
+from bootfw.cli.boots import changed_boots, coloured
+from bootfw.cli.running import RunningServer, ServerEnded
+from bootfw.terminal import StatusLine, printable
+
+FAILED = 1
+"""Exit code: the boot has failed."""
+
+_BOOTS = 5
+"""Number of the machine's latest boots that are read."""
+
+
+@define(eq=False)
+class Installation:
+    """Shows the boots of one machine since it was ordered to install an image.
+
+    :param order: the one-time boot, as the control socket has it: "mac", "file" and "ordered".
+    :param unattended: the machine phones home at the end of the installation. Else its end can't be seen, and it is
+        shown until the installer has been loaded.
+    :param seconds: a clock.
+    """
+
+    order: Record
+    unattended: bool
+    _seconds: Callable[[], float] = time.monotonic
+    _under_way: set[str] | None = None
+    """Ids of the boots that had begun when it was ordered; None: not known yet."""
+    _shown: set[Any] = field(factory=set, init=False)
+    """What has been printed: stages, and verdicts."""
+    _doing: str = field(default="waiting for the machine", init=False)
+    """What the machine does now."""
+    _since: float = field(default=0.0, init=False)
+    """When it began to do that, in seconds."""
+
+    def follow(self, server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> int:
+        """Print each stage, until it is installed or has failed.
+
+        :return: the exit code.
+        """
+        status = StatusLine()
+        self._since = self._seconds()
+        try:
+            for changed in changed_boots(server, sleep):
+                if any(record["mac"] == self.order["mac"] for record in changed):
+                    with suppress(ServerEnded):
+                        records = server.call("boot", machine=self.order["mac"], limit=_BOOTS)
+                        code = self.show([attempt_of(record) for record in records], status)
+                        if code is not None:
+                            return code
+                elif self._under_way is None:
+                    self._under_way = set()
+                status.show(f"{self._seconds() - self._since:5.0f} s  {self._doing}")
+        finally:
+            status.clear()
+        raise AssertionError("changed_boots() ends")
+
+    def show(self, attempts: Sequence[BootAttempt], status: StatusLine) -> int | None:
+        """Print what has happened since the last call.
+
+        :param attempts: the latest boots of the machine, the latest first.
+        :return: the exit code; None: it is not over.
+        """
+        if self._under_way is None:
+            self._under_way = {each.id for each in attempts if each.verdict is Verdict.IN_PROGRESS}
+        for attempt in reversed(attempts):
+            if attempt.began < self.order["ordered"] and attempt.id not in self._under_way:
+                continue
+            for stage in attempt.stages:
+                self._show_stage(attempt, stage, status)
+            code = self._show_verdict(attempt, status)
+            if code is not None:
+                return code
+        return None
+
+    def _show_stage(self, attempt: BootAttempt, stage: Stage, status: StatusLine) -> None:
+        transfer = stage.kind in (StageKind.TRANSFER, StageKind.UPLOAD)
+        if transfer and "outcome" not in stage.data:
+            self._does(stage_line(stage))
+            return
+        # A stage may be left out of a long attempt later, so its number does not identify it.
+        if self._is_new((attempt.id, stage.at, stage.kind, stage.data.get("file"))):
+            self._does(stage_line(stage))
+            _print(stage.until if transfer else stage.at, printable(stage_line(stage)), status)
+
+    def _show_verdict(self, attempt: BootAttempt, status: StatusLine) -> int | None:
+        if attempt.verdict is Verdict.IN_PROGRESS or not self._is_new((attempt.id, attempt.verdict)):
+            return None
+        outcome = printable(outcome_line(attempt))
+        if attempt.verdict in (Verdict.UP, Verdict.BOOTED):
+            outcome += f" after {attempt.seconds:.0f} s"
+        self._does(outcome)
+        _print(attempt.ended or time.time(), coloured(outcome, attempt), status)
+        has_it = self.order["file"] in attempt.files
+        if attempt.verdict is Verdict.FAILED:
+            if attempt.cause is not None:
+                sys.stdout.write(f"What to do: {printable(attempt.cause.remedy)}\n")
+            if not has_it:
+                sys.stdout.write("The image is still ordered for its next boot.\n")
+            return FAILED
+        if attempt.verdict is Verdict.UP or (has_it and attempt.verdict is Verdict.BOOTED and not self.unattended):
+            return 0
+        return None
+
+    def _does(self, what: str) -> None:
+        if what != self._doing:
+            self._doing, self._since = what, self._seconds()
+
+    def _is_new(self, key: Any) -> bool:
+        if key in self._shown:
+            return False
+        self._shown.add(key)
+        return True
+
+
+def _print(at: float, line: str, status: StatusLine) -> None:
+    status.clear()
+    sys.stdout.write(f"{datetime.fromtimestamp(at):%H:%M:%S}  {line}\n")
+    sys.stdout.flush()

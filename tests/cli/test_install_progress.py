@@ -1,0 +1,167 @@
+"""What ``bootfw install`` shows of an installation, and when it ends."""
+
+import io
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from attrs import define, evolve, field
+
+from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
+from bootfw.attempts.record import attempt_record
+from bootfw.cli.installprogress import Installation
+from bootfw.cli.running import ServerEnded
+from bootfw.terminal import StatusLine
+
+MAC, FILE = "52:54:00:12:34:56", "install/debian-12/preseed.cfg.ipxe"
+ORDERED = 1_763_640_000.0
+ORDER = {"mac": MAC, "file": FILE, "ordered": ORDERED}
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def transfer(at: float, file: str, **data: Any) -> Stage:
+    until = at + data.get("seconds", 0.0)
+    return Stage(at, StageKind.TRANSFER, {"protocol": "http", "file": file, **data}, until=until)
+
+
+def complete(at: float, file: str) -> Stage:
+    return transfer(at, file, outcome="complete", bytes=100, seconds=2.0)
+
+
+DISCOVER = Stage(ORDERED + 5, StageKind.DISCOVER, {"persona": "ipxe", "architecture": "x86-bios"})
+LOADING = BootAttempt("1", ORDERED + 5, mac=MAC, stages=(DISCOVER, transfer(ORDERED + 6, FILE)))
+LOADED = evolve(LOADING, stages=(DISCOVER, complete(ORDERED + 6, FILE)), files=(FILE,))
+BOOTED = evolve(LOADED, verdict=Verdict.BOOTED, ended=ORDERED + 40)
+UP = evolve(
+    BOOTED,
+    stages=(*LOADED.stages, Stage(ORDERED + 300, StageKind.UP, {"protocol": "http"})),
+    verdict=Verdict.UP,
+    ended=ORDERED + 300,
+)
+FAILED = evolve(
+    LOADING,
+    stages=(DISCOVER,),
+    verdict=Verdict.FAILED,
+    ended=ORDERED + 60,
+    cause=Cause("silent", "nothing came after the offer", "look at the cable"),
+)
+
+
+@define
+class Server:
+    """Answers with the boots of one machine, a moment later in each turn; None: it has ended."""
+
+    turns: list[Sequence[BootAttempt] | None]
+    change: int = 0
+    now: Sequence[BootAttempt] = field(factory=list)
+
+    def call(self, name: str, **given: Any) -> list[dict[str, Any]]:
+        if name == "boot":
+            assert given["machine"] == MAC
+            return [attempt_record(attempt) for attempt in self.now]
+        turn = self.turns.pop(0)
+        if turn is None:
+            raise ServerEnded("ended")
+        self.change += 1
+        self.now = turn
+        return [{**attempt_record(each, stages=False), "change": self.change} for each in turn] or [
+            {"change": self.change}
+        ]
+
+
+def follow(*turns: Sequence[BootAttempt] | None, unattended: bool = True) -> int:
+    server: Any = Server(list(turns))
+    return Installation(ORDER, unattended).follow(server, lambda seconds: None)
+
+
+def test_stages_are_printed_once_until_the_system_is_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow([], [LOADING], [LOADING], [LOADED], [BOOTED], [UP]) == 0
+    assert capsys.readouterr().out == (
+        "12:00:05  DISCOVER by ipxe, x86-bios\n"
+        f'12:00:08  http get "{FILE}": complete, 100 bytes in 2.00 s\n'
+        "12:00:40  booted after 3 s\n"
+        "12:05:00  the installed system is up\n"
+        "12:05:00  up after 295 s\n"
+    )
+
+
+def test_system_that_phones_home_after_its_first_boot_is_up() -> None:
+    disk = BootAttempt("2", ORDERED + 310, mac=MAC, verdict=Verdict.NOTHING_TO_BOOT, ended=ORDERED + 311)
+    assert follow([BOOTED], [disk, BOOTED], [evolve(disk, verdict=Verdict.UP, ended=ORDERED + 330), BOOTED]) == 0
+
+
+def test_without_answers_the_end_is_the_loaded_installer() -> None:
+    other = evolve(BOOTED, id="0", files=("other.ipxe",))
+    assert follow([other], [BOOTED, other], unattended=False) == 0
+
+
+def test_failed_boot_ends_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow([], [FAILED]) == 1
+    assert capsys.readouterr().out.endswith(
+        "12:01:00  failed: nothing came after the offer\n"
+        "What to do: look at the cable\n"
+        "The image is still ordered for its next boot.\n"
+    )
+    assert follow([], [evolve(FAILED, files=(FILE,))]) == 1
+    assert "still ordered" not in capsys.readouterr().out
+
+
+def test_boots_before_the_order_and_of_other_machines_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+    before = evolve(UP, id="0", began=ORDERED - 1000, ended=ORDERED - 700)
+    other = evolve(UP, id="9", mac="52:54:00:00:00:09")
+    assert follow([before], [other], [LOADED, before], [UP, before]) == 0
+    assert capsys.readouterr().out.count("up after") == 1
+
+
+def test_boot_that_was_under_way_counts() -> None:
+    """A machine that waited in a menu when it was ordered."""
+    waiting = evolve(LOADING, began=ORDERED - 10, stages=(evolve(DISCOVER, at=ORDERED - 10),))
+    assert follow([waiting], [evolve(UP, began=ORDERED - 10)]) == 0
+    later = evolve(UP, began=ORDERED - 10, ended=ORDERED + 1)  # of the installation before, so the next one counts
+    assert follow([], [later], [UP, later]) == 0
+
+
+def test_server_that_ends_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow([LOADED], None, [], [UP]) == 0
+    assert capsys.readouterr().err == "bootfw: the server has ended; waiting for it\nbootfw: the server runs again\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_status_line_is_removed_before_other_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr(StatusLine, "_INTERVAL", 0.0)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert follow([], [LOADING], [UP]) == 0
+    begin, waiting, discover, loading, rest = terminal.getvalue().split("\r")
+    assert (begin, waiting) == ("", "    0 s  waiting for the machine\x1b[K")
+    assert discover == "\x1b[K12:00:05  DISCOVER by ipxe, x86-bios\n"
+    assert loading == f'    0 s  http get "{FILE}": is running\x1b[K'
+    assert rest.startswith("\x1b[K")
+    assert rest.endswith("12:05:00  up after 295 s\n")
+
+
+def test_status_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "10")
+    line = StatusLine()
+    line.show("0123456789\x1b")
+    line.show("too soon")
+    line.clear()
+    line.clear()
+    assert terminal.getvalue() == "\r012345678\x1b[K\r\x1b[K"
