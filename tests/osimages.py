@@ -275,6 +275,13 @@ TREES = (
         answers="apkovl=http://s/answers",
     ),
     Tree(
+        "alpine-netboot",
+        "Alpine Linux netboot",
+        {"boot/vmlinuz-lts": PC, "boot/initramfs-lts": b"x", "boot/modloop-lts": bytes(800)},
+        arguments=["ip=dhcp modules=loop,squashfs,sd-mod,usb-storage modloop=http://s/content/boot/modloop-lts"],
+        answers="apkovl=http://s/answers",
+    ),
+    Tree(
         "nixos-netboot",
         "NixOS",
         {

@@ -3,16 +3,23 @@
 import argparse
 import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bootfw.attempts.attempt import Verdict
+from bootfw.attempts.record import attempt_of
 from bootfw.backends.imagelibrary.backend import KEPT, ImagesBackend
 from bootfw.backends.imagelibrary.library import Library, OSImage
+from bootfw.backends.imagelibrary.plannedboot import PREFIX
 from bootfw.build import assemble
 from bootfw.cli.addimage import add_image, remove_image, remove_old_directories
 from bootfw.cli.failure import CommandError
+from bootfw.cli.running import RunningServer, ServerEnded
+from bootfw.cli.statedir import running, state_of
 from bootfw.cli.tables import table
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.images.recipe import LOADERS
@@ -30,7 +37,8 @@ name: machines that have begun to boot that one get the rest of it.
 """
 
 _REMOVE = """
-Removes an image from the directory of the images. Machines that have begun to boot it get the rest of it.
+Removes an image from the directory of the images, and waits for the machines that have begun to boot it: they get the
+rest of it. Ctrl-C ends the wait; they get it all the same.
 """
 
 _EXAMPLES = """
@@ -40,6 +48,12 @@ Examples:
   bootfw images add debian.iso        copy one, and verify it by SHA256SUMS beside it
   bootfw images remove debian         remove it
 """
+
+_BOOTS = 1000
+"""Most boots in progress that are looked at."""
+
+_POLL = 1.0
+"""Seconds between two looks."""
 
 _FIRMWARE = {"bios": "BIOS", "efi": "UEFI"}
 
@@ -106,11 +120,43 @@ def _add(options: argparse.Namespace) -> None:
 
 
 def _remove(options: argparse.Namespace) -> None:
-    roots = library_of(load_config(options.config, os.environ)).roots
+    configuration = load_config(options.config, os.environ)
+    server = running(state_of(configuration))
+    roots = library_of(configuration).roots
     if not any(remove_image(options.name, root) for root in roots):
         raise CommandError(f"there is no image {options.name} in {', '.join(map(str, roots))}")
     for root in roots:
         remove_old_directories(root, KEPT)
+    if server is not None:
+        _wait(server, options.name)
+
+
+def _wait(server: RunningServer, name: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Wait until no machine boots the image, as far as the server knows."""
+    said: list[str] = []
+    while machines := booting(server, name):
+        if machines != said:
+            said = machines
+            _say(f"waiting for {', '.join(machines)}")
+            sys.stdout.flush()
+        sleep(_POLL)
+
+
+def booting(server: RunningServer, name: str) -> list[str]:
+    """Return the machines whose boots are in progress and have loaded a file of an image."""
+    of_image = re.compile(rf"{PREFIX}/{re.escape(name)}(/|~[0-9a-f]{{8}}(/|\.[^/]*$))")
+    try:
+        records = list(server.call("boots", verdict=Verdict.IN_PROGRESS.value, limit=_BOOTS))
+        clients = dict.fromkeys(attempt_of(record).client for record in records)
+        found = [attempt_of(record) for client in clients for record in server.call("boot", machine=client, limit=1)]
+    except ServerEnded:
+        return []
+    return [
+        attempt.client
+        for attempt in found
+        if attempt.verdict is Verdict.IN_PROGRESS
+        and any(of_image.match(stage.data.get("file", "")) for stage in attempt.stages)
+    ]
 
 
 def _say(line: str) -> None:

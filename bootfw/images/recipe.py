@@ -59,6 +59,9 @@ class Recipe:
     answers: str = ""
     """Arguments that are added for an unattended installation. `{answers}` is the URL of the answers,
     `{answers_directory}` that of their directory."""
+    required: Mapping[str, str] = field(factory=dict, metadata={"toml": dict[str, str]})
+    """Argument that only the operator can choose, in `NAME.cmdline` -> what it is, for people. Without it the recipe
+    does not apply."""
     paths: Mapping[str, str] = field(factory=dict, metadata={"toml": dict[str, str]})
     """Placeholder -> the file in the image whose path it stands for."""
     firmware: tuple[str, ...] = field(

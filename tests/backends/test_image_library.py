@@ -424,6 +424,17 @@ def test_arguments_of_the_operator_are_added(root: Path) -> None:
     assert "/linux initrd=initrd quiet ||" in text
 
 
+def test_an_argument_that_the_operator_has_to_choose(root: Path) -> None:
+    put(root, "alpine.tar", tree("alpine-netboot"))
+    (image,) = Library([root]).scan()
+    assert image.ways == ()
+    assert image.reason.startswith(f"write alpine_repo=... into {root}/alpine.cmdline: the URL of its packages")
+    (root / "alpine.cmdline").write_text("quiet alpine_repo=http://10.0.0.1/apks")
+    (image,) = Library([root]).scan()
+    assert (len(image.ways), image.reason) == (1, "")
+    assert "quiet alpine_repo=http://10.0.0.1/apks" in script(menu(root), "boot.ipxe")
+
+
 def test_only_machines_that_can_run_an_image_are_shown_it(root: Path) -> None:
     arm = {**DEBIAN, "debian-installer/amd64/linux": arm64()}
     old = {**DEBIAN, "debian-installer/amd64/linux": bzimage("2.6", flags=0)}

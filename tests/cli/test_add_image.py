@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 from archives import make_iso
+from attrs import define, field
 from osimages import TREES
 
-from bootfw.cli import addimage
+from bootfw.attempts.attempt import BootAttempt, Stage, StageKind, Verdict
+from bootfw.attempts.record import attempt_record
+from bootfw.cli import addimage, images
 from bootfw.cli import main as command
 from bootfw.cli.addimage import add_image, checksum_in, remove_image, remove_old_directories
 from bootfw.cli.failure import CommandError
+from bootfw.cli.running import ServerEnded
 from bootfw.terminal import StatusLine
 
 FILES = dict(next(tree for tree in TREES if tree.family == "debian-netboot").files)
@@ -196,15 +200,17 @@ def test_files_of_checksums(text: str, found: str | None) -> None:
 
 
 @pytest.fixture
-def keyring(here: Path) -> Path:
-    if shutil.which("gpg") is None or shutil.which("gpgv") is None:
-        pytest.skip("needs gpg and gpgv")
+def keyring(here: Path) -> Iterator[Path]:
+    if not all(map(shutil.which, ("gpg", "gpgv", "gpgconf"))):
+        pytest.skip("needs gpg, gpgv and gpgconf")
     home = here / "gnupg"
     home.mkdir(mode=0o700)
     gpg(home, "--passphrase", "", "--quick-generate-key", "images@example.org", "ed25519", "sign", "never")
     path = here / "keys.gpg"
     path.write_bytes(gpg(home, "--export"))
-    return path
+    yield path
+    # The agent, which gpg has started, would go on.
+    subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True, timeout=120)
 
 
 def gpg(home: Path, *arguments: str | Path) -> bytes:
@@ -231,6 +237,46 @@ def test_image_is_removed(root: Path, iso: Path, run: Any) -> None:
     assert run("remove", "debian-12") == (0, "", "")
     assert entries(root) == []
     assert run("remove", "debian-12")[2] == f"bootfw: there is no image debian-12 in {root}\n"
+
+
+@define
+class Server:
+    """Answers with the boots of one turn after the other."""
+
+    turns: list[list[BootAttempt]]
+    now: list[BootAttempt] = field(factory=list)
+
+    def call(self, name: str, **given: Any) -> list[dict[str, Any]]:
+        if name == "boots":
+            if not self.turns:
+                raise ServerEnded("ended")
+            self.now = self.turns.pop(0)
+            return [attempt_record(attempt, stages=False) for attempt in self.now]
+        return [attempt_record(attempt) for attempt in self.now if attempt.client == given["machine"]]
+
+
+def boot(number: int, *files: str, verdict: Verdict = Verdict.IN_PROGRESS) -> BootAttempt:
+    stages = tuple(Stage(1.0, StageKind.TRANSFER, {"protocol": "http", "file": file}) for file in files)
+    return BootAttempt(str(number), 1.0, mac=f"52:54:00:00:00:0{number}", stages=stages, verdict=verdict)
+
+
+def test_removal_waits_for_the_boots_that_have_begun(capsys: pytest.CaptureFixture[str]) -> None:
+    loading, whole = boot(1, "images/debian~0123abcd/linux"), boot(2, "boot.ipxe", "images/debian~0123abcd.iso")
+    others = [boot(3, "images/debian.old~0123abcd/linux"), boot(4, "images/debian-12/linux"), boot(5)]
+    booted = boot(6, "images/debian/linux", verdict=Verdict.BOOTED)
+    server: Any = Server([[loading, whole, *others], [loading, whole], [whole], [*others, booted], [loading]])
+    waits: list[float] = []
+    images._wait(server, "debian", waits.append)
+    assert len(server.turns) == 1
+    assert len(waits) == 3
+    assert capsys.readouterr().out == (
+        "waiting for 52:54:00:00:00:01, 52:54:00:00:00:02\nwaiting for 52:54:00:00:00:02\n"
+    )
+
+
+def test_removal_does_not_wait_for_a_server_that_has_ended() -> None:
+    server: Any = Server([])
+    images._wait(server, "debian", lambda seconds: pytest.fail("it waits"))
 
 
 def test_files_of_a_removed_directory_are_there_for_an_hour(root: Path) -> None:

@@ -63,7 +63,7 @@ def test_an_image_that_needs_its_cd_says_what_to_take_instead(tree: Tree) -> Non
 
 
 def test_every_family_but_variants_has_a_tree() -> None:
-    without = {"alpine-netboot", "flatcar-files", "talos-files", "nixos-cd", "memtest86-plus"}
+    without = {"flatcar-files", "talos-files", "nixos-cd", "memtest86-plus"}
     assert {family.name for family in stock().families} - {tree.family for tree in TREES} == without
 
 

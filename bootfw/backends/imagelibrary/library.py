@@ -111,7 +111,7 @@ class Library:
                     problems.append(f"{place.path}: {error.strerror}")
                     continue
             known[key] = image
-            found[place.name] = evolve(image, arguments=arguments_beside(place.path.parent, place.name))
+            found[place.name] = _with_arguments(image, arguments_beside(place.path.parent, place.name))
         self._known, self.problems = known, tuple(problems)
         return tuple(found[name] for name in sorted(found, key=str.casefold))
 
@@ -162,6 +162,20 @@ class Library:
             ways,
             "" if ways else reason,
         )
+
+
+def _with_arguments(image: OSImage, arguments: str) -> OSImage:
+    """Return the image with arguments of the operator, without the ways to boot it that need others."""
+    given = {word.partition("=")[0] for word in arguments.split()}
+    ways = tuple(way for way in image.ways if given.issuperset(way.plan.recipe.required))
+    reason = image.reason
+    if image.ways and not ways:
+        lacking = {
+            name: what for way in image.ways for name, what in way.plan.recipe.required.items() if name not in given
+        }
+        file = image.path.with_name(f"{image.name}.cmdline")
+        reason = "; ".join(f"write {name}=... into {file}: {what}" for name, what in lacking.items())
+    return evolve(image, arguments=arguments, ways=ways, reason=reason)
 
 
 def _ways(recognition: Recognition, listing: Listing) -> Iterator[Way]:
