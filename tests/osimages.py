@@ -330,6 +330,7 @@ TREES = (
         volume="ESXI-7.0U3-18644231-STANDARD",
         arguments=["-c http://s/content/boot.cfg"] * 2,
         kernels=["EFI/BOOT/BOOTX64.EFI", "MBOOT.C32"],
+        answers="ks=http://s/answers",
         needs_http=False,
     ),
     Tree(

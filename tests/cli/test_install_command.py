@@ -2,10 +2,12 @@
 
 import json
 import re
+import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -195,6 +197,53 @@ def test_autoinstall_of_the_examples(page: Path, capsys: pytest.CaptureFixture[s
     assert found["identity"] == {"hostname": "web1", "username": "admin", "password": "$6$salt$hash"}
     assert found["late-commands"] == [f'curl --silent "{UP}"']
     assert yaml.safe_load(rendered("autoinstall/meta-data", capsys)) == {"instance-id": "web1"}
+
+
+def test_autoyast_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = rendered("autoyast.xml", capsys)
+    assert text.startswith("<?xml")
+    profile = ElementTree.fromstring(text)
+    found = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in profile.iter()}
+    assert (found["hostname"], found["user_password"], found["confirm"]) == ("web1", "$6$salt$hash", "false")
+    assert found["source"] == f'curl --silent "{UP}"'
+    assert "product" not in found
+    with open(page / "hosts/web1.toml", "a") as file:
+        file.write('product = "SLES"\n')
+    assert '<products config:type="list"><product>SLES</product></products>' in rendered("autoyast.xml", capsys)
+
+
+def test_esxi_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = rendered("esxi.cfg", capsys)
+    assert "\ninstall --firstdisk --overwritevmfs\nnetwork --bootproto=dhcp --hostname=web1\n" in text
+    assert "\nrootpw --iscrypted $6$salt$hash\n" in text
+    assert f'wget -q -O /dev/null "{UP}"\n' in text
+
+
+def test_ignition_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    live = json.loads(rendered("ignition/live.ign", capsys))
+    (unit,) = live["systemd"]["units"]
+    assert "\nExecStart=/bin/bash /etc/install.sh\n" in unit["contents"]
+    assert live["storage"]["files"][0]["contents"]["source"] == "http://10.0.0.1:8069/ignition/install.sh"
+    script = rendered("ignition/install.sh", capsys)
+    assert subprocess.run(["bash", "-n"], input=script.encode()).returncode == 0
+    assert f'curl --silent "{UP}"\nsystemctl reboot\n' in script
+    installed = json.loads(rendered("ignition/installed.ign", capsys))
+    assert installed["passwd"]["users"] == [{"name": "core", "passwordHash": "$6$salt$hash"}]
+    assert installed["storage"]["files"][0]["contents"]["source"] == "data:,web1"
+
+
+def test_talos_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("machine-token", "machine-ca", "cluster-id", "cluster-secret", "cluster-token", "cluster-ca")
+    with open(page / "hosts/web1.toml", "a") as file:
+        file.write('[talos]\nendpoint = "https://10.0.0.9:6443"\n')
+        file.writelines(f'{name} = "{name}=="\n' for name in names)
+    found = yaml.safe_load(rendered("talos.yaml", capsys))
+    assert found["machine"]["install"] == {"diskSelector": {"size": ">= 8GB"}, "wipe": True}
+    assert found["machine"]["ca"] == {"crt": "machine-ca==", "key": ""}
+    (pod,) = found["machine"]["pods"]
+    assert pod["spec"]["containers"][0]["command"][-1] == UP
+    assert found["cluster"]["controlPlane"] == {"endpoint": "https://10.0.0.9:6443"}
+    assert found["cluster"]["secret"] == "cluster-secret=="
 
 
 def test_host_file_of_the_page_is_toml() -> None:
