@@ -906,7 +906,7 @@ class BootService(MultiService):
     def summary(self) -> list[Listening]:
         """Return the ports that clients can reach."""
         return [
-            Listening(binding.service, binding.where, f"on {binding.device}" if binding.device else "")
+            Listening(binding.service, binding.where, f"on {binding.device}" if binding.device else "", binding.device)
             for binding in self._bindings
             if binding.port is not None and binding.state is SocketState.BOUND
         ]

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -39,7 +40,7 @@ from bootfw.net.inheritedsockets import (
     inherited_sockets,
     restore_variables,
 )
-from bootfw.net.linux.interfaces import missing_interfaces
+from bootfw.net.linux.interfaces import address_on, missing_interfaces
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.linux.privileges import (
     become,
@@ -344,9 +345,11 @@ class Daemon(MultiService):
                     name=name,
                     file=file,
                 )
-        for port in ports:
-            if port.service == "tftp":
-                self.log.info("try it: {command}", command=_fetching(port.address, self._parts))
+        tftp = [port for port in ports if port.service == "tftp"]
+        for port, address in zip(tftp, map(_reached, tftp), strict=True):
+            if address is not None:
+                where = " from another host" if port.device else ""
+                self.log.info("try it{where}: {command}", where=where, command=_fetching(address, self._parts))
                 break
         self.log.info("what next:\n{table}", table=aligned(_next_commands(ports, self._parts.configuration.source)))
         # Objects created by the start live until the end: a full collection would examine them again and again, and
@@ -395,7 +398,7 @@ class Daemon(MultiService):
     def _note(self, port: Listening) -> str:
         """Return the note about an open port for the log."""
         if port.service == "web":
-            return f"http://{address_text(_reached(port.address))}/"
+            return f"http://{address_text(_reached(port) or port.address)}/"
         return port.note or self._notes.get(port.service, "")
 
 
@@ -481,18 +484,24 @@ def _certificate(http: HTTPSettings) -> str:
 def _fetching(address: Address, parts: Parts) -> str:
     """Return a command that fetches an existing file."""
     name = defaults.example(parts.backends) or "FILE"
-    return f"curl -O tftp://{address_text(_reached(address))}/{name}"
+    return f"curl -O tftp://{address_text(address)}/{name}"
 
 
-def _reached(address: Address) -> Address:
-    """Return an address at which a program on this host reaches a port that listens on *address*."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0]), address[1]
+def _reached(port: Listening) -> Address | None:
+    """Return an address at which programs on this host reach a port, or those on other hosts if it is bound to an
+    interface; None: that has no address."""
+    host = port.address[0]
+    if port.device:
+        host = address_on(port.device, AF_INET6 if ":" in host else AF_INET)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return (host, port.address[1]) if host else None
 
 
 def _next_commands(listening: Iterable[Listening], source: Path | None) -> list[tuple[str, str]]:
     """Return (command, purpose) for the commands to use next, with the options for this server."""
     config = f" -c {shlex.quote(str(source))}" if source else ""
-    ports = {port.service: port.address[1] for port in reversed(list(listening))}
+    listening = list(listening)
+    ports = {port.service: port.address[1] for port in reversed(listening)}
     commands = [
         (f"bootfw status{config}", "what the server does"),
         (f"bootfw boots{config}", "which machines have booted, and why others have not"),
@@ -504,7 +513,9 @@ def _next_commands(listening: Iterable[Listening], source: Path | None) -> list[
             "--tftp-port": (ports.get("tftp", 69), 69),
         }
         unusual = "".join(f" {name} {port}" for name, (port, usual) in options.items() if port != usual)
-        commands.append((f"bootfw probe 127.0.0.1{unusual}", "boot from it, as a machine would"))
+        device = next(port.device for port in listening if port.service == "dhcp")
+        server = f"--interface {shlex.quote(device)}" if device else "127.0.0.1"
+        commands.append((f"bootfw probe {server}{unusual}", "boot from it, as a machine would"))
     return [*commands, (f"bootfw doctor{config}", "why a machine does not boot")]
 
 

@@ -9,6 +9,9 @@ from attrs import evolve, field, frozen
 Address = tuple[str, int] | tuple[str, int, int, int]
 """A peer as the socket module gives it: (host, port), for IPv6 (host, port, flow info, scope id)."""
 
+PROBE_UUIDS = "b0070000-0000-4000-8000-"
+"""Beginning of the UUIDs that "bootfw probe" sends; the MAC of its client follows."""
+
 
 def address_text(address: Sequence[Any]) -> str:
     """Format ``("fd77::1", 69)`` as ``[fd77::1]:69``."""

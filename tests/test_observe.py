@@ -28,6 +28,7 @@ from bootfw.events import (
     LeasesNotKept,
     ListenerClosed,
     RequestIgnored,
+    SocketChanged,
     TransferEnded,
     TransferRefused,
 )
@@ -37,7 +38,7 @@ from bootfw.observe import log
 from bootfw.observe.clientmacs import REMEMBERED_SECONDS
 from bootfw.observe.log import LogObserver
 from bootfw.observe.publisher import EVENTS_PER_TURN, LOAD, PAUSE, QUEUE_LIMIT, Publisher
-from bootfw.values import Address, Agreed, Client, Outcome, TransferReport, TransferRequest
+from bootfw.values import Address, Agreed, Client, Outcome, SocketStatus, TransferReport, TransferRequest
 
 REQUEST = TransferRequest("/a", "a", ("10.0.0.1", 2000))
 
@@ -316,8 +317,19 @@ def test_the_end_of_a_boot_is_a_line_with_its_verdict_and_why(written: Written) 
         (
             "warn",
             "boot 10.0.0.5 (x86_64-uefi): failed after 31 s: The first full block of 'a.efi' was never acknowledged. "
-            "Lower max-blksize.",
+            "What to do: Lower max-blksize.",
         ),
+    ]
+
+
+def test_network_that_is_lost_is_a_warning_and_its_return_is_none(written: Written) -> None:
+    observer, found = written
+    bound = SocketStatus("dhcp", ("10.0.0.0/24", 67), "", "bound", "", 1.0)
+    waiting = evolve(bound, state="waiting", reason="this host has: 127.0.0.1")
+    observer.observe_many([SocketChanged(1.0, waiting, "bound"), SocketChanged(2.0, bound, "waiting")])
+    assert found == [
+        ("warn", "dhcp lost 10.0.0.0/24: the network is gone; waiting for it"),
+        ("info", "dhcp serves 10.0.0.0/24"),
     ]
 
 

@@ -17,9 +17,10 @@ from twistd import TWISTD, Process, bootfw, clean, fetch, free_port, run_to_end
 from twisted.application.service import IService
 from zope.interface.verify import verifyObject
 
-from bootfw import __version__
+from bootfw import __version__, tap
 from bootfw.config.settings import WebSettings
 from bootfw.net.linux.openfiles import allow_many_files
+from bootfw.net.listening import Listening
 from bootfw.tap import Daemon, Options, makeService
 
 BOOTFW = TWISTD.parent / "bootfw"
@@ -261,6 +262,18 @@ def test_run_shows_bound_sockets_and_how_to_fetch(config: Path) -> None:
         (hint,) = [line.partition("try it: ")[2] for line in lines if "try it: " in line]
         assert hint == f"curl -O tftp://127.0.0.1:{port}/motd"
         assert fetch(("127.0.0.1", port), "motd") == b"hello\n"
+
+
+def test_hints_for_sockets_of_an_interface_leave_out_the_loopback_address() -> None:
+    """What is sent to 127.0.0.1, or to an own address of the interface, arrives at lo."""
+    dhcp, files = Listening("dhcp", ("0.0.0.0", 10067), device="lo"), Listening("tftp", ("0.0.0.0", 69), device="lo")
+    assert tap._reached(files) == ("127.0.0.1", 69)
+    assert tap._reached(Listening("tftp", ("0.0.0.0", 69), device="bootfw-none")) is None
+    assert tap._reached(Listening("tftp", ("::", 69))) == ("::1", 69)
+    commands = [command for command, _ in tap._next_commands([dhcp, files], None)]
+    assert "bootfw probe --interface lo --port 10067" in commands
+    dhcp = Listening("dhcp", ("0.0.0.0", 67))
+    assert "bootfw probe 127.0.0.1" in [command for command, _ in tap._next_commands([dhcp], None)]
 
 
 def test_the_pages_are_there_and_shown(config: Path) -> None:

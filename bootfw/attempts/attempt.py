@@ -19,7 +19,7 @@ class Verdict(enum.Enum):
     UP = "up"
     """The installed system has requested the phone-home URL."""
     NOTHING_TO_BOOT = "nothing to boot"
-    """The configuration gives the client no boot file, or has it boot its own disk."""
+    """The configuration gives the client no boot file, or has it boot its own disk; or it was "bootfw probe"."""
     ELSEWHERE = "sent to another server"
     """The boot file is on a server that is not ours, so what happened there is not known."""
     FAILED = "failed"

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.attempts.filekinds import is_optional, is_payload, is_program
-from bootfw.values import OACK_UNANSWERED
+from bootfw.values import OACK_UNANSWERED, PROBE_UUIDS
 from bootfw.wire.executable import NO_EFI
 from bootfw.wire.iana import NETWORK_GEAR
 
@@ -348,6 +348,10 @@ def _no_request(facts: Facts) -> Found:
     return offers[-1] if offers[-1].data.get("address") or _insists(facts) else None
 
 
+def _probe(facts: Facts) -> Found:
+    return facts.attempt.uuid.startswith(PROBE_UUIDS) and not facts.begun and facts.named is not None
+
+
 def _other_boot_server(facts: Facts) -> Found:
     stages = facts.all(StageKind.OTHER_BOOT_SERVER)
     return stages[-1] if stages and (_no_4011(facts) or _no_file_request(facts)) else None
@@ -673,6 +677,14 @@ SYMPTOMS: Sequence[Symptom] = (
         "was given no boot file: {reason}",
         'this is as configured; "bootfw explain" shows which resolver decides for the machine',
         "a resolver refuses, or none answers",
+        Verdict.NOTHING_TO_BOOT,
+    ),
+    Symptom(
+        "probe",
+        _probe,
+        'was "bootfw probe", whose host loads the files',
+        "the command prints whether the machine would boot",
+        "cli/netboot.py: it takes no address, so its transfers come from the address of its host",
         Verdict.NOTHING_TO_BOOT,
     ),
     Symptom(

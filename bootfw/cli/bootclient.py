@@ -10,6 +10,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
+from bootfw.values import PROBE_UUIDS
 from bootfw.wire import dhcp6, options6
 from bootfw.wire.dhcp4 import BOOTREQUEST, BROADCAST_FLAG, UNSPECIFIED, Message, MessageType
 from bootfw.wire.iana import architecture_codes
@@ -171,7 +172,7 @@ class BootClient:
 
 def machine_uuid(mac: bytes) -> UUID:
     """Return a UUID for a machine of which only the MAC is known; always the same for that MAC."""
-    return UUID(bytes=bytes.fromhex("b0070000000040008000") + mac)
+    return UUID(PROBE_UUIDS + mac.hex())
 
 
 def boot_client(

@@ -17,8 +17,8 @@ from bootfw.attempts.attempttext import outcome_line, stage_line
 from bootfw.attempts.record import Record, attempt_of, attempt_record
 from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RunningServer, ServerEnded
-from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
-from bootfw.config.configuration import Configuration, load_config
+from bootfw.cli.statedir import add_state_options, check_offline, configuration_in_use, running, state_of
+from bootfw.config.configuration import Configuration
 from bootfw.interfaces import IAttemptStore, IOfflineStore
 from bootfw.lease import machine_text
 from bootfw.terminal import aligned, moment, printable
@@ -73,7 +73,7 @@ def add_boots(commands: Any) -> None:
     parser.add_argument("--mac", type=_machine, default="", help="only those of this machine")
     parser.add_argument("--verdict", choices=verdicts, default="", metavar="VERDICT", help=", ".join(verdicts))
     parser.add_argument("--since", type=_since, default=0.0, metavar="AGE", help='not older, such as "2 h" or "3 d"')
-    parser.add_argument("--limit", type=int, default=50, metavar="COUNT", help="at most so many (50)")
+    parser.add_argument("--limit", type=_count, default=50, metavar="COUNT", help="at most so many (50)")
     parser.add_argument("--follow", action="store_true", help="go on, and show each boot when its verdict is known")
     parser.add_argument("--json", action="store_true", help="as JSON; with --follow one object a line")
     parser.set_defaults(run=_boots)
@@ -91,9 +91,16 @@ def add_boots(commands: Any) -> None:
         metavar="MAC",
         help="of the network card that the machine boots from; its UUID or IP address where a client gives no MAC",
     )
-    showing.add_argument("--limit", type=int, default=1, metavar="COUNT", help="the latest so many boots (1)")
+    showing.add_argument("--limit", type=_count, default=1, metavar="COUNT", help="the latest so many boots (1)")
     showing.add_argument("--json", action="store_true", help="as JSON")
     showing.set_defaults(run=_show)
+
+
+def _count(text: str) -> int:
+    """Convert the number of a limit."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'must be a number from 1 on, not "{text}"')
+    return int(text)
 
 
 def _boots(options: argparse.Namespace) -> int:
@@ -153,7 +160,7 @@ def _row(attempt: BootAttempt) -> tuple[str, str, str, str]:
 
 def find_attempts(options: argparse.Namespace, filters: Mapping[str, Any], operation: str) -> Sequence[BootAttempt]:
     """Return the attempts of the running server, or those in its store if none runs; the latest first."""
-    configuration = load_config(options.config, os.environ)
+    configuration = configuration_in_use(options.config)
     state = state_of(configuration)
     server = running(state)
     if server is not None:
@@ -180,7 +187,7 @@ def _stored(configuration: Configuration, filters: Mapping[str, Any]) -> Sequenc
 
 
 def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
-    state = state_of(load_config(options.config, os.environ))
+    state = state_of(configuration_in_use(options.config))
     server = running(state)
     if server is None:
         raise CommandError(f"no server runs with the state directory {state}, so there is nothing to follow")

@@ -8,7 +8,7 @@ from typing import Any
 
 from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RunningServer
-from bootfw.config.configuration import Configuration
+from bootfw.config.configuration import Configuration, read_config
 from bootfw.config.state import CONTROL_SOCKET, state_directory
 from bootfw.terminal import printable
 
@@ -35,6 +35,21 @@ def add_state_options(parser: argparse.ArgumentParser, default: Any = None) -> N
 def state_of(configuration: Configuration) -> Path:
     """Return the state directory of a configuration."""
     return state_directory(configuration.settings.state_dir)
+
+
+def configuration_in_use(path: str | None) -> Configuration:
+    """Load the configuration by which a command finds the server that it queries.
+
+    Errors are printed as warnings if that server runs: it started with, or has kept, a version without them.
+
+    :raise ConfigErrors: there are errors, and no such server runs; or one is in [bootfw], which has "state-dir".
+    """
+    configuration, errors = read_config(path, os.environ)
+    if any(error.path[:1] in ((), ("bootfw",)) for error in errors) or running(state_of(configuration)) is None:
+        configuration.refuse(errors)
+    for error in errors:
+        sys.stderr.write(printable(f"bootfw: not in use: {configuration.where(error)}") + "\n")
+    return configuration
 
 
 def running(state: Path) -> RunningServer | None:

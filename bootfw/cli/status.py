@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -10,9 +9,8 @@ from typing import Any
 
 from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RunningServer
-from bootfw.cli.statedir import NOT_RUNNING, report_not_running, running, state_of
+from bootfw.cli.statedir import NOT_RUNNING, configuration_in_use, report_not_running, running, state_of
 from bootfw.cli.tables import table, watch
-from bootfw.config.configuration import load_config
 from bootfw.records import STATES, Record
 from bootfw.terminal import moment, printable
 
@@ -57,7 +55,7 @@ def add_status(commands: Any) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    state = state_of(load_config(options.config, os.environ))
+    state = state_of(configuration_in_use(options.config))
     server = running(state)
     if server is None:
         if options.json:

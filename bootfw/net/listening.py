@@ -24,6 +24,8 @@ class Listening:
     service: str
     address: Address
     note: str = ""
+    device: str = ""
+    """The interface that it is bound to: packets of this host itself do not arrive there. "": it is bound to none."""
 
 
 PortKey = tuple[str, ListenAddress, str]

@@ -329,11 +329,10 @@ def _file_to_examine(attempt: BootAttempt) -> tuple[StageKind, str, str] | None:
                 return StageKind.REFUSED, stage.data["file"], ""
     # Firmware loaded one program, which then loaded nothing: it may be for another architecture. A program that runs
     # already, such as iPXE, may have loaded the file although the last ACK of the program itself was lost.
-    requested = {
-        stage.data["file"] for stage in attempt.stages if stage.kind in (StageKind.TRANSFER, StageKind.REFUSED)
-    }
-    by_ipxe = any(stage.data.get("stack") == "ipxe" for stage in attempt.stages)
-    alone = len(attempt.files) == 1 and requested == set(attempt.files) and not by_ipxe
+    stages = attempt.stages
+    requested = {stage.data["file"] for stage in stages if stage.kind is StageKind.TRANSFER}
+    others = any(stage.kind is StageKind.REFUSED or stage.data.get("stack") == "ipxe" for stage in stages)
+    alone = len(attempt.files) == 1 and requested == set(attempt.files) and not others
     if alone and attempt.architecture and any(word in attempt.persona for word in _FIRMWARE):
         return StageKind.PROGRAM, attempt.files[0], attempt.architecture
     return None

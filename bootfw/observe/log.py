@@ -387,7 +387,7 @@ def _boot_client(event: BootAttemptEnded) -> str:
 
 def _boot_cause(event: BootAttemptEnded) -> str:
     cause = event.attempt.cause
-    return f": {cause.sentence}. {cause.remedy}" if cause is not None else ""
+    return f": {cause.sentence}. What to do: {cause.remedy}" if cause is not None else ""
 
 
 def _socket_changed(event: SocketChanged) -> str:
@@ -424,7 +424,12 @@ _LINES: dict[type[Event], _Line] = {
     ),
     ListenerFailed: _line(_error, "{service} can't listen on {where}: {reason}", where=_address),
     ListenerClosed: _line(_info, "{service} no longer listens on {where}", where=_address),
-    SocketChanged: _line(_warn, "{what}", split=_socket_changes, what=_socket_changed),
+    SocketChanged: _line(
+        lambda event: _info if event.socket.state == "bound" else _warn,
+        "{what}",
+        split=_socket_changes,
+        what=_socket_changed,
+    ),
     ReadinessChanged: _line(
         _info,
         "{what}",

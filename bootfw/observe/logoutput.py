@@ -86,6 +86,15 @@ def _log_file(path: str, reactor: Any) -> LogFile:
     return opened
 
 
+_FACTORIES = frozenset(("Starting factory {factory!r}", "Stopping factory {factory!r}"))
+"""Formats of what Twisted logs about each connection of an HTTP client: of a webhook, a callout, a plugin."""
+
+
+def _is_skipped(event: LogEvent, levels: frozenset[Any]) -> bool:
+    """Whether *event* is left out, as all of *levels* are."""
+    return event.get("log_level") in levels or event.get("log_format") in _FACTORIES
+
+
 def _below(level: str) -> frozenset[Any]:
     """Return the levels that are less important than *level*."""
     return frozenset(each for each in _LEVELS if each < LogLevel.lookupByName(level))
@@ -123,7 +132,7 @@ class LinesLog:
 
     def __call__(self, event: LogEvent) -> None:
         """See ILogObserver."""
-        skipped = event.get("log_level") in self._skipped
+        skipped = _is_skipped(event, self._skipped)
         with self._lock:
             if not skipped:
                 self._lines.append(self._as_line(event))
@@ -175,7 +184,7 @@ class JournalLog:
 
     def __call__(self, event: LogEvent) -> None:
         """See ILogObserver."""
-        if event.get("log_level") not in self._skipped:
+        if not _is_skipped(event, self._skipped):
             datagram = as_datagram(event)
             if datagram:
                 self._journal.send(datagram)

@@ -26,13 +26,14 @@ from bootfw import events
 from bootfw.boot.onceper import OncePer
 from bootfw.errors import ConfigError, nearest
 from bootfw.events import Event
-from bootfw.interfaces import IBatchObserver, IBootObserver, IStartable
+from bootfw.interfaces import IBatchObserver, IBootObserver, IClientAware, IStartable
 from bootfw.net.alarm import Alarm
 from bootfw.observe.deliverystates import DeliveryStates, Do, Input, State
 from bootfw.observe.log import LogObserver
 from bootfw.observe.logtext import iso_time, json_record
 from bootfw.observe.record import record
 from bootfw.plugins import PluginContext, boot_plugin
+from bootfw.values import Address, Client
 
 BATCH = 100
 """Most events in a request."""
@@ -77,7 +78,7 @@ def _kinds(names: Sequence[str]) -> frozenset[type[Event]]:
     return frozenset(KINDS[name] for name in names)
 
 
-@implementer(IBatchObserver, IStartable)
+@implementer(IBatchObserver, IClientAware, IStartable)
 @define(eq=False)
 class Webhook:
     """Sends events to a web server: `POST` with `{"events": [...]}`, each as the JSON log has it.
@@ -140,6 +141,11 @@ class Webhook:
     ) -> "Webhook":
         """Called by boot_plugin."""
         return cls(url, events, secret, batch_seconds, timeout_seconds, context.reactor)
+
+    def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
+        """See IClientAware."""
+        self._lines.set_client_lookup(lookup)
+        self._lines.names_macs = True
 
     def start(self, publish: Callable[[Event], None]) -> None:
         """See IStartable."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bootfw.attempts.attempt import StageKind, Verdict
 from bootfw.attempts.attempttext import stage_line
 from bootfw.attempts.symptoms import SYMPTOMS, judge
+from bootfw.cli.bootclient import machine_uuid
 from bootfw.events import (
     AddressRefused,
     AddressTaken,
@@ -67,6 +68,25 @@ def test_no_request_after_an_offer() -> None:
         machine.is_offered("boot.efi", ADDRESS)
         machine.wait(gap)
     fails(machine, "offer-not-accepted", "after the OFFER")
+
+
+@pytest.mark.parametrize("phases", [("discover",), ("discover", "boot-server")])
+def test_a_probe_is_no_failed_boot(phases: tuple[str, ...]) -> None:
+    """Its transfers come from the address of its host, which another record has."""
+    uuid = str(machine_uuid(bytes.fromhex(MAC.replace(":", ""))))
+    machine = Machine(evolve(UEFI, uuid=uuid))
+    for phase in phases:
+        machine.asks(phase)
+        machine.is_offered("boot.efi", ADDRESS, phase=phase)
+    fails(machine, "probe", "bootfw probe", verdict="nothing to boot")
+
+
+def test_probe_that_gets_no_address_shows_what_a_machine_would_meet() -> None:
+    uuid = str(machine_uuid(bytes.fromhex(MAC.replace(":", ""))))
+    machine = Machine(evolve(UEFI, uuid=uuid))
+    machine.asks()
+    machine.add(PoolExhausted(machine.now, "10.77.0.0/24", MAC, machine.request))
+    fails(machine, "pool-exhausted")
 
 
 def test_no_request_after_the_offer_of_a_proxy() -> None:

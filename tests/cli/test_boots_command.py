@@ -89,6 +89,14 @@ def test_filters_select_boots(run: Run) -> None:
     assert "12:00:00" not in run("boots", "--limit", "1")[1]
 
 
+@pytest.mark.parametrize("limit", ["0", "-3", "many"])
+def test_limit_that_lists_nothing_is_refused(run: Run, limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("boots", "--limit", limit)
+    assert ended.value.code == 2
+    assert f'--limit: must be a number from 1 on, not "{limit}"' in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("stored")
 def test_no_boots_exit_with_code_1(run: Run) -> None:
     assert run("boots", "--since", "1 m") == (1, "", "bootfw: no boot matches\n")

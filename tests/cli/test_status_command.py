@@ -52,6 +52,27 @@ def test_status_of_a_running_server(capsys: pytest.CaptureFixture[str], here: Pa
         assert all(each["pid"] for each in found["workers"])
 
 
+def test_server_is_found_by_a_configuration_that_became_wrong(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """The operator has changed the file, a reload was refused, and the server runs on."""
+    config = here / "bootfw.toml"
+    config.write_text(CONFIG.format(port=free_port(), workers=1))
+    command = Path(sys.executable).with_name("bootfw")
+    with Process(command, "run", "-c", "bootfw.toml", cwd=here) as running:
+        running.until("tftp listens on")
+        right = config.read_text()
+        config.write_text(right.replace("mode", "mood"))
+        code, out, err = status(capsys)
+        assert (code, " is ready; it has run for " in out) == (0, True)
+        assert err.startswith("bootfw: not in use: bootfw.toml: dhcp.mood: unknown key")
+        assert main(["boots", "-c", "bootfw.toml"]) == 1
+        assert capsys.readouterr().err.endswith("bootfw: no boot is recorded yet\n")
+        config.write_text(right.replace("state-dir", "statedir"))
+        assert status(capsys)[0] == 2
+        config.write_text(right.replace("mode", "mood"))
+    code, _, err = status(capsys)
+    assert (code, "mood: unknown key" in err, "not in use" in err) == (2, True, False)
+
+
 def test_status_without_a_server_exits_with_3(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     (here / "bootfw.toml").write_text(CONFIG.format(port=69, workers=1))
     code, out, err = status(capsys)

@@ -17,7 +17,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rich", reason="needs the extra rich")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr(os, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+    monkeypatch.setattr(os, "get_terminal_size", lambda *_: os.terminal_size((80, 24)))
 
 
 def test_table_without_a_terminal_is_plain() -> None:
@@ -49,9 +49,9 @@ def test_watch_prints_the_table_again(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_interrupt_prints_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(path: object, environ: object) -> None:
+    def interrupted(path: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bootfw.cli.status.load_config", interrupted)
+    monkeypatch.setattr("bootfw.cli.status.configuration_in_use", interrupted)
     assert command.main(["status"]) == 130
     assert capsys.readouterr() == ("", "")

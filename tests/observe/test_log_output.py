@@ -10,9 +10,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.logger import (
     FileLogObserver,
@@ -21,6 +23,7 @@ from twisted.logger import (
     Logger,
     LogLevel,
     LogPublisher,
+    capturedLogs,
     formatEventAsClassicLogText,
     textFileLogObserver,
 )
@@ -450,6 +453,20 @@ def test_events_below_the_level_are_skipped(monkeypatch: pytest.MonkeyPatch) -> 
         log(event)
     assert "OFFER" not in stream.getvalue()
     assert "backend x failed" in stream.getvalue()
+
+
+def test_what_twisted_logs_about_each_connection_is_left_out() -> None:
+    file, sent = io.StringIO(), list[bytes]()
+    journal = cast(JournalSocket, SimpleNamespace(send=sent.append))
+    factory = Factory()
+    with capturedLogs() as logged:
+        factory.doStart()
+        factory.doStop()
+    assert [event["log_format"][:8] for event in logged] == ["Starting", "Stopping"]
+    for event in logged:
+        LinesLog(file, as_text)(event)
+        JournalLog(journal)(event)
+    assert (file.getvalue(), sent) == ("", [])
 
 
 def test_other_twisted_observers_get_the_same_text() -> None:

@@ -15,16 +15,18 @@ from narrowing import of_type
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
+from zope.interface.verify import verifyObject
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Verdict
 from bootfw.errors import ConfigError
 from bootfw.events import BootAttemptEnded, Event, PoolExhausted, RequestIgnored, TransferEnded, WorkerLost
+from bootfw.interfaces import IClientAware
 from bootfw.observe import deliverystates, webhook
 from bootfw.observe.webhook import BATCH, KINDS, QUEUED, Webhook, signature
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.service import BootService
 from bootfw.testing import MemoryNetwork
-from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
+from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferRequest
 
 LOST = WorkerLost(1.0, 2, "killed", 7)
 FULL = PoolExhausted(1.0, "10.77.0.0/24", "52:54:00:00:00:01")
@@ -130,6 +132,17 @@ def test_events_are_posted_as_the_json_log_has_them(receiver: Receiver) -> None:
     assert lost["text"] == "worker 2 has ended: killed; another one takes over its 7 transfers"
     assert lost["time"].endswith("Z")
     assert (boot["event"], boot["mac"], boot["attempt"]["verdict"]) == ("BootAttemptEnded", BOOT.mac, "failed")
+    receiver.close(hook)
+
+
+def test_transfers_name_the_mac_of_the_client_as_in_the_json_log(receiver: Receiver) -> None:
+    hook = receiver.webhook(events=["TransferEnded"])
+    assert verifyObject(IClientAware, hook)
+    hook.set_client_lookup(lambda peer: Client(peer[0], mac="52:54:00:00:00:07"))
+    hook.observe(ENDED)
+    receiver.turn(lambda: len(receiver.requests) == 1)
+    (event,) = json.loads(receiver.requests[0][1])["events"]
+    assert (event["event"], event["mac"]) == ("TransferEnded", "52:54:00:00:00:07")
     receiver.close(hook)
 
 

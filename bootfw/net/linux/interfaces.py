@@ -52,6 +52,16 @@ def own_addresses(family: int) -> frozenset[str] | None:
     return frozenset(each.address for each in every if each.family == family and each.scope != _LINK_LOCAL)
 
 
+def address_on(name: str, family: int) -> str:
+    """Return an address of an interface that is not link-local; "": it has none, or this process can't know it.
+
+    :param family: AF_INET or AF_INET6.
+    """
+    index = index_of(name)
+    found = (each for each in _every_address() or () if each.interface == index and each.family == family)
+    return next((each.address for each in found if each.scope != _LINK_LOCAL), "")
+
+
 def _every_address() -> Sequence[LinkAddress] | None:
     with closing(Netlink()) as kernel:
         try:
