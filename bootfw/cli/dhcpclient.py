@@ -108,6 +108,10 @@ class Link(Protocol):
     def unprivileged_relay(self) -> bool:
         """Whether the port of the relay is not 67, so that the server has to support RFC 8357."""
 
+    @property
+    def on_this_host(self) -> bool:
+        """Whether the server is known to be on this host."""
+
     def ask(self, build: Build, seconds: float) -> list[Offer]:
         """Send a message, and retransmit it while there is no reply.
 
@@ -131,6 +135,7 @@ class Broadcasts:
     server_port: int = SERVER_PORT
     relay: str = field(default="", init=False)
     unprivileged_relay: bool = field(default=False, init=False)
+    on_this_host: bool = field(default=False, init=False)
 
     @property
     def where(self) -> str:
@@ -184,12 +189,14 @@ class Relayed:
     server_port: int = SERVER_PORT
     relay: str = field(init=False)
     unprivileged_relay: bool = field(init=False)
+    on_this_host: bool = field(init=False)
     _port: int = field(init=False, default=SERVER_PORT)
     _to: str = field(init=False)
     """The destination of packets: the server, or the loopback address of this host."""
 
     def __attrs_post_init__(self) -> None:
         self.relay, self._to = _relay_for(self.server)
+        self.on_this_host = self.server in (own_addresses(socket.AF_INET) or ())
         # A server on another port expects relays on that port as well, which it uses itself if it is on this host. With
         # RFC 8357 it replies to any port.
         if self.server_port != SERVER_PORT:

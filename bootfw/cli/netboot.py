@@ -202,14 +202,14 @@ class NetBoot:
                 f"no DHCP server answers {self.link.where}: none runs in this network, a firewall drops UDP ports 67 "
                 "and 68, or the cable or VLAN is another one"
             )
-        port = (
-            "; it may also lack support for relays with another port than 67 (RFC 8357): run this as root"
-            if self.link.unprivileged_relay
-            else ""
-        )
+        more = ""
+        if self.link.on_this_host:
+            more = "; if it serves only some interfaces of this host, give one of them with --interface"
+        elif self.link.unprivileged_relay:
+            more = "; it may also lack support for relays with another port than 67 (RFC 8357): run this as root"
         return (
             f"no offer comes {self.link.where}: no DHCP server listens there, a firewall drops UDP port 67, or the "
-            f"server has no answer for this kind of client or for the network of {self.link.relay}{port}"
+            f"server has no answer for this kind of client or for the network of {self.link.relay}{more}"
         )
 
     def _judge(self, offers: Sequence[Offer]) -> None:

@@ -155,11 +155,18 @@ class InheritedSockets:
         try:
             return self._otherwise.listen(spec)
         except CannotListenError as error:
-            named = [candidate for candidate in candidates if candidate.name == spec.service and not candidate.used]
-            if not named:
+            problems = [
+                f"{candidate} {_UNMATCHED}: {candidate.difference(*spec.key)}"
+                for candidate in candidates
+                if candidate.name == spec.service and not candidate.used
+            ] + [
+                f"{other} has this address; name it FileDescriptorName={spec.service}"
+                for other in self._sockets
+                if not other.is_for(spec.service) and not other.closed and not other.difference(*spec.key)
+            ]
+            if not problems:
                 raise
-            reason = str(getattr(error, "socketError", error))
-            reason += "".join(f"; {each} {_UNMATCHED}: {each.difference(*spec.key)}" for each in named)
+            reason = "; ".join((str(getattr(error, "socketError", error)), *problems))
             number = getattr(error.socketError, "errno", errno.EADDRINUSE)
             raise CannotListenError(*spec.address, OSError(number, reason)) from error
 

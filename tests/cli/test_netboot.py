@@ -52,6 +52,7 @@ class FakeLink:
     replies: list[list[Offer]]
     relay: str = ""
     unprivileged_relay: bool = False
+    on_this_host: bool = False
     where: str = "on eth0"
     sent: list[Message] = field(factory=list)
 
@@ -236,6 +237,16 @@ def test_by_a_relay_the_server_may_be_a_proxy() -> None:
     assert discover.giaddr == "10.0.0.99"
     assert RelaySuboption.RELAY_SOURCE_PORT in relay_agent(discover.options[Option.RELAY_AGENT_INFORMATION])
     assert servers.requests[0][1].giaddr == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("on_this_host", "advice"), [(True, "give one of them with --interface"), (False, "(RFC 8357): run this as root")]
+)
+def test_what_may_help_when_no_offer_comes_to_a_relay(on_this_host: bool, advice: str) -> None:
+    """A socket of the server that is bound to an interface gets nothing from its own host."""
+    link = FakeLink([], relay="10.0.0.99", unprivileged_relay=True, on_this_host=on_this_host)
+    made, _ = boot("uefi", link, FakeServers())
+    assert made.conclusion.endswith(advice)
 
 
 def test_lost_packets_are_a_warning() -> None:

@@ -11,6 +11,11 @@ def relay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dhcpclient, "_relay_for", lambda server: ("127.0.0.1", server))
 
 
+def test_a_server_on_this_host_is_recognized() -> None:
+    assert Relayed("127.0.0.1").on_this_host
+    assert not Relayed("192.0.2.1").on_this_host
+
+
 def test_relay_uses_another_port_for_a_server_at_another_port() -> None:
     """Such a server sends to its own port of a relay, which it has itself when it is on this host."""
     link = Relayed("127.0.0.2", SERVER_PORT + 6700)

@@ -204,6 +204,18 @@ def test_unused_inherited_socket_error_names_the_wanted_sockets(opened: Opened) 
     )
 
 
+@pytest.mark.parametrize(("name", "service", "stream"), [("http", "tftp", False), ("tftp", "http", True)])
+def test_socket_with_the_name_of_another_service_is_an_error(
+    opened: Opened, reactor: Any, name: str, service: str, stream: bool
+) -> None:
+    inherited = opened(name, stream=stream)
+    source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
+    protocol = Factory() if stream else DatagramProtocol()
+    with pytest.raises(CannotListenError) as caught:
+        source.listen(PortSpec(service, ("127.0.0.1", port_of(inherited)), protocol))
+    assert str(caught.value.socketError).endswith(f"{inherited} has this address; name it FileDescriptorName={service}")
+
+
 def test_port_held_by_a_different_inherited_socket_is_an_error(opened: Opened, reactor: Any) -> None:
     """The usual mistake: without BindIPv6Only= the socket has the port for IPv4 as well."""
     inherited = opened("tftp", "::")
