@@ -67,6 +67,8 @@ def test_configurations_are_right_and_end_at_no_ipxe(
     ("page", "paths"),
     [
         ("from-dnsmasq.md", ["/etc/dnsmasq.conf"]),
+        ("from-isc-dhcpd.md", ["/etc/dhcp/dhcpd.conf", "/etc/default/tftpd-hpa"]),
+        ("from-kea.md", ["/etc/kea/kea-dhcp4.conf", "/etc/default/tftpd-hpa"]),
         ("from-tftpd-hpa.md", ["/etc/default/tftpd-hpa", "/etc/tftpd.map"]),
     ],
 )
@@ -82,6 +84,21 @@ def test_import_of_the_page(page: str, paths: list[str], tmp_path: Path, capsys:
     assert main(command.split()[2:]) == (3 if "left out" in shown else 0)
     assert capsys.readouterr().err == shown
     assert (tmp_path / "etc" / "bootfw" / "bootfw.toml").read_text() == moved(blocks(page, "toml")[0])
+
+
+def test_leases_of_dhcpd_are_imported_as_its_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BOOTFW_STATE_DIR", str(tmp_path / "state"))
+    test_import_of_the_page("from-isc-dhcpd.md", ["/etc/dhcp/dhcpd.conf", "/etc/default/tftpd-hpa"], tmp_path, capsys)
+    (tmp_path / "dhcpd.leases").write_text(
+        "lease 10.77.0.100 {\n  ends 4 2037/11/19 12:00:00;\n  binding state active;\n"
+        "  hardware ethernet 52:54:00:12:34:57;\n}\n"
+    )
+    (command,) = [line for line in blocks("from-isc-dhcpd.md", "console")[1].splitlines() if "bootfw leases" in line]
+    text = command.replace("/etc/", f"{tmp_path}/etc/").replace("/var/lib/dhcp/", f"{tmp_path}/")
+    assert main(text.split()[2:]) == 0
+    assert capsys.readouterr().out == "1 leases and 0 reservations imported\n"
 
 
 def test_output_of_lint_is_that_of_its_page(

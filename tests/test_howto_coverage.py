@@ -57,6 +57,20 @@ EXECUTED = {
         ("console", "test_the_drop_in_for_fbtftp_works_with_the_wheel"),
         ("python", "test_the_backend_of_the_page_for_fbtftp"),
     ],
+    "from-isc-dhcpd.md": [
+        ("", "test_import_of_the_page"),
+        ("", "test_import_of_the_page"),
+        ("console", "test_import_of_the_page"),
+        ("toml", "test_import_of_the_page"),
+        ("console", "test_leases_of_dhcpd_are_imported_as_its_page_says"),
+    ],
+    "from-kea.md": [
+        ("", "test_import_of_the_page"),
+        ("", "test_import_of_the_page"),
+        ("console", "test_import_of_the_page"),
+        ("toml", "test_import_of_the_page"),
+        ("console", "test_kea_of_the_page_is_replaced"),
+    ],
     "from-python-tx-tftp.md": [
         ("console", "test_the_drop_in_for_python_tx_tftp_works_with_the_wheel"),
         ("python", "test_the_backend_of_the_page_for_python_tx_tftp"),

@@ -20,6 +20,10 @@ _OTHER = 65000
 """A code that is not registered: it gets what the old server sends without a condition."""
 
 _IPXE_CODES = (0, 6, 7, 9, 11)
+"""Architectures that iPXE is used on."""
+
+_COMMON = ("x86-bios", "x86-uefi", "x86_64-uefi", "arm32-uefi", "arm64-uefi", "unknown", "ipxe")
+"""Architectures that are written even if they get what all get."""
 
 
 @frozen
@@ -76,12 +80,16 @@ class Choice:
 
     file: str
     server: str = ""
-    """IPv4 address of the TFTP server; "": this one."""
+    """IPv4 address of the TFTP server; "": this one. The URL of a file says its own."""
     configfile: str = ""
     pathprefix: str = ""
     reboot_seconds: int | None = None
     line: Line | None = field(default=None, eq=False)
     """The line that names the file."""
+
+    def __attrs_post_init__(self) -> None:
+        if "://" in self.file:
+            object.__setattr__(self, "server", "")
 
     def table(self) -> dict[str, Value]:
         """The keys of a table with a boot file."""
@@ -134,9 +142,14 @@ def _add_machine(
         )
         draft.note(whole, Fate.LEFT_OUT, f"{reason}: give it one that boots its disk, by a by-client resolver")
     named = {kind: choice for kind, choice in different.items() if choice is not None}
-    choices = dict.fromkeys(named.values())
-    if len(choices) == 1 and len(named) == len(own):
-        _add_client(draft, {"mac": mac}, next(iter(choices)))
+    usual = [choice for kind, choice in own.items() if kind.code in _IPXE_CODES]
+    if None not in usual and len({choice.file for choice in usual if choice}) == 1:
+        choice = next((choice for choice in usual if choice and choice.server), usual[0])
+        assert choice is not None
+        if any(other != choice for other in usual):
+            reason = f"the server of {mac} depends on its architecture; bootfw names {choice.server}"
+            draft.note(choice.line or whole, Fate.ASSUMED, f"{reason}: right if it has {choice.file}")
+        _add_client(draft, {"mac": mac}, choice)
         return
     for persona, choice in _by_persona(named, draft, mac, whole):
         _add_client(draft, {"mac": mac, "persona": persona}, choice)
@@ -188,9 +201,10 @@ def _add_general(draft: Draft, general: Mapping[ClientKind, Choice | None], whol
     else:
         default = None
     files.pop("other", None)
+    files, rare = _without_rare(files, firmware["other"])
     if files.get("ipxe") is not None and files["ipxe"] == default and len(files) == 1:
         files = {}
-    _add_by_architecture(draft, {name: choice for name, choice in files.items() if choice is not None})
+    _add_by_architecture(draft, {name: choice for name, choice in files.items() if choice is not None}, rare)
     if default is not None:
         comments = [str(default.line)] if default.line else []
         draft.resolvers.append(Table("[[resolver]]", {"use": "static", **default.table()}, comments))
@@ -229,10 +243,17 @@ def _add_other_ipxe(draft: Draft, chained: Mapping[ClientKind, Choice | None], c
         _add_client(draft, {"persona": name}, choice)
 
 
-def _add_by_architecture(draft: Draft, files: Mapping[str, Choice]) -> None:
+def _without_rare(files: Mapping[str, Choice | None], general: Choice | None) -> tuple[dict[str, Choice | None], str]:
+    """Leave out rare architectures that get what is sent without a condition; a comment names that file."""
+    rare = [name for name, choice in files.items() if name not in _COMMON and choice == general]
+    kept = {name: choice for name, choice in files.items() if name not in rare}
+    return kept, f"other architectures: {general.file}" if rare and general is not None else ""
+
+
+def _add_by_architecture(draft: Draft, files: Mapping[str, Choice], rare: str) -> None:
     if not files:
         return
-    inner = Table("[resolver.files]")
+    inner = Table("[resolver.files]", comments=[rare] if rare else [])
     for name, choice in files.items():
         table = choice.table()
         inner.set(name, choice.file if len(table) == 1 else table, choice.line or "")

@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 from bootfw.importing.bootfiles import KINDS, Choice, ClientKind, add_resolvers
 from bootfw.importing.dnsmasqoptions import ARCHITECTURES, DNS, INSTEAD, NOT_NEEDED, OPTIONS, OPTIONS6
 from bootfw.importing.draft import Draft, network_of
-from bootfw.importing.options import SUBNET_KEYS, is_address, option
+from bootfw.importing.options import SUBNET_KEYS, is_address, option, set_option
 from bootfw.importing.outcome import Fate, Line
 from bootfw.importing.toml import Table, Value
 
@@ -799,7 +799,7 @@ class _Reading:
         if code in (51, 58, 59):
             words = [str(_seconds(words[0]))]
         for table in tables:
-            _set_option(table, code, words, rule.line)
+            set_option(table, code, words, rule.line)
         self.draft.note(rule.line, EXPRESSED, ", ".join(dict.fromkeys(table.header for table in tables)))
 
     def _tables_for(self, rule: _Rule) -> list[Table]:
@@ -1007,17 +1007,3 @@ def _options_of(table: Table) -> dict[str, Value]:
     found = table.values.setdefault("options", {})
     assert isinstance(found, dict)
     return found
-
-
-def _set_option(table: Table, code: int, words: Sequence[str], line: Line) -> None:
-    """Set an option of a subnet, class or host; in a subnet some have keys of their own."""
-    key = SUBNET_KEYS.get(code) if table.header == "[[dhcp.subnet]]" else None
-    if key is None:
-        name, value = option(code, words)
-        _options_of(table)[name] = value
-    elif key.endswith("seconds"):
-        table.set(key, int(words[0]), line)
-    elif key == "domain":
-        table.set(key, ",".join(words), line)
-    else:
-        table.set(key, list(words), line)

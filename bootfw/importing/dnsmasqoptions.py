@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 
+from bootfw.importing.options import numbers
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
-
-
-def _numbers(text: str) -> Mapping[str, int]:
-    return {name: int(number) for name, number in (word.split("=") for word in text.split())}
 
 
 DNS = _names(
@@ -83,13 +81,13 @@ INSTEAD: Mapping[str, str] = {
 }
 """Options that bootfw has no counterpart for -> what to do instead."""
 
-ARCHITECTURES: Mapping[str, int] = _numbers(
+ARCHITECTURES: Mapping[str, int] = numbers(
     "x86pc=0 pc98=1 ia64_efi=2 alpha=3 arc_x86=4 intel_lean_client=5 ia32_efi=6 x86-64_efi=7 xscale_efi=8 bc_efi=9 "
     "arm32_efi=10 arm64_efi=11"
 )
 """Kinds of clients of pxe-service, in lower case -> code of option 93."""
 
-OPTIONS: Mapping[str, int] = _numbers(
+OPTIONS: Mapping[str, int] = numbers(
     "netmask=1 time-offset=2 router=3 dns-server=6 log-server=7 lpr-server=9 hostname=12 boot-file-size=13 "
     "domain-name=15 swap-server=16 root-path=17 extension-path=18 ip-forward-enable=19 non-local-source-routing=20 "
     "policy-filter=21 max-datagram-reassembly=22 default-ttl=23 mtu=26 all-subnets-local=27 broadcast=28 "
@@ -105,7 +103,7 @@ OPTIONS: Mapping[str, int] = _numbers(
 )
 """Names of DHCP options -> code; 255 is the address of the TFTP server in the header (siaddr)."""
 
-OPTIONS6: Mapping[str, int] = _numbers(
+OPTIONS6: Mapping[str, int] = numbers(
     "dns-server=23 domain-search=24 nis-server=27 nis-domain=29 sntp-server=31 information-refresh-time=32 FQDN=39 "
     "posix-timezone=41 tzdb-timezone=42 ntp-server=56 bootfile-url=59 bootfile-param=60"
 )

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from attrs import frozen
 
+from bootfw.importing.dhcpd import is_dhcpd, read_dhcpd
 from bootfw.importing.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.importing.draft import Draft
+from bootfw.importing.kea import is_kea, read_kea
 from bootfw.importing.outcome import UnreadableConfiguration
 from bootfw.importing.tftpd import is_tftpd, read_tftpd
 
@@ -26,6 +28,8 @@ class Format:
 
 FORMATS: Mapping[str, Format] = {
     "tftpd": Format(is_tftpd, read_tftpd),
+    "kea": Format(is_kea, read_kea),
+    "dhcpd": Format(is_dhcpd, read_dhcpd),
     "dnsmasq": Format(is_dnsmasq, read_dnsmasq),
 }
 """By the name for ``--from``, in the order in which they are tried."""

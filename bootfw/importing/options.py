@@ -6,7 +6,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from bootfw.dhcp.optionvalues import OPTIONS, OPTIONS6, option_values, option_values6
 from bootfw.errors import ConfigError
-from bootfw.importing.toml import Value
+from bootfw.importing.outcome import Line
+from bootfw.importing.toml import Table, Value
 
 SUBNET_KEYS: Mapping[int, str] = {3: "router", 6: "dns", 15: "domain", 51: "lease-seconds", 58: "renew-seconds"} | {
     59: "rebind-seconds"
@@ -36,6 +37,29 @@ def option(code: int, words: Sequence[str], six: bool = False, kind: str = "") -
     except ConfigError as error:
         raise ValueError("; ".join(each.message for each in error.each)) from None
     return name, value
+
+
+def numbers(text: str) -> Mapping[str, int]:
+    """Name -> number, of ``"routers=3 domain-name-servers=6"``."""
+    return {name: int(number) for name, number in (word.split("=") for word in text.split())}
+
+
+def set_option(table: Table, code: int, words: Sequence[str], line: Line, kind: str = "") -> None:
+    """Set a DHCPv4 option of a subnet, class or host; in a subnet some have keys of their own.
+
+    :raise ValueError: see option().
+    """
+    key = SUBNET_KEYS.get(code) if table.header == "[[dhcp.subnet]]" else None
+    if key is None:
+        name, value = option(code, words, kind=kind)
+        options = table.values.get("options", {})
+        table.values["options"] = {**(options if isinstance(options, dict) else {}), name: value}
+    elif key.endswith("seconds"):
+        table.set(key, _number(words[0]), line)
+    elif key == "domain":
+        table.set(key, ",".join(words), line)
+    else:
+        table.set(key, [str(ipv4(word)) for word in words], line)
 
 
 def _of_kind(kind: str, words: Sequence[str]) -> Value:

@@ -32,7 +32,7 @@ def kea_dhcp4(host: Host, directory: Path) -> Program:
         "authoritative": True,
         "subnet4": [{"subnet": "10.77.0.0/24", "pools": [{"pool": "10.77.0.10-10.77.0.240"}]}],
     }
-    return _kea(host, directory, 4, given)
+    return kea(host, directory, 4, given)
 
 
 def kea_dhcp6(host: Host, directory: Path) -> Program:
@@ -43,10 +43,11 @@ def kea_dhcp6(host: Host, directory: Path) -> Program:
         "server-id": {"type": "LL", "htype": 1, "identifier": "020000000001", "persist": False},
         "subnet6": [subnet | {"pools": [{"pool": "fd77::1000-fd77::1fff"}]}],
     }
-    return _kea(host, directory, 6, given)
+    return kea(host, directory, 6, given)
 
 
-def _kea(host: Host, directory: Path, family: int, given: dict[str, Any]) -> Program:
+def kea(host: Host, directory: Path, family: int, given: dict[str, Any]) -> Program:
+    """Kea with a configuration, when it listens. Leases are in memory."""
     name = f"kea-dhcp{family}"
     command = shutil.which(name) or str(_UNPACKED / "usr/sbin" / name)
     need(command)

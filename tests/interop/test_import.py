@@ -11,6 +11,7 @@ import pytest
 from bootprograms import pe, pxelinux
 from howtos import blocks
 
+from .dhcpservers import kea
 from .lab import Host, Lab, Program, need
 from .service import start_bootfw
 from .tftpservers import unpacked
@@ -111,3 +112,20 @@ def test_tftpd_hpa_of_the_page_is_replaced(lab: Lab, tmp_path: Path, monkeypatch
     assert before == [(tmp_path / "srv/tftp" / name).read_bytes() for name in ("pxelinux.0", "shimx64.efi")]
     replace(server, old, "from-tftpd-hpa.md", tmp_path, 69)
     assert loaded() == before
+
+
+def test_kea_of_the_page_is_replaced(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOTFW_STATE_DIR", str(tmp_path / "state"))
+    fill(tmp_path)
+    (tmp_path / "etc/kea").mkdir()
+    for path, text in zip(("etc/kea/kea-dhcp4.conf", "etc/default/tftpd-hpa"), blocks("from-kea.md", ""), strict=True):
+        (tmp_path / path).write_text(moved(text, tmp_path))
+    server, client = lab.host("server", "10.77.0.1/24"), lab.host("client", "10.77.0.9/24")
+    given = json.loads((tmp_path / "etc/kea/kea-dhcp4.conf").read_text())["Dhcp4"]
+    old = kea(server, tmp_path, 4, given)
+    files = unpacked(server, "in.tftpd", "--foreground", "--secure", "--user", "root", tmp_path / "srv/tftp")
+    before = {kind: probed(client, "-i", "eth0", "--as", kind) for kind in ("bios", "uefi")}
+    assert before == {"bios": [("TFTP", "pxelinux.0")], "uefi": [("TFTP", "shimx64.efi")]}
+    files.stop()
+    replace(server, old, "from-kea.md", tmp_path, 67, 69, 4011)
+    assert {kind: probed(client, "-i", "eth0", "--as", kind) for kind in ("bios", "uefi")} == before

@@ -1,0 +1,727 @@
+"""Reads dhcpd.conf and dhcpd6.conf of ISC dhcpd (dhcpd.conf(5), dhcp-options(5), dhcp-eval(5) of ISC DHCP 4.4)."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from bootfw.importing.bootfiles import Choice, ClientKind, add_resolvers
+from bootfw.importing.dhcpdsyntax import (
+    OPTIONS,
+    OPTIONS6,
+    Block,
+    Condition,
+    Item,
+    Statement,
+    UnknownCondition,
+    listed,
+    option_kind,
+    parse,
+    unquoted,
+)
+from bootfw.importing.draft import Draft, Network, network_of
+from bootfw.importing.options import is_address, option, set_option
+from bootfw.importing.outcome import Fate, Line
+from bootfw.importing.toml import Table, Value
+
+EXPRESSED, ASSUMED, UNNEEDED, LEFT_OUT = Fate.EXPRESSED, Fate.ASSUMED, Fate.UNNEEDED, Fate.LEFT_OUT
+
+_DEFAULT_LEASE = 43200
+_LEASE = range(60, 31536001)
+_DEPTH = 8
+
+_NOT_NEEDED: Mapping[str, str] = {
+    "log-facility": "bootfw logs to its standard output or the journal: [log]",
+    "max-lease-time": "a client gets lease-seconds, whatever it requests",
+    "min-lease-time": "a client gets lease-seconds, whatever it requests",
+    "one-lease-per-client": "a client has one address in each subnet",
+    "get-lease-hostnames": "bootfw looks up no names",
+    "lease-file-name": "bootfw leases import takes over the leases in it",
+    "dhcpv6-lease-file-name": "bootfw leases import takes over the leases in it",
+    "pid-file-name": "bootfw run has none",
+    "server-identifier": "bootfw is identified by its address on the link",
+    "server-name": "no firmware uses the name of the server",
+    "ping-check": "bootfw probes an address before it offers it: probe-seconds in [dhcp]",
+    "ping-timeout": "bootfw probes an address before it offers it: probe-seconds in [dhcp]",
+    "always-broadcast": "bootfw broadcasts where a client requests it",
+    "always-reply-rfc1048": "bootfw does",
+    "boot-unknown-clients": "see known-clients-only in [[dhcp.subnet]]",
+    "db-time-format": "bootfw has its own store",
+    "delayed-ack": "bootfw writes leases together by itself",
+    "local-address": "set listen in [tftp] and interfaces in [bootfw]",
+    "update-conflict-detection": "bootfw changes no DNS",
+    "update-optimization": "bootfw changes no DNS",
+    "update-static-leases": "bootfw changes no DNS",
+    "do-forward-updates": "bootfw changes no DNS",
+    "stash-agent-options": "bootfw does",
+    "site-option-space": "bootfw knows the options of PXELINUX",
+    "vendor-option-space": "bootfw makes option 43 for PXE clients itself",
+    "log": "bootfw logs each decision",
+    "infinite-is-reserved": "bootfw has reservations",
+    "preferred-lifetime": "it is that of lease-seconds",
+}
+"""Statements that have no effect, or about what bootfw does anyway -> why."""
+
+_INSTEAD: Mapping[str, str] = {
+    "key": "bootfw changes no DNS, and has no OMAPI: bootfw leases changes leases",
+    "zone": "bootfw changes no DNS",
+    "failover": "bootfw has no failover protocol: two nodes share a store, docs/howto/cluster.md",
+    "omapi-port": "bootfw has no OMAPI: bootfw leases changes leases",
+    "omapi-key": "bootfw has no OMAPI: bootfw leases changes leases",
+    "execute": "bootfw runs no programs: the webhook observer sends its events",
+    "on": "bootfw runs no programs: the webhook observer sends its events",
+    "spawn": "bootfw has no limit on the leases of a class",
+    "lease": "bootfw has no limit on the leases of a class",
+    "prefix6": "bootfw delegates no prefixes",
+    "dynamic-bootp-lease-length": "bootp = true in [[dhcp.subnet]] gives addresses for ever",
+    "adaptive-lease-time-threshold": "bootfw shortens no leases",
+    "set": "bootfw has no variables",
+    "ddns-update-style": "bootfw changes no DNS",
+}
+"""Statements without a counterpart -> what to do instead."""
+
+_OFF = ("none", "off", "false", "ignore", "deny")
+
+
+@frozen
+class _Scope:
+    """Blocks around a statement, from the outermost one: each with its statements."""
+
+    blocks: tuple[Block, ...]
+
+    def inside(self, block: Block) -> "_Scope":
+        """The scope of the statements of *block*."""
+        return _Scope((*self.blocks, block))
+
+    def statements(self) -> Iterator[Item]:
+        """The statements that hold, without those of declarations inside."""
+        for block in self.blocks:
+            yield from block.items
+
+
+@frozen
+class _Host:
+    """A host declaration."""
+
+    block: Block
+    scope: _Scope
+    mac: str
+
+
+@frozen
+class _Class:
+    """A class: who is in it, and what they get."""
+
+    block: Block
+    condition: Condition | None
+    """None: its members are listed by subclass statements."""
+
+
+@define
+class _Reading:
+    """What the declarations so far say."""
+
+    draft: Draft
+    load: Callable[[Path], str]
+    hosts: list[_Host] = field(factory=list)
+    subnets: list[tuple[_Scope, Network, Line]] = field(factory=list)
+    classes: dict[str, _Class] = field(factory=dict)
+    members: dict[str, set[str]] = field(factory=dict)
+    """Class -> hardware addresses of its subclasses."""
+    codes: dict[str, int] = field(factory=lambda: dict(OPTIONS))
+    kinds: dict[str, str] = field(factory=dict)
+    """Option that the file declares -> its type, as bootfw.dhcp.optionvalues names it."""
+    top: tuple[Block, ...] = ()
+    """The whole file as a block."""
+    used: set[Line] = field(factory=set)
+    """Lines of boot files that a kind of client gets."""
+    boot_lines: dict[Line, None] = field(factory=dict)
+    _bad_conditions: dict[Line, str] = field(factory=dict)
+
+    def note(self, item: Item, fate: Fate, reason: str) -> None:
+        self.draft.note(item.line, fate, reason)
+
+    def included(self, items: Sequence[Item], depth: int = 0) -> list[Item]:
+        """The items, with those of included files in place of the include statements."""
+        found: list[Item] = []
+        for item in items:
+            if isinstance(item, Block):
+                found.append(Block(item.line, item.words, self.included(item.items, depth)))
+            elif item.words[:1] == ["include"] and len(item.words) == 2:
+                found += self._include(item, depth)
+            else:
+                found.append(item)
+        return found
+
+    def _include(self, item: Statement, depth: int) -> list[Item]:
+        path = unquoted(item.words[1])
+        try:
+            text = self.load(Path(path))
+        except OSError as error:
+            self.note(item, LEFT_OUT, f"can't be read: {error.strerror}; import it with this file")
+            return []
+        if depth >= _DEPTH:
+            self.note(item, LEFT_OUT, "files are included too deep")
+            return []
+        self.note(item, EXPRESSED, "it is read")
+        return self.included(parse(path, text, self.draft), depth + 1)
+
+    # Declarations
+
+    def declare(self, block: Block, scope: _Scope) -> None:
+        """Collect the declarations in a block, and say what becomes of statements that no other part reads."""
+        inner = scope.inside(block)
+        for item in block.items:
+            if isinstance(item, Statement):
+                self._statement(item, inner)
+                continue
+            match item.words:
+                case ["subnet", network, "netmask", mask]:
+                    self._subnet(item, inner, network, mask)
+                case ["subnet6", network]:
+                    self._subnet(item, inner, *network.split("/", 1))
+                case ["shared-network", _] | ["group"] | ["group", _] | ["pool"] | ["pool6"]:
+                    self.note(item, EXPRESSED, "what is in it is read")
+                    self.declare(item, inner)
+                case ["host", _]:
+                    self.hosts.append(_Host(item, inner, _mac(item)))
+                    self.declare(item, inner)
+                case ["class", name]:
+                    self._class(item, unquoted(name))
+                case ["subclass", name, *value]:
+                    self._subclass(item, unquoted(name), value)
+                case ["if" | "elsif" | "else", *_]:
+                    self._conditional(item)
+                case [word, *_]:
+                    self.note(item, LEFT_OUT, _INSTEAD.get(word, f"bootfw import does not know {word}"))
+                    self._leave_out_below(item)
+                case []:
+                    self.note(item, LEFT_OUT, "a block without a name")
+
+    def _leave_out_below(self, block: Block) -> None:
+        for item in block.items:
+            self.note(item, LEFT_OUT, "it is inside a declaration that is left out")
+            if isinstance(item, Block):
+                self._leave_out_below(item)
+
+    def _subnet(self, item: Block, scope: _Scope, network: str, mask: str = "64") -> None:
+        try:
+            parsed = network_of(network, mask)
+        except ValueError as error:
+            self.note(item, LEFT_OUT, str(error))
+            return
+        self.subnets.append((scope.inside(item), parsed, item.line))
+        self.declare(item, scope)
+
+    def _class(self, item: Block, name: str) -> None:
+        conditions = [each for each in item.items if isinstance(each, Statement) and each.words[:1] == ["match"]]
+        condition = None
+        for each in conditions:
+            if each.words[1:2] == ["if"]:
+                condition = Condition(each.words[2:], self.codes)
+                self.note(each, EXPRESSED, "as a condition of what the class gets")
+            elif each.words[1:] == ["hardware"]:
+                self.note(each, EXPRESSED, "as a condition of what the class gets")
+            else:
+                self.note(each, LEFT_OUT, "bootfw has no classes by other options than hardware")
+        self.classes[name] = _Class(item, condition)
+        self.note(item, EXPRESSED, "what is in it is read")
+        self.declare(Block(item.line, item.words, [each for each in item.items if each not in conditions]), _Scope(()))
+
+    def _subclass(self, item: Item, name: str, value: Sequence[str]) -> None:
+        if value and re.fullmatch(r"1(:[0-9a-fA-F]{1,2}){6}", value[0]):
+            mac = ":".join(part.zfill(2) for part in value[0].lower().split(":")[1:])
+            self.members.setdefault(name, set()).add(mac)
+            self.note(item, EXPRESSED, "as a member of the class")
+        else:
+            self.note(item, LEFT_OUT, "bootfw knows members of a class by their hardware addresses only")
+        if isinstance(item, Block) and item.items:
+            self._leave_out_below(item)
+
+    def _conditional(self, item: Block) -> None:
+        self.boot_lines[item.line] = None
+        for each in item.items:
+            if isinstance(each, Block):
+                self._conditional(each)
+            elif each.words[:1] in (["filename"], ["next-server"]) or each.words[:2] == ["option", "bootfile-name"]:
+                self.boot_lines[each.line] = None
+            elif each.words[:2] == ["option", "dhcp-parameter-request-list"]:
+                self.note(each, UNNEEDED, "bootfw sends PXELINUX its options in any case")
+            elif each.words[:2] == ["option", "vendor-class-identifier"]:
+                self.note(each, UNNEEDED, "bootfw sends PXE clients their vendor class")
+            elif each.words[:1] == ["log"]:
+                self.note(each, UNNEEDED, _NOT_NEEDED["log"])
+            elif each.words[:1] == ["option"]:
+                self.note(each, LEFT_OUT, "bootfw has options by condition in [[dhcp.class]]: write it there")
+            else:
+                self.note(each, LEFT_OUT, "bootfw has no conditions on it")
+
+    # Statements
+
+    def _statement(self, item: Statement, scope: _Scope) -> None:
+        words = item.words
+        match words:
+            case ["option", "space", *_]:
+                self.note(item, UNNEEDED, "a declaration")
+            case ["option", name, "code", code, "=", *kind] if code.isdecimal():
+                self.codes[name] = int(code)
+                self.kinds[name] = option_kind(kind)
+                self.note(item, UNNEEDED, "a declaration")
+            case ["filename", *_] | ["next-server", *_] | ["option", "bootfile-name" | "tftp-server-name", *_]:
+                self.boot_lines[item.line] = None
+            case ["option" | "range" | "range6" | "default-lease-time" | "hardware" | "fixed-address", *_]:
+                pass  # by subnets, hosts and classes
+            case ["fixed-address6" | "host-identifier" | "use-host-decl-names" | "dhcp-client-identifier" | "uid", *_]:
+                pass
+            case ["subclass", name, *value]:
+                self._subclass(item, unquoted(name), value)
+            case ["authoritative"]:
+                self.draft.set("dhcp", "authoritative", True, item.line)
+            case ["not", "authoritative"]:
+                self.note(item, UNNEEDED, "the default")
+            case ["allow" | "deny" | "ignore" as verb, *what]:
+                self._permit(item, verb, " ".join(what))
+            case [name, *value] if name.startswith("ddns-") or name in _NOT_NEEDED:
+                off = not value or value[0] in _OFF
+                fate = UNNEEDED if name in _NOT_NEEDED or off else LEFT_OUT
+                self.note(item, fate, _NOT_NEEDED.get(name, "bootfw changes no DNS"))
+            case [name, *_] if name.startswith(("INTERFACES", "DHCPD", "OPTIONS")):
+                self._defaults(item)
+            case [name, *_]:
+                self.note(item, LEFT_OUT, _INSTEAD.get(name, f"bootfw import does not know {name}"))
+
+    def _defaults(self, item: Statement) -> None:
+        name, _, value = " ".join(item.words).partition("=")
+        value = value.strip().strip("\"'")
+        if name.startswith("INTERFACES") and value:
+            for interface in value.split():
+                self.draft.append("bootfw", "interfaces", interface, item.line)
+        else:
+            self.note(item, UNNEEDED, "how dhcpd is started")
+
+    def _permit(self, item: Statement, verb: str, what: str) -> None:
+        if what == "unknown-clients":
+            if verb == "allow":
+                self.note(item, UNNEEDED, "the default")
+            # deny: read with the subnets
+        elif what in ("booting", "bootp", "leasequery", "declines", "client-updates", "duplicates"):
+            fate = UNNEEDED if what in ("client-updates", "leasequery") or verb == "allow" else LEFT_OUT
+            reason = "bootfw does" if fate is UNNEEDED else f"bootfw can't refuse {what}"
+            self.note(
+                item, fate, "set bootp in [[dhcp.subnet]] for addresses of the pool" if what == "bootp" else reason
+            )
+        elif what == "known-clients" and verb == "allow":
+            self.note(item, UNNEEDED, "they are served")
+        else:
+            self.note(item, LEFT_OUT, f"bootfw has no pools for some clients ({what}): all get addresses of the subnet")
+
+    # What comes out
+
+    def finish(self) -> None:
+        """Turn what was read into settings."""
+        hosts_of: dict[Line, list[_Host]] = {}
+        for scope, network, line in self.subnets:
+            self._subnet_table(scope, network, line)
+        for host in self.hosts:
+            self._host_table(host)
+            hosts_of.setdefault(host.block.line, []).append(host)
+        self._drop_empty_subnets()
+        for each in self.classes.values():
+            self._class_options(each)
+        self._boot_files()
+        said = {outcome.line for outcome in self.draft.outcomes}
+        for item in _every(self.top[0].items):
+            if item.line not in said:
+                self.note(item, UNNEEDED, "it has no effect: no subnet, host or client gets it")
+
+    def _subnet_table(self, scope: _Scope, network: Network, line: Line) -> None:
+        table = self.draft.subnet(network)
+        table.comments.append(str(line))
+        self.note(Statement(line, []), EXPRESSED, table.header)
+        six = network.version == 6
+        shared = [block for block in scope.blocks if block.words[:1] == ["shared-network"]]
+        if shared and not six:
+            table.set("shared-network", unquoted(shared[0].words[1]), shared[0].line)
+        pool: list[Value] = []
+        table.values["lease-seconds"] = _DEFAULT_LEASE
+        blocks = list(scope.blocks)
+        blocks += [
+            each for each in blocks[-1].items if isinstance(each, Block) and each.words[:1] in (["pool"], ["pool6"])
+        ]
+        if shared:
+            blocks += self._pools_of(shared[0], network)
+        for block in blocks:
+            for item in block.items:
+                if isinstance(item, Statement):
+                    self._subnet_statement(item, table, network, pool)
+        if pool:
+            table.values = {"network": str(network), "pool": pool, **table.values}
+
+    def _pools_of(self, shared: Block, network: Network) -> list[Block]:
+        return [
+            pool
+            for pool in _pools(shared)
+            if any(
+                isinstance(each, Statement) and each.words[:1] == ["range"] and _in(each.words[-1], network)
+                for each in pool.items
+            )
+        ]
+
+    def _subnet_statement(self, item: Statement, table: Table, network: Network, pool: list[Value]) -> None:
+        match item.words:
+            case ["range" | "range6", *words]:
+                words = [word for word in words if word not in ("dynamic-bootp", ",")]
+                if not words or not _in(words[0].split("/")[0], network):
+                    if not words:
+                        self.note(item, LEFT_OUT, "it has no addresses")
+                    return
+                if "dynamic-bootp" in item.words:
+                    table.set("bootp", True, item.line)
+                span = words[0] if len(words) == 1 else f"{words[0]}-{words[1]}"
+                pool.append(span)
+                self.note(item, EXPRESSED, f"pool in {table.header}")
+            case ["default-lease-time", seconds] if seconds.isdecimal():
+                table.set("lease-seconds", min(max(int(seconds), _LEASE[0]), _LEASE[-1]), item.line)
+                self.note(item, EXPRESSED, f"lease-seconds in {table.header}")
+            case ["deny" | "ignore", "unknown-clients"] | ["deny", "unknown", "clients"]:
+                table.set("known-clients-only", True, item.line)
+                self.note(item, EXPRESSED, f"known-clients-only in {table.header}")
+            case ["option", name, *words] if words and words[0] != "code" and name != "space":
+                self._option(item, table, name, words)
+
+    def _option(self, item: Statement, table: Table, name: str, words: Sequence[str]) -> None:
+        six = table.header.startswith("[[dhcp6")
+        code = (OPTIONS6 if name.startswith("dhcp6.") else self.codes).get(name)
+        if name.startswith("dhcp6.") != six:
+            return
+        if "." in name and not six:
+            pxelinux = name.split(".")[-1] in ("magic", "configfile", "pathprefix", "reboottime")
+            ignorable = name.lower().startswith("pxe.") or pxelinux
+            reason = "bootfw makes option 43 for PXE clients itself" if ignorable else "write it as bytes of its option"
+            self.note(item, UNNEEDED if ignorable else LEFT_OUT, reason)
+            if not pxelinux or code is None or code == 208:
+                return
+        if code is None:
+            self.note(item, LEFT_OUT, f"{name} is not an option that bootfw import knows: give its number")
+            return
+        if words[0] == "=" or words[0].endswith("("):
+            self.note(item, LEFT_OUT, "bootfw computes no options")
+            return
+        if code in (1, 28, 54):
+            self.note(item, UNNEEDED, "it follows from the network")
+            return
+        if code in (60, 67, 66, 93, 55) or (code == 43 and "pxe" in name.lower()):
+            self.boot_lines.setdefault(item.line, None)
+            if code in (60, 55):
+                self.note(item, UNNEEDED, "bootfw sends PXE clients what they need")
+            return
+        try:
+            values = [unquoted(word) for word in listed(words)]
+            if six and code in (23, 24):
+                table.set("dns" if code == 23 else "domain", values, item.line)
+            elif six:
+                key, value = option(code, values, True, self.kinds.get(name, ""))
+                table.set("options", {**_mapping(table.values.get("options")), key: value})
+            else:
+                set_option(table, code, values, item.line, self.kinds.get(name, ""))
+        except ValueError as error:
+            self.note(item, LEFT_OUT, str(error))
+        else:
+            self.note(item, EXPRESSED, table.header)
+
+    def _host_table(self, host: _Host) -> None:
+        block = host.block
+        names = _by_name(block)
+        values: dict[str, Value] = {"mac": host.mac} if host.mac else {}
+        identifier = names.get("uid") or names.get("option dhcp-client-identifier")
+        if identifier is not None:
+            text = unquoted(identifier.words[-1])
+            values["client-id"] = text if ":" not in text else ":".join(part.zfill(2) for part in text.split(":"))
+        duid = names.get("host-identifier")
+        if duid is not None:
+            values["duid"] = duid.words[-1]
+        hostname = names.get("option host-name")
+        if hostname is not None:
+            values["hostname"] = unquoted(hostname.words[-1])
+        elif self._names_hosts(host.scope):
+            values["hostname"] = unquoted(block.words[1])
+        address = names.get("fixed-address") or names.get("fixed-address6")
+        addresses = listed(address.words[1:]) if address is not None else []
+        self._place_host(host, values, addresses)
+
+    def _place_host(self, host: _Host, values: dict[str, Value], addresses: Sequence[str]) -> None:
+        item = host.block
+        if not values.keys() & {"mac", "client-id", "duid"}:
+            self.note(item, LEFT_OUT, "it has no hardware address and no client identifier")
+            return
+        if any(not is_address(address) for address in addresses):
+            wrong = next(address for address in addresses if not is_address(address))
+            self.note(item, LEFT_OUT, f"bootfw looks up no names: write the address of {wrong}")
+            return
+        inside = [subnet for subnet in map(self.draft.subnet_of, map(ip_address, addresses)) if subnet is not None]
+        six = any(":" in address for address in addresses)
+        subnets = self.draft.subnets6 if six else self.draft.subnets
+        where = inside[0] if inside else subnets[0] if len(subnets) == 1 and not addresses else None
+        if where is None:
+            reason = f"{addresses[0]} is in no subnet" if addresses else "it is not known which subnet it belongs to"
+            fate = LEFT_OUT if addresses or not self._has_boot_file(host) else EXPRESSED
+            self.note(item, fate, reason if fate is LEFT_OUT else "its boot file")
+            return
+        if len(addresses) > 1:
+            self.note(item, LEFT_OUT, f"a host has one address in bootfw: {', '.join(addresses[1:])} is left out")
+        if six or where.header.startswith("[[dhcp6"):
+            values.pop("hostname", None)
+        table = self.draft.host(where, values | ({"address": addresses[0]} if addresses else {}), item.line)
+        self.note(item, EXPRESSED, table.header)
+        for each in item.items:
+            if not isinstance(each, Statement):
+                continue
+            words = each.words
+            own = words[:1] == ["option"] and words[1:2] not in (["host-name"], ["dhcp-client-identifier"])
+            if own and len(words) > 2:
+                self._option(each, table, words[1], words[2:])
+            elif words[0] in ("hardware", "fixed-address", "fixed-address6", "uid", "host-identifier", "option"):
+                self.note(each, EXPRESSED, table.header)
+
+    def _has_boot_file(self, host: _Host) -> bool:
+        return any(
+            isinstance(each, Statement) and each.words[0] in ("filename", "next-server") for each in host.block.items
+        )
+
+    def _names_hosts(self, scope: _Scope) -> bool:
+        found = False
+        for item in scope.statements():
+            if isinstance(item, Statement) and item.words[:1] == ["use-host-decl-names"]:
+                found = item.words[1:] in (["on"], ["true"])
+                self.note(item, EXPRESSED, "hostname in [[dhcp.subnet.host]]")
+        return found
+
+    def _drop_empty_subnets(self) -> None:
+        for subnets in (self.draft.subnets, self.draft.subnets6):
+            for table in list(subnets):
+                if "pool" not in table.values and not table.below:
+                    subnets.remove(table)
+                    for _, network, line in self.subnets:
+                        if str(network) == table.values["network"]:
+                            self.note(Statement(line, []), UNNEEDED, "no addresses are given in it")
+
+    def _class_options(self, each: _Class) -> None:
+        options = [
+            item
+            for item in each.block.items
+            if isinstance(item, Statement)
+            and item.words[:1] == ["option"]
+            and item.words[1:2] not in (["vendor-class-identifier"], ["bootfile-name"], ["tftp-server-name"])
+            and item.words[2:3] != ["code"]
+        ]
+        if not options:
+            return
+        found = each.condition.prefix() if each.condition is not None else None
+        if found is None:
+            for item in options:
+                self.note(item, LEFT_OUT, "bootfw has options for a vendor class or a user class: [[dhcp.class]]")
+            return
+        table = Table("[[dhcp.class]]", {found[0]: found[1]}, [str(each.block.line)])
+        for item in options:
+            self._option(item, table, item.words[1], item.words[2:])
+        if "options" in table.values:
+            self.draft.classes.append(table)
+
+    # Boot files
+
+    def _boot_files(self) -> None:
+        if not self.boot_lines:
+            return
+        whole = Line(next(iter(self.boot_lines)).file, 0)
+        scopes = [scope for scope, network, _ in self.subnets if network.version == 4] or [_Scope(self.top)]
+        answers = [self._answer_in(scope) for scope in scopes]
+        kinds = [ClientKind(code) for code in (0, 6, 7, 9, 11, 16, None)] + [ClientKind(0, True), ClientKind(7, True)]
+        rows = [tuple(answer(kind) for kind in kinds) for answer in answers]
+        chosen = next((at for at, row in enumerate(rows) if any(row)), 0)
+        for at, row in enumerate(rows):
+            if row != rows[chosen]:
+                line = self.subnets[at][2] if self.subnets else whole
+                got = "no boot files" if not any(row) else "other boot files"
+                reason = f"it has {got} in dhcpd; bootfw names those of {self.subnets[chosen][1]} in every subnet"
+                fate = ASSUMED if not any(row) else LEFT_OUT
+                self.draft.note(line, fate, f"{reason}: by-client has relay")
+        macs = [host.mac for host in self.hosts if host.mac] + [mac for macs in self.members.values() for mac in macs]
+        add_resolvers(self.draft, answers[chosen], macs, whole)
+        for line in self.boot_lines:
+            if line in self._bad_conditions:
+                self.draft.note(line, LEFT_OUT, self._bad_conditions[line])
+            elif line in self.used:
+                self.draft.note(line, EXPRESSED, "[[resolver]]")
+            else:
+                self.draft.note(line, UNNEEDED, "no kind of client gets it: other statements come later")
+
+    def _answer_in(self, scope: _Scope) -> Callable[[ClientKind], Choice | None]:
+        def answer(kind: ClientKind) -> Choice | None:
+            return self._answer(scope, kind)
+
+        return answer
+
+    def _answer(self, scope: _Scope, kind: ClientKind) -> Choice | None:
+        """What dhcpd names to such a client: by subnet, then pool, classes and host (ack_lease() in dhcp.c)."""
+        result: dict[str, Statement] = {}
+        taken: dict[str, list[Line]] = {}
+        blocks = list(scope.blocks)
+        last = blocks[-1] if blocks else None
+        if last is not None:
+            blocks += _pools(last)
+        for block in blocks:
+            self._run(block.items, kind, result, taken, [])
+        for name, each in self.classes.items():
+            member = kind.mac in self.members.get(name, ())
+            if each.condition is not None:
+                member = self._holds(each.condition, kind, each.block.line)
+            if member:
+                self._run(each.block.items, kind, result, taken, [])
+        for host in self.hosts:
+            if host.mac and host.mac == kind.mac:
+                for block in (*host.scope.blocks[1:], host.block):
+                    if block not in blocks:
+                        self._run(block.items, kind, result, taken, [])
+        return self._choice(result, taken)
+
+    def _choice(self, result: Mapping[str, Statement], taken: Mapping[str, list[Line]]) -> Choice | None:
+        named = result.get("filename") or result.get("bootfile-name")
+        if named is None:
+            return None
+        file = unquoted(named.words[-1])
+        if not file or named.words[-2] == ")" or named.words[-1] == ")":
+            self._bad_conditions[named.line] = "bootfw computes no file names: a placeholder such as {mac} may do"
+            return None
+        server = result.get("next-server") or result.get("tftp-server-name")
+        address = unquoted(server.words[-1]) if server is not None else ""
+        if address and not is_address(address, 4):
+            assert server is not None
+            self._bad_conditions[server.line] = f"server must be an address in bootfw: write that of {address}"
+            address = ""
+        self.used |= {named.line, *taken.get("filename", []), *taken.get("bootfile-name", [])}
+        if server is not None:
+            self.used |= {server.line, *taken.get(server.words[0], [])}
+        settings = {}
+        for name in ("configfile", "pathprefix", "reboottime"):
+            if name in result:
+                settings[name] = unquoted(result[name].words[-1])
+                self.used.add(result[name].line)
+        reboot = settings.get("reboottime", "")
+        return Choice(
+            file,
+            address,
+            settings.get("configfile", ""),
+            settings.get("pathprefix", ""),
+            int(reboot) if reboot.isdecimal() else None,
+            line=named.line,
+        )
+
+    def _run(
+        self,
+        items: Sequence[Item],
+        kind: ClientKind,
+        result: dict[str, Statement],
+        taken: dict[str, list[Line]],
+        above: list[Line],
+    ) -> None:
+        """Run the statements for a client. Of an if with its elsif and else, the first that holds."""
+        chosen = False
+        for item in items:
+            if isinstance(item, Statement):
+                key = _boot_key(item)
+                if key:
+                    result[key] = item
+                    taken[key] = list(above)
+                continue
+            match item.words:
+                case ["if", *condition]:
+                    chosen = self._holds(Condition(condition, self.codes), kind, item.line)
+                    holds = chosen
+                case ["elsif", *condition] | ["else", "if", *condition]:
+                    holds = not chosen and self._holds(Condition(condition, self.codes), kind, item.line)
+                    chosen = chosen or holds
+                case ["else"]:
+                    holds, chosen = not chosen, True
+                case _:
+                    continue
+            if holds:
+                self._run(item.items, kind, result, taken, [*above, item.line])
+
+    def _holds(self, condition: Condition, kind: ClientKind, line: Line) -> bool:
+        try:
+            return condition.holds(kind)
+        except UnknownCondition as error:
+            self._bad_conditions.setdefault(line, f"bootfw has no such condition: {error}")
+            self.boot_lines.setdefault(line, None)
+            return False
+
+
+def is_dhcpd(text: str) -> bool:
+    """Return whether *text* is a configuration of ISC dhcpd, or Debian's defaults for it."""
+    declaration = r"^\s*(subnet6?\s+[0-9a-fA-F.:/]+|shared-network\s|host\s+\S+\s*\{|class\s+\"|group\b.*\{)"
+    statement = r"^\s*(option\s+[\w.-]+\s.*;|authoritative\s*;|default-lease-time\s|next-server\s.*;|filename\s.*;)"
+    return bool(re.search(f"{declaration}|{statement}|^INTERFACES(v[46])?=", text, re.M))
+
+
+def read_dhcpd(draft: Draft, files: Sequence[tuple[str, str]], load: Callable[[Path], str]) -> None:
+    """Add what the configurations of one dhcpd say.
+
+    :param files: (name, text) of each.
+    :param load: reads a file that another one includes; raises OSError.
+    """
+    reading = _Reading(draft, load)
+    items = reading.included([item for name, text in files for item in parse(name, text, draft)])
+    top = Block(Line(files[0][0], 0), [], items)
+    reading.top = (top,)
+    reading.declare(top, _Scope(()))
+    reading.finish()
+
+
+def _every(items: Sequence[Item]) -> Iterator[Item]:
+    for item in items:
+        yield item
+        if isinstance(item, Block):
+            yield from _every(item.items)
+
+
+def _pools(block: Block) -> list[Block]:
+    return [each for each in block.items if isinstance(each, Block) and each.words[:1] in (["pool"], ["pool6"])]
+
+
+def _boot_key(item: Statement) -> str:
+    match item.words:
+        case ["filename" | "next-server" as key, *rest] if rest:
+            return key
+        case ["option", "bootfile-name" | "tftp-server-name" as key, *rest] if rest:
+            return key
+        case ["option", name, *rest] if rest and rest[0] != "code":
+            last = name.split(".")[-1]
+            return last if last in ("configfile", "pathprefix", "reboottime") else ""
+    return ""
+
+
+def _by_name(block: Block) -> dict[str, Statement]:
+    found = {}
+    for item in block.items:
+        if isinstance(item, Statement) and len(item.words) > 1:
+            found[" ".join(item.words[:2]) if item.words[0] == "option" else item.words[0]] = item
+    return found
+
+
+def _mac(block: Block) -> str:
+    for item in block.items:
+        if isinstance(item, Statement) and item.words[:2] == ["hardware", "ethernet"] and len(item.words) == 3:
+            parts = re.split("[:-]", item.words[2].lower())
+            if len(parts) == 6 and all(re.fullmatch("[0-9a-f]{1,2}", part) for part in parts):
+                return ":".join(part.zfill(2) for part in parts)
+    return ""
+
+
+def _in(address: str, network: Network) -> bool:
+    return is_address(address, network.version) and ip_address(address) in network
+
+
+def _mapping(value: Value | None) -> dict[str, Value]:
+    return dict(value) if isinstance(value, dict) else {}
