@@ -74,6 +74,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     """Let one process of pytest-xdist compile the test modules; the others wait for it and load what it compiled.
 
     All of them collect all tests. In a fresh clone, each process would compile everything: 10 s of CPU time each.
+    The garbage collector waits: almost all that is created stays, and it would look at it again and again.
     """
     with open(__file__) as lock:
         try:
@@ -81,7 +82,11 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         except BlockingIOError:
             fcntl.flock(lock, fcntl.LOCK_SH)
             fcntl.flock(lock, fcntl.LOCK_UN)
-        return (yield)
+        gc.disable()
+        try:
+            return (yield)
+        finally:
+            gc.enable()
 
 
 def pytest_collection_finish() -> None:
