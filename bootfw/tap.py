@@ -346,10 +346,9 @@ class Daemon(MultiService):
                     file=file,
                 )
         tftp = [port for port in ports if port.service == "tftp"]
-        for port, address in zip(tftp, map(_reached, tftp), strict=True):
+        for address in map(_reached, tftp):
             if address is not None:
-                where = " from another host" if port.device else ""
-                self.log.info("try it{where}: {command}", where=where, command=_fetching(address, self._parts))
+                self.log.info("try it: {command}", command=_fetching(address, self._parts))
                 break
         self.log.info("what next:\n{table}", table=aligned(_next_commands(ports, self._parts.configuration.source)))
         # Objects created by the start live until the end: a full collection would examine them again and again, and
@@ -488,8 +487,7 @@ def _fetching(address: Address, parts: Parts) -> str:
 
 
 def _reached(port: Listening) -> Address | None:
-    """Return an address at which programs on this host reach a port, or those on other hosts if it is bound to an
-    interface; None: that has no address."""
+    """Return an address at which programs of this host reach a port; None: its interface has none."""
     host = port.address[0]
     if port.device:
         host = address_on(port.device, AF_INET6 if ":" in host else AF_INET)

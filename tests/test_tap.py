@@ -265,7 +265,7 @@ def test_run_shows_bound_sockets_and_how_to_fetch(config: Path) -> None:
 
 
 def test_hints_for_sockets_of_an_interface_leave_out_the_loopback_address() -> None:
-    """What is sent to 127.0.0.1, or to an own address of the interface, arrives at lo."""
+    """What is sent to 127.0.0.1 arrives at lo, and what is sent to an address of the interface at the interface."""
     dhcp, files = Listening("dhcp", ("0.0.0.0", 10067), device="lo"), Listening("tftp", ("0.0.0.0", 69), device="lo")
     assert tap._reached(files) == ("127.0.0.1", 69)
     assert tap._reached(Listening("tftp", ("0.0.0.0", 69), device="bootfw-none")) is None

@@ -166,7 +166,8 @@ class InheritedSockets:
             ]
             if not problems:
                 raise
-            reason = "; ".join((str(getattr(error, "socketError", error)), *problems))
+            cause = error.socketError
+            reason = "; ".join((getattr(cause, "strerror", "") or str(cause), *problems))
             number = getattr(error.socketError, "errno", errno.EADDRINUSE)
             raise CannotListenError(*spec.address, OSError(number, reason)) from error
 

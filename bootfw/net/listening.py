@@ -25,7 +25,7 @@ class Listening:
     address: Address
     note: str = ""
     device: str = ""
-    """The interface that it is bound to: packets of this host itself do not arrive there. "": it is bound to none."""
+    """The interface that it is bound to: what is sent to a loopback address does not arrive there. "": to none."""
 
 
 PortKey = tuple[str, ListenAddress, str]

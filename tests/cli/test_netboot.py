@@ -243,7 +243,7 @@ def test_by_a_relay_the_server_may_be_a_proxy() -> None:
     ("on_this_host", "advice"), [(True, "give one of them with --interface"), (False, "(RFC 8357): run this as root")]
 )
 def test_what_may_help_when_no_offer_comes_to_a_relay(on_this_host: bool, advice: str) -> None:
-    """A socket of the server that is bound to an interface gets nothing from its own host."""
+    """A socket that is bound to an interface gets nothing that is sent to 127.0.0.1, as the probe does on one host."""
     link = FakeLink([], relay="10.0.0.99", unprivileged_relay=True, on_this_host=on_this_host)
     made, _ = boot("uefi", link, FakeServers())
     assert made.conclusion.endswith(advice)

@@ -213,7 +213,9 @@ def test_socket_with_the_name_of_another_service_is_an_error(
     protocol = Factory() if stream else DatagramProtocol()
     with pytest.raises(CannotListenError) as caught:
         source.listen(PortSpec(service, ("127.0.0.1", port_of(inherited)), protocol))
-    assert str(caught.value.socketError).endswith(f"{inherited} has this address; name it FileDescriptorName={service}")
+    text = str(caught.value.socketError)
+    assert text.endswith(f"; {inherited} has this address; name it FileDescriptorName={service}")
+    assert text.count("Errno") == 1
 
 
 def test_port_held_by_a_different_inherited_socket_is_an_error(opened: Opened, reactor: Any) -> None:
