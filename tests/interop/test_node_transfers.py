@@ -113,6 +113,12 @@ def started(virtual: VirtualAddress, nodes: Sequence[Node], *workers: int) -> No
     virtual.move(nodes[0])
 
 
+def header(response: Path, name: str) -> str:
+    """A header of a response that curl has written with --dump-header."""
+    fields = dict(line.split(": ", 1) for line in response.read_text().splitlines() if ": " in line)
+    return {key.lower(): value for key, value in fields.items()}[name]
+
+
 def begun(copies: Sequence[Path], size: int) -> bool:
     return all(copy.exists() and copy.stat().st_size >= size for copy in copies)
 
@@ -153,6 +159,31 @@ def test_a_drained_server_hands_its_downloads_over(
     for node in cluster.nodes[:2]:
         assert "Traceback" not in node.program.output
     assert "the server is stopping" not in cluster.nodes[0].program.output
+
+
+def test_an_http_download_goes_on_at_another_server_with_a_range(
+    cluster: Cluster, station: Host, virtual: VirtualAddress, content: bytes, tmp_path: Path
+) -> None:
+    """The copies have the same strong entity tag: curl asks for the rest on the condition that this has not changed."""
+    started(virtual, cluster.nodes[:2], 1, 2)
+    copy, first, second = tmp_path / "copy", tmp_path / "first", tmp_path / "second"
+    url = f"http://{VIRTUAL}:8069/large"
+    fetch = ("curl", "--silent", "--show-error", "--fail", "--output", copy, "--max-time", str(2 * SECONDS))
+    running = station.start(*fetch, "--limit-rate", "2M", "--dump-header", first, url, name="curl")
+    wait_until(lambda: begun([copy], 50_000), SECONDS, "the download has begun")
+    assert running.exit_code is None, running.output
+    cluster.nodes[0].kill()
+    virtual.move(cluster.nodes[1])
+    assert running.wait(2 * SECONDS) != 0
+    assert 0 < copy.stat().st_size < len(content)
+    etag = header(first, "etag")
+    assert etag.startswith('"')  # strong
+    condition = ("--header", f"If-Range: {etag}", "--continue-at", "-")
+    done = station.run(*fetch, *condition, "--dump-header", second, url, seconds=2 * SECONDS)
+    assert done.exit_code == 0, done.output
+    assert second.read_text().split()[1] == "206"
+    assert header(second, "etag") == etag
+    assert copy.read_bytes() == content
 
 
 @pytest.mark.firmware

@@ -11,12 +11,14 @@ from attrs import define
 from memorynodes import Cluster, MemoryNodes
 from observers import EventList
 from tftpserver import numbered
+from twisted.logger import capturedLogs, formatEvent
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.events import TransferBegun, TransferEnded, TransferRefused
 from bootfw.net.draining import QUIET
 from bootfw.net.nodes.elsewhere import FORGET_AFTER, REPEATED_EVERY
+from bootfw.net.nodes.generatedparts import LARGEST
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import Outcome
@@ -211,6 +213,20 @@ def test_a_client_begins_anew_where_the_file_is_missing(nodes: Nodes) -> None:
     (two.root / "file").unlink()
     nodes.say(THOUSAND, one)
     assert nodes.say(tftp.ack(0), two) == [tftp.error(1, "File not found")]
+
+
+def test_the_client_of_a_generated_file_that_is_too_large_for_other_nodes_gets_an_error_there(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    with capturedLogs() as logged:
+        for name, size in (("fits", LARGEST), ("large", LARGEST + 1), ("large", LARGEST + 1)):
+            one.service._generated.keep(name, bytes(size))
+        nodes.settle()
+    for name, answer in (("large", tftp.error(1, "File not found")), ("fits", tftp.data(1, bytes(512)))):
+        assert nodes.say(tftp.request(False, name, "octet", (("blksize", "512"),)), one) != []
+        assert nodes.say(tftp.ack(0), two) == [answer]
+        assert nodes.say(tftp.request(False, name, "octet"), two) == [answer]
+    (line,) = map(formatEvent, logged)
+    assert '"large", which was generated for a client, has 1048577 bytes' in line
 
 
 def test_a_file_that_has_just_changed_is_not_continued(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:

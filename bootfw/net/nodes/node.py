@@ -7,11 +7,13 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
+from bootfw.boot.onceper import OncePer
 from bootfw.events import Event
 from bootfw.net.nodes.announcements import JOINED, Announcements
 from bootfw.net.nodes.elsewhere import REPEATED_EVERY
-from bootfw.net.nodes.generatedparts import GeneratedParts, generated_items
+from bootfw.net.nodes.generatedparts import LARGEST, GeneratedParts, generated_items
 from bootfw.net.nodes.items import (
     CLIENTS,
     EVENTS,
@@ -31,6 +33,9 @@ from bootfw.values import Client
 
 MOST_ANNOUNCED = 2000
 """Machines, boot programs and generated files that are announced to a node that has joined, the latest of each."""
+
+_WARNED_EVERY = 3600.0
+"""Seconds until the same generated file is named again as too large."""
 
 Message = tuple[str, tuple[Any, ...]]
 """Kind and values of a message between the processes of a server."""
@@ -56,6 +61,9 @@ class Node:
     _generated: GeneratedParts = field(factory=GeneratedParts, init=False)
     _announced: dict[str, Client] = field(factory=dict, init=False)
     """MAC -> the client as it was announced in the present interval."""
+    _warned: OncePer = field(factory=lambda: OncePer(_WARNED_EVERY), init=False)
+    """Paths of generated files that are too large."""
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _interval: IDelayedCall | None = field(default=None, init=False)
     """When transfers are announced again; None: not between start() and stop()."""
 
@@ -105,8 +113,19 @@ class Node:
             client, program = values
             self._outbox.add(PROGRAMS, program_item(client, program, self._reactor.seconds()))
         elif kind == "generated":
-            for item in generated_items(*values):
-                self._outbox.add(GENERATED, item)
+            self._share_generated(*values)
+
+    def _share_generated(self, path: str, content: bytes) -> None:
+        if len(content) > LARGEST and self._warned.due(path, self._reactor.seconds()):
+            self._log.warn(
+                '"{path}", which was generated for a client, has {size} bytes: other nodes get no file of more than '
+                "{most} bytes, so its download can't go on there",
+                path=path,
+                size=len(content),
+                most=LARGEST,
+            )
+        for item in generated_items(path, content):
+            self._outbox.add(GENERATED, item)
 
     def _repeat(self) -> None:
         self._announced.clear()
