@@ -338,14 +338,17 @@ class _Reading:
 
     def _subnet_table(self, scope: _Scope, network: Network, line: Line) -> None:
         table = self.draft.subnet(network)
+        if table.comments:
+            self.note(Statement(line, []), ASSUMED, f"{network} is declared more than once: they are one subnet here")
         table.comments.append(str(line))
         self.note(Statement(line, []), EXPRESSED, table.header)
         six = network.version == 6
         shared = [block for block in scope.blocks if block.words[:1] == ["shared-network"]]
         if shared and not six:
             table.set("shared-network", unquoted(shared[0].words[1]), shared[0].line)
-        pool: list[Value] = []
-        table.values["lease-seconds"] = _DEFAULT_LEASE
+        before = table.values.pop("pool", [])
+        pool: list[Value] = list(before) if isinstance(before, list) else []
+        table.values.setdefault("lease-seconds", _DEFAULT_LEASE)
         blocks = list(scope.blocks)
         blocks += [
             each for each in blocks[-1].items if isinstance(each, Block) and each.words[:1] in (["pool"], ["pool6"])
@@ -535,16 +538,18 @@ class _Reading:
         if not self.boot_lines:
             return
         whole = Line(next(iter(self.boot_lines)).file, 0)
-        scopes = [scope for scope, network, _ in self.subnets if network.version == 4] or [_Scope(self.top)]
+        subnets = [each for each in self.subnets if each[1].version == 4]
+        scopes = [scope for scope, _, _ in subnets] or [_Scope(self.top)]
         answers = [self._answer_in(scope) for scope in scopes]
         kinds = [ClientKind(code) for code in (0, 6, 7, 9, 11, 16, None)] + [ClientKind(0, True), ClientKind(7, True)]
         rows = [tuple(answer(kind) for kind in kinds) for answer in answers]
         chosen = next((at for at, row in enumerate(rows) if any(row)), 0)
+        served = {table.values["network"] for table in self.draft.subnets}
         for at, row in enumerate(rows):
-            if row != rows[chosen]:
-                line = self.subnets[at][2] if self.subnets else whole
+            if row != rows[chosen] and subnets[at][1] != subnets[chosen][1] and str(subnets[at][1]) in served:
+                line = subnets[at][2]
                 got = "no boot files" if not any(row) else "other boot files"
-                reason = f"it has {got} in dhcpd; bootfw names those of {self.subnets[chosen][1]} in every subnet"
+                reason = f"it has {got} in dhcpd; bootfw names those of {subnets[chosen][1]} in every subnet"
                 fate = ASSUMED if not any(row) else LEFT_OUT
                 self.draft.note(line, fate, f"{reason}: by-client has relay")
         macs = [host.mac for host in self.hosts if host.mac] + [mac for macs in self.members.values() for mac in macs]
@@ -591,7 +596,9 @@ class _Reading:
         if named is None:
             return None
         file = unquoted(named.words[-1])
-        if not file or named.words[-2] == ")" or named.words[-1] == ")":
+        if not file:
+            return None
+        if named.words[-1] == ")" or named.words[1] == "=":
             self._bad_conditions[named.line] = "bootfw computes no file names: a placeholder such as {mac} may do"
             return None
         server = result.get("next-server") or result.get("tftp-server-name")

@@ -633,10 +633,26 @@ class _Reading:
         if kind.code == 41 and any("Raspberry Pi Boot" in each.description for each in self._services):
             self._files_used |= {e.rule.line for e in self._services if "Raspberry Pi Boot" in e.description}
             return Choice("bootcode.bin")
-        if service is not None and service.file and not (kind.ipxe and boot is not None):
+        named = self._named(boot, tags)
+        if service is not None and self._takes_service(kind, tags, named is not None):
             self._files_used.add(service.rule.line)
             return Choice(service.file, service.server, *self._pxelinux(tags), line=service.rule.line)
-        return self._named(boot, tags)
+        if named is not None and named.line is not None:
+            self._files_used.add(named.line)
+        return named
+
+    def _takes_service(self, kind: ClientKind, tags: frozenset[str], is_named: bool) -> bool:
+        """Whether a client loads the file of its pxe-service, where dhcp-boot may name one too.
+
+        A BIOS shows the menu; iPXE takes a file that it is named. UEFI with one service only gets no menu: a proxy
+        names the file of the service, a server that of dhcp-boot (pxe_uefi_workaround() and do_options() in rfc2131.c).
+        """
+        if not is_named:
+            return True
+        fitting = [each for each in self._services if each.code == kind.code and each.rule.holds(tags)]
+        if kind.code is not None and kind.code >= 6 and len(fitting) == 1:
+            return self._ranges[0].proxy
+        return not kind.ipxe
 
     def _named(self, boot: _Rule | None, tags: frozenset[str]) -> Choice | None:
         options = {_code(rule.words[0]): rule for rule in self._rules.get("option", []) if rule.holds(tags)}
@@ -653,7 +669,6 @@ class _Reading:
                 address = ""
             return Choice(file.words[1], address, *self._pxelinux(tags), line=file.line)
         file_name, server_name, address = (*boot.words, "", "", "")[:3]
-        self._files_used.add(boot.line)
         if server_name:
             self.draft.note(boot.line, EXPRESSED, f"without the server's name, {server_name}, which no firmware uses")
         if address and not is_address(address, 4):

@@ -195,7 +195,7 @@ class _Reading:
                 self.kinds[code] = "addresses"
             self.draft.note(node.line, UNNEEDED, "a declaration")
         else:
-            self.draft.note(node.line, LEFT_OUT, f"bootfw has no option spaces ({space}): write bytes")
+            self.draft.note(node.line, LEFT_OUT, f"{name}: bootfw has no option spaces ({space}): write bytes")
 
     def _class(self, node: Node) -> None:
         name, test = node.text("name"), node.text("test")
@@ -328,7 +328,8 @@ class _Reading:
     def _option(self, node: Node, table: Table) -> None:
         code = self._code(node)
         if node.text("space") not in ("", "dhcp4", "dhcp6"):
-            self.draft.note(node.line, LEFT_OUT, "bootfw has no option spaces: write the bytes of the option")
+            name = node.text("name") or code
+            self.draft.note(node.line, LEFT_OUT, f"{name}: bootfw has no option spaces: write the bytes of the option")
         elif code is None:
             self.draft.note(
                 node.line, LEFT_OUT, f"{node.text('name')} is not an option that bootfw import knows: give its code"
@@ -357,7 +358,7 @@ class _Reading:
                 else:
                     set_option(table, code, words, node.line, kind)
             except ValueError as error:
-                self.draft.note(node.line, LEFT_OUT, str(error))
+                self.draft.note(node.line, LEFT_OUT, f"{node.text('name') or code}: {error}")
             else:
                 self.draft.note(node.line, EXPRESSED, table.header)
 

@@ -156,6 +156,20 @@ def test_another_boot_file_in_another_subnet_is_left_out() -> None:
     assert Fate.ASSUMED in fates(draft)[other.splitlines()[0]]
 
 
+def test_a_subnet_that_is_declared_twice_is_one() -> None:
+    first = "subnet 10.77.0.0 netmask 255.255.255.0 {\n range 10.77.0.10 10.77.0.20;\n}\n"
+    draft = imported(first + first.replace(".10 ", ".30 ").replace(".20;", '.40; filename "a";'))
+    assert values(draft)["dhcp"]["subnet"][0]["pool"] == ["10.77.0.10-10.77.0.20", "10.77.0.30-10.77.0.40"]
+    assert [outcome.line.number for outcome in draft.outcomes if outcome.fate is Fate.ASSUMED] == [4]
+    assert named(draft, 0) == "a"
+
+
+def test_an_empty_file_name_is_none() -> None:
+    draft = imported(subnet('filename "";'))
+    assert named(draft, 0) is None
+    assert draft.clean
+
+
 def test_a_class_with_options() -> None:
     draft = imported(
         subnet()

@@ -114,6 +114,36 @@ def test_boot_files_by_tags(
     assert {key: named(draft, *key) for key in asked} == asked
 
 
+SERVICES = (
+    "dhcp-boot=boot.0",
+    'pxe-service=x86PC,"BIOS",menu.0',
+    'pxe-service=X86-64_EFI,"UEFI",menu.efi',
+    'pxe-service=ARM64_EFI,"a",a.efi',
+    'pxe-service=ARM64_EFI,"b",b.efi',
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "ipxe", "file"),
+    [
+        (SERVER, 0, False, "menu.0"),
+        (SERVER, 0, True, "boot.0"),
+        (SERVER, 7, False, "boot.0"),
+        (SERVER, 7, True, "boot.0"),
+        (SERVER, 11, False, "a.efi"),
+        (SERVER, 6, False, "boot.0"),
+        (PROXY, 0, False, "menu.0"),
+        (PROXY, 0, True, "boot.0"),
+        (PROXY, 7, False, "menu.efi"),
+        (PROXY, 7, True, "menu.efi"),
+        (PROXY, 11, True, "boot.0"),
+        (PROXY, 6, False, "boot.0"),
+    ],
+)
+def test_pxe_service_or_dhcp_boot(mode: tuple[str, ...], code: int, ipxe: bool, file: str) -> None:
+    assert named(imported(dnsmasq(*mode, *TFTP, *SERVICES)), code, ipxe) == file
+
+
 def test_a_machine_with_a_boot_file_of_its_own() -> None:
     draft = imported(dnsmasq(*SERVER, *TFTP, *TAGS, "dhcp-boot=a", "dhcp-boot=tag:rescue,b,,10.0.0.5"))
     assert draft.clean
