@@ -80,11 +80,12 @@ PXE = 'match if substring(option vendor-class-identifier, 0, 9) = "PXEClient";'
     [
         (subnet('filename "a"; next-server 10.0.0.5;'), {(0, False): "10.0.0.5: a", (None, False): "10.0.0.5: a"}),
         (subnet('if option arch = 00:07 { filename "b"; } else { filename "a"; }'), {(7, False): "b", (0, False): "a"}),
+        (subnet('if option arch = 6 or option arch = 11 { filename "b"; }'), {(6, False): "b", (11, False): "b"}),
         (subnet('if option arch = 7 { filename "b"; }'), {(7, False): "b", (0, False): None}),
         (
             subnet('if option arch = 00:07 or option arch = 00:09 { filename "b"; } elsif option arch = 00:0b'
                    ' { filename "c"; } else { filename "a"; }'),
-            {(9, False): "b", (11, False): "c", (0, False): "a", (None, False): "a"},
+            {(7, False): "b", (9, False): "b", (11, False): "c", (0, False): "a", (None, False): "a"},
         ),
         (
             subnet('if option arch = 00:06 { filename "x"; } else if option arch = 00:07 { filename "b"; }'

@@ -114,6 +114,12 @@ def test_boot_files_by_tags(
     assert {key: named(draft, *key) for key in asked} == asked
 
 
+def test_the_code_of_x64_that_is_given_counts_for_both() -> None:
+    """Firmware sends 7 or 9 (RFC 4578, erratum 4624), and many configurations name one of them."""
+    draft = imported(dnsmasq(*SERVER, *TFTP, "dhcp-match=set:x64,93,9", "dhcp-boot=a", "dhcp-boot=tag:x64,b"))
+    assert (named(draft, 7), named(draft, 9), named(draft, 0)) == ("b", "b", "a")
+
+
 SERVICES = (
     "dhcp-boot=boot.0",
     'pxe-service=x86PC,"BIOS",menu.0',

@@ -78,8 +78,8 @@ def test_a_subnet_with_comments_options_and_reservations() -> None:
                 {"name": "b", "test": "not member('i') and option[93].hex == 0x0000", "boot-file-name": "a"},
                 {"name": "u", "test": "not member('i') and not member('b')", "boot-file-name": "u"},
             ],
-            {},
-            {(0, False): "a", (7, False): "u", (0, True): "http://10.0.0.5/s", (7, True): "http://10.0.0.5/s"},
+            {"option-data": [{"name": "tftp-server-name", "data": "10.0.0.6"}]},
+            {(0, False): "10.0.0.6: a", (7, False): "10.0.0.6: u", (0, True): "http://10.0.0.5/s", (7, True): "http://10.0.0.5/s"},
         ),
         # The first class wins, and a class over the subnet.
         (
