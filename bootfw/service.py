@@ -1306,6 +1306,9 @@ class BootService(MultiService):
             dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
             shared = self._leadership is not None
             self._leasing = Leasing(self._reactor, self._store, dhcp, self._publish, dhcp6, shared=shared)
+            if self._cluster is not None:
+                # Clients that have selected an offer of the former leader go on with this one.
+                self._leasing.server.own_addresses.update(self._cluster.addresses_of_others())
         return self._leasing
 
     def _tftp(self, address: ListenAddress, publish: Any, frame_cache: FrameCache | None) -> TFTPProtocol:

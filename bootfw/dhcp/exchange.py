@@ -39,7 +39,7 @@ class ServerPolicy:
     classes: Sequence[HostClass]
     admit: Admit
     own_addresses: Collection[str]
-    """Our addresses, as far as messages have shown them."""
+    """Our addresses, as far as messages have shown them, and those of the nodes in whose place we may decide."""
 
 
 @define(eq=False)
@@ -54,7 +54,8 @@ class Exchange:
     book: LeaseBook[Subnet, OfferAllocator]
     subnet: Subnet
     identifier_override: str
-    """The server identifier (option 54) that the relay requires (RFC 5107); "": our address."""
+    """The server identifier (option 54) that the relay requires (RFC 5107), or that the client has selected; "": our
+    address."""
     reservation: Reservation | None
     """The reservation for the client."""
 
@@ -81,6 +82,8 @@ class Exchange:
         if chosen is not None and chosen != self.identifier_override and chosen not in self.policy.own_addresses:
             self.book.allocator.withdraw(self.client, self.now)
             return NoReply(NoReplyReason.OTHER_SERVER, chosen)
+        # It may be another of our addresses, or that of the former leader, and clients ignore any other server.
+        self.identifier_override = self.identifier_override or chosen or ""
         requested = self._requested_address()
         # A client that selects an offer sends both; some fill in ciaddr too, with the address that they had before.
         selecting = chosen is not None and requested is not None

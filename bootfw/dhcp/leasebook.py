@@ -380,7 +380,7 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
         self, subnets: Sequence[SubnetT], allocator: Callable[[LeaseBook[SubnetT, AllocatorT]], AllocatorT]
     ) -> None:
         self.own_addresses: set[str] = set()
-        """Addresses of the server itself, as far as messages have shown them."""
+        """Addresses of the server itself, as far as messages have shown them, and of other nodes of its cluster."""
         links: dict[str, list[SubnetT]] = {}
         for subnet in subnets:
             links.setdefault(subnet.link_name, []).append(subnet)

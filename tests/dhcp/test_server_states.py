@@ -187,6 +187,30 @@ def test_selecting_another_server_frees_the_offer() -> None:
     assert address(second.discovers(), OFFER) == "10.77.0.100"
 
 
+def test_selecting_the_former_leader_is_acknowledged_in_its_name() -> None:
+    """Clients ignore an ACK of another server than the one that they have selected."""
+    dhcp = server(pool(2))
+    dhcp.own_addresses.add("10.77.0.9")
+    first, second = Machine(1, dhcp), Machine(2, dhcp)
+
+    answer = first.selects("10.77.0.101", chosen="10.77.0.9")
+    refused = second.selects("10.77.0.101", chosen="10.77.0.9")
+
+    assert address(answer) == "10.77.0.101"
+    assert isinstance(answer, Answer)
+    assert isinstance(refused, Answer)
+    assert (answer.identifier, answer.server) == ("10.77.0.9", "10.77.0.1")
+    assert (address(refused, NAK), refused.identifier) == ("", "10.77.0.9")
+
+
+def test_a_reload_keeps_the_addresses_of_other_nodes() -> None:
+    dhcp = server(pool(2))
+    dhcp.own_addresses.add("10.77.0.9")
+    after = server(pool(2))
+    after.restore_from(dhcp, BEGIN)
+    assert address(Machine(1, after).selects("10.77.0.101", chosen="10.77.0.9")) == "10.77.0.101"
+
+
 def test_selecting_another_server_keeps_the_lease_that_is_there(machine: Machine) -> None:
     held = machine.boots()
 

@@ -1,17 +1,26 @@
 """Clients that load and boot while a node dies, or while the database is restarted, under load."""
 
 import itertools
+import json
 import os
+import secrets
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from . import qemu
+from .balancers import SHARED, holder, start_keepalived, start_nodes
 from .capture import Capture
 from .cluster import SECONDS, Cluster, Node, cluster_of
-from .lab import Lab, need, wait_until
+from .firmware.files import Served
+from .firmware.servers import start_router
+from .lab import Lab, Program, need, wait_until
+from .machines.bios import start_bios_machine
+from .machines.uefi import start_uefi_machine
 from .test_takeover import PATIENCE
 from .tftpload import figures, start_load
 
@@ -98,3 +107,101 @@ def test_dhcp_and_tftp_go_on_under_load(cluster: Cluster, tmp_path: Path, fault:
     assert {address: mac for address, mac, _ in acks if stored.get(address) != mac} == {}
     for node in cluster.nodes:
         assert "Traceback" not in node.program.output
+
+
+CHOICE = """
+[[resolver]]
+use = "by-architecture"
+server = "{shared}"
+[resolver.files]
+"""
+
+
+def start_behind_one_address(cluster: Cluster, files: Mapping[str, str]) -> Node:
+    """Nodes that answer DHCP too; returns the one that leads, and has the shared address."""
+    choice = "".join(f'{architecture} = "{file}"\n' for architecture, file in files.items())
+    for node in cluster.nodes:
+        node.host.ip("route", "add", "10.77.0.0/16", "dev", "eth0")  # where the pool is
+    start_nodes(cluster, DHCP, CHOICE.format(shared=SHARED), choice, ports=(67, 69, 4011))
+    wait_until(lambda: with_role(cluster, "leading"), SECONDS, "a node leads")
+    (leader,) = with_role(cluster, "leading")
+    for node in sorted(cluster.nodes, key=lambda node: node is not leader):
+        start_keepalived(node)
+        wait_until(lambda: holder(cluster) is leader, SECONDS, "the leader has the address")
+    return leader
+
+
+def test_all_machines_of_a_storm_boot(cluster: Cluster, tmp_path: Path) -> None:
+    """The node that leads and has the address is killed when a part of the machines have booted."""
+    machines = 300
+    for name in ("vmlinuz", "initrd.img"):
+        cluster.serves(name, os.urandom(1_000_000))
+    for name in ("loader", "ldlinux.c32", "pxelinux.cfg/default"):
+        cluster.serves(name, os.urandom(30_000))
+    leader = start_behind_one_address(cluster, {"x86-bios": "loader"})
+    station = cluster.lab.host("station", "10.77.0.9/16")
+    rules = 'add table netdev storm; add chain netdev storm in { type filter hook ingress device "eth0" priority 0; };'
+    # Frames to the MAC of any machine are for this host.
+    done = station.run("nft", f"{rules} add rule netdev storm in meta pkttype set host", seconds=SECONDS)
+    assert done.exit_code == 0, done.output
+    words = ("-n", str(machines), "--boot", "pxelinux", "--arrival", "racks", "--rack", "20", "--rack-seconds", "2")
+    where = ("--interface", "eth0", "--allow", "10.77.0.0/16", "--json")
+    storm = station.start(sys.executable, "-m", "bootfw.cli.main", "storm", *words, *where, name="storm")
+    wait_until(lambda: leader.program.output.count("'initrd.img': complete, ") > machines // 10, SECONDS, "some booted")
+    assert leader.status()["transfers"] > 0
+    leader.kill()
+    assert storm.wait(200) == 0, storm.output
+    found = json.loads(storm.output[storm.output.index("{") :])
+    print({key: value for key, value in found.items() if key != "machines"})
+    assert (found["booted"], found["failures"]) == (machines, {})
+    for node in cluster.nodes:
+        assert "Traceback" not in node.program.output
+
+
+def start_bios(lab: Lab) -> Program:
+    return start_bios_machine(lab, "e1000")
+
+
+def script_and_linux(served: Served) -> Mapping[str, str]:
+    """The kernel is the large file."""
+    served.linux()
+    return {"ipxe": served.ipxe_script(kernel="kernel")}
+
+
+def large_grub(served: Served) -> Mapping[str, str]:
+    """GRUB, with zeros behind it, which the firmware loads too."""
+    name = served.grub_that_says_it("x86_64-efi")
+    with (served.root / name).open("ab") as file:
+        file.write(bytes(12_000_000))
+    return {"x86_64-uefi": name}
+
+
+def sent_bytes(node: Node) -> int:
+    """What has left its host since that was made."""
+    shown = node.host.run("cat", "/sys/class/net/eth0/statistics/tx_bytes", seconds=SECONDS)
+    return int(shown.output)
+
+
+@pytest.mark.parametrize(
+    ("start", "prepare"), [(start_bios, script_and_linux), (start_uefi_machine, large_grub)], ids=["ipxe", "ovmf"]
+)
+def test_firmware_boots(
+    cluster: Cluster, tmp_path: Path, start: Callable[[Lab], Program], prepare: Callable[[Served], Mapping[str, str]]
+) -> None:
+    """The node that leads and has the address is killed while it sends a large file."""
+    served = Served(tmp_path / "served", f"marker-{secrets.token_hex(8)}")
+    served.root.mkdir()
+    files = prepare(served)
+    for path in served.root.rglob("*"):
+        if path.is_file():
+            cluster.serves(str(path.relative_to(served.root)), path.read_bytes())
+    leader = start_behind_one_address(cluster, files)
+    start_router(cluster.lab)
+    console = start(cluster.lab)
+    before = sent_bytes(leader)
+    wait_until(lambda: sent_bytes(leader) - before > 2_000_000, 2 * SECONDS, "a large file is on its way")
+    assert leader.status()["transfers"] == 1
+    leader.kill()
+    console.wait_until(lambda: served.marker in console.output, qemu.SECONDS, "the marker on the console")
+    others = [node for node in cluster.nodes if node is not leader]
+    assert any("': complete, " in node.program.output for node in others)

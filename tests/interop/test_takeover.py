@@ -30,7 +30,7 @@ network = "10.77.0.0/16"
 pool = ["10.77.4.0-10.77.60.255"]
 rapid-commit = true
 """
-DISCOVER, ACK, RAPID_COMMIT, SERVER_ID = 1, 5, 80, 54
+DISCOVER, OFFER, REQUEST, ACK, RAPID_COMMIT, SERVER_ID = 1, 2, 3, 5, 80, 54
 
 PATIENCE = 12.0
 """Seconds until a takeover has failed. It takes three at most, but other tests keep the cores busy."""
@@ -43,13 +43,34 @@ class Clients:
     socket: socket.socket
     given: dict[str, int] = field(factory=dict)
     """Address -> the client that has it."""
+    chosen: dict[int, str] = field(factory=dict)
+    """Client -> the server identifier of its latest ACK."""
     _number: int = 0
+    _offered: str = ""
+    """The address that was offered to the latest client."""
 
     def takes(self, seconds: float = 0.05) -> str:
         """A new client asks for an address once: the address of the server that gives it one; "": none does in time."""
         self._number += 1
+        return self._say(option(53, bytes((DISCOVER,))) + option(RAPID_COMMIT, b""), seconds)
+
+    def is_offered_one(self) -> bool:
+        """A new client asks for an offer, which it does not take yet."""
+        self._number += 1
+        self._offered = ""
+        self._say(option(53, bytes((DISCOVER,))), 1.0)
+        return bool(self._offered)
+
+    def selects(self, server: str, seconds: float = 0.05) -> str:
+        """The latest client takes its offer, of *server*: the address of the one that gives it; "": none in time."""
+        given = self._say(
+            option(53, bytes((REQUEST,))) + option(50, self._offered) + option(SERVER_ID, server), seconds
+        )
+        assert not given or self.chosen[self._number] == server  # clients ignore any other
+        return given
+
+    def _say(self, options: bytes, seconds: float) -> str:
         mac = b"\x52\x54" + struct.pack("!I", self._number)
-        options = option(53, bytes((DISCOVER,))) + option(RAPID_COMMIT, b"")
         data = message(options, xid=self._number, mac=mac)
         self.socket.send(Sent(data=data, xid=self._number, mac=mac).frame(b"\xff" * 6))
         until = time.monotonic() + seconds
@@ -59,16 +80,19 @@ class Clients:
         return server
 
     def _hear(self, frame: bytes) -> str:
-        """Take a frame; the server, if it is an ACK for the latest client."""
+        """Take a frame; the sender, if it is an ACK for the latest client."""
         if frame[12:14] != b"\x08\x00" or frame[23] != 17 or frame[34:36] != b"\0\x43" or frame[42] != 2:
             return ""
         reply = frame[42:]
         options = _options(reply[240:])
+        number, address = int.from_bytes(reply[4:8], "big"), socket.inet_ntoa(reply[16:20])
+        if options.get(53) == bytes((OFFER,)) and number == self._number:
+            self._offered = address
         if options.get(53) != bytes((ACK,)):
             return ""
-        number, address = int.from_bytes(reply[4:8], "big"), socket.inet_ntoa(reply[16:20])
         assert self.given.setdefault(address, number) == number, f"{address} is given twice"
-        return socket.inet_ntoa(options[SERVER_ID]) if number == self._number else ""
+        self.chosen[number] = socket.inet_ntoa(options[SERVER_ID])
+        return socket.inet_ntoa(frame[26:30]) if number == self._number else ""
 
 
 def _options(data: bytes) -> dict[int, bytes]:
@@ -113,13 +137,14 @@ def test_another_node_takes_the_place_of_the_leader(cluster: Cluster, rounds: in
         leader = nodes[wait_until(lambda: clients.takes(1.0), SECONDS, "a node leads")]
         for _ in range(10):
             assert clients.takes(SECONDS) == leader.address
+        wait_until(clients.is_offered_one, SECONDS, "an offer")
         fault = ("killed", "stopped", "cut off")[turn % 3]
         {"killed": leader.kill, "stopped": leader.pause, "cut off": leader.cut_database}[fault]()
         began = time.monotonic()
         server = leader.address
         while server in ("", leader.address):
             assert time.monotonic() - began < PATIENCE, f"nobody leads after one was {fault}"
-            server = clients.takes()
+            server = clients.selects(leader.address)
         gaps.setdefault(fault, []).append(time.monotonic() - began)
         for _ in range(10):
             assert clients.takes(SECONDS) == server

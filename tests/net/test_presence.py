@@ -86,6 +86,18 @@ def test_a_node_that_stops_says_so() -> None:
     assert [kind for kind, _ in second.nodes.sent].count(GOODBYE) == 1
 
 
+def test_the_addresses_of_a_node_are_known_after_its_death() -> None:
+    """The next leader answers the clients that have selected an offer of the former one."""
+    cluster, clock, (first, second, third) = three()
+    second.announcements.announce(PRESENT, {"name": "a", "addresses": ["10.77.0.12", "fd77::12"]})
+    third.announcements.announce(PRESENT, {"name": "b", "addresses": "of another version"})
+    cluster.deliver()
+    second.nodes.receive = None
+    clock.advance(GONE_AFTER + 1)
+    assert [*first.presence.addresses()] == ["10.77.0.12", "fd77::12"]
+    assert first.states()["a"] != "here"
+
+
 def test_a_process_that_is_started_again_takes_the_place_of_the_one_before() -> None:
     cluster, clock, (first, second, _) = three()
     second.presence.stop()

@@ -168,6 +168,10 @@ class Cluster(Service):
         """Whether another node leads, or can lead when this one resigns."""
         return any(said.get("leadership") in _STANDING for said in self._presence.said())
 
+    def addresses_of_others(self) -> Iterable[str]:
+        """Return the addresses of the other nodes, also of those that have stopped or are gone."""
+        return self._presence.addresses()
+
     def record(self) -> Mapping[str, Any]:
         """Return "nodes", see Presence.nodes(), and "behind": the seconds since an announcement of this node got
         through to the store; None: none has."""

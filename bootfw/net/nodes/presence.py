@@ -1,7 +1,7 @@
 """Presence: what each node says of itself once a second, and which nodes were heard lately."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field, frozen
@@ -85,6 +85,13 @@ class Presence:
         """Return what the other nodes that were heard lately said of themselves. A node of another version may leave
         something out, or say it in another form."""
         return [self._heard[node].said for node in self.here()]
+
+    def addresses(self) -> Iterator[str]:
+        """Return the addresses of the other nodes, also of those that have stopped or are gone."""
+        for heard in self._heard.values():
+            listed = heard.said.get("addresses")
+            if isinstance(listed, list):
+                yield from (each for each in listed if isinstance(each, str))
 
     def nodes(self) -> Sequence[Mapping[str, Any]]:
         """Return all nodes, this one first, the others by name.
