@@ -27,6 +27,11 @@ from bootfw.events import (
     LeasesKeptAgain,
     LeasesNotKept,
     ListenerClosed,
+    OtherBootServerSeen,
+    OtherServerSeen,
+    PluginFailed,
+    PoolExhausted,
+    ProxyARPSeen,
     RequestIgnored,
     SocketChanged,
     TransferEnded,
@@ -36,7 +41,7 @@ from bootfw.interfaces import IBatchObserver, IBootObserver
 from bootfw.lease import Lease, LeaseState
 from bootfw.observe import log
 from bootfw.observe.clientmacs import REMEMBERED_SECONDS
-from bootfw.observe.log import LogObserver
+from bootfw.observe.log import LONGEST_LINE, LogObserver
 from bootfw.observe.publisher import EVENTS_PER_TURN, LOAD, PAUSE, QUEUE_LIMIT, Publisher
 from bootfw.values import Address, Agreed, Client, Outcome, SocketStatus, TransferReport, TransferRequest
 
@@ -351,6 +356,42 @@ def test_a_flood_writes_a_bounded_log_and_leaves_the_lines_about_the_server(monk
     assert len([line for line in later if "file-" in line]) == 10
     assert later[-1].startswith("21 line(s)")
     assert len(observer.log_events([refusal(1, 100.0)])) == 1
+
+
+def flood(kind: type[Event], number: int) -> Event:
+    """Events that a client causes by itself, with addresses that it invents."""
+    address, mac = f"10.0.{number}.1", f"02:00:00:00:00:{number:02x}"
+    made: dict[type[Event], Event] = {
+        OtherBootServerSeen: OtherBootServerSeen(1.0, address, "eth0", mac, "evil"),
+        OtherServerSeen: OtherServerSeen(1.0, address, "eth0", mac),
+        PoolExhausted: PoolExhausted(1.0, "10.0.0.0/8", mac),
+        ProxyARPSeen: ProxyARPSeen(1.0, "eth0", mac, (address,)),
+    }
+    return made[kind]
+
+
+@pytest.mark.parametrize("kind", [OtherBootServerSeen, OtherServerSeen, PoolExhausted, ProxyARPSeen])
+def test_a_flood_of_invented_servers_or_clients_writes_a_bounded_log(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Event]
+) -> None:
+    monkeypatch.setattr(log, "LINES_AT_ONCE", 10)
+    lines = [each["line"] for each in LogObserver().log_events([flood(kind, number) for number in range(50)])]
+    assert len(lines) == 11
+    assert lines[-1].startswith("40 line(s) about clients were left out")
+
+
+def test_long_client_text_is_cut_in_the_line_and_in_its_fields() -> None:
+    (event,) = LogObserver().log_events([refused(1, "/" + "\x01" * 60_000)])
+    assert event["line"].startswith("tftp 10.0.0.1:1 requested '/\\x01\\x01")
+    assert event["line"].endswith("\\x01': ERROR 1 File not found")
+    assert "characters]" in event["line"]
+    assert max(len(value) for value in event.values() if isinstance(value, str)) <= LONGEST_LINE + 30
+
+
+def test_traceback_is_not_cut(written: Written) -> None:
+    observer, found = written
+    observer.observe(PluginFailed(1.0, "backend x", "open 'a'", "line\n" * 1000))
+    assert found[0][1].count("line") == 1000
 
 
 def test_client_text_cannot_begin_a_log_line() -> None:

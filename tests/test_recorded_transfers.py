@@ -151,6 +151,21 @@ def test_a_malformed_request_is_kept_with_its_error() -> None:
     assert opcodes(recorded.packets()) == [(False, 1), (True, 5)]
 
 
+def test_a_huge_packet_is_kept_up_to_a_bound() -> None:
+    recorded = Recorded()
+    peer = FakePeer(recorded.host)
+    for data in (
+        b"\0\1".ljust(60_000, b"a"),
+        tftp.request(False, "grub.cfg", "octet"),
+        b"\0\5\0\0".ljust(60_000, b"e"),
+    ):
+        peer.send(data, (SERVER, 69))
+        recorded.network.advance(0.1)
+    peer.close()
+    huge = [packet for packet in recorded.packets() if packet.length]
+    assert [(len(packet.data), packet.length) for packet in huge if not packet.outbound] == [(4096, 8000)] * 2
+
+
 def test_a_request_that_is_sent_again_is_kept_each_time() -> None:
     recorded = Recorded()
     peer = FakePeer(recorded.host)

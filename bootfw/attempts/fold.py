@@ -54,6 +54,9 @@ FIRST_STAGES = 40
 FILES = 200
 """Names of files that one attempt keeps at most."""
 
+LONGEST_NAME = 255
+"""Characters of a name that are kept, so that the bound on stages bounds their bytes."""
+
 ADDRESSES = 16
 """Addresses that one attempt keeps at most; the one that was added first goes."""
 
@@ -530,7 +533,7 @@ class Attempts:
         if event.acked is not None and (request.peer, request.filename) in attempt.running:
             self._seen(attempt, event.at, self.quiet)  # another node goes on with it
             return
-        data: dict[str, Any] = {"protocol": request.protocol, "file": request.path, "peer": request.peer[0]}
+        data: dict[str, Any] = {"protocol": request.protocol, "file": _name(request.path), "peer": request.peer[0]}
         agreed = event.agreed
         if request.protocol == "tftp":
             data["blksize"], data["windowsize"] = agreed.blksize, agreed.windowsize
@@ -565,9 +568,9 @@ class Attempts:
         if outcome in _LOADED and not request.write:
             if not is_left:
                 patience = self.quiet
-                attempt.last_file = request.path
+                attempt.last_file = _name(request.path)
             if len(attempt.files) < FILES:
-                attempt.files.setdefault(request.path)
+                attempt.files.setdefault(_name(request.path))
             if is_payload(request.path):
                 attempt.has_payload = True
         failed_upload = request.write and outcome not in _LOADED
@@ -579,7 +582,7 @@ class Attempts:
         attempt = self._for_transfer(request, event.at)
         data: dict[str, Any] = {
             "protocol": request.protocol,
-            "file": request.path,
+            "file": _name(request.path),
             "code": event.code,
             "message": event.message,
         }
@@ -598,7 +601,9 @@ class Attempts:
 
     def _second_stage(self, event: SecondStageFound) -> None:
         attempt = self._for_transfer(event.request, event.at)
-        self._note(attempt, event.at, StageKind.SECOND_STAGE, {"file": event.request.path, "path": event.path})
+        self._note(
+            attempt, event.at, StageKind.SECOND_STAGE, {"file": _name(event.request.path), "path": _name(event.path)}
+        )
 
     def _no_tls(self, event: HandshakeFailed) -> None:
         attempt = self._at(event.peer, event.at)
@@ -882,11 +887,16 @@ def _other_server(file: BootFile, request: BootRequest) -> str:
     return file.server if file.server is not None and file.server != request.server else ""
 
 
+def _name(path: str) -> str:
+    """Return *path*, cut after LONGEST_NAME characters."""
+    return path if len(path) <= LONGEST_NAME else f"{path[:LONGEST_NAME]}..."
+
+
 def _transfer_data(report: TransferReport) -> dict[str, Any]:
     request, agreed = report.request, report.agreed
     data: dict[str, Any] = {
         "protocol": request.protocol,
-        "file": request.path,
+        "file": _name(request.path),
         "peer": request.peer[0],
         "outcome": _OUTCOMES[report.outcome],
         "bytes": report.bytes_transferred,

@@ -13,10 +13,13 @@ from bootfw.values import Address, Via
 from bootfw.wire.pcapng import Datagram
 
 PACKETS = 16_384
-"""DHCP packets that are kept, of all clients together: at most 25 MB. A boot has about 20 of them."""
+"""DHCP packets that are kept, of all clients together: about 10 MB. A boot has about 20 of them."""
 
 TFTP_PACKETS = 16_384
 """TFTP packets that are kept, of all clients together: about 5 MB. A small file has five of them."""
+
+LONGEST_KEPT = 4096
+"""Bytes that are kept of a TFTP packet at most. DHCP packets that are longer are not kept, since none is answered."""
 
 OF_TRANSFER = 24
 """Packets that are recorded at the beginning of a transfer."""

@@ -24,6 +24,9 @@ _RAPID_COMMIT = Option.RAPID_COMMIT
 _OFFER, _ACK = MessageType.OFFER, MessageType.ACK
 _ACTIVE = LeaseState.ACTIVE
 
+_LONGEST_HOST_NAME = 255
+"""Bytes of a host name that a lease keeps (RFC 1035 section 2.3.4). Several options together may have a longer one."""
+
 Result = Answer | NoReply
 
 Admit = Callable[[Message, Arrival, float, Callable[[], int]], bool]
@@ -244,7 +247,7 @@ class Exchange:
         client = self.client
         client_id, uuid = client.client_id, client.uuid
         name = self.message.options.get(_HOST_NAME)
-        hostname = "" if name is None else codec.text(name)
+        hostname = "" if name is None else codec.text(name[:_LONGEST_HOST_NAME])
         before = binding.lease
         if before is not None and before.client == client.key:
             # The ROM sends its UUID, and the system its name.

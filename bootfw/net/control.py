@@ -202,7 +202,8 @@ def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]
     if os.geteuid() == 0:
         # "twistd --uid" gives root up after this. The owner of the directory is the account of the server's operator.
         owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+        # That account could put a link in place of the socket, and own what it points to.
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
     return port
 
 

@@ -87,6 +87,13 @@ LINES_PER_SECOND = 100.0
 LEFT_OUT_AGAIN = 10.0
 """Seconds between two lines with the number of lines that were left out."""
 
+LONGEST_LINE = 2000
+"""Characters of a line, apart from tracebacks. A longer one has a long text of a client in it: its middle is left out
+and its fields are cut too, so that the limit on lines limits the bytes."""
+
+_LAST_PART = 400
+"""Characters that are kept of the end of such a line: it says what happened."""
+
 MIN_BACKEND_WAIT = 0.1
 """Seconds. A transfer that waited longer for its backend is logged with that time."""
 
@@ -191,6 +198,9 @@ class LogObserver:
         adds the key that twisted.logger.flattenEvent() would add.
         """
         log = self.log
+        if len(line) > LONGEST_LINE and "\n" not in line:
+            line = _shortened(line)
+            fields = {key: _shortened(value) if type(value) is str else value for key, value in fields.items()}
         fields.update(
             line=line,
             log_logger=log,
@@ -218,6 +228,14 @@ class LogObserver:
             self._known.pop(line.resets, None)
         for part in line.split(event) if line.split is not None else (event,):
             yield self._log_event(line.level_of(part), line.of(part), record(part))
+
+
+def _shortened(text: str) -> str:
+    """Return *text* without its middle, if it is longer than LONGEST_LINE."""
+    left_out = len(text) - LONGEST_LINE
+    if left_out <= 0:
+        return text
+    return f"{text[: LONGEST_LINE - _LAST_PART]}[{left_out} characters]{text[-_LAST_PART:]}"
 
 
 def _refusal(event: Any) -> Hashable:
@@ -563,7 +581,15 @@ _CAUSED_BY_CLIENTS = frozenset(
     (
         *(TransferEnded, TransferRefused, OfferMade, OfferWithheld, FileWithheld, RequestIgnored, AddressesGranted),
         *(AddressReleased, AddressTaken, BootAttemptEnded, SecondStageFound, HandshakeFailed, PluginFailed),
-        *(InternalError, ResolverPassedOver, LoopBroken),
+        *(
+            InternalError,
+            ResolverPassedOver,
+            LoopBroken,
+            OtherBootServerSeen,
+            OtherServerSeen,
+            PoolExhausted,
+            ProxyARPSeen,
+        ),
     )
 )
 """Kinds of events that a client can cause at any rate, and whose lines are therefore limited."""

@@ -8,6 +8,7 @@ op is not 1 or 2                              refused: neither request nor reply
 hlen above 16                                 refused: chaddr has no room for such an address
 hlen 0                                        accepted: the client may be known by option 61 (RFC 4390)
 fewer than 236 bytes                          refused: no BOOTP header
+more than 4096 bytes                          refused: no client sends it, and what it holds may be remembered
 236 to 239 bytes, or another cookie           accepted as BOOTP without options: RFC 951 leaves this field to vendors
 an option that runs past the end of its area  the part is ignored; the options before it count
 no END option                                 accepted
@@ -52,6 +53,9 @@ LARGEST_MAX_SIZE = 1472
 """Bytes of DHCP message that one Ethernet frame holds. EDK2 drops longer ones, although it requests up to 65280."""
 REPLY_RATIO = 3
 """Bytes of reply for each byte of the request, at most. Its source and its relay may be forged, and option 57 too."""
+
+LARGEST_ACCEPTED = 4096
+"""Bytes of the longest message that is parsed."""
 
 MINIMUM_SIZE = 300
 """Least bytes of a message, those of BOOTP (RFC 951): relays and old ROMs drop shorter ones."""
@@ -153,6 +157,8 @@ def parse(data: bytes) -> Message:
         if size < _LEAST_SIZE:
             raise WireError(f"{size} bytes are too short for a DHCP message: the header alone has {_LEAST_SIZE}")
         data += bytes(_FRAME.size - size)
+    if size > LARGEST_ACCEPTED:
+        raise WireError(f"{size} bytes; a DHCP message may have {LARGEST_ACCEPTED}")
     # fmt: off
     (op, htype, hlen, hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr,
      chaddr, sname, file, cookie) = _FRAME.unpack_from(data)

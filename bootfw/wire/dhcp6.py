@@ -4,6 +4,7 @@ How :func:`parse` treats malformed datagrams; "refused" is a WireError:
 
 ============================================  ==================================================================
 fewer than 4 bytes, of a relay's 34          refused
+more than 4096 bytes                          refused: no client sends it, and what it holds may be remembered
 a message type that is not of RFC 8415        refused
 an option that runs past the end              absent; those before it count
 an option that comes twice                    kept; readers take the first, as identity associations may repeat
@@ -37,6 +38,9 @@ MOST_RELAYS = 32
 
 LARGEST = 1452
 """Bytes of message that one Ethernet frame holds. EDK2 ignores what is longer than 1472."""
+
+LARGEST_ACCEPTED = 4096
+"""Bytes of the longest message that is parsed, with those of its relays."""
 
 REPLY_RATIO = 3
 """Bytes of reply for each byte of a request, at most, where the sender of the request may be forged."""
@@ -108,6 +112,8 @@ def parse(data: bytes) -> tuple[Message, tuple[Relay, ...]]:
 
     :raise WireError: it is refused; see the table of the module.
     """
+    if len(data) > LARGEST_ACCEPTED:
+        raise WireError(f"{len(data)} bytes; a DHCPv6 message may have {LARGEST_ACCEPTED}")
     relays: list[Relay] = []
     outermost = data[:1]
     while data[:1] in _RELAYED_TYPES:

@@ -89,6 +89,10 @@ Packet = Request | Data | Ack | Error | OptionAck
 MAX_ERROR_TEXT = 507
 """Bytes: an ERROR never exceeds the 512 bytes that every client can receive (RFC 2347)."""
 
+MAX_REQUEST = 4096
+"""Bytes of a request. RFC 2347 limits it to 512. Longer ones are accepted, but not without bound: file names are
+remembered and logged."""
+
 _HEADER = struct.Struct("!HH")
 _IN_TRANSFER = tuple(opcode.to_bytes(2, "big") for opcode in (Opcode.DATA, Opcode.ACK, Opcode.ERROR, Opcode.OACK))
 
@@ -124,7 +128,8 @@ def parse(data: bytes) -> Packet:
 
 
 def _parse_request(write: bool, body: bytes) -> Request:
-    # RFC 2347 limits a request to 512 bytes. Longer ones are accepted: parsing costs no more than their length.
+    if len(body) > MAX_REQUEST - 2:
+        raise WireError(f"a request of {len(body) + 2} bytes; it may have {MAX_REQUEST}")
     fields = _split(body)
     if len(fields) < 2:
         raise WireError("request without a mode")

@@ -8,7 +8,7 @@ from attrs import evolve
 from boots import ADDRESS, GRUB, IPXE, IPXE_ROM, MAC, SYSTEM, UEFI, UUID, WALL, Machine, kinds, of_kind
 
 from bootfw.attempts.attempt import StageKind, Verdict
-from bootfw.attempts.fold import ADDRESSES, ATTEMPTS, FILES, REMEMBERED, STAGES
+from bootfw.attempts.fold import ADDRESSES, ATTEMPTS, FILES, LONGEST_NAME, REMEMBERED, STAGES
 from bootfw.events import (
     AddressesGranted,
     BackendProblem,
@@ -537,6 +537,17 @@ def test_an_earlier_transfer_after_which_a_file_is_refused_does_not_keep_it_open
     machine.misses("vmlinuz")
     machine.wait(41)
     assert [attempt.verdict for attempt in machine.ended] == [Verdict.FAILED]
+
+
+def test_long_names_are_cut() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("../" * 600 + "boot.efi")
+    machine.misses("a" * 2000)
+    machine.wait(41)
+    (attempt,) = machine.ended
+    names = [*attempt.files, *(stage.data["file"] for stage in attempt.stages if "file" in stage.data)]
+    assert (len(names), max(map(len, names))) == (6, LONGEST_NAME + len("..."))
 
 
 def test_the_latest_transfer_keeps_it_open_until_it_ends() -> None:

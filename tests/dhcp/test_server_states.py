@@ -637,6 +637,12 @@ def test_rom_ipxe_and_system_get_one_address_with_their_own_times(machine: Machi
     assert (lease.uuid, lease.hostname) == ("03020100-0504-0706-0809-0a0b0c0d0e0f", "node7")
 
 
+def test_a_host_name_is_kept_up_to_its_longest(machine: Machine) -> None:
+    system = machine.sending({12: b"n" * 3000})
+    held = system.boots()
+    assert present(machine.server.lease(held)).hostname == "n" * 255
+
+
 def test_lease_of_the_system_survives_a_reboot(machine: Machine) -> None:
     held = machine.boots()
     rom = machine.after(60).sending(ROM)

@@ -196,6 +196,26 @@ def test_files_made_by_root_belong_to_the_owner_of_the_directory(listen: Callabl
     assert (status.st_uid, status.st_gid) == (65534, 65533)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_link_in_place_of_the_socket_gives_nothing_away(
+    listen: Callable[..., Port], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account of the server owns the directory, and could replace the socket before root gives it away."""
+    target = tmp_path / "shadow"
+    target.write_text("")
+    os.chown(tmp_path, 65534, 65533)
+    start = Port.startListening
+
+    def replaced(port: Port) -> None:
+        start(port)
+        (tmp_path / "control.sock").unlink()
+        (tmp_path / "control.sock").symlink_to(target)
+
+    monkeypatch.setattr(Port, "startListening", replaced)
+    listen()
+    assert (target.stat().st_uid, (tmp_path / "control.sock").lstat().st_uid) == (0, 65534)
+
+
 def test_stale_socket_is_replaced(listen: Callable[..., Port], tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(tmp_path / "control.sock"))

@@ -17,6 +17,7 @@ from bootfw.events import PluginFailed, SystemUp, TransferBegun, TransferRefused
 from bootfw.net.http.download import CHUNK
 from bootfw.observe.log import transfer_line
 from bootfw.readers import MemoryReader
+from bootfw.tftp.path import LONGEST_NAME
 from bootfw.values import Agreed, Outcome, TransferRequest
 
 from .webclient import Backend, Dated, Reader, Tagged, Web, Wire, parse, request
@@ -544,6 +545,16 @@ def test_other_methods_are_answered_with_405(method: str) -> None:
     assert web.backend.asked == []
     refused = [of_type(TransferRefused, event) for event in web.events]
     assert [(event.code, event.request.write) for event in refused] == [(405, method in ("PUT", "POST"))]
+
+
+def test_a_name_without_end_is_refused_and_not_kept() -> None:
+    web = Web(MemoryReader(b"x"))
+    assert web.get(target="/" + "a" * (LONGEST_NAME - 1)).status == 200
+    response = web.get(target="/" + "a" * LONGEST_NAME)
+    assert (response.status, response.body) == (414, b"A name has 4095 characters at most\n")
+    assert len(web.backend.asked) == 1
+    refused = of_type(TransferRefused, web.events[-1])
+    assert (refused.code, len(refused.request.filename)) == (414, LONGEST_NAME)
 
 
 def test_request_body_is_discarded() -> None:

@@ -226,6 +226,13 @@ def test_options_after_another_magic_cookie_are_ignored(cookie: str) -> None:
     assert (message.options, message.message_type, message.chaddr) == ({}, None, MAC)
 
 
+def test_longest_message_is_parsed_and_a_longer_one_is_not() -> None:
+    data = frame(bytes.fromhex("350101ff")).ljust(4096, b"\0")
+    assert parse(data).options == {53: b"\1"}
+    with pytest.raises(WireError, match="4097 bytes"):
+        parse(data + b"\0")
+
+
 @pytest.mark.parametrize("length", [236, 237, 239])
 def test_bootp_may_end_before_the_cookie(length: int) -> None:
     assert parse(frame(file=b"f" * 128)[:length]) == parse(frame(file=b"f" * 128, cookie=bytes(4)))

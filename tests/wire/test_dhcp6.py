@@ -65,6 +65,7 @@ def test_the_first_of_an_option_and_every_one() -> None:
         (b"\1\0\0", "3 bytes"),
         (b"\x63\0\0\0", "message type 99"),
         (b"\0\0\0\0", "message type 0"),
+        (b"\1\0\0\0" + b"\x0f\xff\x0f\xfc" + bytes(4093), "4101 bytes"),
         (b"\x0c" + bytes(32), "no relay's message"),
         (b"\x0c" + bytes(33), "without a message in it"),
         (

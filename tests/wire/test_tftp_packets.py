@@ -153,6 +153,15 @@ def test_malformed(data: bytes) -> None:
         tftp.parse(data)
 
 
+def test_the_longest_request_is_parsed_and_a_longer_one_is_not() -> None:
+    data = b"\0\1".ljust(tftp.MAX_REQUEST - 6, b"a") + b"\0octet\0"
+    with pytest.raises(WireError, match="4097 bytes; it may have 4096"):
+        tftp.parse(data)
+    packet = tftp.parse(data[:2] + data[3:])
+    assert isinstance(packet, Request)
+    assert len(packet.filename) == tftp.MAX_REQUEST - 9
+
+
 def test_each_truncation_of_a_request() -> None:
     data = b"\0\1undionly.kpxe\0octet\0blksize\x001432\0tsize\x000\0"
     for end in range(len(data)):

@@ -13,6 +13,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from bootfw.boot.flightrecorder import LONGEST_KEPT
 from bootfw.boot.resolverchain import Answer, ResolverChain
 from bootfw.dhcp.answer import Arrival
 from bootfw.dhcp.bootfile import Unsuitable
@@ -251,7 +252,7 @@ class DHCPPort(DatagramProtocol):
             try:
                 if not (interfaces.all_served or interfaces.serves(via)):
                     continue
-                if keep is not None:
+                if keep is not None and len(data) <= LONGEST_KEPT:
                     keep((now, data, peer, via, self._number, False))
                 ingress = ingresses.get(via)
                 if ingress is None:

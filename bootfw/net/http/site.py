@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
@@ -37,7 +38,7 @@ from bootfw.net.linux.portowner import who_holds
 from bootfw.net.shares import Shares
 from bootfw.net.udp.quietport import quiet_port
 from bootfw.net.udp.sockets import IP_FREEBIND, IPV6_FREEBIND, with_option
-from bootfw.tftp.path import relative
+from bootfw.tftp.path import LONGEST_NAME, relative
 from bootfw.values import Address, TransferRequest
 from bootfw.wire.http import encode_target
 
@@ -106,14 +107,20 @@ class BootResource(Resource):
             self._phoned_home(request)
             return NOT_DONE_YET
         transfer_request = _transfer_request(request)
-        if request.method in (b"GET", b"HEAD"):
-            Download(transfer_request, request, self._context).open()
-        else:
-            now = self._context.reactor.seconds()
-            self._context.publish(TransferRefused(now, transfer_request, 405, "Only GET and HEAD are served"))
+        if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"Allow", b"GET, HEAD")
-            refuse(request, 405, "Only GET and HEAD are served")
+            self._refuse(request, transfer_request, 405, "Only GET and HEAD are served")
+        elif len(transfer_request.filename) > LONGEST_NAME:
+            named = transfer_request.filename[:LONGEST_NAME]
+            shortened = evolve(transfer_request, filename=named, path=relative(named))
+            self._refuse(request, shortened, 414, f"A name has {LONGEST_NAME} characters at most")
+        else:
+            Download(transfer_request, request, self._context).open()
         return NOT_DONE_YET
+
+    def _refuse(self, request: Any, transfer_request: TransferRequest, status: int, message: str) -> None:
+        self._context.publish(TransferRefused(self._context.reactor.seconds(), transfer_request, status, message))
+        refuse(request, status, message)
 
     def _phoned_home(self, request: Any) -> None:
         """Report that an installed system is up, for a GET or a POST."""

@@ -17,7 +17,7 @@ from bootfw.ability import provides
 from bootfw.boot.backends import with_client_lookup
 from bootfw.boot.clients import Clients
 from bootfw.boot.etag import etag_of
-from bootfw.boot.flightrecorder import OF_TRANSFER, FlightRecorder
+from bootfw.boot.flightrecorder import LONGEST_KEPT, OF_TRANSFER, FlightRecorder
 from bootfw.boot.pluginresult import as_deferred, traceback_of, transfer_error
 from bootfw.config.settings import TFTPSettings
 from bootfw.errors import AccessViolation, IllegalOperation, TransferError, WireError
@@ -357,7 +357,7 @@ class TFTPProtocol(DatagramProtocol):
         if keep is not None:
             number = self._number
             if raw:
-                keep((now, False, raw, len(raw), 0, peer, via, number))
+                keep((now, False, raw[:LONGEST_KEPT], len(raw), 0, peer, via, number))
             keep((now, True, reply, len(reply), 0, peer, via, number))
 
     # Adopted transfers

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from bootfw.boot.flightrecorder import AT_TIMEOUT, KeptPacket
+from bootfw.boot.flightrecorder import AT_TIMEOUT, LONGEST_KEPT, KeptPacket
 from bootfw.boot.onceper import BlockingCalls, class_name
 from bootfw.boot.pluginresult import traceback_of, transfer_error
 from bootfw.errors import TransferError
@@ -295,7 +295,7 @@ class Transfer:
         """Keep a packet of the peer, if there is a flight recorder."""
         if self.packets_left:
             self.packets_left -= 1
-            kept = data[:4] if data[1] == _DATA else data
+            kept = data[:4] if data[1] == _DATA else data[:LONGEST_KEPT]
             self._context.keep((now, False, kept, len(data), 0, self.request.peer, self.via, self.number))
 
     def await_result(
