@@ -204,7 +204,7 @@ def test_link_in_place_of_the_socket_gives_nothing_away(
     target = tmp_path / "shadow"
     target.write_text("")
     os.chown(tmp_path, 65534, 65533)
-    start = Port.startListening
+    start: Callable[[Port], None] = Port.startListening
 
     def replaced(port: Port) -> None:
         start(port)
