@@ -10,13 +10,13 @@ from typing import Any
 
 from attrs import define
 from twisted.application.service import Service
-from twisted.web.http import HTTPChannel
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from bootfw import __version__
 from bootfw.config.settings import MetricsSettings
+from bootfw.net.http.channel import Channel, QuietRequest
 from bootfw.observe.counts import COUNTERS, HISTOGRAMS, REACTOR_LAG, Counts
 
 PACKAGE = "prometheus_client"
@@ -185,7 +185,7 @@ class _Root(Resource):
         return notFound(message="the metrics are at /metrics")
 
 
-class Connection(HTTPChannel):
+class Connection(Channel):
     """A connection of a monitoring system."""
 
     def connectionMade(self) -> None:
@@ -208,7 +208,7 @@ class MetricsSite(Site):
     def __init__(self, reactor: Any, metrics: MetricsResource) -> None:
         root = _Root()  # type: ignore[no-untyped-call]
         root.putChild(b"metrics", metrics)
-        super().__init__(root, reactor=reactor, timeout=_IDLE)  # type: ignore[no-untyped-call]
+        super().__init__(root, QuietRequest, reactor=reactor, timeout=_IDLE)  # type: ignore[no-untyped-call]
         self.connections: set[Connection] = set()
 
     def buildProtocol(self, addr: Any) -> Any:

@@ -6,9 +6,13 @@ from typing import Any
 from twisted.logger import Logger
 
 from bootfw.boot.onceper import OncePer
+from bootfw.tokenbuckets import TokenBuckets
 
 _REPORT_AGAIN = 60.0
 """Seconds until another wrong token from the same address is logged."""
+
+_LINES_AT_ONCE, _LINES_PER_SECOND = 100, 1.0
+"""Limits of these lines. A host can have many addresses: all of 127.0.0.0/8, or of a /64."""
 
 
 class Access:
@@ -25,6 +29,7 @@ class Access:
     def __init__(self, reactor: Any, token: str) -> None:
         self._reactor = reactor
         self._reports = OncePer(_REPORT_AGAIN)
+        self._lines = TokenBuckets(1)
         self.use(token)
 
     def use(self, token: str) -> None:
@@ -52,7 +57,7 @@ class Access:
         request.setHeader(b"WWW-Authenticate", b"Bearer")
         if not given:
             return 401, "the token is missing: send Authorization: Bearer TOKEN"
-        peer = request.getClientAddress().host
-        if self._reports.due(peer, self._reactor.seconds()):
+        peer, now = request.getClientAddress().host, self._reactor.seconds()
+        if self._reports.due(peer, now) and self._lines.take("", _LINES_PER_SECOND, _LINES_AT_ONCE, now):
             self.log.warn("web {peer}: refused, the token is wrong", peer=peer)
         return 401, "the token is wrong"

@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource, Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import Site
 
 from bootfw.config.settings import WebSettings
 from bootfw.net.clock import shift_of
+from bootfw.net.http.channel import Channel, QuietRequest
 from bootfw.service import BootService
 from bootfw.web.access import Access
 from bootfw.web.activity import Activity
@@ -34,7 +34,7 @@ _IDLE = 30.0
 """Seconds until a connection without a complete request is closed."""
 
 
-class Connection(HTTPChannel):
+class Connection(Channel):
     """A connection of a browser or probe."""
 
     def connectionMade(self) -> None:
@@ -48,7 +48,7 @@ class Connection(HTTPChannel):
         self.factory.left(self)
 
 
-class WebRequest(Request):
+class WebRequest(QuietRequest):
     """A request with a short body, for a name of this host."""
 
     _length = 0

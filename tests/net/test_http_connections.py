@@ -123,6 +123,14 @@ def test_slow_request_times_out(piece: bytes) -> None:
     assert wire.disconnecting
 
 
+@pytest.mark.parametrize("length", ["9" * 5000, "+1", "1_0", "-1"])
+def test_content_length_that_is_no_number_is_refused(length: str) -> None:
+    wire = Web(small).connect()
+    wire.protocol.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + length.encode() + b"\r\n\r\n")
+    assert wire.value().startswith(b"HTTP/1.1 400 ")
+    assert wire.disconnecting
+
+
 def test_headers_without_end_are_refused_before_they_fill_memory() -> None:
     web = Web(small)
     wire = web.connect()

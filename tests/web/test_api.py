@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 from net.webclient import Response, Wire, parse
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from bootfw import __version__
 from bootfw.api import DHCPSettings, Settings, StateError, TFTPSettings
@@ -278,6 +279,14 @@ def test_post_sets_a_one_time_boot(pages: Pages) -> None:
     pages.fails("release", ControlError("10.0.0.5 is not leased"))
     response = pages.post("/api/release", {"address": "10.0.0.5"}, Origin="http://127.0.0.1:8067")
     assert (response.status, json.loads(response.body)) == (400, {"error": "10.0.0.5 is not leased"})
+
+
+def test_wrong_tokens_of_many_addresses_write_a_bounded_log(pages: Pages) -> None:
+    with capturedLogs() as logged:
+        for number in range(300):
+            pages.address = f"127.0.1.{number % 250}"
+            assert pages.post("/api/order", {}, Authorization="Bearer no", Connection="close").status == 401
+    assert len(logged) == 100
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from turning import Alongside, Result
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from bootfw.api import DHCPSettings, Settings, TFTPSettings, WebSettings
 from bootfw.events import ListenerBound, ListenerClosed, ListenerFailed
@@ -31,6 +32,20 @@ def visitor() -> Visitor:
     service = BootService(network.host("10.0.0.1"), settings=QUIET)
     service.startService()
     return Visitor(WebSite(network.clock, service, ["boot.example.org"]), network.clock)
+
+
+def test_content_length_that_is_no_number_is_refused(visitor: Visitor) -> None:
+    wire = visitor.send("POST", "/api/order", Content_Length="9" * 5000)
+    assert wire.value().startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("target", ["/", "/healthz", "/api/status", "/nothing", "/api"])
+def test_head_is_not_logged(visitor: Visitor, target: str) -> None:
+    body = visitor.get(target).body
+    with capturedLogs() as logged:
+        response = visitor.ask("HEAD", target)
+    assert (response.body, response.headers["Content-Length"]) == (b"", str(len(body)))
+    assert logged == []
 
 
 def test_health(visitor: Visitor) -> None:

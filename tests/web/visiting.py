@@ -26,13 +26,14 @@ class Visitor:
     def __init__(self, site: WebSite, clock: Clock) -> None:
         self.site = site
         self.clock = clock
+        self.address = "10.9.0.9"
 
     def connect(self) -> Wire | None:
         """A new connection; None: it is refused."""
-        protocol = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
+        protocol = self.site.buildProtocol(IPv4Address("TCP", self.address, 40000))
         if protocol is None:
             return None
-        wire = Wire(self.clock, protocol)
+        wire = Wire(self.clock, protocol, self.address)
         protocol.makeConnection(wire)
         return wire
 

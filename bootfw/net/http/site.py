@@ -14,7 +14,6 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -27,6 +26,7 @@ from bootfw.lease import mac_text
 from bootfw.net.admission import Admission
 from bootfw.net.alarm import Alarm
 from bootfw.net.http.arrival import arrived_by
+from bootfw.net.http.channel import Channel
 from bootfw.net.http.download import Download
 from bootfw.net.http.downloadcontext import DownloadContext
 from bootfw.net.http.downloadstates import STALLED_SECONDS
@@ -158,7 +158,7 @@ class BootResource(Resource):
             download.cancel("the server is stopping")
 
 
-class Connection(HTTPChannel):
+class Connection(Channel):
     """A client's connection. Its deadline is for the next request to be complete; a Download has its own."""
 
     deadline: float | None = None
