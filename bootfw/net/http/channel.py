@@ -30,6 +30,6 @@ class QuietRequest(Request):
             return
         body = resrc.render(self)
         if body is not NOT_DONE_YET:
-            self.setHeader(b"Content-Length", b"%d" % len(body))
+            self.setHeader(b"Content-Length", b"%d" % len(body))  # type: ignore[no-untyped-call]
             self.write(b"")  # type: ignore[no-untyped-call]
             self.finish()  # type: ignore[no-untyped-call]
