@@ -26,7 +26,7 @@ from bootfw.net.workers.supervisor import Workers, default_worker_count
 from bootfw.service import BootService, Named
 
 WORKER_MODULE = "bootfw.cli.worker"
-"""The main module of a worker process. Only its name, so that this process does not import it."""
+"""The main module of a worker process. It is named here, since this process does not import it."""
 
 
 @frozen
@@ -52,14 +52,14 @@ class Parts:
     attempts: Named
     """The store of boot attempts."""
     configuration: Configuration
-    made_from: tuple[Table, ...]
-    """Every plugin, with its table."""
+    plugin_tables: tuple[Table, ...]
+    """Every plugin, with the table of its options."""
     orders: Any
     """The IOrderStore of the resolvers; None: they have none."""
 
     def tables(self, section: str) -> Sequence[Table]:
         """Return the tables of one section, to compare them with those of other Parts."""
-        return [table for table in self.made_from if table.section == section]
+        return [table for table in self.plugin_tables if table.section == section]
 
     def service(self, reactor: Any, inherited: Sequence[InheritedSocket] = ()) -> BootService:
         """Return the service, not started.
@@ -145,9 +145,9 @@ def _assembled(
     """
     context = _context(configuration, reactor, running)
     store_errors: list[ConfigError] = []
-    kept = list(running.made_from) if running is not None else []
-    made_from: list[Table] = []
-    stores = _made("store", _chosen_store(configuration), context, store_errors, kept, made_from)
+    kept = list(running.plugin_tables) if running is not None else []
+    plugin_tables: list[Table] = []
+    stores = _configured("store", _chosen_store(configuration), context, store_errors, kept, plugin_tables)
     if running is not None:
         orders = running.orders
     if orders is not None:
@@ -156,17 +156,19 @@ def _assembled(
         context = evolve(context, orders=_order_store(stores[0], context)[1])
     http_is_valid = not any(error.path[:1] == ("http",) for error in errors)
 
-    def made(section: str, default: Callable[[], defaults.DefaultPlugins]) -> list[Named]:
+    def plugins_of(section: str, default: Callable[[], defaults.DefaultPlugins]) -> list[Named]:
         chosen = configuration.plugins.get(section)
-        return _made(section, _default(default()) if chosen is None else chosen, context, errors, kept, made_from)
+        return _configured(
+            section, _default(default()) if chosen is None else chosen, context, errors, kept, plugin_tables
+        )
 
-    backends = made("backend", defaults.backends)
-    resolvers = made("resolver", lambda: defaults.resolvers(backends))
+    backends = plugins_of("backend", defaults.backends)
+    resolvers = plugins_of("resolver", lambda: defaults.resolvers(backends))
     if configuration.source is not None and http_is_valid:  # without a file, HTTP is on if its port is free
         for choice in configuration.plugins.get("resolver", ()):
             errors += _not_served(choice.options, choice.path, configuration.settings.http)
-    watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
-    observers = made("observer", lambda: defaults.OBSERVERS)
+    watchdogs = plugins_of("watchdog", lambda: defaults.WATCHDOG)
+    observers = plugins_of("observer", lambda: defaults.OBSERVERS)
     errors += store_errors
     if configuration.settings.http.https_listen:
         try:
@@ -184,7 +186,7 @@ def _assembled(
         stores[0],
         running.attempts if running is not None else _attempt_store(stores[0], context),
         configuration,
-        tuple(made_from),
+        tuple(plugin_tables),
         context.orders,
     )
 
@@ -195,9 +197,9 @@ def lease_store(configuration: Configuration) -> Named:
     :raise ConfigErrors: what is wrong with it.
     """
     errors: list[ConfigError] = []
-    made = _made("store", _chosen_store(configuration), _context(configuration, None), errors)
+    stores = _configured("store", _chosen_store(configuration), _context(configuration, None), errors)
     configuration.refuse(errors)
-    return made[0]
+    return stores[0]
 
 
 def order_store(configuration: Configuration) -> Named:
@@ -259,22 +261,22 @@ def _context(configuration: Configuration, reactor: Any, running: Parts | None =
     return plugins.PluginContext(reactor, configuration.directory, state)
 
 
-def _made(
+def _configured(
     section: str,
     choices: Sequence[PluginChoice],
     context: plugins.PluginContext,
     errors: list[ConfigError],
     kept: Sequence[Table] = (),
-    made_from: list[Table] | None = None,
+    plugin_tables: list[Table] | None = None,
 ) -> list[Named]:
     """Create the plugins of a section; return (name, plugin) for each. Equal names get their position.
 
-    :param errors: errors are added to it.
+    :param errors: the errors that are found are added to it.
     :param kept: plugins to reuse for equal tables, each once.
-    :param made_from: the plugins and their tables are added to it.
+    :param plugin_tables: the plugins and their tables are added to it.
     """
     unused = list(kept)
-    made = []
+    named: list[Named] = []
     uses = Counter(choice.use for choice in choices)
     for choice in choices:
         try:
@@ -291,10 +293,10 @@ def _made(
         except ConfigError as error:
             errors += error.under(*choice.path).each
             continue
-        if made_from is not None:
-            made_from.append(table)
-        made.append((choice.use if uses[choice.use] == 1 else f"{choice.use}[{choice.path[-1]}]", table.plugin))
-    return made
+        if plugin_tables is not None:
+            plugin_tables.append(table)
+        named.append((choice.use if uses[choice.use] == 1 else f"{choice.use}[{choice.path[-1]}]", table.plugin))
+    return named
 
 
 def _not_served(value: Any, key_path: KeyPath, http: HTTPSettings) -> Iterator[ConfigError]:

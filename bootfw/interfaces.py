@@ -70,7 +70,7 @@ class IFileReader(IReader):
     taggedValue("describes", ("read", "fileno"))
 
     identity: Hashable | None = Attribute(
-        "Another value whenever the content is another; readers with the same one share cached frames. None: not sure."
+        "Differs whenever the content differs; readers with the same value share cached frames. None: not known."
     )
     start: int = Attribute("Offset in the descriptor's file where this one begins.")
 
@@ -88,12 +88,12 @@ class IShareableReader(IReader):
 
 
 class ICacheableReader(IReader):
-    """A reader that tells one version of a file from another: downloads resume, transfers go on in another process."""
+    """A reader that distinguishes versions of a file: downloads resume, transfers go on in another process."""
 
     taggedValue("describes", ("read",))
 
     etag: str | None = Attribute(
-        "ASCII without blanks and quotes; another one whenever the content is. None: made of modified and size."
+        "ASCII without blanks and quotes; differs whenever the content differs. None: computed of modified and size."
     )
     modified: float | None = Attribute("When the content was last changed, seconds since the epoch; None: not known.")
     changed: float | None = Attribute(
@@ -175,7 +175,7 @@ class IWritableBackend(IBackend):
 
 
 class IUniformBackend(IBackend):
-    """A backend that gives every client the same: open() depends on path and ``request.ignore_case`` only.
+    """A backend that gives every client the same file: open() depends on path and ``request.ignore_case`` only.
 
     For requests that arrive in one batch it is then called once for a missing path, and once for a file whose reader is
     an IShareableReader.
@@ -253,12 +253,12 @@ class IBatchingBackend(IBackend):
 
 
 class ISelfChecking(Interface):
-    """A backend or resolver that knows before the first request that it can't serve anything."""
+    """A backend or resolver that can find out before the first request that it can't serve anything."""
 
     def problem() -> str:
-        """What is wrong, in a sentence, such as a missing directory; "" when all is well.
+        """The problem, in a sentence, such as a missing directory; "": there is none.
 
-        Called at the start, by --check and by lint. It is shown to the operator and stops nothing.
+        Called at the start, by --check and by lint. The operator sees it; the server starts all the same.
         """
 
 
@@ -298,8 +298,8 @@ class IUniformResolver(IBootFileResolver):
 
 
 class ISelectiveResolver(IBootFileResolver):
-    """A resolver that answers for selected clients only: those that its options or an operator name, or that an API
-    knows. What the other clients load is decided by the other resolvers.
+    """A resolver that answers for selected clients only: those that its options, an operator or an API select. For the
+    other clients the other resolvers decide.
     """
 
     taggedValue("describes", ("resolve",))
@@ -373,7 +373,7 @@ class IAdaptiveWatchdog(IWatchdog):
 class ILearningWatchdog(IAdaptiveWatchdog):
     """A watchdog that need not learn from every round trip. Transfers cost less, on the fast path most of all.
 
-    Round trips within these two bounds change little or nothing of ``wait(1)``: progressed() is not called for them.
+    Round trips within these two bounds change ``wait(1)`` little or not at all: progressed() is not called for them.
     Both may change with each call of progressed().
     """
 

@@ -1,4 +1,4 @@
-"""``bootfw leases``: leases and reservations of the running server, or in its store."""
+"""``bootfw leases``: shows and changes leases and reservations of the running server, or in its store."""
 
 import argparse
 import json
@@ -71,15 +71,23 @@ def add_leases(commands: Any) -> None:
     releasing.add_argument("addresses", nargs="+", metavar="ADDRESS", help="IPv4 or IPv6 addresses")
     exporting = verb("export", _export, "write all leases and reservations as JSON, for import")
     importing = verb("import", _import, "import the leases of another server; bootfw must not run")
-    importing.add_argument("file", help="of ISC dhcpd, of dnsmasq, or an export of bootfw; - is the standard input")
+    importing.add_argument(
+        "file", help="lease file of ISC dhcpd or dnsmasq, or an export of bootfw; - is the standard input"
+    )
     reserved = verb("reservations", _reservations, "show the reservations")
     reserving = verb("reserve", _reserve, "reserve an address, or a host name, for a client")
-    reserving.add_argument("address", nargs="?", default="", help="without it the client gets any free one")
-    reserving.add_argument("--mac", action="append", default=[], help="may be repeated: more cards of the same machine")
-    reserving.add_argument("--uuid", default="", help="of the machine, as dmidecode shows it")
+    reserving.add_argument(
+        "address", nargs="?", default="", help="IPv4 or IPv6; without it the client gets any free address"
+    )
+    reserving.add_argument(
+        "--mac", action="append", default=[], help="may be repeated, for other network cards of the same machine"
+    )
+    reserving.add_argument("--uuid", default="", help="UUID of the machine, as dmidecode shows it")
     reserving.add_argument("--client-id", default="", help="option 61, as text or as 0x and hexadecimal digits")
-    reserving.add_argument("--duid", default="", help="option 1 of DHCPv6, as hexadecimal digits; for an IPv6 address")
-    reserving.add_argument("--circuit-id", default="", help="of the relay's option 82, in the same way")
+    reserving.add_argument(
+        "--duid", default="", help="option 1 of DHCPv6, as hexadecimal digits; only with an IPv6 address"
+    )
+    reserving.add_argument("--circuit-id", default="", help="circuit id of the relay (option 82), in the same form")
     reserving.add_argument("--hostname", default="", help="the host name that the client is given")
     unreserving = verb("unreserve", _unreserve, "remove a reservation; a lease goes on until it expires")
     unreserving.add_argument("who", help=_WHO)
@@ -136,7 +144,7 @@ def _import(options: argparse.Namespace) -> int:
     configuration = _configuration(options)
     dhcp, dhcp6 = configuration.settings.dhcp, configuration.settings.dhcp6
     now = time.time()
-    # A lease file has bytes in it that are no text.
+    # A lease file may contain bytes that are not UTF-8.
     data = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
     found = _imported(data.decode("utf-8-sig", "surrogateescape"), now, dhcp.identify_by == "client-id")
     taken = leases_of(options, True, True).take_over(found.leases.values(), found.reservations, now)

@@ -1,4 +1,4 @@
-"""``bootfw lint``: what will not boot, and why."""
+"""``bootfw lint``: reports what will not boot, and why."""
 
 import argparse
 import json
@@ -33,10 +33,10 @@ _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 ABOUT = """
 Reads the boot directories of the configuration, or those on the command line, and reports what will not boot and why.
-It changes nothing and needs no server. Exit codes: 0 nothing found, 1 something found, 2 it could not be done.
+It changes nothing and needs no server. Exit codes: 0 nothing found, 1 something found, 2 the check failed.
 
-With --cluster it has the server that runs here compare the names, sizes and times of its files with those of the other
-nodes, and reports what differs.
+With --cluster the server that runs here compares the names, sizes and times of its files with those of the other nodes,
+and the command reports the differences.
 """
 
 EPILOG = """
@@ -56,11 +56,19 @@ def add_lint(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("-c", "--config", metavar="FILE", help="the configuration that the server runs by")
-    command.add_argument("--user", metavar="NAME", help="the user that has to be able to read the files (this user)")
+    command.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
+    command.add_argument(
+        "--user", metavar="NAME", help="the user that must be able to read the files (default: this user)"
+    )
     command.add_argument("--cluster", action="store_true", help="compare the files of all nodes that share the store")
     command.add_argument("--json", action="store_true", help="as JSON")
-    command.add_argument("directories", nargs="*", metavar="DIR", type=Path, help="in place of the configuration's")
+    command.add_argument(
+        "directories",
+        nargs="*",
+        metavar="DIR",
+        type=Path,
+        help="check these directories instead of those of the configuration",
+    )
     command.set_defaults(run=_lint, failed=2)
 
 
@@ -94,7 +102,9 @@ def _compare(options: argparse.Namespace) -> int:
     state = state_of(load_config(options.config, os.environ))
     server = running(state)
     if server is None:
-        raise CommandError(f"no server runs with the state directory {state}; --cluster has it ask the other nodes")
+        raise CommandError(
+            f"no server runs with the state directory {state}; --cluster needs it to query the other nodes"
+        )
     try:
         *different, summary = server.call("compare-files")
     except CommandError as error:
@@ -105,7 +115,7 @@ def _compare(options: argparse.Namespace) -> int:
     for node in summary["silent"]:
         reason = "did not answer, so its files were not compared"
         findings.append(
-            Finding(node, "cluster", reason, "see whether it reaches the store: bootfw status on that node")
+            Finding(node, "cluster", reason, "check whether it reaches the store: run bootfw status on that node")
         )
     if options.json:
         sys.stdout.write(json.dumps([attrs.asdict(finding) for finding in findings], indent=2) + "\n")

@@ -15,7 +15,7 @@ WRONG = 1
 """Exit code: the command failed."""
 
 INTERRUPTED = 128 + 2
-"""Exit code: the operator has interrupted it, as shells have it for SIGINT."""
+"""Exit code: the operator has interrupted the command. Shells use it for SIGINT."""
 
 _EPILOG = """
 Examples:
@@ -51,7 +51,7 @@ _MODULES = (
     "completion",
     "manpage",
 )
-"""Those of bootfw.cli that have a command, which their function ``add_MODULE`` adds; in the order of the help."""
+"""The modules of bootfw.cli with a command, in the order of the help. The function ``add_MODULE`` adds it."""
 
 _SECOND = {"show": "boots", "import": "importing"}
 """Command -> its module, where that has another name."""
@@ -60,20 +60,20 @@ _DESCRIBE_ALL = ("completion", "manpage")
 
 
 def parser(only: str = "") -> argparse.ArgumentParser:
-    """The parser of the whole command line.
+    """Return the parser of the whole command line.
 
-    :param only: the command that it has to parse; the others may be missing then.
+    :param only: a command; the others may be missing in the parser.
     """
     whole = argparse.ArgumentParser(
         "bootfw",
-        description="Runs a bootfw server and looks after one.",
+        description="Runs and maintains a bootfw server.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     whole.add_argument("--version", action="version", version=f"bootfw {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    # Most commands need little of bootfw, and some of them all, which takes half a second to import.
+    # Most commands need few modules. To import those of all commands takes half a second.
     module = _SECOND.get(only, only)
     for name in (module,) if module in _MODULES and module not in _DESCRIBE_ALL else _MODULES:
         add = getattr(import_module(f"bootfw.cli.{name}"), f"add_{name}")

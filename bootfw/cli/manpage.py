@@ -12,7 +12,7 @@ from bootfw.cli.completion import parsers, subcommands
 EPILOG = """
 Examples:
   bootfw manpage | man -l -                                 read it
-  bootfw manpage > /usr/local/share/man/man1/bootfw.1       have it as "man bootfw"
+  bootfw manpage > /usr/local/share/man/man1/bootfw.1       install it for "man bootfw"
 """
 
 
@@ -32,7 +32,7 @@ def add_manpage(commands: Any, whole: argparse.ArgumentParser) -> None:
 
 
 def manpage(whole: argparse.ArgumentParser) -> Iterator[str]:
-    """The lines of the page, in the macros of man(7)."""
+    """Yield the lines of the page, in the macros of man(7)."""
     yield f'.TH BOOTFW 1 "" "bootfw {__version__}" "User Commands"'
     yield ".SH NAME"
     yield r"bootfw \- network boot services: DHCP, proxyDHCP, TFTP and HTTP"
@@ -90,6 +90,6 @@ def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
 
 
 def _escaped(text: str) -> str:
-    r"""*text* as it is in roff: no escapes, no request at the beginning of a line, and hyphens that can be copied."""
+    r"""Return *text* escaped for roff, so that no line begins with a request, and hyphens can be copied."""
     safe = text.replace("\\", r"\e").replace("-", r"\-")
     return rf"\&{safe}" if safe.startswith((".", "'")) else safe

@@ -1,4 +1,4 @@
-"""``bootfw next``: one-time boots, and machines in a boot loop."""
+"""``bootfw next``: sets and lists one-time boots, and lists machines in a boot loop."""
 
 import argparse
 import json
@@ -48,14 +48,14 @@ def add_next(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "mac", nargs="?", default="", metavar="MAC", help="of the network card that the machine boots from"
+        "mac", nargs="?", default="", metavar="MAC", help="MAC address of the network card that the machine boots from"
     )
     parser.add_argument(
         "file",
         nargs="?",
         default="",
         metavar="FILE",
-        help="as a resolver would name it: a path, or a URL; what ends in .ipxe, and a URL, is for iPXE",
+        help="a path or a URL, as a resolver would name it; URLs and names that end in .ipxe are for iPXE",
     )
     parser.add_argument("--clear", metavar="MAC", default="", help="cancel the one-time boot of this machine")
     parser.add_argument(
@@ -185,7 +185,7 @@ def _shown(record: Record, now: float) -> dict[str, Any]:
 
 
 def is_missing(file: str, mac: str, configuration: Configuration) -> bool:
-    """Whether no backend of ours has *file*. A file that is generated for a client counts as existing."""
+    """Whether no backend of the configuration has *file*. A file that is generated for a client counts as existing."""
     name = re.sub(r"^\{https?\}/", "", file)
     if is_url(name) or "{" in name:
         return False
@@ -222,9 +222,9 @@ def needs_resolver(configuration: Configuration) -> None:
 
 
 def machine_mac(text: str) -> str:
-    """Return a MAC address that a user has given, as it is spelled everywhere.
+    """Return a MAC address in its usual form: lower case, with colons.
 
-    :raise CommandError: it is none.
+    :raise CommandError: *text* is no MAC address.
     """
     try:
         return mac_text(text)

@@ -1,4 +1,4 @@
-"""``bootfw personas``: lists the kinds of clients, and how each is treated."""
+"""``bootfw personas``: lists the known kinds of clients, and how each is treated."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ Examples:
 
 def add_personas(commands: Any) -> None:
     """Add the command to those of the parser."""
-    about = "The kinds of clients: how each is recognized and treated, and where that was seen. The first match counts."
+    about = "Shows the kinds of clients: how each is recognized and treated, and its source. The first match counts."
     parser = commands.add_parser(
         "personas",
         help="show the kinds of clients that are known",
@@ -51,7 +51,9 @@ def add_personas(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", default="", help="show everything about this one")
-    parser.add_argument("-c", "--config", metavar="FILE", default=None, help="with those of this configuration")
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", default=None, help="include the personas of this configuration"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON, with everything")
     parser.set_defaults(run=_run)
 
@@ -76,11 +78,11 @@ def _run(options: argparse.Namespace) -> None:
         if rule.source:
             _print(f"\nSeen: {' '.join(rule.source.split())}")
     else:
-        kinds = [("PERSONA", "WHO", "TREATMENT")]
+        kinds = [("PERSONA", "RECOGNIZED BY", "TREATMENT")]
         kinds += [(rule.name + ("*" if rule.name in own else ""), _of(rule, True), _of(rule, False)) for rule in rules]
         _print(table(kinds))
         if own:
-            _print("* of the configuration")
+            _print("* from the configuration")
 
 
 def _keys_of(rule: Rule) -> dict[str, Any]:

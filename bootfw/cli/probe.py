@@ -72,23 +72,33 @@ def add_probe(commands: Any) -> None:
         default="uefi",
         help=f"{'; '.join(f'{profile.name}: {profile.about}' for profile in PROFILES.values())} (default: uefi)",
     )
-    command.add_argument("--arch", default="", metavar="ARCHITECTURE", help='another than usual, such as "arm64-uefi"')
+    command.add_argument(
+        "--arch", default="", metavar="ARCHITECTURE", help='instead of that of the firmware, such as "arm64-uefi"'
+    )
     command.add_argument("--mac", default="", help=f"act as this machine (default: {DEFAULT_MAC})")
     command.add_argument("--lease", action="store_true", help="take the offered lease, and release it at once")
     command.add_argument("--first-block", action="store_true", help="fetch only the beginning of the boot file")
-    command.add_argument("--port", type=int, default=SERVER_PORT, help="of the DHCP server (default: %(default)s)")
+    command.add_argument("--port", type=int, default=SERVER_PORT, help="port of the DHCP server (default: %(default)s)")
     command.add_argument(
-        "--boot-server-port", type=int, default=BOOT_SERVER_PORT, metavar="PORT", help="(default: %(default)s)"
+        "--boot-server-port",
+        type=int,
+        default=BOOT_SERVER_PORT,
+        metavar="PORT",
+        help="port of the boot server (default: %(default)s)",
     )
     command.add_argument(
-        "--tftp-port", type=int, default=TFTP_PORT, metavar="PORT", help="of the TFTP server (default: %(default)s)"
+        "--tftp-port",
+        type=int,
+        default=TFTP_PORT,
+        metavar="PORT",
+        help="port of the TFTP server (default: %(default)s)",
     )
     command.add_argument(
         "--timeout",
         type=float,
         default=5.0,
         metavar="SECONDS",
-        help="to fetch the file of a URL (default: %(default)s)",
+        help="limit for fetching the file of a URL (default: %(default)s)",
     )
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(run=_probe, failed=MISUSED)

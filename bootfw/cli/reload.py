@@ -1,4 +1,4 @@
-"""``bootfw reload``: have a running server load its configuration again."""
+"""``bootfw reload``: makes a running server load its configuration again."""
 
 import argparse
 import os
@@ -18,9 +18,9 @@ RESTART = 4
 """Exit code: the configuration is right and needs a restart; the server keeps the one that it has."""
 
 ABOUT = """
-Has a running server load its configuration again: transfers in flight end as they began, and the sockets that both
-configurations want stay open.
-If something in it is wrong, or needs a restart, nothing is changed, and each error is printed.
+Makes a running server load its configuration again. Transfers in flight keep the configuration with which they began,
+and sockets that both configurations contain stay open. If the configuration is wrong, or a change needs a restart,
+nothing is changed, and each error is printed.
 """
 
 EPILOG = """

@@ -1,4 +1,4 @@
-"""``bootfw replay``: what a configuration answers to the packets of a recording, and where that differs."""
+"""``bootfw replay``: answers the packets of a recording by a configuration, and shows what differs."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ MISUSED = 2
 ABOUT = """
 Answers the requests of a recording (DHCP, TFTP, HTTP), which the server writes when a boot fails, as a configuration
 would today, and shows where the answers differ from those that were recorded. It uses the configuration's own plugins,
-leases and one-time boots, opens no port, sends nothing, and uses nothing up.
+leases and one-time boots, opens no port, sends no packet, and leaves one-time boots as they are.
 """
 EPILOG = """
 Example:
@@ -54,7 +54,7 @@ class Difference:
     """Of the request's packet in the file, from 1 on."""
     request: str
     what: str
-    """Which part of the answer: the name of a field or an option."""
+    """The part of the answer that differs: the name of a field or an option."""
     recorded: str
     """"": it was not there."""
     now: str
@@ -103,7 +103,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _server_address(packets: list[Datagram]) -> str:
-    """Ours, as the recording shows it."""
+    """Return the address of the server in the recording."""
     for packet in packets:
         own = packet.source if packet.outbound else packet.destination
         if own[0] not in (dhcp4.UNSPECIFIED, "255.255.255.255", "::") and not own[0].startswith("ff"):
@@ -153,7 +153,7 @@ async def _tftp_answered(dry_run: DryRun, number: int, request: Datagram, later:
 
 
 def _is_limited_by_mtu(what: str, before: dict[str, str], after: dict[str, str]) -> bool:
-    """Whether a block size was smaller, as it is where the MTU of an interface allows no more."""
+    """Whether the recorded block size was smaller: the MTU of an interface may have limited it."""
     if what != _BLKSIZE or not {what} <= before.keys() & after.keys():
         return False
     sizes = before[what], after[what]
@@ -161,7 +161,7 @@ def _is_limited_by_mtu(what: str, before: dict[str, str], after: dict[str, str])
 
 
 def _tftp_fields(data: bytes) -> dict[str, str]:
-    """What a TFTP reply says, as texts. Of DATA, only that it is: the recording does not have the content."""
+    """Return the fields of a TFTP reply as texts. Of DATA only the type: the recording does not have the content."""
     if not data:
         return {"type": NO_ANSWER}
     try:
@@ -189,13 +189,13 @@ async def _http_answered(dry_run: DryRun, number: int, request: Segment, later: 
 
 
 def _second_word(head: bytes) -> str:
-    """The target of an HTTP request, or the status of a response; "": there is none."""
+    """Return the target of an HTTP request, or the status of a response; "": there is none."""
     words = head.split(b" ")
     return words[1].decode("ascii", "replace") if len(words) > 1 else ""
 
 
 def _answer_to(later: list[Datagram], request: Datagram) -> bytes:
-    """The next reply with the request's transaction id, before the client sends that again; b"": there is none."""
+    """Return the reply to *request*: the next packet of its transaction. b"": that is a retransmission, or none."""
     for packet in later:
         if _transaction(packet.data) == _transaction(request.data):
             return packet.data if packet.outbound else b""
@@ -225,7 +225,7 @@ def _compared(number: int, request: bytes, recorded: bytes, now: bytes) -> list[
 
 
 def _fields(data: bytes) -> dict[str, str]:
-    """What a DHCP message says, as texts; transaction and the client's own fields left out."""
+    """Return the fields of a DHCP reply as texts, without those that are copied from the request."""
     try:
         if not _is_dhcp4(data):
             message6, _ = dhcp6.parse(data)
@@ -241,7 +241,7 @@ def _fields(data: bytes) -> dict[str, str]:
 
 
 def _result(reactor: Any, coroutine: Any) -> tuple[int, list[Difference]]:
-    """The result of *coroutine*; the reactor runs only if a resolver answers later."""
+    """Return the result of *coroutine*. The reactor runs only if a resolver returns a Deferred."""
     found: list[Any] = []
     answer: Deferred[Any] = ensureDeferred(coroutine)
     answer.addBoth(found.append)

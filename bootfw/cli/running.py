@@ -1,4 +1,4 @@
-"""A server that runs, and its leases, by its control socket."""
+"""Sends requests to a running server by its control socket."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _RELOAD_TIMEOUT = 240.0
 
 
 class RestartNeeded(CommandError):
-    """A reload was refused since it needs a restart; the configuration is right."""
+    """A reload was refused, because the configuration, which is right, needs a restart."""
 
 
 class ServerEnded(CommandError):
@@ -40,38 +40,38 @@ class RunningServer:
         self._connect(_ANSWER_TIMEOUT).close()
 
     def leases(self, selection: Selection) -> Iterable[Record]:
-        """The records of the leases that match."""
+        """Return the records of the leases that match."""
         return self.call("leases", **attrs.asdict(selection))
 
     def release(self, address: str) -> None:
         """End the lease of an address.
 
-        :raise CommandError: it has none.
+        :raise CommandError: the address is not leased.
         """
         list(self.call("release", address=address))
 
     def reservations(self) -> Sequence[Record]:
-        """All of them."""
+        """Return the records of all reservations."""
         return list(self.call("reservations"))
 
     def reserve(self, reservation: Reservation) -> None:
-        """Add one.
+        """Add a reservation.
 
-        :raise CommandError: it does not go with those that are there.
+        :raise CommandError: it is invalid, or conflicts with another reservation.
         """
         list(self.call("reserve", **reservation_record(reservation)))
 
     def unreserve(self, who: str) -> Record:
-        """Remove one.
+        """Remove a reservation.
 
-        :return: the removed reservation.
-        :raise CommandError: there is none, or the configuration file has it.
+        :return: the record of the removed reservation.
+        :raise CommandError: there is none, or it is in the configuration file.
         """
         (record,) = self.call("unreserve", who=who)
         return record
 
     def next_boots(self) -> Sequence[Record]:
-        """What machines boot next, once."""
+        """Return the records of all one-time boots."""
         return list(self.call("next"))
 
     def order(self, mac: str, file: str) -> Record:
@@ -82,22 +82,22 @@ class RunningServer:
     def cancel(self, mac: str) -> Record | None:
         """Cancel a one-time boot.
 
-        :return: the one that it was; None: there is none.
+        :return: the record of the cancelled one; None: there was none.
         """
         return next(iter(list(self.call("cancel", mac=mac))), None)
 
     def take_over(self, leases: Iterable[Lease], reservations: Iterable[Reservation], now: float) -> TakenOver:
-        """See OfflineLeases.
+        """See OfflineLeases. It needs a server that is stopped.
 
         :raise CommandError: always.
         """
-        raise CommandError("bootfw is running: stop it, take the leases over, and start it again")
+        raise CommandError("bootfw is running: stop it, import the leases, and start it again")
 
     def reload(self) -> None:
-        """Have it load its configuration, which takes its workers longer than other answers.
+        """Have the server load its configuration. Its workers load it too, so the answer may take minutes.
 
         :raise RestartNeeded: the configuration is right, and nothing has changed; a line for each key.
-        :raise CommandError: nothing has changed, a line for each error; or it does not answer.
+        :raise CommandError: nothing has changed, a line for each error; or the server does not answer.
         """
         list(self._call("reload", {}, _RELOAD_TIMEOUT))
 
@@ -112,9 +112,9 @@ class RunningServer:
         return connection
 
     def call(self, name: str, **given: Any) -> Iterator[Record]:
-        """The records that the server answers with.
+        """Yield the records of the answer to a request.
 
-        :raise CommandError: it refuses, or does not answer to the end.
+        :raise CommandError: the server refuses the request, or its answer is incomplete.
         """
         return self._call(name, given, _ANSWER_TIMEOUT)
 

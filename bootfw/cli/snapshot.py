@@ -43,7 +43,7 @@ def snapshot(configuration: Configuration) -> Snapshot:
             _of_store(taken, configuration, state)
     except (OSError, BootfwError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        taken.notes.append(f"leases and one-time boots in {state} can't be read, so they don't count here: {reason}")
+        taken.notes.append(f"leases and one-time boots in {state} can't be read, and are ignored here: {reason}")
     return taken
 
 
@@ -52,7 +52,7 @@ def _of_server(taken: Snapshot, server: RunningServer) -> None:
         try:
             return list(operation())
         except CommandError:
-            return ()  # its configuration has no use for this operation
+            return ()  # no plugin of its configuration has this operation
 
     _keep_leases(taken, records(lambda: server.leases(Selection())), records(server.reservations))
     nexts = {
@@ -85,8 +85,10 @@ def _of_store(taken: Snapshot, configuration: Configuration, state: Path) -> Non
 
 def _keep_leases(taken: Snapshot, leases: Iterable[Record], reservations: Iterable[Record]) -> None:
     done(taken.store.commit([lease_of(lease) for lease in leases]))
-    made = [reservation_of(reservation) for reservation in reservations if reservation.get("origin") != "configuration"]
-    done(taken.store.save_reservations(made))
+    stored = [
+        reservation_of(reservation) for reservation in reservations if reservation.get("origin") != "configuration"
+    ]
+    done(taken.store.save_reservations(stored))
 
 
 def _keep_orders(taken: Snapshot, kind: str, orders: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from bootfw.terminal import printable
 _VARIABLE = "BOOTFW_STATE_DIR"
 
 NOT_RUNNING = 3
-"""The exit code of a command that needs a running server, when there is none."""
+"""Exit code: the command needs a running server, and there is none."""
 
 
 def add_state_options(parser: argparse.ArgumentParser, default: Any = None) -> None:
@@ -73,7 +73,7 @@ def report_not_running(state: Path, advice: str = "") -> int:
 
 
 def check_offline(state: Path, options: argparse.Namespace, changes: bool, stopped: bool = False) -> None:
-    """Decide whether a command may use the stored state while no server runs, and tell the user.
+    """Decide whether a command may use the stored state while no server runs, and report that to the user.
 
     A change in the default state directory needs --offline: the user's server may have another directory.
 

@@ -21,7 +21,7 @@ MISUSED = 2
 """Exit code: the configuration is wrong, or the server's socket can't be opened."""
 
 LATE = 4.0
-"""Seconds after which it is shown that the store was not reached; nodes write once a second."""
+"""Seconds without a write to the store after which that is shown; nodes write once a second."""
 
 ABOUT = """
 Shows what a running server does: whether it is ready, its sockets, workers, transfers in flight and leases, and the
@@ -75,7 +75,7 @@ def _status(options: argparse.Namespace) -> int:
 def _record(server: RunningServer) -> Record:
     records = list(server.call("status"))
     if len(records) != 1:
-        raise CommandError("this server does not tell its status; it is of another version")
+        raise CommandError("this server has no status operation: it is another version of bootfw")
     return records[0]
 
 

@@ -15,9 +15,9 @@ def is_boot_cfg(text: str) -> bool:
 def for_network(text: str) -> str:
     """Return the boot.cfg of a CD for a boot over the network.
 
-    Names of files that begin with ``/`` would be looked for at the top of the server, and so would all with an empty
-    ``prefix``; others are beside boot.cfg (vmware/esx-boot, mboot/config.c). ``cdromBoot`` has the installer look for
-    its CD.
+    The boot program looks up names that begin with ``/`` at the root of the server, and with an empty ``prefix`` all
+    names; it looks up other names beside boot.cfg (vmware/esx-boot, mboot/config.c). With ``cdromBoot`` the installer
+    searches for its CD.
     """
     text = re.sub(r"^prefix=[ \t]*\r?\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(kernelopt=.*?)[ \t]*\bcdromBoot\b", r"\1", text, flags=re.MULTILINE)

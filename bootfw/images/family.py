@@ -10,7 +10,7 @@ from bootfw.images.listing import Listing
 from bootfw.images.recipe import Plan, Recipe
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9 .:,_/+=@()~-]")
-"""What is left out of texts of an image: they become arguments of kernels and lines of menus."""
+"""Characters that are removed from texts of an image, which become arguments of kernels and lines of menus."""
 
 _LONGEST = 256
 
@@ -58,8 +58,8 @@ class Family:
     name: str = field(validator=_named)
     """A family with the name of a built-in one replaces it; others are tried before the built-in ones."""
     title: str
-    """Shown in menus. `{version}` and other names of groups in the patterns are filled in; one that no pattern has
-    found is left out."""
+    """Shown in menus. `{version}` and other names of groups in the patterns are filled in; a group that no pattern has
+    matched is left out."""
     source: str = field(validator=_sourced)
     """Where the recipes are documented."""
     files: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
@@ -75,15 +75,16 @@ class Family:
     details: Mapping[str, "re.Pattern[str]"] = field(
         factory=dict, converter=_pattern_of, metadata={"toml": dict[str, str]}
     )
-    """As `text`, but no condition: where a version may be. The file `volume:` is the volume label."""
+    """Like `text`, but not a condition, such as where the version may be found. The file `volume:` is the volume
+    label."""
     recipes: tuple[Recipe, ...] = field(
         default=(),
         converter=_recipes,
         metadata={"key": ("recipe",), "toml": list[dict[str, Any]], "tables": Recipe},
     )
-    """See below. All that an image has the files for apply; usually one for each processor."""
+    """See below. Every recipe applies whose files the image has; usually there is one for each processor."""
     unbootable: str = ""
-    """Why images of the family can't be booted over the network, and what to take instead."""
+    """Why images of the family can't be booted over the network, and what to use instead."""
 
     def recognize(self, listing: Listing) -> "Recognition | None":
         """Return what the image is; None: it does not belong to this family."""

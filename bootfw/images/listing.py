@@ -7,12 +7,12 @@ from functools import cached_property
 from attrs import define
 
 TEXT_MAX = 65536
-"""Bytes that are read of a file by which an image is recognized."""
+"""Bytes that are read from a file to recognize an image."""
 
 
 @define(slots=False)
 class Listing:
-    """The files of an image. Names are found in any case: plain ISO 9660 has capitals only.
+    """The files of an image. Upper and lower case are the same in names: plain ISO 9660 has upper case only.
 
     :param sizes: path of each file in the image -> bytes.
     :param read: (path, most bytes) -> the first bytes of the file. It may raise OSError.

@@ -1,4 +1,4 @@
-"""A recipe: how the images of a family are booted by some kind of firmware; and the plan for one image."""
+"""A recipe: how the images of a family are booted by one kind of firmware; and the plan for one image."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -44,14 +44,14 @@ class Recipe:
     """
 
     kind: Literal["linux", "mboot", "wimboot", "disk"] = "linux"
-    """`"linux"`: a kernel, or an EFI program. `"mboot"`: the boot program of ESXi. `"wimboot"`: Windows, by the program
-    of this name. `"disk"`: the image itself, as a CD or a disk."""
+    """`"linux"`: a kernel, or an EFI program. `"mboot"`: the boot program of ESXi. `"wimboot"`: Windows, booted by
+    the program of this name. `"disk"`: the image itself, as a CD or a disk."""
     kernel: str = ""
     """The kernel or the boot program."""
     initrd: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
-    """Initial RAM disks, in their order. One whose name ends in `?` need not exist."""
+    """Initial RAM disks, in the order in which they are loaded. One whose name ends in `?` need not exist."""
     named: Mapping[str, str] = field(factory=dict, metadata={"toml": dict[str, str]})
-    """Name for the kernel -> file: files that it finds under this name. `"{image}"`: the image itself."""
+    """Name -> file: the kernel finds the file under this name. `"{image}"`: the image itself."""
     arguments: str = ""
     """Arguments of the kernel. `{content}` is the URL of the files in the image, `{image}` that of the image itself,
     `{root}` the URL of the files, or without HTTP their path. Others are names of `paths`, and of groups in the
@@ -67,15 +67,15 @@ class Recipe:
     firmware: tuple[str, ...] = field(
         default=("bios", "efi"), converter=_texts, validator=_among(("bios", "efi")), metadata={"toml": list[str]}
     )
-    """The firmware that it is for. What the kernel can't do is left out by itself."""
+    """The firmware that it is for. Firmware that the kernel does not support is left out."""
     cpu: str = ""
-    """The processor that it is for, such as `"x86_64"`. Empty: as the kernel says."""
+    """The processor that it is for, such as `"x86_64"`. Empty: read from the kernel."""
     loaders: tuple[str, ...] = field(
         default=LOADERS, converter=_texts, validator=_among(LOADERS), metadata={"toml": list[str]}
     )
-    """The boot programs that can do it."""
+    """The boot programs that can boot it."""
     memory: Size = field(default=Size(0), metadata={"toml": Size})
-    """What the machine needs, beside the files that are loaded into it."""
+    """Memory that the machine needs, in addition to the files that are loaded into it."""
     loaded: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
     """Files that the system loads into memory as a whole."""
 

@@ -86,7 +86,7 @@ OTHER_SERVERS = Family(
     "bootfw_dhcp_other_servers", "Times that another DHCP server was seen; one in ten minutes at most for each."
 )
 ADDRESSES_TAKEN = Family("bootfw_dhcp_addresses_in_use", "Addresses that a host without a lease used.")
-LEASES_NOT_STORED = Family("bootfw_leases_not_stored", "Leases that the store did not take.")
+LEASES_NOT_STORED = Family("bootfw_leases_not_stored", "Leases that could not be stored.")
 TRANSFERS = Family(
     "bootfw_transfers", "Transfers that have ended, by their outcome.", ("protocol", "direction", "outcome")
 )
@@ -109,14 +109,16 @@ STALE = Family(
 DROPPED = Family(
     "bootfw_requests_dropped", "Requests that were dropped because of a limit or a list of addresses.", ("service",)
 )
-HANDSHAKES_FAILED = Family("bootfw_tls_handshake_failures", "HTTPS connections without an agreement on TLS.")
-EVENTS_DROPPED = Family("bootfw_events_dropped", "Events that an observer was too slow for; other counts lack them.")
-NEIGHBOUR_OVERFLOWS = Family(
-    "bootfw_neighbour_overflows", "Neighbours that the kernel had no room for, so that they got no answers."
+HANDSHAKES_FAILED = Family("bootfw_tls_handshake_failures", "HTTPS connections whose TLS handshake failed.")
+EVENTS_DROPPED = Family(
+    "bootfw_events_dropped", "Events that were dropped because an observer was too slow; other counts lack them."
 )
-WORKERS_LOST = Family("bootfw_workers_lost", "Processes that served files and ended without being stopped.")
+NEIGHBOUR_OVERFLOWS = Family(
+    "bootfw_neighbour_overflows", "Neighbours that the kernel had no room for, so that packets to them were dropped."
+)
+WORKERS_LOST = Family("bootfw_workers_lost", "Worker processes that ended without being stopped.")
 PLUGIN_FAILURES = Family("bootfw_plugin_failures", "Calls of plugins that raised.", ("plugin",))
-INTERNAL_ERRORS = Family("bootfw_internal_errors", "Bugs of bootfw that ended something.")
+INTERNAL_ERRORS = Family("bootfw_internal_errors", "Internal errors of bootfw.")
 
 COUNTERS = (
     *(DHCP_REQUESTS, DHCP_REPLIES, DHCP_UNANSWERED, POOL_EXHAUSTED, OTHER_SERVERS, ADDRESSES_TAKEN),

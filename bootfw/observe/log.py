@@ -294,7 +294,7 @@ def _line(
 
 
 def _leadership(event: LeadershipChanged) -> str:
-    """Describe what this server does as one of several."""
+    """Describe the role of this server in a cluster."""
     if event.state == "leading":
         return "this server leads, and answers"
     if event.state == "cut off":

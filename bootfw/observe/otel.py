@@ -46,7 +46,7 @@ def _installed() -> bool:
 
 
 class _Messages(logging.Handler):
-    """Takes what OpenTelemetry logs, which would be printed otherwise. Nothing else has the reason of a failure."""
+    """Receives what OpenTelemetry logs, which would be printed otherwise. Only this has the reason of a failure."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -65,7 +65,7 @@ class _Messages(logging.Handler):
 
 @define(eq=False)
 class _Exporter:
-    """A SpanExporter that reports what becomes of each export.
+    """A SpanExporter that reports the result of each export.
 
     :param done: called with the number of spans, and with the reason of a failure or None.
     """
@@ -92,12 +92,12 @@ class _Exporter:
 class OpenTelemetry:
     """Sends each boot as a trace to an OpenTelemetry collector, by OTLP over HTTP: its stages are the spans.
 
-    Up to 2,048 spans wait for a collector that is slow or away; more are dropped, as OpenTelemetry does it. The log
-    says once that boots are not exported and why, and once that they are again.
+    Up to 2,048 spans wait for a collector that is slow or can't be reached; OpenTelemetry drops further ones. The log
+    has a line with the reason when exports begin to fail, and one when they succeed again.
     """
 
     url: str = field(default=DEFAULT_URL, converter=_url)
-    """Where the collector takes traces."""
+    """The URL to which the collector accepts traces."""
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     """Headers of each request, such as `{"authorization" = "Bearer ..."}`."""
     service_name: str = "bootfw"
@@ -155,9 +155,9 @@ class OpenTelemetry:
         return stopping.addCallback(lambda _: logging.getLogger("opentelemetry").removeHandler(self._messages))
 
     def _note_export(self, spans: int, reason: str | None) -> None:
-        """Note what became of an export. Called in the thread of OpenTelemetry.
+        """Handle the result of an export. Called in the thread of OpenTelemetry.
 
-        :param reason: why it failed; None: it has not.
+        :param reason: why it failed; None: it succeeded.
         """
         self._reactor.callFromThread(self._exported if reason is None else self._not_exported, spans, reason)
 

@@ -83,17 +83,17 @@ def _kinds(names: Sequence[str]) -> frozenset[type[Event]]:
 class Webhook:
     """Sends events to a web server: `POST` with `{"events": [...]}`, each as the JSON log has it.
 
-    A batch that fails is sent again up to five times, later and later; then it is dropped. A batch that the receiver
-    refuses with a status of 400 to 499 is dropped at once, but for 408, 425 and 429. bootfw never waits for the
-    receiver.
+    A batch that fails is sent again up to five times, after longer and longer delays; then it is dropped. A batch to
+    which the receiver answers with a status of 400 to 499 is dropped at once, except for 408, 425 and 429. The server
+    never waits for the receiver.
     """
 
     url: str = field(converter=_url)
     """The URL, `http://` or `https://`."""
     kinds: frozenset[type[Event]] = field(converter=_kinds, default=DEFAULT, alias="events")
-    """Names of the classes of `bootfw.events` that are sent."""
+    """The events that are sent: names of classes of `bootfw.events`."""
     secret: str = field(default="", repr=False)
-    """For the header `X-Bootfw-Signature: sha256=...`, the HMAC of the body. Empty: there is no such header."""
+    """Key of the HMAC of the body in the header `X-Bootfw-Signature: sha256=...`. Empty: there is no such header."""
     batch_seconds: float = field(default=1.0, validator=[validators.ge(0), validators.le(3600)])
     """How long events are gathered before they are sent together."""
     timeout_seconds: float = field(default=10.0, validator=[validators.gt(0), validators.le(300)])

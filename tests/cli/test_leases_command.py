@@ -471,7 +471,7 @@ def test_import_is_refused_while_the_server_runs(running_server: Running, tmp_pa
     assert running_server.run("import", "dnsmasq.leases") == (
         1,
         "",
-        "bootfw: bootfw is running: stop it, take the leases over, and start it again\n",
+        "bootfw: bootfw is running: stop it, import the leases, and start it again\n",
     )
 
 

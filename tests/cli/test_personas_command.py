@@ -27,7 +27,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_personas_are_listed_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     head, *lines = shown(capsys).splitlines()
 
-    assert head.split() == ["PERSONA", "WHO", "TREATMENT"]
+    assert head.split() == ["PERSONA", "RECOGNIZED", "BY", "TREATMENT"]
     assert [line.split()[0] for line in lines] == [rule.name for rule in stock().rules]
     [grub] = [line for line in lines if line.startswith("grub ")]
     assert "tftp-options: blksize=1024 tsize=0, blksize=512 tsize=0" in grub
@@ -40,7 +40,7 @@ def test_personas_of_a_configuration_are_tried_in_their_order(capsys: pytest.Cap
 
     assert lines[1].startswith("old-rom*")
     assert any(line.startswith("uefi*") and "offer: file" in line for line in lines)
-    assert lines[-1] == "* of the configuration"
+    assert lines[-1] == "* from the configuration"
 
 
 def test_one_persona_is_shown_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,16 +63,16 @@ class _AtItsPlace(MountTable):
 
 @define(eq=False)
 class _OpenImage:
-    """A version of an image. It is served from its descriptor, whatever becomes of its name."""
+    """A version of an image. It is served from its descriptor, even when the file is renamed, replaced or removed."""
 
     name: str
     version: str
     suffix: str
     descriptor: int
     files: Any
-    """The backend of the files in it; None: there are none that can be read."""
+    """The backend of the files in it; None: it has none that can be read."""
     replaced: float | None = None
-    """When it was replaced or removed; None: it is there."""
+    """When it was replaced or removed; None: it is the present version."""
 
     def whole(self) -> IReader:
         """Return a reader of the image itself."""
@@ -80,7 +80,7 @@ class _OpenImage:
             return FileReader(os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
-        """Transfers go on: they have descriptors of their own."""
+        """Close the descriptor. Running transfers continue: they have descriptors of their own."""
         if isinstance(self.files, ArchiveBackend):
             self.files.close()
         os.close(self.descriptor)
@@ -108,7 +108,7 @@ class ImagesBackend:
     _open: dict[tuple[str, str], _OpenImage] = field(factory=dict, init=False)
     """By name and version."""
     _current: dict[str, tuple[Change, str]] = field(factory=dict, init=False)
-    """Name of an image that is there -> its file, and the version."""
+    """Name of an image -> its file and its version, for images that are in the directory."""
     _scanned_at: float | None = field(default=None, init=False)
     _waiting: "list[Deferred[None]] | None" = field(default=None, init=False)
     """Requests that wait for a scan in a thread; None: none is running."""
@@ -130,7 +130,7 @@ class ImagesBackend:
 
     @property
     def library(self) -> Library:
-        """What the images are; a new one, with an empty cache."""
+        """A new Library of the images, with an empty cache."""
         return Library([self.root], catalogue_of(self.families))
 
     def problem(self) -> str:
@@ -146,7 +146,7 @@ class ImagesBackend:
         return ""
 
     def start(self, publish: Any) -> None:
-        """See IStartable. Images are opened now: one that is replaced before its first request is served, too."""
+        """See IStartable. Images are opened now, so that one is served that is replaced before its first request."""
         if self._mount() is None:
             self._scan()
 
@@ -300,7 +300,7 @@ class ImagesBackend:
 
 
 def catalogue_of(families: Path | None) -> Catalogue:
-    """Return the families that are known.
+    """Return the built-in families and those of the file *families*.
 
     :raise ConfigError: the file *families* is wrong; the path begins at the plugin's table.
     """

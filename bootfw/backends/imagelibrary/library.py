@@ -1,4 +1,4 @@
-"""The images in a directory: what each is, and how it can be booted."""
+"""Recognizes the images in a directory, and how each can be booted."""
 
 import io
 import os
@@ -25,7 +25,7 @@ _HEAD = 1 << 20
 
 @frozen
 class Way:
-    """A way to boot an image: a plan, and what it runs on."""
+    """A way to boot an image: a plan, and the firmware and processors that it runs on."""
 
     plan: Plan
     runs: Executable
@@ -44,7 +44,7 @@ class OSImage:
     size: int
     """Bytes; 0: it is a directory."""
     title: str
-    """What it is; "": unknown."""
+    """The name of the system; "": unknown."""
     family: str
     """"": unknown."""
     release: str
@@ -53,7 +53,7 @@ class OSImage:
     reason: str
     """Why it can't be booted over the network; "": it can."""
     arguments: str = ""
-    """More arguments for its kernels, those of the operator."""
+    """Arguments that the operator has added for its kernels."""
 
 
 def arguments_beside(directory: Path, name: str) -> str:
@@ -79,9 +79,9 @@ def _without_waiting(path: str, flags: int) -> int:
 
 @define(eq=False)
 class Library:
-    """The images in directories. What was found out about an image is cached until its file changes.
+    """The images in directories. The result for an image is cached until its file changes.
 
-    :param roots: the directories; of two images with the same name the first one counts.
+    :param roots: the directories; of two images with the same name the first one is used.
     """
 
     roots: Sequence[Path]
@@ -93,7 +93,7 @@ class Library:
     def scan(self, hangs: Callable[[Path], bool] = lambda root: False) -> tuple[OSImage, ...]:
         """Find the images, sorted by name. It may take seconds for each image that is new.
 
-        :param hangs: whether a directory is to be left out, because its file system does not answer.
+        :param hangs: returns whether to leave out a directory, because its file system does not answer.
         """
         problems: list[str] = []
         found: dict[str, OSImage] = {}
@@ -149,7 +149,7 @@ class Library:
         if recognition is None:
             return OSImage(place.name, place.path, place.suffix, version, size, "", "", "", (), reason)
         if not ways and not reason:
-            reason = "none of its kernels is for a processor and a firmware that are known"
+            reason = "none of its kernels is for a known processor and firmware"
         return OSImage(
             place.name,
             place.path,

@@ -1,4 +1,4 @@
-"""The listing of an image: of an archive, a directory, or a disk that can't be looked into."""
+"""Lists the files of an image: an archive, a directory, or a disk image, whose files can't be read."""
 
 import os
 import stat
@@ -17,10 +17,10 @@ ENTRIES = 50_000
 
 @contextmanager
 def listing_of(path: Path) -> Iterator[Listing]:
-    """The listing of the image at *path*. It may take seconds, and be called in any thread.
+    """Yield the listing of the image at *path*. It may take seconds, and may be called in any thread.
 
     :raise ArchiveError: it can't be read.
-    :raise OSError: what the file system says.
+    :raise OSError: the file system reports an error.
     """
     if os.path.isdir(path):
         yield _directory(path)

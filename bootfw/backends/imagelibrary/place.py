@@ -1,4 +1,4 @@
-"""Where images are: the entries of the directory, and the version of each."""
+"""The images as entries of a directory, and the version of each."""
 
 import hashlib
 import os
@@ -12,13 +12,13 @@ from attrs import frozen
 SUFFIXES = (".iso", ".img", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-"""Names of images: boot programs have to write them into URLs and their configurations."""
+"""Names of images: they are parts of URLs, and of the configurations of boot programs."""
 
 _EDGE = 65536
-"""Bytes at both ends of a file from which its version is made: the volume descriptors with their dates are there."""
+"""Bytes at both ends of a file that determine its version: the volume descriptors, with their dates, are there."""
 
 Change = tuple[int, int, int, int]
-"""Another one whenever the file may have changed: device, inode, bytes, nanoseconds of its latest change."""
+"""Differs whenever the file may have changed: device, inode, size in bytes, time of the latest change in ns."""
 
 
 @frozen
@@ -34,7 +34,7 @@ class Place:
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory that has the files of the image."""
+        """Whether it is a directory with the files of the image."""
         return not self.suffix
 
 
@@ -46,8 +46,8 @@ def split_name(entry: str) -> tuple[str, str]:
 
 
 def places(root: Path) -> Iterator[Place | str]:
-    """Yield the images in a directory, and a sentence for each entry that looks like one and can't be used. Of two with
-    the same name, the first one in the order of their names counts.
+    """Yield the images in a directory, and a sentence for each entry that can't be used as one. Of two files for the
+    same image name, the first one in the order of their names is used.
 
     :raise OSError: the directory can't be read.
     """

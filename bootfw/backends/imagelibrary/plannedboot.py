@@ -14,7 +14,7 @@ PREFIX = "images"
 class PlannedBoot:
     """A plan, and where clients find the files.
 
-    :param content: path of the files in the image, which has its version in it.
+    :param content: path of the files in the image; the path contains the version.
     :param whole: path of the image itself; "": it is a directory.
     """
 
@@ -27,7 +27,7 @@ class PlannedBoot:
         return self.whole if name == IMAGE else f"{self.content}/{name}"
 
     def loads_by(self, loader: str, http: str) -> bool:
-        """Return whether a boot program, one of LOADERS, can boot it.
+        """Return whether the boot program *loader*, one of LOADERS, can boot it.
 
         :param http: URL of this server, without a slash at the end; "": it serves no HTTP.
         """
@@ -36,7 +36,7 @@ class PlannedBoot:
     def arguments(self, http: str, answers: str = "") -> str:
         """Return the arguments of the kernel.
 
-        :param http: as above.
+        :param http: as of loads_by().
         :param answers: path of the answers for an unattended installation; "": there are none.
         """
         content = f"{http}/{quote(self.content)}" if http else ""

@@ -1,4 +1,4 @@
-"""What a server does with one request: a BaseHandler finds the content, and gets the statistics."""
+"""Handles one request: a BaseHandler returns the content, and receives the statistics."""
 
 import io
 import ipaddress
@@ -18,7 +18,7 @@ class ResponseData:
         raise NotImplementedError
 
     def size(self) -> int | None:
-        """Return the size in bytes; None: not known. Then the client is not told one."""
+        """Return the size in bytes; None: not known, then it is left out of the OACK."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class StringResponseData(ResponseData):
 
 
 class SessionStats:
-    """How a transfer went. It is complete when the callback of its handler gets it.
+    """The statistics of a transfer. They are complete when the callback of its handler gets them.
 
     :param server_addr: (address, port) of the server.
     :param peer: (address, port) of the client.
@@ -56,7 +56,7 @@ class SessionStats:
         self.server_addr = server_addr
         self.file_path = file_path
         self.error: dict[str, Any] = {}
-        """``error_code`` and ``error_message``; empty: all went well, or the client requested the size only."""
+        """``error_code`` and ``error_message``; empty: it succeeded, or the client requested the size only."""
         self.options: dict[str, str] = {}
         """The options that were acknowledged."""
         self.options_in: dict[str, Any] = {}

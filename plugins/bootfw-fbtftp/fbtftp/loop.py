@@ -110,7 +110,7 @@ class Loop:
             return
         self._protocol.close()
         self._reactor.removeReader(self._listener)
-        # The handlers are told in the turn after that in which their transfers end; the ports close then, too.
+        # The handlers get their reports in the turn after that in which their transfers end; the ports close then, too.
         self._reactor.iterate(0)
         self._reactor.iterate(0)
         self._protocol.doStop()

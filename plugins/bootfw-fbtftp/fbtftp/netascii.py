@@ -1,4 +1,4 @@
-"""netascii (RFC 764), for programs that translate a file themselves. The server does it by itself."""
+"""netascii (RFC 764), for programs that translate a file themselves. The server translates by itself."""
 
 import io
 from typing import Any

@@ -83,7 +83,7 @@ class HandlerReader:
         self._backend.reader_closed(self)
 
     def end(self) -> None:
-        """Tell the handler how the transfer ended. Called in a thread; what still reads is waited for."""
+        """Report to the handler how the transfer ended. Called in a thread; waits for a read() that is running."""
         with self._lock:
             if self.report is not None:
                 _fill_in(self.handler._stats, self.report)
@@ -112,7 +112,7 @@ def _fill_in(stats: Any, report: TransferReport) -> None:
 
 @implementer(IBackend)
 class HandlerBackend:
-    """Opens what the handlers of *server* find. The handlers run in *pool*."""
+    """Opens the content that the handlers of *server* return. The handlers run in *pool*."""
 
     def __init__(self, server: "BaseServer", reactor: Any, pool: Any) -> None:
         self._server = server
@@ -195,7 +195,7 @@ class HandlerBackend:
             reader.report = report
 
     def reader_closed(self, reader: HandlerReader) -> None:
-        """Tell the handler, when the report has come."""
+        """Report to the handler, once the report of the transfer has come."""
 
         def end() -> None:
             if self._readers.get(reader.peer) is reader:

@@ -126,7 +126,7 @@ class GrowingReader:
     _waiting: "Deferred[None] | None" = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        # What is complete by now has a size even if the server had not said it.
+        # A download that is complete by now has a size, even if the response had no Content-Length.
         download = self._download
         self.size = download.received if download.complete else download.size
 

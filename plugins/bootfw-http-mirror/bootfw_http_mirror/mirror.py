@@ -62,7 +62,7 @@ class MirrorBackend:
     :param cache: the directory of the cache; one for each mirror. Relative to the configuration's.
     :param cache_megabytes: size of the cache in 10^6 bytes; beyond it the least recently used files are evicted.
     :param fresh_seconds: how long a cached file is served without a request to the server.
-    :param timeout_seconds: timeout of the connection, of the answer, and between two pieces of a file.
+    :param timeout_seconds: timeout of the connection, of the response, and between two parts of a file.
     """
 
     reactor: Any
@@ -93,7 +93,7 @@ class MirrorBackend:
         fresh_seconds: float = 10.0,
         timeout_seconds: float = 10.0,
     ) -> "MirrorBackend":
-        """What boot_plugin calls."""
+        """Called by boot_plugin."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ConfigError(f'must be a URL such as "http://mirror.example/boot/", not "{url}"', ("url",))

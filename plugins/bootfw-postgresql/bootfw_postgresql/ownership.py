@@ -1,4 +1,4 @@
-"""Who may write leases, reservations and orders of a schema: the process whose epoch is the latest one.
+"""The right to write leases, reservations and orders of a schema: that of the process whose epoch is the latest one.
 
 The table "owner" has one row, with the epoch and a token of the process that began it. Each write locks the row FOR KEY
 SHARE and is refused unless the epoch is its own; a new epoch waits for the writes that have the lock. So the process
@@ -69,7 +69,7 @@ def owner_of(connection: Connection, database: Database) -> Owner:
 
 
 def holder_of(connection: Connection, database: Database) -> str:
-    """Return who has the lock, for the operator."""
+    """Return the process that has the lock, for the operator."""
     row = connection.execute(_HOLDER, database.lock).fetchone()
     return row[0] if row and row[0] else "another process"
 

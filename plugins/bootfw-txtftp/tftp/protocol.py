@@ -205,7 +205,7 @@ class TFTP(DatagramProtocol):
         return session
 
     def _listen(self, session: TFTPBootstrap, addr: Any) -> None:
-        """Open a port that has the address of ours, so that the client gets its file from where it has asked."""
+        """Open a port with the address of this one: the file is sent from the address that the request was sent to."""
         reactor: Any = self._clock
         if not IReactorUDP.providedBy(reactor):
             from twisted.internet import reactor

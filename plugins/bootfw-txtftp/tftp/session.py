@@ -56,7 +56,7 @@ class _Waits:
 
 
 class _Session(DatagramProtocol):
-    """What both directions share.
+    """The part that both directions share.
 
     ``block_size``, ``windowsize`` and ``blocknum`` may be set until the transfer begins.
 
@@ -84,7 +84,7 @@ class _Session(DatagramProtocol):
         self._began = 0.0
         self._blocknum = 0
         self._pending: Deferred[Any] | None = None
-        """What the file has not answered yet."""
+        """The pending result of the reader or writer."""
         self._timer: Any = None
         self._released = False
 
@@ -280,7 +280,7 @@ class _Session(DatagramProtocol):
         raise NotImplementedError
 
     def _failure(self) -> TransferError:
-        """What the peer is told if the file fails."""
+        """The ERROR for the peer if the file fails."""
         raise NotImplementedError
 
     def _frames(self, blocks: Any) -> bytes:
@@ -362,7 +362,7 @@ class ReadSession(_Session):
         if not isinstance(answer, bytes | bytearray | memoryview):
             raise TypeError(f"{self.reader!r} has read {type(answer).__name__}, not bytes")
         if len(answer) > self._blksize:
-            raise ValueError(f"{self.reader!r} has read {len(answer)} bytes, {self._blksize} were asked for")
+            raise ValueError(f"{self.reader!r} has read {len(answer)} bytes, {self._blksize} were requested")
         self._at_end = len(answer) < self._blksize
         acknowledged = (self._machine.acked + 1 - self._held_from) * self._blksize
         if acknowledged > 0:
