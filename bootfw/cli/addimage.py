@@ -1,4 +1,4 @@
-"""Adds an image to a directory: copies or downloads it, verifies it, and puts it there as a whole."""
+"""Adds an image to a directory: copies or downloads it, verifies it, and moves the complete file there."""
 
 import hashlib
 import http.client
@@ -41,7 +41,7 @@ _GNU = re.compile(r"(?P<sum>[0-9a-fA-F]{64,128})(?:\s+[ *]?(?P<file>.+))?")
 
 @define
 class Source:
-    """Where an image comes from: a file, or an URL."""
+    """The source of an image: a file or a URL."""
 
     given: str
     is_url: bool = field(init=False)
@@ -140,7 +140,7 @@ def add_image(
 
 
 def remove_image(name: str, root: Path) -> bool:
-    """Remove an image. Machines that have begun to boot it still get its files from a server that runs.
+    """Remove an image. Machines that have begun to boot it still get its files from the running server.
 
     :return: false: there is none in *root*.
     """
@@ -253,8 +253,8 @@ def _is_signed(source: Source, name: str, data: bytes | Path, keyring: Path) -> 
         except FileNotFoundError:
             raise CommandError("signatures are verified by gpgv, which is not installed") from None
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise CommandError(f"the signature of {name} is not good: {said[-1] if said else 'gpgv failed'}")
+        messages = [line for line in done.stderr.splitlines() if line.strip()]
+        raise CommandError(f"the signature of {name} is not good: {messages[-1] if messages else 'gpgv failed'}")
     return True
 
 

@@ -170,7 +170,7 @@ def find_attempts(options: argparse.Namespace, filters: Mapping[str, Any], opera
 
 
 def _stored(configuration: Configuration, filters: Mapping[str, Any]) -> Sequence[BootAttempt]:
-    """The same from the store, which no server uses."""
+    """Return the attempts in the store, which no server uses."""
     from bootfw.build import attempt_store  # with all that a server needs, which takes a while to import
     from bootfw.cli.offline import done
 
@@ -210,7 +210,7 @@ def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
 def changed_boots(server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> Iterator[Sequence[Record]]:
     """Yield every half second the short records of the boots that have changed meanwhile, for ever.
 
-    The first ones are those that the server has in memory. A server that ends is waited for.
+    The first ones are those that the server has in memory. If the server ends, this waits for the next one.
     """
     after, waiting = -1, False
     while True:

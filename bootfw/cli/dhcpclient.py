@@ -112,7 +112,7 @@ class Link(Protocol):
     def on_this_host(self) -> bool:
         """Whether the server is known to be on this host."""
 
-    def ask(self, build: Build, seconds: float) -> list[Offer]:
+    def query(self, build: Build, seconds: float) -> list[Offer]:
         """Send a message, and retransmit it while there is no reply.
 
         :param seconds: how long to wait for further replies after the first one.
@@ -142,7 +142,7 @@ class Broadcasts:
         """See Link."""
         return f"on {self.interface}"
 
-    def ask(self, build: Build, seconds: float) -> list[Offer]:
+    def query(self, build: Build, seconds: float) -> list[Offer]:
         """See Link."""
         with closing(self._socket()) as sock:
             return _collected(sock, (BROADCAST, self.server_port), build, seconds)
@@ -214,7 +214,7 @@ class Relayed:
         """See Link."""
         return f"from {self.server}"
 
-    def ask(self, build: Build, seconds: float) -> list[Offer]:
+    def query(self, build: Build, seconds: float) -> list[Offer]:
         """See Link."""
         with closing(self._socket()) as sock:
             to = self._to, self.server_port

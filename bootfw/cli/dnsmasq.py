@@ -51,7 +51,7 @@ def read_dnsmasq(text: str, now: float, identify: Identify) -> ImportedLeases:
 
 
 class _Leases:
-    """The leases of the lines so far."""
+    """The leases of the lines that have been read."""
 
     def __init__(self, now: float, identify: Identify) -> None:
         self._now = now

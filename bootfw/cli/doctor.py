@@ -1,4 +1,4 @@
-"""``bootfw doctor``: checks what a server needs on this host, and says what to do."""
+"""``bootfw doctor``: checks what a server needs on this host, and suggests what to do."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""``bootfw drain``: have a running server hand its clients over to the other nodes, and end."""
+"""``bootfw drain``: makes a running server hand its clients over to the other nodes, and end."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ _MORE = 30.0
 _CHECKED_EVERY = 0.2
 
 ABOUT = """
-Has a running server end without loss for its clients. /readyz says at once that it is not ready, so that a balancer
+Makes a running server end without loss for its clients. /readyz says at once that it is not ready, so that a balancer
 moves the clients to other servers. Until it has done that, or the time is over, the server goes on as before; the other
 servers of the cluster go on with the transfers that have not ended. Returns when the server has ended.
 

@@ -235,7 +235,7 @@ def _check_rp_filter(host: Host, names: Sequence[str], settings: Settings) -> It
 
 
 def check_neighbours(host: Host) -> Iterator[Check]:
-    """Does the kernel have room for the hardware addresses of all machines?"""
+    """Check that the kernel has room for the hardware addresses of all machines."""
     tables = [table for table in host.neighbour_tables() if table.family in SETTINGS]
     full = [table for table in tables if table.overflows]
     for table in full:
@@ -255,7 +255,7 @@ def check_neighbours(host: Host) -> Iterator[Check]:
 
 
 def _reached(path: Path) -> Path:
-    """*path*, or the nearest directory above it that exists and that this user can see."""
+    """Return *path*, or the nearest directory above it that exists and that this user can see."""
     return next(each for each in (path, *path.parents) if os.path.exists(each))
 
 
@@ -500,7 +500,7 @@ def check_network(settings: Settings) -> Iterator[Check]:
     discover = partial(boot_client(bytes.fromhex(DEFAULT_MAC.replace(":", "")), "x86_64-uefi").discover, random_xid())
     for name in settings.interfaces or interfaces():
         try:
-            replies = Broadcasts(name, settings.dhcp.server_port).ask(discover, 2.0)
+            replies = Broadcasts(name, settings.dhcp.server_port).query(discover, 2.0)
         except BootfwError as error:
             yield Check("network", SKIPPED, f"{name}: {error}")
             continue

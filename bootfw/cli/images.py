@@ -1,4 +1,4 @@
-"""``bootfw images``: the images of operating systems that a server has."""
+"""``bootfw images``: lists, adds and removes images of operating systems."""
 
 import argparse
 import json
@@ -168,7 +168,7 @@ def library_of(configuration: Configuration) -> Library:
 
     :raise CommandError: it has no backend for them.
     """
-    backends = [made for _, made in assemble(configuration, None).backends if isinstance(made, ImagesBackend)]
+    backends = [backend for _, backend in assemble(configuration, None).backends if isinstance(backend, ImagesBackend)]
     if not backends:
         source = configuration.source or "this host: there is no /srv/boot, and no configuration"
         raise CommandError(

@@ -1,4 +1,4 @@
-"""``bootfw install``: have a machine install an image, once."""
+"""``bootfw install``: makes a machine install an image, once."""
 
 import argparse
 import os
@@ -121,7 +121,7 @@ def _image(configuration: Configuration, name: str) -> OSImage:
         raise CommandError(f"{name} can't be booted: {image.reason}")
     if not any("ipxe" in way.plan.recipe.loaders for way in image.ways):
         raise CommandError(f"{name} can't be booted by iPXE, which boots one-time images")
-    menus = [made for _, made in assemble(configuration, None).backends if isinstance(made, MenuBackend)]
+    menus = [backend for _, backend in assemble(configuration, None).backends if isinstance(backend, MenuBackend)]
     if not any(root.resolve() == image.path.parent.resolve() for menu in menus for root in menu.library.roots):
         example = f'[[backend]] use = "menu", images = "{image.path.parent}"'
         raise CommandError(f"the menu boots it, and there is none with its directory: add {example}")

@@ -29,7 +29,7 @@ from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.wire.dhcp4 import ETHERNET
 
 HARDWARE: Mapping[str, int] = {"ethernet": ETHERNET, "token-ring": 6, "fddi": 8, "infiniband": 32}
-"""As dhcpd writes it -> htype (RFC 1700)."""
+"""Name in dhcpd's files -> htype (RFC 1700)."""
 
 _STATES = ("active", "free", "released", "expired", "abandoned", "reset", "backup", "bootp")
 _NAMES = (["supersede", "host-name", "="], ["supersede", "option", "host-name", "="], ["option", "host-name"])

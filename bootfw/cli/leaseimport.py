@@ -1,4 +1,4 @@
-"""Leases and reservations to import, from lease files of other servers or from our own export."""
+"""Leases and reservations to import, from lease files of other servers or from an export of bootfw."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -165,7 +165,7 @@ class NetBoot:
 
     def _discover(self) -> list[Offer]:
         began, xid = time.monotonic(), random_xid()
-        replies = self.link.ask(lambda secs: self._relayed(self.client.discover(xid, secs)), 1.0)
+        replies = self.link.query(lambda secs: self._relayed(self.client.discover(xid, secs)), 1.0)
         offers = offers_of(replies)
         if not offers:
             seconds = time.monotonic() - began
@@ -235,7 +235,7 @@ class NetBoot:
         began, xid = time.monotonic(), random_xid()
         address, server = offer.address, offer.server
         try:
-            replies = self.link.ask(lambda secs: self._relayed(self.client.request(xid, address, server)), 0.2)
+            replies = self.link.query(lambda secs: self._relayed(self.client.request(xid, address, server)), 0.2)
         finally:
             with suppress(OSError):
                 self.link.send(self._relayed(self.client.release(random_xid(), address, server)), server)

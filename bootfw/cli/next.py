@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 def orders_of(
     configuration: Configuration, options: argparse.Namespace, changes: bool
 ) -> RunningServer | OfflineOrders:
-    """Return what takes orders: the running server, or its store.
+    """Return the running server, or its store, to read or change the orders.
 
     :param changes: whether the orders are to be changed.
     :raise CommandError: there is neither.
@@ -171,7 +171,7 @@ def _list(source: RunningServer | OfflineOrders, as_json: bool) -> None:
 
 
 def _looping(server: RunningServer) -> Sequence[dict[str, Any]] | None:
-    """The machines in a boot loop; None: the server has no such resolver."""
+    """Return the machines in a boot loop; None: the server has no resolver that finds them."""
     try:
         now = time.time()
         return [_shown(record, now) for record in server.call("looping")]
@@ -180,7 +180,7 @@ def _looping(server: RunningServer) -> Sequence[dict[str, Any]] | None:
 
 
 def _shown(record: Record, now: float) -> dict[str, Any]:
-    """The record with a wall-clock time instead of the seconds that are left."""
+    """Return the record with the wall-clock time of the end instead of the remaining seconds."""
     return {**{key: value for key, value in record.items() if key != "seconds"}, "until": now + record["seconds"]}
 
 
@@ -211,7 +211,7 @@ def is_missing(file: str, mac: str, configuration: Configuration) -> bool:
 def needs_resolver(configuration: Configuration) -> None:
     """Refuse a one-time boot that no resolver of the configuration would use.
 
-    :raise CommandError: the configuration has resolvers, and none that looks at it.
+    :raise CommandError: the configuration has resolvers, but none for one-time boots.
     """
     chosen = configuration.plugins.get("resolver")
     if chosen is not None and not any(choice.use == "next-boot" for choice in chosen):

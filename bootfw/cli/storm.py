@@ -145,7 +145,7 @@ def _share(text: str, kind: Any) -> Any:
 
 
 _SETTLE_SECONDS = 1.0
-"""How long a server that has opened the DHCP port has for its other ports."""
+"""Seconds that a server has to open its other ports after the DHCP port."""
 
 _DHCP_PORT = 67
 

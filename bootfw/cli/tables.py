@@ -29,11 +29,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     from rich.text import Text
 
     head, *others = rows
-    made = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    shown = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for row in others:
-        made.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
+        shown.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
     out = io.StringIO()
-    Console(file=out, force_terminal=True, width=os.get_terminal_size().columns).print(made)
+    Console(file=out, force_terminal=True, width=os.get_terminal_size().columns).print(shown)
     return out.getvalue().strip("\n")
 
 

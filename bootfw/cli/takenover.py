@@ -1,4 +1,4 @@
-"""What an import has taken over from another server, and what it has left out."""
+"""The result of an import from another server: what was imported, and what was left out."""
 
 from attrs import define, field
 

@@ -50,11 +50,11 @@ class Program:
     _service: BootService | None = field(default=None, init=False)
     _given: GivenSockets = field(init=False)
     _handed: socket.socket = field(init=False)
-    """Where sockets come from."""
+    """The connection by which sockets arrive."""
     _checked: tuple[Parts, Prepared | None] | None = field(default=None, init=False)
-    """What another configuration makes, until it is used or abandoned."""
+    """The plugins and ports of another configuration, until it is used or abandoned."""
     _draining: Draining | None = field(default=None, init=False)
-    """The wait for transfers, if the main process ends as it should."""
+    """The wait for transfers before the end; None: it has not begun."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _timed: Any = field(default=None, init=False)
     """The reactor, with a monotonic clock."""
@@ -95,7 +95,7 @@ class Program:
             self._service.on_message(kind, values)
 
     def _drain(self, hands_over: bool) -> None:
-        """Prepare for the end, which comes next.
+        """Prepare for the end, which follows.
 
         :param hands_over: other nodes go on with the transfers at once; otherwise they get some time to end.
         """
@@ -108,7 +108,7 @@ class Program:
             self._draining = self._service.drain()
 
     def _prepare(self, configuration: Configuration, count: int) -> None:
-        """Load the plugins, which takes time, and report that it is done."""
+        """Load the plugins, which may take long, and report that this process is ready."""
         self._timed = monotonic(reactor)
         self._parts = assemble(configuration, self._timed)
         self._count = count
@@ -151,7 +151,7 @@ class Program:
         gc.freeze()  # see bootfw.tap.Daemon.startService
 
     def _served(self, settings: Settings) -> Settings:
-        """Return *settings* as this process serves by them: files only, with its share of the memory."""
+        """Return the settings of this process: those for files, with its share of the memory."""
         tftp = evolve(settings.tftp, cache_size=settings.tftp.cache_size // self._count)
         return evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp)
 
@@ -174,7 +174,7 @@ class Program:
         self.channel.send("checked", errors)
 
     def _use(self) -> None:
-        """Use what was loaded, from now on. Without that this process ends, and the next one loads it."""
+        """Use what was loaded, from now on. If nothing was, end: the next process loads the configuration."""
         checked, self._checked = self._checked, None
         if checked is None:
             self._end()
@@ -237,7 +237,7 @@ def _complain(event: LogEvent) -> None:
 
 
 def main() -> int:
-    """Run it."""
+    """Run the program."""
     return Program().run()
 
 

@@ -56,7 +56,7 @@ class FakeLink:
     where: str = "on eth0"
     sent: list[Message] = field(factory=list)
 
-    def ask(self, build: Build, seconds: float) -> list[Offer]:
+    def query(self, build: Build, seconds: float) -> list[Offer]:
         self.sent.append(build(0))
         return self.replies.pop(0) if self.replies else []
 

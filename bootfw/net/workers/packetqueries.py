@@ -34,8 +34,8 @@ class PacketQueries:
     _numbers: "count[int]" = field(factory=count, init=False)
     _pending: dict[int, _Query] = field(factory=dict, init=False)
 
-    def ask(self, workers: int, send: Callable[[int], None]) -> "Deferred[list[Datagram]]":
-        """Ask a number of workers.
+    def query(self, workers: int, send: Callable[[int], None]) -> "Deferred[list[Datagram]]":
+        """Query a number of workers.
 
         :param send: sends the query, with this number, to each of them.
         :return: fires with the packets of those that answer within WAIT seconds.

@@ -588,7 +588,7 @@ class Workers(Service):
     def packets_of(self, addresses: Collection[str], since: float) -> "Deferred[list[Datagram]]":
         """Return what the processes have recorded of a client; see FlightRecorder.transfers_of()."""
         serving = [worker for worker in self._workers if worker.states.has_sockets]
-        return self.packet_queries.ask(
+        return self.packet_queries.query(
             len(serving), lambda number: self._send("packets-of", (number, addresses, since), serving)
         )
 
