@@ -19,7 +19,7 @@ def lower_case(text: str) -> str:
 @implementer(IBootFileResolver)
 @frozen
 class ByRack:
-    """Gives one file to all machines whose MAC begins alike."""
+    """Gives one file to all machines whose MACs have the same prefix."""
 
     prefix: str = field(converter=lower_case)
     file: str

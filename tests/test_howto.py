@@ -170,7 +170,7 @@ def test_the_plugin_of_the_howto() -> None:
     names: dict[str, Any] = {}
     resolver, configured, without_ability, contract = programs("plugins.md")
     exec(resolver, names)
-    assert names["plugin"].summary == "Gives one file to all machines whose MAC begins alike."
+    assert names["plugin"].summary == "Gives one file to all machines whose MACs have the same prefix."
     assert "def configured(cls, context, root: str)" in configured
     exec(without_ability, names)
     exec(contract, names)
