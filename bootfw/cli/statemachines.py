@@ -1,4 +1,4 @@
-"""docs/state-machines.md: every state machine, drawn from its table.
+"""Writes docs/state-machines.md: every state machine, drawn from its table.
 
 ``python -m bootfw.cli.statemachines > docs/state-machines.md``
 """
