@@ -138,8 +138,8 @@ TREES = (
             "casper/initrd": b"x",
             "casper/ubuntu-server-minimal.squashfs": b"x",
         },
-        arguments=["ip=dhcp url=http://s/image.iso"],
-        answers="autoinstall ds=nocloud-net;s=http://s/ cloud-config-url=/dev/null",
+        arguments=["ip=dhcp url=http://s/image.iso cloud-config-url=/dev/null"],
+        answers="autoinstall ds=nocloud-net;s=http://s/",
     ),
     Tree(
         "ubuntu-desktop",
