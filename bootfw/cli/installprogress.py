@@ -19,6 +19,9 @@ from bootfw.terminal import StatusLine, printable
 FAILED = 1
 """Exit code: the boot has failed."""
 
+_LOADED = ("complete", "unconfirmed")
+"""Outcomes of a transfer of which the client has the file."""
+
 _BOOTS = 5
 """Number of the machine's latest boots that are read."""
 
@@ -36,8 +39,8 @@ class Installation:
     order: Record
     unattended: bool
     _seconds: Callable[[], float] = time.monotonic
-    _under_way: set[str] | None = None
-    """Ids of the boots that had begun when it was ordered; None: not known yet."""
+    _loaded: bool = field(default=False, init=False)
+    """Whether a boot has loaded what was ordered."""
     _shown: set[Any] = field(factory=set, init=False)
     """What has been printed: stages, and verdicts."""
     _doing: str = field(default="waiting for the machine", init=False)
@@ -60,8 +63,6 @@ class Installation:
                         code = self.show([attempt_of(record) for record in records], status)
                         if code is not None:
                             return code
-                elif self._under_way is None:
-                    self._under_way = set()
                 status.show(f"{self._seconds() - self._since:5.0f} s  {self._doing}")
         finally:
             status.clear()
@@ -73,13 +74,12 @@ class Installation:
         :param attempts: the latest boots of the machine, the latest first.
         :return: the exit code; None: it is not over.
         """
-        if self._under_way is None:
-            self._under_way = {each.id for each in attempts if each.verdict is Verdict.IN_PROGRESS}
         for attempt in reversed(attempts):
-            if attempt.began < self.order["ordered"] and attempt.id not in self._under_way:
+            if attempt.ended is not None and attempt.ended < self.order["ordered"]:
                 continue
             for stage in attempt.stages:
-                self._show_stage(attempt, stage, status)
+                if max(stage.at, stage.until) >= self.order["ordered"]:
+                    self._show_stage(attempt, stage, status)
             code = self._show_verdict(attempt, status)
             if code is not None:
                 return code
@@ -87,6 +87,7 @@ class Installation:
 
     def _show_stage(self, attempt: BootAttempt, stage: Stage, status: StatusLine) -> None:
         transfer = stage.kind in (StageKind.TRANSFER, StageKind.UPLOAD)
+        self._loaded |= stage.data.get("file") == self.order["file"] and stage.data.get("outcome") in _LOADED
         if transfer and "outcome" not in stage.data:
             self._does(stage_line(stage))
             return
@@ -96,23 +97,22 @@ class Installation:
             _print(stage.until if transfer else stage.at, printable(stage_line(stage)), status)
 
     def _show_verdict(self, attempt: BootAttempt, status: StatusLine) -> int | None:
-        if attempt.verdict is Verdict.IN_PROGRESS or not self._is_new((attempt.id, attempt.verdict)):
+        if attempt.verdict is Verdict.IN_PROGRESS or not self._is_new((attempt.id, attempt.verdict, attempt.ended)):
             return None
         outcome = printable(outcome_line(attempt))
         if attempt.verdict in (Verdict.UP, Verdict.BOOTED):
             outcome += f" after {attempt.seconds:.0f} s"
         self._does(outcome)
         _print(attempt.ended or time.time(), coloured(outcome, attempt), status)
-        has_it = self.order["file"] in attempt.files
         if attempt.verdict is Verdict.FAILED:
             if attempt.cause is not None:
                 sys.stdout.write(f"What to do: {printable(attempt.cause.remedy)}\n")
-            if not has_it:
+            if not self._loaded:
                 sys.stdout.write("The image is still ordered for its next boot.\n")
             return FAILED
-        if attempt.verdict is Verdict.UP or (has_it and attempt.verdict is Verdict.BOOTED and not self.unattended):
-            return 0
-        return None
+        # An UP before that is of the system that was there before.
+        done = attempt.verdict is Verdict.UP or (attempt.verdict is Verdict.BOOTED and not self.unattended)
+        return 0 if self._loaded and done else None
 
     def _does(self, what: str) -> None:
         if what != self._doing:

@@ -63,10 +63,14 @@ class Server:
     turns: list[Sequence[BootAttempt] | None]
     change: int = 0
     now: Sequence[BootAttempt] = field(factory=list)
+    ends_at: Sequence[BootAttempt] | None = None
+    """The turn in which it ends between two answers."""
 
     def call(self, name: str, **given: Any) -> list[dict[str, Any]]:
         if name == "boot":
             assert given["machine"] == MAC
+            if self.now is self.ends_at:
+                raise ServerEnded("ended")
             return [attempt_record(attempt) for attempt in self.now]
         turn = self.turns.pop(0)
         if turn is None:
@@ -80,7 +84,9 @@ class Server:
 
 def follow(*turns: Sequence[BootAttempt] | None, unattended: bool = True) -> int:
     server: Any = Server(list(turns))
-    return Installation(ORDER, unattended).follow(server, lambda seconds: None)
+    code = Installation(ORDER, unattended).follow(server, lambda seconds: None)
+    assert server.turns == []
+    return code
 
 
 def test_stages_are_printed_once_until_the_system_is_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,13 +100,16 @@ def test_stages_are_printed_once_until_the_system_is_up(capsys: pytest.CaptureFi
     )
 
 
-def test_system_that_phones_home_after_its_first_boot_is_up() -> None:
+def test_system_that_phones_home_after_its_first_boot_is_up(capsys: pytest.CaptureFixture[str]) -> None:
     disk = BootAttempt("2", ORDERED + 310, mac=MAC, verdict=Verdict.NOTHING_TO_BOOT, ended=ORDERED + 311)
-    assert follow([BOOTED], [disk, BOOTED], [evolve(disk, verdict=Verdict.UP, ended=ORDERED + 330), BOOTED]) == 0
+    assert follow([disk, BOOTED], [evolve(disk, verdict=Verdict.UP, ended=ORDERED + 330), BOOTED]) == 0
+    assert capsys.readouterr().out.endswith(
+        "12:00:40  booted after 3 s\n12:05:11  nothing to boot\n12:05:30  up after 0 s\n"
+    )
 
 
 def test_without_answers_the_end_is_the_loaded_installer() -> None:
-    other = evolve(BOOTED, id="0", files=("other.ipxe",))
+    other = evolve(BOOTED, id="0", stages=(DISCOVER, complete(ORDERED + 6, "other.ipxe")))
     assert follow([other], [BOOTED, other], unattended=False) == 0
 
 
@@ -111,8 +120,11 @@ def test_failed_boot_ends_with_its_remedy(capsys: pytest.CaptureFixture[str]) ->
         "What to do: look at the cable\n"
         "The image is still ordered for its next boot.\n"
     )
-    assert follow([], [evolve(FAILED, files=(FILE,))]) == 1
+    assert follow([], [LOADED], [evolve(FAILED, stages=LOADED.stages)]) == 1
     assert "still ordered" not in capsys.readouterr().out
+    lost = transfer(ORDERED + 6, FILE, outcome="timed_out", bytes=50, seconds=9.0)
+    assert follow([evolve(FAILED, stages=(DISCOVER, lost))]) == 1
+    assert "still ordered" in capsys.readouterr().out
 
 
 def test_boots_before_the_order_and_of_other_machines_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,12 +134,29 @@ def test_boots_before_the_order_and_of_other_machines_do_not_count(capsys: pytes
     assert capsys.readouterr().out.count("up after") == 1
 
 
-def test_boot_that_was_under_way_counts() -> None:
+def test_boot_that_was_under_way_counts(capsys: pytest.CaptureFixture[str]) -> None:
     """A machine that waited in a menu when it was ordered."""
     waiting = evolve(LOADING, began=ORDERED - 10, stages=(evolve(DISCOVER, at=ORDERED - 10),))
-    assert follow([waiting], [evolve(UP, began=ORDERED - 10)]) == 0
-    later = evolve(UP, began=ORDERED - 10, ended=ORDERED + 1)  # of the installation before, so the next one counts
-    assert follow([], [later], [UP, later]) == 0
+    assert follow([waiting], [evolve(UP, began=ORDERED - 10, stages=(*waiting.stages, *UP.stages[1:]))]) == 0
+    assert capsys.readouterr().out.startswith('12:00:08  http get "install/')
+
+
+def test_boot_that_goes_on_after_its_verdict_counts() -> None:
+    """It waited in a menu for so long that it was taken to have booted."""
+    waiting = evolve(BOOTED, stages=(DISCOVER,), ended=ORDERED + 35)
+    assert follow([waiting], [LOADED], [evolve(BOOTED, ended=ORDERED + 90)], unattended=False) == 0
+
+
+def test_late_phone_home_of_the_installation_before_does_not_count() -> None:
+    stages = (complete(ORDERED - 300, FILE), Stage(ORDERED + 1, StageKind.UP))
+    before = evolve(UP, id="0", began=ORDERED - 310, stages=stages, ended=ORDERED + 1)
+    assert follow([before], [UP, before]) == 0
+
+
+def test_server_that_ends_between_two_answers_is_waited_for() -> None:
+    first = [LOADED]
+    server: Any = Server([first, [LOADED], [UP]], ends_at=first)
+    assert Installation(ORDER, True).follow(server, lambda seconds: None) == 0
 
 
 def test_server_that_ends_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
