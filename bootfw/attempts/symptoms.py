@@ -246,10 +246,14 @@ def _rejected(facts: Facts) -> Found:
 
 
 def _empty(facts: Facts) -> Found:
-    if not facts.loaded or facts.loaded[-1].data["bytes"]:
+    if not facts.loaded:
         return None
-    file = facts.loaded[-1].data["file"]
-    return facts.loaded[-1] if is_program(file) or is_payload(file) or file in facts.named_files else None
+    last = facts.loaded[-1]
+    data, file = last.data, last.data["file"]
+    # Without the last ACK, no byte of a file of one block counts as acknowledged.
+    if data["bytes"] or (data["outcome"] == "unconfirmed" and data.get("size") != 0):
+        return None
+    return last if is_program(file) or is_payload(file) or file in facts.named_files else None
 
 
 def _returned(facts: Facts) -> Found:

@@ -508,6 +508,21 @@ def test_the_last_file_is_empty(file: str) -> None:
     fails(machine, "empty-file", f'"{file}"')
 
 
+@pytest.mark.parametrize("size", [36, None])
+def test_file_of_one_block_whose_ack_is_lost_is_not_empty(size: int | None) -> None:
+    """By iPXE, at 5 % loss: no byte of its script is acknowledged."""
+    machine = started()
+    machine.is_offered("boot.ipxe")
+    machine.loads("boot.ipxe", Outcome.UNCONFIRMED, agreed=Agreed(1432, tsize=size), bytes_transferred=0)
+    boots(machine)
+
+
+def test_empty_file_whose_ack_is_lost_is_empty() -> None:
+    machine = started()
+    machine.loads("initrd.img", Outcome.UNCONFIRMED, size=0)
+    fails(machine, "empty-file")
+
+
 def test_empty_configuration_is_no_failure() -> None:
     machine = started()
     machine.loads("vmlinuz")
