@@ -36,13 +36,20 @@ def test_the_interfaces_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("base", [str, os.fsencode, path_of], ids=["text", "bytes", "FilePath"])
-@pytest.mark.parametrize("name", [b"../file", b"/../../etc/passwd", b"a/../../file"])
+@pytest.mark.parametrize("name", [b"../file", b"/../../etc/passwd", b"a/../../file", b"a\0b"])
 def test_what_lies_outside_is_refused(base: Any, name: bytes, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "file").touch()
     backend = FilesystemSynchronousBackend(base(tmp_path / "root"))
     for answer in (backend.get_reader(name), backend.get_writer(name)):
         assert result_of(answer).check(AccessViolation)
+
+
+def test_symbolic_links_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "root" / "link").symlink_to("../file")
+    assert result_of(FilesystemSynchronousBackend(tmp_path / "root").get_reader(b"link")).read(7) == b"content"
 
 
 def test_either_direction_can_be_refused(tmp_path: Path) -> None:

@@ -168,7 +168,8 @@ class FilesystemWriter:
 class FilesystemSynchronousBackend:
     """The files of a directory. All calls block until the disk has answered.
 
-    :param base_path: bytes, text or a FilePath. What lies outside of it is refused.
+    :param base_path: bytes, text or a FilePath. A name that leads out of it by ".." is refused. Symbolic links are
+        followed wherever they lead, as in python-tx-tftp: who may write there decides what is served.
     """
 
     def __init__(self, base_path: Any, can_read: bool = True, can_write: bool = True) -> None:
@@ -190,6 +191,8 @@ class FilesystemSynchronousBackend:
         return FilesystemWriter(self._path_of(file_name))
 
     def _path_of(self, file_name: bytes) -> Any:
+        if b"\0" in file_name:
+            raise AccessViolation(f"{file_name!r} is no name of a file")
         try:
             return self.base.descendant(file_name.split(b"/"))
         except InsecurePath:
