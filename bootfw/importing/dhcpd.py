@@ -15,13 +15,13 @@ from bootfw.importing.dhcpdsyntax import (
     Condition,
     Item,
     Statement,
-    UnknownCondition,
     listed,
     option_kind,
     parse,
     unquoted,
 )
 from bootfw.importing.draft import Draft, Network, network_of
+from bootfw.importing.evaluation import UnknownCondition
 from bootfw.importing.options import is_address, option, set_option
 from bootfw.importing.outcome import Fate, Line
 from bootfw.importing.toml import Table, Value

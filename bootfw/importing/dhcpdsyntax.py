@@ -8,6 +8,7 @@ from attrs import frozen
 
 from bootfw.importing.bootfiles import ClientKind
 from bootfw.importing.draft import Draft
+from bootfw.importing.evaluation import Evaluation, UnknownCondition
 from bootfw.importing.options import numbers
 from bootfw.importing.outcome import Fate, Line
 
@@ -165,10 +166,6 @@ OPTIONS6 = numbers(
 )
 
 
-class UnknownCondition(ValueError):
-    """A condition that bootfw import can't evaluate for a kind of client; the message says which part."""
-
-
 _Result: TypeAlias = bytes | bool | int | None
 
 
@@ -185,11 +182,7 @@ class Condition:
 
         :raise UnknownCondition: that is not known.
         """
-        evaluation = _Evaluation(list(self.words), self.codes, kind)
-        value = evaluation.disjunction()
-        if evaluation.left:
-            raise UnknownCondition(" ".join(self.words))
-        return bool(value)
+        return _Evaluation(list(self.words), self.codes, kind).value()
 
     def prefix(self) -> tuple[str, str] | None:
         """(key of a [[dhcp.class]], text) if it compares the beginning of a vendor class or a user class; else None."""
@@ -201,41 +194,22 @@ class Condition:
         return "vendor-class" if found[1].startswith("vendor") else "user-class", found[3]
 
 
-class _Evaluation:
-    """Evaluates an expression from its words, from left to right; `and` binds more tightly than `or`."""
+class _Evaluation(Evaluation):
+    """A condition of dhcp-eval(5), for one kind of client."""
 
     def __init__(self, words: list[str], codes: Mapping[str, int], kind: ClientKind) -> None:
-        self.left = words
+        super().__init__(words)
         self._codes = codes
         self._kind = kind
-        self._depth = 0
 
-    def disjunction(self) -> bool:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise UnknownCondition("it is nested too deep")
-        value = self._conjunction()
-        while self._take("or"):
-            value = self._conjunction() or value
-        self._depth -= 1
-        return value
-
-    def _conjunction(self) -> bool:
-        value = self._negation()
-        while self._take("and"):
-            value = self._negation() and value
-        return value
-
-    def _negation(self) -> bool:
-        if self._take("not"):
-            return not self._negation()
+    def _comparison(self) -> bool:
         if self._take("exists"):
             return self._option(self._word()) is not None
         if self._take("known") or self._take("static"):
             return bool(self._kind.mac)
         if self.left[:1] == ["("] and self._is_boolean():
             self._expect("(")
-            value = self.disjunction()
+            value = self._disjunction()
             self._expect(")")
             return value
         one = self._data()
@@ -243,7 +217,7 @@ class _Evaluation:
             return _equal(one, self._data())
         if self._take("!="):
             return not _equal(one, self._data())
-        raise UnknownCondition(" ".join(self.left[:3]) or "it ends too early")
+        raise self._no_comparison()
 
     def _is_boolean(self) -> bool:
         """Whether the parenthesis at the beginning holds a condition: it does if it has a comparison at its level."""
@@ -258,7 +232,9 @@ class _Evaluation:
 
     def _data(self) -> _Result:
         if self._take("("):
+            self._descend()
             value = self._data()
+            self._depth -= 1
             self._expect(")")
             return value
         word = self._word()
@@ -278,9 +254,11 @@ class _Evaluation:
 
     def _function(self, name: str) -> _Result:
         self._expect("(")
+        self._descend()
         values = [self._data()]
         while self._take(","):
             values.append(self._data())
+        self._depth -= 1
         self._expect(")")
         first = values[0]
         if name.startswith("pick"):
@@ -303,21 +281,6 @@ class _Evaluation:
         if code is None or code < 0:
             raise UnknownCondition(f"option {name}")
         return self._kind.options.get(code)
-
-    def _take(self, word: str) -> bool:
-        if self.left[:1] == [word]:
-            del self.left[0]
-            return True
-        return False
-
-    def _word(self) -> str:
-        if not self.left:
-            raise UnknownCondition("it ends too early")
-        return self.left.pop(0)
-
-    def _expect(self, word: str) -> None:
-        if not self._take(word):
-            raise UnknownCondition(f"{word} is missing")
 
 
 def _equal(one: _Result, other: _Result) -> bool:

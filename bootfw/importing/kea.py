@@ -9,7 +9,8 @@ from attrs import define, field, frozen
 
 from bootfw.importing.bootfiles import Choice, ClientKind, add_resolvers
 from bootfw.importing.draft import Draft, Network, network_of
-from bootfw.importing.keasyntax import Node, Test, UnknownTest, parse
+from bootfw.importing.evaluation import UnknownCondition
+from bootfw.importing.keasyntax import Node, Test, parse
 from bootfw.importing.options import is_address, numbers, option, set_option
 from bootfw.importing.outcome import Fate, Line
 from bootfw.importing.toml import Table, Value
@@ -373,17 +374,7 @@ class _Reading:
             self.macs[mac] = node
         addresses = [str(each.value) for each in node.items("ip-addresses")] or [node.text("ip-address")]
         addresses = [address for address in addresses if address]
-        known = (
-            "hw-address",
-            "client-id",
-            "duid",
-            "circuit-id",
-            "ip-addresses",
-            "ip-address",
-            "hostname",
-            "option-data",
-        )
-        self._members(node, (*known, *_BOOT))
+        self._members(node, _HOST)
         if not values:
             self.draft.note(node.line, LEFT_OUT, "bootfw knows a machine by its mac, client-id, circuit-id or duid")
             return
@@ -477,7 +468,7 @@ class _Reading:
         for each in self.classes:
             try:
                 holds = each.test.holds(kind, member) if each.test is not None else each.name in member
-            except UnknownTest as error:
+            except UnknownCondition as error:
                 test = each.node.members["test"]
                 self.bad[test.line] = f"bootfw has no such condition: {error}"
                 holds = False

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from bootfw.importing.bootfiles import ClientKind
+from bootfw.importing.evaluation import Evaluation, UnknownCondition
 from bootfw.importing.outcome import Line, UnreadableConfiguration
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -183,10 +184,6 @@ class _Reader:
         return "", ""
 
 
-class UnknownTest(ValueError):
-    """A test that bootfw import can't evaluate for a kind of client; the message says which part."""
-
-
 _TEST = re.compile(r"\s*(?:(?P<text>'[^']*')|(?P<mark>==|!=|[()\[\],.+])|(?P<word>[\w:-]+))")
 
 
@@ -202,13 +199,9 @@ class Test:
         """Whether such a client is in the class.
 
         :param member: the classes before it that the client is in.
-        :raise UnknownTest: that is not known.
+        :raise UnknownCondition: that is not known.
         """
-        evaluation = _Evaluation(list(_words(self.text)), self.codes, kind, member)
-        value = evaluation.disjunction()
-        if evaluation.left:
-            raise UnknownTest(self.text)
-        return value
+        return _Evaluation(list(_words(self.text)), self.codes, kind, member).value()
 
     def prefix(self) -> tuple[str, str] | None:
         """(key of a [[dhcp.class]], text) if it compares the beginning of a vendor class or a user class; else None."""
@@ -228,38 +221,21 @@ def _words(text: str) -> Iterator[str]:
     while position < len(text):
         found = _TEST.match(text, position)
         if found is None:
-            raise UnknownTest(text)
+            raise UnknownCondition(text)
         position = found.end()
         yield found[0].strip()
 
 
-class _Evaluation:
-    """Evaluates a test from its words, from left to right; `and` binds more tightly than `or`."""
+class _Evaluation(Evaluation):
+    """The test of a class, for one kind of client."""
 
     def __init__(self, words: list[str], codes: Mapping[str, int], kind: ClientKind, member: Collection[str]) -> None:
-        self.left, self._codes, self._kind, self._member, self._depth = words, codes, kind, member, 0
+        super().__init__(words)
+        self._codes, self._kind, self._member = codes, kind, member
 
-    def disjunction(self) -> bool:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise UnknownTest("it is nested too deep")
-        value = self._conjunction()
-        while self._take("or"):
-            value = self._conjunction() or value
-        self._depth -= 1
-        return value
-
-    def _conjunction(self) -> bool:
-        value = self._negation()
-        while self._take("and"):
-            value = self._negation() and value
-        return value
-
-    def _negation(self) -> bool:
-        if self._take("not"):
-            return not self._negation()
+    def _comparison(self) -> bool:
         if self._take("("):
-            value = self.disjunction()
+            value = self._disjunction()
             self._expect(")")
             return value
         if self._take("member"):
@@ -277,7 +253,7 @@ class _Evaluation:
             return one == self._data()
         if self._take("!="):
             return one != self._data()
-        raise UnknownTest(" ".join(self.left[:3]) or "it ends too early")
+        raise self._no_comparison()
 
     def _code(self) -> int:
         self._expect("option")
@@ -286,7 +262,7 @@ class _Evaluation:
         self._expect("]")
         code = int(name) if name.isdecimal() else self._codes.get(name)
         if code is None:
-            raise UnknownTest(f"option[{name}]")
+            raise UnknownCondition(f"option[{name}]")
         return code
 
     def _data(self) -> bytes:
@@ -294,18 +270,20 @@ class _Evaluation:
             code = self._code()
             self._expect(".")
             if self._word() not in ("hex", "text"):
-                raise UnknownTest(f"option[{code}]")
+                raise UnknownCondition(f"option[{code}]")
             return self._kind.options.get(code, b"")
         if self._take("substring"):
             self._expect("(")
+            self._descend()
             value = self._data()
+            self._depth -= 1
             self._expect(",")
             start = self._word()
             self._expect(",")
             length = self._word()
             self._expect(")")
             if not re.fullmatch(r"\d{1,6}", start) or not re.fullmatch(r"\d{1,6}|all", length):
-                raise UnknownTest("substring")
+                raise UnknownCondition("substring")
             return value[int(start) :] if length == "all" else value[int(start) : int(start) + int(length)]
         if self.left[:3] == ["pkt4", ".", "mac"]:
             del self.left[:3]
@@ -316,19 +294,4 @@ class _Evaluation:
         if re.fullmatch(r"0x[0-9a-fA-F]+", word):
             digits = word[2:]
             return bytes.fromhex(digits if len(digits) % 2 == 0 else f"0{digits}")
-        raise UnknownTest(word)
-
-    def _take(self, word: str) -> bool:
-        if self.left[:1] == [word]:
-            del self.left[0]
-            return True
-        return False
-
-    def _word(self) -> str:
-        if not self.left:
-            raise UnknownTest("it ends too early")
-        return self.left.pop(0)
-
-    def _expect(self, word: str) -> None:
-        if not self._take(word):
-            raise UnknownTest(f"{word} is missing")
+        raise UnknownCondition(word)
