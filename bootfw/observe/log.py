@@ -4,7 +4,7 @@ A log event has a text and the fields of bootfw.observe.record, so that JSON and
 ``log_more`` means that another log event of the same delivery follows at once, so that a writer may buffer this one.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from string import Formatter
@@ -74,10 +74,6 @@ REMEMBERED = 1000
 REPEATED_AFTER = 600.0
 """Seconds until the log repeats that requests of a client are dropped for the same reason."""
 
-GRANTED_SINGLY = 4
-"""Up to so many leases of a batch are logged on a line each. A larger batch, as of a rack that is switched on, has one
-line."""
-
 LINES_AT_ONCE = 100_000
 """Capacity of the token bucket for lines about clients. A storm of 3,000 machines has about 60,000 lines."""
 
@@ -137,7 +133,7 @@ class LogObserver:
         self.observe_many((event,))
 
     def observe_many(self, events: Sequence[Event]) -> None:
-        """See IBatchObserver. Requests for a file that were refused for the same reason share a line, with a count."""
+        """See IBatchObserver."""
         found = self.log_events(events)
         for each in found[:-1]:
             each["log_more"] = True
@@ -151,21 +147,19 @@ class LogObserver:
     def log_events(self, events: Sequence[Event]) -> list[LogEvent]:
         """Return the log events for *events*, which observe_many() passes to Twisted's log."""
         found: list[LogEvent] = []
-        refused: Counter[Hashable] | None = None
         for event in events:
             kind = type(event)
-            if kind in _CAUSED_BY_CLIENTS and not self._lines.take("", LINES_PER_SECOND, LINES_AT_ONCE, event.at):
-                self._left_out += 1
-            elif kind is TransferEnded:
-                found.append(self._ended(event))
-            elif kind is TransferRefused:
-                if refused is None:
-                    refused = Counter(_refusal(each) for each in events if type(each) is TransferRefused)
-                count = refused.pop(_refusal(event), 0)
-                if count:
-                    found.append(self._refused(event, count))
-            elif kind in _LINES:
-                found += self._by_line(_LINES[kind], event)
+            # A batch of leases is one event, and a line for each.
+            parts = _each_lease(event) if kind is AddressesGranted else (event,)
+            for part in parts:
+                if kind in _CAUSED_BY_CLIENTS and not self._lines.take("", LINES_PER_SECOND, LINES_AT_ONCE, part.at):
+                    self._left_out += 1
+                elif kind is TransferEnded:
+                    found.append(self._ended(part))
+                elif kind is TransferRefused:
+                    found.append(self._refused(part))
+                elif kind in _LINES:
+                    found += self._by_line(_LINES[kind], part)
         if self._left_out and events[-1].at >= self._left_out_logged_at + LEFT_OUT_AGAIN:
             found.append(self._lines_left_out(events[-1].at))
         return found
@@ -180,10 +174,9 @@ class LogObserver:
         level = _LEVELS.get(report.outcome, LogLevel.warn)
         return self._log_event(level, transfer_line(report), self._of_transfer(event, report.request))
 
-    def _refused(self, event: Any, count: int) -> LogEvent:
+    def _refused(self, event: Any) -> LogEvent:
         fields = self._of_transfer(event, event.request)
-        fields["count"] = count
-        return self._log_event(LogLevel.error if event.detail else LogLevel.info, refused_line(event, count), fields)
+        return self._log_event(LogLevel.error if event.detail else LogLevel.info, refused_line(event), fields)
 
     def _of_transfer(self, event: Event, request: TransferRequest) -> Record:
         fields = record(event)
@@ -236,15 +229,6 @@ def _shortened(text: str) -> str:
     if left_out <= 0:
         return text
     return f"{text[: LONGEST_LINE - _LAST_PART]}[{left_out} characters]{text[-_LAST_PART:]}"
-
-
-def _refusal(event: Any) -> Hashable:
-    """Return a key that is equal for refused requests that share a line."""
-    request = event.request
-    return (
-        *(event.code, event.message, event.detail, event.persona),
-        *(request.filename, request.write, request.protocol),
-    )
 
 
 @frozen
@@ -342,13 +326,13 @@ def transfer_line(report: TransferReport) -> str:
     return text + _treated(report.persona)
 
 
-def refused_line(event: TransferRefused, count: int) -> str:
-    """Describe *count* requests that were refused for the same reason on one line; *event* is the first one."""
+def refused_line(event: TransferRefused) -> str:
+    """Describe a request that was refused."""
     request = event.request
-    clients = address_text(request.peer) + (f" and {count - 1} more" if count > 1 else "")
     verb = "offered" if request.write else "requested"
     why = (f" ({event.detail})" if event.detail else "") + _treated(event.persona)
-    return f"{request.protocol} {clients} {verb} {request.filename!r}: ERROR {event.code} {event.message}{why}"
+    peer = address_text(request.peer)
+    return f"{request.protocol} {peer} {verb} {request.filename!r}: ERROR {event.code} {event.message}{why}"
 
 
 def _treated(persona: str) -> str:
@@ -380,14 +364,13 @@ def _offered(event: OfferMade) -> str:
 
 
 def _granted(event: AddressesGranted) -> str:
-    first = event.leases[0]
-    if len(event.leases) == 1:
-        return f"{first.address} to {holder(first)}"
-    return f"{len(event.leases)} addresses, {first.address} to {event.leases[-1].address} among them"
+    (lease,) = event.leases
+    return f"{lease.address} to {holder(lease)}"
 
 
-def _granted_singly(event: AddressesGranted) -> Sequence[AddressesGranted]:
-    return [event] if len(event.leases) > GRANTED_SINGLY else [evolve(event, leases=(lease,)) for lease in event.leases]
+def _each_lease(event: Event) -> Iterable[AddressesGranted]:
+    assert isinstance(event, AddressesGranted)
+    return (evolve(event, leases=(lease,)) for lease in event.leases)
 
 
 def _taken(event: AddressTaken) -> str:
@@ -484,7 +467,7 @@ _LINES: dict[type[Event], _Line] = {
     FileWithheld: _line(
         _warn, "dhcp {client} {phase}: an address but no boot file: {reason}", client=_client, phase=_phase
     ),
-    AddressesGranted: _line(_info, "dhcp leases {what}", split=_granted_singly, what=_granted),
+    AddressesGranted: _line(_info, "dhcp leases {what}", what=_granted),
     AddressReleased: _line(_info, "dhcp {mac} releases {address}"),
     AddressTaken: _line(_warn, "dhcp {address} is in use without a lease: {how}", how=_taken),
     ProxyARPSeen: _line(

@@ -82,6 +82,9 @@ def _add(found: Record, name: str, value: Any) -> None:
     elif isinstance(value, BootAttempt):
         found.setdefault("mac", value.mac)
         found[name] = attempt_record(value)
+    elif name == "leases" and len(value) == 1:
+        (lease,) = value
+        found.update(mac=lease.mac, leases=[plain(lease)])
     elif isinstance(value, BootMenu):
         found["menu"] = [text(item.description) for item in value.items]
     else:

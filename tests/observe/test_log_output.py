@@ -203,12 +203,7 @@ def test_json_is_an_object_a_line_with_all_fields() -> None:
         "[fd77::1]:2000",
         "/boot/\\xff\u00e9",
     )
-    assert (refused["code"], refused["message"], refused["persona"], refused["count"]) == (
-        1,
-        "File not found",
-        "grub",
-        1,
-    )
+    assert (refused["code"], refused["message"], refused["persona"]) == (1, "File not found", "grub")
     assert {key: offer[key] for key in ("mac", "phase", "message", "file", "destination", "address", "level")} == {
         "mac": MAC,
         "phase": "discover",
@@ -220,6 +215,7 @@ def test_json_is_an_object_a_line_with_all_fields() -> None:
     }
     assert leases["leases"][0]["address"] == "10.77.0.100"
     assert leases["leases"][0]["client"] == "01ff"
+    assert leases["mac"] == leases["leases"][0]["mac"]
 
 
 @pytest.mark.parametrize("event", [*log_events(*EVENTS), *of_others()])
@@ -382,7 +378,11 @@ def test_journalctl_reads_the_entries(tmp_path: Path) -> None:
     assert written.returncode == 0, written.stderr
     command = ["journalctl", f"--file={path}", "--output=json", f"BOOTFW_MAC={MAC}"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert [json.loads(line)["BOOTFW_EVENT"] for line in shown.splitlines()] == ["OfferMade", "RequestIgnored"]
+    assert [json.loads(line)["BOOTFW_EVENT"] for line in shown.splitlines()] == [
+        "OfferMade",
+        "RequestIgnored",
+        "AddressesGranted",
+    ]
 
 
 # Where it goes
