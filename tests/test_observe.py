@@ -93,12 +93,13 @@ def test_the_persona_of_a_special_treatment_is_named(written: Written) -> None:
     assert found[0][1].endswith(", blksize 512, treated as u-boot-tftp")
 
 
-def test_refusal_names_the_persona_of_a_special_treatment(written: Written) -> None:
+def test_refusals_by_quirks_share_no_line_with_others(written: Written) -> None:
     observer, found = written
-    observer.observe_many([refused(1), evolve(refused(2), persona="grub")])
+    grub = [evolve(refused(port), persona="grub") for port in (2, 3)]
+    observer.observe_many([refused(1), *grub, refused(4)])
     assert [text for _, text in found] == [
-        "tftp 10.0.0.1:1 requested '/a': ERROR 1 File not found",
-        "tftp 10.0.0.1:2 requested '/a': ERROR 1 File not found, treated as grub",
+        "tftp 10.0.0.1:1 requested '/a' 2 times: ERROR 1 File not found",
+        "tftp 10.0.0.1:2 requested '/a' 2 times: ERROR 1 File not found, treated as grub",
     ]
 
 
@@ -136,7 +137,7 @@ def test_as_json_a_transfer_is_one_record_with_its_fields() -> None:
     records = io.StringIO()
     observer = LogObserver()
     observer.log = Logger(namespace="bootfw", observer=jsonFileLogObserver(records, ""))
-    observer.observe_many([ended(1), ended(2), refused(3)])
+    observer.observe_many([ended(1), ended(2), refused(3), refused(4)])
     first, second, third = map(json.loads, records.getvalue().splitlines())
     assert {name: first[name] for name in ("event", "peer", "file", "outcome", "bytes", "seconds", "blksize")} == {
         "event": "TransferEnded",
@@ -148,7 +149,7 @@ def test_as_json_a_transfer_is_one_record_with_its_fields() -> None:
         "blksize": 512,
     }
     assert second["peer"] == "10.0.0.1:2"
-    assert (third["peer"], third["code"], third["message"]) == ("10.0.0.1:3", 1, "File not found")
+    assert (third["peer"], third["code"], third["message"], third["count"]) == ("10.0.0.1:3", 1, "File not found", 2)
 
 
 @pytest.mark.parametrize(
@@ -215,11 +216,14 @@ def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written:
     assert len(found) == log.REMEMBERED + 2
 
 
-def test_each_refusal_is_a_log_line_of_its_own(written: Written) -> None:
+def test_equal_refusals_of_a_client_are_one_log_line(written: Written) -> None:
     observer, found = written
-    observer.observe_many([refused(1), refused(2), refused(2)])
+    other = evolve(refused(1), request=evolve(refused(1).request, peer=("10.0.0.2", 1)))
+    observer.observe_many([refused(1), refused(2, "/b"), other, refused(3), refused(4)])
     assert [text for _, text in found] == [
-        f"tftp 10.0.0.1:{port} requested '/a': ERROR 1 File not found" for port in (1, 2, 2)
+        "tftp 10.0.0.1:1 requested '/a' 3 times: ERROR 1 File not found",
+        "tftp 10.0.0.1:2 requested '/b': ERROR 1 File not found",
+        "tftp 10.0.0.2:1 requested '/a': ERROR 1 File not found",
     ]
 
 
@@ -324,8 +328,9 @@ def test_a_transfer_names_its_client_where_fields_are_shown() -> None:
     stranger = evolve(refused(3), request=evolve(REQUEST, peer=("10.0.0.2", 1)))
     later = evolve(ended(1), at=1.0 + REMEMBERED_SECONDS)
     observer.observe_many([ended(1), ended(2), stranger, stranger, later])
-    assert [event.get("mac") for event in events[1:]] == ["02:00:00:00:00:01"] * 2 + ["", "", "02:00:00:00:00:01"]
-    assert [peer[0] for peer in lookups] == ["10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.1"]
+    assert [event.get("mac") for event in events[1:]] == ["02:00:00:00:00:01"] * 2 + ["", "02:00:00:00:00:01"]
+    # The unknown one has one line for two requests.
+    assert [peer[0] for peer in lookups] == ["10.0.0.1", "10.0.0.2", "10.0.0.1"]
 
 
 def test_the_end_of_a_boot_is_a_line_with_its_verdict_and_why(written: Written) -> None:

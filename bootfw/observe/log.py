@@ -4,7 +4,7 @@ A log event has a text and the fields of bootfw.observe.record, so that JSON and
 ``log_more`` means that another log event of the same delivery follows at once, so that a writer may buffer this one.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from string import Formatter
@@ -133,7 +133,7 @@ class LogObserver:
         self.observe_many((event,))
 
     def observe_many(self, events: Sequence[Event]) -> None:
-        """See IBatchObserver."""
+        """See IBatchObserver. Equal requests of a client that were refused share a line, with a count."""
         found = self.log_events(events)
         for each in found[:-1]:
             each["log_more"] = True
@@ -147,6 +147,7 @@ class LogObserver:
     def log_events(self, events: Sequence[Event]) -> list[LogEvent]:
         """Return the log events for *events*, which observe_many() passes to Twisted's log."""
         found: list[LogEvent] = []
+        refused: Counter[Hashable] | None = None
         for event in events:
             kind = type(event)
             # A batch of leases is one event, and a line for each.
@@ -157,7 +158,11 @@ class LogObserver:
                 elif kind is TransferEnded:
                     found.append(self._ended(part))
                 elif kind is TransferRefused:
-                    found.append(self._refused(part))
+                    if refused is None:
+                        refused = Counter(_refusal(each) for each in events if type(each) is TransferRefused)
+                    count = refused.pop(_refusal(part), 0)
+                    if count:
+                        found.append(self._refused(part, count))
                 elif kind in _LINES:
                     found += self._by_line(_LINES[kind], part)
         if self._left_out and events[-1].at >= self._left_out_logged_at + LEFT_OUT_AGAIN:
@@ -174,9 +179,10 @@ class LogObserver:
         level = _LEVELS.get(report.outcome, LogLevel.warn)
         return self._log_event(level, transfer_line(report), self._of_transfer(event, report.request))
 
-    def _refused(self, event: Any) -> LogEvent:
+    def _refused(self, event: Any, count: int) -> LogEvent:
         fields = self._of_transfer(event, event.request)
-        return self._log_event(LogLevel.error if event.detail else LogLevel.info, refused_line(event), fields)
+        fields["count"] = count
+        return self._log_event(LogLevel.error if event.detail else LogLevel.info, refused_line(event, count), fields)
 
     def _of_transfer(self, event: Event, request: TransferRequest) -> Record:
         fields = record(event)
@@ -229,6 +235,15 @@ def _shortened(text: str) -> str:
     if left_out <= 0:
         return text
     return f"{text[: LONGEST_LINE - _LAST_PART]}[{left_out} characters]{text[-_LAST_PART:]}"
+
+
+def _refusal(event: Any) -> Hashable:
+    """Return a key that is equal for refused requests that share a line: those of one client, so its fields fit all."""
+    request = event.request
+    return (
+        *(request.peer[0], event.code, event.message, event.detail, event.persona),
+        *(request.filename, request.write, request.protocol),
+    )
 
 
 @frozen
@@ -326,13 +341,14 @@ def transfer_line(report: TransferReport) -> str:
     return text + _treated(report.persona)
 
 
-def refused_line(event: TransferRefused) -> str:
-    """Describe a request that was refused."""
+def refused_line(event: TransferRefused, count: int) -> str:
+    """Describe *count* equal requests of a client that were refused; *event* is the first one."""
     request = event.request
     verb = "offered" if request.write else "requested"
     why = (f" ({event.detail})" if event.detail else "") + _treated(event.persona)
     peer = address_text(request.peer)
-    return f"{request.protocol} {peer} {verb} {request.filename!r}: ERROR {event.code} {event.message}{why}"
+    times = f" {count} times" if count > 1 else ""
+    return f"{request.protocol} {peer} {verb} {request.filename!r}{times}: ERROR {event.code} {event.message}{why}"
 
 
 def _treated(persona: str) -> str:

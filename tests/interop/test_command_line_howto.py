@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from howtos import blocks
 
-from .lab import Host, Lab
+from .lab import Host, Lab, wait_until
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
@@ -78,6 +78,10 @@ def test_the_command_line_howto(lab: Lab, tmp_path: Path) -> None:
         compare(host, command, shown)
     running = start_bootfw(server, tmp_path, configuration, 67, 69, 4011)
     running.wait_for("what next:", 20)
+    # The page shows a server whose workers serve, which they begin to do later than the main process.
+    wait_until(
+        lambda: "starting" not in printed(server, tmp_path, "bootfw status -c bootfw.toml"), 60, "the workers serve"
+    )
     for host, (command, shown) in while_it_runs:
         compare(host, command, shown)
     assert wrong == {}

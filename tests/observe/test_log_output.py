@@ -203,7 +203,8 @@ def test_json_is_an_object_a_line_with_all_fields() -> None:
         "[fd77::1]:2000",
         "/boot/\\xff\u00e9",
     )
-    assert (refused["code"], refused["message"], refused["persona"]) == (1, "File not found", "grub")
+    assert (refused["code"], refused["message"], refused["count"]) == (1, "File not found", 1)
+    assert refused["persona"] == "grub"
     assert {key: offer[key] for key in ("mac", "phase", "message", "file", "destination", "address", "level")} == {
         "mac": MAC,
         "phase": "discover",
