@@ -111,7 +111,7 @@ Answer = Callable[[ClientKind], Choice | None]
 _FIRMWARE = tuple(ClientKind(code) for code in (*ARCHITECTURES, _OTHER, None))
 _IPXE = tuple(ClientKind(code, ipxe=True) for code in _IPXE_CODES)
 KINDS = _FIRMWARE + _IPXE
-"""The kinds of clients that the answers are asked for, without those of single machines."""
+"""The kinds of clients whose boot files are determined, without those of single machines."""
 
 
 def add_resolvers(draft: Draft, answer: Answer, macs: Iterable[str], whole: Line) -> None:

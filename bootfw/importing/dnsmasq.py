@@ -842,7 +842,7 @@ class _Reading:
         raise ValueError(f"no line sets the tag {tag} for a subnet, a host or a class")
 
     def _finish_ranges(self) -> None:
-        """What dnsmasq sends without being told: itself as router and as name server."""
+        """What dnsmasq sends by default: itself as router and as name server."""
         for each in self._ranges:
             if each.proxy:
                 continue
