@@ -116,7 +116,11 @@ def bootfw(config: Path, *, before: Sequence[str] = (), options: Sequence[str] =
 
 
 def fetch(address: tuple[str, int], name: str, *, seconds: float = 30) -> bytes:
-    """A file of less than 512 bytes, as RFC 1350 has it. The request is repeated every five seconds."""
+    """A file of less than 512 bytes, or the first 512 of another, as RFC 1350 has it.
+
+    The request is repeated every five seconds. The rest of a longer file is refused: the server would repeat it for a
+    while, and a later client may have the same port.
+    """
     give_up = time.monotonic() + seconds
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(min(5, seconds))
@@ -129,7 +133,7 @@ def fetch(address: tuple[str, int], name: str, *, seconds: float = 30) -> bytes:
                 if time.monotonic() > give_up:
                     raise
         assert data[:4] == b"\0\3\0\1", data
-        client.sendto(b"\0\4\0\1", server)
+        client.sendto(b"\0\4\0\1" if len(data) < 516 else b"\0\5\0\0enough\0", server)
         return data[4:]
 
 
