@@ -16,6 +16,7 @@ from typing import Any
 TWISTD = Path(sys.executable).parent / "twistd"
 
 _LOWEST_PORT = 10_000
+_given_ports: set[int] = set()
 
 SANDBOX = [sys.executable, str(Path(__file__).parent / "sandbox.py")]
 """Followed by address families and a command: the command can't create sockets of these families."""
@@ -138,7 +139,7 @@ def fetch(address: tuple[str, int], name: str, *, seconds: float = 30) -> bytes:
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    """A port of 127.0.0.1 that is free.
+    """A port of 127.0.0.1 that is free, another one at each call.
 
     It is none of those that the kernel gives to sockets without a number: other tests run at the same time, and one of
     their sockets might get it before the server does.
@@ -146,8 +147,11 @@ def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
     highest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = _LOWEST_PORT + secrets.randbelow(highest - _LOWEST_PORT)
+        if port in _given_ports:
+            continue
         with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given_ports.add(port)
             return port
 
 

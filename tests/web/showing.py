@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 from attrs import define, evolve, field
+from twistd import free_port
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.stdio import StandardIO
 from twisted.protocols.basic import LineOnlyReceiver
@@ -196,14 +197,6 @@ def main(state: str) -> None:
     sys.stdout.flush()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":
