@@ -125,6 +125,7 @@ EXECUTED = {
         ("toml", "test_next_boot"),
         ("", "test_a_chain_loop_is_broken_and_reported"),
     ],
+    "power.md": [("console", "test_the_page_wakes_a_machine")],
     "personas.md": [
         ("", "test_readme_without_a_configuration"),
         ("", "test_the_persona_of_a_special_treatment_is_named"),
