@@ -64,6 +64,17 @@ def mac_text(value: str) -> str:
     return bytes.fromhex(re.sub("[:.-]", "", value)).hex(":")
 
 
+def mac_beginning(value: str) -> str:
+    """Convert a MAC address or its first bytes, such as ``"b8:27:eb"``, to lower-case with colons.
+
+    :raise ValueError: it is neither.
+    """
+    digits = re.sub("[:.-]", "", value).lower()
+    if not re.fullmatch("(?:[0-9a-f]{2}){1,6}", digits):
+        raise ValueError(f'must be the beginning of a MAC address, such as "b8:27:eb", not "{value}"')
+    return bytes.fromhex(digits).hex(":")
+
+
 def machine_text(value: str) -> str:
     """Convert the name of a machine in boot records: its MAC, or its UUID or IP address if no MAC is known.
 
@@ -111,6 +122,15 @@ def to_bytes(value: str | bytes) -> bytes:
         return value
     found = hexadecimal(value)
     return value.encode() if found is None else found
+
+
+def check_host_lease_time(instance: object, attribute: object, value: int) -> None:
+    """Validate the lease time of a client; 0: it has none of its own. An attrs validator.
+
+    :raise ValueError: it is less than a minute or more than a year.
+    """
+    if value and not 60 <= value <= 31536000:
+        raise ValueError(f"must be from 60 to 31536000 seconds, not {value}")
 
 
 def duid(value: str | bytes) -> bytes:
@@ -191,6 +211,9 @@ class Reservation:
     other_macs: tuple[str, ...] = field(default=(), converter=mac_texts, metadata={"toml": list[str]})
     """More hardware addresses of the same machine, which uses one at a time, such as that of a dock, or of the other
     card of a bond. The address passes from one to the other at once."""
+    lease_seconds: int = field(default=0, validator=check_host_lease_time)
+    """How long an address is given to it for, 60 to 31536000. Its boot firmware gets no more than the subnet gives to
+    firmware. 0: as long as the subnet says."""
 
     def __attrs_post_init__(self) -> None:
         if not (self.macs or self.client_id or self.uuid or self.circuit_id):

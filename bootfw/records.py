@@ -82,6 +82,7 @@ def reservation_record(reservation: Reservation) -> Record:
         "uuid": reservation.uuid,
         "circuit_id": reservation.circuit_id.hex(),
         "hostname": reservation.hostname,
+        "lease_seconds": reservation.lease_seconds,
         "options": {str(code): value.hex() for code, value in sorted(reservation.options.items())},
     }
 
@@ -100,6 +101,7 @@ def reservation_of(record: Mapping[str, Any]) -> Reservation:
         hostname=record.get("hostname", ""),
         options={int(code): bytes.fromhex(value) for code, value in record.get("options", {}).items()},
         other_macs=tuple(record.get("other_macs", ())),
+        lease_seconds=record.get("lease_seconds", 0),
     )
 
 
@@ -179,6 +181,9 @@ class Selection:
     """``"10.77.0.0/24"`` or ``"fd77::/64"``; "": any network."""
 
     def __attrs_post_init__(self) -> None:
+        for name, value in (("who", self.who), ("state", self.state), ("network", self.network)):
+            if not isinstance(value, str):
+                raise ValueError(f"{name} must be a text, not {type(value).__name__}")
         if self.state and self.state not in STATES:
             raise ValueError(f'the state must be one of {", ".join(STATES)}, not "{self.state}"')
         self._bounds()

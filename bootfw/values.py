@@ -181,6 +181,9 @@ class BootRequest:
     """ciaddr; by DHCPv6 the link-local address that the request comes from."""
     relay_address: str = "0.0.0.0"
     """giaddr; 0.0.0.0, by DHCPv6 ::, when the client is on a network of ours."""
+    link_address: str = ""
+    """An address of the client's link, which says in which network the client is: that of link selection (RFC 3527),
+    else of its relay, else ours; "": not known."""
     circuit_id: bytes | None = None
     """Option 82 sub-option 1 (RFC 3046), only when a relay is in the way; by DHCPv6 its interface id, option 18."""
     remote_id: bytes | None = None

@@ -151,6 +151,22 @@ def test_a_class_and_a_reservation_are_applied(lab: Lab) -> None:
     assert reply.options[NTP] == inet_aton("10.77.0.6")
 
 
+def test_an_ignored_client_gets_no_reply_from_the_reload_on(lab: Lab) -> None:
+    client = lab.client(1)
+    client.boots()
+    lab.reload(subnet(), other(), ignore=["02:00:00:00:00:01"])
+    assert client.renews() is client.says(DISCOVER) is None
+    lab.reload(subnet(), other(), ignore=[])
+    assert client.renews().message_type is ACK
+
+
+def test_the_lease_time_of_a_host_is_that_of_its_next_renewal(lab: Lab) -> None:
+    client = lab.client(1)
+    client.boots()
+    lab.reload(subnet(hosts=[Host(mac="02:00:00:00:00:01", lease_seconds=86400)]), other())
+    assert client.renews().options[LEASE_TIME] == (86400).to_bytes(4, "big")
+
+
 def test_a_client_whose_address_is_in_no_pool_any_more_moves_when_it_renews(lab: Lab) -> None:
     client = lab.client(1)
     assert client.boots() == "10.77.0.100"

@@ -13,7 +13,7 @@ from attrs import field, frozen
 from bootfw.values import PROBE_UUIDS
 from bootfw.wire import dhcp6, options6
 from bootfw.wire.dhcp4 import BOOTREQUEST, BROADCAST_FLAG, UNSPECIFIED, Message, MessageType
-from bootfw.wire.iana import architecture_codes
+from bootfw.wire.iana import architecture_codes, architecture_name
 from bootfw.wire.options import Option, RelaySuboption, encapsulate
 
 DEFAULT_MAC = "52:54:00:00:00:01"
@@ -188,13 +188,16 @@ def boot_client(
 ) -> BootClient:
     """Return a client with the options that firmware of an architecture sends.
 
-    :param architecture: a name of bootfw.wire.iana, or "unknown": it is not sent.
+    :param architecture: a name of bootfw.wire.iana, a number of option 93, or "unknown": it is not sent.
     :param vendor_class: replaces the usual one.
     :param user_class: replaces the usual one.
     :param ipxe: it runs iPXE.
     :param http: it is UEFI firmware that boots by HTTP.
     :raise ValueError: the architecture is unknown.
     """
+    number = _number(architecture)
+    if number is not None:
+        architecture = architecture_name(number)
     http = (http or architecture.endswith("-http")) and not ipxe
     name = architecture
     if http and architecture != "unknown" and not architecture.endswith("-http"):
@@ -203,6 +206,8 @@ def boot_client(
     if not codes and architecture != "unknown":
         raise ValueError(f'"{architecture}" is no architecture')
     code = codes[0] if codes else None
+    if number is not None and name == architecture:
+        code = number  # a name may have several
     if vendor_class is None:
         kind = "HTTPClient" if http else "PXEClient"
         vendor_class = _U_BOOT.get(architecture) or (
@@ -219,3 +224,11 @@ def boot_client(
         ipxe,
         relay,
     )
+
+
+def _number(architecture: str) -> int | None:
+    """Return the number that *architecture* is, if it is one of 16 bits."""
+    if not (architecture.isascii() and architecture.isdecimal()) or len(architecture) > 5:
+        return None
+    number = int(architecture)
+    return number if number <= 0xFFFF else None

@@ -34,7 +34,7 @@ from bootfw.terminal import aligned, printable
 from bootfw.tftp.path import relative
 from bootfw.values import BootFile, BootMenu, BootRequest, Client, TransferRequest
 from bootfw.wire import dhcp4, dhcp6
-from bootfw.wire.iana import ARCHITECTURES, architecture_codes
+from bootfw.wire.iana import ARCHITECTURES
 from bootfw.wire.options6 import Option as Option6
 
 NO_FILE = 1
@@ -75,7 +75,7 @@ def add_explain(commands: Any) -> None:
         "--arch",
         metavar="ARCHITECTURE",
         default="x86_64-uefi",
-        help='such as "x86-bios" or "arm64-uefi" (default: %(default)s); "unknown": the client does not send it',
+        help='such as "x86-bios", or its number; "unknown": the client does not send it (default: %(default)s)',
     )
     command.add_argument("--uuid", default="", help="of the machine; by default one that follows from the MAC address")
     command.add_argument("--vendor-class", metavar="TEXT", help="option 60, in place of what such firmware sends")
@@ -142,10 +142,12 @@ def _client(options: argparse.Namespace) -> BootClient:
         raise CommandError(f'--mac {options.mac}: is not a MAC address, such as "52:54:00:12:34:56"')
     if options.uuid and not is_uuid(options.uuid):
         raise CommandError(f"--uuid {options.uuid}: is not a UUID")
-    if options.arch != "unknown" and not architecture_codes(options.arch):
+    try:
+        boot_client(bytes(6), options.arch)
+    except ValueError:
         known = sorted({*ARCHITECTURES.values()})
         near = nearest(options.arch, known) or f"; it may be {', '.join(known)}, or unknown"
-        raise CommandError(f"--arch {options.arch}: there is no such architecture{near}")
+        raise CommandError(f"--arch {options.arch}: there is no such architecture{near}") from None
     for name, version in (("relay", 4), ("server", 6 if options.dhcp6 else 4)):
         value = getattr(options, name)
         if value and not _is_address(value, version):

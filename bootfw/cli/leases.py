@@ -166,6 +166,8 @@ def _import(options: argparse.Namespace) -> int:
 def _imported(text: str, now: float, by_client_id: bool) -> ImportedLeases:
     if text.lstrip().startswith("{"):
         return exported(text)
+    if not text.strip():  # dnsmasq's file while there is no lease
+        return ImportedLeases()
     if is_dnsmasq(text):
         return read_dnsmasq(text, now, identity(by_client_id))
     if is_isc(text):

@@ -18,6 +18,7 @@ from bootfw.dhcp.ranges import convert_all
 from bootfw.dhcp.subnet import Subnet, check_subnets
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError
+from bootfw.lease import mac_beginning
 from bootfw.personas.rule import Rule
 
 ListenAddress = tuple[str, int]
@@ -147,6 +148,10 @@ _port = within(1, 65535, "(a UDP port)")
 # attrs takes the type of an argument from its converter, and with `converter=tuple` type checkers refuse lists.
 
 
+def _mac_beginnings(values: Iterable[str]) -> tuple[str, ...]:
+    return convert_all(mac_beginning, values)
+
+
 def _subnets(values: Iterable[Subnet]) -> tuple[Subnet, ...]:
     return tuple(values)
 
@@ -223,6 +228,9 @@ class DHCPSettings:
     foreign_networks: bool = False
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not set this."""
+    ignore: tuple[str, ...] = field(default=(), converter=_mac_beginnings, metadata={"toml": list[str]})
+    """Hardware addresses of clients that get no reply, neither an address nor a boot file, such as
+    `["52:54:00:12:34:56"]`; the first bytes alone, `"52:54:00"`, stand for all that begin with them."""
     probe_seconds: float = field(default=0.2, validator=within(0, 5, "seconds"), metadata={"toml": Seconds, **RESTART})
     """Conflict detection: how long bootfw waits for a reply when it probes an address before it offers it to a new
     client, 0 to 5 s; by ARP on networks of this machine, by ping behind relays. 0: no probe. ROMs retry after 1 s."""
@@ -276,6 +284,9 @@ class DHCP6Settings:
     """UDP port of the clients, which replies are sent to."""
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
+    ignore: tuple[str, ...] = field(default=(), converter=_mac_beginnings, metadata={"toml": list[str]})
+    """Hardware addresses of clients that get no reply, neither an address nor a boot file; the first bytes alone stand
+    for all that begin with them."""
     new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
     """Unknown clients that are given an address in a second, for each interface, and for each relay and port. Known
     clients are always served. 0: any number."""

@@ -25,17 +25,18 @@ def requested_addresses(association: IdentityAssociation) -> list[str]:
 
 
 def assign(
-    association: IdentityAssociation, subnet: Subnet6, address: str, withdrawn: Sequence[str]
+    association: IdentityAssociation, subnet: Subnet6, address: str, withdrawn: Sequence[str], valid: int
 ) -> tuple[int, bytes]:
     """Build the option that assigns *address* to an association.
 
+    :param valid: the lease time in seconds.
     :param withdrawn: addresses that the client has to stop using (lifetime 0). They come last: iPXE reads the first one
         only.
     """
-    valid = subnet.lease_seconds
     preferred = valid * 3 // 4
     addresses = [IAAddress(address, preferred, valid), *map(IAAddress, withdrawn)]
-    return _association(association.iaid, *subnet.times, map(_ia_address, addresses))
+    times = subnet.times if valid == subnet.lease_seconds else subnet.times_of(valid)
+    return _association(association.iaid, *times, map(_ia_address, addresses))
 
 
 def limit_lifetimes(code: int, data: bytes, seconds: int) -> tuple[int, bytes]:

@@ -5,6 +5,7 @@ DHCPv4 and DHCPv6 share the traits of a client and the match with a persona.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
+from socket import inet_ntoa
 from uuid import UUID
 
 from attrs import frozen
@@ -139,6 +140,7 @@ def classify(
         http=traits.vendor_class.startswith("HTTPClient"),
         client_address=message.ciaddr,
         relay_address=giaddr,
+        link_address=_link4(agent, giaddr) or server,
         circuit_id=agent.get(RelaySuboption.CIRCUIT_ID),
         remote_id=agent.get(RelaySuboption.REMOTE_ID),
         server=server,
@@ -206,6 +208,7 @@ def classify6(
         http=traits.vendor_class.startswith("HTTPClient"),
         client_address=relays[-1].peer if relays else source,
         relay_address=link_address(relays),
+        link_address=(link_address(relays) if relays else "") or server,
         circuit_id=_innermost(relays, Option6.INTERFACE_ID),
         remote_id=_innermost(relays, Option6.REMOTE_ID),
         server=server,
@@ -266,6 +269,14 @@ def _no_boot_file(persona: Persona | None, vendor_class: str, clients: str, opti
 
 
 # DHCPv4
+
+
+def _link4(agent: Mapping[int, bytes], giaddr: str) -> str:
+    """Return the address of the client's link that the relay says; "": there is no relay."""
+    selected = agent.get(RelaySuboption.LINK_SELECTION, b"")
+    if len(selected) == 4:
+        return inet_ntoa(selected)
+    return "" if giaddr == dhcp4.UNSPECIFIED else giaddr
 
 
 def _boot_item(raw: bytes) -> int | None:

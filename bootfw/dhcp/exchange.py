@@ -74,7 +74,7 @@ class Exchange:
             answer = self._ack(binding)
             answer.options = {**answer.options, _RAPID_COMMIT: b""}
             return answer
-        configured = subnet.firmware_options if is_firmware(self.message) else subnet.system_options
+        _, _, configured = self._terms(subnet)
         return self._answer(_OFFER, subnet, configured, binding.address, (), not has_lease, needs_probe)
 
     def request(self) -> Result:
@@ -196,11 +196,9 @@ class Exchange:
         return reserved is not None and reserved is not binding and reserved.free_for(self.client.key, self.now)
 
     def _ack(self, binding: Binding[Subnet]) -> Answer:
-        now, subnet = self.now, binding.subnet
-        if is_firmware(self.message):
-            kind, expires, configured = "firmware", now + subnet.firmware_lease_seconds, subnet.firmware_options
-        else:
-            kind, expires, configured = "system", now + subnet.lease_seconds, subnet.system_options
+        subnet = binding.subnet
+        kind, seconds, configured = self._terms(subnet)
+        expires = self.now + seconds
         new = not self._has_lease(binding)
         lease = binding.lease
         if lease is not None and not new and lease.expires > expires:
@@ -208,6 +206,20 @@ class Exchange:
             kind, expires = lease.kind, lease.expires
         commit = self.book.grant(binding, self._new_lease(binding, expires, kind))
         return self._answer(_ACK, subnet, configured, binding.address, commit, new)
+
+    def _terms(self, subnet: Subnet) -> tuple[str, int, Mapping[int, bytes]]:
+        """Return the kind of the lease, its time in seconds, and the options of the subnet with that time."""
+        reservation = self.reservation
+        own = reservation.lease_seconds if reservation is not None else 0
+        if is_firmware(self.message):
+            if not 0 < own < subnet.firmware_lease_seconds:
+                return "firmware", subnet.firmware_lease_seconds, subnet.firmware_options
+            kind = "firmware"
+        elif not own:
+            return "system", subnet.lease_seconds, subnet.system_options
+        else:
+            kind = "system"
+        return kind, own, {**subnet.times(own), **subnet.reply_options}
 
     def _nak(self, why: str) -> Answer:
         server = self._server_address(self.subnet)

@@ -196,16 +196,19 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
                 why = "no address left" if serves else "for known clients only"
                 ia_options.append(ia.refuse(association, Status.NO_ADDRESSES, why))
                 continue
+            seconds = _lease_seconds(binding.subnet, reservation)
             if kind is MessageType.REPLY:
                 if client_ia.key not in book.leased and not self._admit(exchange.arrival.link, now):
                     return NoReply(NoReplyReason.LIMITED, book.name, tuple(commit))
                 new = not _has_current_lease(client_ia, binding.lease, now)
-                lease = _new_lease(client_ia, binding, now)
+                lease = _new_lease(client_ia, binding, seconds, now)
                 commit += book.grant(binding, lease)
                 granted += [lease] if new else []
             address = assigned[binding.number] = binding.address
             ia_options.append(
-                ia.assign(association, exchange.subnet, address, [each for each in requested if each != address])
+                ia.assign(
+                    association, exchange.subnet, address, [each for each in requested if each != address], seconds
+                )
             )
         ia_options += ia.refuse_prefixes(exchange.message)
         exhausted = bool(ia_options) and not assigned
@@ -242,11 +245,12 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
                 can_assign = (each for each in found if each and book.can_assign(each, client_ia, reservation, now))
                 binding = next(can_assign, None)
             if binding is not None:
-                commit += book.grant(binding, _new_lease(client_ia, binding, now))
+                seconds = _lease_seconds(binding.subnet, reservation)
+                commit += book.grant(binding, _new_lease(client_ia, binding, seconds, now))
                 address = binding.address
                 first = first or address
                 withdrawn = [each for each in requested if each != address]
-                ia_options.append(ia.assign(association, exchange.subnet, address, withdrawn))
+                ia_options.append(ia.assign(association, exchange.subnet, address, withdrawn, seconds))
             elif withdrawn := [each for each in requested if not is_rebind or _must_stop_using(book, client_ia, each)]:
                 if held is not None or is_rebind:
                     ia_options.append(ia.withdraw(association, withdrawn))
@@ -298,14 +302,19 @@ def _has_current_lease(client_ia: ClientIA, lease: Lease | None, now: float) -> 
     )
 
 
-def _new_lease(client_ia: ClientIA, binding: Binding[Subnet6], now: float) -> Lease:
+def _lease_seconds(subnet: Subnet6, reservation: Reservation | None) -> int:
+    """Return how long a client gets an address for."""
+    return (reservation.lease_seconds if reservation is not None else 0) or subnet.lease_seconds
+
+
+def _new_lease(client_ia: ClientIA, binding: Binding[Subnet6], seconds: int, now: float) -> Lease:
     return Lease(
         address=binding.address,
         client=client_ia.key,
         mac=client_ia.mac,
         state=LeaseState.ACTIVE,
         granted=now,
-        expires=now + binding.subnet.lease_seconds,
+        expires=now + seconds,
         client_id=client_ia.duid,
         kind=client_ia.kind,
     )

@@ -180,8 +180,8 @@ class Subnet(AnySubnet):
         super().__attrs_post_init__()
         configured = self._reply_options()
         object.__setattr__(self, "reply_options", configured)
-        object.__setattr__(self, "system_options", self._times(self.lease_seconds) | configured)
-        object.__setattr__(self, "firmware_options", self._times(self.firmware_lease_seconds) | configured)
+        object.__setattr__(self, "system_options", self.times(self.lease_seconds) | configured)
+        object.__setattr__(self, "firmware_options", self.times(self.firmware_lease_seconds) | configured)
 
     @property
     def link_name(self) -> str:
@@ -200,7 +200,8 @@ class Subnet(AnySubnet):
         """See AnySubnet."""
         return self.hosts
 
-    def _times(self, lease_seconds: int) -> dict[int, bytes]:
+    def times(self, lease_seconds: int) -> dict[int, bytes]:
+        """Return the options for a lease time: with T1 and T2, as far as they are less than it."""
         times: dict[int, bytes] = {Option.LEASE_TIME: uint32_bytes(lease_seconds)}
         for code, value in ((Option.RENEWAL_TIME, self.renew_seconds), (Option.REBINDING_TIME, self.rebind_seconds)):
             if 0 < value < lease_seconds:

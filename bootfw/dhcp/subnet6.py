@@ -10,7 +10,7 @@ from attrs import field, frozen
 from bootfw.dhcp.optionvalues import option_values6
 from bootfw.dhcp.ranges import Range, check_lease_time, convert_all, ranges6
 from bootfw.dhcp.subnet import AnySubnet
-from bootfw.lease import Reservation, mac_text, mac_texts
+from bootfw.lease import Reservation, check_host_lease_time, mac_text, mac_texts
 from bootfw.lease import duid as _duid
 from bootfw.wire.options6 import Option, Values, addresses_bytes, domains_bytes
 
@@ -78,6 +78,8 @@ class Host6:
     """More hardware addresses of the same machine: of its dock, of the cards of a bond."""
     duid: bytes = field(default=b"", converter=_duid, metadata={"toml": str})
     """The client identifier (option 1): `"0x00030001525400123456"` or `"00:03:00:01:52:54:00:12:34:56"`."""
+    lease_seconds: int = field(default=0, validator=check_host_lease_time)
+    """How long an address is given to it for, 60 to 31536000. 0: as long as the subnet says."""
     options: Values = field(factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]})
     """Options by name or number, over those of the subnet and of the classes."""
 
@@ -106,12 +108,18 @@ class Host6:
             duid=reservation.client_id,
             options=reservation.options,
             other_macs=reservation.other_macs,
+            lease_seconds=reservation.lease_seconds,
         )
 
     def reservation(self) -> Reservation:
         """Convert to a Reservation."""
         return Reservation(
-            self.address, mac=self.mac, client_id=self.duid, options=self.options, other_macs=self.other_macs
+            self.address,
+            mac=self.mac,
+            client_id=self.duid,
+            options=self.options,
+            other_macs=self.other_macs,
+            lease_seconds=self.lease_seconds,
         )
 
 
@@ -168,15 +176,22 @@ class Subnet6(AnySubnet):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        renew, rebind = self.lease_seconds * 3 // 8, self.lease_seconds * 3 // 5
-        renew = self.renew_seconds or min(renew, self.rebind_seconds or renew)
-        object.__setattr__(self, "times", (renew, self.rebind_seconds or max(rebind, renew)))
+        object.__setattr__(self, "times", self.times_of(self.lease_seconds))
         configured: dict[int, bytes] = {}
         if self.dns:
             configured[Option.DNS_SERVERS] = addresses_bytes(self.dns)
         if self.domain:
             configured[Option.DOMAIN_LIST] = domains_bytes(self.domain)
         object.__setattr__(self, "reply_options", configured | dict(self.options))
+
+    def times_of(self, lease_seconds: int) -> tuple[int, int]:
+        """Return T1 and T2 for a lease time; those of the configuration count as far as they are less than it."""
+        renew, rebind = (
+            seconds if seconds < lease_seconds else 0 for seconds in (self.renew_seconds, self.rebind_seconds)
+        )
+        usual = lease_seconds * 3 // 8
+        renew = renew or min(usual, rebind or usual)
+        return renew, rebind or max(lease_seconds * 3 // 5, renew)
 
     def non_host_addresses(self) -> Sequence[int]:
         """Return the subnet-router anycast address (RFC 4291 section 2.6.1)."""

@@ -9,6 +9,7 @@ import attrs
 from attrs import field, frozen
 
 from bootfw.errors import ConfigError
+from bootfw.lease import mac_beginning
 from bootfw.personas.fingerprint import Fingerprint
 from bootfw.values import Client, OfferStyle, Option43, Persona, TFTPQuirks
 from bootfw.wire.iana import ARCHITECTURES, NETWORK_GEAR
@@ -31,14 +32,7 @@ _OF_DHCP = (
 
 
 def _ouis(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(map(_oui, values))
-
-
-def _oui(value: str) -> str:
-    digits = re.sub("[:.-]", "", value).lower()
-    if not re.fullmatch("(?:[0-9a-f]{2}){1,6}", digits):
-        raise ValueError(f'must be the beginning of a MAC address, such as "b8:27:eb", not "{value}"')
-    return bytes.fromhex(digits).hex(":")
+    return tuple(map(mac_beginning, values))
 
 
 def _architectures(values: Iterable[str]) -> frozenset[str]:

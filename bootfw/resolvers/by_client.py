@@ -1,6 +1,7 @@
-"""The ``by-client`` resolver: a boot file for one machine, or for all machines behind one relay."""
+"""The ``by-client`` resolver: a boot file for one machine, for all machines of a network, or behind one relay."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 from attrs import field, frozen
@@ -20,7 +21,7 @@ from bootfw.api import (
     mac_text,
     uuid_text,
 )
-from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, unknown_keys
+from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, network, unknown_keys
 
 
 def _circuit_id(value: str) -> bytes:
@@ -32,6 +33,7 @@ def _circuit_id(value: str) -> bytes:
 _CONDITIONS: Mapping[str, Callable[[str], Any]] = {
     "mac": mac_text,
     "uuid": uuid_text,
+    "network": network,
     "relay": ipv4_address,
     "circuit-id": _circuit_id,
     "persona": str,
@@ -46,6 +48,7 @@ class _Client:
     file: BootFile
     mac: str | None
     uuid: str | None
+    network: IPv4Network | IPv6Network | None
     relay: str | None
     circuit_id: bytes | None
     persona: str | None
@@ -54,10 +57,15 @@ class _Client:
         return (
             self.mac in (None, request.mac)
             and self.uuid in (None, request.uuid)
+            and (self.network is None or _is_in(request.link_address, self.network))
             and self.relay in (None, request.relay_address)
             and self.circuit_id in (None, request.circuit_id)
             and self.persona in (None, request.persona)
         )
+
+
+def _is_in(address: str, network: IPv4Network | IPv6Network) -> bool:
+    return bool(address) and ip_address(address.partition("%")[0]) in network
 
 
 def _clients(entries: Sequence[Mapping[str, Any]]) -> tuple[_Client, ...]:
@@ -83,12 +91,13 @@ def _clients(entries: Sequence[Mapping[str, Any]]) -> tuple[_Client, ...]:
 @implementer(ISelectiveResolver, IListableResolver)
 @frozen
 class ByClient:
-    """A boot file for one machine, or for all machines behind one relay."""
+    """A boot file for one machine, for all machines of a network, or for those behind one relay."""
 
     clients: list[dict[str, str | int]]
-    """Tables with `file` and conditions: `mac`, `uuid` (as dmidecode shows it), `relay` (its address), `circuit-id`
-    (text, or `0x` and hexadecimal digits), `persona`. An entry matches if all of its conditions hold; the first match
-    counts. It may also have `server`, and for PXELINUX `configfile`, `pathprefix` and `reboot-seconds`."""
+    """Tables with `file` and conditions: `mac`, `uuid` (as dmidecode shows it), `network`
+    (such as `"10.77.0.0/24"`, with the address of its relay in it, or without a relay ours), `relay` (its address),
+    `circuit-id` (text, or `0x` and hexadecimal digits), `persona`. An entry matches if all of its conditions hold; the
+    first match counts. It may also have `server`, and for PXELINUX `configfile`, `pathprefix` and `reboot-seconds`."""
     _read: tuple[_Client, ...] = field(init=False, repr=False)
 
     @_read.default

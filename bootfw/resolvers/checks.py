@@ -1,7 +1,7 @@
 """Converters and checks for options that several resolvers have."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from bootfw.api import BootFile, ConfigError, ErrorCollector, check_placeholders
@@ -74,6 +74,17 @@ def ipv4_address(value: str) -> str:
         return str(IPv4Address(value))
     except ValueError:
         raise ValueError(f'must be an IPv4 address, not "{value}"') from None
+
+
+def network(value: str) -> IPv4Network | IPv6Network:
+    """Convert a network.
+
+    :raise ValueError: *value* is not a network.
+    """
+    try:
+        return ip_network(value)
+    except ValueError as error:
+        raise ValueError(f'must be a network, such as "10.77.0.0/24" or "fd77::/64": {error}') from None
 
 
 def optional_ipv4_address(value: str | None) -> str | None:

@@ -214,6 +214,7 @@ def test_dhcpv6_reply_is_explained(capsys: pytest.CaptureFixture[str], here: Pat
         (("--mac", "52:54"), '--mac 52:54: is not a MAC address, such as "52:54:00:12:34:56"'),
         (("--uuid", "1"), "--uuid 1: is not a UUID"),
         (("--arch", "x86-64-uefi"), '--arch x86-64-uefi: there is no such architecture; did you mean "x86_64-uefi"?'),
+        (("--arch", "65536"), "--arch 65536: there is no such architecture; it may be "),
         (("--relay", "fd77::1"), "--relay fd77::1: is not an IPv4 address"),
         (("--dhcp6", "--server", "10.0.0.1"), "--server 10.0.0.1: is not an IPv6 address"),
         (("--dhcp6", "--relay", "10.0.0.1"), "--relay is for DHCPv4: leave it out with --dhcp6"),
@@ -221,7 +222,26 @@ def test_dhcpv6_reply_is_explained(capsys: pytest.CaptureFixture[str], here: Pat
     ],
 )
 def test_wrong_arguments_exit_with_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
-    assert explain(capsys, *arguments) == (2, "", f"bootfw: {told}\n")
+    code, out, err = explain(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"bootfw: {told}")
+
+
+@pytest.mark.parametrize(("number", "name"), [("7", "x86_64-uefi"), ("9", "x86_64-uefi"), ("99", "arch-99")])
+def test_an_architecture_may_be_its_number(capsys: pytest.CaptureFixture[str], number: str, name: str) -> None:
+    client = record(capsys, "--arch", number)["client"]
+    assert client["architecture"] == name
+    assert client["vendor_class"] == f"PXEClient:Arch:{int(number):05}:UNDI:003000"
+
+
+def test_an_ignored_client_gets_no_reply_and_the_reason_is_shown(
+    capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    (here / "bootfw.toml").write_text(f'{CONFIG}\n[dhcp]\nignore = ["{MAC[:8]}"]\n')
+    code, out, _ = explain(capsys, "--mac", MAC)
+    assert code == 1
+    assert out.endswith("It does not boot: the configuration has its hardware address in ignore.\n")
+    assert explain(capsys, "--mac", "02:00:00:00:00:01")[0] == 0
 
 
 class _API(http.server.BaseHTTPRequestHandler):

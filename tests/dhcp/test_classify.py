@@ -294,3 +294,19 @@ def test_the_old_name_of_the_phase_is_an_error_that_names_the_new_one() -> None:
     assert isinstance(request, BootRequest)
     with pytest.raises(AttributeError, match='"phase"'):
         _ = request.stage
+
+
+@pytest.mark.parametrize(
+    ("giaddr", "agent", "link"),
+    [
+        ("0.0.0.0", b"", "10.0.0.1"),
+        ("0.0.0.0", b"\5\4\x0a\x05\0\1", "10.0.0.1"),  # option 82 of a client counts for nothing
+        ("10.9.0.254", b"", "10.9.0.254"),
+        ("10.9.0.254", b"\1\1x\5\4\x0a\x05\0\1", "10.5.0.1"),
+        ("10.9.0.254", b"\5\3\x0a\x05\0", "10.9.0.254"),
+    ],
+)
+def test_the_link_of_a_client_is_that_of_link_selection_of_its_relay_or_ours(
+    giaddr: str, agent: bytes, link: str
+) -> None:
+    assert classified(firmware.OVMF.changed({82: agent or None}), giaddr=giaddr).link_address == link

@@ -31,6 +31,46 @@ def cause(answer: Answer | NoReply) -> NoReplyReason:
     return answer.reason
 
 
+# A lease time of one client
+
+
+@pytest.mark.parametrize(
+    ("own", "of_system", "of_firmware"), [(86400, 86400, 600), (300, 300, 300), (600, 600, 600), (0, 3600, 600)]
+)
+def test_a_host_has_a_lease_time_of_its_own(own: int, of_system: int, of_firmware: int) -> None:
+    dhcp = server(subnet(hosts=[Host(mac=FIRST, lease_seconds=own)]))
+    for options, seconds in ((ROM, of_firmware), ({}, of_system)):
+        machine = Machine(1, dhcp, options=options)
+        offer = of_type(Answer, machine.discovers())
+        ack = of_type(Answer, machine.selects(offer.address))
+        assert [int.from_bytes(each.options[51], "big") for each in (offer, ack)] == [seconds, seconds]
+        assert ack.commit[0].expires == BEGIN + seconds
+        dhcp.release(offer.address, BEGIN)
+    assert of_type(Answer, Machine(2, dhcp).discovers()).options[51] == (3600).to_bytes(4, "big")
+
+
+def test_times_of_renewal_that_are_not_less_than_the_lease_time_of_the_host_are_left_out() -> None:
+    dhcp = server(subnet(renew_seconds=1000, rebind_seconds=2000, hosts=[Host(mac=FIRST, lease_seconds=1500)]))
+    options = of_type(Answer, Machine(1, dhcp).discovers()).options
+    assert (options[58], 59 in options) == ((1000).to_bytes(4, "big"), False)
+
+
+def test_by_dhcpv6_a_host_has_a_lease_time_of_its_own() -> None:
+    dhcp = Server(subnet6(renew_seconds=900, hosts=[Host6(mac=MAC, lease_seconds=800)]))
+    held = dhcp.gets(LINUX)
+    for message in (MessageType.REQUEST, MessageType.RENEW):
+        answer = dhcp.answer(LINUX.message(message, OURS, ia=wants(held)))
+        assert (address_in(answer).valid, association(answer).t1, association(answer).t2) == (800, 300, 480)
+        assert answer.commit[0].expires - answer.commit[0].granted == 800
+
+
+@pytest.mark.parametrize("kind", [Host, Host6, Reservation])
+def test_a_lease_time_of_a_host_is_within_a_minute_and_a_year(kind: type[Any]) -> None:
+    for wrong in (59, 31536001, -1):
+        with pytest.raises(ValueError, match="must be from 60 to 31536000 seconds"):
+            kind(mac=FIRST, lease_seconds=wrong)
+
+
 # Known clients only
 
 

@@ -922,3 +922,18 @@ def test_rapid_commit_is_immediate_without_a_probe_and_waits_for_one(lab: Lab, p
     [ack] = lab.broadcast(other)
     assert (ack.yiaddr, ack.options[53], ack.options[80]) == ("10.77.0.101", b"\5", b"")
     assert [lease.address for [lease] in lab.store.commits] == [FIRST, "10.77.0.101"]
+
+
+# Clients that are ignored
+
+
+def test_an_ignored_client_gets_no_reply(lab: Lab) -> None:
+    lab.protocol.family.settings = evolve(lab.protocol.family.settings, ignore=[firmware.MAC_TEXT[:8].upper()])
+
+    assert lab.broadcast(firmware.OVMF.message(), firmware.DHCLIENT.message()) == []
+    assert [(event.mac, event.reason) for event in lab.said(RequestIgnored)] == [
+        (firmware.MAC_TEXT, "the configuration has its hardware address in ignore")
+    ] * 2
+    assert lab.store.commits == []
+    [offer] = lab.broadcast(firmware.OVMF.message(chaddr=bytes.fromhex("020000000001")))
+    assert offer.yiaddr == FIRST

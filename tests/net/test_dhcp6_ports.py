@@ -8,6 +8,7 @@ from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
 from narrowing import of_type, present
 from twisted.internet.defer import Deferred
 
+from bootfw.config.settings import DHCP6Settings
 from bootfw.errors import BootRefused
 from bootfw.events import DatagramsMalformed, OfferMade, OfferWithheld, RequestIgnored
 from bootfw.interfaces import IBatchReceiver
@@ -52,6 +53,13 @@ def test_edk2_boots_by_http_without_a_boot_server(lab: Lab) -> None:
     raw = present(answer.first(Option.VENDOR_CLASS))
     assert raw[6:] == b"HTTPClient"
     assert vendor_class(raw) == (343, (b"HTTPClient",))
+
+
+def test_an_ignored_client_gets_no_reply(lab: Lab) -> None:
+    lab.protocol.family.settings = DHCP6Settings(ignore=(MAC,))
+    assert lab.heard(OVMF.message()) == []
+    (ignored,) = lab.of(RequestIgnored)
+    assert (ignored.mac, ignored.reason) == (MAC, "the configuration has its hardware address in ignore")
 
 
 def test_ipxe_without_an_address_gets_no_reply_of_a_proxy(lab: Lab) -> None:

@@ -103,9 +103,15 @@ def test_lease_record_has_every_field(place: Place) -> None:
     ]
 
 
-@pytest.mark.parametrize("given", [{"state": "gone"}, {"network": "10"}, {"who": "0x3"}, {"whom": "x"}, {"who": 1}])
+@pytest.mark.parametrize(
+    "given", [{"state": "gone"}, {"network": "10"}, {"who": "0x3"}, {"whom": "x"}, {"who": 1}, {"who": ["x"]}]
+)
 def test_invalid_selection_is_refused(place: Place, given: dict[str, str | int]) -> None:
     assert refused(place, "leases", **given)
+
+
+def test_the_refusal_names_the_field_and_what_it_must_be(place: Place) -> None:
+    assert refused(place, "leases", who=["x"]) == "who must be a text, not list"
 
 
 def test_listed_leases_are_those_at_the_time_of_the_request(place: Place) -> None:

@@ -190,6 +190,25 @@ def test_by_client_matches_the_circuit_id(written: str, circuit_id: bytes) -> No
     assert resolver.resolve(asked_by()) is None
 
 
+@pytest.mark.parametrize(
+    ("link", "file"),
+    [
+        ("10.77.0.1", "here"),
+        ("10.77.1.1", None),
+        ("10.78.0.254", "there"),
+        ("fd77::1", "by IPv6"),
+        ("fe80::1%eth0", None),
+        ("::", None),
+        ("", None),
+    ],
+)
+def test_by_client_matches_the_network(link: str, file: str | None) -> None:
+    files = {"10.77.0.0/24": "here", "10.78.0.0/16": "there", "fd77::/64": "by IPv6"}
+    resolver = made("by-client", clients=[{"network": network, "file": name} for network, name in files.items()])
+
+    assert resolver.resolve(asked_by(link_address=link)) == (BootFile(file) if file else None)
+
+
 def test_by_client_needs_all_conditions_and_uses_the_first_match() -> None:
     mac = "52:54:00:12:34:56"
     resolver = made(
@@ -230,7 +249,8 @@ GOOD = {"mac": "525400abcdef", "file": "x"}
         ({**GOOD, "maca": "x"}, "clients[1].maca: unknown key"),
         ({**GOOD, "mac": 5}, "clients[1].mac: must be a string"),
         ({"mac": "525400abcdef"}, 'clients[1]: "file" is missing'),
-        ({"file": "x"}, "clients[1]: needs at least one of mac, uuid, relay, circuit-id"),
+        ({**GOOD, "network": "10.0.0.1/8"}, 'clients[1].network: must be a network, such as "10.77.0.0/24"'),
+        ({"file": "x"}, "clients[1]: needs at least one of mac, uuid, network, relay, circuit-id"),
         ("x", "clients[1]: must be a table"),
     ],
 )

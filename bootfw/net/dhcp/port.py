@@ -19,7 +19,7 @@ from bootfw.dhcp.answer import Arrival
 from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.dhcp.classify import Ignored
 from bootfw.errors import WireError
-from bootfw.events import RequestClassified
+from bootfw.events import RequestClassified, RequestIgnored
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.backlog import Backlog, RequestKind
 from bootfw.net.dhcp.otherservers import OtherBootServers
@@ -33,6 +33,9 @@ from bootfw.wire.dhcp6 import Relay
 
 _BOOT_SERVER_REQUEST = RequestKind("boot-server", 1.0)
 """iPXE and EDK2 repeat it after 1 s; iPXE gives up a second later."""
+
+IGNORED = "the configuration has its hardware address in ignore"
+"""The reason of an event."""
 
 _MAX_INGRESSES = 256
 """Entries of the cache of ingresses; there is one for each combination in Via."""
@@ -235,7 +238,7 @@ class DHCPPort(DatagramProtocol):
         """See IBatchReceiver."""
         ingresses, services, family = self._ingresses, self.services, self.family
         interfaces, parse, handle = services.interfaces, family.parse, self.handle
-        admission, service = services.admission, self.service
+        admission, service, ignored = services.admission, self.service, family.settings.ignore
         if self._draining:
             return
         leadership = services.leadership
@@ -259,7 +262,10 @@ class DHCPPort(DatagramProtocol):
                     ingress = ingresses[via] = family.ingress(via, services)
                 query = parse(data, peer, via, ingress, services)
                 if admission is None or admission.admits_dhcp(service, peer, query.hardware, now):
-                    handle(query, now)
+                    if ignored and query.mac.startswith(ignored):
+                        self.publish(RequestIgnored(now, family.client(query), IGNORED))
+                    else:
+                        handle(query, now)
             except WireError as error:
                 self.malformed.count(str(error), peer, now)
             except Exception:
