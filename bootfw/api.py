@@ -5,6 +5,7 @@ The names in ``__all__`` are stable: one is removed only with a changelog entry 
 
 from typing import TYPE_CHECKING, Any
 
+from bootfw import table
 from bootfw.ability import provides
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.attempts.record import attempt_of, attempt_record
@@ -49,6 +50,8 @@ from bootfw.events import (
     BackendProblem,
     BootAttemptChanged,
     BootAttemptEnded,
+    BootFileUsed,
+    BootReported,
     CertificateLoaded,
     CertificateProblem,
     ClientsLimited,
@@ -98,10 +101,12 @@ from bootfw.interfaces import (
     IAttemptStore,
     IBackend,
     IBatchObserver,
+    IBatchReceiver,
     IBootFileResolver,
     IBootObserver,
     IBootPlugin,
     ICacheableReader,
+    IChainAware,
     IClientAware,
     IComparingReader,
     IDirectoryBackend,
@@ -129,6 +134,7 @@ from bootfw.interfaces import (
     IUniformResolver,
     IVerifiableReader,
     IVersionedBackend,
+    IViaTransport,
     IWatchdog,
     IWatchdogPolicy,
     IWritableBackend,
@@ -138,6 +144,7 @@ from bootfw.leadershipstates import Standing
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation, mac_text, uuid_text
 from bootfw.net.linux.mounts import MountProbe, MountTable
 from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.port import listen as listen_udp
 from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader, file_version
@@ -162,6 +169,7 @@ from bootfw.values import (
     TransferReport,
     TransferRequest,
     Via,
+    only_phase,
 )
 from bootfw.wire.iana import ARCHITECTURES, NETWORK_GEAR
 
@@ -185,9 +193,11 @@ __all__ = [
     "BootAttemptChanged",
     "BootAttemptEnded",
     "BootFile",
+    "BootFileUsed",
     "BootMenu",
     "BootMenuItem",
     "BootRefused",
+    "BootReported",
     "BootRequest",
     "BootService",
     "BootfwError",
@@ -222,10 +232,12 @@ __all__ = [
     "IAttemptStore",
     "IBackend",
     "IBatchObserver",
+    "IBatchReceiver",
     "IBootFileResolver",
     "IBootObserver",
     "IBootPlugin",
     "ICacheableReader",
+    "IChainAware",
     "IClientAware",
     "IComparingReader",
     "IDirectoryBackend",
@@ -253,6 +265,7 @@ __all__ = [
     "IUniformResolver",
     "IVerifiableReader",
     "IVersionedBackend",
+    "IViaTransport",
     "IWatchdog",
     "IWatchdogPolicy",
     "IWritableBackend",
@@ -336,10 +349,13 @@ __all__ = [
     "file_version",
     "frame_blocks",
     "ipxe_can_load",
+    "listen_udp",
     "load_config",
     "mac_text",
+    "only_phase",
     "provides",
     "relative_path",
+    "table",
     "uuid_text",
 ]
 

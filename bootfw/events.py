@@ -426,6 +426,33 @@ class SystemUp(Event):
 
 
 @frozen
+class BootReported(Event):
+    """By a protocol of a plugin, a machine has reported how far its boot is, or was told what to boot.
+
+    It belongs to the boot record of the machine. Repetitions of a request that was lost are left out.
+    """
+
+    peer: Address
+    mac: str
+    """ "": it is that of the machine at *peer*."""
+    protocol: str
+    """Such as "bootinfo"."""
+    what: str
+    """Such as the state that it reports, or its boot file. The log and the boot record have it."""
+    by_system: bool = False
+    """The operating system has reported it, so it was booted."""
+
+
+@frozen
+class BootFileUsed(Event):
+    """A machine was told its boot file by a protocol of a plugin, and uses it: the answer has arrived."""
+
+    mac: str
+    file: str
+    """Name of the BootFile, as a resolver has returned it."""
+
+
+@frozen
 class BootAttemptChanged(Event):
     """A boot attempt has begun, or something was added to it; at most one event a second for each attempt."""
 

@@ -606,6 +606,26 @@ class IClientAware(Interface):
         """
 
 
+class IChainAware(Interface):
+    """A resolver that answers clients by a protocol of its own too, with what the resolvers have for them.
+
+    With one, the resolvers are started even if DHCP is off. It opens its sockets in start() of IStartable, of several
+    servers with one store on the leader only. Its protocol is the ``phase`` of its requests, by which it knows them
+    in its own resolve(), and the one-time boots that are for it: "bootinfo:wait" is for the phase "bootinfo".
+    """
+
+    def set_resolver_chain(
+        resolve: Callable[[BootRequest], "BootFile | Deferred[BootFile | None] | None"],
+    ) -> None:
+        """Called once, before start().
+
+        :param resolve: calls the resolvers in their order, this one among them, as for a DHCP request: with the limit
+            on their time, and with events for the boot record. Returns the first BootFile whose name begins with the
+            phase and a colon, None if there is none, or a Deferred. It raises BootRefused, and the Deferred fails with
+            it, if a resolver refuses, or those that answered have no such file.
+        """
+
+
 class IBatchObserver(IBootObserver):
     """An observer that takes all events of one reactor turn together, for instance to write them in one call."""
 

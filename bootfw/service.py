@@ -28,6 +28,7 @@ from bootfw.boot.resolverchain import ResolverChain
 from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
 from bootfw.config.tables import same_values
+from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.errors import StateError
 from bootfw.events import BackendProblem, DatagramsCounted, Event, ListenerClosed
 from bootfw.interfaces import (
@@ -35,6 +36,7 @@ from bootfw.interfaces import (
     IBackend,
     IBootFileResolver,
     IBootObserver,
+    IChainAware,
     IClientAware,
     IDirectoryBackend,
     ILeadership,
@@ -96,7 +98,7 @@ from bootfw.observe.recordings import Recordings
 from bootfw.personas.table import Personas, stock
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.servicestates import Do, Input, ServiceStates, State
-from bootfw.values import Address, SocketStatus, address_text
+from bootfw.values import Address, BootFile, BootMenu, BootRequest, SocketStatus, address_text, only_phase
 
 _WEB = ("http", "https")
 
@@ -213,7 +215,7 @@ class BootService(MultiService):
         self._tags_files = tags_files or self._cluster is not None
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
-        used = self._resolvers if self._settings.answers_dhcp else []
+        used = self._resolvers if self._uses_resolvers else []
         admit = None if self._leadership is None else self._refuse_as_standby
         self._plugins = PluginLifecycle(reactor, used, self._publish, admit=admit)
         self._stores = PluginLifecycle(reactor, self._backends, self._publish, "backend")
@@ -341,6 +343,16 @@ class BootService(MultiService):
         for plugin in {id(plugin): plugin for _, plugin in plugins}.values():
             if provides(plugin, IClientAware):
                 plugin.set_client_lookup(self._clients.lookup)
+            if provides(plugin, IChainAware):
+                plugin.set_resolver_chain(self._resolve)
+
+    def _resolve(self, request: BootRequest) -> Any:
+        """See IChainAware."""
+        return self._new_chain().resolve(request, _of_its_phase)
+
+    @property
+    def _uses_resolvers(self) -> bool:
+        return _uses_resolvers(self._settings, self._resolvers)
 
     @property
     def settings(self) -> Settings:
@@ -756,7 +768,7 @@ class BootService(MultiService):
 
     def _stand(self) -> None:
         """Stand for leader, if there is something to decide."""
-        if self._leadership is not None and self._settings.answers_dhcp and self._life.state is State.RUNNING:
+        if self._leadership is not None and self._uses_resolvers and self._life.state is State.RUNNING:
             self._leadership.start()
 
     def _lead(self) -> None:
@@ -1379,7 +1391,7 @@ class _Configured:
     @property
     def used(self) -> Sequence[Named]:
         """The resolvers that are started: none where there is no DHCP."""
-        return self.resolvers if self.settings.answers_dhcp else []
+        return self.resolvers if _uses_resolvers(self.settings, self.resolvers) else []
 
 
 @frozen
@@ -1421,6 +1433,19 @@ class _AddedSite:
     def protocol(self) -> Any:
         """Return the site."""
         return self.site
+
+
+def _uses_resolvers(settings: Settings, resolvers: Sequence[Named]) -> bool:
+    """Whether there is something that the resolvers are called for: DHCP, or a protocol of one of them."""
+    return settings.answers_dhcp or any(provides(resolver, IChainAware) for _, resolver in resolvers)
+
+
+def _of_its_phase(answer: BootFile | BootMenu, request: BootRequest) -> BootFile | Unsuitable:
+    """See Fit: what is for the phase of the request only, which is no DHCP request."""
+    if isinstance(answer, BootFile) and only_phase(answer.name) == request.phase:
+        return answer
+    what = "the menu" if isinstance(answer, BootMenu) else f'"{answer.name}"'
+    return Unsuitable(f"{what} is for DHCP, and not for a boot program that asks by {request.phase}")
 
 
 def _changed_modes(one: Settings, other: Settings) -> Iterable[str]:

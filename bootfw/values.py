@@ -1,6 +1,7 @@
 """Frozen values that are passed between the layers."""
 
 import enum
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -155,6 +156,10 @@ class TransferReport:
     """Name of that backend; "" when it returned the reader directly."""
 
 
+DHCP_PHASES = ("discover", "request", "boot-server")
+"""The values of ``phase`` of a request by DHCP."""
+
+
 @frozen
 class BootRequest:
     """A request of a client that boots, as classified from its DHCP packet."""
@@ -162,7 +167,8 @@ class BootRequest:
     mac: str
     """Hardware address, lower-case with colons; "" when it is not known, which by DHCPv6 may be."""
     phase: str
-    """ "discover" (by DHCPv6 SOLICIT), "request" (also INFORMATION-REQUEST) or "boot-server" (port 4011)."""
+    """ "discover" (by DHCPv6 SOLICIT), "request" (also INFORMATION-REQUEST) or "boot-server" (port 4011). In a request
+    of an IChainAware plugin the name of its protocol, such as "bootinfo"."""
     persona: str
     """Name of the matched persona, such as "pxe-bios", "uefi", "ipxe"."""
     architecture: str
@@ -206,6 +212,11 @@ class BootRequest:
     """Its identifier by DHCPv6. Firmware, boot program and system send different ones."""
     may_be_system: bool = False
     """Its request for a boot file is the only sign that it boots; an installed system may send one, too."""
+
+    @property
+    def is_dhcp(self) -> bool:
+        """Whether it is a DHCP request; otherwise it was made by an IChainAware plugin, whose protocol is ``phase``."""
+        return self.phase in DHCP_PHASES
 
     @property
     def stage(self) -> str:
@@ -290,6 +301,18 @@ class Persona:
     """Its request for a boot file is the only difference from an installed system."""
 
 
+_OF_PHASE = re.compile(r"([a-z]{3,}):(?!//)")
+
+
+def only_phase(name: str) -> str:
+    """Return the only phase of a BootRequest that the boot file *name* is for; "": it is a path or a URL.
+
+    What a boot program is told by a protocol of its own is written with the phase first: "bootinfo:partition:2".
+    """
+    found = _OF_PHASE.match(name)
+    return found[1] if found is not None else ""
+
+
 @frozen
 class BootFile:
     """The file that a client loads."""
@@ -297,7 +320,7 @@ class BootFile:
     name: str
     """A path for TFTP or an absolute URL; by DHCPv6 a path is sent as a URL of TFTP. ``{http}``, ``{https}``,
     ``{server}``, ``{mac}``, ``{uuid}`` and ``{architecture}`` are filled in; ``{http}`` begins a URL of our own
-    HTTP."""
+    HTTP. Or what only a boot program can use, see only_phase()."""
     server: str | None = None
     """Address that serves it, of the client's family; None: this server."""
     content: bytes | None = field(default=None, repr=False)

@@ -90,8 +90,11 @@ class StageKind(enum.Enum):
     """This boot is the one that such a restart began: "file", the boot program of the boot before it."""
     SYSTEM = "system"
     """An operating system on the machine sent a DHCP request."""
+    REPORT = "report"
+    """The client reported how far it is, or was told what to boot, by a protocol of a plugin: "protocol", "what",
+    "by_system" (true: its operating system reported it)."""
     UP = "up"
-    """The phone-home URL was requested: "protocol"."""
+    """The phone-home URL was requested, or the system said by another "protocol" that it is up."""
 
 
 @frozen

@@ -22,6 +22,7 @@ from bootfw.events import (
     AddressesGranted,
     AddressRefused,
     AddressTaken,
+    BootReported,
     Event,
     EventsDropped,
     FileWithheld,
@@ -250,6 +251,7 @@ class Attempts:
             TransferRefused: self._refused,
             SecondStageFound: self._second_stage,
             HandshakeFailed: self._no_tls,
+            BootReported: self._reported,
             EventsDropped: self._lost,
         }
 
@@ -610,6 +612,23 @@ class Attempts:
         if attempt is not None:
             self._note(attempt, event.at, StageKind.TLS, {"reason": event.reason})
             self._seen(attempt, event.at, attempt.patience)
+
+    def _reported(self, event: BootReported) -> None:
+        attempt = (self._index.get(event.mac) if event.mac else None) or self._at(event.peer, event.at)
+        if attempt is None or event.at - attempt.seen > LONGEST_PAUSE:
+            if event.by_system:
+                return  # its boot was not seen, or is long over
+            attempt = self._new(event.at, event.mac, "")
+        self._address(attempt, event.peer[0])
+        data: dict[str, Any] = {"protocol": event.protocol, "what": _name(event.what)}
+        if event.by_system:
+            data["by_system"] = True
+        last = attempt.entries[-1] if attempt.entries else None
+        if last is not None and last.kind is StageKind.REPORT and last.data == data:
+            last.repeat(event.at + self.wall)
+        else:
+            self._note(attempt, event.at, StageKind.REPORT, data)
+        self._seen(attempt, event.at, attempt.patience)
 
     def _for_transfer(self, request: TransferRequest, at: float) -> _Attempt:
         """The attempt that a request for a file belongs to; a new one where there is none."""

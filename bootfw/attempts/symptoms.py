@@ -746,6 +746,8 @@ def judge(attempt: BootAttempt) -> tuple[Verdict, Cause | None]:
     facts = Facts(attempt)
     if facts.all(StageKind.UP):
         return Verdict.UP, None
+    if any(stage.data.get("by_system") for stage in facts.all(StageKind.REPORT)):
+        return Verdict.BOOTED, None
     for symptom in SYMPTOMS:
         found = symptom.applies(facts)
         if found:

@@ -27,7 +27,7 @@ from bootfw.resolvers.checks import file_name
 from bootfw.resolvers.scripts import is_url
 from bootfw.terminal import moment, printable
 from bootfw.tftp.path import relative
-from bootfw.values import Client, TransferRequest
+from bootfw.values import Client, TransferRequest, only_phase
 
 _EXAMPLES = """
 Examples:
@@ -187,7 +187,7 @@ def _shown(record: Record, now: float) -> dict[str, Any]:
 def is_missing(file: str, mac: str, configuration: Configuration) -> bool:
     """Whether no backend of the configuration has *file*. A file that is generated for a client counts as existing."""
     name = re.sub(r"^\{https?\}/", "", file)
-    if is_url(name) or "{" in name:
+    if is_url(name) or "{" in name or only_phase(name):
         return False
     path = relative(name)
     request = TransferRequest(filename=name, path=path, peer=("", 0), client=Client(mac=mac))

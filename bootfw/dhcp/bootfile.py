@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from bootfw.dhcp.expand import expand, not_served
 from bootfw.errors import BootRefused, WireError
-from bootfw.values import BootFile, BootMenu, BootRequest, Option43, Persona
+from bootfw.values import BootFile, BootMenu, BootRequest, Option43, Persona, only_phase
 from bootfw.wire.iana import architecture_codes
 from bootfw.wire.options import IPXESuboption, Option, ipxe, text_bytes
 
@@ -78,6 +78,9 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
     for what, value in (("configfile", configfile), ("pathprefix", pathprefix)):
         if value and (len(text_bytes(value)) > NAME_MAX or "\0" in value):
             return Unsuitable(f"its {what} has a NUL, or more than {NAME_MAX} bytes")
+    phase = only_phase(name) if ":" in name else ""
+    if phase:
+        return Unsuitable(f'"{name}" is for a boot program that asks by {phase}')
     size = len(name) if name.isascii() else len(text_bytes(name))
     if not size or size > NAME_MAX or "\0" in name:
         return Unsuitable(f"the name of the boot file has {size} bytes or a NUL; there is room for 1 to {NAME_MAX}")

@@ -22,6 +22,7 @@ from bootfw.events import (
     AddressTaken,
     BackendProblem,
     BootAttemptEnded,
+    BootReported,
     CertificateLoaded,
     CertificateProblem,
     ClientsLimited,
@@ -523,6 +524,7 @@ _LINES: dict[type[Event], _Line] = {
         seconds=lambda event: max(0.0, (event.attempt.ended or event.attempt.began) - event.attempt.began),
         cause=_boot_cause,
     ),
+    BootReported: _line(_info, "{protocol} {client}: {what}", client=lambda event: event.mac or event.peer[0]),
     NextBootTaken: _line(_info, "dhcp {mac}: one-time boot {file!r} served, entry removed"),
     LoopBroken: _line(
         _warn,

@@ -142,6 +142,8 @@ class LoopBreaker:
         """See IBootFileResolver."""
         if not request.mac:
             return None  # in DHCPv6 the MAC may be unknown, and then machines can't be distinguished
+        if not request.is_dhcp:
+            return None  # of a boot program, after the DHCP request of this boot
         if request.may_be_system:
             return None  # an installed system that renews its address is no loop
         now = self._reactor.seconds()

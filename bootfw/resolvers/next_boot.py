@@ -13,6 +13,7 @@ from zope.interface import implementer
 from bootfw.api import (
     Address,
     BootFile,
+    BootFileUsed,
     BootRefused,
     BootRequest,
     Client,
@@ -35,6 +36,7 @@ from bootfw.api import (
     expand,
     ipxe_can_load,
     mac_text,
+    only_phase,
 )
 from bootfw.resolvers.checks import file_name
 from bootfw.resolvers.scripts import is_url, requested_path, script, script_path
@@ -134,6 +136,9 @@ class NextBoot:
         order = self._orders.get(request.mac)
         if order is None:
             return None
+        if not request.is_dhcp or only_phase(order.file):
+            # Removed by BootFileUsed. It need not be expanded: it names no place.
+            return BootFile(order.file) if only_phase(order.file) == request.phase else None
         try:
             name = expand(order.file, request)
         except BootRefused as missing:
@@ -162,6 +167,10 @@ class NextBoot:
             report = event.report
             if report.outcome in _SERVED and not report.request.write:
                 self._served(report)
+        elif isinstance(event, BootFileUsed):
+            order = self._orders.get(event.mac)
+            if order is not None and order.file == event.file:
+                self._remove(event.at, event.mac)
 
     def _served(self, report: TransferReport) -> None:
         path = report.request.path
@@ -176,10 +185,13 @@ class NextBoot:
         del machines[mac]
         if not machines:
             del self._offered[path]
+        self._remove(report.ended, mac)
+
+    def _remove(self, now: float, mac: str) -> None:
         order = self._orders.pop(mac, None)
         if order is None:
             return
-        self._publish(NextBootTaken(report.ended, mac, order.file))
+        self._publish(NextBootTaken(now, mac, order.file))
         self._store.save_orders(ORDERS, {mac: None}).addErrback(self._not_removed)
 
     def _not_removed(self, failure: Failure) -> None:

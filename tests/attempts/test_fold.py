@@ -12,6 +12,7 @@ from bootfw.attempts.fold import ADDRESSES, ATTEMPTS, FILES, LONGEST_NAME, REMEM
 from bootfw.events import (
     AddressesGranted,
     BackendProblem,
+    BootReported,
     EventsDropped,
     LoopBroken,
     PoolExhausted,
@@ -739,3 +740,59 @@ def test_many_files_of_one_client_cause_few_lookups(ended: bool) -> None:
         machine.loads("module.bin", size=30_000, seconds=0.01)
     assert 10 <= len(lookups) <= 25
     assert max(b - a for a, b in zip([began, *lookups], [*lookups, machine.now], strict=True)) < 1.1
+
+
+# Protocols of plugins
+
+
+def reported(machine: Machine, what: str, *, mac: str = MAC, by_system: bool = False) -> BootReported:
+    return BootReported(machine.now, (machine.address, 9696), mac, "bootinfo", what, by_system)
+
+
+def test_what_a_boot_program_reports_belongs_to_the_boot_that_loaded_it() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("pxeboot")
+    for what in ("PXEBOOTING", "PXEBOOTING", "partition:2"):
+        machine.add(reported(machine, what, mac=""))
+    machine.wait(1)
+    machine.add(reported(machine, "TBSETUP", by_system=True))
+    (attempt,) = machine.fold.running()
+    assert kinds(attempt)[-3:] == ["report*2", "report", "report"]
+    assert [stage.data for stage in attempt.stages[-2:]] == [
+        {"protocol": "bootinfo", "what": "partition:2"},
+        {"protocol": "bootinfo", "what": "TBSETUP", "by_system": True},
+    ]
+
+
+def test_a_boot_program_of_another_server_begins_an_attempt() -> None:
+    machine = Machine()
+    machine.add(reported(machine, "PXEBOOTING"))
+    (attempt,) = machine.fold.running()
+    assert (attempt.mac, attempt.addresses) == (MAC, (ADDRESS,))
+    assert kinds(attempt) == ["report"]
+
+
+def test_a_boot_program_after_a_long_pause_is_another_boot() -> None:
+    machine = Machine()
+    machine.add(reported(machine, "PXEBOOTING"))
+    machine.wait(700)
+    machine.add(reported(machine, "PXEBOOTING"))
+    (attempt,) = machine.fold.running()
+    assert attempt.began == WALL + 800
+
+
+def test_a_report_of_a_system_whose_boot_was_not_seen_is_no_boot() -> None:
+    machine = Machine()
+    machine.add(reported(machine, "ISUP", by_system=True))
+    assert machine.fold.running() == []
+    assert machine.fold.idle
+
+
+def test_a_system_that_reports_was_booted_whatever_was_missing_before() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("pxeboot")
+    machine.misses("boot/loader.rc")
+    machine.add(reported(machine, "TBSETUP", by_system=True))
+    assert machine.verdict == ("booted", "")

@@ -8,7 +8,7 @@ from narrowing import of_type
 from bootfw.dhcp.bootfile import Unsuitable, adapt
 from bootfw.dhcp.classify import classify
 from bootfw.personas.table import stock
-from bootfw.values import BootFile, BootRequest
+from bootfw.values import BootFile, BootRequest, only_phase
 
 PERSONAS = stock()
 
@@ -206,3 +206,15 @@ def test_ipxe_gets_no_url_of_a_protocol_that_it_lacks(features: tuple[int, ...],
 @pytest.mark.parametrize("raw", [None, b"", b"\x13\x05"])
 def test_ipxe_without_feature_options_is_assumed_to_support_all_protocols(raw: bytes | None) -> None:
     assert fit(firmware.IPXE_ROM.changed({175: raw}), "http://x/y") == BootFile("http://x/y")
+
+
+def test_what_a_boot_program_is_told_by_its_own_protocol_is_no_file_for_dhcp() -> None:
+    found = fit(firmware.OVMF, "bootinfo:partition:2")
+
+    assert found == Unsuitable('"bootinfo:partition:2" is for a boot program that asks by bootinfo')
+
+
+@pytest.mark.parametrize("name", ["de:ad:be:ef:00:01.efi", "http://10.0.0.1/a:b.efi", "C:boot.efi", "dir/abc:def"])
+def test_a_colon_in_a_name_is_nothing_special(name: str) -> None:
+    assert not isinstance(fit(firmware.OVMF, name.replace("http://10.0.0.1/", "")), Unsuitable)
+    assert only_phase(name) == ""

@@ -406,3 +406,13 @@ def test_a_system_that_requests_a_boot_file_makes_no_loop_of_its_boots() -> None
         assert breaker.resolve(evolve(system, xid=xid)) is None
         breaker.observe(OfferMade(0.0, evolve(system, xid=xid), "OFFER", BootFile("http://elsewhere/x"), ("", 68)))
     assert breaker._machines == {}
+
+
+def test_requests_of_a_boot_program_begin_no_round(site: Guarded) -> None:
+    """It asks after the firmware has loaded it, in each boot: soon after a file, whatever the system did before."""
+    machine = Machine(site)
+    for _ in range(8):
+        assert machine.boots(BIOS_ROM) == b"iPXE"
+        assert site.breaker.resolve(BootRequest(MAC_TEXT, "bootinfo", "", "unknown")) is None
+        site.pass_time(3600)
+    assert site.said(LoopBroken) == []

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from bootfw.backends.memory import MemoryBackend
 from bootfw.cli.offline import OfflineOrders
 from bootfw.errors import StateError
-from bootfw.events import Event, NextBootTaken, PluginFailed, TransferEnded
+from bootfw.events import BootFileUsed, Event, NextBootTaken, PluginFailed, TransferEnded
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.next_boot import ORDERS, NextBoot, Order, save_next_boot
@@ -27,7 +27,7 @@ from bootfw.stores.memory import MemoryStore
 from bootfw.stores.sqlite import SqliteStore
 from bootfw.testing import ResolverContract
 from bootfw.testing.contracts.resolver import REQUESTS
-from bootfw.values import Address, Agreed, BootRequest, Client, Outcome, TransferReport, TransferRequest
+from bootfw.values import Address, Agreed, BootFile, BootRequest, Client, Outcome, TransferReport, TransferRequest
 
 OTHER = "52:54:00:00:00:01"
 SCRIPT = "next/52-54-00-12-34-56.ipxe"
@@ -476,3 +476,36 @@ class TestContract(ResolverContract):
         made = NextBoot(self.store)
         made.start(lambda event: None)
         return made
+
+
+# What a boot program is told by a protocol of its own
+
+BOOTINFO = BootRequest(MAC_TEXT, "bootinfo", "", "unknown")
+
+
+def test_a_one_time_boot_for_a_boot_program_is_not_offered_by_dhcp(
+    kept: State, started: Callable[[], NextBoot]
+) -> None:
+    kept.order(MAC_TEXT, "bootinfo:partition:2")
+    made = started()
+    assert made.resolve(BIOS) is made.resolve(evolve(BOOTINFO, phase="another")) is None
+    assert made.resolve(BOOTINFO) == made.resolve(BOOTINFO) == BootFile("bootinfo:partition:2")
+
+
+def test_a_file_of_dhcp_is_nothing_for_a_boot_program(kept: State, started: Callable[[], NextBoot]) -> None:
+    kept.order(MAC_TEXT, "pxelinux.0")
+    assert started().resolve(BOOTINFO) is None
+
+
+def test_a_boot_program_that_uses_its_answer_ends_the_one_time_boot(
+    kept: State, started: Callable[[], NextBoot]
+) -> None:
+    kept.order(MAC_TEXT, "bootinfo:wait")
+    made = started()
+    made.observe(BootFileUsed(1.0, MAC_TEXT, "bootinfo:reboot"))  # an earlier one, which was replaced
+    made.observe(BootFileUsed(1.0, OTHER, "bootinfo:wait"))
+    assert made.resolve(BOOTINFO)
+    made.observe(BootFileUsed(1.0, MAC_TEXT, "bootinfo:wait"))
+    assert made.resolve(BOOTINFO) is None
+    made.close()
+    assert kept.read() == {}
