@@ -9,6 +9,7 @@ SILENCE is longer, the leader has stopped by then. What it still writes is refus
 from enum import Enum
 from math import inf
 from typing import Any, ClassVar
+from uuid import UUID
 
 from attrs import define, field, frozen
 
@@ -40,6 +41,9 @@ class Standing:
     """How often the leader has confirmed its epoch; any number that changes each time."""
     leader: str = ""
     """Name of the leader, which may be gone; "": no node has led yet."""
+    cluster: UUID | None = None
+    """Identifies the servers that share the store, as long as its content lasts: a DHCPv6 client is answered by any of
+    them in the name of all (DUID-UUID, RFC 6355)."""
 
 
 class State(Key):

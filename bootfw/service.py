@@ -51,7 +51,7 @@ from bootfw.net.binding import Bindings, SocketKey, WantedSocket
 from bootfw.net.bindingstates import State as SocketState
 from bootfw.net.clock import hold, monotonic
 from bootfw.net.control import ControlError, Operation
-from bootfw.net.dhcp.duid import own_duid
+from bootfw.net.dhcp.duid import duid_uuid, own_duid
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
 from bootfw.net.dhcp.leasecontrol import OPERATIONS as LEASE_OPERATIONS
@@ -1248,7 +1248,7 @@ class BootService(MultiService):
         return made
 
     def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
-        return Proxy6(self._dhcp_services(), IPv6(own_duid(), self._settings.dhcp6), boot_server=boot_server)
+        return Proxy6(self._dhcp_services(), IPv6(self._duid(), self._settings.dhcp6), boot_server=boot_server)
 
     def _server4(self) -> Server4:
         leasing = self._new_leasing()
@@ -1283,7 +1283,7 @@ class BootService(MultiService):
         assert leasing.server6 is not None
         return Server6(
             self._dhcp_services(),
-            IPv6(own_duid(), self._settings.dhcp6),
+            IPv6(self._duid(), self._settings.dhcp6),
             leasing.server6,
             leasing.journal,
             renewable_seconds=leasing.renewable_seconds,
@@ -1317,11 +1317,19 @@ class BootService(MultiService):
             self._verify_store()
             dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
             shared = self._leadership is not None
-            self._leasing = Leasing(self._reactor, self._store, dhcp, self._publish, dhcp6, shared=shared)
+            self._leasing = Leasing(
+                self._reactor, self._store, dhcp, self._publish, dhcp6, shared=shared, duid=self._duid
+            )
             if self._cluster is not None:
                 # Clients that have selected an offer of the former leader go on with this one.
                 self._leasing.server.own_addresses.update(self._cluster.addresses_of_others())
         return self._leasing
+
+    def _duid(self) -> bytes:
+        """Return the DUID of this server. All nodes of a cluster have the same one, so that a client goes on with
+        another node."""
+        cluster = None if self._leadership is None else self._leadership.cluster
+        return own_duid() if cluster is None else duid_uuid(cluster)
 
     def _tftp(self, address: ListenAddress, publish: Any, frame_cache: FrameCache | None) -> TFTPProtocol:
         settings = self._settings.tftp

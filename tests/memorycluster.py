@@ -5,6 +5,7 @@ Each server has its own way to it, which can be cut, or hang.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID, uuid4
 
 from attrs import define, field
 from memorynodes import Cluster, MemoryNodes, Receive
@@ -29,6 +30,7 @@ class Content:
     leader: str = ""
     owner: object = None
     """The node that leads; None: none does."""
+    cluster: UUID = field(factory=uuid4)
 
 
 @implementer(ILeaseStore, IReservationStore, IOrderStore, ILeadership, INodes)
@@ -76,7 +78,7 @@ class Link:
         content = self.content
         if content.owner is self and content.epoch == self.epoch:
             content.confirmations += 1
-            return Standing(True, content.epoch, content.confirmations, node)
+            return Standing(True, content.epoch, content.confirmations, node, content.cluster)
         given_up = silent is not None and (silent.epoch, silent.confirmations) == (
             content.epoch,
             content.confirmations,
@@ -86,8 +88,8 @@ class Link:
             content.epoch += 1
             content.confirmations = 0
             self.epoch = content.epoch
-            return Standing(True, content.epoch, 0, node)
-        return Standing(False, content.epoch, content.confirmations, content.leader)
+            return Standing(True, content.epoch, 0, node, content.cluster)
+        return Standing(False, content.epoch, content.confirmations, content.leader, content.cluster)
 
     def prepare(self) -> "Deferred[Any]":
         def prepared() -> None:

@@ -6,21 +6,31 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve, field
+from firmware6 import LINK_LOCAL, LINUX, relayed
 from leasing import subnet
 from memorycluster import Content, Link
 from memorynodes import Cluster
+from narrowing import present
 from observers import EventList
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
+from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings, TFTPSettings
+from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.events import LeadershipChanged, LeasesNotKept
 from bootfw.leadershipstates import LOOK_EVERY, SILENCE
 from bootfw.net.control import ControlError
+from bootfw.net.dhcp.duid import duid_uuid
 from bootfw.resolvers.next_boot import NextBoot
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryHost, MemoryNetwork
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType, pack, parse
+from bootfw.wire.dhcp6 import Message as Message6
+from bootfw.wire.dhcp6 import MessageType as MessageType6
+from bootfw.wire.dhcp6 import Relay
+from bootfw.wire.dhcp6 import parse as parse6
+from bootfw.wire.options6 import Option as Option6
+from bootfw.wire.options6 import identity_association, options_bytes
 
 DISCOVER, REQUEST = 1, 3
 OFFER, ACK = MessageType.OFFER, MessageType.ACK
@@ -83,7 +93,7 @@ class Lab:
     def add(self, monkeypatch: pytest.MonkeyPatch, address: str) -> Node:
         name = f"node{len(self.nodes) + 1}"
         monkeypatch.setattr("bootfw.service.gethostname", lambda: name)
-        host = self.network.host(address, rich=True)
+        host = self.network.host(address, f"fd77::{address.rpartition('.')[2]}", rich=True)
         link, seen = Link(self.content, nodes=self.cluster.node()), Seen()
         next_boot = NextBoot(link)
         service = BootService(host, settings=self.settings, resolvers=[next_boot], store=link, observers=[seen])
@@ -104,6 +114,20 @@ class Lab:
         self.network.hosts.remove(host)
         return replies
 
+    def says6(self, kind: MessageType6, *options: tuple[int, bytes], ia: bytes = b"") -> Message6 | None:
+        """The reply that a client behind a relay gets, which sends its messages to all servers."""
+        host = self.network.host("fd77::9")
+        relay = FakePeer(host, 547, "::")
+        data = relayed(LINUX.message(kind, *options, ia=ia), Relay(0, "fd77::9", LINK_LOCAL))
+        for node in self.nodes:
+            relay.send(data, (node.host.source("fd77::9"), 547))
+        self.network.advance(0.01)
+        replies = [parse6(received.data)[0] for received in relay.take()]
+        relay.close()
+        self.network.hosts.remove(host)
+        assert len(replies) < 2
+        return replies[0] if replies else None
+
     def boots(self, number: int) -> str:
         """The address that a client gets."""
         [offer] = self.says(number, DISCOVER)
@@ -123,6 +147,9 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         tftp=TFTPSettings(listen=()),
         dhcp=DHCPSettings(
             mode="server", subnets=(subnet(lease_seconds=120),), foreign_networks=True, store_outage_seconds=60
+        ),
+        dhcp6=DHCP6Settings(
+            mode="server", subnets=(Subnet6(network="fd77::/64", pool=["fd77::100-fd77::1ff"]),), foreign_networks=True
         ),
     )
     failures = Failures()
@@ -318,6 +345,24 @@ def test_what_a_leader_has_acknowledged_is_stored_before_it_resigns(lab: Lab) ->
     assert second.state == "leading"
     assert lab.content.leases[offer.yiaddr].mac == MAC
     assert lab.boots(1) == offer.yiaddr
+
+
+def test_a_client_of_dhcp6_goes_on_with_the_next_leader(lab: Lab) -> None:
+    """It names the server that has advertised its address or given it, and would ignore the reply of another one."""
+    first, second = lab.nodes
+    advertise = present(lab.says6(MessageType6.SOLICIT))
+    server = Option6.SERVER_ID, duid_uuid(lab.content.cluster)
+    assert advertise.first(Option6.SERVER_ID) == server[1]
+    first.link.cut = True
+    lab.network.advance(TAKEOVER)
+    assert second.state == "leading"
+    association = identity_association(present(advertise.first(Option6.IA_NA)))
+    for kind in (MessageType6.REQUEST, MessageType6.RENEW):
+        reply = present(lab.says6(kind, server, ia=options_bytes(association.options)))
+        assert (reply.kind, reply.first(Option6.SERVER_ID)) == (MessageType6.REPLY, server[1])
+        assert identity_association(present(reply.first(Option6.IA_NA))) == association
+    [lease] = lab.content.leases.values()
+    assert lease.client_id == LINUX.options[Option6.CLIENT_ID]
 
 
 def test_a_leader_that_drains_leads_to_the_end_if_no_other_node_can(lab: Lab) -> None:

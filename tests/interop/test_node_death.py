@@ -8,6 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,14 @@ from . import qemu
 from .balancers import SHARED, holder, start_keepalived, start_nodes
 from .capture import Capture
 from .cluster import SECONDS, Cluster, Node, cluster_of
+from .dhcp6clients import CLIENTS
+from .dhcpclients import DHCPClient
 from .firmware.files import Served
 from .firmware.servers import start_router
 from .lab import Lab, Program, need, wait_until
 from .machines.bios import start_bios_machine
 from .machines.uefi import start_uefi_machine
+from .test_dhcp6_server import addresses, has_link_local
 from .test_takeover import PATIENCE
 from .tftpload import figures, start_load
 
@@ -36,7 +40,7 @@ network = "10.77.0.0/16"
 pool = ["10.77.4.0-10.77.60.255"]
 """
 
-RATE, CLIENTS, LOAD_SECONDS = 1000, 10_000, 16
+RATE, LOAD_CLIENTS, LOAD_SECONDS = 1000, 10_000, 16
 """Exchanges a second, different clients, and how long perfdhcp begins exchanges."""
 
 
@@ -76,7 +80,7 @@ def test_dhcp_and_tftp_go_on_under_load(cluster: Cluster, tmp_path: Path, fault:
     station = cluster.lab.host("station", "10.77.0.9/24")
     reader = cluster.lab.host("reader", "10.77.0.8/24")
     capture = Capture.start(station, tmp_path, "udp[8] = 2")  # BOOTREPLY
-    words = ("-l", "eth0", "-r", str(RATE), "-R", str(CLIENTS), "-p", str(LOAD_SECONDS), "-W", "3000000")
+    words = ("-l", "eth0", "-r", str(RATE), "-R", str(LOAD_CLIENTS), "-p", str(LOAD_SECONDS), "-W", "3000000")
     load = station.start("perfdhcp", "-4", *words, "-x", "i")
     files = start_load(reader, tmp_path, standby.address, standby.root / "file", clients=20, transfers=400)
     time.sleep(LOAD_SECONDS / 3)
@@ -107,6 +111,49 @@ def test_dhcp_and_tftp_go_on_under_load(cluster: Cluster, tmp_path: Path, fault:
     assert {address: mac for address, mac, _ in acks if stored.get(address) != mac} == {}
     for node in cluster.nodes:
         assert "Traceback" not in node.program.output
+
+
+DHCP6 = """
+[dhcp]
+mode = "off"
+[dhcp6]
+mode = "server"
+[[dhcp6.subnet]]
+network = "fd77::/64"
+pool = ["fd77::1000-fd77::1fff"]
+lease-seconds = 60
+rapid-commit = false
+"""
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_a_client_of_dhcp6_goes_on_with_another_node(cluster: Cluster, tmp_path: Path, client: DHCPClient) -> None:
+    """Two leaders are killed: one that has advertised the address that the client requests, one that has given it."""
+    for number, node in enumerate(cluster.nodes, 1):
+        node.host.ip("-6", "address", "add", f"fd77::{number}/64", "dev", "eth0", "nodad")
+        wait_until(partial(has_link_local, node.host), SECONDS, "a link-local address can be used")
+    cluster.start(DHCP6, ports=(69, 547))
+    wait_until(lambda: with_role(cluster, "leading"), SECONDS, "a node leads")
+    (first,) = with_role(cluster, "leading")
+    station = cluster.lab.host("station")
+    wait_until(lambda: has_link_local(station), SECONDS, "the client's link-local address can be used")
+    need("tcpdump")
+    said = station.start("tcpdump", "-l", "-n", "-i", "eth0", "udp port 547")
+    said.wait_until(lambda: "listening on" in said.output, SECONDS, "it records")
+    cluster.lab.drop("ip6 nexthdr udp udp dport 547 @th,64,8 3")  # REQUEST
+    client.start(station, tmp_path)
+    said.wait_until(lambda: "dhcp6 request" in said.output, SECONDS, "it requests what was advertised")
+    first.kill()
+    cluster.heal()
+    said.wait_until(lambda: addresses(station) != [], SECONDS, "it has an address")
+    cluster.nodes.remove(first)
+    (second,) = with_role(cluster, "leading")
+    replies = said.output.count("dhcp6 reply")
+    second.kill()
+    said.wait_until(lambda: said.output.count("dhcp6 reply") > replies, SECONDS, "it renews")
+    kinds = [line.partition("dhcp6 ")[2].split()[0] for line in said.output.splitlines() if "dhcp6 " in line]
+    begun = kinds[kinds.index("request") :]
+    assert (set(begun), begun[-1]) == ({"request", "reply", "renew"}, "reply")
 
 
 CHOICE = """

@@ -26,4 +26,9 @@ def own_duid() -> bytes:
     if cards:
         kind_and_hardware = struct.pack("!HH", DUIDType.LINK_LAYER, _ARPHRD_ETHER)
         return kind_and_hardware + min(cards)[2]
-    return DUIDType.UUID.to_bytes(2, "big") + uuid.uuid5(uuid.NAMESPACE_DNS, socket.gethostname()).bytes
+    return duid_uuid(uuid.uuid5(uuid.NAMESPACE_DNS, socket.gethostname()))
+
+
+def duid_uuid(value: uuid.UUID) -> bytes:
+    """Return the DUID of what *value* identifies (RFC 6355)."""
+    return DUIDType.UUID.to_bytes(2, "big") + value.bytes

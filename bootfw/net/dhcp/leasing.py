@@ -38,6 +38,7 @@ class Leasing:
     :param settings: settings of DHCPv4; without subnets it assigns no addresses.
     :param dhcp6: settings of DHCPv6; in server mode its leases are in the same store.
     :param shared: other servers use the store too, one at a time.
+    :param duid: returns the DUID of the DHCPv6 server.
     :raise StateError: see ILeaseStore.load().
     """
 
@@ -52,9 +53,11 @@ class Leasing:
         dhcp6: DHCP6Settings | None = None,
         *,
         shared: bool = False,
+        duid: Callable[[], bytes] = own_duid,
     ) -> None:
+        self._duid = duid
         self.server = _server4(settings)
-        self.server6 = server6 = _server6(dhcp6)
+        self.server6 = server6 = self._new_server6(dhcp6)
         """The DHCPv6 address server; None: DHCPv6 assigns no addresses."""
         self._outside: dict[str, Lease] = {}
         """Address -> its lease, for addresses in no subnet: a reload may add the subnet again."""
@@ -112,7 +115,7 @@ class Leasing:
         """
         now = self._clock.seconds()
         before, before6 = self.server, self.server6
-        self.server, self.server6 = _server4(settings), _server6(dhcp6)
+        self.server, self.server6 = _server4(settings), self._new_server6(dhcp6)
         outside = [*self._outside.values(), *self.server.restore_from(before, now)]
         if before6 is not None:
             outside += before6.leases() if self.server6 is None else self.server6.restore_from(before6, now)
@@ -120,6 +123,12 @@ class Leasing:
         self._restore(lease for lease in outside if lease.expires > now)
         for error in self._control.use(self.server, self.server6):
             self._log.warn("a stored reservation is ignored: {error}", error=error)
+
+    def _new_server6(self, settings: DHCP6Settings | None) -> AddressServer6 | None:
+        if settings is None or settings.mode != "server":
+            return None
+        admission = RateLimit(settings.new_clients_per_second or math.inf)
+        return AddressServer6(settings.subnets, self._duid(), admission.admit6, settings.classes)
 
     def _restore(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
@@ -186,13 +195,6 @@ def _server4(settings: DHCPSettings) -> AddressServer:
         by_client_id=settings.identify_by == "client-id",
         admit=RateLimit(settings.new_clients_per_second or math.inf).admit,
     )
-
-
-def _server6(settings: DHCP6Settings | None) -> AddressServer6 | None:
-    if settings is None or settings.mode != "server":
-        return None
-    admission = RateLimit(settings.new_clients_per_second or math.inf)
-    return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
 
 
 def required_networks(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -105,6 +106,11 @@ class Leadership:
     def leader(self) -> str:
         """Name of the leader as far as this server knows; "": there was none."""
         return self._states.standing.leader
+
+    @property
+    def cluster(self) -> UUID | None:
+        """See Standing."""
+        return self._states.standing.cluster
 
     @property
     def refusal(self) -> str:

@@ -80,6 +80,18 @@ class LeadershipContract(Answers):
         self.answer(leader.resign())
         self.answer(standby.resign())
 
+    def test_all_have_the_cluster_in_common_for_good(self) -> None:
+        leader, standby = self.leading()
+        first = self.stands(leader, "a")
+        assert first.cluster is not None
+        assert self.stands(standby, "b").cluster == first.cluster
+        self.close(leader)
+        self.answer(leader.resign())
+        after = self.stands(standby, "b")
+        assert (after.leads, after.cluster) == (True, first.cluster)
+        assert self.stands(standby, "b").cluster == first.cluster
+        self.answer(standby.resign())
+
     def test_a_leader_that_confirms_stays(self) -> None:
         leader, standby = self.make_nodes()[:2]
         self.stands(leader, "a")

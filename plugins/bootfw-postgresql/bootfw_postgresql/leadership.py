@@ -24,7 +24,7 @@ _ANSWERS_WITHIN = 1.0
 # A confirmation that a crash of the server undoes is worth nothing anyway, and needs no disk.
 _PREPARE = "SET synchronous_commit = off; SET lock_timeout = '500ms'"
 
-_CONFIRM = "UPDATE owner SET confirmations = confirmations + 1 WHERE epoch = %s RETURNING confirmations"
+_CONFIRM = "UPDATE owner SET confirmations = confirmations + 1 WHERE epoch = %s RETURNING confirmations, cluster"
 
 _END_HOLDERS = """
 SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted
@@ -89,7 +89,7 @@ class Leadership:
             return _follows(owner_of(connection, self._database))
         if self._locked is not connection:
             self._try_lock(connection)  # the session that had it was lost
-        return Standing(True, self._epoch, confirmed[0], node)
+        return Standing(True, self._epoch, confirmed[0], node, confirmed[1])
 
     def _campaign(self, connection: Connection, node: str, silent: Standing | None) -> Standing:
         is_free = self._try_lock(connection)
@@ -109,7 +109,7 @@ class Leadership:
             self._unlock(connection)
             return _follows(owner_of(connection, self._database))
         self._epoch = epoch
-        return Standing(True, epoch, 0, node)
+        return Standing(True, epoch, 0, node, owner.cluster)
 
     def _watch(self, connection: Connection, owner: Owner) -> None:
         before, self._seen = self._seen, (connection, owner.epoch, owner.confirmations)
@@ -154,4 +154,4 @@ class Leadership:
 
 
 def _follows(owner: Owner) -> Standing:
-    return Standing(False, owner.epoch, owner.confirmations, owner.name)
+    return Standing(False, owner.epoch, owner.confirmations, owner.name, owner.cluster)

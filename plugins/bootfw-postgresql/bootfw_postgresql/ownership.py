@@ -11,7 +11,7 @@ does it, the session that writes holds the leader's lock, and its first write be
 import os
 import socket
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from attrs import define, field
 from psycopg.errors import LockNotAvailable
@@ -47,6 +47,8 @@ class Owner:
     confirmations: int
     token: str
     name: str
+    cluster: UUID
+    """See Standing."""
 
     def succeed(self, connection: Connection, token: str, name: str, confirmations: int = UNATTENDED) -> int | None:
         """Begin an epoch in place of this owner's. It waits for what this owner is writing.
@@ -62,7 +64,7 @@ def owner_of(connection: Connection, database: Database) -> Owner:
 
     :raise StateError: the table has lost its row.
     """
-    row = connection.execute("SELECT epoch, confirmations, token, name FROM owner").fetchone()
+    row = connection.execute("SELECT epoch, confirmations, token, name, cluster FROM owner").fetchone()
     if row is None:
         raise StateError(f'{database}: the table "owner" of its schema has lost its row; restore a backup')
     return Owner(*row)

@@ -61,7 +61,12 @@ _CONFIRMATIONS = """
 ALTER TABLE owner ADD COLUMN confirmations bigint NOT NULL DEFAULT -1, ADD PRIMARY KEY (epoch);
 """
 
-MIGRATIONS = (_TABLES, _CONFIRMATIONS)
+# What all nodes are to DHCPv6 clients; see Standing.cluster.
+_CLUSTER = """
+ALTER TABLE owner ADD COLUMN cluster uuid NOT NULL DEFAULT gen_random_uuid();
+"""
+
+MIGRATIONS = (_TABLES, _CONFIRMATIONS, _CLUSTER)
 """The statements that migrate from each version, from 0 on, to the next one."""
 
 VERSION = len(MIGRATIONS)

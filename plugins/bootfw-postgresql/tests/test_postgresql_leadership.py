@@ -296,7 +296,7 @@ def test_tables_of_version_1_are_migrated(make_store: Make, server: Server, sche
     store.load()
     result(reactor, store.commit([LEASE]))
     result(reactor, store.close())
-    server.run(f"ALTER TABLE {schema}.owner DROP COLUMN confirmations, DROP CONSTRAINT owner_pkey")
+    server.run(f"ALTER TABLE {schema}.owner DROP COLUMN confirmations, DROP COLUMN cluster, DROP CONSTRAINT owner_pkey")
     server.run(f"UPDATE {schema}.schema_version SET version = 1")
     assert stands(reactor, store, "a").leads
     assert load(reactor, store) == {LEASE.address: LEASE}
