@@ -39,11 +39,14 @@ def make_zip(path: Path, files: Files, compression: int = zipfile.ZIP_STORED) ->
             archive.writestr(zipfile.ZipInfo(name, (2024, 2, 3, 4, 5, 6)), data, compression)
 
 
-def make_iso(path: Path, files: Files, links: Mapping[str, str] = {}, view: str = "rock ridge") -> None:
-    """*view* is where the names stand as they are: "rock ridge", "joliet", "udf" or "plain"."""
+def make_iso(
+    path: Path, files: Files, links: Mapping[str, str] = {}, view: str = "rock ridge", volume: str = ""
+) -> None:
+    """*volume*: its label. *view* is where the names stand as they are: "rock ridge", "joliet", "udf" or "plain"."""
     image = pycdlib.PyCdlib()
     image.new(
         interchange_level=3,
+        vol_ident=volume,
         rock_ridge="1.09" if view == "rock ridge" else None,
         joliet=3 if view == "joliet" else None,
         udf="2.60" if view == "udf" else None,

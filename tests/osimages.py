@@ -7,7 +7,7 @@ those of the documentation that ``source`` in images.toml names.
 from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
-from bootable import bzimage
+from bootable import arm64, bzimage
 
 from bootfw.images.listing import Listing
 
@@ -116,7 +116,7 @@ TREES = (
         {**SQUASHFS, "Clonezilla-Live-Version": b"clonezilla-live-3.1.2-9-amd64\n"},
         arguments=[
             "boot=live union=overlay username=user config components noswap edd=on nomodeset "
-            "ocs_live_run=ocs-live-general ocs_live_extra_param= ocs_live_batch=no net.ifnames=0 noprompt "
+            "ocs_live_run=ocs-live-general ocs_live_extra_param= ocs_live_batch=no net.ifnames=0 nosplash noprompt "
             "fetch=http://s/content/live/filesystem.squashfs"
         ],
     ),
@@ -160,6 +160,18 @@ TREES = (
             "boot/initrd.img": b"x",
         },
         arguments=["ramdisk_size=16777216 rw quiet splash=silent"],
+        needs_http=False,
+    ),
+    Tree(
+        "proxmox-automated",
+        "Proxmox pve 9.0, unattended",
+        {
+            ".cd-info": b"PRODUCT='pve'\nPRODUCTLONG='Proxmox VE'\nRELEASE='9.0'\n",
+            "auto-installer-mode.toml": b'mode = "http"\n',
+            "boot/linux26": PC,
+            "boot/initrd.img": b"x",
+        },
+        arguments=["ramdisk_size=16777216 rw quiet splash=silent proxmox-start-auto-installer"],
         needs_http=False,
     ),
     Tree(
@@ -234,6 +246,33 @@ TREES = (
         answers="autoyast=http://s/answers",
     ),
     Tree(
+        "agama",
+        "Leap 16.0 installer",
+        {
+            "LiveOS/squashfs.img": bytes(9000),
+            "boot/x86_64/loader/linux": PC,
+            "boot/x86_64/loader/initrd": b"x",
+            "install/repodata/repomd.xml": b"",
+        },
+        volume="Install-Leap-16.0-x86_64",
+        arguments=[
+            "root=live:http://s/content/LiveOS/squashfs.img ip=dhcp rd.neednet=1 inst.install_url=http://s/content/install"
+        ],
+        answers="inst.auto=http://s/answers",
+    ),
+    Tree(
+        "agama-online",
+        "Leap 16.0 installer (packages from a mirror)",
+        {
+            "LiveOS/squashfs.img": bytes(9000),
+            "boot/x86_64/loader/linux": PC,
+            "boot/x86_64/loader/initrd": b"x",
+        },
+        volume="Install-Leap-16.0-x86_64",
+        arguments=["root=live:http://s/content/LiveOS/squashfs.img ip=dhcp rd.neednet=1"],
+        answers="inst.auto=http://s/answers",
+    ),
+    Tree(
         "arch",
         "Arch Linux 2024.01.01",
         {
@@ -289,25 +328,74 @@ TREES = (
             "initrd": b"x",
             "netboot.ipxe": b"#!ipxe\nkernel bzImage init=/nix/store/abc/init initrd=initrd loglevel=4 ${cmdline}\n",
         },
-        arguments=["init=/nix/store/abc/init initrd=initrd loglevel=4"],
+        arguments=["init=/nix/store/abc/init loglevel=4"],
+        kernels=["bzImage"],
         needs_http=False,
     ),
     Tree(
-        "nixos-cd-old",
+        "nixos-netboot",
+        "NixOS",
+        {
+            "Image": arm64(),
+            "initrd": b"x",
+            "netboot.ipxe": b"#!ipxe\nkernel Image init=/nix/store/abc/init initrd=initrd console=ttyAMA0 ${cmdline}\n",
+        },
+        arguments=["init=/nix/store/abc/init console=ttyAMA0"],
+        kernels=["Image"],
+        needs_http=False,
+    ),
+    Tree(
+        "nixos-cd",
+        "NixOS 25.05",
+        {
+            "boot/nix/store/v8ksl5fd07s8j0zarmcysbjzfspsljla-linux-6.12.48/bzImage": PC,
+            "boot/nix/store/5ab6vlsy-initrd-linux-6.12.48/initrd": b"x",
+            "nix-store.squashfs": bytes(900),
+        },
+        volume="nixos-minimal-25.05-x86_64",
+    ),
+    Tree(
+        "nixos-cd",
         "NixOS 23.11",
         {"boot/bzImage": PC, "boot/initrd": b"x", "nix-store.squashfs": bytes(900)},
         volume="nixos-minimal-23.11-x86_64",
     ),
     Tree(
         "talos",
-        "Talos Linux",
+        "Talos Linux 1.13.7",
         {"boot/vmlinuz": PC, "boot/initramfs.xz": b"x"},
-        volume="TALOS",
+        volume="TALOS_V1_13_7",
         arguments=[
             "talos.platform=metal console=tty0 init_on_alloc=1 slab_nomerge pti=on consoleblank=0 "
             "nvme_core.io_timeout=4294967295 printk.devkmsg=on"
         ],
         answers="talos.config=http://s/answers",
+        needs_http=False,
+    ),
+    Tree(
+        "talos-files",
+        "Talos Linux",
+        {
+            "vmlinuz-amd64": PC,
+            "initramfs-amd64.xz": b"x",
+            "vmlinuz-arm64": arm64(),
+            "initramfs-arm64.xz": b"x",
+        },
+        arguments=[
+            "talos.platform=metal console=tty0 init_on_alloc=1 slab_nomerge pti=on consoleblank=0 "
+            "nvme_core.io_timeout=4294967295 printk.devkmsg=on"
+        ]
+        * 2,
+        kernels=["vmlinuz-amd64", "vmlinuz-arm64"],
+        answers="talos.config=http://s/answers",
+        needs_http=False,
+    ),
+    Tree(
+        "flatcar-files",
+        "Flatcar Container Linux",
+        {"flatcar_production_pxe.vmlinuz": PC, "flatcar_production_pxe_image.cpio.gz": b"x"},
+        arguments=["flatcar.first_boot=1"],
+        answers="ignition.config.url=http://s/answers",
         needs_http=False,
     ),
     Tree(
@@ -343,7 +431,7 @@ TREES = (
     ),
     Tree(
         "freebsd",
-        "FreeBSD 14_0 installer",
+        "FreeBSD 14.0 installer",
         {"boot/kernel/kernel": b"x", "boot/loader": b"x", "boot/loader.efi": b"x"},
         volume="14_0_RELEASE_AMD64_CD",
     ),
@@ -353,6 +441,15 @@ TREES = (
         {"mfsroot.gz": b"x", "boot/kernel/kernel.gz": b"x", "boot/loader": b"x"},
         volume="mfsBSD 14.0",
         arguments=[""],
+        needs_http=False,
+    ),
+    Tree(
+        "memtest86-plus",
+        "Memtest86+",
+        {"boot.catalog": b"x", "EFI/BOOT/bootx64.efi": bzimage("Memtest86+", efi=0x8664), "boot/floppy.img": b"x"},
+        volume="MT86PLUS_64",
+        arguments=[""],
+        kernels=["EFI/BOOT/bootx64.efi"],
         needs_http=False,
     ),
     Tree("freedos", "FreeDOS 13", {"kernel.sys": b"x"}, volume="FD13LIVE", arguments=[""], needs_http=False),

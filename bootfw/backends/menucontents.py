@@ -137,7 +137,7 @@ class MenuContents:
             and not _UNUSABLE_FOR_PXELINUX.search(image.path + "".join(image.initrds))
         ]
         return {
-            "sections": self._sections(images, http),
+            "sections": self._sections(images, http, by_tftp=("mboot",)),
             "default": self._default(images, default),
             "menu_module": next((name for name in ("menu.c32", "vesamenu.c32") if name in self.programs), ""),
             "memdisk": "memdisk",
@@ -158,15 +158,20 @@ class MenuContents:
                 machines.append(Facts("machine", machine))
         return machines
 
-    def _sections(self, images: Iterable[Image], http: str) -> list[Facts]:
+    def _sections(self, images: Iterable[Image], http: str, by_tftp: Sequence[str] = ()) -> list[Facts]:
+        """Return the parts of a menu.
+
+        :param by_tftp: kinds of images whose boot program loads all files by TFTP, also when HTTP is served.
+        """
+
+        def facts(image: Image) -> Facts:
+            return Facts("image", self._shown(image, "" if image.kind in by_tftp else http))
+
         sections = groupby(images, lambda image: image.section)
         return [
-            Facts("section", {"name": plain(name) or "Images", "images": [self._facts(image, http) for image in there]})
+            Facts("section", {"name": plain(name) or "Images", "images": [facts(image) for image in there]})
             for name, there in sections
         ]
-
-    def _facts(self, image: Image, http: str) -> Facts:
-        return Facts("image", self._shown(image, http))
 
     def _default(self, images: Iterable[Image], default: str) -> str:
         return next((self._ids[image] for image in images if default in (image.path, image.name)), "local")
@@ -183,6 +188,7 @@ class MenuContents:
             "arguments": image.arguments_at(http, answers),
             "label": plain(image.label),
             "is_cd": image.path.casefold().endswith(".iso"),
+            "is_com32": image.path.casefold().endswith(".c32"),
             "grub_path": grub_words(f"/{image.path}", " "),
             "grub_initrds": grub_files,
         }

@@ -137,4 +137,7 @@ class Recognition:
 
 def _groups(match: "re.Match[str]") -> dict[str, str]:
     found = {name: value for name, value in match.groupdict().items() if value}
-    return {name: _UNSAFE.sub("", value[:_LONGEST]).strip() for name, value in found.items()}
+    texts = {name: _UNSAFE.sub("", value[:_LONGEST]).strip() for name, value in found.items()}
+    if "version" in texts:
+        texts["version"] = texts["version"].replace("_", ".")  # volume labels have no dots: 14_0_RELEASE
+    return texts

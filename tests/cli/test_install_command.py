@@ -95,6 +95,13 @@ def test_image_and_answers_of_the_host_file(site: Path, run: Run) -> None:
     assert ordered(run) == ["install/rescue.ipxe"]
 
 
+def test_esxi_is_ordered_for_bios_too(site: Path, run: Run) -> None:
+    """Its script has a way for each firmware."""
+    make_tar(site / "images/esxi-7.tar", dict(next(tree for tree in TREES if tree.family == "esxi").files))
+    assert run(MAC, "esxi-7", "--answers", "preseed.cfg")[0] == 0
+    assert ordered(run) == ["install/esxi-7/preseed.cfg.ipxe"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

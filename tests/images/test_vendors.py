@@ -1,0 +1,331 @@
+"""The boot files that are made for each image, compared with what the vendor documents.
+
+``DOCUMENTED`` has the files and arguments of the vendor's own example, with our places for the vendor's. Where the boot
+files differ from it, the reason is named.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+import pytest
+from archives import make_iso
+from attrs import field, frozen
+from osimages import TREES
+
+from bootfw.api import PluginContext, TransferRequest
+from bootfw.backends.menu import MenuBackend
+from bootfw.backends.menu import plugin as menu_plugin
+from bootfw.plugins import configure
+
+HTTP = "http://10.0.0.1:8069"
+ANSWERS = f"{HTTP}/answers/file"
+
+
+@frozen
+class Documented:
+    """What a vendor documents for images of a family."""
+
+    family: str
+    source: str
+    files: Sequence[str]
+    """The kernel and the initial RAM disks, as they are named in the image."""
+    arguments: str
+    """CONTENT and IMAGE stand for the URLs of the files in the image and of the image, ANSWERS for that of the
+    answers."""
+    left_out: Mapping[str, str] = field(factory=dict)
+    """An argument of the documentation that is not given -> why."""
+    added: Mapping[str, str] = field(factory=dict)
+    """An argument that is given, but not documented there -> why."""
+    loaders: Sequence[str] = ("ipxe", "grub", "pxelinux")
+
+
+_CARDS = "all network cards are tried"
+_FIRST_CARD = {"ip=dhcp": "the kernel's and the initial RAM disk's default is no network"}
+_CASPER = "casper's initial RAM disk is an initramfs, not a block device"
+_QUIET = "the messages of a boot over the network help to find its mistakes"
+
+DOCUMENTED = (
+    Documented(
+        "debian-netboot",
+        "https://www.debian.org/releases/bookworm/amd64/apbs02.en.html, B.2.2 and B.2.3: boot parameters, auto mode",
+        ["debian-installer/amd64/linux", "debian-installer/amd64/initrd.gz"],
+        "auto=true url=ANSWERS priority=critical",
+    ),
+    Documented(
+        "ubuntu-server",
+        "https://documentation.ubuntu.com/server/how-to/installation/how-to-netboot-the-server-installer-on-amd64/ and "
+        "https://canonical-subiquity.readthedocs-hosted.com/en/latest/howto/autoinstall-quickstart.html",
+        ["casper/vmlinuz", "casper/initrd"],
+        "root=/dev/ram0 ramdisk_size=1500000 ip=dhcp cloud-config-url=/dev/null url=IMAGE "
+        f"autoinstall ds=nocloud-net;s={HTTP}/answers/",
+        left_out={"root=/dev/ram0": _CASPER, "ramdisk_size=1500000": _CASPER},
+    ),
+    Documented(
+        "proxmox",
+        "grub.cfg of the image, the entry of the graphical installer",
+        ["boot/linux26", "boot/initrd.img"],
+        "ro ramdisk_size=16777216 rw quiet splash=silent",
+        left_out={"ro": "the last one of ro and rw counts"},
+        loaders=["ipxe", "grub"],
+    ),
+    Documented(
+        "proxmox-automated",
+        "grub.cfg of the image, the entry that it has if there is auto-installer-mode.toml; "
+        "https://pve.proxmox.com/wiki/Automated_Installation",
+        ["boot/linux26", "boot/initrd.img"],
+        "ro ramdisk_size=16777216 rw quiet splash=silent proxmox-start-auto-installer",
+        left_out={"ro": "the last one of ro and rw counts"},
+        loaders=["ipxe", "grub"],
+    ),
+    Documented(
+        "clonezilla",
+        "https://github.com/netbootxyz/netboot.xyz, clonezilla.ipxe.j2, after https://clonezilla.org/livepxe.php",
+        ["live/vmlinuz", "live/initrd.img"],
+        "boot=live username=user union=overlay config components noswap edd=on nomodeset ocs_live_run=ocs-live-general "
+        "ocs_live_batch=no net.ifnames=0 nosplash noprompt fetch=CONTENT/live/filesystem.squashfs",
+        added={"ocs_live_extra_param=": "the entries of the image itself have it"},
+    ),
+    Documented(
+        "gparted",
+        "https://github.com/netbootxyz/netboot.xyz, gparted.ipxe.j2, after https://gparted.org/livepxe.php",
+        ["live/vmlinuz", "live/initrd.img"],
+        "boot=live fetch=CONTENT/live/filesystem.squashfs union=overlay username=user vga=788",
+        left_out={"vga=788": "a mode of a BIOS, and the kernel sets one by itself"},
+        added=dict.fromkeys(["config", "components", "noswap", "noeject"], "the entries of the image itself have it"),
+    ),
+    Documented(
+        "debian-live",
+        "live-boot(7): boot=live, fetch=; live-config(7): components",
+        ["live/vmlinuz-6.1.0-15-amd64", "live/initrd.img-6.1.0-15-amd64"],
+        "boot=live components fetch=CONTENT/live/filesystem.squashfs",
+    ),
+    Documented(
+        "coreos",
+        "https://docs.fedoraproject.org/en-US/fedora-coreos/live-booting/, Booting via iPXE",
+        ["images/pxeboot/vmlinuz", "images/pxeboot/initrd.img"],
+        "coreos.live.rootfs_url=CONTENT/images/pxeboot/rootfs.img ignition.firstboot ignition.platform.id=metal "
+        "ignition.config.url=ANSWERS",
+    ),
+    Documented(
+        "redhat-dvd",
+        "https://anaconda-installer.readthedocs.io/en/latest/user-guide/boot-options.html: inst.repo, inst.ks, ip",
+        ["images/pxeboot/vmlinuz", "images/pxeboot/initrd.img"],
+        "ip=dhcp inst.repo=CONTENT inst.ks=ANSWERS",
+    ),
+    Documented(
+        "redhat-boot",
+        "https://anaconda-installer.readthedocs.io/en/latest/user-guide/boot-options.html: inst.stage2, inst.ks, ip",
+        ["images/pxeboot/vmlinuz", "images/pxeboot/initrd.img"],
+        "ip=dhcp inst.stage2=CONTENT inst.ks=ANSWERS",
+    ),
+    Documented(
+        "fedora-live",
+        "dracut.cmdline(7), Booting live images: root=live:URL, rd.live.image",
+        ["images/pxeboot/vmlinuz", "images/pxeboot/initrd.img"],
+        "root=live:CONTENT/LiveOS/squashfs.img rd.live.image",
+        added=_FIRST_CARD,
+    ),
+    Documented(
+        "agama",
+        "https://agama-project.github.io/docs/user/guides/network and /unattended/working-with-profiles",
+        ["boot/x86_64/loader/linux", "boot/x86_64/loader/initrd"],
+        "root=live:CONTENT/LiveOS/squashfs.img ip=dhcp rd.neednet=1 inst.install_url=CONTENT/install inst.auto=ANSWERS",
+    ),
+    Documented(
+        "suse",
+        "https://documentation.suse.com/sles/15-SP6/html/SLES-all/cha-boot-parameters.html: install, autoyast, ifcfg; "
+        "https://github.com/netbootxyz/netboot.xyz, opensuse.ipxe.j2",
+        ["boot/x86_64/loader/linux", "boot/x86_64/loader/initrd"],
+        "netsetup=dhcp install=CONTENT autoyast=ANSWERS",
+        left_out={"netsetup=dhcp": "the older name of ifcfg=*=dhcp"},
+        added={"ifcfg=*=dhcp": _CARDS},
+    ),
+    Documented(
+        "arch",
+        "https://github.com/archlinux/mkinitcpio-archiso, docs/README.bootparams: archiso_pxe_common, archiso_pxe_http",
+        ["arch/boot/x86_64/vmlinuz-linux", "arch/boot/amd-ucode.img", "arch/boot/x86_64/initramfs-linux.img"],
+        "archisobasedir=arch archiso_http_srv=CONTENT/ ip=dhcp",
+    ),
+    Documented(
+        "systemrescue",
+        "https://www.system-rescue.org/manual/PXE_network_booting/",
+        ["sysresccd/boot/x86_64/vmlinuz", "sysresccd/boot/intel_ucode.img", "sysresccd/boot/x86_64/sysresccd.img"],
+        "archisobasedir=sysresccd ip=dhcp archiso_http_srv=CONTENT/ checksum",
+    ),
+    Documented(
+        "alpine",
+        "https://wiki.alpinelinux.org/wiki/PXE_boot: ip, apkovl, alpine_repo, modloop",
+        ["boot/vmlinuz-lts", "boot/initramfs-lts"],
+        "ip=dhcp apkovl=ANSWERS alpine_repo=CONTENT/apks modloop=CONTENT/boot/modloop-lts",
+        added={"modules=loop,squashfs,sd-mod,usb-storage": "the entries of the image itself have it"},
+    ),
+    Documented(
+        "nixos-netboot",
+        "https://github.com/NixOS/nixpkgs, nixos/modules/installer/netboot/netboot.nix: netboot.ipxe",
+        ["bzImage", "initrd"],
+        "init=/nix/store/abc/init loglevel=4",
+    ),
+    Documented(
+        "talos",
+        "https://www.talos.dev/latest/reference/kernel/ and https://github.com/siderolabs/talos, "
+        "pkg/imager/imager_test.go: the command line of metal images",
+        ["boot/vmlinuz", "boot/initramfs.xz"],
+        "talos.platform=metal console=tty0 init_on_alloc=1 slab_nomerge pti=on consoleblank=0 "
+        "nvme_core.io_timeout=4294967295 printk.devkmsg=on talos.config=ANSWERS",
+    ),
+    Documented(
+        "flatcar-files",
+        "https://www.flatcar.org/docs/latest/installing/bare-metal/booting-with-ipxe/",
+        ["flatcar_production_pxe.vmlinuz", "flatcar_production_pxe_image.cpio.gz"],
+        "flatcar.first_boot=1 ignition.config.url=ANSWERS",
+    ),
+    Documented(
+        "memtest86-plus",
+        "https://github.com/memtest86plus/memtest86plus, README.md: as a Linux kernel without an initial RAM disk",
+        ["EFI/BOOT/bootx64.efi"],
+        "",
+    ),
+)
+
+WITHOUT_A_KERNEL = {"esxi", "windows", "mfsbsd", "freedos", "netboot.xyz"}
+"""Families whose boot files are compared by tests of their own."""
+
+
+@frozen
+class Entry:
+    """What a boot file has for an image."""
+
+    files: Sequence[str]
+    """Paths."""
+    arguments: Sequence[str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MenuBackend:
+    """The menu of an image of each documented family, which has its name."""
+    root = tmp_path_factory.mktemp("boot")
+    (root / "images").mkdir()
+    for family in {one.family for one in DOCUMENTED} | WITHOUT_A_KERNEL:
+        tree = next(tree for tree in TREES if tree.family == family)
+        make_iso(root / f"images/{family}.iso", dict(tree.files), volume=tree.volume)
+    for program in ("wimboot", "memdisk", "menu.c32"):
+        (root / program).write_bytes(b"x")
+    menu: MenuBackend = configure(menu_plugin, {"root": str(root), "images": "images"}, PluginContext(None, root))
+    return menu
+
+
+def text(menu: MenuBackend, path: str) -> str:
+    request = TransferRequest(path, path, ("10.0.0.9", 2070), local="10.0.0.1", http_url=HTTP)
+    data: bytes = menu.open(path, request).read(0, 1 << 20)
+    return data.decode("ascii")
+
+
+def of_ipxe(script: str) -> Entry:
+    """The entry of a script that boots one image."""
+    kernel = re.search(r"^kernel (?:--name linux )?(\S+)(.*) \|\| goto \S+$", script, re.MULTILINE)
+    assert kernel is not None
+    initrds = re.findall(r"^initrd --name initrd\d* (\S+) \|\|", script, re.MULTILINE)
+    words = [word for word in kernel[2].split() if not word.startswith("initrd=")]
+    return Entry([urlsplit(url).path.lstrip("/") for url in (kernel[1], *initrds)], words)
+
+
+def of_grub(config: str, family: str) -> Entry:
+    found = re.search(rf"\({re.escape(family)}\) \..*\n    linux (.*)\n(?:    initrd (.*)\n)?", config)
+    assert found is not None
+    kernel, *words = found[1].replace("\\", "").split()
+    initrds = [path for path in (found[2] or "").split() if not path.startswith("newc:")]
+    return Entry([path.lstrip("/") for path in (kernel, *initrds)], words)
+
+
+def of_pxelinux(config: str, family: str) -> Entry:
+    pattern = rf"\({re.escape(family)}\) \..*\nMENU INDENT 1\nLINUX (.*)\n(?:INITRD (.*)\n)?(?:APPEND (.*)\n)?"
+    found = re.search(pattern, config)
+    assert found is not None
+    files = [found[1], *filter(None, (found[2] or "").split(","))]
+    return Entry([path.removeprefix("::") for path in files], (found[3] or "").split())
+
+
+def version(menu: MenuBackend, family: str) -> str:
+    return next(image.version for image in menu.library.scan() if image.name == family)
+
+
+def expected(menu: MenuBackend, one: Documented, *, answers: bool) -> Entry:
+    content = f"images/{one.family}~{version(menu, one.family)}"
+    places = {"CONTENT": f"{HTTP}/{content}", "IMAGE": f"{HTTP}/{content}.iso", "ANSWERS": ANSWERS}
+    line = re.sub("CONTENT|IMAGE|ANSWERS", lambda found: places[found[0]], one.arguments)
+    words = [word for word in line.split() if word not in one.left_out]
+    if not answers:
+        of_answers = ("auto=", "priority=", "autoinstall", "ds=")
+        words = [word for word in words if "/answers/" not in word and not word.startswith(of_answers)]
+    return Entry([f"{content}/{file}" for file in one.files], [*words, *one.added])
+
+
+def same(entry: Entry, one: Entry) -> None:
+    assert (list(entry.files), sorted(entry.arguments)) == (list(one.files), sorted(one.arguments))
+
+
+@pytest.mark.parametrize("one", DOCUMENTED, ids=lambda one: one.family)
+def test_script_of_ipxe_is_as_documented(made: MenuBackend, one: Documented) -> None:
+    answered = ANSWERS.removeprefix(HTTP) if "/answers/" in one.arguments or "ANSWERS" in one.arguments else ""
+    script = text(made, f"install/{one.family}{answered}.ipxe")
+    same(of_ipxe(script), expected(made, one, answers=True))
+
+
+@pytest.mark.parametrize("one", [one for one in DOCUMENTED if "grub" in one.loaders], ids=lambda one: one.family)
+def test_menu_of_grub_is_as_documented(made: MenuBackend, one: Documented) -> None:
+    same(of_grub(text(made, "grub.cfg"), one.family), expected(made, one, answers=False))
+
+
+@pytest.mark.parametrize("one", [one for one in DOCUMENTED if "pxelinux" in one.loaders], ids=lambda one: one.family)
+def test_menu_of_pxelinux_is_as_documented(made: MenuBackend, one: Documented) -> None:
+    same(of_pxelinux(text(made, "pxelinux.cfg/default"), one.family), expected(made, one, answers=False))
+
+
+def test_every_family_that_can_be_booted_is_compared() -> None:
+    alike = {
+        "flatcar": "flatcar-files",
+        "talos-files": "talos",
+        "fedora-dvd": "redhat-dvd",
+        "agama-online": "agama",
+        "alpine-netboot": "alpine",
+        "ubuntu-desktop": "ubuntu-server",
+    }
+    bootable = {tree.family for tree in TREES if tree.arguments}
+    assert bootable == {one.family for one in DOCUMENTED} | WITHOUT_A_KERNEL | set(alike)
+
+
+def test_windows_is_booted_as_wimboot_documents(made: MenuBackend) -> None:
+    """https://ipxe.org/howto/winpe, and https://ipxe.org/appnote/wimboot_architecture on the two names of each file."""
+    script = text(made, "install/windows.ipxe")
+    at = f"{HTTP}/images/windows~{version(made, 'windows')}"
+    files = {"bootmgr": "bootmgr", "BCD": "boot/bcd", "boot.sdi": "boot/boot.sdi", "boot.wim": "sources/boot.wim"}
+    wanted = [f"kernel {HTTP}/wimboot"]
+    wanted += [f"initrd --name {name} {at}/{path} {name}" for name, path in files.items()]
+    lines = [line.removesuffix(" || goto failed") for line in script.splitlines()]
+    assert lines[lines.index(wanted[0]) :][: len(wanted) + 1] == [*wanted, "boot"]
+
+
+@pytest.mark.parametrize(("family", "arguments"), [("freedos", "iso raw"), ("mfsbsd", "iso raw")])
+def test_disks_are_booted_as_memdisk_documents(made: MenuBackend, family: str, arguments: str) -> None:
+    """https://wiki.syslinux.org/wiki/index.php?title=MEMDISK: LINUX memdisk, INITRD the image, APPEND iso raw."""
+    path = f"images/{family}~{version(made, family)}.iso"
+    assert f"LINUX ::memdisk\nINITRD ::{path}\nAPPEND {arguments}\n" in text(made, "pxelinux.cfg/default")
+    assert f"sanboot --no-describe {HTTP}/{path} || goto failed\n" in text(made, f"install/{family}.ipxe")
+
+
+def test_netboot_xyz_is_chained_as_it_documents(made: MenuBackend) -> None:
+    """https://netboot.xyz/docs/booting/ipxe/: netboot.xyz.lkrn is started as a kernel."""
+    path = f"images/netboot.xyz~{version(made, 'netboot.xyz')}/netboot.xyz.lkrn"
+    assert of_ipxe(text(made, "install/netboot.xyz.ipxe")) == Entry([path], [])
+
+
+def test_esxi_is_booted_as_the_boot_server_of_tinkerbell_does(made: MenuBackend) -> None:
+    """https://github.com/tinkerbell/boots, installers/vmware: efi/boot/bootx64.efi or mboot.c32, -c boot.cfg, ks=."""
+    script = text(made, f"install/esxi{ANSWERS.removeprefix(HTTP)}.ipxe")
+    at = f"{HTTP}/images/esxi~{version(made, 'esxi')}"
+    ways = re.findall(r"^kernel (\S+) (.*?) \|\|", script, re.MULTILINE)
+    assert ways == [
+        (f"{at}/EFI/BOOT/BOOTX64.EFI", f"-c {at}/boot.cfg ks={ANSWERS}"),
+        (f"{at}/MBOOT.C32", f"-c {at}/boot.cfg ks={ANSWERS} BOOTIF=01-${{netX/mac:hexhyp}}"),
+    ]
