@@ -299,7 +299,7 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size, w
             '[[dhcp.subnet.host]]\nmac = "52:54:00:12:34:56"\naddress = "10.78.0.5"',
             "dhcp.subnet[0].host[0].address: 10.78.0.5 is not inside 10.77.0.0/24",
         ),
-        ("[[dhcp.class]]\noptions = {}", "dhcp.class[0]: needs vendor-class, user-class or both"),
+        ("[[dhcp.class]]\noptions = {}", "dhcp.class[0]: needs at least one of vendor-class, user-class, mac, known"),
         (
             '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\noptions = {sntp-servers = "10.77.0.1"}',
             'dhcp6.subnet[0].options.sntp-servers: must be an IPv6 address, such as "fd77::1", not "10.77.0.1"',

@@ -206,6 +206,12 @@ class DryRun:
         peer = cast(Address, (client.link_local, dhcp6_settings.client_port, 0, 0))
         return [await self._exchanged("SOLICIT", dhcp6_settings.server_port, self._main6(), data, peer)]
 
+    def class_of(self, address: str) -> str:
+        """Return the conditions of the client class whose pool an IPv4 address is of; "": of none."""
+        found = self._leasing.server.find_binding(address) if self._leasing is not None else None
+        pool = found[1].pool if found is not None else None
+        return "" if pool is None or pool.client_class is None else str(pool.client_class)
+
     def listens(self, port: int) -> bool:
         """Return whether *port* is a DHCP port of the configuration."""
         return port in self._ports()

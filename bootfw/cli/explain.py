@@ -307,7 +307,8 @@ class _Report:
             rows.append((last.sent, "no reply"))
         address = self._address(last)
         if address:
-            rows.append(("address", address))
+            of_class = self._dry_run.class_of(address)
+            rows.append(("address", f"{address}, of the pool for {of_class}" if of_class else address))
         for number, (code, name, value) in enumerate(_shown(last)):
             rows.append(("options" if number == 0 else "", f"{code} {name}: {value}"))
         file = last.file

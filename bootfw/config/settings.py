@@ -15,7 +15,7 @@ from attrs import field, frozen
 from bootfw.config.units import Seconds, Size
 from bootfw.dhcp.hostclass import HostClass, HostClass6
 from bootfw.dhcp.ranges import convert_all
-from bootfw.dhcp.subnet import Subnet, check_subnets
+from bootfw.dhcp.subnet import Subnet, check_class_pools, check_subnets
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError
 from bootfw.lease import mac_beginning
@@ -255,11 +255,12 @@ class DHCPSettings:
         converter=_classes,
         metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass},
     )
-    """Options for kinds of clients, `[[dhcp.class]]`; see below. A later one wins over an earlier one."""
+    """Options and pools of kinds of clients, `[[dhcp.class]]`; see below. A later one wins over an earlier one."""
 
     def __attrs_post_init__(self) -> None:
         self.check_table({"mode": self.mode, "subnet": self.subnets})
         check_subnets(self.subnets)
+        check_class_pools(self.classes, self.subnets)
 
     @staticmethod
     def check_table(table: Mapping[str, Any]) -> None:
@@ -304,11 +305,12 @@ class DHCP6Settings:
         converter=_classes6,
         metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass6},
     )
-    """Options for kinds of clients, `[[dhcp6.class]]`; see below. A later one wins over an earlier one."""
+    """Options and pools of kinds of clients, `[[dhcp6.class]]`; see below. A later one wins over an earlier one."""
 
     def __attrs_post_init__(self) -> None:
         self.check_table({"mode": self.mode, "subnet": self.subnets})
         check_subnets(self.subnets)
+        check_class_pools(self.classes, self.subnets)
 
     @staticmethod
     def check_table(table: Mapping[str, Any]) -> None:

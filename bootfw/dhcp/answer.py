@@ -48,6 +48,7 @@ class NoReplyReason(enum.Enum):
     OTHER_SERVER = "it took the offer of another server"
     UNKNOWN = "its address is not known here, and this server is not authoritative"
     UNKNOWN_CLIENT = "only known clients are given an address there, and nothing is reserved for it"
+    NO_POOL = "the addresses there are for other client classes"
     UNRESERVED = "BOOTP, and no address is reserved for it"
     DECLINED = "it declined the address: another machine uses it"
     RELEASED = "it gave the address back"
@@ -61,8 +62,8 @@ class NoReply:
 
     reason: NoReplyReason
     detail: str = ""
-    """EXHAUSTED, LIMITED and UNKNOWN_CLIENT: the network; OTHER_SERVER: the address of that server; DECLINED and
-    RELEASED: the declined or released address; others: more for the operator, or ""."""
+    """EXHAUSTED, LIMITED, UNKNOWN_CLIENT and NO_POOL: the network; OTHER_SERVER: the address of that server; DECLINED
+    and RELEASED: the declined or released address; others: more for the operator, or ""."""
     commit: tuple[Lease, ...] = ()
     """Leases to store; no reply waits for them."""
 
@@ -114,5 +115,5 @@ class Answer6:
     subnet: Subnet6 | None = None
     """The client's subnet; None: it is not known or not needed."""
     reason: NoReplyReason | None = None
-    """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED, to report; *detail* is the network or the address."""
+    """EXHAUSTED, UNKNOWN_CLIENT, NO_POOL, RELEASED or DECLINED, to report; *detail* is the network or the address."""
     detail: str = ""

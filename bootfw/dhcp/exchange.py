@@ -151,7 +151,10 @@ class Exchange:
         # A client without history that requests no address has no preferred one: skip the lookup.
         found = book.preferred(client, reservation, requested, now) if known or requested is not None else None
         found = found or book.choose_free(client, reservation, self.subnet, now)
-        return found or NoReply(NoReplyReason.EXHAUSTED, book.name)
+        if found is not None:
+            return found
+        reason = NoReplyReason.EXHAUSTED if book.has_pool_for(client) else NoReplyReason.NO_POOL
+        return NoReply(reason, book.name)
 
     def _answer_request(self, requested: int, ours: bool) -> Result:
         """Answer a REQUEST: ACK if the client may have *requested*, NAK if it must not, no reply if we can't know.
@@ -172,7 +175,7 @@ class Exchange:
         lease = binding.lease
         record = lease is not None and lease.client == key and lease.state is not LeaseState.DECLINED
         held_by_same_machine = book.allocator.held_by_same_machine(binding, client, reservation)
-        if not held_by_same_machine and not book.is_allowed(binding, reservation):
+        if not held_by_same_machine and not book.is_allowed(binding, client, reservation):
             known_bad = record or authority or binding.pool is not None
             return self._nak(f"{address} is kept for others") if known_bad else NoReply(NoReplyReason.UNKNOWN, address)
         if not held_by_same_machine and not binding.free_for(key, now):
@@ -275,7 +278,7 @@ class Exchange:
         reservation = self.reservation
         options = dict(configured)
         for host_class in self.policy.classes:
-            if host_class.matches(self.message):
+            if host_class.matches(self.message, self.client.mac, reservation is not None):
                 options.update(host_class.options)
         if reservation is not None:
             if reservation.hostname:

@@ -1,6 +1,6 @@
 """The DHCPv6 allocator: it computes an address from the MAC address or DUID, so that no offer has to be stored."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from hashlib import blake2b
 
 from attrs import frozen
@@ -32,6 +32,8 @@ class ClientIA:
     """"" when it is not known."""
     kind: str
     """FIRMWARE or SYSTEM."""
+    classes: Sequence[object] = ()
+    """Those of its client classes that have pools."""
 
     @property
     def key(self) -> bytes:
@@ -97,9 +99,16 @@ class HashedAllocator:
     ) -> Binding[Subnet6] | None:
         """Return a free address: one that was never leased, by the hash of the machine's identity, or an expired
         one."""
-        (pool,) = self._book.pools[subnet]
         if subnet.known_clients_only and not known:
             return None
+        for pool in self._book.pools[subnet]:
+            if pool.serves(client) and (found := self._next_of(pool, client, now, excluded)) is not None:
+                return found
+        return None
+
+    def _next_of(
+        self, pool: Pool[Subnet6], client: ClientIA, now: float, excluded: Collection[int]
+    ) -> Binding[Subnet6] | None:
         if len(self._book.bindings) < REUSE_EXPIRED_ABOVE:
             return self._computed_address(pool, client, excluded) or pool.longest_free(now, excluded)
         expired = pool.longest_free(now, excluded)

@@ -44,6 +44,8 @@ class Client:
     """Option 97 as sent."""
     circuit_id: bytes
     """Option 82 sub-option 1, only when a relay is in the way."""
+    classes: Sequence[object] = ()
+    """Those of its client classes that have pools."""
 
     @property
     def uuid(self) -> str:

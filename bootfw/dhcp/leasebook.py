@@ -25,9 +25,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import evolve
 
+from bootfw.dhcp.hostclass import ClientClass
 from bootfw.dhcp.pool import Binding, Pool, SubnetT
 from bootfw.dhcp.quarantine import Quarantine
-from bootfw.dhcp.ranges import number_of, text_of
+from bootfw.dhcp.ranges import Range, number_of, subtract, text_of
 from bootfw.lease import Lease, LeaseState, Reservation, reservation_keys
 
 QUARANTINE_SECONDS = 3600.0
@@ -44,7 +45,8 @@ _ACTIVE, _DECLINED, _RELEASED = LeaseState.ACTIVE, LeaseState.DECLINED, LeaseSta
 
 
 class Allocator(Protocol):
-    """Chooses addresses. The type of a client depends on the allocator; it has a ``key``, see Lease.client."""
+    """Chooses addresses. The type of a client depends on the allocator; it has a ``key``, see Lease.client, and the
+    ``classes`` whose pools it may get addresses of."""
 
     one_address_per_client: bool
     """A lease for a client ends its earlier lease of another address."""
@@ -78,6 +80,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
 
     :param own_addresses: addresses of the server itself, which no client gets; the caller may add to it.
     :param allocator: creates the Allocator of this book.
+    :param classes: client classes; those with addresses of these subnets have pools in it.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         subnets: Sequence[SubnetT],
         own_addresses: Collection[str],
         allocator: "Callable[[LeaseBook[SubnetT, AllocatorT]], AllocatorT]",
+        classes: Sequence[ClientClass] = (),
     ) -> None:
         self.subnets = tuple(subnets)
         self.name = subnets[0].link_name
@@ -99,11 +103,13 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         self._quarantine = Quarantine()
         self._own_addresses = own_addresses
         self._masks = [(int(s.network.netmask), int(s.network.network_address), s) for s in subnets]
-        pools = {subnet: Pool(subnet, self.bindings, own_addresses) for subnet in subnets}
+        self.own_pools = {subnet: tuple(self._pools(subnet, classes)) for subnet in subnets}
+        """Subnet -> its pools, those of classes first."""
         self.pools = {
-            subnet: (first, *(pool for pool in pools.values() if pool is not first)) for subnet, first in pools.items()
+            subnet: (*own, *(pool for other, pools in self.own_pools.items() if other is not subnet for pool in pools))
+            for subnet, own in self.own_pools.items()
         }
-        """Subnet -> all pools of the link, that of the subnet first."""
+        """Subnet -> all pools of the link, those of the subnet first."""
         self.serves_unknown_clients = not all(subnet.known_clients_only for subnet in subnets)
         """Clients without a reservation get addresses in at least one subnet."""
         self.allocator = allocator(self)
@@ -113,6 +119,15 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
 
     def __contains__(self, number: int) -> bool:
         return self._subnet_of(number) is not None
+
+    def _pools(self, subnet: SubnetT, classes: Sequence[ClientClass]) -> Iterator[Pool[SubnetT]]:
+        general: Sequence[Range] = subnet.assignable
+        for each in classes:
+            ranges = subnet.assignable_of(each.pool)
+            if ranges:
+                yield Pool(subnet, ranges, self.bindings, self._own_addresses, each)
+                general = subtract(general, ranges)
+        yield Pool(subnet, general, self.bindings, self._own_addresses)
 
     # Reservations
 
@@ -156,8 +171,8 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         """Return the binding of an address; None: it is not in a pool, and has no lease or reservation."""
         return self.bindings.get(number) or self._new_binding(number, outside_pools=False)
 
-    def is_allowed(self, binding: Binding[SubnetT], reservation: Reservation | None) -> bool:
-        """Return whether the configuration allows a client to have the address, whatever its lease and offer.
+    def is_allowed(self, binding: Binding[SubnetT], client: Any, reservation: Reservation | None) -> bool:
+        """Return whether the configuration allows *client* to have the address, whatever its lease and offer.
 
         :param reservation: the reservation for the client.
         """
@@ -166,11 +181,17 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
             return binding.reservation is reservation
         if binding.subnet.known_clients_only and reservation is None:
             return False
-        return binding.pool is not None and binding.address not in self._own_addresses
+        pool = binding.pool
+        return pool is not None and pool.serves(client) and binding.address not in self._own_addresses
+
+    def has_pool_for(self, client: Any) -> bool:
+        """Return whether a pool is for *client*, free or not; true if there is no pool at all."""
+        sized = [pool for pools in self.own_pools.values() for pool in pools if pool.size]
+        return not sized or any(pool.serves(client) for pool in sized)
 
     def can_assign(self, binding: Binding[SubnetT], client: Any, reservation: Reservation | None, now: float) -> bool:
         """Return whether *client* may have the address now."""
-        return self.is_allowed(binding, reservation) and (
+        return self.is_allowed(binding, client, reservation) and (
             binding.free_for(client.key, now) or self.allocator.held_by_same_machine(binding, client, reservation)
         )
 
@@ -224,14 +245,12 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         """
         # An address in quarantine is better than none: the machine that used it may be gone.
         known = reservation is not None
-        return self.allocator.next(client, known, subnet, now, excluded) or self._quarantined(known, now, excluded)
+        found = self.allocator.next(client, known, subnet, now, excluded)
+        return found or self._quarantined(client, known, now, excluded)
 
     def free(self) -> int:
         """Count the free addresses of the pools; those whose leases have just expired may be missing."""
-        free = 0
-        for first, *_ in self.pools.values():
-            free += first.size - first.queued
-        return free
+        return sum(pool.size - pool.queued for pools in self.own_pools.values() for pool in pools)
 
     # What happens to leases
 
@@ -324,7 +343,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         self.allocator.lease_changed(binding, before, now)
         self.binding_changed(binding, now)
 
-    def _quarantined(self, known: bool, now: float, excluded: Collection[int]) -> Binding[SubnetT] | None:
+    def _quarantined(self, client: Any, known: bool, now: float, excluded: Collection[int]) -> Binding[SubnetT] | None:
         """Return the address that is in quarantine for longest and may be offered again."""
         for numbers, before in ((self._quarantine.declined, inf), (self._quarantine.probed, now - PROBE_RETRY_SECONDS)):
             for number in islice(numbers, _CANDIDATES):
@@ -337,6 +356,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
                 # It may be offered to another client already, for the same lack of addresses.
                 if (
                     pool is not None
+                    and pool.serves(client)
                     and binding.offered_until <= now
                     and number not in excluded
                     and pool.is_assignable(binding)
@@ -352,11 +372,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         subnet = self._subnet_of(number)
         if subnet is None:
             return None
-        pool = None
-        for first, last in subnet.assignable:
-            if first <= number <= last:
-                pool = self.pools[subnet][0]
-                break
+        pool = next((pool for pool in self.own_pools[subnet] if number in pool), None)
         if pool is None and not outside_pools:
             return None
         return Binding(number, text_of(number, subnet.network.version), subnet, pool)
@@ -374,10 +390,14 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
 
     :param subnets: must not overlap.
     :param allocator: creates the Allocator of a book.
+    :param classes: client classes; those with pools have them in the subnets.
     """
 
     def __init__(
-        self, subnets: Sequence[SubnetT], allocator: Callable[[LeaseBook[SubnetT, AllocatorT]], AllocatorT]
+        self,
+        subnets: Sequence[SubnetT],
+        allocator: Callable[[LeaseBook[SubnetT, AllocatorT]], AllocatorT],
+        classes: Sequence[ClientClass] = (),
     ) -> None:
         self.own_addresses: set[str] = set()
         """Addresses of the server itself, as far as messages have shown them, and of other nodes of its cluster."""
@@ -385,7 +405,7 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
         for subnet in subnets:
             links.setdefault(subnet.link_name, []).append(subnet)
         # Clients of one link may get addresses of each of its subnets, so these share a book.
-        self.books = tuple(LeaseBook(listed, self.own_addresses, allocator) for listed in links.values())
+        self.books = tuple(LeaseBook(listed, self.own_addresses, allocator, classes) for listed in links.values())
         located = [(book, subnet) for book in self.books for subnet in book.subnets]
         self.relays = {relay: (book, subnet) for book, subnet in located for relay in subnet.relays}
         """Address of a relay -> lease book and subnet of its clients."""
@@ -424,9 +444,9 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
     def free(self) -> dict[tuple[str], int]:
         """Count the free addresses by (network of the subnet,); those whose leases have just expired may be missing."""
         return {
-            (str(subnet.network),): pools[0].size - pools[0].queued
+            (str(subnet.network),): sum(pool.size - pool.queued for pool in pools)
             for book in self.books
-            for subnet, pools in book.pools.items()
+            for subnet, pools in book.own_pools.items()
         }
 
     def serves(self, address: str) -> bool:

@@ -58,7 +58,11 @@ class OfferAllocator:
     ) -> Binding[Subnet] | None:
         """Return a free address of the client's subnet, else of another subnet on its link."""
         for pool in self._book.pools[subnet]:
-            if (known or not pool.subnet.known_clients_only) and (found := pool.next(now, excluded)) is not None:
+            if (
+                (known or not pool.subnet.known_clients_only)
+                and pool.serves(client)
+                and (found := pool.next(now, excluded)) is not None
+            ):
                 return found
         return None
 

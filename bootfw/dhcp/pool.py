@@ -1,14 +1,15 @@
 """The addresses of one pool, and which of them is assigned next."""
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import chain
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import define
 
+from bootfw.dhcp.ranges import Range
 from bootfw.dhcp.subnet import AnySubnet
 from bootfw.lease import Lease, LeaseState, Reservation
 
@@ -64,23 +65,34 @@ class Binding(Generic[SubnetT]):
 
 
 class Pool(Generic[SubnetT]):
-    """The addresses of one subnet that any client can get.
+    """The addresses of one subnet that any client can get, or any client of one class.
 
     All offered and leased addresses are in one heap, sorted by the time when they become free. A renewal does not touch
     the heap: an entry that is due although its lease was renewed is pushed back, a few entries with each call. So no
     call examines all leases.
 
+    :param ranges: the addresses, of the subnet.
     :param bindings: bindings of the lease book, by number.
     :param own_addresses: addresses of the server itself; the caller may add to it.
+    :param client_class: the clients whose pool it is; None: any client.
     """
 
-    def __init__(self, subnet: SubnetT, bindings: dict[int, Binding[SubnetT]], own_addresses: Collection[str]) -> None:
+    def __init__(
+        self,
+        subnet: SubnetT,
+        ranges: Sequence[Range],
+        bindings: dict[int, Binding[SubnetT]],
+        own_addresses: Collection[str],
+        client_class: object = None,
+    ) -> None:
         self.subnet = subnet
-        self.size = sum(last - first + 1 for first, last in subnet.assignable)
+        self.client_class = client_class
+        self._ranges = tuple(ranges)
+        self.size = sum(last - first + 1 for first, last in ranges)
         self._family, self._length = (AF_INET, 4) if subnet.network.version == 4 else (AF_INET6, 16)
         self._bindings = bindings
         self._own_addresses = own_addresses
-        self._numbers: Iterator[int] = chain.from_iterable(range(first, last + 1) for first, last in subnet.assignable)
+        self._numbers: Iterator[int] = chain.from_iterable(range(first, last + 1) for first, last in ranges)
         self._next_number = next(self._numbers, None)
         """The first address of the pool that may have no binding yet; None: all have one."""
         self._queue: list[tuple[float, int, Binding[SubnetT]]] = []
@@ -91,16 +103,23 @@ class Pool(Generic[SubnetT]):
         self._expired: deque[tuple[float, Binding[SubnetT]]] = deque()
         """Free addresses with an expired lease, sorted: (time when it became free, binding)."""
 
+    def __contains__(self, number: int) -> bool:
+        return any(first <= number <= last for first, last in self._ranges)
+
+    def serves(self, client: Any) -> bool:
+        """Return whether the pool is for *client*, which has ``classes``."""
+        return self.client_class is None or self.client_class in client.classes
+
     def number_at(self, index: int) -> int:
         """Return the address at *index* of the pool, from 0 to ``size - 1``."""
-        for first, last in self.subnet.assignable:
+        for first, last in self._ranges:
             if index <= last - first:
                 return first + index
             index -= last - first + 1
         raise IndexError(index)
 
     def is_assignable(self, binding: Binding[SubnetT]) -> bool:
-        """Return whether any client may have the address, whatever its lease and offer."""
+        """Return whether any client of the pool may have the address, whatever its lease and offer."""
         return binding.reservation is None and binding.address not in self._own_addresses
 
     def requeue(self, binding: Binding[SubnetT], now: float) -> None:

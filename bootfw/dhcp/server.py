@@ -43,7 +43,8 @@ class AddressServer(LeaseBooks[Subnet, OfferAllocator]):
     :param subnets: must not overlap.
     :param leases: the stored leases, one for each address. Those of other subnets are ignored.
     :param reservations: reservations that replace those of the subnets for the same client or address.
-    :param classes: client classes; the options of a later class override those of an earlier one.
+    :param classes: client classes; the options of a later class override those of an earlier one. Their pools are in
+        the subnets.
     :param authoritative: no other server assigns addresses on these links, so a client with a wrong one gets a NAK.
     :param by_client_id: tell clients apart by option 61 instead of their hardware address.
     :param admit: called before an unknown client gets an address; if it returns false, there is no reply.
@@ -60,7 +61,8 @@ class AddressServer(LeaseBooks[Subnet, OfferAllocator]):
         by_client_id: bool = False,
         admit: Admit = _admit_all,
     ) -> None:
-        super().__init__(subnets, OfferAllocator)
+        super().__init__(subnets, OfferAllocator, classes)
+        self._pool_classes = tuple(each for each in classes if each.pool)
         self._by_client_id = by_client_id
         self._policy = ServerPolicy(authoritative, tuple(classes), admit, self.own_addresses)
         self._local_subnets: dict[
@@ -98,6 +100,9 @@ class AddressServer(LeaseBooks[Subnet, OfferAllocator]):
         identifier = codec.address(override) if len(override) == 4 else ""
         book, subnet = located
         reservation = book.allocator.reservation(client) if book.reservations_by_key else None
+        if self._pool_classes:
+            known = reservation is not None
+            client.classes = [each for each in self._pool_classes if each.matches(message, client.mac, known)]
         return answer(Exchange(self._policy, message, arrival, now, client, book, subnet, identifier, reservation))
 
     def probe_finished(self, address: str, in_use: bool, now: float) -> tuple[Lease, ...]:

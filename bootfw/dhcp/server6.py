@@ -35,6 +35,8 @@ class _Exchange:
     duid: bytes
     book: LeaseBook[Subnet6, HashedAllocator]
     subnet: Subnet6
+    classes: Sequence[HostClass6]
+    """Those of the client's classes that have pools."""
 
     def associations(self) -> Iterator[IdentityAssociation]:
         """Yield the IA_NA options; malformed ones are skipped."""
@@ -47,7 +49,7 @@ class _Exchange:
     def client_ia(self, association: IdentityAssociation) -> ClientIA:
         """Return the owner of the leases of an association."""
         kind = FIRMWARE if is_firmware6(self.message) else SYSTEM
-        return ClientIA(self.duid, association.iaid, self.arrival.mac, kind)
+        return ClientIA(self.duid, association.iaid, self.arrival.mac, kind, self.classes)
 
 
 class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
@@ -69,7 +71,8 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
         admit: Callable[[object, float], bool] = lambda link, now: True,
         classes: Sequence[HostClass6] = (),
     ) -> None:
-        super().__init__(subnets, HashedAllocator)
+        super().__init__(subnets, HashedAllocator, classes)
+        self._pool_classes = tuple(each for each in classes if each.pool)
         self._duid = duid
         self._admit = admit
         self._classes = tuple(classes)
@@ -104,7 +107,8 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
             return Answer6(MessageType.REPLY, (ia.status_option(Status.USE_MULTICAST, "not to this address"),))
         if located is None:
             return NoReply(NoReplyReason.NO_SUBNET, link_address(arrival.relays))
-        return handle(self, _Exchange(message, arrival, now, duid, *located))
+        classes = self._classes_with_pools(message, duid, arrival.mac, located[0]) if self._pool_classes else ()
+        return handle(self, _Exchange(message, arrival, now, duid, *located, classes))
 
     def reserve(self, reservation: Reservation) -> None:
         """See LeaseBooks.
@@ -125,6 +129,12 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
         located = map(self.find_subnet, (link,) if link != UNSPECIFIED else arrival.addresses)
         return next(filter(None, located), None)
 
+    def _classes_with_pools(
+        self, message: Message, duid: bytes, mac: str, book: LeaseBook[Subnet6, HashedAllocator]
+    ) -> Sequence[HostClass6]:
+        known = book.allocator.reserved_for(duid, mac) is not None
+        return [each for each in self._pool_classes if each.matches(message, mac, known)]
+
     def _inform(
         self, message: Message, located: tuple[LeaseBook[Subnet6, HashedAllocator], Subnet6] | None, mac: str
     ) -> Answer6 | NoReply:
@@ -134,19 +144,19 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
             return Answer6(MessageType.REPLY, ())
         book, subnet = located
         reservation = book.allocator.reserved_for(message.first(Option.CLIENT_ID) or b"", mac)
-        return Answer6(MessageType.REPLY, (), self._configured(message, subnet, reservation), subnet=subnet)
+        return Answer6(MessageType.REPLY, (), self._configured(message, mac, subnet, reservation), subnet=subnet)
 
     def _configured_for(self, exchange: _Exchange) -> Values:
         reservation = exchange.book.allocator.reserved_for(exchange.duid, exchange.arrival.mac)
-        return self._configured(exchange.message, exchange.subnet, reservation)
+        return self._configured(exchange.message, exchange.arrival.mac, exchange.subnet, reservation)
 
-    def _configured(self, message: Message, subnet: Subnet6, reservation: Reservation | None) -> Values:
+    def _configured(self, message: Message, mac: str, subnet: Subnet6, reservation: Reservation | None) -> Values:
         """Return the configured options that the client requests (option 6); all of them if it has no option 6."""
         configured = subnet.reply_options
         if self._classes or reservation is not None:
             configured = dict(configured)
             for host_class in self._classes:
-                if host_class.matches(message):
+                if host_class.matches(message, mac, reservation is not None):
                     configured.update(host_class.options)
             if reservation is not None:
                 configured.update(reservation.options)
@@ -191,9 +201,7 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
             first = numbers[0] if numbers else None
             binding = book.choose(client_ia, reservation, first, exchange.subnet, now, assigned)
             if binding is None:
-                serves = reservation is not None or book.serves_unknown_clients
-                reason = NoReplyReason.EXHAUSTED if serves else NoReplyReason.UNKNOWN_CLIENT
-                why = "no address left" if serves else "for known clients only"
+                reason, why = _why_none(book, client_ia, reservation)
                 ia_options.append(ia.refuse(association, Status.NO_ADDRESSES, why))
                 continue
             seconds = _lease_seconds(binding.subnet, reservation)
@@ -300,6 +308,17 @@ def _has_current_lease(client_ia: ClientIA, lease: Lease | None, now: float) -> 
     return (
         lease is not None and lease.client == client_ia.key and lease.state is LeaseState.ACTIVE and lease.expires > now
     )
+
+
+def _why_none(
+    book: LeaseBook[Subnet6, HashedAllocator], client_ia: ClientIA, reservation: Reservation | None
+) -> tuple[NoReplyReason, str]:
+    """Return why a client gets no address, for the operator and as the text of the status."""
+    if reservation is None and not book.serves_unknown_clients:
+        return NoReplyReason.UNKNOWN_CLIENT, "for known clients only"
+    if not book.has_pool_for(client_ia):
+        return NoReplyReason.NO_POOL, "for other client classes"
+    return NoReplyReason.EXHAUSTED, "no address left"
 
 
 def _lease_seconds(subnet: Subnet6, reservation: Reservation | None) -> int:

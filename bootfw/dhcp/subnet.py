@@ -79,9 +79,7 @@ class AnySubnet:
         given = {"pool": self.pool, "exclude": self.exclude, "router": self.routers(), "host": self.hosts}
         self.check_table({"network": self.network, **given})
         check_renewal(self.renew_seconds, self.rebind_seconds, self.lease_seconds)
-        taken = [*self.exclude, *((number, number) for number in map(number_of, self.routers()))]
-        taken += [(number, number) for number in self.non_host_addresses()]
-        object.__setattr__(self, "assignable", subtract(self.pool, taken))
+        object.__setattr__(self, "assignable", self.assignable_of(self.pool))
 
     @property
     def link_name(self) -> str:
@@ -91,6 +89,13 @@ class AnySubnet:
     def contains(self, address: str) -> bool:
         """Return whether *address* is in the network."""
         return number_of(address) & int(self.network.netmask) == int(self.network.network_address)
+
+    def assignable_of(self, ranges: Iterable[Range]) -> tuple[Range, ...]:
+        """Return the addresses of *ranges* that are in the network and that clients can get; sorted as *ranges* are."""
+        taken = [*self.exclude, *((number, number) for number in map(number_of, self.routers()))]
+        taken += [(number, number) for number in self.non_host_addresses()]
+        first, last = int(self.network[0]), int(self.network[-1])
+        return subtract(((low, high) for low, high in ranges if first <= low and high <= last), taken)
 
     def routers(self) -> tuple[str, ...]:
         """Return the addresses of routers, which no client gets."""
@@ -242,4 +247,23 @@ def check_subnets(subnets: Sequence[AnySubnet]) -> None:
                     spelled = subnet.host_keys.get(key, key)
                     collector.note("there is a host with the same one already", "subnet", index, "host", at, spelled)
                 seen.add((subnet.link_name, key, str(value)))
+    collector.finish()
+
+
+def check_class_pools(classes: Sequence[Any], subnets: Sequence[AnySubnet]) -> None:
+    """Check that the pools of client classes are inside of subnets, and that no address is in two of them.
+
+    :param classes: ClientClass values.
+    :raise ConfigError: they are not; the path begins with "class" and the index of the later one.
+    """
+    collector = ErrorCollector()
+    networks = [(int(subnet.network[0]), int(subnet.network[-1])) for subnet in subnets]
+    seen: list[Range] = []
+    for index, each in enumerate(classes):
+        for at, (first, last) in enumerate(each.pool):
+            if not any(low <= first and last <= high for low, high in networks):
+                collector.note("is not inside the network of a subnet", "class", index, "pool", at)
+            elif any(first <= high and low <= last for low, high in seen):
+                collector.note("overlaps a pool of a class", "class", index, "pool", at)
+            seen.append((first, last))
     collector.finish()

@@ -234,6 +234,18 @@ def test_an_architecture_may_be_its_number(capsys: pytest.CaptureFixture[str], n
     assert client["vendor_class"] == f"PXEClient:Arch:{int(number):05}:UNDI:003000"
 
 
+def test_the_pool_of_a_class_is_named_and_clients_of_no_class_are_told_why(
+    capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    pool = 'pool = ["10.77.0.100-10.77.0.199"]'
+    config = SERVER.replace(pool, "").replace('mac = "52:54:00:12:34:56"', 'mac = "52:54:00:12:34:57"')
+    (here / "bootfw.toml").write_text(f'{CONFIG}{config}[[dhcp.class]]\nmac = ["52:54:00"]\n{pool}\n')
+    assert "address       10.77.0.100, of the pool for mac 52:54:00\n" in explain(capsys, "--mac", MAC)[1]
+    code, out, _ = explain(capsys, "--mac", "02:00:00:00:00:01")
+    assert code == 1
+    assert "It does not boot: the addresses there are for other client classes: 10.77.0.0/24.\n" in out
+
+
 def test_an_ignored_client_gets_no_reply_and_the_reason_is_shown(
     capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:

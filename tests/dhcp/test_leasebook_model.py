@@ -1,6 +1,6 @@
 """Both servers against one model of a lease book: clients do what they like, and no address is two clients' at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from attrs import define, evolve
@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from leasing import BEGIN, ROM, SERVER, Machine
 
 from bootfw.dhcp.answer import Answer, Answer6, Arrival6, NoReply, NoReplyReason
+from bootfw.dhcp.hostclass import HostClass, HostClass6
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Host, Subnet
@@ -56,14 +57,24 @@ class DHCP4:
     one_address_per_client = True
     network, elsewhere = "10.77.0.{}", "10.78.0.5"
 
-    def __init__(self, leases: Sequence[Lease], reservations: Sequence[Reservation], authoritative: bool) -> None:
+    def __init__(
+        self,
+        leases: Sequence[Lease],
+        reservations: Sequence[Reservation],
+        authoritative: bool,
+        members: Mapping[int, Sequence[int]],
+    ) -> None:
         subnet = Subnet(
             network="10.77.0.0/24",
             pool=["10.77.0.100-10.77.0.104"],
             exclude=["10.77.0.102"],
             hosts=[Host(address=f"10.77.0.{address}", mac=mac(machine)) for machine, address in RESERVED.items()],
         )
-        self.server = AddressServer([subnet], leases, reservations, authoritative=authoritative)
+        classes = [
+            HostClass(mac=[mac(machine) for machine in machines], pool=[f"10.77.0.{address}"])
+            for address, machines in members.items()
+        ]
+        self.server = AddressServer([subnet], leases, reservations, authoritative=authoritative, classes=classes)
 
     def key(self, machine: int, rom: bool) -> Key:
         return machine, False
@@ -103,14 +114,24 @@ class DHCP6:
     network, elsewhere = "fd77::{}", "fd78::5"
     duid = b"\0\3\0\1RT\0\0\0\1"
 
-    def __init__(self, leases: Sequence[Lease], reservations: Sequence[Reservation], authoritative: bool) -> None:
+    def __init__(
+        self,
+        leases: Sequence[Lease],
+        reservations: Sequence[Reservation],
+        authoritative: bool,
+        members: Mapping[int, Sequence[int]],
+    ) -> None:
         subnet = Subnet6(
             network="fd77::/64",
             pool=["fd77::100-fd77::104"],
             exclude=["fd77::102"],
             hosts=[Host6(address=f"fd77::{address}", mac=mac(machine)) for machine, address in RESERVED.items()],
         )
-        self.server = AddressServer6([subnet], self.duid)
+        classes = [
+            HostClass6(mac=[mac(machine) for machine in machines], pool=[f"fd77::{address}"])
+            for address, machines in members.items()
+        ]
+        self.server = AddressServer6([subnet], self.duid, classes=classes)
         for lease in leases:
             assert self.server.restore(lease)
         for reservation in reservations:
@@ -190,6 +211,8 @@ class Clients(RuleBasedStateMachine):
 
     protocol: ClassVar[type[DHCP4 | DHCP6]]
     authoritative = False
+    members: ClassVar[Mapping[int, Sequence[int]]] = {}
+    """Address of the pool of a class -> the machines in the class."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,6 +220,7 @@ class Clients(RuleBasedStateMachine):
         self.store: dict[str, Lease] = {}
         self.reserved = {self.text(address): machine for machine, address in RESERVED.items()}
         self.pool = [self.text(address) for address in POOL]
+        self.only_for = {self.text(address): machines for address, machines in self.members.items()}
         self.extra: list[Reservation] = []
         self.fates = {self.text(address): Fate() for address in ADDRESSES}
         self.dhcp = self.started()
@@ -207,7 +231,7 @@ class Clients(RuleBasedStateMachine):
         return self.protocol.network.format(address) if address else self.protocol.elsewhere
 
     def started(self) -> Any:
-        return self.protocol(list(self.store.values()), self.extra, self.authoritative)
+        return self.protocol(list(self.store.values()), self.extra, self.authoritative, self.members)
 
     # The model
 
@@ -223,25 +247,34 @@ class Clients(RuleBasedStateMachine):
 
     def can_assign(self, machine: int, address: str) -> bool:
         owner = self.reserved.get(address)
-        return owner == machine if owner is not None else address in self.pool
+        return owner == machine if owner is not None else address in self.pool_of(machine)
+
+    def pool_of(self, machine: int) -> list[str]:
+        """The addresses that the machine may have without a reservation."""
+        return [address for address in self.pool if machine in self.only_for.get(address, (machine,))]
 
     def end_offers(self, key: Key, but: str = "") -> None:
         for address, fate in self.fates.items():
             if fate.offered_to == key and address != but:
                 fate.offered_to, fate.offered_until = None, min(fate.offered_until, self.now)
 
-    def next_free(self) -> set[str]:
-        """The addresses of which a client gets one that has no claim to any."""
-        fates = {a: self.fates[a] for a in self.pool if a not in self.reserved}
+    def next_free(self, machine: int) -> set[str]:
+        """The addresses of which the machine gets one if it has no claim to any: those of its class first."""
+        mine = self.pool_of(machine)
+        of_class = [address for address in mine if address in self.only_for]
+        return self.oldest_of(of_class) or self.oldest_of([address for address in mine if address not in of_class])
+
+    def oldest_of(self, pool: Sequence[str]) -> set[str]:
+        fates = {a: self.fates[a] for a in pool if a not in self.reserved}
         free = {a: f for a, f in fates.items() if f.busy_until() <= self.now}
         never = {a for a, f in free.items() if not f.leased}
         oldest = min((f.busy_until() for f in free.values()), default=0.0)
         return never or {a for a, f in free.items() if f.busy_until() == oldest}
 
-    def last_resort(self, address: str) -> bool:
+    def last_resort(self, machine: int, address: str) -> bool:
         """It is in quarantine, and given because no address is left."""
         fate = self.fates[address]
-        return not self.next_free() and fate.tried_from <= self.now and fate.offered_until <= self.now
+        return not self.next_free(machine) and fate.tried_from <= self.now and fate.offered_until <= self.now
 
     # What the model makes of answers
 
@@ -260,7 +293,7 @@ class Clients(RuleBasedStateMachine):
         assert self.can_assign(key[0], address)
         fate = self.fates[address]
         if fate.quarantined and fate.until > self.now:
-            assert fate.offered_to == key or self.last_resort(address)
+            assert fate.offered_to == key or self.last_resort(key[0], address)
         else:
             assert not self.barred(address, key[0])
 
@@ -295,15 +328,15 @@ class Clients(RuleBasedStateMachine):
         has = self.holds(key)
         of_machine = [f for f in self.fates.values() if any(k and k[0] == machine for k in (f.holder, f.offered_to))]
         reserved = machine in self.reserved.values()
-        due = self.next_free() if not of_machine and wanted is None and not reserved else None
+        due = self.next_free(machine) if not of_machine and wanted is None and not reserved else None
         reply = self.dhcp.discovers(machine, rom, now, "" if wanted is None else self.text(wanted))
         if not reply.kind:
             assert reply.reason is NoReplyReason.EXHAUSTED
             assert not any(self.can_assign(machine, address) for address in has)
-            assert not self.next_free()
+            assert not self.next_free(machine)
             assert not any(
-                self.last_resort(a) for a, f in self.fates.items()
-                if f.quarantined and a in self.pool and a not in self.reserved
+                self.last_resort(machine, a) for a, f in self.fates.items()
+                if f.quarantined and a in self.pool_of(machine) and a not in self.reserved
             )  # fmt: skip
             return
         if due and not self.disordered:
@@ -474,6 +507,14 @@ class Clients6(Clients):
     protocol = DHCP6
 
 
+class Clients4OfAClass(Clients4):
+    members: ClassVar[Mapping[int, Sequence[int]]] = {103: (3, 4)}
+
+
+class Clients6OfAClass(Clients6):
+    members: ClassVar[Mapping[int, Sequence[int]]] = {103: (3, 4)}
+
+
 limits: Any = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestClients4 = Clients4.TestCase
 TestClients4.settings = limits
@@ -481,6 +522,11 @@ TestClients4OfTheOnlyServer = Clients4OfTheOnlyServer.TestCase
 TestClients4OfTheOnlyServer.settings = limits
 TestClients6 = Clients6.TestCase
 TestClients6.settings = limits
+fewer: Any = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestClients4OfAClass = Clients4OfAClass.TestCase
+TestClients4OfAClass.settings = fewer
+TestClients6OfAClass = Clients6OfAClass.TestCase
+TestClients6OfAClass.settings = fewer
 assert Clients4.protocol.network.format(OURS) == SERVER
 
 

@@ -25,7 +25,7 @@ class Taking(Pool[Subnet]):
 
     def __init__(self, of: Subnet) -> None:
         self.bindings: dict[int, Binding[Subnet]] = {}
-        super().__init__(of, self.bindings, ())
+        super().__init__(of, of.assignable, self.bindings, ())
 
     def take(self, now: float) -> Binding[Subnet] | None:
         binding = self.next(now)

@@ -17,7 +17,13 @@ from bootfw.net.dropcounter import DropCounter
 from bootfw.values import Address, BootRequest
 
 RECORDED = frozenset(
-    (NoReplyReason.EXHAUSTED, NoReplyReason.OTHER_SERVER, NoReplyReason.NO_SUBNET, NoReplyReason.UNKNOWN_CLIENT)
+    (
+        NoReplyReason.EXHAUSTED,
+        NoReplyReason.OTHER_SERVER,
+        NoReplyReason.NO_SUBNET,
+        NoReplyReason.UNKNOWN_CLIENT,
+        NoReplyReason.NO_POOL,
+    )
 )
 """Reasons that end a boot attempt, so their events contain the boot request."""
 
