@@ -46,12 +46,13 @@ from bootfw.interfaces import (
     ISelfChecking,
     IWatchdogPolicy,
 )
+from bootfw.leadershipstates import Standing
 from bootfw.net.admission import Admission
 from bootfw.net.binding import Bindings, SocketKey, WantedSocket
 from bootfw.net.bindingstates import State as SocketState
 from bootfw.net.clock import hold, monotonic
 from bootfw.net.control import ControlError, Operation
-from bootfw.net.dhcp.duid import duid_uuid, own_duid
+from bootfw.net.dhcp.duid import duid_of
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
 from bootfw.net.dhcp.leasecontrol import OPERATIONS as LEASE_OPERATIONS
@@ -766,6 +767,11 @@ class BootService(MultiService):
         """See Leadership.record(). None: this server is alone."""
         return None if self._leadership is None else self._leadership.record()
 
+    @property
+    def _standing(self) -> Standing | None:
+        """What the store answered last; None: this server is alone."""
+        return None if self._leadership is None else self._leadership.standing
+
     def _stand(self) -> None:
         """Stand for leader, if there is something to decide."""
         if self._leadership is not None and self._uses_resolvers and self._life.state is State.RUNNING:
@@ -961,17 +967,18 @@ class BootService(MultiService):
 
         If another node can lead, it does from now on. This one takes no new TFTP transfers, whose clients repeat their
         requests. HTTP downloads may begin still: their
-        clients take a refused connection for the end. If there are other nodes, a balancer needs time to move the
-        clients there: until then this one serves new clients too, and the others go on with what does not end in time.
+        clients take a refused connection for the end. If there are other nodes that do not drain, a balancer needs time
+        to move the clients there: until then this one serves new clients too, and the others go on with what does not
+        end in time.
 
         :param within: seconds that transfers have to end.
-        :return: the wait for the transfers and downloads: of this process, or of all where there are other nodes.
+        :return: the wait for the transfers and downloads: of this process, or of all where there are such nodes.
         """
         self._handle(Input.DRAIN)
         if self._cluster is not None and self.draining:
             self._resign()
             self._cluster.announce_presence()
-        if self._cluster is not None and self._cluster.has_others:
+        if self._cluster is not None and self._cluster.has_successors:
             return Draining(self._reactor, self._running_anywhere, within, self._cluster.latest_transfer)
         for server in self._file_servers:
             if isinstance(server, TFTPProtocol):
@@ -1248,7 +1255,9 @@ class BootService(MultiService):
         return made
 
     def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
-        return Proxy6(self._dhcp_services(), IPv6(self._duid(), self._settings.dhcp6), boot_server=boot_server)
+        return Proxy6(
+            self._dhcp_services(), IPv6(duid_of(self._standing), self._settings.dhcp6), boot_server=boot_server
+        )
 
     def _server4(self) -> Server4:
         leasing = self._new_leasing()
@@ -1283,7 +1292,7 @@ class BootService(MultiService):
         assert leasing.server6 is not None
         return Server6(
             self._dhcp_services(),
-            IPv6(self._duid(), self._settings.dhcp6),
+            IPv6(duid_of(self._standing), self._settings.dhcp6),
             leasing.server6,
             leasing.journal,
             renewable_seconds=leasing.renewable_seconds,
@@ -1316,20 +1325,11 @@ class BootService(MultiService):
         if self._leasing is None:
             self._verify_store()
             dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
-            shared = self._leadership is not None
-            self._leasing = Leasing(
-                self._reactor, self._store, dhcp, self._publish, dhcp6, shared=shared, duid=self._duid
-            )
+            self._leasing = Leasing(self._reactor, self._store, dhcp, self._publish, dhcp6, standing=self._standing)
             if self._cluster is not None:
                 # Clients that have selected an offer of the former leader go on with this one.
                 self._leasing.server.own_addresses.update(self._cluster.addresses_of_others())
         return self._leasing
-
-    def _duid(self) -> bytes:
-        """Return the DUID of this server. All nodes of a cluster have the same one, so that a client goes on with
-        another node."""
-        cluster = None if self._leadership is None else self._leadership.cluster
-        return own_duid() if cluster is None else duid_uuid(cluster)
 
     def _tftp(self, address: ListenAddress, publish: Any, frame_cache: FrameCache | None) -> TFTPProtocol:
         settings = self._settings.tftp

@@ -16,11 +16,12 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings, TFTPSettings
+from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.events import LeadershipChanged, LeasesNotKept
-from bootfw.leadershipstates import LOOK_EVERY, SILENCE
+from bootfw.leadershipstates import LOOK_EVERY, SILENCE, Standing
 from bootfw.net.control import ControlError
-from bootfw.net.dhcp.duid import duid_uuid
+from bootfw.net.dhcp.duid import duid_of
 from bootfw.resolvers.next_boot import NextBoot
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryHost, MemoryNetwork
@@ -142,11 +143,14 @@ class Lab:
 
 
 @pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+def lab(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Lab]:
     settings = Settings(
         tftp=TFTPSettings(listen=()),
         dhcp=DHCPSettings(
-            mode="server", subnets=(subnet(lease_seconds=120),), foreign_networks=True, store_outage_seconds=60
+            mode="server",
+            subnets=(getattr(request, "param", subnet(lease_seconds=120)),),
+            foreign_networks=True,
+            store_outage_seconds=60,
         ),
         dhcp6=DHCP6Settings(
             mode="server", subnets=(Subnet6(network="fd77::/64", pool=["fd77::100-fd77::1ff"]),), foreign_networks=True
@@ -347,11 +351,24 @@ def test_what_a_leader_has_acknowledged_is_stored_before_it_resigns(lab: Lab) ->
     assert lab.boots(1) == offer.yiaddr
 
 
+@pytest.mark.parametrize("lab", [Subnet(network="10.77.0.0/16", pool=["10.77.1.0/24"])], indirect=True)
+def test_the_next_leader_offers_other_addresses_than_the_one_before(lab: Lab) -> None:
+    """Only the leader knows its offers, and a client that has got one may select it at the next leader."""
+    offers = {number: lab.says(number, DISCOVER)[0] for number in range(1, 31)}
+    lab.nodes[0].link.cut = True
+    lab.network.advance(TAKEOVER)
+    others = {lab.boots(number) for number in range(101, 131)}
+    for number, offer in offers.items():
+        [reply] = lab.says(number, REQUEST, {50: inet_aton(offer.yiaddr), 54: inet_aton("10.77.0.2")})
+        assert (reply.message_type, reply.yiaddr) == (ACK, offer.yiaddr)
+        assert offer.yiaddr not in others
+
+
 def test_a_client_of_dhcp6_goes_on_with_the_next_leader(lab: Lab) -> None:
     """It names the server that has advertised its address or given it, and would ignore the reply of another one."""
     first, second = lab.nodes
     advertise = present(lab.says6(MessageType6.SOLICIT))
-    server = Option6.SERVER_ID, duid_uuid(lab.content.cluster)
+    server = Option6.SERVER_ID, duid_of(Standing(True, 1, 0, "", lab.content.cluster))
     assert advertise.first(Option6.SERVER_ID) == server[1]
     first.link.cut = True
     lab.network.advance(TAKEOVER)

@@ -423,6 +423,16 @@ class LeaseBooks(Generic[SubnetT, AllocatorT]):
         index = bisect_right(self._starts, number) - 1
         return self._sorted[index] if index >= 0 and number <= self._ends[index] else None
 
+    def begin_search_at(self, share: float) -> None:
+        """Look for addresses that were never leased from another place of each pool on.
+
+        :param share: of the pool, from 0 to below 1.
+        """
+        for book in self.books:
+            for pools in book.own_pools.values():
+                for pool in pools:
+                    pool.begin_at(int(pool.size * share))
+
     def counts(self, now: float) -> dict[tuple[str, str], int]:
         """Count addresses by (network of the subnet, "active", "expired", "released" or "declined")."""
         # With zeros: to a monitoring system a value that is missing is not 0.

@@ -92,8 +92,8 @@ class Pool(Generic[SubnetT]):
         self._family, self._length = (AF_INET, 4) if subnet.network.version == 4 else (AF_INET6, 16)
         self._bindings = bindings
         self._own_addresses = own_addresses
-        self._numbers: Iterator[int] = chain.from_iterable(range(first, last + 1) for first, last in ranges)
-        self._next_number = next(self._numbers, None)
+        self._numbers: Iterator[int]
+        self._next_number: int | None
         """The first address of the pool that may have no binding yet; None: all have one."""
         self._queue: list[tuple[float, int, Binding[SubnetT]]] = []
         self.queued = 0
@@ -102,6 +102,7 @@ class Pool(Generic[SubnetT]):
         """Free addresses that were offered or excluded but never leased: (time when it became free, binding)."""
         self._expired: deque[tuple[float, Binding[SubnetT]]] = deque()
         """Free addresses with an expired lease, sorted: (time when it became free, binding)."""
+        self.begin_at(0)
 
     def __contains__(self, number: int) -> bool:
         return any(first <= number <= last for first, last in self._ranges)
@@ -117,6 +118,18 @@ class Pool(Generic[SubnetT]):
                 return first + index
             index -= last - first + 1
         raise IndexError(index)
+
+    def begin_at(self, index: int) -> None:
+        """Have never_leased() begin at *index* of the pool, from 0 to ``size - 1``, and go on at its start."""
+        before: list[range] = []
+        after: list[range] = []
+        for first, last in self._ranges:
+            numbers = range(first, last + 1)
+            before.append(numbers[: max(0, index)])
+            after.append(numbers[max(0, index) :])
+            index -= last - first + 1
+        self._numbers = chain.from_iterable(after + before)
+        self._next_number = next(self._numbers, None)
 
     def is_assignable(self, binding: Binding[SubnetT]) -> bool:
         """Return whether any client of the pool may have the address, whatever its lease and offer."""

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from leasing import BEGIN, Machine, address, pool, server, subnet
@@ -53,6 +54,17 @@ def test_addresses_come_in_the_order_of_the_pool() -> None:
         "10.77.0.8",
         "10.77.0.9",
     ]
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_the_search_may_begin_anywhere_in_the_pool(index: int) -> None:
+    changed = {"pool": ["10.77.0.20-10.77.0.21", "10.77.0.5", "10.77.0.8/31"]}
+    line = Taking(subnet(**changed))
+    line.begin_at(index)
+    found = [line.take(0.0) for _ in range(line.size)]
+    every = addresses_of(changed)
+    assert [each and each.address for each in found] == every[index:] + every[:index]
+    assert line.take(0.0) is None
 
 
 def test_no_client_gets_a_router_an_excluded_or_an_invalid_address() -> None:

@@ -334,6 +334,18 @@ def test_a_node_that_drains_is_not_ready_and_serves_until_its_clients_have_moved
     assert done.called
 
 
+def test_nodes_that_drain_all_at_once_tell_their_clients_that_they_stop(nodes: Nodes) -> None:
+    one, two = nodes.start(), nodes.start()
+    nodes.say(THOUSAND, one)
+    assert one.service.drain(60).hands_over
+    nodes.settle()
+    assert not two.service.drain(60).hands_over
+    nodes.settle()
+    one.service.stopService()
+    nodes.settle()
+    assert [answer.data for answer in nodes.client.take()] == [tftp.error(0, "the server is stopping")]
+
+
 def test_a_node_without_others_tells_its_clients_that_it_stops(nodes: Nodes) -> None:
     one = nodes.start()
     nodes.say(THOUSAND, one)

@@ -5,6 +5,7 @@ import struct
 import uuid
 from contextlib import closing, suppress
 
+from bootfw.leadershipstates import Standing
 from bootfw.net.linux.netlink import Netlink
 from bootfw.wire.options6 import DUIDType
 
@@ -26,9 +27,16 @@ def own_duid() -> bytes:
     if cards:
         kind_and_hardware = struct.pack("!HH", DUIDType.LINK_LAYER, _ARPHRD_ETHER)
         return kind_and_hardware + min(cards)[2]
-    return duid_uuid(uuid.uuid5(uuid.NAMESPACE_DNS, socket.gethostname()))
+    return _duid_uuid(uuid.uuid5(uuid.NAMESPACE_DNS, socket.gethostname()))
 
 
-def duid_uuid(value: uuid.UUID) -> bytes:
-    """Return the DUID of what *value* identifies (RFC 6355)."""
+def duid_of(standing: Standing | None) -> bytes:
+    """Return the DUID of a server that leads others, or else is alone.
+
+    All nodes of a cluster have the same one, a DUID-UUID (RFC 6355): a client goes on with the next leader.
+    """
+    return own_duid() if standing is None or standing.cluster is None else _duid_uuid(standing.cluster)
+
+
+def _duid_uuid(value: uuid.UUID) -> bytes:
     return DUIDType.UUID.to_bytes(2, "big") + value.bytes

@@ -18,17 +18,22 @@ from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import AnySubnet
 from bootfw.events import Event, ProxyARPSeen
 from bootfw.interfaces import ILeaseStore
+from bootfw.leadershipstates import Standing
 from bootfw.lease import Lease, LeaseState
 from bootfw.net.clock import MonotonicReactor, shift_of
 from bootfw.net.control import Operation
 from bootfw.net.dhcp.conflict import ArpProbe, IcmpProbe
-from bootfw.net.dhcp.duid import own_duid
+from bootfw.net.dhcp.duid import duid_of
 from bootfw.net.dhcp.journal import Journal
 from bootfw.net.dhcp.leasecontrol import LeaseControl, server_for
 from bootfw.net.dhcp.ratelimit import RateLimit
 from bootfw.net.dhcp.renewable import RenewableLeases
 from bootfw.net.dhcp.walltime import CHECK_INTERVAL, WallTimeLeases
 from bootfw.net.linux.interfaces import own_addresses
+
+_GOLDEN_RATIO = 0.6180339887498949
+"""Its multiples, without their whole parts, are as far from each other as they can be. So a new leader looks for
+addresses where none of the latest leaders has offered one, which only that leader knows."""
 
 
 class Leasing:
@@ -37,8 +42,7 @@ class Leasing:
     :param reactor: IReactorTime.
     :param settings: settings of DHCPv4; without subnets it assigns no addresses.
     :param dhcp6: settings of DHCPv6; in server mode its leases are in the same store.
-    :param shared: other servers use the store too, one at a time.
-    :param duid: returns the DUID of the DHCPv6 server.
+    :param standing: what the store has answered to this server, which leads of those that share it; None: it is alone.
     :raise StateError: see ILeaseStore.load().
     """
 
@@ -52,16 +56,15 @@ class Leasing:
         publish: Callable[[Event], None],
         dhcp6: DHCP6Settings | None = None,
         *,
-        shared: bool = False,
-        duid: Callable[[], bytes] = own_duid,
+        standing: Standing | None = None,
     ) -> None:
-        self._duid = duid
-        self.server = _server4(settings)
+        self._standing = standing
+        self.server = self._new_server4(settings)
         self.server6 = server6 = self._new_server6(dhcp6)
         """The DHCPv6 address server; None: DHCPv6 assigns no addresses."""
         self._outside: dict[str, Lease] = {}
         """Address -> its lease, for addresses in no subnet: a reload may add the subnet again."""
-        renewable = RenewableLeases(store, settings.store_outage_seconds) if shared else None
+        renewable = RenewableLeases(store, settings.store_outage_seconds) if standing is not None else None
         self._ends = None if renewable is None else renewable.ends
         self._store = store = WallTimeLeases(renewable or store, reactor.seconds, shift_of(reactor), self._leases)
         self.journal = Journal(store, publish, reactor)
@@ -115,7 +118,7 @@ class Leasing:
         """
         now = self._clock.seconds()
         before, before6 = self.server, self.server6
-        self.server, self.server6 = _server4(settings), self._new_server6(dhcp6)
+        self.server, self.server6 = self._new_server4(settings), self._new_server6(dhcp6)
         outside = [*self._outside.values(), *self.server.restore_from(before, now)]
         if before6 is not None:
             outside += before6.leases() if self.server6 is None else self.server6.restore_from(before6, now)
@@ -124,11 +127,23 @@ class Leasing:
         for error in self._control.use(self.server, self.server6):
             self._log.warn("a stored reservation is ignored: {error}", error=error)
 
+    def _new_server4(self, settings: DHCPSettings) -> AddressServer:
+        made = AddressServer(
+            settings.subnets,
+            classes=settings.classes,
+            authoritative=settings.authoritative,
+            by_client_id=settings.identify_by == "client-id",
+            admit=RateLimit(settings.new_clients_per_second or math.inf).admit,
+        )
+        if self._standing is not None:
+            made.begin_search_at((self._standing.epoch - 1) * _GOLDEN_RATIO % 1)
+        return made
+
     def _new_server6(self, settings: DHCP6Settings | None) -> AddressServer6 | None:
         if settings is None or settings.mode != "server":
             return None
         admission = RateLimit(settings.new_clients_per_second or math.inf)
-        return AddressServer6(settings.subnets, self._duid(), admission.admit6, settings.classes)
+        return AddressServer6(settings.subnets, duid_of(self._standing), admission.admit6, settings.classes)
 
     def _restore(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
@@ -185,16 +200,6 @@ class Leasing:
             failures.append(f"behind relays, by ping ({error.strerror})")
         if failures:
             self._log.warn("addresses are not probed before they are offered: {where}", where="; ".join(failures))
-
-
-def _server4(settings: DHCPSettings) -> AddressServer:
-    return AddressServer(
-        settings.subnets,
-        classes=settings.classes,
-        authoritative=settings.authoritative,
-        by_client_id=settings.identify_by == "client-id",
-        admit=RateLimit(settings.new_clients_per_second or math.inf).admit,
-    )
 
 
 def required_networks(

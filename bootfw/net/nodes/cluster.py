@@ -119,12 +119,13 @@ class Cluster(Service):
     def hand_over(self) -> bool:
         """Announce how far the transfers of this process are, which end now.
 
-        :return: whether there are other nodes, which can go on with them.
+        :return: whether there are successors, which can go on with them.
         """
         self._cancel_positions()
-        if self.has_others:
+        has_successors = self.has_successors
+        if has_successors:
             self._node.transfers.take_positions(self._positions())
-        return self.has_others
+        return has_successors
 
     def announce_presence(self) -> None:
         """Say now what describe() returns now, and not within a second."""
@@ -159,9 +160,9 @@ class Cluster(Service):
     # The others, to this server
 
     @property
-    def has_others(self) -> bool:
-        """Whether another node was heard lately."""
-        return bool(self._presence.here())
+    def has_successors(self) -> bool:
+        """Whether another node was heard lately that can go on with the transfers of this one: it does not drain."""
+        return any(not said.get("draining") for said in self._presence.said())
 
     @property
     def others_stand(self) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import UUID
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -108,9 +107,9 @@ class Leadership:
         return self._states.standing.leader
 
     @property
-    def cluster(self) -> UUID | None:
-        """See Standing."""
-        return self._states.standing.cluster
+    def standing(self) -> Standing:
+        """The latest answer of the store."""
+        return self._states.standing
 
     @property
     def refusal(self) -> str:
