@@ -37,6 +37,8 @@ class Table:
     use: str
     options: Mapping[str, Any]
     plugin: Any = field(eq=False)
+    machines: tuple[Mapping[str, Any], ...] = ()
+    """The ``[[machine]]`` tables, if the plugin uses them."""
 
 
 @frozen
@@ -258,7 +260,8 @@ def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
 
 def _context(configuration: Configuration, reactor: Any, running: Parts | None = None) -> plugins.PluginContext:
     state = state_directory((running or configuration).settings.state_dir)
-    return plugins.PluginContext(reactor, configuration.directory, state)
+    machines = tuple(machine.host for machine in configuration.settings.machine)
+    return plugins.PluginContext(reactor, configuration.directory, state, machines=machines)
 
 
 def _configured(
@@ -285,7 +288,8 @@ def _configured(
             errors.append(error.under(*choice.path, "use"))
             continue
         try:
-            table = Table(section, choice.use, choice.options, None)
+            machines = context.machines if getattr(getattr(plugin, "cls", None), "reads_machines", False) else ()
+            table = Table(section, choice.use, choice.options, None, machines)
             if table in unused:
                 table = unused.pop(unused.index(table))
             else:

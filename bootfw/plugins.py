@@ -68,6 +68,9 @@ class PluginContext:
     """Directory for state that outlives the process; created when it is needed."""
     orders: IOrderStore | None = None
     """The store for orders of resolvers; None: orders are lost when the process ends."""
+    machines: tuple[Mapping[str, Any], ...] = ()
+    """The ``[[machine]]`` tables, each with its ``name``. A class that uses them has the class attribute
+    ``reads_machines = True``: at a reload an instance is created again if they have changed."""
 
 
 @frozen

@@ -99,6 +99,7 @@ EXECUTED = {
         ("console", "test_install_of_the_howto"),
         ("toml", "test_install_of_the_howto"),
         ("toml", "test_host_file_of_the_page_is_toml"),
+        ("toml", "test_machine_of_the_page"),
     ],
     "ipv6.md": [("toml", "test_ipv6_beside_a_dhcpv6_server"), ("toml", "test_ipv6_with_addresses")],
     "late-networks.md": [("toml", "test_configurations_are_right_and_end_at_no_ipxe")],

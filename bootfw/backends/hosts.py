@@ -68,11 +68,14 @@ class Hosts:
     A changed file is read again. A mistake in a file affects only its host, and is logged once. Thread-safe; reads the
     disk.
 
+    :param directory: None: there are no host files, but machines.
     :param seconds: a clock, to check files for changes at most once a second. None: they are checked at each lookup.
+    :param machines: the ``[[machine]]`` tables of the configuration, each with its ``name``: as if in host files.
     """
 
-    directory: Path
+    directory: Path | None
     _seconds: Callable[[], float] | None = None
+    _machines: Sequence[Mapping[str, Any]] = ()
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _lock: Any = field(factory=threading.Lock, init=False)
     _checked_at: float | None = field(default=None, init=False)
@@ -120,7 +123,7 @@ class Hosts:
         if now is not None and self._checked_at is not None and 0 <= now - self._checked_at < 1:
             return
         self._checked_at = now
-        found: dict[str, _Read] = {}
+        found = {machine["name"]: _machine(machine) for machine in self._machines}
         problems: list[str] = []
         for name, stamp in self._stamps(problems):
             if name in found:
@@ -155,6 +158,8 @@ class Hosts:
 
     def _no_group(self, name: str, group: str) -> str:
         path = self._files[name].stamp.path
+        if self.directory is None:
+            return f'{path}: group "{group}" needs a directory of host files: "hosts" of the template backend'
         return f'{path}: there is no {self.directory / GROUPS / group}.toml for group "{group}"'
 
     def _usable(self, name: str) -> Mapping[str, Any]:
@@ -164,6 +169,8 @@ class Hosts:
         return read.data
 
     def _stamps(self, problems: list[str]) -> Iterator[tuple[str, _Stamp]]:
+        if self.directory is None:
+            return
         for directory, prefix in ((self.directory, ""), (self.directory / GROUPS, f"{GROUPS}/")):
             try:
                 entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
@@ -182,6 +189,11 @@ class Hosts:
                     continue
                 stamp = _Stamp(Path(entry.path), status.st_mtime_ns, status.st_size, status.st_ino)
                 yield prefix + stem, stamp
+
+
+def _machine(machine: Mapping[str, Any]) -> _Read:
+    table = {key: value for key, value in machine.items() if key != "name"}
+    return _Read(_Stamp(Path(f"[[machine]] {machine['name']}"), 0, 0, 0), table)
 
 
 def _read(stamp: _Stamp) -> _Read:

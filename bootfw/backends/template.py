@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorThreads
@@ -62,9 +62,11 @@ class TemplateBackend:
     :param files: pattern for paths -> the template below ``root``; tried in order, before the template of the same
         name. ``*`` matches any characters but ``/``; ``{mac}``, ``{uuid}`` and ``{name}`` identify the host file.
     :param hosts: the directory of the host files, TOML or YAML: ``web1.toml`` is the variable ``host`` for the machine
-        with its ``mac``, ``uuid`` or ``address``.
+        with its ``mac``, ``uuid`` or ``address``. ``[[machine]]`` tables of the configuration count like host files.
     :param reactor: renders in its threads; None: in the calling thread.
     """
+
+    reads_machines: ClassVar[bool] = True
 
     root: Path = field(converter=Path)
     files: Mapping[Pattern, str] = field(factory=dict, converter=_patterns)
@@ -88,7 +90,10 @@ class TemplateBackend:
             if path is not None and (not path or "\0" in path):
                 raise ConfigError("must be the path of a directory", (key,))
         reactor: Any = context.reactor if IReactorThreads.providedBy(context.reactor) else None
-        site = Hosts(context.directory / hosts, reactor.seconds if reactor else None) if hosts else None
+        site = None
+        if hosts or context.machines:
+            directory = context.directory / hosts if hosts else None
+            site = Hosts(directory, reactor.seconds if reactor else None, context.machines)
         return cls(context.directory / root, files or {}, site, reactor)
 
     def problem(self) -> str:
@@ -159,7 +164,7 @@ class TemplateBackend:
             mount = self._mounts.on_the_way_to(self.root, template.encode("utf-8", "surrogateescape"))
         except UnicodeEncodeError:
             raise FileMissing() from None
-        if mount is None and self.hosts is not None:
+        if mount is None and self.hosts is not None and self.hosts.directory is not None:
             mount = self._mounts.on_the_way_to(self.hosts.directory, GROUPS.encode())
         return mount
 

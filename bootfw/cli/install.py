@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bootfw.backends.hosts import HostFileError
+from bootfw.backends.hosts import HostFileError, Hosts
 from bootfw.backends.imagelibrary.library import OSImage
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.names import Identifiers
-from bootfw.backends.template import TemplateBackend
+from bootfw.backends.template import SUFFIX, TemplateBackend
 from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
 from bootfw.cli.images import library_of
@@ -71,7 +71,7 @@ def _install(options: argparse.Namespace) -> int:
             raise CommandError(f'{mac}: give IMAGE, or write image = "NAME" into its host file')
     needs_resolver(configuration)
     image = _image(configuration, name)
-    path = relative(answers)
+    path = relative(answers.removesuffix(SUFFIX))
     if path:
         _check_answers(configuration, image, path, mac)
     orders = orders_of(configuration, options, changes=True)
@@ -88,14 +88,15 @@ def _install(options: argparse.Namespace) -> int:
 
 def _host(configuration: Configuration, mac: str) -> Mapping[str, Any]:
     """Return the values of the machine's host file."""
-    for _, backend in assemble(configuration, None).backends:
-        if isinstance(backend, TemplateBackend) and backend.hosts is not None:
-            try:
-                host = backend.hosts.find([Identifiers(mac)])
-            except HostFileError as error:
-                raise CommandError(str(error)) from error
-            if host.get("name"):
-                return host
+    backends = [backend for _, backend in assemble(configuration, None).backends]
+    hosts = [each.hosts for each in backends if isinstance(each, TemplateBackend) and each.hosts is not None]
+    for each in hosts or [Hosts(None, machines=[machine.host for machine in configuration.settings.machine])]:
+        try:
+            host = each.find([Identifiers(mac)])
+        except HostFileError as error:
+            raise CommandError(str(error)) from error
+        if host.get("name"):
+            return host
     return {}
 
 

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from bootfw.config import environment
 from bootfw.config.schema import KeyPath, mismatches, unknown_keys
 from bootfw.config.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, TABLE_LISTS, read_section, read_tables
-from bootfw.config.settings import HTTPSettings, Settings
+from bootfw.config.settings import HTTPSettings, MachineSettings, Settings
 from bootfw.errors import BootfwError, ConfigError, format_path
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
@@ -137,6 +137,7 @@ def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigE
     }
     read["http"] = _with_absolute_paths(read["http"], directory)
     read["persona"] = _personas(document.get("persona", []), others)
+    read["machine"] = _machines(document.get("machine", []), others)
     # [bootfw] is made last: "optional" names interfaces, addresses and networks of the others. Where these are wrong,
     # it can't be checked.
     table = document.get("bootfw", {})
@@ -156,6 +157,18 @@ def _personas(tables: Any, errors: list[ConfigError]) -> tuple[Rule, ...]:
         except ConfigError as error:
             errors += error.under("persona").each
     return rules
+
+
+def _machines(tables: Any, errors: list[ConfigError]) -> tuple[MachineSettings, ...]:
+    before = len(errors)
+    machines: tuple[MachineSettings, ...] = read_tables("machine", tables, errors)
+    owners: dict[str, int] = {}
+    for at, machine in enumerate(machines) if len(errors) == before else ():
+        for key in dict.fromkeys((machine.host_name, *machine.identifiers)):
+            owner = owners.setdefault(key, at)
+            if owner != at:
+                errors.append(ConfigError(f"{key} is in machine[{owner}] already", ("machine", at)))
+    return machines
 
 
 def _with_absolute_paths(http: HTTPSettings, directory: Path) -> HTTPSettings:

@@ -43,7 +43,13 @@ TABLES = {
 ## `[[persona]]`
 
 Kinds of clients that need special treatment; [how to](howto/personas.md). `bootfw personas` lists the built-in ones.
-"""
+""",
+    "machine": """\
+## `[[machine]]`
+
+Machines, as [host files](howto/templates.md#host-files) describe them: for templates and `bootfw install`. Keys that
+are not listed here are variables of templates.
+""",
 }
 
 PLUGINS = """\

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from attrs import fields_dict
+
 from bootfw.config.settings import (
     BootsSettings,
     DHCP6Settings,
     DHCPSettings,
     HTTPSettings,
     LogSettings,
+    MachineSettings,
     MetricsSettings,
     Settings,
     TFTPSettings,
@@ -31,7 +34,7 @@ SECTIONS: Mapping[str, type] = {
     "boots": BootsSettings,
 }
 
-TABLE_LISTS: Mapping[str, type] = {"persona": Rule}
+TABLE_LISTS: Mapping[str, type] = {"persona": Rule, "machine": MachineSettings}
 """Lists of tables beside the sections, such as ``[[persona]]`` -> the class of each table."""
 
 PLUGIN_LISTS = ("backend", "resolver", "observer")
@@ -73,7 +76,16 @@ def read_tables(name: str, tables: Any, errors: list[ConfigError]) -> tuple[Any,
     kind, made = TABLE_LISTS[name], []
     for index, table in enumerate(tables):
         try:
-            made.append(read_table(table, fields_of(kind), kind, kind))
+            made.append(_read(table, kind))
         except ConfigError as error:
             errors += error.under(name, index).each
     return tuple(made)
+
+
+def _read(table: Any, kind: type) -> Any:
+    keys = fields_of(kind)
+    takes = [name for name, each in fields_dict(kind).items() if each.metadata.get("table")]
+    if not takes or not isinstance(table, dict):
+        return read_table(table, keys, kind, kind)
+    known = {key: table[key] for key in table if (key,) in [each.path for each in keys]}
+    return read_table(known, keys, partial(kind, **{takes[0]: table}), kind)

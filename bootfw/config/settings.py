@@ -18,7 +18,7 @@ from bootfw.dhcp.ranges import convert_all
 from bootfw.dhcp.subnet import Subnet, check_class_pools, check_subnets
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError
-from bootfw.lease import mac_beginning
+from bootfw.lease import mac_beginning, mac_text, uuid_text
 from bootfw.personas.rule import Rule
 
 ListenAddress = tuple[str, int]
@@ -170,6 +170,41 @@ def _classes6(values: Iterable[HostClass6]) -> tuple[HostClass6, ...]:
 
 def _rules(values: Iterable[Rule]) -> tuple[Rule, ...]:
     return tuple(values)
+
+
+def _machines(values: "Iterable[MachineSettings]") -> "tuple[MachineSettings, ...]":
+    return tuple(values)
+
+
+def _one_or_more(convert: Callable[[str], str], values: str | Iterable[str]) -> tuple[str, ...]:
+    return (convert(values),) if isinstance(values, str) else convert_all(convert, values)
+
+
+def _macs(values: str | Iterable[str]) -> tuple[str, ...]:
+    return _one_or_more(mac_text, values)
+
+
+def _uuids(values: str | Iterable[str]) -> tuple[str, ...]:
+    return _one_or_more(uuid_text, values)
+
+
+def _ip_addresses(values: str | Iterable[str]) -> tuple[str, ...]:
+    def read(value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            raise ValueError(f'must be an IP address, not "{value}"') from None
+
+    return _one_or_more(read, values)
+
+
+def _groups(values: str | Iterable[str]) -> tuple[str, ...]:
+    return _one_or_more(str, values)
+
+
+def _host_name(instance: Any, attribute: Any, value: str) -> None:
+    if not re.fullmatch(r"[\w.:-]*", value, re.ASCII):
+        raise ValueError(f'must be letters, digits and . _ : -, not "{value}"')
 
 
 @frozen
@@ -429,6 +464,53 @@ class BootsSettings:
     for up to 32 s between two requests."""
 
 
+@frozen(kw_only=True)
+class MachineSettings:
+    """``[[machine]]``: a machine, and its values, as a host file of the ``template`` backend has them."""
+
+    name: str = field(default="", validator=_host_name)
+    """Its name, in templates `host.name`. Empty: its first MAC, UUID or address."""
+    mac: tuple[str, ...] = field(default=(), converter=_macs, metadata={"toml": str | list[str]})
+    """Its MAC address, or a list of them."""
+    uuid: tuple[str, ...] = field(default=(), converter=_uuids, metadata={"toml": str | list[str]})
+    """Its UUID, as dmidecode shows it, or a list."""
+    address: tuple[str, ...] = field(default=(), converter=_ip_addresses, metadata={"toml": str | list[str]})
+    """Its IP address, or a list."""
+    groups: tuple[str, ...] = field(default=(), converter=_groups, metadata={"toml": str | list[str]})
+    """Its groups: `"rack1"` is `groups/rack1.toml` in the directory of host files."""
+    image: str = ""
+    """The image that `bootfw install` installs on it, as `bootfw images` names it."""
+    answers: str = ""
+    """The answers for the installation: the template, such as `"preseed.cfg.j2"`, or the path that clients request."""
+    values: Mapping[str, Any] = field(hash=False, metadata={"table": True})
+    """The whole table. Keys that are not listed here are variables of templates, as in host files."""
+
+    @values.default
+    def _own(self) -> Mapping[str, Any]:
+        identity = {"mac": list(self.mac), "uuid": list(self.uuid), "address": list(self.address)}
+        given = {**identity, "groups": list(self.groups), "image": self.image, "answers": self.answers}
+        return {key: value for key, value in given.items() if value}
+
+    def __attrs_post_init__(self) -> None:
+        if not self.host_name:
+            raise ValueError("needs at least one of name, mac, uuid, address")
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """Its MACs, UUIDs and addresses."""
+        return self.mac + self.uuid + self.address
+
+    @property
+    def host_name(self) -> str:
+        """Its name, or what stands for it."""
+        return self.name or next(iter(self.identifiers), "")
+
+    @property
+    def host(self) -> Mapping[str, Any]:
+        """What a host file would have, and its name."""
+        return {**self.values, "name": self.host_name}
+
+
 @frozen
 class Settings:
     """All settings of the configuration, without the plugins."""
@@ -470,6 +552,7 @@ class Settings:
     metrics: MetricsSettings = field(factory=MetricsSettings)
     boots: BootsSettings = field(factory=BootsSettings)
     persona: tuple[Rule, ...] = field(default=(), converter=_rules)
+    machine: tuple[MachineSettings, ...] = field(default=(), converter=_machines)
 
     def __attrs_post_init__(self) -> None:
         known = self._can_be_absent()

@@ -63,12 +63,12 @@ def fields_of(kind: type) -> list[Key]:
 
     The metadata of a field may have ``key``: its path in the table, if that is not its name; ``toml``: the annotation
     of the value in TOML, if that is not its type; ``tables``: the class of each table, if it is a list of tables;
-    ``restart``: true if a change needs a restart.
+    ``restart``: true if a change needs a restart; ``table``: true if the field is not a key, but takes the whole table.
     """
     return [
         Key(a.metadata.get("key", (spelled(a.name),)), a.alias, a.metadata.get("toml", a.type), _default_of(a), a)
         for a in attrs.fields(kind)
-        if a.init
+        if a.init and not a.metadata.get("table")
     ]
 
 

@@ -62,6 +62,41 @@ def test_hosts_are_found_by_their_identifiers(hosts: Hosts, told: Identifiers, n
     assert hosts.problems() == ()
 
 
+def test_machines_of_the_configuration_count_like_host_files(hosts: Hosts, tmp_path: Path) -> None:
+    """Groups, defaults and all."""
+    machine = {
+        "name": "web2",
+        "mac": ["52:54:00:00:00:22"],
+        "groups": "rack1",
+        "net": {"ip": "10.0.0.2"},
+        "role": "mail",
+    }
+    both = Hosts(tmp_path, machines=[machine])
+    found = both.find([Identifiers(mac="52:54:00:00:00:22")])
+    assert found == {**machine, "rack": 1, "net": {"mask": 24, "ip": "10.0.0.2", "gateway": "10.0.0.254"}}
+    assert both.find([Identifiers(mac=MAC)]) == hosts.find([Identifiers(mac=MAC)])
+    assert both.problems() == ()
+
+
+def test_machine_that_is_in_a_file_too(hosts: Hosts, tmp_path: Path) -> None:
+    both = Hosts(tmp_path, machines=[{"name": "new", "mac": MAC}, {"name": "db1", "role": "of the table"}])
+    assert both.problems() == (
+        f"{tmp_path}/db1.yaml: [[machine]] db1 exists as well, and is used instead",
+        f"{tmp_path}/web1.toml: {MAC} is in [[machine]] new already",
+    )
+    assert both.find([Identifiers(name="db1")])["role"] == "of the table"
+
+
+def test_machines_without_host_files() -> None:
+    alone = Hosts(None, machines=[{"name": "web1", "mac": MAC, "groups": ["rack1"]}, {"name": "db1", "uuid": UUID}])
+    assert alone.find([Identifiers(uuid=UUID)]) == {"name": "db1", "uuid": UUID}
+    assert alone.find([Identifiers(mac="52:54:00:00:00:99")]) == {"name": ""}
+    error = '[[machine]] web1: group "rack1" needs a directory of host files: "hosts" of the template backend'
+    assert alone.problems() == (error,)
+    with pytest.raises(HostFileError, match="needs a directory of host files"):
+        alone.find([Identifiers(mac=MAC)])
+
+
 def test_identifiers_in_the_name_come_before_those_of_dhcp(hosts: Hosts) -> None:
     assert hosts.find([Identifiers(), Identifiers(name="db1"), Identifiers(mac=MAC)])["name"] == "db1"
 

@@ -95,6 +95,31 @@ def test_image_and_answers_of_the_host_file(site: Path, run: Run) -> None:
     assert ordered(run) == ["install/rescue.ipxe"]
 
 
+TABLE = """
+[[machine]]
+mac = "52-54-00-12-34-56"
+image = "debian-12"
+answers = "preseed.cfg.j2"
+"""
+
+
+@pytest.mark.parametrize("without", ["", '[[backend]]\nuse = "template"\nroot = "answers"\nhosts = "hosts"\n'])
+def test_image_and_answers_of_the_configuration(site: Path, run: Run, without: str) -> None:
+    """They need no ``template`` backend: the answers may be a file."""
+    assert without in CONFIG
+    (site / "preseed.cfg").write_text("d-i\n")
+    files = '[[backend]]\nuse = "directory"\nroot = "."\n'
+    (site / "bootfw.toml").write_text(CONFIG.replace(without, files if without else "") + TABLE)
+    assert run(MAC)[0] == 0
+    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
+
+
+def test_template_of_a_machine_of_the_configuration(site: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (site / "bootfw.toml").write_text(CONFIG + TABLE + 'name = "web1"\n')
+    assert command.main(["render", "preseed.cfg", "--mac", MAC, "-c", "bootfw.toml"]) == 0
+    assert capsys.readouterr().out == "d-i of web1\n"
+
+
 def test_esxi_is_ordered_for_bios_too(site: Path, run: Run) -> None:
     """Its script has a way for each firmware."""
     make_tar(site / "images/esxi-7.tar", dict(next(tree for tree in TREES if tree.family == "esxi").files))
@@ -150,7 +175,7 @@ def test_mistake_in_the_host_file(site: Path, run: Run) -> None:
 @pytest.fixture
 def page(site: Path) -> Path:
     """The configuration and the host file of the page, with the answers of examples/answers."""
-    configuration, host = blocks("install.md", "toml")
+    configuration, host, _ = blocks("install.md", "toml")
     text = configuration.replace("/srv/boot/images", str(site / "images")).replace("/srv/boot", str(site))
     (site / "bootfw.toml").write_text(f'[bootfw]\nstate-dir = "state"\n{text}')
     (site / "hosts/web1.toml").write_text(host)
@@ -170,6 +195,19 @@ def test_install_of_the_howto(page: Path, run: Run) -> None:
     said = [line.split()[2:] for line in commands("install.md") if line.startswith("bootfw install")]
     assert [run(*words)[0] for words in said] == [0, 0]
     assert ordered(run) == ["install/alma-9/kickstart.cfg.ipxe"]
+
+
+def test_machine_of_the_page(page: Path, run: Run) -> None:
+    """The table has what the host file has."""
+    _, host, table = blocks("install.md", "toml")
+    of_file, (machine,) = tomllib.loads(host), tomllib.loads(table)["machine"]
+    assert {**of_file, "answers": "preseed.cfg.j2", "name": "web1"} == machine
+    (page / "hosts/web1.toml").unlink()
+    assert run(MAC)[0] == 1
+    with (page / "bootfw.toml").open("a") as file:
+        file.write(table)
+    assert run(MAC)[0] == 0
+    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
 
 
 def rendered(path: str, capsys: pytest.CaptureFixture[str]) -> str:
