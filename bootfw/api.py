@@ -3,13 +3,13 @@
 The names in ``__all__`` are stable: one is removed only with a changelog entry of type "plugin-api".
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bootfw import table
 from bootfw.ability import provides
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.attempts.record import attempt_of, attempt_record
-from bootfw.build import build
 from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.settings import (
     DHCP6Settings,
@@ -143,16 +143,9 @@ from bootfw.interfaces import (
 from bootfw.leadershipstates import Standing
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation, mac_text, uuid_text
 from bootfw.net.linux.mounts import MountProbe, MountTable
-from bootfw.net.tftp.listener import TFTPProtocol
-from bootfw.net.udp.port import listen as listen_udp
-from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader, file_version
-from bootfw.service import BootService
-from bootfw.tftp.blocks import frame as frame_blocks
 from bootfw.tftp.path import relative as relative_path
-from bootfw.tftp.read import ReadSession
-from bootfw.tftp.write import WriteSession
 from bootfw.values import (
     Address,
     Agreed,
@@ -175,6 +168,29 @@ from bootfw.wire.iana import ARCHITECTURES, NETWORK_GEAR
 
 if TYPE_CHECKING:
     from bootfw.backends.directory import DirectoryBackend
+    from bootfw.build import build
+    from bootfw.net.tftp.listener import TFTPProtocol
+    from bootfw.net.udp.port import listen as listen_udp
+    from bootfw.observe.log import LogObserver
+    from bootfw.service import BootService
+    from bootfw.tftp.blocks import frame as frame_blocks
+    from bootfw.tftp.read import ReadSession
+    from bootfw.tftp.write import WriteSession
+
+_AT_FIRST_USE = {
+    "BootService": "bootfw.service",
+    "DirectoryBackend": "bootfw.backends.directory",
+    "LogObserver": "bootfw.observe.log",
+    "ReadSession": "bootfw.tftp.read",
+    "TFTPProtocol": "bootfw.net.tftp.listener",
+    "WriteSession": "bootfw.tftp.write",
+    "build": "bootfw.build",
+    "frame_blocks": "bootfw.tftp.blocks:frame",
+    "listen_udp": "bootfw.net.udp.port:listen",
+}
+"""Name -> its module, or module:name. A built-in plugin imports this module itself. The rest is the server, which takes
+half a second to import: commands load plugins without it.
+"""
 
 __all__ = [
     "ARCHITECTURES",
@@ -361,9 +377,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """A built-in plugin, which imports this module itself, is imported when it is needed."""
-    if name == "DirectoryBackend":
-        from bootfw.backends.directory import DirectoryBackend
-
-        return DirectoryBackend
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what is imported at first use."""
+    module, _, attribute = _AT_FIRST_USE.get(name, "").partition(":")
+    if not module:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, getattr(import_module(module), attribute or name))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 from twisted.internet.interfaces import IReactorProcess
@@ -18,12 +18,13 @@ from bootfw.config.state import CONTROL_SOCKET, state_directory
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import ConfigError, PluginError
 from bootfw.interfaces import IAttemptStore, IListableResolver, IOrderStore
-from bootfw.net.clock import monotonic
-from bootfw.net.http.tls import tls
-from bootfw.net.inheritedsockets import InheritedSocket, InheritedSockets, serve_files
-from bootfw.net.listening import OwnSockets, SocketSource
-from bootfw.net.workers.supervisor import Workers, default_worker_count
-from bootfw.service import BootService, Named
+from bootfw.plugins import Named
+
+if TYPE_CHECKING:
+    from bootfw.net.inheritedsockets import InheritedSocket
+    from bootfw.net.listening import SocketSource
+    from bootfw.net.workers.supervisor import Workers
+    from bootfw.service import BootService
 
 WORKER_MODULE = "bootfw.cli.worker"
 """The main module of a worker process. It is named here, since this process does not import it."""
@@ -63,12 +64,17 @@ class Parts:
         """Return the tables of one section, to compare them with those of other Parts."""
         return [table for table in self.plugin_tables if table.section == section]
 
-    def service(self, reactor: Any, inherited: Sequence[InheritedSocket] = ()) -> BootService:
+    def service(self, reactor: Any, inherited: "Sequence[InheritedSocket]" = ()) -> "BootService":
         """Return the service, not started.
 
         :param inherited: sockets that a service manager has opened. If one of them is for TFTP or HTTP, this process
             serves the files: each worker would need a socket of its own.
         """
+        # Most commands of the command line only need the plugins. What serves takes half a second to import.
+        from bootfw.net.inheritedsockets import InheritedSockets, serve_files
+        from bootfw.net.listening import OwnSockets
+        from bootfw.service import BootService
+
         workers = None if serve_files(inherited) else self._workers(reactor)
         sockets: SocketSource | None = workers
         if inherited:
@@ -91,8 +97,10 @@ class Parts:
             service.add_workers(workers)
         return service
 
-    def _workers(self, reactor: Any) -> Workers | None:
+    def _workers(self, reactor: Any) -> "Workers | None":
         """Return the worker processes that serve the files; None: this process serves them."""
+        from bootfw.net.workers.supervisor import Workers, default_worker_count
+
         settings = self.settings
         count = settings.workers or default_worker_count()
         serves = settings.tftp.listen or settings.http.listen
@@ -173,6 +181,8 @@ def _assembled(
     observers = plugins_of("observer", lambda: defaults.OBSERVERS)
     errors += store_errors
     if configuration.settings.http.https_listen:
+        from bootfw.net.http.tls import tls  # only for HTTPS
+
         try:
             tls().load(configuration.settings.http)
         except ConfigError as error:
@@ -240,11 +250,13 @@ def _attempt_store(store: Named, context: plugins.PluginContext) -> Named:
     return use, plugins.configure(plugins.load(use, plugins.group_of("store")), options, context)
 
 
-def build(configuration: Configuration, reactor: Any) -> BootService:
+def build(configuration: Configuration, reactor: Any) -> "BootService":
     """Return the service that the configuration describes, not started.
 
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
+    from bootfw.net.clock import monotonic
+
     reactor = monotonic(reactor)
     parts = assemble(configuration, reactor)
     settings, _ = settle(configuration)

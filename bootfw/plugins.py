@@ -43,6 +43,9 @@ from bootfw.interfaces import (
 )
 from bootfw.values import Agreed
 
+Named = tuple[str, Any]
+"""(name for the log, plugin)."""
+
 GROUPS: Mapping[str, Any] = {
     "bootfw.backends": IBackend,
     "bootfw.resolvers": IBootFileResolver,

@@ -97,7 +97,7 @@ from bootfw.observe.boots import BootRecorder
 from bootfw.observe.publisher import EventSink, Publisher
 from bootfw.observe.recordings import Recordings
 from bootfw.personas.table import Personas, stock
-from bootfw.plugins import PluginContext, configure, load
+from bootfw.plugins import Named, PluginContext, configure, load
 from bootfw.servicestates import Do, Input, ServiceStates, State
 from bootfw.values import Address, BootFile, BootMenu, BootRequest, SocketStatus, address_text, only_phase
 
@@ -110,9 +110,6 @@ DROPPED_CLOSE_WITHIN = 300.0
 """Seconds that the transfers on a socket have to end, once a reload has dropped it."""
 
 _ANY = ("0.0.0.0", "::")
-
-Named = tuple[str, Any]
-"""(name for the log, plugin)."""
 
 
 class BootService(MultiService):

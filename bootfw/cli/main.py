@@ -63,7 +63,8 @@ _DESCRIBE_ALL = ("completion", "manpage")
 def parser(only: str = "") -> argparse.ArgumentParser:
     """Return the parser of the whole command line.
 
-    :param only: a command; the others may be missing in the parser.
+    :param only: the first word of the command line. Where it is a command, or --version, the others are not in the
+        parser.
     """
     whole = argparse.ArgumentParser(
         "bootfw",
@@ -76,7 +77,12 @@ def parser(only: str = "") -> argparse.ArgumentParser:
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # Most commands need few modules. To import those of all commands takes half a second.
     module = _SECOND.get(only, only)
-    for name in (module,) if module in _MODULES and module not in _DESCRIBE_ALL else _MODULES:
+    names: Sequence[str] = _MODULES
+    if only == "--version":
+        names = ()
+    elif module in _MODULES and module not in _DESCRIBE_ALL:
+        names = (module,)
+    for name in names:
         add = getattr(import_module(f"bootfw.cli.{name}"), f"add_{name}")
         add(*((commands, whole) if name in _DESCRIBE_ALL else (commands,)))
     return whole

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bootfw import __version__
 from bootfw.cli.completion import SHELLS, parsers, subcommands
 from bootfw.cli.main import main, parser
 from bootfw.cli.manpage import manpage
@@ -91,6 +92,34 @@ def test_commands_for_a_running_server_import_no_server(tmp_path: Path) -> None:
     assert done.stderr == "bootfw: not now\n" * len(_QUERIES)
     assert len(requests) == len(_QUERIES)
     assert {"bootfw.service", "bootfw.plugins", "twisted", "zope.interface.verify"} & {*done.stdout.split()} == set()
+
+
+_OFFLINE = ("lint", "render boot.ipxe", "doctor", "leases list")
+
+_IMPORTED_OFFLINE = f"""
+import sys
+from bootfw.cli.main import main
+try:
+    main(["--version"])
+except SystemExit:
+    print(*[name for name in sys.modules if name.startswith("bootfw.cli.")])
+for words in {_OFFLINE!r}:
+    main([*words.split(), "-c", "bootfw.toml"])
+print(*sys.modules)
+"""
+
+
+def test_commands_that_only_load_plugins_import_no_server(tmp_path: Path) -> None:
+    (tmp_path / "bootfw.toml").write_text(
+        f'[bootfw]\nstate-dir = "{tmp_path}"\n[[backend]]\nuse = "directory"\nroot = "."\n'
+    )
+    command = [sys.executable, "-c", _IMPORTED_OFFLINE]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [f"bootfw {__version__}", "bootfw.cli.main"]
+    loaded = {*lines[-1].split()}
+    assert "bootfw.backends.directory" in loaded
+    assert {"bootfw.service", "bootfw.net.listening", "twisted.web.server", "OpenSSL.SSL"} & loaded == set()
 
 
 def script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Path:
