@@ -342,6 +342,13 @@ class IOperable(Interface):
         """
 
 
+class IStandbyOperable(IOperable):
+    """A resolver that the operator can query also while another server decides, and its start() is not called."""
+
+    def standby_operations() -> Mapping[str, Callable[[Mapping[str, object]], object]]:
+        """Commands in place of those of operations() with the same names; the others are refused meanwhile."""
+
+
 # Watchdogs.
 
 
@@ -580,6 +587,24 @@ class ILeadership(Interface):
 
         Called after the leases and the orders are closed. The Deferred fires when everything is released.
         """
+
+
+class IReadableStore(Interface):
+    """Reads what is stored while another server uses the store: a standby lists it for its operator.
+
+    A store that provides ILeadership may provide it; without it a standby does not list leases, reservations and
+    orders. It may be called at any time. Each Deferred fires within seconds, or fails with a StateError: the store
+    can't be reached.
+    """
+
+    def read_leases() -> "Deferred[Iterable[Lease]]":
+        """Every lease that was committed, the latest of each address, in any order."""
+
+    def read_reservations() -> "Deferred[Iterable[Reservation]]":
+        """See IReservationStore.reservations()."""
+
+    def read_orders(kind: str) -> "Deferred[Mapping[str, Mapping[str, object]]]":
+        """The orders of that kind, by MAC."""
 
 
 # Observers.

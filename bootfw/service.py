@@ -42,6 +42,7 @@ from bootfw.interfaces import (
     ILeadership,
     ILeaseStore,
     INodes,
+    IReadableStore,
     IReservationStore,
     ISelfChecking,
     IWatchdogPolicy,
@@ -50,7 +51,7 @@ from bootfw.leadershipstates import Standing
 from bootfw.net.admission import Admission
 from bootfw.net.binding import Bindings, SocketKey, WantedSocket
 from bootfw.net.bindingstates import State as SocketState
-from bootfw.net.clock import hold, monotonic
+from bootfw.net.clock import hold, monotonic, shift_of
 from bootfw.net.control import ControlError, Operation
 from bootfw.net.dhcp.duid import duid_of
 from bootfw.net.dhcp.ipv4 import IPv4
@@ -64,6 +65,7 @@ from bootfw.net.dhcp.server4 import Server4
 from bootfw.net.dhcp.server6 import Server6
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.dhcp.standby import StandbyPort
+from bootfw.net.dhcp.storedleases import StoredLeases
 from bootfw.net.draining import DRAIN_WITHIN, Draining
 from bootfw.net.http.site import BootSite
 from bootfw.net.http.tls import renewed_certificate
@@ -751,8 +753,19 @@ class BootService(MultiService):
     def _lease_operations(self) -> Mapping[str, Operation]:
         """Those of the leases. A service that was a server before a reload keeps its leases in memory, unseen."""
         if not self.leads and self._settings.assigns_addresses:
-            return dict.fromkeys(LEASE_OPERATIONS, lambda given: self._refuse_as_standby())
+            refused = dict.fromkeys(LEASE_OPERATIONS, lambda given: self._refuse_as_standby())
+            return {**refused, **self._stored_leases()}
         return self._leasing.operations if self._leasing is not None and self._settings.assigns_addresses else {}
+
+    def _stored_leases(self) -> Mapping[str, Operation]:
+        store = self._store
+        if not IReadableStore.providedBy(store):
+            return {}
+        four, six = self._settings.dhcp.subnets, self._settings.dhcp6.subnets
+        hosts = [host for subnet in four for host in subnet.hosts]
+        hosts += [host.reservation() for subnet in six for host in subnet.hosts]
+        seconds, shift = self._reactor.seconds, shift_of(self._reactor)
+        return StoredLeases(store, lambda: seconds() + shift(), hosts).operations()
 
     def _refuse_as_standby(self) -> None:
         """Refuse an operation of an operator, which the leader has to do."""

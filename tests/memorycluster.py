@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from bootfw.errors import StateError
-from bootfw.interfaces import ILeadership, ILeaseStore, INodes, IOrderStore, IReservationStore
+from bootfw.interfaces import ILeadership, ILeaseStore, INodes, IOrderStore, IReadableStore, IReservationStore
 from bootfw.leadershipstates import Standing
 from bootfw.lease import Lease, Reservation
 
@@ -33,7 +33,7 @@ class Content:
     cluster: UUID = field(factory=uuid4)
 
 
-@implementer(ILeaseStore, IReservationStore, IOrderStore, ILeadership, INodes)
+@implementer(ILeaseStore, IReservationStore, IOrderStore, ILeadership, INodes, IReadableStore)
 @define(eq=False)
 class Link:
     """The way of one node to the store."""
@@ -120,6 +120,17 @@ class Link:
 
     def announce(self, kind: str, *values: object) -> None:
         self.nodes.announce(kind, *values)
+
+    # IReadableStore
+
+    def read_leases(self) -> "Deferred[Any]":
+        return self._do(lambda: list(self.content.leases.values()))
+
+    def read_reservations(self) -> "Deferred[Any]":
+        return self._do(lambda: list(self.content.reservations))
+
+    def read_orders(self, kind: str) -> "Deferred[Any]":
+        return self._do(lambda: dict(self.content.orders.get(kind, {})))
 
     # ILeaseStore, IReservationStore
 

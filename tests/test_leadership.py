@@ -18,6 +18,7 @@ from zope.interface import implementer
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings, TFTPSettings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
+from bootfw.errors import StateError
 from bootfw.events import LeadershipChanged, LeasesNotKept
 from bootfw.leadershipstates import LOOK_EVERY, SILENCE, Standing
 from bootfw.net.control import ControlError
@@ -286,11 +287,31 @@ def test_one_time_boots_go_on(lab: Lab) -> None:
     assert (listed["mac"], listed["file"]) == (MAC, "memtest")
     first.link.cut = False
     lab.network.advance(1.0)
-    with pytest.raises(ControlError, match="this server is a standby; node2 leads: ask there"):
-        first.service.operations()["next"]({})
-    with pytest.raises(ControlError, match="this server is a standby; node2 leads: ask there"):
-        first.service.operations()["leases"]({})
-    assert list(second.service.operations()["leases"]({})) == []
+    for name, given in (("cancel", {"mac": MAC}), ("release", {"address": "10.77.0.100"}), ("reserve", {})):
+        with pytest.raises(ControlError, match="this server is a standby; node2 leads: ask there"):
+            first.service.operations()[name](given)
+
+
+def test_a_standby_lists_what_the_store_has(lab: Lab) -> None:
+    second = lab.nodes[1]
+    leader, standby = (node.service.operations() for node in lab.nodes)
+    address = lab.boots(1)
+    lab.boots(2)
+    lab.network.result_of(leader["order"]({"mac": MAC, "file": "memtest"}))
+    lab.network.result_of(leader["reserve"]({"address": "10.77.0.109", "mac": MAC}))
+    [lease] = lab.network.result_of(standby["leases"]({"who": MAC, "state": "active"}))
+    [known] = leader["leases"]({"who": MAC})
+    assert lease == {**known, "expires": known["expires"] + 60}  # store-outage-seconds
+    assert (lease["address"], lease["mac"]) == (address, MAC)
+    assert len(list(lab.network.result_of(standby["leases"]({})))) == 2
+    assert list(lab.network.result_of(standby["reservations"]({}))) == list(leader["reservations"]({}))
+    assert lab.network.result_of(standby["next"]({})) == leader["next"]({}) != []
+    with pytest.raises(ControlError, match="the state must be one of active"):
+        standby["leases"]({"state": "gone"})
+    second.link.cut = True
+    for name in ("leases", "reservations", "next"):
+        with pytest.raises(StateError, match="can't be reached"):
+            lab.network.result_of(standby[name]({}))
 
 
 def test_a_server_that_can_not_use_what_is_stored_stays_a_standby(lab: Lab) -> None:
@@ -327,7 +348,7 @@ def test_a_leader_that_drains_has_another_one_answer_at_once(lab: Lab) -> None:
     rows = {row["pid"]: (row["leadership"], row["draining"]) for row in said["nodes"][1:]}
     assert list(rows.values()) == [("resigned", True)]
     with pytest.raises(ControlError, match="does not lead, since it is about to stop: ask another one"):
-        first.service.operations()["leases"]({})
+        first.service.operations()["release"]({})
     lab.network.result_of(first.service.stopService())
     first.service.startService()
     lab.network.advance(1.0)

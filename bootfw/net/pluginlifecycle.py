@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from bootfw.boot.onceper import START_SECONDS
 from bootfw.errors import StateError
 from bootfw.events import Event, PluginBlocked
-from bootfw.interfaces import IOperable, IStartable
-from bootfw.net.control import NoUnixSockets, Operation, listen_control
+from bootfw.interfaces import IOperable, IStandbyOperable, IStartable
+from bootfw.net.control import ControlError, NoUnixSockets, Operation, listen_control
 from bootfw.net.listening import finish_closing
 
 
@@ -25,7 +25,8 @@ class PluginLifecycle:
     :param plugins: (name, plugin).
     :param publish: takes the events of the plugins.
     :param kind: "resolver", "backend" or "observer", for the log.
-    :param admit: called before each operation of a plugin; raises ControlError if it has to be refused.
+    :param admit: called before each operation of a plugin; raises ControlError if it has to be refused, or done by
+        IStandbyOperable.
     """
 
     _log = Logger(namespace="bootfw")
@@ -147,13 +148,16 @@ class PluginLifecycle:
     def operations(self) -> dict[str, Operation]:
         """Return the operations of the plugins that are IOperable."""
         operations: dict[str, Operation] = {}
+        instead: dict[str, Operation] = {}
         for _, plugin in self._plugins:
             if IOperable.providedBy(plugin):
                 operations.update(plugin.operations())
+            if IStandbyOperable.providedBy(plugin):
+                instead.update(plugin.standby_operations())
         admit = self._admit
         if admit is None:
             return operations
-        return {name: partial(_admitted, admit, operation) for name, operation in operations.items()}
+        return {name: partial(_admitted, admit, each, instead.get(name)) for name, each in operations.items()}
 
     def close_plugins(self) -> "Deferred[Any]":
         """Close the plugins that were started; start() starts them again.
@@ -177,8 +181,15 @@ class PluginLifecycle:
         return DeferredList(closing, consumeErrors=True)
 
 
-def _admitted(admit: Callable[[], None], operation: Operation, given: Mapping[str, Any]) -> Any:
-    admit()
+def _admitted(
+    admit: Callable[[], None], operation: Operation, instead: Operation | None, given: Mapping[str, Any]
+) -> Any:
+    try:
+        admit()
+    except ControlError:
+        if instead is None:
+            raise
+        return instead(given)
     return operation(given)
 
 

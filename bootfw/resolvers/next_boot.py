@@ -22,9 +22,10 @@ from bootfw.api import (
     IBootFileResolver,
     IBootObserver,
     IClientAware,
-    IOperable,
     IOrderStore,
+    IReadableStore,
     ISelectiveResolver,
+    IStandbyOperable,
     IStartable,
     NextBootTaken,
     Outcome,
@@ -62,7 +63,7 @@ class Order:
     """Seconds since the epoch."""
 
 
-@implementer(ISelectiveResolver, IClientAware, IStartable, IBootObserver, IOperable)
+@implementer(ISelectiveResolver, IClientAware, IStartable, IBootObserver, IStandbyOperable)
 @define(eq=False)
 class NextBoot:
     """Gives a machine the file that `bootfw next` has set, once; after that the other resolvers decide again.
@@ -103,6 +104,15 @@ class NextBoot:
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """See IOperable."""
         return {"next": self._list, "order": self._order, "cancel": self._cancel}
+
+    def standby_operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """See IStandbyOperable."""
+        return {"next": self._list_stored} if IReadableStore.providedBy(self._store) else {}
+
+    def _list_stored(self, given: Mapping[str, Any]) -> "Deferred[list[Mapping[str, Any]]]":
+        store: Any = self._store
+        reading: Deferred[Mapping[str, Mapping[str, object]]] = store.read_orders(ORDERS)
+        return reading.addCallback(lambda stored: [asdict(order) for order in _orders_of(stored).values()])
 
     def _list(self, given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return [asdict(order) for order in self._orders.values()]
@@ -207,8 +217,12 @@ def load_next_boots(store: IOrderStore) -> dict[str, Order]:
 
     :raise StateError: they can't be read.
     """
+    return _orders_of(store.load_orders(ORDERS))
+
+
+def _orders_of(stored: Mapping[str, Mapping[str, object]]) -> dict[str, Order]:
     orders = {}
-    for mac, order in store.load_orders(ORDERS).items():
+    for mac, order in stored.items():
         try:
             orders[mac] = Order(mac, str(order["file"]), float(str(order["ordered"])))
         except (KeyError, TypeError, ValueError) as error:

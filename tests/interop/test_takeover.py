@@ -119,6 +119,8 @@ def undo(cluster: Cluster, node: Node, fault: str) -> None:
         node.start()
     elif fault == "stopped":
         node.resume()
+    elif fault == "unplugged":
+        node.plug()
     else:
         cluster.heal()
 
@@ -127,7 +129,7 @@ def serves(node: Node) -> bool:
     return bool(node.status()["ready"])
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.firmware)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(200, marks=pytest.mark.firmware)])
 def test_another_node_takes_the_place_of_the_leader(cluster: Cluster, rounds: int) -> None:
     """No address is given twice, and no acknowledged lease is lost."""
     clients = Clients(cluster.lab.host("station", "10.77.0.9/24").packet_socket())
@@ -138,8 +140,14 @@ def test_another_node_takes_the_place_of_the_leader(cluster: Cluster, rounds: in
         for _ in range(10):
             assert clients.takes(SECONDS) == leader.address
         wait_until(clients.is_offered_one, SECONDS, "an offer")
-        fault = ("killed", "stopped", "cut off")[turn % 3]
-        {"killed": leader.kill, "stopped": leader.pause, "cut off": leader.cut_database}[fault]()
+        faults = {
+            "killed": leader.kill,
+            "stopped": leader.pause,
+            "cut off": leader.cut_database,
+            "unplugged": leader.unplug,
+        }
+        fault = list(faults)[turn % len(faults)]
+        faults[fault]()
         began = time.monotonic()
         server = leader.address
         while server in ("", leader.address):

@@ -7,7 +7,7 @@ from attrs import evolve
 from zope.interface.verify import verifyObject
 
 from bootfw.errors import StateError
-from bootfw.interfaces import ILeadership
+from bootfw.interfaces import ILeadership, IReadableStore
 from bootfw.leadershipstates import Standing
 from bootfw.testing.contracts.answers import Answers
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
@@ -166,6 +166,32 @@ class LeadershipContract(Answers):
         self.close(leader)
         self.answer(leader.resign())
         self.answer(standby.resign())
+
+    def test_all_can_read_what_is_stored_at_any_time(self) -> None:
+        nodes = self.make_nodes()
+        if not IReadableStore.providedBy(nodes[0]):
+            return
+        verifyObject(IReadableStore, nodes[0])
+        leader, standby = nodes[:2]
+        assert self._read(standby) == ({}, [], {})
+        self.stands(leader, "a")
+        self.load(leader)
+        self.answer(leader.commit(LEASES))
+        self.answer(leader.save_reservations(RESERVATIONS))
+        self.answer(leader.save_orders(_KIND, {_MAC: {"file": "a"}}))
+        self.stands(standby, "b")
+        stored = {lease.address: lease for lease in LEASES}, list(RESERVATIONS), {_MAC: {"file": "a"}}
+        assert self._read(standby) == self._read(leader) == stored
+        self.close(leader)
+        self.answer(leader.resign())
+        self.answer(standby.resign())
+        assert self._read(leader) == stored
+
+    def _read(self, nodes: Any) -> tuple[object, object, object]:
+        leases: Any = self.answer(nodes.read_leases())
+        reservations: Any = self.answer(nodes.read_reservations())
+        orders: Any = self.answer(nodes.read_orders(_KIND))
+        return {lease.address: lease for lease in leases}, list(reservations), dict(orders)
 
     def test_preparing_twice_uses_the_latest(self) -> None:
         leader = self.make_nodes()[0]

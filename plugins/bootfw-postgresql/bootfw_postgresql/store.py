@@ -19,6 +19,7 @@ from bootfw.api import (
     INodes,
     IOfflineStore,
     IOrderStore,
+    IReadableStore,
     IReservationStore,
     Lease,
     PluginContext,
@@ -30,7 +31,7 @@ from bootfw.api import (
 from bootfw_postgresql import statements
 from bootfw_postgresql.announcements import Announcements
 from bootfw_postgresql.database import Connection, Database
-from bootfw_postgresql.lane import Lane
+from bootfw_postgresql.lane import Lane, Work
 from bootfw_postgresql.leadership import Leadership
 from bootfw_postgresql.ownership import Ownership
 
@@ -52,7 +53,7 @@ class _Prepared:
     """The kinds of orders that were used."""
 
 
-@implementer(IOfflineStore, IReservationStore, IOrderStore, IAttemptStore, INodes, ILeadership)
+@implementer(IOfflineStore, IReservationStore, IOrderStore, IAttemptStore, INodes, ILeadership, IReadableStore)
 @define(eq=False)
 class PostgresqlStore:
     """Keeps leases, reservations, orders and boot attempts in PostgreSQL.
@@ -194,6 +195,25 @@ class PostgresqlStore:
         """See IAttemptStore."""
         lane, self._records = self._records, None
         return lane.close() if lane is not None else succeed(None)
+
+    def read_leases(self) -> "Deferred[Any]":
+        """See IReadableStore."""
+        return self._read(statements.leases)
+
+    def read_reservations(self) -> "Deferred[Any]":
+        """See IReadableStore."""
+        return self._read(statements.reservations)
+
+    def read_orders(self, kind: str) -> "Deferred[Any]":
+        """See IReadableStore."""
+        return self._read(partial(statements.orders, kind=kind))
+
+    def _read(self, work: Work) -> "Deferred[Any]":
+        """Read by a connection of its own, without the right to write."""
+        lane = Lane(self._reactor, self._database, self._database.connect)
+        found = lane.later(work)
+        lane.close()
+        return found
 
     @property
     def behind(self) -> float | None:
