@@ -170,6 +170,9 @@ from bootfw.wire.iana import ARCHITECTURES, NETWORK_GEAR
 
 if TYPE_CHECKING:
     from bootfw.backends.directory import DirectoryBackend
+    from bootfw.backends.hosts import HostFileError, Hosts
+    from bootfw.backends.names import Identifiers
+    from bootfw.backends.sandbox import Sandbox, templates_in
     from bootfw.build import build
     from bootfw.net.tftp.listener import TFTPProtocol
     from bootfw.net.udp.port import listen as listen_udp
@@ -182,13 +185,18 @@ if TYPE_CHECKING:
 _AT_FIRST_USE = {
     "BootService": "bootfw.service",
     "DirectoryBackend": "bootfw.backends.directory",
+    "HostFileError": "bootfw.backends.hosts",
+    "Hosts": "bootfw.backends.hosts",
+    "Identifiers": "bootfw.backends.names",
     "LogObserver": "bootfw.observe.log",
     "ReadSession": "bootfw.tftp.read",
+    "Sandbox": "bootfw.backends.sandbox",
     "TFTPProtocol": "bootfw.net.tftp.listener",
     "WriteSession": "bootfw.tftp.write",
     "build": "bootfw.build",
     "frame_blocks": "bootfw.tftp.blocks:frame",
     "listen_udp": "bootfw.net.udp.port:listen",
+    "templates_in": "bootfw.backends.sandbox",
 }
 """Name -> its module, or module:name. A built-in plugin imports this module itself. The rest is the server, which takes
 half a second to import: commands load plugins without it.
@@ -246,6 +254,8 @@ __all__ = [
     "Host6",
     "HostClass",
     "HostClass6",
+    "HostFileError",
+    "Hosts",
     "IAdaptiveWatchdog",
     "IAttemptStore",
     "IBackend",
@@ -290,6 +300,7 @@ __all__ = [
     "IWatchdogPolicy",
     "IWritableBackend",
     "IWriter",
+    "Identifiers",
     "IllegalOperation",
     "InterfaceProblem",
     "InternalError",
@@ -332,6 +343,7 @@ __all__ = [
     "ResolverAnswered",
     "ResolverPassedOver",
     "ResolverUnavailable",
+    "Sandbox",
     "SecondStageFound",
     "Seconds",
     "Settings",
@@ -376,6 +388,7 @@ __all__ = [
     "provides",
     "relative_path",
     "table",
+    "templates_in",
     "uuid_text",
 ]
 

@@ -1,7 +1,9 @@
 """Plugins of this repository, installed for one test."""
 
+import configparser
 from pathlib import Path
 
+EMULAB = Path(__file__).parents[1] / "plugins" / "bootfw-emulab"
 POSTGRESQL = Path(__file__).parents[1] / "plugins" / "bootfw-postgresql"
 
 
@@ -15,6 +17,7 @@ def install_plugin(plugin: Path, directory: Path) -> None:
     metadata = directory / f"{package}-0.1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {plugin.name}\nVersion: 0.1.0\n")
-    _, entries = (plugin / "setup.cfg").read_text().split("[options.entry_points]\n")
-    group, entry = entries.strip().splitlines()
-    (metadata / "entry_points.txt").write_text(f"[{group.removesuffix(' =')}]\n{entry.strip()}\n")
+    configuration = configparser.ConfigParser()
+    configuration.read(plugin / "setup.cfg")
+    groups = dict(configuration["options.entry_points"])
+    (metadata / "entry_points.txt").write_text("".join(f"[{group}]\n{groups[group].strip()}\n" for group in groups))

@@ -11,7 +11,7 @@ import pytest
 from bootprograms import IA32, kernel, pe
 from howtos import DIRECTORY as HOWTO
 from howtos import PAGES, README, ROOT, blocks, read
-from installing import POSTGRESQL, install_plugin
+from installing import EMULAB, POSTGRESQL, install_plugin
 from twistd import Process, fetch, free_port
 from twisted.application.service import MultiService
 from twisted.internet.defer import maybeDeferred
@@ -29,7 +29,7 @@ def programs(page: str) -> list[str]:
     return blocks(page, "python")
 
 
-NO_CONFIGURATION = {"images.md": (1,), "install.md": (1,), "storm.md": (1,), "templates.md": (2, 3)}
+NO_CONFIGURATION = {"emulab.md": (1,), "images.md": (1,), "install.md": (1,), "storm.md": (1,), "templates.md": (2, 3)}
 """Blocks of TOML that are host files, families of images, or a scenario of ``bootfw storm``."""
 
 
@@ -55,9 +55,10 @@ def test_configurations_are_right_and_end_at_no_ipxe(
     if "by_rack:" in text:
         (tmp_path / "by_rack.py").write_text(blocks(page, "python")[0])
         monkeypatch.syspath_prepend(str(tmp_path))
-    if 'use = "postgresql"' in text:
-        install_plugin(POSTGRESQL, tmp_path)
-        monkeypatch.syspath_prepend(str(tmp_path))
+    for name, plugin in (("postgresql", POSTGRESQL), ("emulab", EMULAB)):
+        if f'use = "{name}"' in text:
+            install_plugin(plugin, tmp_path)
+            monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "bootfw.toml").write_text(text)
     parts = assemble(load_config(tmp_path / "bootfw.toml", {}), None)
     assert list(ends_at_ipxe(parts.resolvers, parts.settings)) == []

@@ -47,6 +47,11 @@ EXECUTED = {
         ("python", "test_the_test_of_the_howto"),
         ("python", "test_the_session_of_the_howto"),
     ],
+    "emulab.md": [
+        ("toml", "test_the_testbed_of_the_page"),
+        ("toml", "test_the_testbed_of_the_page"),
+        ("console", "test_the_testbed_of_the_page"),
+    ],
     "from-dnsmasq.md": [
         ("", "test_import_of_the_page"),
         ("console", "test_import_of_the_page"),

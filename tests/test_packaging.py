@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "plugins" / "bootfw-http-mirror"
+EMULAB = ROOT / "plugins" / "bootfw-emulab"
 POSTGRESQL = ROOT / "plugins" / "bootfw-postgresql"
 TXTFTP = ROOT / "plugins" / "bootfw-txtftp"
 FBTFTP = ROOT / "plugins" / "bootfw-fbtftp"
@@ -84,7 +85,7 @@ def source_of(root: Path, into: Path) -> Path:
     for path in parts:
         into.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, into)
-    packages = ("bootfw", "bootfw_http_mirror", "bootfw_postgresql", "fbtftp", "tftp")
+    packages = ("bootfw", "bootfw_emulab", "bootfw_http_mirror", "bootfw_postgresql", "fbtftp", "tftp")
     for package in (*packages, "twisted", "systemd", "man"):
         if (root / package).is_dir():
             shutil.copytree(root / package, into / package, ignore=unwanted)
@@ -118,12 +119,12 @@ def alone(shared: Path, name: str) -> Iterator[bool]:
 
 @pytest.fixture(scope="session")
 def wheels(shared: Path) -> dict[Path, Path]:
-    """Root of a distribution -> its wheel, of all five.
+    """Root of a distribution -> its wheel, of all six.
 
     pip would make an environment with the requirements of the build for each of them, which takes most of the time.
     They are the same, so one environment has them, and nothing else.
     """
-    roots = (ROOT, PLUGIN, POSTGRESQL, TXTFTP, FBTFTP)
+    roots = (ROOT, PLUGIN, EMULAB, POSTGRESQL, TXTFTP, FBTFTP)
     with alone(shared, "wheels") as first:
         if first:
             (requirements,) = {tuple(build_requirements(root)) for root in roots}
@@ -283,6 +284,19 @@ def test_the_store_in_postgresql_works_with_the_wheel(
     environment.run("python", "-m", "pytest", *arguments, contract, cwd=tmp_path)
 
 
+def test_the_services_of_emulab_work_with_the_wheel(
+    environment: Environment, wheels: dict[Path, Path], tmp_path: Path
+) -> None:
+    """Its templates are in the wheel; the rest of its tests use the checkout."""
+    environment.install(wheels[EMULAB])
+    found = plugins_of(environment, tmp_path)
+    assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "resolver emulab": "bootfw-emulab"}
+    arguments = ("-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider")
+    tests = EMULAB / "tests" / "test_emulab_replies.py"
+    environment.run("python", "-m", "pytest", *arguments, "--pythonpath", EMULAB / "tests", tests, cwd=tmp_path)
+    assert "nodes" in environment.run("bootfw-emulab", "--help", cwd=tmp_path)
+
+
 def test_the_drop_in_for_fbtftp_works_with_the_wheel(
     environment: Environment, wheels: dict[Path, Path], tmp_path: Path
 ) -> None:
@@ -301,7 +315,13 @@ def test_the_drop_in_for_python_tx_tftp_works_with_the_wheel(
 
 @pytest.mark.parametrize(
     "package",
-    [PLUGIN / "bootfw_http_mirror", POSTGRESQL / "bootfw_postgresql", TXTFTP / "tftp", FBTFTP / "fbtftp"],
+    [
+        PLUGIN / "bootfw_http_mirror",
+        EMULAB / "bootfw_emulab",
+        POSTGRESQL / "bootfw_postgresql",
+        TXTFTP / "tftp",
+        FBTFTP / "fbtftp",
+    ],
     ids=str,
 )
 def test_a_distribution_of_its_own_imports_the_public_names_only(package: Path) -> None:

@@ -6,6 +6,7 @@ import stat
 import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,16 @@ class Hosts:
         with self._lock:
             self._refresh()
             return self._found(identifiers)
+
+    def all(self) -> list[Mapping[str, Any]]:
+        """Return the values of each host whose file is valid, see find()."""
+        with self._lock:
+            self._refresh()
+            found = []
+            for name in sorted(set(self._index.values())):
+                with suppress(HostFileError):
+                    found.append(self._found([Identifiers(name=name)]))
+            return found
 
     def _found(self, identifiers: Sequence[Identifiers]) -> Mapping[str, Any]:
         name = self._name(identifiers)

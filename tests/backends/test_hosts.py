@@ -97,6 +97,13 @@ def test_machines_without_host_files() -> None:
         alone.find([Identifiers(mac=MAC)])
 
 
+def test_all_hosts_with_valid_files_are_listed(tmp_path: Path) -> None:
+    write(tmp_path, {**FILES, "broken.toml": "role ="})
+    listed = Hosts(tmp_path).all()
+    assert [host["name"] for host in listed] == ["52-54-00-00-00-04", "db1", "far", "web1"]
+    assert listed[-1] == Hosts(tmp_path).find([Identifiers(name="web1")])
+
+
 def test_identifiers_in_the_name_come_before_those_of_dhcp(hosts: Hosts) -> None:
     assert hosts.find([Identifiers(), Identifiers(name="db1"), Identifiers(mac=MAC)])["name"] == "db1"
 

@@ -1,0 +1,326 @@
+"""The server of bootinfo: tells boot loaders what the resolver chain has for their machine, and sends them orders."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from bootfw.api import (
+    Address,
+    BootFile,
+    BootFileUsed,
+    BootRefused,
+    BootReported,
+    BootRequest,
+    Client,
+    Event,
+    IBatchReceiver,
+    IViaTransport,
+    Via,
+)
+from bootfw_emulab.bootinfopacket import CLIENT_PORT, BootinfoRequest, order, parse, reply
+from bootfw_emulab.bootwhat import PHASE, BootWhat, Kind, boot_what
+from bootfw_emulab.loaderstates import Do, Input, LoaderStates, State
+from bootfw_emulab.node import Node
+from bootfw_emulab.nodes import Nodes
+
+LOADERS = 65536
+"""Boot loaders that are remembered at most; the one that has asked the longest ago is dropped first."""
+
+_EVENTS = {Kind.WAIT: "PXEWAIT", Kind.REBOOT: "REBOOTING"}
+_ORDER_EVENTS = {Kind.REBOOT: "SHUTDOWN", Kind.AUTO: "PXEWAKEUP"}
+
+
+@define(eq=False)
+class Loader:
+    """The boot loader of one machine."""
+
+    client: Client
+    node: Node | None
+    address: str
+    """Where it is."""
+    states: LoaderStates = field(factory=LoaderStates)
+    version: int = 1
+    via: Via | None = None
+    """How its latest request arrived."""
+    boot: BootWhat | None = None
+    """The answer; None: there is nothing for it."""
+    file: str = ""
+    """The name with which the resolver gave that."""
+    reason: str = ""
+    """Why there is nothing for it."""
+    order: BootWhat | None = None
+    """What is to be sent to it."""
+    timer: IDelayedCall | None = None
+
+
+@implementer(IBatchReceiver)
+class OrderSender(DatagramProtocol):
+    """Sends datagrams from a port of its own, and ignores what comes there."""
+
+    noisy = False
+
+    def datagrams_received(self, batch: Sequence[tuple[bytes, Address, Via]]) -> None:
+        """See IBatchReceiver."""
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """See DatagramProtocol."""
+
+    def send(self, data: bytes, peer: Address, via: Via | None) -> None:
+        """Send a datagram. One that can't be sent is lost, as any other may be."""
+        send(self.transport, data, peer, via)
+
+
+def send(transport: Any, data: bytes, peer: Address, via: Via | None) -> None:
+    """Send a datagram from the address that was asked, where the transport can do so."""
+    if transport is None:
+        return
+    if IViaTransport.providedBy(transport):
+        transport.write_via(data, peer, via)
+        return
+    try:
+        transport.write(data, peer)
+    except OSError as error:
+        _log.debug("{peer}: {error}", peer=peer, error=error)
+
+
+_log = Logger(namespace="bootfw")
+
+
+class BootinfoServer(OrderSender):
+    """Answers boot loaders.
+
+    :param reactor: IReactorTime.
+    :param nodes: the machines of the testbed; others are answered too, if their MAC is known.
+    :param resolve: see IChainAware.
+    :param client_at: see IClientAware.
+    :param publish: takes the events.
+    :param orders: sends orders, from a port of its own.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        nodes: Nodes,
+        resolve: Callable[[BootRequest], Any],
+        client_at: Callable[[Address], Client],
+        publish: Callable[[Event], None],
+        orders: OrderSender,
+    ) -> None:
+        self._reactor = reactor
+        self._nodes = nodes
+        self._resolve = resolve
+        self._client_at = client_at
+        self._publish = publish
+        self._orders = orders
+        self._loaders: dict[str, Loader] = {}
+        """By MAC; the one that has asked last is last."""
+
+    def datagrams_received(self, batch: Sequence[tuple[bytes, Address, Via]]) -> None:
+        """See IBatchReceiver."""
+        for data, peer, via in batch:
+            self._received(data, peer, via)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """See DatagramProtocol."""
+        self._received(datagram, addr, None)
+
+    def _received(self, data: bytes, peer: Address, via: Via | None) -> None:
+        request = parse(data)
+        if request is None or ":" in peer[0]:
+            return
+        loader = self._loader(request, peer)
+        if loader is None:
+            send(self.transport, reply(request.version, None, ""), (peer[0], CLIENT_PORT), via)
+            return
+        loader.version, loader.via, loader.address = request.version, via, peer[0]
+        self.handle(loader, Input.REQUEST)
+
+    def _loader(self, request: BootinfoRequest, peer: Address) -> Loader | None:
+        """The loader that sends *request*; None: it is not known whose it is."""
+        if request.key:
+            node = self._nodes.with_private_key(request.key.lower()) or self._nodes.with_identity_key(request.key)
+            client = Client(peer[0], node.mac) if node is not None else Client()
+        else:
+            client = self._client_at(peer)
+            node = self._nodes.at(peer[0]) or self._nodes.of_mac(client.mac)
+        mac = node.mac if node is not None and node.mac else client.mac
+        if not mac:
+            return None
+        loader = self._loaders.pop(mac, None) or Loader(client, node, peer[0])
+        loader.client = client if client.mac == mac else Client(peer[0], mac)
+        loader.node = node
+        self._loaders[mac] = loader
+        if len(self._loaders) > LOADERS:
+            self._forget(next(iter(self._loaders)))
+        return loader
+
+    def _forget(self, mac: str) -> None:
+        loader = self._loaders.pop(mac)
+        if loader.states.state is State.ASKING:
+            self._loaders[mac] = loader  # its answer is due within a second
+        elif loader.timer is not None:
+            loader.timer.cancel()
+            loader.timer = None
+
+    def firmware_seen(self, mac: str) -> None:
+        """The machine has sent a DHCP request."""
+        self._seen(mac, Input.FIRMWARE)
+
+    def system_seen(self, mac: str) -> None:
+        """The system of the machine has reported something."""
+        self._seen(mac, Input.SYSTEM)
+
+    def _seen(self, mac: str, event: Input) -> None:
+        loader = self._loaders.get(mac)
+        if loader is not None:
+            self.handle(loader, event)
+
+    def send_order(self, node: Node | None, mac: str, address: str, boot: BootWhat) -> None:
+        """Send an order to the loader of a machine, which is not acknowledged.
+
+        :param node: None: there is no host file for it.
+        :param address: where to send it; the address of its latest request comes before that.
+        """
+        loader = self._loaders.get(mac)
+        if loader is None:
+            loader = self._loaders[mac] = Loader(Client(address, mac), node, address)
+        loader.order = boot
+        self.handle(loader, Input.ORDER, boot)
+
+    def records(self) -> list[Mapping[str, object]]:
+        """What is known of each loader, for the operator."""
+        return [
+            {
+                "mac": mac,
+                "node": loader.node.name if loader.node is not None else "",
+                "address": loader.address,
+                "state": loader.states.state.value,
+                "boot": loader.boot.text if loader.boot is not None else "",
+            }
+            for mac, loader in self._loaders.items()
+        ]
+
+    def what_boots(self, node: Node, address: str) -> Any:
+        """The BootWhat of a node, None, or a Deferred of either: for tmcd's "bootwhat"."""
+        loader = Loader(Client(address, node.mac), node, address)
+        return self._decided(loader).addCallback(lambda _: loader.boot)
+
+    def close(self) -> None:
+        """No more timers."""
+        for loader in self._loaders.values():
+            if loader.timer is not None:
+                loader.timer.cancel()
+                loader.timer = None
+        self._loaders.clear()
+
+    def handle(self, loader: Loader, event: Input, argument: BootWhat | None = None) -> None:
+        """Take an input of the table, and do what follows."""
+        do = {
+            Do.RESOLVE: partial(self._ask, loader),
+            Do.REPLY: partial(self._reply, loader),
+            Do.SEND_ORDER: partial(self._send_order, loader),
+            Do.REPORT_REQUEST: partial(self._report, loader, "PXEBOOTING"),
+            Do.REPORT_ANSWER: partial(self._report_answer, loader),
+            Do.USED: partial(self._used, loader),
+        }
+        loader.states.run(do, event, argument, self._reactor.seconds())
+        self._set_timer(loader)
+
+    def _set_timer(self, loader: Loader) -> None:
+        if loader.timer is not None:
+            loader.timer.cancel()
+            loader.timer = None
+        deadline = loader.states.deadline
+        if deadline is not None:
+            wait = max(0.0, deadline - self._reactor.seconds())
+            loader.timer = self._reactor.callLater(wait, self._silent, loader)
+
+    def _silent(self, loader: Loader) -> None:
+        loader.timer = None
+        self.handle(loader, Input.SILENT)
+
+    # Actions.
+
+    def _ask(self, loader: Loader) -> None:
+        self._decided(loader).addCallback(lambda _: self.handle(loader, Input.ANSWER, loader.boot))
+
+    def _decided(self, loader: Loader) -> "Deferred[None]":
+        """Ask the resolvers, and set what they have for the loader. The Deferred does not fail."""
+        client = loader.client
+        request = BootRequest(
+            client.mac,
+            PHASE,
+            client.persona,
+            client.architecture,
+            uuid=client.uuid,
+            vendor_class=client.vendor_class,
+            client_address=loader.address,
+            server=loader.via.local if loader.via is not None else "",
+        )
+        loader.boot, loader.file, loader.reason = None, "", ""
+        deciding: Deferred[Any] = Deferred()
+        deciding.addCallback(self._resolve)
+        deciding.addCallback(partial(self._take, loader))
+        deciding.addErrback(partial(self._refused, loader))
+        deciding.callback(request)
+        return deciding
+
+    def _take(self, loader: Loader, found: BootFile | None) -> None:
+        if found is None:
+            loader.reason = "no resolver has anything for it"
+            return
+        try:
+            loader.boot = boot_what(found.name.partition(":")[2])
+        except ValueError as error:
+            raise BootRefused(f'"{found.name}": {error}') from error
+        if loader.boot.kind is Kind.RESTART:
+            loader.boot = None
+            raise BootRefused(f'"{found.name}" can be sent as an order only')
+        loader.file = found.name
+
+    def _refused(self, loader: Loader, failure: Failure) -> None:
+        if failure.check(BootRefused) is None:
+            _log.failure("bootinfo {mac}", failure, mac=loader.client.mac)
+        loader.reason = str(failure.value)
+
+    def _reply(self, loader: Loader) -> None:
+        local = loader.via.local if loader.via is not None else self._own_address()
+        peer = (loader.address, CLIENT_PORT)
+        send(self.transport, reply(loader.version, loader.boot, local), peer, loader.via)
+
+    def _send_order(self, loader: Loader) -> None:
+        assert loader.order is not None
+        local = loader.via.local if loader.via is not None else self._own_address()
+        self._orders.send(order(loader.order, local), (loader.address, CLIENT_PORT), loader.via)
+        name = _ORDER_EVENTS.get(loader.order.kind, "BOOTING")
+        self._report(loader, f"{name}: order {loader.order.text}")
+
+    def _own_address(self) -> str:
+        host = self.transport.getHost().host if self.transport is not None else ""
+        return "" if host == "0.0.0.0" else str(host)
+
+    def _report_answer(self, loader: Loader) -> None:
+        boot = loader.boot
+        if boot is None:
+            self._report(loader, f"nothing to boot: {loader.reason}")
+        elif boot.boots:
+            self._report(loader, f"BOOTING: {boot.text}")
+        elif boot.kind in _EVENTS:
+            self._report(loader, _EVENTS[boot.kind])
+
+    def _report(self, loader: Loader, what: str) -> None:
+        peer = (loader.address, CLIENT_PORT)
+        self._publish(BootReported(self._reactor.seconds(), peer, loader.client.mac, PHASE, what))
+
+    def _used(self, loader: Loader) -> None:
+        if loader.file:
+            self._publish(BootFileUsed(self._reactor.seconds(), loader.client.mac, loader.file))
+            loader.file = ""

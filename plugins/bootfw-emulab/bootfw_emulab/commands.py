@@ -1,0 +1,72 @@
+"""The commands of tmcd, in the order in which it searches them."""
+
+from collections.abc import Iterable, Sequence
+
+from attrs import frozen
+
+
+@frozen
+class Command:
+    """A command of tmcd."""
+
+    name: str
+    needs_experiment: bool = False
+    """A free node gets no reply."""
+    tcp_only: bool = False
+
+
+def _commands(names: str, *, needs_experiment: bool = False, tcp_only: bool = False) -> list[Command]:
+    return [Command(name, needs_experiment, tcp_only) for name in names.split()]
+
+
+COMMANDS: Sequence[Command] = (
+    *_commands("reboot nodeid status"),
+    # A word is taken for the first command that it begins with: the longer one of two comes first.
+    *_commands("ifconfig", needs_experiment=True),
+    *_commands("accounts"),
+    *_commands("delay linkdelay hostnames rpms tarballs startupcmd", needs_experiment=True),
+    *_commands("startstatus startstat readycount ready mounts", needs_experiment=True),
+    *_commands("loadinfo"),
+    *_commands("routing trafgens", needs_experiment=True),
+    *_commands("nseconfigs", needs_experiment=True, tcp_only=True),
+    *_commands("creator", needs_experiment=True),
+    *_commands("state"),
+    *_commands("tunnels", needs_experiment=True),
+    *_commands("vnodelist subnodelist isalive"),
+    *_commands("ipodinfo ntpinfo", tcp_only=True),
+    *_commands("ntpdrift sdparams"),
+    *_commands("programs syncserver keyhash eventkey", needs_experiment=True),
+    *_commands("fullconfig routelist", needs_experiment=True),
+    *_commands("role rusage watchdoginfo hostkeys firewallinfo localization rootpswd battery userenv tiptunnels"),
+    *_commands("traceinfo motelog", needs_experiment=True),
+    *_commands("bootwhat bootlog bridges blobs manifest tpmblob tpmpubkey dhcpdconf"),
+)
+"""In the order of the search."""
+
+PHYSICAL = (
+    *("nodeid", "manifest", "ifconfig", "accounts", "delay", "bridges", "linkdelay", "rpms", "tarballs", "blobs"),
+    *("startupcmd", "mounts", "routing", "trafgens", "nseconfigs", "creator", "tunnels", "vnodelist", "subnodelist"),
+    *("ipodinfo", "ntpinfo", "sdparams", "programs", "syncserver", "keyhash", "eventkey", "routelist", "role"),
+    *("watchdoginfo", "firewallinfo", "localization", "userenv", "tiptunnels", "traceinfo", "motelog", "tpmblob"),
+    *("tpmpubkey", "dhcpdconf"),
+)
+"""The commands in "fullconfig" of a physical node, in their order."""
+
+_OF_THE_MACHINE = frozenset(
+    ("vnodelist", "subnodelist", "ipodinfo", "ntpinfo", "sdparams", "routelist", "role", "firewallinfo", "tpmblob")
+) | {"tpmpubkey", "localization", "manifest", "bridges"}
+
+VIRTUAL = tuple(name for name in PHYSICAL if name not in _OF_THE_MACHINE)
+"""The same of a virtual node: what is about the machine below is left out."""
+
+
+def find(word: str, more: Iterable[str] = ()) -> Command | None:
+    """The command for the first word of a request, which has to begin with the name; None: there is none.
+
+    :param more: names of commands beside COMMANDS.
+    """
+    found = next((command for command in COMMANDS if word.startswith(command.name)), None)
+    if found is not None:
+        return found
+    name = max((name for name in more if word.startswith(name)), key=len, default="")
+    return Command(name) if name else None

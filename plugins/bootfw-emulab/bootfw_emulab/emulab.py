@@ -1,0 +1,306 @@
+"""The resolver ``emulab``: what nodes of a testbed boot, by DHCP and bootinfo, and tmcd for what they ask then."""
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, validators
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from zope.interface import implementer
+
+from bootfw.api import (
+    Address,
+    BootFile,
+    BootRequest,
+    Client,
+    ConfigError,
+    Event,
+    IBootFileResolver,
+    IBootObserver,
+    IChainAware,
+    IClientAware,
+    IOperable,
+    ISelectiveResolver,
+    ISelfChecking,
+    IStartable,
+    ListenerBound,
+    PluginContext,
+    RequestClassified,
+    StateError,
+    boot_plugin,
+    listen_udp,
+    mac_text,
+)
+from bootfw_emulab.bootinfopacket import ORDER_PORT, REQUEST_PORT
+from bootfw_emulab.bootinfoserver import BootinfoServer, OrderSender
+from bootfw_emulab.bootwhat import PHASE, boot_what
+from bootfw_emulab.connectionstates import READ_WITHIN
+from bootfw_emulab.loads import Loads
+from bootfw_emulab.node import Node
+from bootfw_emulab.nodes import Nodes
+from bootfw_emulab.replies import Replies
+from bootfw_emulab.tmcdserver import PROTOCOL as TMCD
+from bootfw_emulab.tmcdserver import Tmcd, TmcdConnections, TmcdDatagrams
+
+Where = tuple[str, int]
+"""(address, port)"""
+
+
+def _where(text: str) -> Where:
+    host, _, port = text.rpartition(":")
+    try:
+        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+            raise ValueError
+        return str(ipaddress.IPv4Address(host)), int(port)
+    except ValueError:
+        raise ValueError(f'must be an IPv4 address and a port, such as "0.0.0.0:6969", not "{text}"') from None
+
+
+def _check_where(instance: object, attribute: object, text: str) -> None:
+    if text:
+        _where(text)
+
+
+def _check_each_where(instance: object, attribute: object, texts: Sequence[str]) -> None:
+    for text in texts:
+        _where(text)
+
+
+def _check_boot(instance: object, attribute: object, text: str) -> None:
+    if text:
+        boot_what(text)
+
+
+@implementer(ISelectiveResolver, IStartable, IBootObserver, IClientAware, IChainAware, IOperable, ISelfChecking)
+@define(eq=False)
+class Emulab:
+    """The boot services of Emulab: bootinfo and tmcd, for nodes that are described by host files.
+
+    By DHCP a node gets its boot loader. That asks by bootinfo what to boot: the images to load come first, then what
+    the host file says for a free node or one in an experiment. If that is nothing, the next resolvers decide.
+    """
+
+    hosts: Path
+    """Directory of host files; those with a table ``[emulab]`` are nodes."""
+    templates: Path | None = None
+    """Directory of templates for replies of tmcd, which come before those of this plugin."""
+    loader: Mapping[str, str] = field(factory=dict)
+    """Architecture -> the boot loader that nodes get by DHCP."""
+    free_boot: str = field(default="wait", validator=_check_boot)
+    """What a free node boots; "": the next resolvers decide."""
+    load_boot: str = field(default="", validator=_check_boot)
+    """What a node boots while it has images to load."""
+    bootinfo_listen: str = field(default=f"0.0.0.0:{REQUEST_PORT}", validator=_check_where)
+    """ "": bootinfo is off."""
+    order_port: int = field(default=ORDER_PORT, validator=[validators.ge(0), validators.lt(65536)])
+    """Orders to nodes that wait are sent from this port."""
+    tmcd_listen: list[str] = field(factory=lambda: ["0.0.0.0:7777", "0.0.0.0:14447"], validator=_check_each_where)
+    """For TCP and UDP each."""
+    certificate: Path | None = None
+    """PEM file with the certificate of tmcd, and those of its issuers."""
+    key: Path | None = None
+    """PEM file with its private key."""
+    _reactor: Any = field(default=None, init=False)
+    _nodes: Nodes = field(init=False)
+    _replies: Replies = field(init=False)
+    _loads: Loads = field(init=False)
+    _resolve: Callable[[BootRequest], Any] = field(default=lambda request: None, init=False)
+    _client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]), init=False)
+    _server: BootinfoServer | None = field(default=None, init=False)
+    """None: it is not started."""
+    _connections: list[TmcdConnections] = field(factory=list, init=False)
+    _ports: list[Any] = field(factory=list, init=False)
+
+    @classmethod
+    def configured(
+        cls,
+        context: PluginContext,
+        hosts: str,
+        templates: str | None = None,
+        certificate: str | None = None,
+        key: str | None = None,
+        **options: Any,
+    ) -> "Emulab":
+        """Called by boot_plugin. Relative paths are relative to the configuration file."""
+        paths = {"hosts": hosts, "templates": templates, "certificate": certificate, "key": key}
+        for name, path in paths.items():
+            if path is not None and (not path or "\0" in path):
+                raise ConfigError("must be a path", (name,))
+        if (certificate is None) is not (key is None):
+            missing = "key" if key is None else "certificate"
+            raise ConfigError(f'"{missing}" is missing: TLS needs a certificate and its key')
+        if certificate is not None:
+            _tls()
+        found: dict[str, Any] = {name: context.directory / path for name, path in paths.items() if path is not None}
+        made = cls(**found, **options)
+        made._reactor = context.reactor
+        made._nodes = Nodes(made.hosts, context.reactor.seconds if context.reactor is not None else None)
+        made._replies = Replies(made.templates)
+        made._loads = Loads(context.orders)
+        return made
+
+    def problem(self) -> str:
+        """See ISelfChecking: the mistakes in the host files."""
+        return "; ".join(self._nodes.problems())
+
+    def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
+        """See IClientAware."""
+        self._client_at = lookup
+
+    def set_resolver_chain(self, resolve: Callable[[BootRequest], Any]) -> None:
+        """See IChainAware."""
+        self._resolve = resolve
+
+    def start(self, publish: Callable[[Event], None]) -> None:
+        """See IStartable: opens the sockets."""
+        reactor = self._reactor
+        self._loads.start()
+        orders = OrderSender()
+        self._server = server = BootinfoServer(
+            reactor, self._nodes, self._resolve, lambda peer: self._client_at(peer), publish, orders
+        )
+        tmcd = Tmcd(reactor, self._nodes, self._replies, self._loads, server, publish)
+        certificate = self._tls_context()
+
+        def opened(service: str, where: Where, listen: Callable[..., Any], *arguments: Any, note: str = "") -> Any:
+            try:
+                self._ports.append(listen(*arguments))
+            except CannotListenError as error:
+                self._close_ports()
+                reason = getattr(error, "socketError", error)
+                raise StateError(f"{service} can't listen on {where[0]} port {where[1]}: {reason}") from error
+            host = self._ports[-1].getHost()
+            publish(ListenerBound(reactor.seconds(), service, (host.host, host.port), note))
+            return host
+
+        if self.bootinfo_listen:
+            where = _where(self.bootinfo_listen)
+            sending = where[0], self.order_port
+            opened(PHASE, where, listen_udp, reactor, server, *where)
+            opened(PHASE, sending, listen_udp, reactor, orders, *sending, note="orders leave from here")
+        for address, port in map(_where, self.tmcd_listen):
+            factory = TmcdConnections(reactor, tmcd, certificate, READ_WITHIN)
+            self._connections.append(factory)
+            listening = partial(reactor.listenTCP, interface=address)
+            bound = opened(f"{TMCD} by TCP", (address, port), listening, port, factory)
+            where = address, bound.port
+            opened(f"{TMCD} by UDP", where, listen_udp, reactor, TmcdDatagrams(tmcd), *where)
+
+    def close(self) -> "Deferred[Any]":
+        """See IStartable."""
+        closing = self._close_ports()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        return DeferredList([*closing, self._loads.close()], consumeErrors=True)
+
+    def resolve(self, request: BootRequest) -> BootFile | None:
+        """See IBootFileResolver."""
+        if request.phase != PHASE and (not request.is_dhcp or request.ipxe or not self.loader):
+            return None
+        node = self._nodes.of_mac(request.mac)
+        if node is None:
+            return None
+        if request.phase != PHASE:
+            loader = self.loader.get(request.architecture)
+            return BootFile(loader) if loader is not None else None
+        text = self._boot_of(node)
+        return BootFile(f"{PHASE}:{text}") if text else None
+
+    def observe(self, event: Event) -> None:
+        """See IBootObserver."""
+        if self._server is not None and isinstance(event, RequestClassified):
+            self._server.firmware_seen(event.request.mac)
+
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """See IOperable."""
+        return {"nodes": self._list, "node-order": self._order, "node-load": self._load_again}
+
+    def _boot_of(self, node: Node) -> str:
+        if self._loads.is_pending(node) and self.load_boot:
+            return self.load_boot
+        return node.table.boot if node.table.is_allocated else node.table.free_boot or self.free_boot
+
+    def _list(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        loaders = {str(each["mac"]): each for each in self._server.records()} if self._server is not None else {}
+        return [
+            {
+                "node": node.name,
+                "mac": node.mac,
+                "address": node.addresses[0] if node.addresses else "",
+                "experiment": node.table.experiment,
+                "boot": self._boot_of(node),
+                "loads": self._loads.is_pending(node),
+                "loader": loaders.get(node.mac, {}).get("state", ""),
+            }
+            for node in self._nodes.all()
+        ]
+
+    def _order(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        node = self._given(given)
+        try:
+            boot = boot_what(str(given.get("order")))
+        except ValueError as error:
+            raise StateError(str(error)) from error
+        if self._server is None or not node.addresses:
+            raise StateError(f'the host file of "{node.name}" has no address')
+        self._server.send_order(node, node.mac, node.addresses[0], boot)
+        return [{"node": node.name, "order": boot.text, "address": node.addresses[0]}]
+
+    def _load_again(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        node = self._given(given)
+        if not node.table.load:
+            raise StateError(f'the host file of "{node.name}" has no [[emulab.load]]')
+        self._loads.again(node)
+        return [{"node": node.name, "images": [each.image for each in node.table.load]}]
+
+    def _given(self, given: Mapping[str, Any]) -> Node:
+        """The node that an operator names: by its host file, its MAC or its address."""
+        name = str(given.get("node"))
+        try:
+            mac = mac_text(name)
+        except ValueError:
+            mac = ""
+        node = self._nodes.of_mac(mac) or self._nodes.named(name) or self._nodes.at(name)
+        if node is None or not node.mac:
+            known = ", ".join(each.name for each in self._nodes.all() if each.mac)
+            raise StateError(f'there is no node "{name}" with a MAC; known: {known or "none"}')
+        return node
+
+    def _tls_context(self) -> Any:
+        """What makes contexts of TLS; None: there is no certificate."""
+        if self.certificate is None or self.key is None:
+            return None
+        ssl = _tls()
+        try:
+            pem = self.certificate.read_bytes() + b"\n" + self.key.read_bytes()
+            return ssl.PrivateCertificate.loadPEM(pem).options()
+        except (OSError, ssl.SSL.Error) as error:
+            raise StateError(f"the certificate of tmcd, {self.certificate}, can't be used: {error}") from error
+
+    def _close_ports(self) -> list["Deferred[Any]"]:
+        for factory in self._connections:
+            factory.close()
+        closing = [maybeDeferred(port.stopListening) for port in self._ports]
+        self._connections, self._ports = [], []
+        return closing
+
+
+def _tls() -> Any:
+    """Twisted's TLS, which needs pyOpenSSL.
+
+    :raise ConfigError: that is not installed.
+    """
+    try:
+        from twisted.internet import ssl
+    except ImportError as error:
+        raise ConfigError(
+            f'TLS needs pyOpenSSL: pip install "bootfw-emulab[tls]" ({error})', ("certificate",)
+        ) from error
+    return ssl
+
+
+plugin = boot_plugin(IBootFileResolver, Emulab)

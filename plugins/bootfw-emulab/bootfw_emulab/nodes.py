@@ -1,0 +1,89 @@
+"""The nodes of a directory of host files."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from bootfw.api import ConfigError, HostFileError, Hosts, Identifiers
+from bootfw_emulab.node import Node, node_of
+
+
+@define(eq=False)
+class Nodes:
+    """Finds nodes by address, name or key. Changed files are read again; a mistake in one is logged once.
+
+    :param directory: of host files, see docs/howto/templates.md of bootfw. Those with a table ``[emulab]`` are nodes.
+    :param seconds: a clock, to look for changed files at most once a second.
+    """
+
+    directory: Path
+    _seconds: Callable[[], float] | None = None
+    _hosts: Hosts = field(init=False)
+    _logged: set[str] = field(factory=set, init=False)
+    """The mistakes that are in the log."""
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._hosts = Hosts(self.directory, self._seconds)
+
+    def at(self, address: str) -> Node | None:
+        """The node whose control interface has that address."""
+        return self._find(Identifiers(address=address))
+
+    def of_mac(self, mac: str) -> Node | None:
+        """The node with that MAC."""
+        return self._find(Identifiers(mac=mac)) if mac else None
+
+    def named(self, name: str) -> Node | None:
+        """The node of the host file with that name."""
+        return self._find(Identifiers(name=name))
+
+    def with_private_key(self, key: str) -> Node | None:
+        """The node with that key, in lower case."""
+        return next((node for node in self.all() if key and node.table.private_key == key), None)
+
+    def with_identity_key(self, key: str) -> Node | None:
+        """The node with that key."""
+        return next((node for node in self.all() if key and node.table.identity_key == key), None)
+
+    def all(self) -> Iterator[Node]:
+        """Every node whose file is valid."""
+        for host in self._hosts.all():
+            node = self._node(host)
+            if node is not None:
+                yield node
+
+    def problems(self) -> list[str]:
+        """The mistakes in the files, a sentence each."""
+        found = list(self._hosts.problems())
+        for host in self._hosts.all():
+            try:
+                node_of(host)
+            except ConfigError as error:
+                found += self._sentences(host, error)
+        return found
+
+    def _find(self, identifiers: Identifiers) -> Node | None:
+        try:
+            host = self._hosts.find([identifiers])
+        except HostFileError:
+            return None  # which Hosts logs
+        return self._node(host) if host["name"] else None
+
+    def _node(self, host: Mapping[str, Any]) -> Node | None:
+        if "emulab" not in host:
+            return None
+        try:
+            return node_of(host)
+        except ConfigError as error:
+            for sentence in self._sentences(host, error):
+                if sentence not in self._logged:
+                    self._logged.add(sentence)
+                    self._log.error("{sentence}", sentence=sentence)
+            return None
+
+    def _sentences(self, host: Mapping[str, Any], error: ConfigError) -> list[str]:
+        return [f"{self.directory / host['name']}: {each.under('emulab')}" for each in error.each]
