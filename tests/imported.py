@@ -47,10 +47,14 @@ def parts(draft: Draft) -> Parts:
         return assemble(load_config(path, {}), None)
 
 
-def named(draft: Draft, code: int | None, ipxe: bool = False, mac: str = "52:54:00:00:00:01") -> str | None:
+def named(
+    draft: Draft, code: int | None, ipxe: bool = False, mac: str = "52:54:00:00:00:01", server: str = ""
+) -> str | None:
     """The boot file that a client gets, with the server's address if it is another one; None: none.
 
     Its request goes through the personas and the resolvers, as it does in a running server.
+
+    :param server: our address on its link.
     """
     made = parts(draft)
     settings = made.settings
@@ -58,7 +62,7 @@ def named(draft: Draft, code: int | None, ipxe: bool = False, mac: str = "52:54:
     options = {53: b"\1", int(Option.PARAMETER_REQUEST_LIST): b"\x01\x03\x42\x43", **kind.options}
     message = Message(op=BOOTREQUEST, xid=7, chaddr=bytes.fromhex(mac.replace(":", "")), options=options)
     serving = settings.dhcp.mode == "server"
-    request = classify(message, stock().with_own(settings.persona).match, assigns_addresses=serving)
+    request = classify(message, stock().with_own(settings.persona).match, assigns_addresses=serving, server=server)
     if isinstance(request, Ignored):
         return None
     for _, resolver in made.resolvers:

@@ -5,7 +5,8 @@ a function that answers as its server would, and is called for every kind of cli
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from attrs import evolve, field, frozen
 
@@ -35,6 +36,8 @@ class ClientKind:
     ipxe: bool = False
     mac: str = ""
     """The client is this machine; "": any that the configuration does not name."""
+    network: str = ""
+    """The network that it is in; "": the configuration has one only."""
 
     @property
     def architecture(self) -> str:
@@ -114,16 +117,66 @@ KINDS = _FIRMWARE + _IPXE
 """The kinds of clients whose boot files are determined, without those of single machines."""
 
 
-def add_resolvers(draft: Draft, answer: Answer, macs: Iterable[str], whole: Line) -> None:
+def add_resolvers(
+    draft: Draft,
+    answer: Answer,
+    macs: Iterable[str],
+    whole: Line,
+    networks: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> None:
     """Add the resolvers and personas that name the same boot files as *answer*.
 
     :param macs: the machines that the old configuration treats by their hardware addresses.
     :param whole: the file, for remarks that are about no single line.
+    :param networks: networks whose clients may get boot files of their own -> relays of each with addresses elsewhere.
     """
-    general = {kind: answer(kind) for kind in KINDS}
+    rows = {network: _row(answer, network) for network in networks or ("",)}
+    home = next((network for network, row in rows.items() if any(row.values())), next(iter(rows)))
+    ignored = draft.section_value("dhcp", "ignore")
     for mac in dict.fromkeys(macs):
-        _add_machine(draft, mac, {kind: answer(evolve(kind, mac=mac)) for kind in KINDS}, general, whole)
-    _add_general(draft, general, whole)
+        if mac not in ignored:
+            _add_machine(draft, mac, _row(answer, home, mac), rows[home], whole)
+    if all(row == rows[home] for row in rows.values()):
+        _add_general(draft, rows[home], whole)
+        return
+    shared = [str(table.values["network"]) for table in draft.subnets if "shared-network" in table.values]
+    if any(network in shared for network in rows):
+        reason = "the subnets of a shared network differ in their boot files; bootfw names those of the subnet"
+        draft.note(whole, Fate.ASSUMED, f"{reason} that its own address is in, or that of the relay")
+    for network, row in rows.items():
+        for conditions in ({"network": network}, *({"relay": relay} for relay in networks[network])):
+            _add_network(draft, conditions, row, whole)
+
+
+_Row = Mapping[ClientKind, Choice | None]
+"""What the kinds of clients get."""
+
+
+def _row(answer: Answer, network: str, mac: str = "") -> _Row:
+    return {kind: answer(evolve(kind, network=network, mac=mac)) for kind in KINDS}
+
+
+def _add_network(draft: Draft, conditions: Mapping[str, Value], row: _Row, whole: Line) -> None:
+    """Add what the clients of a network get: iPXE first, then each architecture, then all others."""
+    chained = {kind: row[kind] for kind in _IPXE}
+    firmware = _by_architecture({kind: row[kind] for kind in _FIRMWARE}, draft, whole)
+    for kind in _FIRMWARE:
+        if kind.http:
+            firmware.setdefault(kind.architecture, row[kind])
+    common = Counter(choice for choice in chained.values() if choice is not None).most_common(1)
+    if common and any(choice != firmware.get(kind.architecture) for kind, choice in chained.items()):
+        for kind, choice in chained.items():
+            if choice not in (None, common[0][0]) and kind.code != 9:
+                assert choice is not None
+                _add_client(draft, {**conditions, "persona": "ipxe", "architecture": kind.architecture}, choice)
+        _add_client(draft, {**conditions, "persona": "ipxe"}, common[0][0])
+    default = firmware.pop("other")
+    complete = None not in firmware.values()
+    for name, choice in firmware.items():
+        if choice is not None and (choice != default or (not complete and name in _COMMON)):
+            _add_client(draft, {**conditions, "architecture": name}, choice)
+    if default is not None and complete:
+        _add_client(draft, conditions, default)
 
 
 def _add_machine(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -81,6 +81,9 @@ _INSTEAD: Mapping[str, str] = {
     "ddns-update-style": "bootfw changes no DNS",
 }
 """Statements without a counterpart -> what to do instead."""
+
+_OF_HOST = (*("hardware", "fixed-address", "fixed-address6", "uid", "host-identifier", "option", "default-lease-time"),)
+"""Statements of a host that are keys of its table."""
 
 _OFF = ("none", "off", "false", "ignore", "deny")
 
@@ -282,7 +285,7 @@ class _Reading:
             case ["not", "authoritative"]:
                 self.note(item, UNNEEDED, "the default")
             case ["allow" | "deny" | "ignore" as verb, *what]:
-                self._permit(item, verb, " ".join(what))
+                self._permit(item, verb, " ".join(what), scope)
             case [name, *value] if name.startswith("ddns-") or name in _NOT_NEEDED:
                 off = not value or value[0] in _OFF
                 fate = UNNEEDED if name in _NOT_NEEDED or off else LEFT_OUT
@@ -301,8 +304,17 @@ class _Reading:
         else:
             self.note(item, UNNEEDED, "how dhcpd is started")
 
-    def _permit(self, item: Statement, verb: str, what: str) -> None:
-        if what == "unknown-clients":
+    def _permit(self, item: Statement, verb: str, what: str, scope: _Scope) -> None:
+        inside = scope.blocks[-1].words[:1] if scope.blocks else []
+        if inside in (["pool"], ["pool6"]):
+            return  # read with the pool
+        if inside == ["host"] and what == "booting" and verb != "allow":
+            mac = _mac(scope.blocks[-1])
+            if mac:
+                self.draft.append("dhcp", "ignore", mac, item.line)
+            else:
+                self.note(item, LEFT_OUT, "bootfw ignores machines by their hardware addresses only")
+        elif what == "unknown-clients":
             if verb == "allow":
                 self.note(item, UNNEEDED, "the default")
             # deny: read with the subnets
@@ -315,7 +327,7 @@ class _Reading:
         elif what == "known-clients" and verb == "allow":
             self.note(item, UNNEEDED, "they are served")
         else:
-            self.note(item, LEFT_OUT, f"bootfw has no pools for some clients ({what}): all get addresses of the subnet")
+            self.note(item, LEFT_OUT, f"bootfw has no subnets for some clients ({what}), only pools")
 
     # What comes out
 
@@ -349,6 +361,7 @@ class _Reading:
         before = table.values.pop("pool", [])
         pool: list[Value] = list(before) if isinstance(before, list) else []
         table.values.setdefault("lease-seconds", _DEFAULT_LEASE)
+        of_classes: list[tuple[dict[str, Value], str, Line]] = []
         blocks = list(scope.blocks)
         blocks += [
             each for each in blocks[-1].items if isinstance(each, Block) and each.words[:1] in (["pool"], ["pool6"])
@@ -356,11 +369,58 @@ class _Reading:
         if shared:
             blocks += self._pools_of(shared[0], network)
         for block in blocks:
+            of_pool = block.words[:1] in (["pool"], ["pool6"])
+            conditions = self._pool_conditions(block) if of_pool else None
+            given: list[Value] = [] if conditions else pool
             for item in block.items:
                 if isinstance(item, Statement):
-                    self._subnet_statement(item, table, network, pool)
+                    self._subnet_statement(item, table, network, given, of_pool)
+            if conditions:
+                of_classes += [(conditions, str(span), block.line) for span in given]
+        if not pool and of_classes and all(conditions == {"known": True} for conditions, _, _ in of_classes):
+            table.set("known-clients-only", True, of_classes[0][2])
+            pool = [span for _, span, _ in of_classes]
+            of_classes = []
+        for conditions, span, pool_line in of_classes:
+            self.draft.class_pool(conditions, span, pool_line, six)
         if pool:
             table.values = {"network": str(network), "pool": pool, **table.values}
+
+    def _pool_conditions(self, pool: Block) -> dict[str, Value] | None:
+        """The conditions of the [[dhcp.class]] whose addresses a pool has; None: it is for all clients."""
+        permits = [
+            each for each in pool.items if isinstance(each, Statement) and each.words[0] in ("allow", "deny", "ignore")
+        ]
+        found: dict[str, Value] = {}
+        allowed = [each for each in permits if each.words[0] == "allow"]
+        for each in permits:
+            conditions = self._permitted(each)
+            said = " ".join(each.words[1:])
+            if each.words[1:] in (["any", "clients"], ["all", "clients"], ["dynamic", "bootp", "clients"]):
+                self.note(each, UNNEEDED, "bootfw does" if each.words[0] == "allow" else "see bootp in [[dhcp.subnet]]")
+            elif conditions is None or found.keys() & conditions.keys() or (len(allowed) > 1 and each in allowed):
+                reason = f"bootfw has no class for it ({said}): the addresses of this pool are for all clients"
+                self.note(each, LEFT_OUT, reason)
+            else:
+                found |= conditions
+                self.note(each, EXPRESSED, "pool in [[dhcp.class]]")
+        return found or None
+
+    def _permitted(self, item: Statement) -> dict[str, Value] | None:
+        """The conditions of a class that a statement about the clients of a pool comes to; None: there are none."""
+        match item.words:
+            case ["allow", "known-clients"] | ["deny" | "ignore", "unknown-clients"]:
+                return {"known": True}
+            case ["allow", "unknown-clients"] | ["deny" | "ignore", "known-clients"]:
+                return {"known": False}
+            case ["allow", "members", "of", name] if unquoted(name) in self.classes:
+                client_class = self.classes[unquoted(name)]
+                if client_class.condition is None:
+                    macs = sorted(self.members.get(unquoted(name), ()))
+                    return {"mac": list[Value](macs)} if macs else None
+                prefix = client_class.condition.prefix()
+                return {prefix[0]: prefix[1]} if prefix else None
+        return None
 
     def _pools_of(self, shared: Block, network: Network) -> list[Block]:
         return [
@@ -372,7 +432,9 @@ class _Reading:
             )
         ]
 
-    def _subnet_statement(self, item: Statement, table: Table, network: Network, pool: list[Value]) -> None:
+    def _subnet_statement(
+        self, item: Statement, table: Table, network: Network, pool: list[Value], of_pool: bool
+    ) -> None:
         match item.words:
             case ["range" | "range6", *words]:
                 words = [word for word in words if word not in ("dynamic-bootp", ",")]
@@ -388,7 +450,7 @@ class _Reading:
             case ["default-lease-time", seconds] if seconds.isdecimal():
                 table.set("lease-seconds", min(max(int(seconds), _LEASE[0]), _LEASE[-1]), item.line)
                 self.note(item, EXPRESSED, f"lease-seconds in {table.header}")
-            case ["deny" | "ignore", "unknown-clients"] | ["deny", "unknown", "clients"]:
+            case ["deny" | "ignore", "unknown-clients"] | ["deny", "unknown", "clients"] if not of_pool:
                 table.set("known-clients-only", True, item.line)
                 self.note(item, EXPRESSED, f"known-clients-only in {table.header}")
             case ["option", name, *words] if words and words[0] != "code" and name != "space":
@@ -450,6 +512,9 @@ class _Reading:
             values["hostname"] = unquoted(hostname.words[-1])
         elif self._names_hosts(host.scope):
             values["hostname"] = unquoted(block.words[1])
+        lease = names.get("default-lease-time")
+        if lease is not None and lease.words[1].isdecimal():
+            values["lease-seconds"] = min(max(int(lease.words[1]), _LEASE[0]), _LEASE[-1])
         address = names.get("fixed-address") or names.get("fixed-address6")
         addresses = listed(address.words[1:]) if address is not None else []
         self._place_host(host, values, addresses)
@@ -485,7 +550,15 @@ class _Reading:
             own = words[:1] == ["option"] and words[1:2] not in (["host-name"], ["dhcp-client-identifier"])
             if own and len(words) > 2:
                 self._option(each, table, words[1], words[2:])
-            elif words[0] in ("hardware", "fixed-address", "fixed-address6", "uid", "host-identifier", "option"):
+            elif words[0] in (
+                "hardware",
+                "fixed-address",
+                "fixed-address6",
+                "uid",
+                "host-identifier",
+                "option",
+                "default-lease-time",
+            ):
                 self.note(each, EXPRESSED, table.header)
 
     def _has_boot_file(self, host: _Host) -> bool:
@@ -504,7 +577,8 @@ class _Reading:
     def _drop_empty_subnets(self) -> None:
         for subnets in (self.draft.subnets, self.draft.subnets6):
             for table in list(subnets):
-                if "pool" not in table.values and not table.below:
+                network = ip_network(str(table.values["network"]))
+                if "pool" not in table.values and not table.below and not self.draft.has_class_pool(network):
                     subnets.remove(table)
                     for _, network, line in self.subnets:
                         if str(network) == table.values["network"]:
@@ -542,18 +616,13 @@ class _Reading:
         scopes = [scope for scope, _, _ in subnets] or [_Scope(self.top)]
         answers = [self._answer_in(scope) for scope in scopes]
         kinds = [ClientKind(code) for code in (0, 6, 7, 9, 11, 16, None)] + [ClientKind(0, True), ClientKind(7, True)]
-        rows = [tuple(answer(kind) for kind in kinds) for answer in answers]
-        chosen = next((at for at, row in enumerate(rows) if any(row)), 0)
-        served = {table.values["network"] for table in self.draft.subnets}
-        for at, row in enumerate(rows):
-            if row != rows[chosen] and subnets[at][1] != subnets[chosen][1] and str(subnets[at][1]) in served:
-                line = subnets[at][2]
-                got = "no boot files" if not any(row) else "other boot files"
-                reason = f"it has {got} in dhcpd; bootfw names those of {subnets[chosen][1]} in every subnet"
-                fate = ASSUMED if not any(row) else LEFT_OUT
-                self.draft.note(line, fate, f"{reason}: by-client has relay")
+        by_network = {str(network): answer for (_, network, _), answer in zip(subnets, answers, strict=False)}
+        served = {str(table.values["network"]) for table in self.draft.subnets}
+        by_network = {network: answer for network, answer in by_network.items() if network in served}
+        usual = next((answer for answer in answers if any(answer(kind) for kind in kinds)), answers[0])
         macs = [host.mac for host in self.hosts if host.mac] + [mac for macs in self.members.values() for mac in macs]
-        add_resolvers(self.draft, answers[chosen], macs, whole)
+        networks = dict.fromkeys(by_network, ()) if len(by_network) > 1 else {}
+        add_resolvers(self.draft, lambda kind: by_network.get(kind.network, usual)(kind), macs, whole, networks)
         for line in self.boot_lines:
             if line in self._bad_conditions:
                 self.draft.note(line, LEFT_OUT, self._bad_conditions[line])

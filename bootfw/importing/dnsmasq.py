@@ -113,6 +113,10 @@ class _Reading:
     _ranges: list[_Range] = field(factory=list)
     _host_tags: dict[str, tuple[str, ...]] = field(factory=dict)
     """MAC -> tags that its host sets."""
+    _mac_prefixes: dict[str, list[str]] = field(factory=dict)
+    """Tag -> the beginnings of hardware addresses that set it."""
+    _tagged_pools: list[tuple[_Rule, str]] = field(factory=list)
+    """(range with tags as conditions, its addresses)."""
     _hosts_with: dict[str, list[Table]] = field(factory=dict)
     """Tag -> the hosts that set it."""
     _classes_with: dict[str, tuple[str, str]] = field(factory=dict)
@@ -186,6 +190,7 @@ class _Reading:
                         self.draft.note(line, LEFT_OUT, str(error))
                 else:
                     self._other(name, line, no_names)
+        self._finish_tagged_pools()
         self._options()
         self._finish_ranges()
         self._boot_files()
@@ -327,15 +332,15 @@ class _Reading:
             return
         subnet = self.draft.subnet(network)
         subnet.comments.append(str(line))
-        if ends and "static" not in modes:
+        if tags and ends and "static" not in modes:
+            self._tagged_pools.append((rule, f"{start}-{ends[0]}"))
+        elif ends and "static" not in modes:
             pool = list(_strings(subnet.values.get("pool")))
             subnet.set("pool", [*pool, f"{start}-{ends[0]}"])
         if "static" in modes:
             subnet.set("known-clients-only", True, "static")
         subnet.values.setdefault("lease-seconds", _seconds(lease) if lease else _DEFAULT_LEASE)
-        if tags:
-            self.draft.note(line, LEFT_OUT, f"bootfw has no pools for tags ({', '.join(tags)}): all clients get these")
-        elif assumed:
+        if assumed:
             reason = f"dnsmasq takes the netmask from the interface: is it {network.prefixlen} bits, {network}?"
             self.draft.note(line, ASSUMED, reason)
         else:
@@ -378,14 +383,25 @@ class _Reading:
                 address6 = word.strip("[]")
             else:
                 others.append(word)
-        if any("*" in mac for mac in macs):
-            raise ValueError("bootfw has no hosts with patterns of hardware addresses: a [[persona]] has oui")
         if "ignore" in others:
-            raise ValueError("bootfw can't ignore one machine: give it a boot file that boots its disk, by by-client")
+            self._ignore([_beginning(mac) for mac in macs], line)
+            return
+        if any("*" in mac for mac in macs):
+            raise ValueError("bootfw has no hosts with patterns of hardware addresses: a [[dhcp.class]] has mac")
         for mac in macs:
             self._host_tags[mac] = (*self._host_tags.get(mac, ()), *sets, "known")
-        names = [word for word in others if word != "infinite" and not re.fullmatch(r"\d+[smhdw]?", word)]
-        self._add_host(line, tags, sets, macs, client_id, address, address6, names)
+        times = [word for word in others if word == "infinite" or re.fullmatch(r"\d+[smhdw]?", word)]
+        names = [word for word in others if word not in times]
+        self._add_host(line, tags, sets, macs, client_id, address, address6, names, times)
+
+    def _ignore(self, macs: Sequence[str], line: Line) -> None:
+        """Have the machines with these hardware addresses, or beginnings of them, get no reply."""
+        if not macs:
+            raise ValueError("bootfw ignores machines by their hardware addresses only")
+        for mac in macs:
+            self.draft.append("dhcp", "ignore", mac, line)
+            if self.draft.subnets6:
+                self.draft.append("dhcp6", "ignore", mac, line)
 
     def _add_host(
         self,
@@ -397,6 +413,7 @@ class _Reading:
         address: str,
         address6: str,
         names: Sequence[str],
+        times: Sequence[str],
     ) -> None:
         if tags:
             raise ValueError(
@@ -412,6 +429,8 @@ class _Reading:
             self.draft.note(line, fate, "its boot file" if sets else "no addresses are given")
             return
         values: dict[str, Value] = {"mac": macs[0]} if macs else {}
+        if times:
+            values["lease-seconds"] = _seconds(times[0])
         if len(macs) > 1:
             values["other-macs"] = list(macs[1:])
         if client_id and not address6:
@@ -419,7 +438,7 @@ class _Reading:
         where = self.draft.subnet_of(ip_address(address)) if address else None
         if address6:
             self._add_host6(line, dict(values), client_id, address6)
-        if not address and not names and (address6 or sets):
+        if not address and not names and not times and (address6 or sets):
             self.draft.note(line, EXPRESSED, "its boot file and options")
         elif address and where is None:
             raise ValueError(f"{address} is in no dhcp-range, and so in no [[dhcp.subnet]]")
@@ -450,12 +469,16 @@ class _Reading:
     def _dhcp_mac(self, value: str, line: Line) -> None:
         _, sets, rest = _conditions(_words(value), set_first=True)
         found = _MAC.fullmatch(rest[0]) if rest else None
-        if found is None or "*" in found["mac"]:
+        if found is None:
+            raise ValueError(f"{rest[0] if rest else 'nothing'} is no hardware address")
+        if "*" in found["mac"]:
             for tag in sets:
-                self._unknown_tags[tag] = "is set for a pattern of hardware addresses"
-            raise ValueError(
-                "for a pattern of hardware addresses, write a [[persona]] with oui: docs/howto/personas.md"
-            )
+                self._unknown_tags[tag] = (
+                    "is set for a pattern of hardware addresses: for boot files, write a [[persona]] with oui"
+                )
+                self._mac_prefixes.setdefault(tag, []).append(_beginning(found["mac"]))
+            self.draft.note(line, EXPRESSED, "for pools and options: [[dhcp.class]]")
+            return
         mac = ":".join(part.zfill(2) for part in re.split("[:-]", found["mac"].lower()))
         self._host_tags[mac] = (*self._host_tags.get(mac, ()), *sets)
         self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
@@ -530,6 +553,8 @@ class _Reading:
             for subnet in self.draft.subnets:
                 subnet.set("known-clients-only", True, line)
             self.draft.note(line, EXPRESSED, "known-clients-only in [[dhcp.subnet]]; boot files by by-client")
+        elif len(conditions := self._class_conditions(tags) or {}) == 1 and "mac" in conditions:
+            self._ignore([str(mac) for mac in _strings(conditions["mac"])], line)
         elif self.draft.subnets:
             self.draft.note(
                 line, LEFT_OUT, "bootfw gives addresses to all clients of a subnet: it ignores no kind of them"
@@ -541,8 +566,9 @@ class _Reading:
         """The tags of a client."""
         tags = {tag for setter in self._setters if setter.matches(kind) for tag in setter.tags}
         tags |= set(self._host_tags.get(kind.mac, ()))
-        if len(self._ranges) == 1:
-            tags |= set(self._ranges[0].sets)
+        for each in self._ranges:
+            if len(self._ranges) == 1 or str(each.network) == kind.network:
+                tags |= set(each.sets)
         if len(self._interfaces) == 1:
             tags.add(self._interfaces[0])
         for _ in range(3):  # conditions on tags of other conditions
@@ -598,7 +624,9 @@ class _Reading:
                 self.draft.note(line, UNNEEDED, "without dhcp-range dnsmasq does not answer DHCP requests")
             return
         self._report_rules([*boots, *named, *(service.rule for service in services)])
-        add_resolvers(self.draft, self._answer, list(self._host_tags), Line(lines[0].file, 0))
+        networks = dict.fromkeys(str(each.network) for each in self._ranges)
+        several = dict.fromkeys(networks, ()) if len(networks) > 1 else {}
+        add_resolvers(self.draft, self._answer, list(self._host_tags), Line(lines[0].file, 0), several)
         self._menu()
         for line in dict.fromkeys(lines):
             if line in self._files_used:
@@ -607,7 +635,6 @@ class _Reading:
                 self.draft.note(line, UNNEEDED, "no kind of client gets it: other lines come first")
 
     def _report_rules(self, rules: Sequence[_Rule]) -> None:
-        ranges = {tag for each in self._ranges for tag in each.sets} if len(self._ranges) > 1 else set()
         settable = {tag for setter in self._setters for tag in setter.tags}
         settable |= {tag for tags in self._host_tags.values() for tag in tags} | {"known", "bootp", *self._interfaces}
         settable |= {tag for rule in self._rules.get("tag-if", []) for tag in rule.words}
@@ -617,9 +644,6 @@ class _Reading:
                 name = tag.removeprefix("!")
                 if name in self._unknown_tags:
                     self.draft.note(rule.line, LEFT_OUT, f"the tag {name} {self._unknown_tags[name]}")
-                elif name in ranges:
-                    reason = f"bootfw has no boot file for one of several subnets ({name}): by-client has relay"
-                    self.draft.note(rule.line, LEFT_OUT, reason)
                 elif name not in settable and not tag.startswith("!"):
                     self.draft.note(rule.line, UNNEEDED, f"no line sets the tag {name}")
 
@@ -823,23 +847,48 @@ class _Reading:
         if not tags:
             return list(self.draft.subnets)
         (tag, *more) = tags
+        subnets = [self.draft.subnet(each.network) for each in self._ranges if tag in each.sets and not each.proxy]
+        if subnets and not more:
+            return subnets
+        if tag in self._hosts_with and not more:
+            return self._hosts_with[tag]
+        conditions = self._class_conditions(tags)
+        if conditions is not None:
+            return [self.draft.client_class(conditions, f"tag {', '.join(tags)}")]
         if more or tag.startswith("!"):
             raise ValueError(f"bootfw has no options for {' and '.join(rule.tags)}: set it in a subnet, class or host")
-        subnets = [self.draft.subnet(each.network) for each in self._ranges if tag in each.sets and not each.proxy]
-        if subnets:
-            return subnets
-        if tag in self._hosts_with:
-            return self._hosts_with[tag]
-        if tag == "ipxe" or tag in self._classes_with:
-            key, value = self._classes_with.get(tag, ("user-class", "iPXE"))
-            for table in self.draft.classes:
-                if table.values.get(key) == value:
-                    return [table]
-            self.draft.classes.append(Table("[[dhcp.class]]", {key: value}, [f"tag {tag}"]))
-            return [self.draft.classes[-1]]
         if tag in self._unknown_tags:
             raise ValueError(f"the tag {tag} {self._unknown_tags[tag]}")
         raise ValueError(f"no line sets the tag {tag} for a subnet, a host or a class")
+
+    def _class_conditions(self, tags: Sequence[str]) -> dict[str, Value] | None:
+        """The conditions of a [[dhcp.class]] that hold where *tags* are set; None: it has none for them."""
+        found: dict[str, Value] = {}
+        for tag in tags:
+            macs = [mac for mac, own in self._host_tags.items() if tag in own] + self._mac_prefixes.get(tag, [])
+            key: str
+            value: Value
+            if tag in ("known", "!known"):
+                key, value = "known", tag == "known"
+            elif macs and tag not in self._classes_with:
+                key, value = "mac", list(dict.fromkeys(macs))
+            elif not macs and (tag == "ipxe" or tag in self._classes_with):
+                key, value = self._classes_with.get(tag, ("user-class", "iPXE"))
+            else:
+                return None
+            if key in found:
+                return None
+            found[key] = value
+        return found or None
+
+    def _finish_tagged_pools(self) -> None:
+        for rule, pool in self._tagged_pools:
+            conditions = self._class_conditions(rule.tags)
+            if conditions is not None:
+                self.draft.class_pool(conditions, pool, rule.line)
+            else:
+                reason = f"bootfw has no class for these tags ({', '.join(rule.tags)}): no client gets these addresses"
+                self.draft.note(rule.line, LEFT_OUT, reason)
 
     def _finish_ranges(self) -> None:
         """What dnsmasq sends by default: itself as router and as name server."""
@@ -895,6 +944,18 @@ _READERS: Mapping[str, Callable[[_Reading, str, Line], None]] = {
 
 _FLAGS = ("enable-tftp", "tftp-lowercase", "tftp-no-blocksize", "dhcp-authoritative", "dhcp-rapid-commit")
 """Options that need no value."""
+
+
+def _beginning(pattern: str) -> str:
+    """The beginning of a hardware address that dnsmasq writes with asterisks.
+
+    :raise ValueError: other bytes than the last ones are left open.
+    """
+    parts = [part.zfill(2) for part in re.split("[:-]", pattern.lower())]
+    fixed = [part for part in parts if "*" not in part]
+    if not fixed or parts[: len(fixed)] != fixed:
+        raise ValueError(f"bootfw knows beginnings of hardware addresses, not {pattern}")
+    return ":".join(fixed)
 
 
 def _without_comment(raw: str) -> str:

@@ -1,8 +1,8 @@
 """The configuration that comes out of an import, and the report on each line that went in."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from collections.abc import Collection, Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from operator import attrgetter
 
 from attrs import define, field
@@ -55,6 +55,33 @@ class Draft:
         if value not in values:
             table.set(key, [*values, value], line)
         self.note(line, Fate.EXPRESSED, f"{key} in [{section}]")
+
+    def section_value(self, section: str, key: str) -> Collection[Value]:
+        """The items of a list in a section; empty if it is not there."""
+        return tuple(_listed(self.section(section).values.get(key, []))) if section in self.sections else ()
+
+    def client_class(self, conditions: Mapping[str, Value], line: object, six: bool = False) -> Table:
+        """The class with these conditions, which is added if it is not there."""
+        classes = self.classes6 if six else self.classes
+        for table in classes:
+            if {key: value for key, value in table.values.items() if key not in ("pool", "options")} == conditions:
+                return table
+        classes.append(Table("[[dhcp6.class]]" if six else "[[dhcp.class]]", dict(conditions), [str(line)]))
+        return classes[-1]
+
+    def class_pool(self, conditions: Mapping[str, Value], pool: str, line: Line, six: bool = False) -> None:
+        """Add addresses for the clients that fulfil *conditions*, and note that *line* is expressed."""
+        table = self.client_class(conditions, line, six)
+        table.set("pool", [*_listed(table.values.get("pool", [])), pool], line)
+        self.note(line, Fate.EXPRESSED, f"pool in {table.header}")
+
+    def has_class_pool(self, network: Network) -> bool:
+        """Whether addresses of the network are for the clients of a class."""
+        classes = self.classes6 if network.version == 6 else self.classes
+        spans = [str(span) for table in classes for span in _listed(table.values.get("pool", []))]
+        return any(ip_address(span.partition("-")[0]) in network for span in spans if "/" not in span) or any(
+            ip_network(span).overlaps(network) for span in spans if "/" in span
+        )
 
     def subnet(self, network: Network) -> Table:
         """The table of a subnet, which is added if it is not there."""

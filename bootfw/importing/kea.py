@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -97,8 +97,8 @@ _INSTEAD: Mapping[str, str] = {
     "hosts-database": "write its hosts as [[dhcp.subnet.host]], or import them by bootfw leases reserve",
     "hosts-databases": "write its hosts as [[dhcp.subnet.host]], or import them by bootfw leases reserve",
     "config-control": "bootfw has no configuration backend",
-    "client-class": "bootfw has no subnets or pools for some clients: all get addresses of it",
-    "client-classes": "bootfw has no subnets or pools for some clients: all get addresses of it",
+    "client-class": "bootfw has no subnets for some clients: all get addresses of it",
+    "client-classes": "bootfw has no subnets for some clients: all get addresses of it",
     "require-client-classes": "bootfw has no classes that are evaluated late",
     "evaluate-additional-classes": "bootfw has no classes that are evaluated late",
     "pd-pools": "bootfw delegates no prefixes",
@@ -222,6 +222,16 @@ class _Reading:
         if "options" in table.values:
             (self.draft.classes6 if self.six else self.draft.classes).append(table)
 
+    def _class_conditions(self, name: str) -> dict[str, Value] | None:
+        """The conditions of a [[dhcp.class]] for a class of Kea; None: it has none for it."""
+        if name in ("KNOWN", "UNKNOWN"):
+            return {"known": name == "KNOWN"}
+        test = next((each.test for each in self.classes if each.name == name), None)
+        found = test.prefix() if test is not None else None
+        if found is None and name.startswith("VENDOR_CLASS_"):
+            found = "vendor-class", name.removeprefix("VENDOR_CLASS_")
+        return {found[0]: found[1]} if found else None
+
     def _members(self, node: Node, known: Sequence[str]) -> None:
         """Say what becomes of the keys that are not read elsewhere."""
         for name, member in node.members.items():
@@ -281,10 +291,18 @@ class _Reading:
         pools = [(str(pool.value_of("pool")), pool) for pool in node.items("pools")]
         pool_values: list[Value] = []
         for text, pool in pools:
-            parts = [part.strip() for part in text.split("-")]
-            pool_values.append("-".join(parts))
-            self._members(pool, ("pool", "option-data"))
-            self.draft.note(pool.line, EXPRESSED, f"pool in {table.header}")
+            span = "-".join(part.strip() for part in text.split("-"))
+            self._members(pool, ("pool", "option-data", "client-class"))
+            name = pool.text("client-class")
+            conditions = self._class_conditions(name) if name else {}
+            if conditions:
+                self.draft.class_pool(conditions, span, pool.line, self.six)
+            elif conditions is None:
+                reason = f"bootfw has no class for {name}: no client gets these addresses"
+                self.draft.note(pool.members["client-class"].line, LEFT_OUT, reason)
+            else:
+                pool_values.append(span)
+                self.draft.note(pool.line, EXPRESSED, f"pool in {table.header}")
             for each in pool.items("option-data"):
                 self.draft.note(each.line, LEFT_OUT, "bootfw has no options of a pool: set them in the subnet")
         if pool_values:
@@ -370,6 +388,9 @@ class _Reading:
             text = node.text(key)
             if text and not (name == "duid" and not self.six):
                 values[name] = text.strip("'") if name == "circuit-id" else text
+        if any(str(each.value) == "DROP" for each in node.items("client-classes")):
+            self._drop(node, mac)
+            return
         if mac:
             self.macs[mac] = node
         addresses = [str(each.value) for each in node.items("ip-addresses")] or [node.text("ip-address")]
@@ -399,6 +420,13 @@ class _Reading:
         for each in node.items("option-data"):
             self._option(each, host)
 
+    def _drop(self, node: Node, mac: str) -> None:
+        """Have a machine ignored that is in the class DROP."""
+        if mac:
+            self.draft.append(self.section, "ignore", mac, node.line)
+        else:
+            self.draft.note(node.line, LEFT_OUT, "bootfw ignores machines by their hardware addresses only")
+
     # Boot files
 
     def _boot_files(self, root: Node, networks: Sequence[tuple[Node, tuple[Node, ...], Network | None]]) -> None:
@@ -410,18 +438,16 @@ class _Reading:
             return
         scopes = [(*outer, node) for node, outer, network in networks if network is not None] or [(root,)]
         kinds = [ClientKind(code) for code in (0, 6, 7, 9, 11, 16, None)] + [ClientKind(0, True), ClientKind(7, True)]
-        rows = [tuple(self._answer(scope, kind) for kind in kinds) for scope in scopes]
-        chosen = next((at for at, row in enumerate(rows) if any(row)), 0)
-        for at, row in enumerate(rows):
-            if row != rows[chosen]:
-                got = "no boot files" if not any(row) else "other boot files"
-                reason = (
-                    f"it has {got} in Kea; bootfw names those of {scopes[chosen][-1].text('subnet')} in every subnet"
-                )
-                fate = ASSUMED if not any(row) else LEFT_OUT
-                self.draft.note(scopes[at][-1].line, fate, f"{reason}: by-client has relay")
-        whole = Line(root.line.file, 0)
-        add_resolvers(self.draft, lambda kind: self._answer(scopes[chosen], kind), list(self.macs), whole)
+        usual = next((scope for scope in scopes if any(self._answer(scope, kind) for kind in kinds)), scopes[0])
+        by_network = {str(network): (*outer, node) for node, outer, network in networks if network is not None}
+        relays = {name: self._foreign_relays(scope) for name, scope in by_network.items()}
+        add_resolvers(
+            self.draft,
+            lambda kind: self._answer(by_network.get(kind.network, usual), kind),
+            list(self.macs),
+            Line(root.line.file, 0),
+            relays if len(by_network) > 1 else {},
+        )
         for line in self.boot_lines:
             if line in self.bad:
                 self.draft.note(line, LEFT_OUT, self.bad[line])
@@ -431,6 +457,14 @@ class _Reading:
                 self.draft.note(line, UNNEEDED, "no kind of client gets it")
         for line, reason in self.bad.items():
             self.draft.note(line, LEFT_OUT, reason)
+
+    def _foreign_relays(self, scopes: Sequence[Node]) -> Sequence[str]:
+        """The relays of a subnet whose addresses are in another network."""
+        table = self.draft.subnet(network_of(*scopes[-1].text("subnet").split("/", 1)))
+        relays = table.values.get("relays", [])
+        network = ip_network(str(table.values["network"]))
+        listed = [str(relay) for relay in relays] if isinstance(relays, list) else []
+        return [relay for relay in listed if is_address(relay) and ip_address(relay) not in network]
 
     def _answer(self, scopes: Sequence[Node], kind: ClientKind) -> Choice | None:
         """Host, then classes in their order, then subnet, shared network and global (Dhcpv4Srv::setFixedFields())."""

@@ -1,18 +1,14 @@
 """The ``by-architecture`` resolver: a boot file for each client architecture."""
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from attrs import field, frozen
 from zope.interface import implementer
 
 from bootfw.api import (
-    ARCHITECTURES,
-    NETWORK_GEAR,
     BootFile,
     BootRequest,
-    ConfigError,
     ErrorCollector,
     IBootFileResolver,
     IListableResolver,
@@ -22,6 +18,7 @@ from bootfw.api import (
 )
 from bootfw.resolvers.checks import (
     BOOT_FILE_KEYS,
+    architecture,
     boot_file,
     file_name,
     optional_ipv4_address,
@@ -29,20 +26,15 @@ from bootfw.resolvers.checks import (
 )
 
 IPXE = "ipxe"
-UNKNOWN = "unknown"
-"""The architecture of a client that sends none."""
-
-# In the order of the IANA registry, which begins with the common ones.
-_KNOWN = tuple(dict.fromkeys((IPXE, *ARCHITECTURES.values(), NETWORK_GEAR, UNKNOWN)))
 _HTTP = "-http"
 
 
 def _files(table: Mapping[str, Any], server: str | None) -> Mapping[str, BootFile]:
     read, collector = {}, ErrorCollector()
     for name, file in table.items():
-        if name not in _KNOWN and not _is_number(name):
-            error = ConfigError(f"no such architecture; near to it: {', '.join(_near(name))}", ("files", name))
-            collector.errors.append(error)
+        with collector.under("files", name):
+            if name != IPXE:
+                architecture(name, (IPXE,))
         with collector.under("files", name):
             if isinstance(file, str):
                 read[name] = BootFile(file_name(file), server)
@@ -51,19 +43,6 @@ def _files(table: Mapping[str, Any], server: str | None) -> Mapping[str, BootFil
                 read[name] = boot_file({"server": server, **file} if server else file)
     collector.finish()
     return read
-
-
-def _is_number(name: str) -> bool:
-    """Return whether *name* is a code such as "arch-99", for architectures that are registered later."""
-    return name.startswith("arch-") and name[5:].isascii() and name[5:].isdecimal()
-
-
-def _near(name: str) -> list[str]:
-    word = name.lower().replace("_", "-")
-    by_spelling = {known.replace("_", "-"): known for known in _KNOWN}
-    close = get_close_matches(word, by_spelling, n=3, cutoff=0.5)
-    inside = [known for known in by_spelling if word in known][:3]
-    return [f'"{by_spelling[known]}"' for known in (inside or close or by_spelling)]
 
 
 @implementer(IUniformResolver, IListableResolver)

@@ -21,7 +21,7 @@ from bootfw.api import (
     mac_text,
     uuid_text,
 )
-from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, network, unknown_keys
+from bootfw.resolvers.checks import BOOT_FILE_KEYS, architecture, boot_file, ipv4_address, network, unknown_keys
 
 
 def _circuit_id(value: str) -> bytes:
@@ -37,6 +37,7 @@ _CONDITIONS: Mapping[str, Callable[[str], Any]] = {
     "relay": ipv4_address,
     "circuit-id": _circuit_id,
     "persona": str,
+    "architecture": architecture,
 }
 _KNOWN = (*_CONDITIONS, *BOOT_FILE_KEYS)
 
@@ -52,6 +53,7 @@ class _Client:
     relay: str | None
     circuit_id: bytes | None
     persona: str | None
+    architecture: str | None
 
     def matches(self, request: BootRequest) -> bool:
         return (
@@ -61,6 +63,7 @@ class _Client:
             and self.relay in (None, request.relay_address)
             and self.circuit_id in (None, request.circuit_id)
             and self.persona in (None, request.persona)
+            and self.architecture in (None, request.architecture)
         )
 
 
@@ -94,10 +97,10 @@ class ByClient:
     """A boot file for one machine, for all machines of a network, or for those behind one relay."""
 
     clients: list[dict[str, str | int]]
-    """Tables with `file` and conditions: `mac`, `uuid` (as dmidecode shows it), `network`
-    (such as `"10.77.0.0/24"`, with the address of its relay in it, or without a relay ours), `relay` (its address),
-    `circuit-id` (text, or `0x` and hexadecimal digits), `persona`. An entry matches if all of its conditions hold; the
-    first match counts. It may also have `server`, and for PXELINUX `configfile`, `pathprefix` and `reboot-seconds`."""
+    """Tables with `file` and conditions: `mac`, `uuid` (as dmidecode shows it), `network` (such as `"10.77.0.0/24"`:
+    the address of its relay is in it, or without a relay ours), `relay` (its address), `circuit-id` (text, or `0x` and
+    hexadecimal digits), `persona`, `architecture`. An entry matches if all of its conditions hold; the first match
+    counts. It may also have `server`, and for PXELINUX `configfile`, `pathprefix` and `reboot-seconds`."""
     _read: tuple[_Client, ...] = field(init=False, repr=False)
 
     @_read.default

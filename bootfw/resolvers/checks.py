@@ -1,10 +1,17 @@
 """Converters and checks for options that several resolvers have."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from bootfw.api import BootFile, ConfigError, ErrorCollector, check_placeholders
+from bootfw.api import ARCHITECTURES, NETWORK_GEAR, BootFile, ConfigError, ErrorCollector, check_placeholders
+
+UNKNOWN = "unknown"
+"""The architecture of a client that sends none."""
+
+# In the order of the IANA registry, which begins with the common ones.
+_ARCHITECTURES = tuple(dict.fromkeys((*ARCHITECTURES.values(), NETWORK_GEAR, UNKNOWN)))
 
 
 def file_name(value: str) -> str:
@@ -74,6 +81,27 @@ def ipv4_address(value: str) -> str:
         return str(IPv4Address(value))
     except ValueError:
         raise ValueError(f'must be an IPv4 address, not "{value}"') from None
+
+
+def architecture(value: str, also: Sequence[str] = ()) -> str:
+    """Check the name of an architecture, such as "x86_64-uefi", or "arch-99" for one that is registered later.
+
+    :param also: other words that are allowed there, to suggest them.
+    :raise ValueError: there is no such architecture.
+    """
+    number = value.removeprefix("arch-")
+    if value not in _ARCHITECTURES and not (number != value and number.isascii() and number.isdecimal()):
+        near = ", ".join(_near(value, (*also, *_ARCHITECTURES)))
+        raise ValueError(f"no such architecture; near to it: {near}")
+    return value
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    word = name.lower().replace("_", "-")
+    by_spelling = {each.replace("_", "-"): each for each in known}
+    close = get_close_matches(word, by_spelling, n=3, cutoff=0.5)
+    inside = [spelling for spelling in by_spelling if word in spelling][:3]
+    return [f'"{by_spelling[spelling]}"' for spelling in (inside or close or by_spelling)]
 
 
 def network(value: str) -> IPv4Network | IPv6Network:

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -148,13 +149,90 @@ pool { range 10.2.0.10 10.2.0.20; }
     assert found == [("x", ["10.1.0.10-10.1.0.20"], True), ("x", ["10.2.0.10-10.2.0.20"], None)]
 
 
-def test_another_boot_file_in_another_subnet_is_left_out() -> None:
-    other = 'subnet 10.2.0.0 netmask 255.255.255.0 {\n range 10.2.0.10 10.2.0.20; filename "b"; }\n'
-    draft = imported(subnet('filename "a";') + other)
-    assert named(draft, 0) == "a"
-    assert Fate.LEFT_OUT in fates(draft)[other.splitlines()[0]]
-    draft = imported(subnet('filename "a";') + other.replace('filename "b";', ""))
-    assert Fate.ASSUMED in fates(draft)[other.splitlines()[0]]
+OTHER = "subnet 10.2.0.0 netmask 255.255.255.0 {\n range 10.2.0.10 10.2.0.20; %s }\n"
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        ('filename "b";', ["a", "a", "a", "b", "b", "b"]),
+        ("", ["a", "a", "a", None, None, None]),
+        ('if option arch = 00:07 { filename "b7"; } else { filename "b"; }', ["a", "a", "a", "b", "b7", "b7"]),
+        ('if option arch = 00:07 { filename "b7"; }', ["a", "a", "a", None, "b7", "b7"]),
+        (
+            'if exists user-class and option user-class = "iPXE" { filename "s"; } else { filename "b"; }',
+            ["a", "a", "a", "b", "b", "s"],
+        ),
+        ('filename "a";', ["a", "a", "a", "a", "a", "a"]),
+    ],
+)
+def test_subnets_have_boot_files_of_their_own(statements: str, expected: list[str | None]) -> None:
+    declared = "option arch code 93 = unsigned integer 16;\n"
+    draft = imported(declared + subnet('filename "a";') + OTHER % statements)
+    assert draft.clean
+    clients = ((0, False), (7, False), (7, True))
+    found = [named(draft, *client, server=server) for server in ("10.77.0.1", "10.2.0.1") for client in clients]
+    assert found == expected
+
+
+def test_a_host_with_a_boot_file_of_its_own_keeps_it_in_every_subnet() -> None:
+    host = 'host x { hardware ethernet 52:54:00:12:34:56; filename "x"; }\n'
+    draft = imported(subnet('filename "a";') + OTHER % 'filename "b";' + host)
+    assert named(draft, 0, mac="52:54:00:12:34:56", server="10.2.0.1") == "x"
+    assert named(draft, 0, server="10.2.0.1") == "b"
+
+
+POOLS = """class "phones" { match if substring(option vendor-class-identifier, 0, 4) = "Acme"; }
+class "lab" { match hardware; }
+subclass "lab" 1:52:54:00:12:34:56;
+subnet 10.77.0.0 netmask 255.255.255.0 {
+ pool { %s range 10.77.0.50 10.77.0.60; }
+ range 10.77.0.100 10.77.0.200;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("permits", "conditions"),
+    [
+        ('allow members of "phones";', {"vendor-class": "Acme"}),
+        ('allow members of "lab";', {"mac": ["52:54:00:12:34:56"]}),
+        ("allow known-clients;", {"known": True}),
+        ("deny unknown-clients;", {"known": True}),
+        ("deny known-clients;", {"known": False}),
+        ("allow unknown-clients;", {"known": False}),
+        ('allow members of "phones"; deny unknown-clients;', {"vendor-class": "Acme", "known": True}),
+    ],
+)
+def test_pools_for_some_clients_become_pools_of_classes(permits: str, conditions: dict[str, Any]) -> None:
+    draft = imported(POOLS % permits)
+    assert draft.clean
+    dhcp = values(draft)["dhcp"]
+    assert dhcp["class"] == [{**conditions, "pool": ["10.77.0.50-10.77.0.60"]}]
+    assert dhcp["subnet"][0]["pool"] == ["10.77.0.100-10.77.0.200"]
+    assert "known-clients-only" not in dhcp["subnet"][0]
+
+
+@pytest.mark.parametrize(
+    "permit", ['deny members of "phones";', 'allow members of "nobody";', "allow authenticated clients;"]
+)
+def test_pools_for_clients_that_no_class_describes_are_left_out(permit: str) -> None:
+    draft = imported(POOLS % permit)
+    assert [outcome.reason for outcome in draft.outcomes if outcome.fate is Fate.LEFT_OUT] == [
+        f"bootfw has no class for it ({permit[:-1].partition(' ')[2]}): the addresses of this pool are for all clients"
+    ]
+
+
+def test_hosts_that_may_not_boot_and_hosts_with_a_lease_time() -> None:
+    draft = imported(
+        subnet()
+        + "host x { hardware ethernet 52:54:00:12:34:56; deny booting; }\n"
+        + "host y { hardware ethernet 52:54:00:12:34:57; fixed-address 10.77.0.7; default-lease-time 86400; }\n"
+    )
+    assert draft.clean
+    dhcp = values(draft)["dhcp"]
+    assert dhcp["ignore"] == ["52:54:00:12:34:56"]
+    assert {"mac": "52:54:00:12:34:57", "address": "10.77.0.7", "lease-seconds": 86400} in dhcp["subnet"][0]["host"]
 
 
 def test_a_subnet_that_is_declared_twice_is_one() -> None:
@@ -207,7 +285,7 @@ def test_dhcpd6() -> None:
         ("on commit { execute(x); }", Fate.LEFT_OUT, "runs no programs"),
         ("next-server boot.example.org;", Fate.LEFT_OUT, "write that of boot.example.org"),
         ("strange thing;", Fate.LEFT_OUT, "does not know strange"),
-        ("allow members of \"c\";", Fate.LEFT_OUT, "all get addresses"),
+        ("allow members of \"c\";", Fate.LEFT_OUT, "only pools"),
         ("include \"/nonexistent\";", Fate.LEFT_OUT, "can't be read"),
         ("host x { fixed-address 10.77.0.5; }", Fate.LEFT_OUT, "no hardware address"),
         ("host x { hardware ethernet 52:54:00:12:34:56; fixed-address 10.9.0.5; }", Fate.LEFT_OUT, "in no subnet"),

@@ -50,7 +50,9 @@ def test_a_server_with_subnet_host_and_options() -> None:
                 "ntp-servers": ["10.77.0.1", "10.77.0.2"],
                 "classless-static-routes": ["10.0.0.0/8 10.77.0.9"],
             },
-            "host": [{"mac": "52:54:00:12:34:56", "address": "10.77.0.10", "hostname": "build-7"}],
+            "host": [
+                {"mac": "52:54:00:12:34:56", "lease-seconds": 31536000, "address": "10.77.0.10", "hostname": "build-7"}
+            ],
         }
     ]
     assert found["backend"] == [{"use": "directory", "root": "/srv/tftp"}]
@@ -241,14 +243,17 @@ def test_options_by_tags_are_those_of_subnets_hosts_and_classes() -> None:
     [
         ("server=9.9.9.9", Fate.LEFT_OUT, "leave this line in dnsmasq.conf"),
         ("dhcp-script=/bin/x", Fate.LEFT_OUT, "webhook"),
-        ("dhcp-host=52:54:00:12:34:56,ignore", Fate.LEFT_OUT, "by-client"),
+        ("dhcp-host=52:54:00:12:34:56,ignore", Fate.EXPRESSED, "ignore in [dhcp]"),
+        ("dhcp-host=id:x,ignore", Fate.LEFT_OUT, "by their hardware addresses only"),
+        ("dhcp-host=*:54:00:12:34:56,ignore", Fate.LEFT_OUT, "knows beginnings of hardware addresses"),
         ("dhcp-host=52:54:00:12:34:56,10.9.0.1", Fate.LEFT_OUT, "in no dhcp-range"),
         ("dhcp-host=printer,10.77.0.4", Fate.LEFT_OUT, "not by its name"),
         ("dhcp-option=42,0.0.0.0", Fate.LEFT_OUT, "write that of this server"),
         ("dhcp-option=26,many", Fate.LEFT_OUT, "must be a number"),
         ("dhcp-option=tag:nothing,26,1400", Fate.LEFT_OUT, "no line sets the tag"),
         ("dhcp-boot=tag:nothing,a", Fate.UNNEEDED, "no line sets the tag"),
-        ("dhcp-mac=set:x,00:11:22:*:*:*", Fate.LEFT_OUT, "oui"),
+        ("dhcp-mac=set:x,00:11:22:*:*:*", Fate.EXPRESSED, "[[dhcp.class]]"),
+        ("dhcp-range=tag:x,10.77.0.10,10.77.0.20,255.255.255.0", Fate.LEFT_OUT, "no class for these tags (x)"),
         ("interface=eth*", Fate.LEFT_OUT, "patterns"),
         ("conf-dir=/nonexistent", Fate.LEFT_OUT, "can't be read"),
         ("no-such-option=1", Fate.LEFT_OUT, "does not know no-such-option"),
@@ -343,3 +348,66 @@ def test_what_needs_a_look_is_on_top_of_the_configuration() -> None:
     assert text.startswith("# Made by bootfw import from old\n# left out: old:6: dhcp-script=/bin/x\n#     bootfw runs")
     parsed: dict[str, Any] = tomllib.loads(text)
     assert parsed["resolver"] == []
+
+
+def test_ignored_machines_and_lease_times_of_hosts() -> None:
+    draft = imported(
+        dnsmasq(
+            *SERVER,
+            *TFTP,
+            "dhcp-host=52:54:00:12:34:56,ignore",
+            "dhcp-host=00:11:22:*:*:*,ignore",
+            "dhcp-mac=set:bad,52:54:00:12:34:57",
+            "dhcp-ignore=tag:bad",
+            "dhcp-host=52:54:00:12:34:58,10.77.0.8,45m",
+            "dhcp-boot=pxelinux.0",
+        )
+    )
+    assert draft.clean
+    dhcp = values(draft)["dhcp"]
+    assert dhcp["ignore"] == ["52:54:00:12:34:56", "00:11:22", "52:54:00:12:34:57"]
+    assert dhcp["subnet"][0]["host"] == [{"mac": "52:54:00:12:34:58", "lease-seconds": 2700, "address": "10.77.0.8"}]
+
+
+@pytest.mark.parametrize(
+    ("lines", "tags", "conditions"),
+    [
+        (("dhcp-vendorclass=set:phone,Acme",), "tag:phone", {"vendor-class": "Acme"}),
+        (("dhcp-mac=set:lab,00:11:22:*:*:*",), "tag:lab", {"mac": ["00:11:22"]}),
+        (("dhcp-host=52:54:00:12:34:56,set:lab",), "tag:lab", {"mac": ["52:54:00:12:34:56"]}),
+        ((), "tag:known", {"known": True}),
+        ((), "tag:!known", {"known": False}),
+        (("dhcp-userclass=set:u,x",), "tag:u,tag:known", {"user-class": "x", "known": True}),
+    ],
+)
+def test_ranges_and_options_with_tags_become_classes(
+    lines: tuple[str, ...], tags: str, conditions: dict[str, Any]
+) -> None:
+    pool = f"dhcp-range={tags},10.77.0.50,10.77.0.60,255.255.255.0,12h"
+    draft = imported(dnsmasq(*SERVER, *TFTP, *lines, pool, f"dhcp-option={tags},42,10.77.0.5"))
+    assert draft.clean
+    dhcp = values(draft)["dhcp"]
+    options = {"ntp-servers": ["10.77.0.5"]}
+    pools = {"pool": ["10.77.0.50-10.77.0.60"]}
+    if "host" in dhcp["subnet"][0]:
+        assert dhcp["class"] == [{**conditions, **pools}]
+    else:
+        assert dhcp["class"] == [{**conditions, **pools, "options": options}]
+    assert dhcp["subnet"][0]["pool"] == ["10.77.0.100-10.77.0.200"]
+
+
+def test_subnets_have_boot_files_of_their_own() -> None:
+    draft = imported(
+        dnsmasq(
+            *TFTP,
+            "dhcp-range=set:a,10.77.0.0,proxy,255.255.255.0",
+            "dhcp-range=set:b,10.78.0.0,proxy,255.255.255.0",
+            "dhcp-match=set:efi,option:client-arch,7",
+            "dhcp-boot=tag:a,a.0",
+            "dhcp-boot=tag:a,tag:efi,a.efi,,10.0.0.9",
+            "dhcp-boot=tag:b,b.0",
+        )
+    )
+    assert draft.clean
+    found = [named(draft, code, server=server) for server in ("10.77.0.1", "10.78.0.1") for code in (0, 7, 11)]
+    assert found == ["a.0", "10.0.0.9: a.efi", "a.0", "b.0", "b.0", "b.0"]

@@ -202,3 +202,45 @@ def test_any_values_make_a_configuration_and_a_report(given: dict[str, Any], nam
         if value not in ({}, [], "", None) and not isinstance(value, list | dict):
             assert any(f'"{key}"' in line for line in said)
     tomllib.loads(draft.text())
+
+
+def test_pools_of_client_classes_and_dropped_machines() -> None:
+    phones = {"name": "phones", "test": "substring(option[60].hex,0,4) == 'Acme'"}
+    pools = [
+        {"pool": "10.77.0.100 - 10.77.0.200"},
+        {"pool": "10.77.0.50-10.77.0.60", "client-class": "phones"},
+        {"pool": "10.77.0.61-10.77.0.70", "client-class": "KNOWN"},
+    ]
+    dropped = {"hw-address": "52:54:00:12:34:56", "client-classes": ["DROP"]}
+    draft = imported(kea({"client-classes": [phones]}, {"pools": pools, "reservations": [dropped]}))
+    assert draft.clean
+    dhcp = values(draft)["dhcp"]
+    assert dhcp["class"] == [
+        {"vendor-class": "Acme", "pool": ["10.77.0.50-10.77.0.60"]},
+        {"known": True, "pool": ["10.77.0.61-10.77.0.70"]},
+    ]
+    assert dhcp["subnet"][0]["pool"] == ["10.77.0.100-10.77.0.200"]
+    assert dhcp["ignore"] == ["52:54:00:12:34:56"]
+
+
+def test_a_pool_of_a_class_that_bootfw_does_not_have_is_left_out() -> None:
+    draft = imported(kea({}, {"pools": [{"pool": "10.77.0.50-10.77.0.60", "client-class": "HA_server1"}]}))
+    assert [outcome.reason for outcome in draft.outcomes if outcome.fate is Fate.LEFT_OUT] == [
+        "bootfw has no class for HA_server1: no client gets these addresses"
+    ]
+
+
+def test_subnets_have_boot_files_of_their_own_also_behind_relays_with_addresses_elsewhere() -> None:
+    other = {
+        "id": 2,
+        "subnet": "10.78.0.0/24",
+        "pools": [{"pool": "10.78.0.100-10.78.0.200"}],
+        "boot-file-name": "b",
+        "relay": {"ip-addresses": ["10.78.0.1", "192.0.2.1"]},
+    }
+    subnets = [SUBNET | {"boot-file-name": "a"}, other]
+    draft = imported(json.dumps({"Dhcp4": {"subnet4": subnets}}, indent=1))
+    assert draft.clean
+    assert [named(draft, 0, server=server) for server in ("10.77.0.1", "10.78.0.1")] == ["a", "b"]
+    (resolver,) = values(draft)["resolver"]
+    assert {"relay": "192.0.2.1", "file": "b"} in resolver["clients"]

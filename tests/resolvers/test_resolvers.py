@@ -209,6 +209,12 @@ def test_by_client_matches_the_network(link: str, file: str | None) -> None:
     assert resolver.resolve(asked_by(link_address=link)) == (BootFile(file) if file else None)
 
 
+def test_by_client_matches_the_architecture() -> None:
+    resolver = made("by-client", clients=[{"architecture": "arm64-uefi", "file": "x"}])
+    assert resolver.resolve(asked_by("arm64-uefi")) == BootFile("x")
+    assert resolver.resolve(asked_by("arm64-uefi-http")) is resolver.resolve(asked_by()) is None
+
+
 def test_by_client_needs_all_conditions_and_uses_the_first_match() -> None:
     mac = "52:54:00:12:34:56"
     resolver = made(
@@ -251,6 +257,7 @@ GOOD = {"mac": "525400abcdef", "file": "x"}
         ({"mac": "525400abcdef"}, 'clients[1]: "file" is missing'),
         ({**GOOD, "network": "10.0.0.1/8"}, 'clients[1].network: must be a network, such as "10.77.0.0/24"'),
         ({"file": "x"}, "clients[1]: needs at least one of mac, uuid, network, relay, circuit-id"),
+        ({**GOOD, "architecture": "x86-64-uefi"}, 'clients[1].architecture: no such architecture; near to it: "x86_64'),
         ("x", "clients[1]: must be a table"),
     ],
 )
