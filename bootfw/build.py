@@ -92,6 +92,7 @@ class Parts:
             broadcast=workers.broadcast if workers is not None else None,
             attempts=self.attempts[1],
             recordings=state_directory(self.settings.state_dir) / "recordings",
+            orders=self.orders,
         )
         if workers is not None:
             service.add_workers(workers)

@@ -237,6 +237,17 @@ class IListableBackend(IBackend):
         """Paths of files that can be fetched, the best example first; not all of them need be listed."""
 
 
+class IHostBackend(IBackend):
+    """A backend with host files: the site's values for some machines."""
+
+    def host(mac: str, uuid: str) -> Mapping[str, object]:
+        """The values for a machine, with its ``name``; empty for a machine without a host file.
+
+        Called in a thread, with what is known of the machine, each "" if it is not: it may read the disk. The operator
+        sees ``name`` and ``image``, and no other value.
+        """
+
+
 class IBatchingBackend(IBackend):
     """Several backends as one. It is called around the requests that arrived in one batch, to share lookups."""
 
@@ -468,7 +479,8 @@ class IOfflineStore(ILeaseStore):
 
 
 class IOrderStore(Interface):
-    """Stores orders durably: the file that a machine boots next, or that it boots its own disk for a while.
+    """Stores orders durably: the file that a machine boots next, that it boots its own disk for a while, or the entry
+    with its name, tags and image.
 
     An order is a mapping of JSON values, stored by the MAC of its machine. There are several kinds of orders, and each
     kind has one user, such as the resolver ``next-boot``.

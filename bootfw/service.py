@@ -42,6 +42,7 @@ from bootfw.interfaces import (
     ILeadership,
     ILeaseStore,
     INodes,
+    IOrderStore,
     IReadableStore,
     IReservationStore,
     ISelfChecking,
@@ -96,6 +97,7 @@ from bootfw.net.tftp.transferport import opener
 from bootfw.net.udp.port import DatagramPort
 from bootfw.net.workers.supervisor import Workers
 from bootfw.observe.boots import BootRecorder
+from bootfw.observe.machines import Machines
 from bootfw.observe.publisher import EventSink, Publisher
 from bootfw.observe.recordings import Recordings
 from bootfw.personas.table import Personas, stock
@@ -137,6 +139,8 @@ class BootService(MultiService):
         Without *attempts* they are kept, for the process of this server that writes them.
     :param tags_files: the events have the entity tags of files, for the process of this server that announces them to
         other nodes.
+    :param orders: an IOrderStore for what the operator sets for machines: names, tags and images; None: nothing can be
+        set, and the machines are not listed.
     :raise ConfigError: the personas of the settings contradict each other.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
@@ -159,6 +163,7 @@ class BootService(MultiService):
         attempts: IAttemptStore | None = None,
         recordings: Path | None = None,
         tags_files: bool = False,
+        orders: IOrderStore | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor = monotonic(reactor)
@@ -215,9 +220,14 @@ class BootService(MultiService):
         self._tags_files = tags_files or self._cluster is not None
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
-        used = self._resolvers if self._uses_resolvers else []
+        self._lasting: list[Named] = []
+        """Plugins that are started with the resolvers, whatever the configuration is."""
+        if orders is not None:
+            verifyObject(IOrderStore, orders)
+            self._lasting.append(("machines", Machines(reactor, orders, self.operations, lambda: self._backends)))
         admit = None if self._leadership is None else self._refuse_as_standby
-        self._plugins = PluginLifecycle(reactor, used, self._publish, admit=admit)
+        used = self._resolvers if self._uses_resolvers else []
+        self._plugins = PluginLifecycle(reactor, [*self._lasting, *used], self._publish, admit=admit)
         self._stores = PluginLifecycle(reactor, self._backends, self._publish, "backend")
         every_observer = [*self._given_observers, *self._recorders]
         self._observers = PluginLifecycle(reactor, every_observer, self._publish, "observer")
@@ -409,7 +419,16 @@ class BootService(MultiService):
         self._give_lookup([each for each in (*new_observers, *new_resolvers) if id(each[1]) not in before])
         moved = tuple(evolve(site, listen=tuple(sites.get(site.service, site.listen))) for site in self._sites)
         new = _Configured(
-            settings, watchdog, new_backends, new_resolvers, new_observers, personas, moved, None, self._certificate
+            settings,
+            watchdog,
+            new_backends,
+            new_resolvers,
+            new_observers,
+            personas,
+            moved,
+            None,
+            self._certificate,
+            self._lasting,
         )
         # Each step is undone if a later one fails, the latest first. After pop_all() nothing is undone.
         with ExitStack() as undo:
@@ -535,6 +554,7 @@ class BootService(MultiService):
             self._sites,
             self._chain,
             self._certificate,
+            self._lasting,
         )
 
     def _configure(self, configured: "_Configured") -> None:
@@ -1405,11 +1425,13 @@ class _Configured:
     sites: "tuple[_AddedSite, ...]"
     chain: ResolverChain | None
     certificate: Any
+    lasting: Sequence[Named]
+    """See BootService."""
 
     @property
     def used(self) -> Sequence[Named]:
-        """The resolvers that are started: none where there is no DHCP."""
-        return self.resolvers if _uses_resolvers(self.settings, self.resolvers) else []
+        """The plugins that are started to decide; no resolvers where there is no DHCP."""
+        return [*self.lasting, *(self.resolvers if _uses_resolvers(self.settings, self.resolvers) else [])]
 
 
 @frozen

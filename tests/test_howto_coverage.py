@@ -125,6 +125,7 @@ EXECUTED = {
         ("json", "test_the_webhook_of_the_monitoring_howto"),
         ("python", "test_the_receiver_of_the_monitoring_howto"),
     ],
+    "machines.md": [("console", "test_the_commands_of_the_howto_print_what_it_shows")],
     "next-boot.md": [
         ("console", "test_next_boot"),
         ("", "test_next_boot"),

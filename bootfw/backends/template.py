@@ -17,6 +17,7 @@ from bootfw.api import (
     FileMissing,
     Finding,
     IBackend,
+    IHostBackend,
     ILintable,
     IListableBackend,
     IPerClientBackend,
@@ -50,7 +51,7 @@ def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
     return made
 
 
-@implementer(IPerClientBackend, IListableBackend, ISelfChecking, ILintable)
+@implementer(IPerClientBackend, IListableBackend, IHostBackend, ISelfChecking, ILintable)
 @define(eq=False)
 class TemplateBackend:
     """Files that are rendered for each client, from Jinja2 templates.
@@ -121,6 +122,14 @@ class TemplateBackend:
         yield from template_findings(self._sandbox, self.root, named | {name for name in below if self._exists(name)})
         if self.hosts is not None:
             yield from self.hosts.lint()
+
+    def host(self, mac: str, uuid: str) -> Mapping[str, object]:
+        """See IHostBackend. A mistake in a host file is logged once, and is none of the caller's."""
+        try:
+            found = self._host((Identifiers(mac, uuid),))
+        except HostFileError:
+            return {}
+        return found if found["name"] else {}
 
     def names(self) -> list[str]:
         """See IListableBackend: the files of the templates in the root directory itself."""

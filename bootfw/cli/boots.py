@@ -114,7 +114,7 @@ def _boots(options: argparse.Namespace) -> int:
         rows = [("BEGAN", "MACHINE", "CLIENT", "TOOK", "VERDICT")]
         rows += [(*_row(attempt), outcome_line(attempt)) for attempt in attempts]
         head, *lines = aligned(rows).splitlines()
-        _print("\n".join([head, *(coloured(line, each) for line, each in zip(lines, attempts, strict=True))]))
+        _print("\n".join([head, *(coloured(line, each.verdict) for line, each in zip(lines, attempts, strict=True))]))
     else:
         filtered = bool(options.mac or options.verdict or options.since)
         sys.stderr.write(f"bootfw: no boot {'matches' if filtered else 'is recorded yet'}\n")
@@ -126,7 +126,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print(json.dumps([attempt_record(attempt) for attempt in attempts], indent=2))
     elif attempts:
-        _print("\n\n".join(coloured(timeline(attempt), attempt, 1) for attempt in attempts))
+        _print("\n\n".join(coloured(timeline(attempt), attempt.verdict, 1) for attempt in attempts))
     else:
         sys.stderr.write(f"bootfw: {options.machine} has not booted\n")
     return NONE_FOUND if not attempts or attempts[0].verdict is Verdict.FAILED else 0
@@ -166,10 +166,10 @@ def find_attempts(options: argparse.Namespace, filters: Mapping[str, Any], opera
     if server is not None:
         return [attempt_of(record) for record in server.call(operation, **filters)]
     check_offline(state, options, False)
-    return _stored(configuration, filters)
+    return stored_attempts(configuration, filters)
 
 
-def _stored(configuration: Configuration, filters: Mapping[str, Any]) -> Sequence[BootAttempt]:
+def stored_attempts(configuration: Configuration, filters: Mapping[str, Any]) -> Sequence[BootAttempt]:
     """Return the attempts in the store, which no server uses."""
     from bootfw.build import attempt_store  # with all that a server needs, which takes a while to import
     from bootfw.cli.offline import done
@@ -202,7 +202,7 @@ def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
                     clock = datetime.fromtimestamp(attempt.ended or time.time()).strftime("%H:%M:%S")
                     took = f"{attempt.seconds:.0f} s"
                     words = (clock, attempt.client, attempt.persona or "-", took, outcome_line(attempt))
-                    _print(coloured(printable("  ".join(words)), attempt))
+                    _print(coloured(printable("  ".join(words)), attempt.verdict))
                 sys.stdout.flush()
     return 0
 
@@ -243,15 +243,17 @@ def _news(server: RunningServer, sleep: Callable[[float], None] = time.sleep) ->
                 yield record
 
 
-def coloured(text: str, attempt: BootAttempt, lines: int = 0) -> str:
+def coloured(text: str, verdict: Verdict | None, lines: int = 0) -> str:
     """Colour *text*, or only its first line, by the verdict, if the terminal supports colours.
 
+    :param verdict: None: no colour.
     :param lines: 0: all of *text*; 1: its first line.
     """
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    if verdict is None or plain or not sys.stdout.isatty():
         return text
     head, newline, rest = text.partition("\n") if lines else (text, "", "")
-    return f"\x1b[{_COLOURS[attempt.verdict]}m{head}\x1b[0m{newline}{rest}"
+    return f"\x1b[{_COLOURS[verdict]}m{head}\x1b[0m{newline}{rest}"
 
 
 def _machine(text: str) -> str:

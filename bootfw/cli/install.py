@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bootfw.backends.hosts import HostFileError, Hosts
@@ -15,10 +15,12 @@ from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
 from bootfw.cli.images import library_of
 from bootfw.cli.installprogress import Installation
+from bootfw.cli.machines import machines_of
 from bootfw.cli.next import is_missing, machine_mac, needs_resolver, orders_of
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options
 from bootfw.config.configuration import Configuration, load_config
+from bootfw.inventory import Selection
 from bootfw.terminal import printable
 from bootfw.tftp.path import relative
 
@@ -65,12 +67,16 @@ def _install(options: argparse.Namespace) -> int:
     configuration = load_config(options.config, os.environ)
     name, answers = options.image, options.answers
     if not name:
-        host = _host(configuration, mac)
-        name, answers = _text(host, "image"), answers or _text(host, "answers")
+        host = host_files(configuration)(mac, "")
+        known = machines_of(configuration, options).machines(Selection(mac))
+        name = known[0]["image"] if known else _text(host, "image")
+        answers = answers or _text(host, "answers")
         if not name:
-            raise CommandError(f'{mac}: give IMAGE, or write image = "NAME" into its host file')
+            raise CommandError(
+                f'{mac}: give IMAGE, set one with "bootfw machines image", or write image = "NAME" into its host file'
+            )
     needs_resolver(configuration)
-    image = _image(configuration, name)
+    image = installable_image(configuration, name)
     path = relative(answers.removesuffix(SUFFIX))
     if path:
         _check_answers(configuration, image, path, mac)
@@ -86,18 +92,26 @@ def _install(options: argparse.Namespace) -> int:
     return Installation(order, unattended=bool(path)).follow(orders)
 
 
-def _host(configuration: Configuration, mac: str) -> Mapping[str, Any]:
-    """Return the values of the machine's host file."""
+def host_files(configuration: Configuration) -> Callable[[str, str], Mapping[str, Any]]:
+    """Return a function that returns the values of a machine's host file; it is called with its MAC and its UUID.
+
+    It raises CommandError for a file with a mistake.
+    """
     backends = [backend for _, backend in assemble(configuration, None).backends]
     hosts = [each.hosts for each in backends if isinstance(each, TemplateBackend) and each.hosts is not None]
-    for each in hosts or [Hosts(None, machines=[machine.host for machine in configuration.settings.machine])]:
-        try:
-            host = each.find([Identifiers(mac)])
-        except HostFileError as error:
-            raise CommandError(str(error)) from error
-        if host.get("name"):
-            return host
-    return {}
+    hosts = hosts or [Hosts(None, machines=[machine.host for machine in configuration.settings.machine])]
+
+    def host_of(mac: str, uuid: str) -> Mapping[str, Any]:
+        for each in hosts:
+            try:
+                host = each.find([Identifiers(mac, uuid)])
+            except HostFileError as error:
+                raise CommandError(str(error)) from error
+            if host.get("name"):
+                return host
+        return {}
+
+    return host_of
 
 
 def _text(host: Mapping[str, Any], key: str) -> str:
@@ -107,7 +121,7 @@ def _text(host: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _image(configuration: Configuration, name: str) -> OSImage:
+def installable_image(configuration: Configuration, name: str) -> OSImage:
     """Return an image that the menu can boot.
 
     :raise CommandError: there is none with this name, or it can't be booted.

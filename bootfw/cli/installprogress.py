@@ -103,7 +103,7 @@ class Installation:
         if attempt.verdict in (Verdict.UP, Verdict.BOOTED):
             outcome += f" after {attempt.seconds:.0f} s"
         self._does(outcome)
-        _print(attempt.ended or time.time(), coloured(outcome, attempt), status)
+        _print(attempt.ended or time.time(), coloured(outcome, attempt.verdict), status)
         if attempt.verdict is Verdict.FAILED:
             if attempt.cause is not None:
                 sys.stdout.write(f"What to do: {printable(attempt.cause.remedy)}\n")

@@ -1,134 +1,303 @@
-"""``bootfw machines``: the machines that have booted, and what is configured for each."""
+"""``bootfw machines``: lists the machines, and sets their names, tags and images."""
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from bootfw.attempts.attempt import Verdict
-from bootfw.attempts.attempttext import outcome_line
-from bootfw.attempts.machine import Machine, machines_of
-from bootfw.cli.boots import coloured, find_attempts
+from bootfw.attempts.record import attempt_record
+from bootfw.cli.boots import coloured, stored_attempts
 from bootfw.cli.failure import CommandError
-from bootfw.cli.leases import leases_of
-from bootfw.cli.next import orders_of
-from bootfw.cli.statedir import add_state_options
-from bootfw.config.configuration import load_config
-from bootfw.records import Record, Selection
-from bootfw.terminal import aligned, moment
+from bootfw.cli.running import RunningServer
+from bootfw.cli.statedir import add_state_options, check_offline, configuration_in_use, running, state_of
+from bootfw.config.configuration import Configuration
+from bootfw.interfaces import IOfflineStore
+from bootfw.inventory import BOOTS, Selection, Sources, inventory_records
+from bootfw.records import Record
+from bootfw.records import Selection as LeaseSelection
+from bootfw.terminal import aligned, moment, printable
+
+if TYPE_CHECKING:
+    from bootfw.cli.offline import OfflineEntries
 
 NONE_FOUND = 1
 """Exit code: no machine was found."""
 
-ALL = 10_000
-"""Most boots that are looked at, the latest ones."""
-
-_COLUMNS = ("MACHINE", "NAME", "ADDRESS", "CLIENT", "BOOTS", "LAST BOOT", "VERDICT", "NEXT BOOT")
-_EXAMPLES = """
+_EPILOG = """
 Examples:
-  bootfw machines                    every machine that has booted, the latest first
-  bootfw machines --verdict failed   those whose latest boot failed
-  bootfw show 52:54:00:12:34:56      what one of them did, stage by stage
+  bootfw machines                                every machine, the one that booted last first
+  bootfw machines --verdict failed               those whose latest boot failed
+  bootfw machines --tag rack1                    those with this tag
+  bootfw machines show 52:54:00:12:34:56         everything about one; bootfw show has its boots, stage by stage
+  bootfw machines name 52:54:00:12:34:56 web1    name it
+  bootfw machines tag 52:54:00:12:34:56 rack1    tag it
+  bootfw machines image 52:54:00:12:34:56 debian-12
+                                                 what bootfw install 52:54:00:12:34:56 installs
 
-Exit codes: 0 found, 1 there is none.
+Exit codes: 0 found or changed, 1 there is no such machine, or the change was refused.
 """
+
+_COLUMNS = ("MACHINE", "NAME", "TAGS", "IMAGE", "ADDRESS", "CLIENT", "BOOTS", "LAST BOOT", "VERDICT", "NEXT BOOT")
+_IF_USED = ("TAGS", "IMAGE")
+"""Columns that are shown if a machine has a value there."""
+
+_MACHINE = "MAC address or name; its UUID or IP address where no MAC is known"
+_MAC = "MAC address of the network card that the machine boots from"
 
 
 def add_machines(commands: Any) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "machines",
-        help="list the machines that have booted",
-        description="Lists the machines of the recorded boots, with their latest boot and what is configured for them.",
-        epilog=_EXAMPLES,
+        help="list the machines; name and tag them, and set their images",
+        description="Lists the machines that have booted or were named, with their latest boot and what is configured "
+        "for them; sets names, tags and images: of the running server, or in its store when none runs.",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_state_options(parser)
-    verdicts = [verdict.value for verdict in Verdict]
-    parser.add_argument(
-        "--verdict", choices=verdicts, default="", metavar="VERDICT", help=f"of the latest boot: {', '.join(verdicts)}"
-    )
+    parser.set_defaults(run=_list)
+    _add_filters(parser, "")
     parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.set_defaults(run=_run)
+    verbs = parser.add_subparsers(title="what to do (list)", metavar="VERB")
 
+    def verb(name: str, run: Any, text: str, *, reads: bool = False) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        add_state_options(added, argparse.SUPPRESS)
+        added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+        if not reads:
+            added.add_argument("mac", metavar="MAC", help=_MAC)
+        added.set_defaults(run=run)
+        return added
 
-def _run(options: argparse.Namespace) -> int:
-    machines = machines_of(find_attempts(options, {"limit": ALL}, "boots"))
-    selected = [each for each in machines if options.verdict in ("", each.last.verdict.value)]
-    names, orders = _names(options), _orders(options)
-    if options.json:
-        _print(json.dumps([_record(each, names, orders) for each in selected], indent=2))
-    elif selected:
-        rows: list[tuple[str, ...]] = [
-            ("MACHINE", "NAME", "ADDRESS", "CLIENT", "BOOTS", "LAST BOOT", "VERDICT", "NEXT BOOT")
-        ]
-        rows += [_row(each, names, orders) for each in selected]
-        head, *lines = aligned(rows).splitlines()
-        _print("\n".join([head, *(coloured(line, each.last) for line, each in zip(lines, selected, strict=True))]))
-    else:
-        sys.stderr.write(f"bootfw: no machine {'matches' if options.verdict else 'has booted yet'}\n")
-    return 0 if selected else NONE_FOUND
-
-
-def _row(machine: Machine, names: Mapping[str, str], orders: Mapping[str, str]) -> tuple[str, ...]:
-    last = machine.last
-    return (
-        machine.client,
-        names.get(last.mac, "-"),
-        ", ".join(machine.addresses[-1:]) or "-",
-        ", ".join(filter(None, (machine.persona, machine.architecture))) or "-",
-        str(machine.boots),
-        moment(last.began),
-        outcome_line(last),
-        orders.get(last.mac, "-"),
+    _add_filters(verb("list", _list, "show the machines, one per line", reads=True), argparse.SUPPRESS)
+    showing = verb("show", _show, "show everything about a machine", reads=True)
+    showing.add_argument("machine", metavar="MACHINE", help=_MACHINE)
+    naming = verb("name", _name, "name a machine")
+    naming.add_argument(
+        "name", nargs="?", default="", metavar="NAME", help="a host name; without it the name is removed"
     )
+    tagging = verb("tag", _tag, "add tags to a machine")
+    tagging.add_argument("tags", nargs="+", metavar="TAG", help="such as rack1 or role=web")
+    untagging = verb("untag", _untag, "remove tags from a machine")
+    untagging.add_argument("tags", nargs="*", metavar="TAG", help="without any, all of them are removed")
+    imaging = verb("image", _image, "set the image that bootfw install takes for a machine")
+    imaging.add_argument(
+        "image", nargs="?", default="", metavar="IMAGE", help="its name, as bootfw images lists it; without it, none"
+    )
+    verb("forget", _forget, "remove the name, the tags and the image of a machine; its boots stay")
 
 
-def _record(machine: Machine, names: Mapping[str, str], orders: Mapping[str, str]) -> Record:
-    last = machine.last
-    return {
-        "machine": machine.client,
-        "mac": last.mac,
-        "uuid": machine.uuid,
-        "name": names.get(last.mac, ""),
-        "addresses": list(machine.addresses),
-        "persona": machine.persona,
-        "architecture": machine.architecture,
-        "boots": machine.boots,
-        "failed": machine.failed,
-        "last": {"id": last.id, "began": last.began, "verdict": last.verdict.value, "outcome": outcome_line(last)},
-        "next": orders.get(last.mac),
-    }
+def _add_filters(parser: argparse.ArgumentParser, default: str) -> None:
+    verdicts = [verdict.value for verdict in Verdict]
+    of_boot = f"of the latest boot: {', '.join(verdicts)}"
+    parser.add_argument("--tag", default=default, metavar="TAG", help="only those with this tag")
+    parser.add_argument("--verdict", choices=verdicts, default=default, metavar="VERDICT", help=of_boot)
 
 
-def _names(options: argparse.Namespace) -> Mapping[str, str]:
-    """MAC -> its host name: the reserved one, or that of its lease. Empty where no addresses are leased."""
-    try:
-        source = leases_of(options)
-        leased = {record["mac"]: record["hostname"] for record in source.leases(Selection()) if record["hostname"]}
-        reserved = {
-            mac: record["hostname"]
-            for record in source.reservations()
-            if record["hostname"]
-            for mac in (record["mac"], *record["other_macs"])
+def _list(options: argparse.Namespace) -> int:
+    selection = Selection(tag=options.tag, verdict=options.verdict)
+    machines = machines_of(configuration_in_use(options.config), options).machines(selection)
+    if options.json:
+        _print_json(machines)
+    elif machines:
+        columns = zip(_COLUMNS, *map(_row, machines), strict=True)
+        # Few sites use all that can be set for a machine.
+        used = [column for column in columns if column[0] not in _IF_USED or set(column[1:]) != {"-"}]
+        head, *lines = aligned(list(zip(*used, strict=True))).splitlines()
+        shown = [coloured(line, _verdict(each)) for line, each in zip(lines, machines, strict=True)]
+        _print("\n".join([head, *shown]))
+    else:
+        sys.stderr.write(f"bootfw: no machine {'has booted yet' if selection == Selection() else 'matches'}\n")
+    return 0 if machines else NONE_FOUND
+
+
+def _show(options: argparse.Namespace) -> int:
+    selection = Selection.of({"machine": options.machine})
+    found = machines_of(configuration_in_use(options.config), options).machines(selection)
+    if not found:
+        sys.stderr.write(f"bootfw: there is no machine {printable(options.machine)}\n")
+        return NONE_FOUND
+    if options.json:
+        _print_json(found)
+        return 0
+    for count, record in enumerate(found):
+        if count:
+            _print("")
+        last = record["last"]
+        shown = {
+            **record,
+            "tags": ", ".join(record["tags"]),
+            "addresses": ", ".join(record["addresses"]),
+            "boots": str(record["boots"]),
+            "failed": str(record["failed"] or ""),
+            "last": f"{moment(last['began'])}  {last['outcome']}" if last is not None else "",
         }
-    except CommandError:
-        return {}
-    return {**leased, **reserved}
+        rows = [(name, value) for name, value in shown.items() if value and (name, value) != ("mac", record["machine"])]
+        _print(aligned(rows))
+    return 0
 
 
-def _orders(options: argparse.Namespace) -> Mapping[str, str]:
-    """MAC -> the file that it boots next, once. Empty where no resolver takes such orders."""
-    try:
-        orders: Sequence[Record] = orders_of(
-            load_config(options.config, os.environ), options, changes=False
-        ).next_boots()
-    except CommandError:
-        return {}
-    return {order["mac"]: order["file"] for order in orders}
+def _name(options: argparse.Namespace) -> None:
+    record = _set(options, name=options.name)
+    _report(options, record, f"is named {options.name.lower()}" if options.name else "has no name of its own")
+
+
+def _tag(options: argparse.Namespace) -> None:
+    _report_tags(options, _set(options, add_tags=options.tags))
+
+
+def _untag(options: argparse.Namespace) -> None:
+    _report_tags(options, _set(options, **({"remove_tags": options.tags} if options.tags else {"tags": []})))
+
+
+def _image(options: argparse.Namespace) -> None:
+    configuration = configuration_in_use(options.config)
+    if options.image:
+        from bootfw.cli.install import installable_image  # with all that a server needs, which takes a while to import
+
+        installable_image(configuration, options.image)
+    record = _set(options, configuration, image=options.image)
+    mac = record["mac"]
+    does = f"is for {options.image}: bootfw install {mac} installs it" if options.image else "has no image of its own"
+    _report(options, record, does)
+
+
+def _forget(options: argparse.Namespace) -> None:
+    mac = _checked_mac(options.mac)
+    found = machines_of(configuration_in_use(options.config), options, changes=True).forget(mac)
+    if not found:
+        raise CommandError(f"{mac} has no name, tag or image that bootfw machines has set")
+    _report(options, found[0], "has no name, tags and image of its own any more")
+
+
+def _report_tags(options: argparse.Namespace, record: Record) -> None:
+    _report(options, record, f"has the tags {', '.join(record['tags'])}" if record["tags"] else "has no tags")
+
+
+def _report(options: argparse.Namespace, record: Record, does: str) -> None:
+    if options.json:
+        _print_json(record)
+    else:
+        _print(f"{record['mac']} {does}")
+
+
+def _set(options: argparse.Namespace, configuration: Configuration | None = None, **given: Any) -> Record:
+    configuration = configuration or configuration_in_use(options.config)
+    return machines_of(configuration, options, changes=True).set({"mac": _checked_mac(options.mac), **given})
+
+
+def _checked_mac(text: str) -> str:
+    from bootfw.cli.next import machine_mac
+
+    return machine_mac(text)
+
+
+class RunningMachines:
+    """The machines of a server that runs."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self._server = server
+
+    def machines(self, selection: Selection) -> Sequence[Record]:
+        """Return the records of the machines that are selected."""
+        given = {"machine": selection.machine, "tag": selection.tag, "verdict": selection.verdict}
+        return list(self._server.call("machines", **given))
+
+    def set(self, given: Mapping[str, Any]) -> Record:
+        """Change what is set for a machine, see bootfw.inventory.change(). Returns its record."""
+        (record,) = self._server.call("set-machine", **given)
+        return record
+
+    def forget(self, mac: str) -> Sequence[Record]:
+        """Remove what is set for a machine. Returns its record, as it was; nothing: nothing was set."""
+        return list(self._server.call("forget-machine", mac=mac))
+
+
+class StoredMachines:
+    """The machines in the store of a server that does not run."""
+
+    def __init__(self, configuration: Configuration, entries: "OfflineEntries") -> None:
+        self._configuration = configuration
+        self._entries = entries
+
+    def machines(self, selection: Selection, also: Sequence[str] = ()) -> Sequence[Record]:
+        """See RunningMachines. Those in *also* get a record in any case."""
+        from bootfw.build import lease_store
+        from bootfw.cli.install import host_files
+        from bootfw.cli.offline import OfflineLeases, OfflineOrders
+
+        boots = [attempt_record(each, stages=False) for each in stored_attempts(self._configuration, {"limit": BOOTS})]
+        leases: Iterable[Record] = ()
+        reservations: Iterable[Record] = ()
+        _, store = lease_store(self._configuration)
+        if IOfflineStore.providedBy(store):
+            offline = OfflineLeases(store, self._configuration.settings)
+            with suppress(CommandError):  # none are stored
+                leases, reservations = list(offline.leases(LeaseSelection())), offline.reservations()
+        orders = OfflineOrders(self._entries.store).next_boots()
+        sources = Sources(boots, self._entries.all(), leases, reservations, orders, host_files(self._configuration))
+        return [record for record in inventory_records(sources, also) if selection.has(record)]
+
+    def set(self, given: Mapping[str, Any]) -> Record:
+        """Change what is set for a machine, see bootfw.inventory.change(). Returns its record."""
+        mac = self._entries.set(given)
+        (record,) = self.machines(Selection(mac), [mac])
+        return record
+
+    def forget(self, mac: str) -> Sequence[Record]:
+        """Remove what is set for a machine. Returns its record, as it was; nothing: nothing was set."""
+        found = self.machines(Selection(machine=mac))
+        return found if self._entries.forget(mac) else ()
+
+
+def machines_of(
+    configuration: Configuration, options: argparse.Namespace, *, changes: bool = False
+) -> "RunningMachines | StoredMachines":
+    """Return the machines of the running server, or those in its store."""
+    state = state_of(configuration)
+    server = running(state)
+    if server is not None:
+        return RunningMachines(server)
+    from bootfw.build import order_store  # with all that a server needs, which takes a while to import
+    from bootfw.cli.offline import OfflineEntries
+
+    name, store = order_store(configuration)
+    if not IOfflineStore.providedBy(store):
+        raise CommandError(
+            f'no server runs with the state directory {state}, and without one the machines in "{name}" can\'t be read'
+        )
+    check_offline(state, options, changes)
+    orders: Any = store
+    return StoredMachines(configuration, OfflineEntries(orders))
+
+
+def _verdict(record: Record) -> Verdict | None:
+    return Verdict(record["last"]["verdict"]) if record["last"] is not None else None
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    last = record["last"]
+    return (
+        record["machine"],
+        record["name"] or "-",
+        ",".join(record["tags"]) or "-",
+        record["image"] or "-",
+        ", ".join(record["addresses"][-1:]) or "-",
+        ", ".join(filter(None, (record["persona"], record["architecture"]))) or "-",
+        str(record["boots"]),
+        moment(last["began"] if last is not None else None),
+        last["outcome"] if last is not None else "-",
+        record["next"] or "-",
+    )
 
 
 def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
+
+
+def _print_json(value: Any) -> None:
+    _print(json.dumps(value, indent=2))

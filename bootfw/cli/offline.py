@@ -1,7 +1,7 @@
 """Reads and changes the leases and one-time boots in a store while no server runs."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
@@ -15,6 +15,7 @@ from bootfw.cli.takenover import TakenOver, shown_reservation
 from bootfw.config.settings import Settings
 from bootfw.dhcp.subnet6 import Host6
 from bootfw.interfaces import IOrderStore
+from bootfw.inventory import KIND, Entry, change, entry_of
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.records import Record, Selection, clashing, lease_record, reservation_record, reserved_for
 from bootfw.resolvers.next_boot import ORDERS, Order, load_next_boots, save_next_boot
@@ -202,6 +203,43 @@ class OfflineOrders:
             yield load_next_boots(self._store)
         finally:
             done(self._store.close_orders(ORDERS))
+
+
+class OfflineEntries:
+    """Reads and changes what the operator has set for machines, in a store that no server uses."""
+
+    def __init__(self, store: IOrderStore) -> None:
+        self.store = store
+
+    def all(self) -> Mapping[str, Entry]:
+        """Return the entries, by MAC."""
+        with self._loaded() as entries:
+            return entries
+
+    def set(self, given: Mapping[str, Any]) -> str:
+        """Change an entry, see change(). Returns the MAC of its machine.
+
+        :raise StateError: a value is invalid.
+        """
+        with self._loaded() as entries:
+            mac, entry = change(entries, given)
+            done(self.store.save_orders(KIND, {mac: entry.stored()}))
+        return mac
+
+    def forget(self, mac: str) -> bool:
+        """Remove an entry; false: there was none."""
+        with self._loaded() as entries:
+            if mac not in entries:
+                return False
+            done(self.store.save_orders(KIND, {mac: None}))
+        return True
+
+    @contextmanager
+    def _loaded(self) -> Iterator[Mapping[str, Entry]]:
+        try:
+            yield {mac: entry_of(mac, stored) for mac, stored in self.store.load_orders(KIND).items()}
+        finally:
+            done(self.store.close_orders(KIND))
 
 
 def done(answer: "Deferred[Any]") -> None:

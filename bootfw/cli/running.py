@@ -111,7 +111,7 @@ class RunningServer:
             raise type(error)(error.errno, error.strerror, os.fspath(self._path)) from error
         return connection
 
-    def call(self, name: str, **given: Any) -> Iterator[Record]:
+    def call(self, name: str, /, **given: Any) -> Iterator[Record]:
         """Yield the records of the answer to a request.
 
         :raise CommandError: the server refuses the request, or its answer is incomplete.

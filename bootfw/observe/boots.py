@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,6 +22,7 @@ from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, SystemUp
 from bootfw.interfaces import IAttemptStore, IBatchObserver, IClientAware, IOperable, IStartable
 from bootfw.lease import machine_text
 from bootfw.net.control import ControlError
+from bootfw.observe.inthread import in_thread
 from bootfw.values import Address, Client
 from bootfw.wire.executable import runs_on
 
@@ -217,7 +218,7 @@ class BootRecorder:
                 return
             self._finish(attempt)
 
-        _in_thread(self._reactor, examine).addBoth(examined)
+        in_thread(self._reactor, examine).addBoth(examined)
         return True
 
     # The store
@@ -336,23 +337,6 @@ def _file_to_examine(attempt: BootAttempt) -> tuple[StageKind, str, str] | None:
     if alone and attempt.architecture and any(word in attempt.persona for word in _FIRMWARE):
         return StageKind.PROGRAM, attempt.files[0], attempt.architecture
     return None
-
-
-def _in_thread(reactor: Any, function: Callable[[], Any]) -> "Deferred[Any]":
-    """Call *function* in a thread of the reactor, or directly if the reactor has no threads."""
-    if not IReactorFromThreads.providedBy(reactor) or not hasattr(reactor, "callInThread"):
-        return maybeDeferred(function)
-    answer: Deferred[Any] = Deferred()
-
-    def run() -> None:
-        try:
-            result = function()
-        except Exception:
-            result = Failure()
-        reactor.callFromThread(answer.callback, result)
-
-    reactor.callInThread(run)
-    return answer
 
 
 def _number(given: Mapping[str, Any], name: str, default: float = 0.0) -> float:

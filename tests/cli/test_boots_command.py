@@ -158,12 +158,12 @@ def test_wrong_arguments_exit_with_2(run: Run, arguments: list[str]) -> None:
 def test_verdicts_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert boots.coloured("a\nb", FAILED, 1) == "a\nb"
+    assert boots.coloured("a\nb", FAILED.verdict, 1) == "a\nb"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    assert boots.coloured("a\nb", FAILED, 1) == "\x1b[31ma\x1b[0m\nb"
-    assert boots.coloured("a", BOOTED) == "\x1b[32ma\x1b[0m"
+    assert boots.coloured("a\nb", FAILED.verdict, 1) == "\x1b[31ma\x1b[0m\nb"
+    assert boots.coloured("a", BOOTED.verdict) == "\x1b[32ma\x1b[0m"
     monkeypatch.setenv("NO_COLOR", "1")
-    assert boots.coloured("a", BOOTED) == "a"
+    assert boots.coloured("a", BOOTED.verdict) == "a"
 
 
 # A server that runs.

@@ -85,6 +85,20 @@ def test_image_with_answers(run: Run) -> None:
     assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
 
 
+def test_the_image_that_was_set_is_installed(site: Path, run: Run) -> None:
+    (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = "rescue"\n')
+    assert run("image", MAC, "debian-12", name="machines") == (
+        0,
+        f"{MAC} is for debian-12: bootfw install {MAC} installs it\n",
+        "",
+    )
+    assert run(MAC)[0] == 0
+    assert ordered(run) == ["install/debian-12.ipxe"]
+    assert run("image", MAC, name="machines")[0] == 0
+    assert run(MAC)[0] == 0
+    assert ordered(run) == ["install/rescue.ipxe"]
+
+
 def test_image_and_answers_of_the_host_file(site: Path, run: Run) -> None:
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\ngroups = ["web"]\nimage = "debian-12"\n')
     (site / "hosts/groups").mkdir()
@@ -131,7 +145,7 @@ def test_esxi_is_ordered_for_bios_too(site: Path, run: Run) -> None:
     ("arguments", "error"),
     [
         (["52:54", "debian-12"], "MAC must be a MAC address"),
-        ([MAC], f'{MAC}: give IMAGE, or write image = "NAME" into its host file'),
+        ([MAC], f'{MAC}: give IMAGE, set one with "bootfw machines image", or write image = "NAME" into its host file'),
         ([MAC, "none"], "there is no image none in {here}/images; known: debian-12, netinst, rescue"),
         ([MAC, "netinst"], "netinst can't be booted: its installer looks for the CD itself"),
         ([MAC, "rescue", "--answers", "preseed.cfg"], "rescue (SystemRescue 10.02) takes no answers that bootfw knows"),

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
+from howtos import all_blocks
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Verdict
 from bootfw.cli import main as command
 from bootfw.cli.offline import done
+from bootfw.config.configuration import read_config
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.resolvers.next_boot import Order, save_next_boot
 from bootfw.stores.sqlite import SqliteStore
@@ -41,7 +44,7 @@ def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     (here / "bootfw.toml").write_text(CONFIGURATION)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        code = command.main(["machines", "-c", "bootfw.toml", *arguments])
+        code = command.main(["machines", "-c", "bootfw.toml", "--offline", *arguments])
         return code, *capsys.readouterr()
 
     return run
@@ -94,6 +97,9 @@ def test_names_and_one_time_boots_are_listed(run: Run, store: SqliteStore) -> No
         "mac": MAC,
         "uuid": "",
         "name": "leased0",
+        "tags": [],
+        "image": "",
+        "host": "",
         "addresses": ["10.77.0.20"],
         "persona": "uefi",
         "architecture": "arm64",
@@ -103,6 +109,97 @@ def test_names_and_one_time_boots_are_listed(run: Run, store: SqliteStore) -> No
         "next": "install.ipxe",
     }
     assert (other["name"], other["next"]) == ("reserved", None)
+
+
+def test_a_machine_is_named_and_tagged_and_found_by_both(run: Run) -> None:
+    assert run("name", MAC.upper(), "Web1") == (0, f"{MAC} is named web1\n", "")
+    assert run("tag", MAC, "rack1", "role=web", "old") == (0, f"{MAC} has the tags old, rack1, role=web\n", "")
+    assert run("untag", MAC, "old") == (0, f"{MAC} has the tags rack1, role=web\n", "")
+    code, out, _ = run()
+    assert (code, out.splitlines()[0].split()) == (
+        0,
+        ["MACHINE", "NAME", "TAGS", "ADDRESS", "CLIENT", "BOOTS", "LAST", "BOOT", "VERDICT", "NEXT", "BOOT"],
+    )
+    assert out.splitlines()[1].split() == [MAC, "web1", "rack1,role=web", "-", "-", "0", "never", "-", "-"]
+    assert run("show", "web1")[1] == f"machine  {MAC}\nname     web1\ntags     rack1, role=web\nboots    0\n"
+    assert run("list", "--tag", "rack2") == (1, "", "bootfw: no machine matches\n")
+    assert run("--tag", "rack1")[0] == run("list", "--tag", "rack1")[0] == 0
+    assert run("show", "web2") == (1, "", "bootfw: there is no machine web2\n")
+
+
+@pytest.mark.usefixtures("store")
+def test_the_commands_of_the_howto_print_what_it_shows(run: Run) -> None:
+    ((_, text),) = all_blocks("machines.md")
+    shown = [part.split("\n", 1) for part in text.split("# bootfw machines")[1:]]
+    assert len(shown) == 4
+    for arguments, output in shown:
+        assert run(*arguments.split()) == (0, output, "")
+
+
+def test_a_name_without_a_value_and_untag_without_tags_remove_them(run: Run) -> None:
+    run("name", MAC, "web1")
+    run("tag", MAC, "rack1")
+    assert run("untag", MAC) == (0, f"{MAC} has no tags\n", "")
+    assert run("show", "web1")[0] == 0
+    # With its name everything is gone that was set for it, and it has not booted.
+    assert run("name", MAC) == (0, f"{MAC} has no name of its own\n", "")
+    assert run() == (1, "", "bootfw: no machine has booted yet\n")
+
+
+def test_forget_removes_what_was_set_and_keeps_the_boots(run: Run, store: SqliteStore) -> None:
+    run("name", MAC, "web1")
+    code, out, _ = run("forget", MAC, "--json")
+    assert (code, json.loads(out)["name"]) == (0, "web1")
+    machine = json.loads(run("show", MAC, "--json")[1])[0]
+    assert (machine["name"], machine["boots"]) == ("", 2)
+    assert run("forget", MAC) == (1, "", f"bootfw: {MAC} has no name, tag or image that bootfw machines has set\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["name", "52:54", "web1"], 'MAC must be a MAC address, such as "52:54:00:12:34:56", not "52:54"'),
+        (["name", MAC, "web_1"], 'name must be a host name, such as "web1" or "web1.example.org", not "web_1"'),
+        (["name", MAC, "taken"], f"taken is the name of {OTHER} already; give one of them another name"),
+        (["tag", MAC, "a b"], "a tag must be of at most 63 letters, digits and ._:=/-, and begin with a letter or "),
+        (["image", MAC, "debian-12"], "no images are served by bootfw.toml"),
+    ],
+)
+def test_a_change_with_a_mistake_is_refused(run: Run, arguments: list[str], error: str) -> None:
+    run("name", OTHER, "taken")
+    code, out, errors = run(*arguments)
+    assert (code, out) == (1, "")
+    assert errors.startswith(f"bootfw: {error}")
+    assert [machine["mac"] for machine in json.loads(run("--json")[1])] == [OTHER]
+
+
+def test_a_host_file_names_a_machine_and_what_was_set_overrides_it(
+    run: Run, here: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "hosts").mkdir()
+    (here / "templates").mkdir()
+    (here / "hosts" / "web1.toml").write_text(f'mac = "{MAC}"\nimage = "debian-12"\nsecret = "x"\n')
+    backend = '[[backend]]\nuse = "template"\nroot = "templates"\nhosts = "hosts"\n'
+    (here / "bootfw.toml").write_text(CONFIGURATION + backend)
+    machine = json.loads(run("show", "web1", "--json")[1])[0]
+    assert [machine[key] for key in ("mac", "name", "host", "image")] == [MAC, "web1", "web1", "debian-12"]
+    assert "secret" not in machine
+    run("name", MAC, "web2")
+    machine = json.loads(run("show", "web2", "--json")[1])[0]
+    assert [machine[key] for key in ("name", "host", "image")] == ["web2", "web1", "debian-12"]
+
+
+def test_the_configuration_is_loaded_once(run: Run, store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[object] = []
+
+    def counted(*given: Any) -> Any:
+        loads.append(given)
+        return read_config(*given)
+
+    monkeypatch.setattr("bootfw.cli.statedir.read_config", counted)
+    monkeypatch.setattr("bootfw.config.configuration.read_config", counted)
+    assert run()[0] == 0
+    assert len(loads) == 1
 
 
 def test_no_machine_exits_with_1(run: Run, here: Path) -> None:

@@ -1,0 +1,112 @@
+"""The machines as an operator sees them while the service runs: lists them, and changes their entries."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from bootfw.ability import provides
+from bootfw.events import Event
+from bootfw.interfaces import IHostBackend, IOperable, IOrderStore, IStartable
+from bootfw.inventory import BOOTS, KIND, Entry, Selection, Sources, change, entry_of, inventory_records, mac_of
+from bootfw.net.control import Operation
+from bootfw.observe.inthread import in_thread
+from bootfw.records import Record
+
+
+@implementer(IStartable, IOperable)
+@define(eq=False)
+class Machines:
+    """Joins the boots, leases and orders of a service with the entries in its store.
+
+    :param reactor: if it has threads, host files are read in one of them.
+    :param others: returns the operations of the service.
+    :param backends: returns (name, backend) of the service, for host files.
+    """
+
+    _reactor: Any
+    _store: IOrderStore
+    _others: Callable[[], Mapping[str, Operation]]
+    _backends: Callable[[], Iterable[tuple[str, Any]]]
+    _entries: dict[str, Entry] = field(factory=dict, init=False)
+    """By MAC."""
+
+    def start(self, publish: Callable[[Event], None]) -> None:
+        """See IStartable."""
+        self._entries = {mac: entry_of(mac, stored) for mac, stored in self._store.load_orders(KIND).items()}
+
+    def close(self) -> "Deferred[None]":
+        """See IStartable."""
+        return self._store.close_orders(KIND)
+
+    def operations(self) -> Mapping[str, Operation]:
+        """See IOperable."""
+        return {"machines": self._list, "set-machine": self._set, "forget-machine": self._forget}
+
+    def _list(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
+        """Return the machines that are selected; see Selection. ``limit``: at most so many."""
+        return self._found(Selection.of(given)).addCallback(lambda found: found[: int(given.get("limit", BOOTS))])
+
+    def _found(self, selection: Selection, also: Sequence[str] = ()) -> "Deferred[list[Record]]":
+        """Return the machines that are selected. Those in *also* get a record in any case."""
+        others = self._others()
+
+        def ask(name: str, **given: object) -> "Deferred[Iterable[Record]]":
+            return maybeDeferred(others[name], given) if name in others else succeed(())
+
+        mac = selection.mac
+        asked = [
+            ask("boots", limit=BOOTS, machine=mac),
+            ask("leases", who=mac),
+            ask("reservations"),
+            ask("next"),
+        ]
+
+        def joined(found: Sequence[Iterable[Record]]) -> "Deferred[Sequence[Record]]":
+            boots, leases, reservations, next_boots = map(list, found)
+            hosts = [backend for _, backend in self._backends() if provides(backend, IHostBackend)]
+
+            def host(mac: str, uuid: str) -> Mapping[str, object]:
+                return next(filter(None, (each.host(mac, uuid) for each in hosts)), {})
+
+            sources = Sources(boots, dict(self._entries), leases, reservations, next_boots, host)
+            return in_thread(self._reactor, lambda: inventory_records(sources, also))
+
+        def selected(records: Sequence[Record]) -> list[Record]:
+            return [record for record in records if selection.has(record)]
+
+        return gatherResults(asked, consumeErrors=True).addCallback(joined).addCallback(selected)
+
+    def _set(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
+        """Change what is set for a machine; see change(). Returns its record."""
+        mac, entry = change(self._entries, given)
+        return self._save(mac, entry).addCallback(lambda _: self._found(Selection(mac), [mac]))
+
+    def _forget(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
+        """Remove what is set for a machine. Returns its record, as it was; without any, there was nothing to remove."""
+        mac = mac_of(given)
+        if mac not in self._entries:
+            return succeed([])
+        before = self._found(Selection(mac))
+        return before.addCallback(lambda records: self._save(mac, Entry()).addCallback(lambda _: records))
+
+    def _save(self, mac: str, entry: Entry) -> "Deferred[None]":
+        """Keep *entry*. The next change builds on it, so it is used at once, and until then if it can't be stored."""
+        before = self._entries.get(mac, Entry())
+        self._keep(mac, entry)
+
+        def failed(failure: Failure) -> Failure:
+            if self._entries.get(mac, Entry()) == entry:
+                self._keep(mac, before)
+            return failure
+
+        return self._store.save_orders(KIND, {mac: entry.stored()}).addErrback(failed)
+
+    def _keep(self, mac: str, entry: Entry) -> None:
+        if entry == Entry():
+            self._entries.pop(mac, None)
+        else:
+            self._entries[mac] = entry

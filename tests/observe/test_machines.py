@@ -1,0 +1,118 @@
+"""The machines of a service that runs: its operations, and their store."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+
+from bootfw.api import DHCPSettings, Settings, StateError, TFTPSettings
+from bootfw.attempts.attempt import BootAttempt, Verdict
+from bootfw.inventory import KIND
+from bootfw.service import BootService
+from bootfw.stores.memory import MemoryStore
+from bootfw.testing import MemoryNetwork
+
+MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
+BOOT = BootAttempt("1", 100.0, 130.0, MAC, addresses=("10.0.0.9",), verdict=Verdict.BOOTED)
+
+
+def result(answer: Any) -> Any:
+    """What the Deferred has fired with, or raises."""
+    got: list[Any] = []
+    answer.addBoth(got.append)
+    assert len(got) == 1
+    if hasattr(got[0], "raiseException"):
+        got[0].raiseException()
+    return got[0]
+
+
+class Site:
+    """A service with a store, without DHCP."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
+        self.network = MemoryNetwork()
+        self.service = BootService(
+            self.network.host("10.0.0.1"), settings=settings, attempts=store, orders=store, store=store
+        )
+        self.service.startService()
+
+    def do(self, operation: str, /, **given: Any) -> Any:
+        return result(self.service.operations()[operation](given))
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    store.save_attempts([BOOT], 10, 0.0)
+    return store
+
+
+def test_what_is_set_survives_a_restart(store: MemoryStore) -> None:
+    site = Site(store)
+    (machine,) = site.do("set-machine", mac=MAC, name="web1", tags=["rack1"])
+    assert [machine[key] for key in ("mac", "name", "tags", "boots")] == [MAC, "web1", ["rack1"], 1]
+    site.service.stopService()
+    again = Site(store)
+    assert again.do("machines") == [machine]
+    assert again.do("machines", machine="web1") == [machine]
+    assert again.do("machines", limit=0) == again.do("machines", tag="x") == []
+
+
+def test_what_is_removed_is_no_longer_stored(store: MemoryStore) -> None:
+    site = Site(store)
+    site.do("set-machine", mac=OTHER, name="web2")
+    assert [machine["name"] for machine in site.do("forget-machine", mac=OTHER)] == ["web2"]
+    assert site.do("forget-machine", mac=OTHER) == []
+    site.do("set-machine", mac=MAC, name="web1")
+    site.do("set-machine", mac=MAC, name="")
+    assert store.load_orders(KIND) == {}
+
+
+def test_a_change_that_can_not_be_stored_is_undone(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(store)
+    site.do("set-machine", mac=MAC, name="web1")
+
+    def refuse(kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[None]":
+        return fail(StateError("the disk is full"))
+
+    monkeypatch.setattr(MemoryStore, "save_orders", lambda self, *given: refuse(*given))
+    with pytest.raises(StateError, match="the disk is full"):
+        site.do("set-machine", mac=MAC, name="web2")
+    with pytest.raises(StateError, match="the disk is full"):
+        site.do("forget-machine", mac=MAC)
+    assert site.do("machines")[0]["name"] == "web1"
+
+
+def test_changes_that_follow_each_other_build_on_each_other(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(store)
+    pending: list[Deferred[None]] = []
+
+    def later(self: MemoryStore, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[None]":
+        pending.append(Deferred())
+        return pending[-1]
+
+    monkeypatch.setattr(MemoryStore, "save_orders", later)
+    operation = site.service.operations()["set-machine"]
+    first, second = operation({"mac": MAC, "add_tags": ["a"]}), operation({"mac": MAC, "add_tags": ["b"]})
+    for each in pending:
+        each.callback(None)
+    assert [each["tags"] for each in (*result(first), *result(second))] == [["a", "b"], ["a", "b"]]
+
+
+def test_a_mistake_is_refused(store: MemoryStore) -> None:
+    with pytest.raises(StateError, match="name must be a host name"):
+        Site(store).do("set-machine", mac=MAC, name="a b")
+
+
+def test_a_service_without_a_store_of_orders_has_no_machines() -> None:
+    assert "machines" not in BootService(MemoryNetwork().host("10.0.0.1")).operations()
+
+
+def test_an_invalid_entry_stops_the_start(store: MemoryStore) -> None:
+    succeed(store.save_orders(KIND, {MAC: {"name": 1}}))
+    with pytest.raises(StateError, match=f"what is stored for the machine {MAC} is invalid"):
+        Site(store)
