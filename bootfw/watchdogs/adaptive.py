@@ -35,6 +35,8 @@ class AdaptiveWatchdog:
     _attempt: int = field(default=1, init=False)
     _unsure: bool = field(default=False, init=False)
     """The previous round trip could not be measured."""
+    _only_first: bool = field(default=False, init=False)
+    """Only one round trip has been measured so far."""
     unremarkable_from: float = field(default=0.0, init=False)
     unremarkable: float = field(default=0.0, init=False)
 
@@ -60,7 +62,11 @@ class AdaptiveWatchdog:
         if self.unremarkable_from == 0.0 and seconds <= self.unremarkable:
             return
         self._unsure = False
-        if self._srtt is None:
+        # The first round trip is that of the OACK. On a busy server it includes the time for all requests that arrived
+        # with this one, and says little of those to come. By the averages the wait would follow after eight of them.
+        first = self._srtt is None or (self._only_first and seconds < self._srtt / 2)
+        self._only_first = self._srtt is None
+        if self._srtt is None or first:
             self._srtt, self._rttvar = seconds, seconds / 2
         else:
             self._rttvar += (abs(self._srtt - seconds) - self._rttvar) / 4
@@ -72,14 +78,11 @@ class AdaptiveWatchdog:
         policy = self._policy
         least = policy.min_seconds
         self._rto = min(max(self._srtt + 4 * self._rttvar, least), policy.max_seconds)
-        if self._rto == least:
-            # A round trip below half of the shortest wait changes nothing.
-            self.unremarkable_from, self.unremarkable = 0.0, least / 2
-        else:
-            # A round trip in this range would change the wait by less than half. Processing each round trip of a
-            # thousand
-            # transfers would itself make the round trips longer.
-            self.unremarkable_from, self.unremarkable = self._srtt / 2, (self._srtt + self._rto) / 2
+        # A round trip in this range would change the wait by less than half: a short one can't while the wait is less
+        # than twice the shortest wait. Processing each round trip of a thousand transfers would itself make the round
+        # trips longer.
+        self.unremarkable_from = self._srtt / 2 if self._rto > 2 * least else 0.0
+        self.unremarkable = (self._srtt + self._rto) / 2
 
     def _backed_off(self, attempt: int) -> float:
         if attempt < 3:

@@ -112,7 +112,11 @@ def test_adaptive_learns_by_rfc_6298() -> None:
 
 def test_adaptive_ignores_round_trips_that_change_little() -> None:
     at_the_floor = adaptive(0.0002, 0.0003)
-    assert (at_the_floor.unremarkable_from, at_the_floor.unremarkable) == (0, 0.01)
+    assert (at_the_floor.unremarkable_from, at_the_floor.unremarkable) == pytest.approx((0, 0.0101), abs=0.0001)
+    # Below twice the floor, no shorter round trip changes the wait by half.
+    above_it = adaptive(0.012)
+    assert (above_it.unremarkable_from, above_it.unremarkable) == pytest.approx((0, 0.024))
+    assert adaptive(0.014).unremarkable_from == pytest.approx(0.007)
     slow = adaptive(0.2)
     assert (slow.unremarkable_from, slow.unremarkable) == pytest.approx((0.1, 0.4))
     unsure = adaptive(0.2, None)
@@ -133,6 +137,16 @@ def test_adaptive_waits_hardly_differ_without_ignored_round_trips(samples: list[
 def test_adaptive_has_a_floor_and_a_ceiling() -> None:
     assert adaptive(0.0002, 0.0003).wait(1) == 0.02
     assert adaptive(5.0).wait(1) == 8
+
+
+def test_adaptive_begins_again_behind_a_first_round_trip_that_was_slow() -> None:
+    """It includes the time for the requests that arrived together with this one."""
+    assert adaptive(0.05, 0.002).wait(1) == 0.02
+    # One that was not learned, and a lost datagram, come between.
+    assert adaptive(0.012, 0.002, None, 0.002).wait(1) == 0.02
+    # Only the second one, and only where it is far shorter, begins anew: this is RFC 6298.
+    assert adaptive(0.2, 0.1).wait(1) == pytest.approx(0.1875 + 4 * 0.1)
+    assert adaptive(0.2, 0.2, 0.02).wait(1) == pytest.approx(0.1775 + 4 * 0.10125)
 
 
 def test_adaptive_waits_longer_after_some_quick_retransmissions() -> None:
