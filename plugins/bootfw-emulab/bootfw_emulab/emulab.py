@@ -4,11 +4,10 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field, validators
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred, DeferredList
 from zope.interface import implementer
 
 from bootfw.api import (
@@ -26,7 +25,6 @@ from bootfw.api import (
     ISelectiveResolver,
     ISelfChecking,
     IStartable,
-    ListenerBound,
     PluginContext,
     RequestClassified,
     StateError,
@@ -41,12 +39,10 @@ from bootfw_emulab.connectionstates import READ_WITHIN
 from bootfw_emulab.loads import Loads
 from bootfw_emulab.node import Node
 from bootfw_emulab.nodes import Nodes
+from bootfw_emulab.ports import Ports, Where
 from bootfw_emulab.replies import Replies
 from bootfw_emulab.tmcdserver import PROTOCOL as TMCD
 from bootfw_emulab.tmcdserver import Tmcd, TmcdConnections, TmcdDatagrams
-
-Where = tuple[str, int]
-"""(address, port)"""
 
 
 def _where(text: str) -> Where:
@@ -83,8 +79,9 @@ class Emulab:
     the host file says for a free node or one in an experiment. If that is nothing, the next resolvers decide.
     """
 
-    hosts: Path
-    """Directory of host files; those with a table ``[emulab]`` are nodes."""
+    reads_machines: ClassVar[bool] = True
+    hosts: Path | None = None
+    """Directory of host files; those with a table ``[emulab]`` are nodes, as is a ``[[machine]]`` with one."""
     templates: Path | None = None
     """Directory of templates for replies of tmcd, which come before those of this plugin."""
     loader: Mapping[str, str] = field(factory=dict)
@@ -112,13 +109,13 @@ class Emulab:
     _server: BootinfoServer | None = field(default=None, init=False)
     """None: it is not started."""
     _connections: list[TmcdConnections] = field(factory=list, init=False)
-    _ports: list[Any] = field(factory=list, init=False)
+    _ports: Ports | None = field(default=None, init=False)
 
     @classmethod
     def configured(
         cls,
         context: PluginContext,
-        hosts: str,
+        hosts: str | None = None,
         templates: str | None = None,
         certificate: str | None = None,
         key: str | None = None,
@@ -129,6 +126,8 @@ class Emulab:
         for name, path in paths.items():
             if path is not None and (not path or "\0" in path):
                 raise ConfigError("must be a path", (name,))
+        if hosts is None and not any("emulab" in machine for machine in context.machines):
+            raise ConfigError('"hosts" is missing: a directory of host files; or give a [[machine]] a [machine.emulab]')
         if (certificate is None) is not (key is None):
             missing = "key" if key is None else "certificate"
             raise ConfigError(f'"{missing}" is missing: TLS needs a certificate and its key')
@@ -137,7 +136,8 @@ class Emulab:
         found: dict[str, Any] = {name: context.directory / path for name, path in paths.items() if path is not None}
         made = cls(**found, **options)
         made._reactor = context.reactor
-        made._nodes = Nodes(made.hosts, context.reactor.seconds if context.reactor is not None else None)
+        seconds = context.reactor.seconds if context.reactor is not None else None
+        made._nodes = Nodes(made.hosts, seconds, context.machines)
         made._replies = Replies(made.templates)
         made._loads = Loads(context.orders)
         return made
@@ -165,36 +165,30 @@ class Emulab:
         tmcd = Tmcd(reactor, self._nodes, self._replies, self._loads, server, publish)
         certificate = self._tls_context()
 
-        def opened(service: str, where: Where, listen: Callable[..., Any], *arguments: Any, note: str = "") -> Any:
-            try:
-                self._ports.append(listen(*arguments))
-            except CannotListenError as error:
-                self._close_ports()
-                reason = getattr(error, "socketError", error)
-                raise StateError(f"{service} can't listen on {where[0]} port {where[1]}: {reason}") from error
-            host = self._ports[-1].getHost()
-            publish(ListenerBound(reactor.seconds(), service, (host.host, host.port), note))
-            return host
-
+        self._ports = ports = Ports(reactor, publish)
         if self.bootinfo_listen:
             where = _where(self.bootinfo_listen)
             sending = where[0], self.order_port
-            opened(PHASE, where, listen_udp, reactor, server, *where)
-            opened(PHASE, sending, listen_udp, reactor, orders, *sending, note="orders leave from here")
+            ports.add(PHASE, where, partial(listen_udp, reactor, server, *where))
+            ports.add(PHASE, sending, partial(listen_udp, reactor, orders, *sending), "orders leave from here")
         for address, port in map(_where, self.tmcd_listen):
             factory = TmcdConnections(reactor, tmcd, certificate, READ_WITHIN)
             self._connections.append(factory)
-            listening = partial(reactor.listenTCP, interface=address)
-            bound = opened(f"{TMCD} by TCP", (address, port), listening, port, factory)
-            where = address, bound.port
-            opened(f"{TMCD} by UDP", where, listen_udp, reactor, TmcdDatagrams(tmcd), *where)
+            ports.add(f"{TMCD} by TCP", (address, port), partial(reactor.listenTCP, port, factory, interface=address))
+            by_udp = partial(listen_udp, reactor, TmcdDatagrams(tmcd), address, port)
+            ports.add(f"{TMCD} by UDP", (address, port), by_udp)
+        ports.open()
 
     def close(self) -> "Deferred[Any]":
         """See IStartable."""
-        closing = self._close_ports()
+        closing: list[Deferred[Any]] = []
+        for factory in self._connections:
+            factory.close()
+        if self._ports is not None:
+            closing = self._ports.close()
         if self._server is not None:
             self._server.close()
-            self._server = None
+        self._connections, self._ports, self._server = [], None, None
         return DeferredList([*closing, self._loads.close()], consumeErrors=True)
 
     def resolve(self, request: BootRequest) -> BootFile | None:
@@ -280,13 +274,6 @@ class Emulab:
             return ssl.PrivateCertificate.loadPEM(pem).options()
         except (OSError, ssl.SSL.Error) as error:
             raise StateError(f"the certificate of tmcd, {self.certificate}, can't be used: {error}") from error
-
-    def _close_ports(self) -> list["Deferred[Any]"]:
-        for factory in self._connections:
-            factory.close()
-        closing = [maybeDeferred(port.stopListening) for port in self._ports]
-        self._connections, self._ports = [], []
-        return closing
 
 
 def _tls() -> Any:

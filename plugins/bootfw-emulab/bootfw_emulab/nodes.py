@@ -1,6 +1,6 @@
 """The nodes of a directory of host files."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,21 @@ class Nodes:
     """Finds nodes by address, name or key. Changed files are read again; a mistake in one is logged once.
 
     :param directory: of host files, see docs/howto/templates.md of bootfw. Those with a table ``[emulab]`` are nodes.
+        None: there are only machines.
     :param seconds: a clock, to look for changed files at most once a second.
+    :param machines: the tables ``[[machine]]``, as if they were host files.
     """
 
-    directory: Path
+    directory: Path | None
     _seconds: Callable[[], float] | None = None
+    _machines: Sequence[Mapping[str, Any]] = ()
     _hosts: Hosts = field(init=False)
     _logged: set[str] = field(factory=set, init=False)
     """The mistakes that are in the log."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._hosts = Hosts(self.directory, self._seconds)
+        self._hosts = Hosts(self.directory, self._seconds, self._machines)
 
     def at(self, address: str) -> Node | None:
         """The node whose control interface has that address."""
@@ -86,4 +89,6 @@ class Nodes:
             return None
 
     def _sentences(self, host: Mapping[str, Any], error: ConfigError) -> list[str]:
-        return [f"{self.directory / host['name']}: {each.under('emulab')}" for each in error.each]
+        of_machine = any(machine["name"] == host["name"] for machine in self._machines)
+        where = "[[machine]]" if of_machine or self.directory is None else f"{self.directory}"
+        return [f"{where} {host['name']}: {each.under('emulab')}" for each in error.each]

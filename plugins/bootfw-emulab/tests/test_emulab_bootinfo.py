@@ -24,6 +24,9 @@ from bootfw.api import (
     BootRequest,
     Client,
     ConfigError,
+    Event,
+    ListenerBound,
+    ListenerFailed,
     PluginContext,
     RequestClassified,
     StateError,
@@ -303,12 +306,48 @@ def test_it_starts_again(testbed: Callable[..., Testbed]) -> None:
     assert bed.asks(BOOTINFO_REQUEST) == [PARTITION_2]
 
 
-def test_a_port_that_is_held_is_named(testbed: Callable[..., Testbed], tmp_path: Path) -> None:
+def test_a_port_that_is_held_is_waited_for(testbed: Callable[..., Testbed], tmp_path: Path) -> None:
+    """So a reload works, at which the former instance of the plugin has the ports."""
+    bed = testbed()
+    context: Any = PluginContext(cast(Any, bed.network.hosts[0]), tmp_path)
+    again: Any = plugin.configure({"hosts": "hosts", "tmcd-listen": [], "free-boot": "reboot"}, context)
+    again.set_resolver_chain(again.resolve)
+    events: list[Event] = []
+    again.start(events.append)
+    bed.network.advance(5)
+    assert [(event.service, event.address) for event in events if isinstance(event, ListenerFailed)] == [
+        ("bootinfo", ("0.0.0.0", 6969)),
+        ("bootinfo", ("0.0.0.0", 6970)),
+    ]
+    assert len(events) == 2
+    assert bed.asks(BOOTINFO_REQUEST, "10.9.0.12") == [WAIT]
+    bed.service.stopService()
+    bed.network.advance(1)
+    assert [type(event) for event in events[2:]] == [ListenerBound, ListenerBound]
+    assert bed.asks(BOOTINFO_REQUEST, "10.9.0.12") == [BOOTINFO_REPLIES["reboot"]]
+    again.close()
+    bed.network.advance(5)
+    bed.service.startService()
+
+
+def test_what_waits_for_a_port_can_be_closed(testbed: Callable[..., Testbed], tmp_path: Path) -> None:
     bed = testbed()
     context: Any = PluginContext(cast(Any, bed.network.hosts[0]), tmp_path)
     again: Any = plugin.configure({"hosts": "hosts", "tmcd-listen": []}, context)
-    with pytest.raises(StateError, match=r"bootinfo can't listen on 0\.0\.0\.0 port 6969: .*in use"):
-        again.start(bed.seen.observe)
+    again.start(bed.seen.observe)
+    bed.network.advance(2)
+    again.close()
+    assert bed.network.clock.getDelayedCalls() == []
+
+
+def test_a_machine_of_the_configuration_can_be_a_node(tmp_path: Path) -> None:
+    machine = {"name": "pc7", "mac": [PC1], "emulab": {"free-boot": "partition:3"}}
+    made: Any = plugin.configure({}, PluginContext(None, tmp_path, machines=(machine,)))
+    request = BootRequest(PC1, "bootinfo", "", "unknown")
+    assert made.resolve(request) == BootFile("bootinfo:partition:3")
+    wrong = {**machine, "emulab": {"free-boot": "no"}}
+    made = plugin.configure({}, PluginContext(None, tmp_path, machines=(wrong,)))
+    assert made.problem().startswith("[[machine]] pc7: emulab.free-boot: must be one of")
 
 
 def test_only_so_many_loaders_are_remembered(testbed: Callable[..., Testbed], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +362,7 @@ def test_only_so_many_loaders_are_remembered(testbed: Callable[..., Testbed], mo
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({}, '"hosts" is missing'),
+        ({}, '"hosts" is missing: a directory of host files; or'),
         ({"hosts": ""}, "hosts: must be a path"),
         ({"hosts": "h", "free-boot": "sleep"}, "free-boot: must be one of"),
         ({"hosts": "h", "load-boot": "sleep"}, "load-boot: must be one of"),
@@ -343,7 +382,7 @@ def test_mistakes_in_host_files_are_said(tmp_path: Path) -> None:
     write_hosts(tmp_path, {"pc1": '[emulab]\nboot = "partitions:2"\nexperimnt = "a/b"\n', "pc2": "mac = 1"})
     made: Any = plugin.configure({"hosts": "hosts"}, PluginContext(None, tmp_path))
     problem = made.problem()
-    assert f"{tmp_path / 'hosts' / 'pc1'}: emulab.experimnt: unknown key" in problem
+    assert f"{tmp_path / 'hosts'} pc1: emulab.experimnt: unknown key" in problem
     assert "emulab.boot: must be one of" in problem
     assert "pc2.toml" in problem
 
