@@ -25,13 +25,19 @@ BOOTS = 10_000
 MOST_TAGS = 32
 """Tags of one machine."""
 
-_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=/-]{0,62}")
-_IMAGE = re.compile(r"[^/\s.][^/\s]{0,127}")
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOST_NAME = rf"{_LABEL}(\.{_LABEL})*"
+"""Regular expression of a name, which has at most 253 characters. These three are for the description of the web API
+too, so they have only what all kinds of regular expressions have."""
+TAG = "[A-Za-z0-9][A-Za-z0-9._:=/-]{0,62}"
+IMAGE = r"[!-\-0-~][!-.0-~]{0,127}"
 
 KEYS = ("name", "tags", "add_tags", "remove_tags", "image")
 """What Entry.changed() takes."""
+
+
+class NameTaken(StateError):
+    """The name is that of another machine."""
 
 
 @frozen
@@ -52,16 +58,16 @@ class Entry:
             present ones, ``add_tags`` and ``remove_tags``.
         :raise StateError: a value is invalid.
         """
-        name = _text(given, "name", self.name).lower()
-        if name and not _HOST_NAME.fullmatch(name):
+        name = _text(given, "name", self.name)
+        if name and not (re.fullmatch(HOST_NAME, name) and len(name) <= 253):
             raise StateError(f'name must be a host name, such as "web1" or "web1.example.org", not "{name}"')
         image = _text(given, "image", self.image)
-        if image and not _IMAGE.fullmatch(image):
+        if image and not re.fullmatch(IMAGE, image):
             raise StateError(f'image must be the name of an image, as bootfw images lists it, not "{image}"')
         tags = {*_tags(given, "tags", self.tags), *_tags(given, "add_tags")} - {*_tags(given, "remove_tags")}
         if len(tags) > MOST_TAGS:
             raise StateError(f"a machine has at most {MOST_TAGS} tags, not {len(tags)}")
-        return evolve(self, name=name, tags=tuple(sorted(tags)), image=image)
+        return evolve(self, name=name.lower(), tags=tuple(sorted(tags)), image=image)
 
     def stored(self) -> Mapping[str, object] | None:
         """Return the entry as the store keeps it; None: there is nothing to keep."""
@@ -94,7 +100,7 @@ def change(entries: Mapping[str, Entry], given: Mapping[str, Any]) -> tuple[str,
     if entry.name:
         for other, each in entries.items():
             if each.name == entry.name and other != mac:
-                raise StateError(f"{entry.name} is the name of {other} already; give one of them another name")
+                raise NameTaken(f"{entry.name} is the name of {other} already; give one of them another name")
     return mac, entry
 
 
@@ -235,8 +241,10 @@ def _tags(given: Mapping[str, Any], key: str, default: Iterable[str] = ()) -> li
     values = given.get(key, default)
     if isinstance(values, str) or not isinstance(values, Sequence) or not all(isinstance(each, str) for each in values):
         raise StateError(f'{key} must be a list of texts, such as ["rack1"], not {values!r}')
+    if len(values) > MOST_TAGS:
+        raise StateError(f"a machine has at most {MOST_TAGS} tags, not {len(values)}")
     for value in values:
-        if not _TAG.fullmatch(value):
+        if not re.fullmatch(TAG, value):
             raise StateError(
                 "a tag must be of at most 63 letters, digits and ._:=/-, and begin with a letter or digit, "
                 f'not "{value}"'

@@ -793,6 +793,11 @@ class BootService(MultiService):
             raise ControlError(self._leadership.refusal)
 
     @property
+    def backends(self) -> Sequence[Named]:
+        """The backends, each with its name, in their order."""
+        return self._backends
+
+    @property
     def leadership(self) -> Mapping[str, object] | None:
         """See Leadership.record(). None: this server is alone."""
         return None if self._leadership is None else self._leadership.record()

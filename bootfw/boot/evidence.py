@@ -6,14 +6,21 @@ All of it reads the disk and may block, so it runs in a thread, once for each fa
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
+
 from bootfw.ability import provides
+from bootfw.boot.pluginresult import as_deferred
+from bootfw.errors import FileMissing
 from bootfw.interfaces import IDirectoryBackend, IListableBackend
+from bootfw.tftp.path import relative
+from bootfw.values import Client, TransferRequest
 from bootfw.wire.executable import machine_of
 
 NAMES = 2000
@@ -44,6 +51,41 @@ def nearest_names(backends: Sequence[tuple[str, Any]], path: str) -> list[str]:
     alike = [beside[name] for name in difflib.get_close_matches(missing.name, beside, NEAREST, _MIN_SIMILARITY)]
     anywhere = difflib.get_close_matches(path, names, NEAREST, _MIN_SIMILARITY)
     return list(dict.fromkeys([*same, *alike, *anywhere]))[:NEAREST]
+
+
+def missing_file(backends: Sequence[tuple[str, Any]], name: str, mac: str) -> "Deferred[str]":
+    """Find out whether a machine could load a file that an operator names.
+
+    A file that is made for the machine counts as existing. A URL, or a name with a placeholder, is not looked for.
+
+    :param name: as a resolver would name it.
+    :return: fires with the reason why it can't, with similar names; "" if it could.
+    """
+    name = re.sub(r"^\{https?\}/", "", name)
+    if "://" in name or "{" in name:
+        return succeed("")
+    path = relative(name)
+    request = TransferRequest(filename=name, path=path, peer=("", 0), client=Client(mac=mac))
+    return Deferred.fromCoroutine(_missing(backends, request))
+
+
+async def _missing(backends: Sequence[tuple[str, Any]], request: TransferRequest) -> str:
+    for _, backend in backends:
+        try:
+            opening = backend.open(request.path, request)
+            pending = as_deferred(opening)
+            reader = opening if pending is None else await pending
+        except FileMissing:
+            continue
+        except Exception:  # it exists, and what is wrong with it is reported when a machine requests it
+            return ""
+        closing = as_deferred(reader.close())
+        if closing is not None:
+            await closing
+        return ""
+    nearest = nearest_names(backends, request.path)
+    like = f"; similar: {', '.join(nearest)}" if nearest else ""
+    return f"no backend has {request.path}{like}"
 
 
 def program_machine(backends: Sequence[tuple[str, Any]], path: str) -> str | None:

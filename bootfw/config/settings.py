@@ -407,6 +407,41 @@ def _check_token(instance: Any, attribute: Any, value: str) -> None:
         )
 
 
+def _scopes(values: Iterable[str]) -> tuple[str, ...]:
+    scopes = tuple(values)
+    for scope in scopes:
+        if scope not in ("read", "write"):
+            raise ValueError(f'must be a list of "read" and "write", not of "{scope}"')
+    if not scopes:
+        raise ValueError('must have "read" or "write"')
+    return scopes
+
+
+def _needed_token(instance: Any, attribute: Any, value: str) -> None:
+    if not value:
+        raise ValueError("is empty; `openssl rand -hex 16` prints a good one")
+    _check_token(instance, attribute, value)
+
+
+@frozen
+class APIToken:
+    """``[[web.api-token]]``: a program that may use `/api/v1`."""
+
+    name: str
+    """What the log calls the program."""
+    token: str = field(validator=_needed_token, repr=False)
+    """Its password, at least 16 characters."""
+    scopes: tuple[str, ...] = field(default=("read",), converter=_scopes, metadata={"toml": list[str]})
+    """`"read"`: it may read machines and boots. `"write"`: it may change machines and set one-time boots."""
+
+
+def _api_tokens(values: Iterable[APIToken]) -> tuple[APIToken, ...]:
+    tokens = tuple(values)
+    if len({each.token for each in tokens}) < len(tokens):
+        raise ValueError("two programs have the same token; give each its own")
+    return tokens
+
+
 @frozen
 class WebSettings:
     """``[web]``"""
@@ -423,6 +458,12 @@ class WebSettings:
     token: str = field(default="", validator=_check_token, repr=False)
     """Password for changes over the web: to set and cancel one-time boots, and to release leases. At least 16
     characters. Empty: nothing can be changed over the web."""
+    api_tokens: tuple[APIToken, ...] = field(
+        default=(),
+        converter=_api_tokens,
+        metadata={"key": ("api-token",), "toml": list[dict[str, Any]], "tables": APIToken},
+    )
+    """The programs that may use `/api/v1`, `[[web.api-token]]`; see below. Without any it is off."""
 
 
 @frozen

@@ -1,11 +1,13 @@
-"""Decides which requests may change something: those with the token that do not come from another site's page."""
+"""Decides which requests may change something, and which may use ``/api/v1``: by tokens."""
 
 import hmac
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.logger import Logger
 
 from bootfw.boot.onceper import OncePer
+from bootfw.config.settings import APIToken
 from bootfw.tokenbuckets import TokenBuckets
 
 _REPORT_AGAIN = 60.0
@@ -21,25 +23,32 @@ class Access:
     A browser adds no Authorization header by itself, so a foreign page can't make it send a valid request (CSRF).
     Requests whose body is not JSON, or whose Origin is not ours, are refused before that.
 
-    :param token: "": nothing may be changed.
+    :param token: for changes by the pages; "": nothing may be changed.
+    :param api_tokens: for ``/api/v1``; without any it is off.
     """
 
     log = Logger(namespace="bootfw.web")
 
-    def __init__(self, reactor: Any, token: str) -> None:
+    def __init__(self, reactor: Any, token: str, api_tokens: Sequence[APIToken] = ()) -> None:
         self._reactor = reactor
         self._reports = OncePer(_REPORT_AGAIN)
         self._lines = TokenBuckets(1)
-        self.use(token)
+        self.use(token, api_tokens)
 
-    def use(self, token: str) -> None:
-        """Require *token* from now on; "": nothing may be changed."""
+    def use(self, token: str, api_tokens: Sequence[APIToken] = ()) -> None:
+        """Require these tokens from now on, see the class."""
         self._token = token.encode()
+        self._api_tokens = tuple(api_tokens)
 
     @property
     def writable(self) -> bool:
-        """Whether there is a token."""
+        """Whether there is a token for changes by the pages."""
         return bool(self._token)
+
+    @property
+    def has_api(self) -> bool:
+        """Whether there is a token for ``/api/v1``."""
+        return bool(self._api_tokens)
 
     def refuses(self, request: Any) -> tuple[int, str] | None:
         """Return (status, reason) if the request is refused; None: it may change something."""
@@ -51,9 +60,32 @@ class Access:
             return 403, "the request comes from a page of another site"
         if (request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower() != b"application/json":
             return 415, "the body must be JSON, with Content-Type: application/json"
-        kind, _, given = (request.getHeader(b"authorization") or b"").partition(b" ")
-        if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
+        given = _bearer(request)
+        if given and hmac.compare_digest(given, self._token):
             return None
+        return self._unauthorized(request, given)
+
+    def refuses_api(self, request: Any, scope: str) -> tuple[int, str] | None:
+        """Return (status, reason) if a request of ``/api/v1`` is refused; None: its token has *scope*."""
+        token = self._api_token(request)
+        if token is None:
+            return self._unauthorized(request, _bearer(request))
+        if scope not in token.scopes:
+            return 403, f'the token of {token.name} does not have the scope "{scope}"'
+        return None
+
+    def name_of(self, request: Any) -> str:
+        """Return the name of the program that sent a request of ``/api/v1``; "": it is unknown."""
+        token = self._api_token(request)
+        return token.name if token is not None else ""
+
+    def _api_token(self, request: Any) -> APIToken | None:
+        given = _bearer(request)
+        # All of them are compared, so that the time does not tell which one it is.
+        found = [each for each in self._api_tokens if hmac.compare_digest(given, each.token.encode())]
+        return found[0] if found else None
+
+    def _unauthorized(self, request: Any, given: bytes) -> tuple[int, str]:
         request.setHeader(b"WWW-Authenticate", b"Bearer")
         if not given:
             return 401, "the token is missing: send Authorization: Bearer TOKEN"
@@ -61,3 +93,9 @@ class Access:
         if self._reports.due(peer, now) and self._lines.take("", _LINES_PER_SECOND, _LINES_AT_ONCE, now):
             self.log.warn("web {peer}: refused, the token is wrong", peer=peer)
         return 401, "the token is wrong"
+
+
+def _bearer(request: Any) -> bytes:
+    """Return the token that a request has; b"": there is none."""
+    kind, _, given = (request.getHeader(b"authorization") or b"").partition(b" ")
+    return given.strip() if kind.lower() == b"bearer" else b""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -14,6 +14,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from bootfw import __version__
+from bootfw.boot.evidence import missing_file
 from bootfw.errors import StateError
 from bootfw.net.control import ControlError
 from bootfw.service import BootService
@@ -129,16 +130,29 @@ class Listing(Page):
         return call(self._boot, self._operation, given, request, send)
 
 
+def _nothing_to_check(given: Mapping[str, Any]) -> "Deferred[None]":
+    return succeed(None)
+
+
 class Action(Page):
     """A path where POST changes something; the response has the changed records.
 
     :param keys: the required keys of the JSON object in the body; all values are strings.
+    :param check: see call().
     """
 
     methods = "POST"
 
-    def __init__(self, boot: BootService, access: Access, operation: str, keys: Iterable[str]) -> None:
+    def __init__(
+        self,
+        boot: BootService,
+        access: Access,
+        operation: str,
+        keys: Iterable[str],
+        check: "Callable[[Mapping[str, Any]], Deferred[None]]" = _nothing_to_check,
+    ) -> None:
         super().__init__()
+        self._check = check
         self._boot = boot
         self._access = access
         self._operation = operation
@@ -169,7 +183,21 @@ class Action(Page):
             request.write(as_json(request, {"records": changed}))
             request.finish()
 
-        return call(self._boot, self._operation, given, request, send)
+        return call(self._boot, self._operation, given, request, send, self._check)
+
+
+class NoSuchFile(StateError):
+    """No backend has the file that a machine should boot once."""
+
+
+def check_file(boot: BootService, given: Mapping[str, Any]) -> "Deferred[None]":
+    """Check that a machine could load the file of an order. The Deferred fails with NoSuchFile if it can't."""
+
+    def checked(reason: str) -> None:
+        if reason:
+            raise NoSuchFile(reason)
+
+    return missing_file(boot.backends, str(given.get("file")), str(given.get("mac"))).addCallback(checked)
 
 
 def call(
@@ -178,8 +206,12 @@ def call(
     given: Mapping[str, Any],
     request: Any,
     send: Callable[[Iterable[Mapping[str, Any]]], None],
+    check: "Callable[[Mapping[str, Any]], Deferred[None]]" = _nothing_to_check,
 ) -> Any:
-    """Call an operation of the service for *request*, and *send* its records, unless the client is gone by then."""
+    """Call an operation of the service for *request*, and *send* its records, unless the client is gone by then.
+
+    :param check: is called first, with *given*; its Deferred fails with StateError for what can't be done.
+    """
     operation = boot.operations().get(name)
     if operation is None:
         return refusal(request, 404, f'this server has no "{name}": its configuration has nothing to do with it')
@@ -200,7 +232,8 @@ def call(
             request.write(refusal(request, status, reason))
             request.finish()
 
-    maybeDeferred(operation, given).addCallback(returned).addErrback(failed)
+    checked = check(given).addCallback(lambda _: maybeDeferred(operation, given))
+    checked.addCallback(returned).addErrback(failed)
     return NOT_DONE_YET
 
 

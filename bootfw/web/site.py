@@ -3,7 +3,7 @@
 import io
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,18 +11,19 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
 
-from bootfw.config.settings import WebSettings
+from bootfw.config.settings import APIToken, WebSettings
 from bootfw.net.clock import shift_of
 from bootfw.net.http.channel import Channel, QuietRequest
 from bootfw.service import BootService
 from bootfw.web.access import Access
 from bootfw.web.activity import Activity
-from bootfw.web.api import Action, Listing, Reading, status_record, throughput_record
+from bootfw.web.api import Action, Listing, Reading, check_file, status_record, throughput_record
 from bootfw.web.assets import assets
 from bootfw.web.health import Alive, Ready
 from bootfw.web.replies import Page, as_json, refusal, set_headers
 from bootfw.web.sockets import Sockets
 from bootfw.web.streams import Streams
+from bootfw.web.v1 import Version1
 
 CONNECTIONS = 64
 """Most connections at a time; further ones are closed. A browser opens up to six, a probe one."""
@@ -104,12 +105,20 @@ class WebSite(Site):
     :param reactor: IReactorTime.
     :param hosts: names by which browsers may reach it, beside addresses, ``localhost`` and the name of this host.
     :param token: whoever has it may change something; "": nothing can be changed.
+    :param api_tokens: of the programs that may use ``/api/v1``; without any it is off.
     """
 
     noisy = False
     protocol = Connection  # type: ignore[assignment]
 
-    def __init__(self, reactor: Any, boot: BootService, hosts: Iterable[str] = (), token: str = "") -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        boot: BootService,
+        hosts: Iterable[str] = (),
+        token: str = "",
+        api_tokens: Sequence[APIToken] = (),
+    ) -> None:
         self.root = _Folder()  # type: ignore[no-untyped-call]
         super().__init__(self.root, WebRequest, reactor=reactor, timeout=_IDLE)  # type: ignore[no-untyped-call]
         self._names = _names(hosts)
@@ -119,7 +128,7 @@ class WebSite(Site):
         self.activity = activity = Activity(Sockets(boot), streams.boot_changed, streams.status_changed)
         """The state of transfers and boots, from the events."""
         boot.add_observer(activity, "web")
-        self._access = access = Access(reactor, token)
+        self._access = access = Access(reactor, token, api_tokens)
         began = reactor.seconds()
         wall = partial(_wall_clock, reactor)
 
@@ -144,16 +153,17 @@ class WebSite(Site):
             "machines": listing("boot", path="machine", limited=True),
             "leases": listing("leases", ["who", "state", "network"]),
             "orders": listing("next"),
-            "order": action("order", ["mac", "file"]),
+            "order": action("order", ["mac", "file"], partial(check_file, boot)),
+            "v1": Version1(boot, access),
             "cancel": action("cancel", ["mac"]),
             "release": action("release", ["address"]),
         }.items():
             api.putChild(path.encode(), page)
 
     def use(self, settings: WebSettings) -> None:
-        """Take the names and the token of other settings, from now on."""
+        """Take the names and the tokens of other settings, from now on."""
         self._names = _names(settings.hosts)
-        self._access.use(settings.token)
+        self._access.use(settings.token, settings.api_tokens)
 
     def mount(self, name: str, resource: IResource) -> None:
         """Serve *resource* as ``/name``, such as ``/metrics``."""
@@ -213,7 +223,7 @@ def add_web(reactor: Any, boot: BootService, settings: WebSettings, *, optional:
 
     :param optional: an address that can't be bound is reported, and the service starts without it.
     """
-    site = WebSite(reactor, boot, settings.hosts, settings.token)
+    site = WebSite(reactor, boot, settings.hosts, settings.token, settings.api_tokens)
     boot.add_site("web", settings.listen, site, optional=optional)
     return site
 

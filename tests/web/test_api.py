@@ -13,6 +13,7 @@ from twisted.logger import capturedLogs
 from bootfw import __version__
 from bootfw.api import DHCPSettings, Settings, StateError, TFTPSettings
 from bootfw.attempts.attempt import BootAttempt, Verdict
+from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import WebSettings
 from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, TransferBegun, TransferEnded
 from bootfw.net.control import ControlError
@@ -38,7 +39,8 @@ class Pages(Visitor):
     def __init__(self, token: str = TOKEN) -> None:
         network = MemoryNetwork()
         settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
-        self.service = BootService(network.host("10.0.0.1"), settings=settings)
+        files = MemoryBackend({"install.ipxe": b"#!ipxe\n"})
+        self.service = BootService(network.host("10.0.0.1"), settings=settings, backend=files)
         self.service.startService()
         network.advance(0)  # the events of the start have been delivered
         self.given: list[tuple[str, Mapping[str, Any]]] = []
@@ -268,6 +270,18 @@ def test_late_result_for_a_closed_connection_is_dropped(pages: Pages) -> None:
 # Orders
 
 
+def test_a_file_that_no_backend_has_is_refused(pages: Pages) -> None:
+    pages.finds("order", [])
+    response = pages.post("/api/order", {"mac": MAC, "file": "instal.ipxe"})
+    assert (response.status, json.loads(response.body)) == (
+        400,
+        {"error": "no backend has instal.ipxe; similar: install.ipxe"},
+    )
+    assert pages.given == []
+    assert pages.post("/api/order", {"mac": MAC, "file": "{http}/install.ipxe"}).status == 200
+    assert pages.post("/api/order", {"mac": MAC, "file": "https://192.0.2.1/x.efi"}).status == 200
+
+
 def test_post_sets_a_one_time_boot(pages: Pages) -> None:
     pages.finds("order", [{"mac": MAC, "file": "install.ipxe"}])
     response = pages.post("/api/order", {"mac": MAC, "file": "install.ipxe"})
@@ -295,7 +309,7 @@ def test_wrong_tokens_of_many_addresses_write_a_bounded_log(pages: Pages) -> Non
         ({"Authorization": None}, 401, "the token is missing"),
         ({"Authorization": "Bearer 0123456789abcdee"}, 401, "the token is wrong"),
         ({"Authorization": "Bearer 0123456789abcde"}, 401, "the token is wrong"),
-        ({"Authorization": f"Basic {TOKEN}"}, 401, "the token is wrong"),
+        ({"Authorization": f"Basic {TOKEN}"}, 401, "the token is missing"),
         ({"Origin": "http://evil.example"}, 403, "a page of another site"),
         ({"Origin": "null"}, 403, "a page of another site"),
         ({"Origin": "https://127.0.0.1:8067"}, 403, "a page of another site"),
