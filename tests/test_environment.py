@@ -74,6 +74,7 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_WEB_LISTEN",
         "BOOTFW_WEB_HOSTS",
         "BOOTFW_WEB_TOKEN",
+        "BOOTFW_WEB_API_TOKEN",
         "BOOTFW_BOOTS_KEEP",
         "BOOTFW_BOOTS_DAYS",
         "BOOTFW_BOOTS_QUIET_SECONDS",
