@@ -27,15 +27,19 @@ from bootfw.boot.backends import LayeredBackend
 from bootfw.testing import (
     BackendContract,
     DirectoryBackendContract,
+    LintableContract,
+    ListableBackendContract,
     PerClientBackendContract,
+    SelfCheckingContract,
     StaticBackendContract,
     UniformBackendContract,
+    VersionedBackendContract,
     WritableBackendContract,
 )
 from bootfw.values import TransferRequest
 
 
-class TestMemory(WritableBackendContract, StaticBackendContract):
+class TestMemory(WritableBackendContract, StaticBackendContract, ListableBackendContract):
     def make_backend(self) -> MemoryBackend:
         return MemoryBackend(self.files, writable=True)
 
@@ -68,7 +72,20 @@ class InDirectories:
         return made
 
 
-class TestDirectory(InDirectories, WritableBackendContract, DirectoryBackendContract):
+class TestDirectory(
+    InDirectories,
+    WritableBackendContract,
+    DirectoryBackendContract,
+    ListableBackendContract,
+    VersionedBackendContract,
+    SelfCheckingContract,
+):
+    def make_plugin(self) -> DirectoryBackend:
+        return self.make_backend()
+
+    def make_useless_plugin(self) -> DirectoryBackend:
+        return DirectoryBackend(self.directory / "missing")
+
     def make_backend(self) -> DirectoryBackend:
         return DirectoryBackend(self.new_directory(self.files))
 
@@ -144,7 +161,7 @@ class TestImages(InImages, StaticBackendContract):
         return ImagesBackend(self.directory)
 
 
-class TestTemplate(InDirectories, PerClientBackendContract):
+class TestTemplate(InDirectories, PerClientBackendContract, ListableBackendContract, LintableContract):
     files = {"boot.ipxe": b"#!ipxe\nshell\n", "empty": b"", "deep/er/down": b"0 1 2 3 4 " * 20}
 
     def make_backend(self) -> TemplateBackend:
@@ -154,6 +171,12 @@ class TestTemplate(InDirectories, PerClientBackendContract):
             "deep/er/down.j2": b"{% for _ in range(20) %}0 1 2 3 4 {% endfor %}",
         }
         return TemplateBackend(self.new_directory(templates))
+
+    def make_plugin(self) -> TemplateBackend:
+        return self.make_backend()
+
+    def make_mistaken_plugin(self) -> TemplateBackend:
+        return TemplateBackend(self.new_directory({"boot.ipxe.j2": b"{% if %}"}))
 
 
 class TestTemplateOfTheClient(InDirectories, PerClientBackendContract):
@@ -167,7 +190,7 @@ class TestTemplateOfTheClient(InDirectories, PerClientBackendContract):
         return TemplateBackend(self.new_directory({"boot.ipxe.j2": template}))
 
 
-class TestMenu(InDirectories, PerClientBackendContract):
+class TestMenu(InDirectories, PerClientBackendContract, ListableBackendContract):
     files: Mapping[str, bytes] = {}
 
     def make_backend(self) -> MenuBackend:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import define
+from kitfailures import failures
 from narrowing import of_type, present
 from zope.interface import implementer
 
@@ -48,18 +49,6 @@ from bootfw.testing import (
     WatchdogContract,
     WritableBackendContract,
 )
-
-
-def failures(kit: object) -> set[str]:
-    """Names of the kit's tests that fail."""
-    failed: set[str] = set()
-    for name in dir(kit):
-        if name.startswith("test_"):
-            try:
-                getattr(kit, name)()
-            except Exception:
-                failed.add(name.removeprefix("test_"))
-    return failed
 
 
 class Kept(MemoryBackend):
@@ -390,7 +379,7 @@ class NoObserver:
         (LooksAtOnce, {"nothing_is_looked_up_before_the_first_event"}),
         (NeedsUUID, {"a_client_of_whom_only_the_address_is_known_is_no_error"}),
         (OtherPort, {"a_client_of_whom_only_the_address_is_known_is_no_error"}),
-        (NoObserver, {"provides_the_interface"}),
+        (NoObserver, {"provides_the_client_aware_interface"}),
     ],
 )
 def test_client_aware_kit(broken: type[object], found: set[str]) -> None:

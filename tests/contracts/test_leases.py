@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from bootfw.stores.memory import MemoryStore
 from bootfw.stores.sqlite import SqliteStore
-from bootfw.testing import LeaseStoreContract
+from bootfw.testing import LeaseStoreContract, OfflineStoreContract
 
 
 class TestMemory(LeaseStoreContract):
@@ -28,3 +28,12 @@ class TestSqlite(LeaseStoreContract):
 
     def wait(self, deferred: Deferred[Any]) -> None:
         self.reactor.wait(deferred)
+
+
+class TestSqliteOffline(OfflineStoreContract):
+    @pytest.fixture(autouse=True)
+    def _directory(self, tmp_path: Path) -> None:
+        self.directory = tmp_path
+
+    def make_store(self) -> SqliteStore:
+        return SqliteStore(self.directory / "bootfw.sqlite", None)

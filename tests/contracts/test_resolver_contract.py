@@ -5,10 +5,18 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from bootfw.api import PluginContext
-from bootfw.resolvers import by_architecture, by_client, static
-from bootfw.testing import ResolverContract
+from bootfw.resolvers import by_architecture, by_client, loop_breaker, next_boot, pxe_menu, static
+from bootfw.testing import (
+    ListableResolverContract,
+    OperableContract,
+    PluginContract,
+    ResolverContract,
+    StartableContract,
+    UniformResolverContract,
+)
 
 
 class Configured(ResolverContract):
@@ -25,24 +33,24 @@ class Configured(ResolverContract):
         return self.module.plugin.configure(self.options, self.context)
 
 
-class TestStatic(Configured):
+class TestStatic(Configured, UniformResolverContract, ListableResolverContract):
     module = static
     options = {"file": "http://{server}/{mac}.ipxe"}
 
 
-class TestByArchitecture(Configured):
+class TestByArchitecture(Configured, UniformResolverContract, ListableResolverContract):
     module = by_architecture
     options = {
         "files": {"x86-bios": "undionly.kpxe", "x86_64-uefi": "snponly.efi", "ipxe": "http://{server}/boot.ipxe"}
     }
 
 
-class TestByArchitectureWithoutScript(Configured):
+class TestByArchitectureWithoutScript(Configured, UniformResolverContract, ListableResolverContract):
     module = by_architecture
     options = {"files": {"x86-bios": "undionly.kpxe", "arm64-uefi": "{uuid}/grub.efi"}}
 
 
-class TestByClient(Configured):
+class TestByClient(Configured, ListableResolverContract):
     module = by_client
     options = {
         "clients": [
@@ -50,3 +58,35 @@ class TestByClient(Configured):
             {"uuid": "00000000-0000-0000-0000-000000000001", "file": "pxelinux.0"},
         ]
     }
+
+
+class TestPXEMenu(Configured, UniformResolverContract, ListableResolverContract):
+    module = pxe_menu
+    options = {"items": [{"description": "Install", "file": "install/pxelinux.0"}, {"description": "Local disk"}]}
+
+
+class TestNextBoot(Configured, StartableContract, OperableContract):
+    module = next_boot
+
+    def make_plugin(self) -> Any:
+        return self.module.plugin.configure({}, PluginContext(Clock(), self.context.directory))
+
+    def make_resolver(self) -> Any:
+        resolver = self.make_plugin()
+        resolver.start(lambda event: None)
+        return resolver
+
+
+class TestLoopBreaker(TestNextBoot):
+    module = loop_breaker
+
+
+class TestPluginOfByArchitecture(PluginContract):
+    plugin = by_architecture.plugin
+    options = TestByArchitecture.options
+    mistakes = {"files": {"x86": "undionly.kpxe"}, "server": "localhost"}
+
+
+class TestPluginOfLoopBreaker(PluginContract):
+    plugin = loop_breaker.plugin
+    mistakes = {"repeats": 1, "within-seconds": 0, "local-seconds": "600"}

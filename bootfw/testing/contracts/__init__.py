@@ -12,17 +12,23 @@ from bootfw.testing.contracts.attempts import AttemptStoreContract
 from bootfw.testing.contracts.backend import (
     BackendContract,
     DirectoryBackendContract,
+    ListableBackendContract,
     PerClientBackendContract,
     StaticBackendContract,
     UniformBackendContract,
+    VersionedBackendContract,
     WritableBackendContract,
 )
 from bootfw.testing.contracts.clientaware import ClientAwareContract
 from bootfw.testing.contracts.leadership import LeadershipContract
-from bootfw.testing.contracts.leases import LeaseStoreContract
+from bootfw.testing.contracts.leases import LeaseStoreContract, OfflineStoreContract
 from bootfw.testing.contracts.nodes import NodesContract
+from bootfw.testing.contracts.observer import ObserverContract
 from bootfw.testing.contracts.orders import OrderStoreContract
-from bootfw.testing.contracts.resolver import ResolverContract
+from bootfw.testing.contracts.plugin import PluginContract
+from bootfw.testing.contracts.resolver import ListableResolverContract, ResolverContract, UniformResolverContract
+from bootfw.testing.contracts.selfchecks import LintableContract, SelfCheckingContract
+from bootfw.testing.contracts.startable import OperableContract, StartableContract
 from bootfw.testing.contracts.watchdog import WatchdogContract
 
 __all__ = [
@@ -32,12 +38,23 @@ __all__ = [
     "DirectoryBackendContract",
     "LeadershipContract",
     "LeaseStoreContract",
+    "LintableContract",
+    "ListableBackendContract",
+    "ListableResolverContract",
     "NodesContract",
+    "ObserverContract",
+    "OfflineStoreContract",
+    "OperableContract",
     "OrderStoreContract",
     "PerClientBackendContract",
+    "PluginContract",
     "ResolverContract",
+    "SelfCheckingContract",
+    "StartableContract",
     "StaticBackendContract",
     "UniformBackendContract",
+    "UniformResolverContract",
+    "VersionedBackendContract",
     "WatchdogContract",
     "WritableBackendContract",
 ]

@@ -12,16 +12,20 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from bootfw.ability import provides
+from bootfw.ability import abilities_of, provides
 from bootfw.errors import FileAlreadyExists, FileMissing, TransferError
 from bootfw.interfaces import (
     IBackend,
     IDirectoryBackend,
+    IFileReader,
+    IListableBackend,
     IPerClientBackend,
     IReader,
     IShareableReader,
     IStaticBackend,
     IUniformBackend,
+    IVerifiableReader,
+    IVersionedBackend,
     IWritableBackend,
     IWriter,
 )
@@ -104,6 +108,19 @@ class BackendContract(Answers):
             reader = self.answer(backend.open(path, self.request(path)))
             verifyObject(IReader, reader)
             assert reader.size in (None, len(data)), f"{path}: size {reader.size} of {len(data)} bytes"
+            reader.close()
+
+    def test_readers_have_what_they_declare(self) -> None:
+        backend = self.make_backend()
+        for path, data in self.files.items():
+            reader = self.answer(backend.open(path, self.request(path)))
+            for ability in abilities_of(reader):
+                verifyObject(ability, reader)
+            if provides(reader, IFileReader):
+                found = os.pread(reader.fileno(), len(data), reader.start)
+                assert found == data, f"{path}: the descriptor has something else than read() returns"
+            if provides(reader, IVerifiableReader):
+                reader.verify()
             reader.close()
 
     def test_reads_any_place_in_any_order_and_again(self) -> None:
@@ -421,3 +438,57 @@ class PerClientBackendContract(BackendContract):
             return bytes(self.answer(reader.read(0, 1 << 20)))
         finally:
             reader.close()
+
+
+class ListableBackendContract(BackendContract):
+    """The tests of a backend whose files can be listed without a client."""
+
+    def make_backend(self) -> IListableBackend:
+        """A backend that serves ``files``."""
+        raise NotImplementedError
+
+    def test_provides_the_listable_interface(self) -> None:
+        verifyObject(IListableBackend, self.make_backend())
+
+    def test_listed_files_can_be_fetched(self) -> None:
+        backend = self.make_backend()
+        for name in backend.names():
+            assert backend.has(name), f"{name}: listed, but has() says no"
+            self.fetch(backend, name)
+
+    def test_what_it_has_not_is_missing(self) -> None:
+        backend = self.make_backend()
+        for path in MISSING_PATHS:
+            if not backend.has(path):
+                error = self.refusal(backend.open, path, self.request(path))
+                assert isinstance(error, TransferError), f"{path!r}: has() says no, and open() opens it"
+
+
+class VersionedBackendContract(BackendContract):
+    """The tests of a backend that knows the version of a file without opening it."""
+
+    def make_backend(self) -> IVersionedBackend:
+        """A backend that serves ``files``."""
+        raise NotImplementedError
+
+    def test_provides_the_versioned_interface(self) -> None:
+        verifyObject(IVersionedBackend, self.make_backend())
+
+    def test_version_is_the_identity_of_the_reader(self) -> None:
+        backend = self.make_backend()
+        for path in self.files:
+            version = backend.version(path, self.request(path))
+            reader = self.answer(backend.open(path, self.request(path)))
+            if version is not None:
+                hash(version)
+                assert getattr(reader, "identity", None) == version, f"{path}: open() returns another version"
+            reader.close()
+
+    def test_version_of_a_missing_file_is_none_or_it_is_missing(self) -> None:
+        backend = self.make_backend()
+        for path in ("no-such-file", "no-such-directory/no-such-file"):
+            try:
+                version = backend.version(path, self.request(path))
+            except FileMissing:
+                continue
+            assert version is None, f"{path!r}: {version!r}"

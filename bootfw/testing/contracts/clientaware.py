@@ -33,7 +33,7 @@ class ClientAwareContract(Answers):
         """A plugin as the configuration would make it."""
         raise NotImplementedError
 
-    def test_provides_the_interface(self) -> None:
+    def test_provides_the_client_aware_interface(self) -> None:
         plugin = self.make_plugin()
         verifyObject(IClientAware, plugin)
         assert provides(plugin, IBootObserver) or provides(plugin, IBootFileResolver), "neither observer nor resolver"

@@ -1,4 +1,4 @@
-"""ILeaseStore and IReservationStore."""
+"""ILeaseStore, IOfflineStore and IReservationStore."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from bootfw.ability import provides
-from bootfw.interfaces import ILeaseStore, IReservationStore
+from bootfw.interfaces import ILeaseStore, IOfflineStore, IReservationStore
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.testing.contracts.answers import Answers
 
@@ -158,3 +158,29 @@ class LeaseStoreContract(Answers):
         self.again(store)
         assert list(self.reserving(store).reservations()) == []
         self.answer(store.close())
+
+
+class OfflineStoreContract(LeaseStoreContract):
+    """The tests of a lease store that the ``bootfw`` command uses while no server runs.
+
+    ``make_store`` makes it without a reactor, as the command does.
+    """
+
+    def make_store(self) -> IOfflineStore:
+        """A store as the command would make it, with nothing in it."""
+        raise NotImplementedError
+
+    def wait(self, deferred: "Deferred[object]") -> None:
+        """Nothing answers later where no reactor runs."""
+        raise AssertionError("a Deferred has not fired, and no reactor runs")
+
+    def test_provides_the_offline_interface(self) -> None:
+        verifyObject(IOfflineStore, self.make_store())
+
+    def test_exists_once_something_is_stored(self) -> None:
+        store = self.make_store()
+        assert not store.exists()
+        list(store.load())
+        self.answer(store.commit(LEASES))
+        self.answer(store.close())
+        assert store.exists()

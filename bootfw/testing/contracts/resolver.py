@@ -1,15 +1,18 @@
-"""IBootFileResolver."""
+"""IBootFileResolver, and the abilities that a resolver may declare beside."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from inspect import iscoroutine
 from uuid import UUID
 
+from attrs import evolve
 from zope.interface.verify import verifyObject
 
 from bootfw.dhcp.expand import expand
 from bootfw.errors import BootRefused
-from bootfw.interfaces import IBootFileResolver
+from bootfw.interfaces import IBootFileResolver, IListableResolver, IUniformResolver
 from bootfw.testing.contracts.answers import Answers
-from bootfw.values import BootFile, BootMenu, BootRequest
+from bootfw.values import BootFile, BootMenu, BootRequest, ListedBootFile
+from bootfw.wire.iana import ARCHITECTURES, NETWORK_GEAR
 
 REQUESTS = (
     BootRequest("52:54:00:12:34:56", "discover", "pxe-bios", "x86-bios", (0,), server="192.0.2.1"),
@@ -85,3 +88,63 @@ class ResolverContract(Answers):
     @staticmethod
     def _shown(found: BootFile | BootMenu | BootRefused | None) -> object:
         return ("refused", found.reason) if isinstance(found, BootRefused) else found
+
+
+class UniformResolverContract(ResolverContract):
+    """The tests of a resolver that answers by ``architecture``, ``ipxe`` and ``http`` of the request only."""
+
+    def make_resolver(self) -> IUniformResolver:
+        """A resolver as the configuration would make it."""
+        raise NotImplementedError
+
+    def test_provides_the_uniform_interface(self) -> None:
+        verifyObject(IUniformResolver, self.make_resolver())
+
+    def test_answers_are_returned_directly(self) -> None:
+        resolver = self.make_resolver()
+        for request in self.requests:
+            try:
+                found = resolver.resolve(request)
+            except BootRefused:
+                continue
+            if iscoroutine(found):
+                found.close()  # or Python warns that it was never awaited
+            assert not isinstance(found, Awaitable), f"{request}: --check and lint can't wait"
+
+    def test_clients_that_differ_in_nothing_else_get_the_same(self) -> None:
+        resolver = self.make_resolver()
+        for request in self.requests:
+            other = evolve(
+                BootRequest("52:54:00:ff:ff:fe", "request", "", request.architecture, server="198.51.100.9"),
+                ipxe=request.ipxe,
+                http=request.http,
+                uuid=str(UUID(int=9)),
+            )
+            answers = [self._shown(self.resolve(resolver, each)) for each in (request, other)]
+            assert answers[0] == answers[1], f"{request}: it depends on more than architecture, ipxe and http"
+
+
+class ListableResolverContract(ResolverContract):
+    """The tests of a resolver that lists the boot files which its options name."""
+
+    def make_resolver(self) -> IListableResolver:
+        """A resolver as the configuration would make it."""
+        raise NotImplementedError
+
+    def test_provides_the_listable_interface(self) -> None:
+        verifyObject(IListableResolver, self.make_resolver())
+
+    def test_listed_files_have_names_and_architectures(self) -> None:
+        known = {"", "ipxe", "unknown", NETWORK_GEAR, *ARCHITECTURES.values()}
+        for listed in self.make_resolver().boot_files():
+            assert isinstance(listed, ListedBootFile), repr(listed)
+            assert listed.file.name, f"{listed}: a file without a name"
+            assert listed.architecture in known or listed.architecture.startswith("arch-"), repr(listed.architecture)
+
+    def test_files_of_the_answers_are_listed(self) -> None:
+        resolver = self.make_resolver()
+        listed = {each.file.name for each in resolver.boot_files()}
+        for request in self.requests:
+            found = self.resolve(resolver, request)
+            if isinstance(found, BootFile) and found.content is None:
+                assert found.name in listed, f"{request}: {found.name!r} is not listed"

@@ -1,11 +1,12 @@
-"""IWatchdogPolicy, IWatchdog and IAdaptiveWatchdog."""
+"""IWatchdogPolicy and the kinds of watchdogs."""
 
 import math
 from collections.abc import Iterator
 
 from zope.interface.verify import verifyObject
 
-from bootfw.interfaces import IAdaptiveWatchdog, IWatchdog, IWatchdogPolicy
+from bootfw.ability import abilities_of, provides
+from bootfw.interfaces import IAdaptiveWatchdog, ITimeoutWatchdog, IWatchdog, IWatchdogPolicy
 from bootfw.values import Agreed
 
 AGREED = (
@@ -53,6 +54,17 @@ class WatchdogContract:
         verifyObject(IWatchdogPolicy, policy)
         for watchdog in self.watchdogs():
             verifyObject(IAdaptiveWatchdog if IAdaptiveWatchdog.providedBy(watchdog) else IWatchdog, watchdog)
+
+    def test_watchdogs_have_what_they_declare(self) -> None:
+        for watchdog in self.watchdogs():
+            for ability in abilities_of(watchdog):
+                verifyObject(ability, watchdog)
+
+    def test_a_timeout_that_is_honoured_is_each_wait(self) -> None:
+        for agreed in AGREED:
+            watchdog = self.make_policy().begin(agreed)
+            if agreed.timeout and provides(watchdog, ITimeoutWatchdog) and watchdog.honours_timeout:
+                assert set(self.waits(watchdog)) == {agreed.timeout}
 
     def test_first_wait_is_never_none(self) -> None:
         for watchdog in self.watchdogs():
