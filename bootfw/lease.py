@@ -36,7 +36,7 @@ class Lease:
     """IPv4 as dotted quad, or IPv6 in canonical form (RFC 5952)."""
     client: bytes
     """Key of the client that has it, of :class:`bootfw.dhcp.identity.Client` or, by DHCPv6,
-    :class:`bootfw.dhcp.hashedallocator.Holder`; empty when the client is not known."""
+    :class:`bootfw.dhcp.hashedallocator.ClientIA`; empty when the client is not known."""
     mac: str
     """MAC address, lower-case with colons; "": unknown."""
     state: LeaseState

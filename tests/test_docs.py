@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from howtos import README, blocks
+from zope.interface.interface import InterfaceClass
 
+import bootfw
 from bootfw.build import assemble
 from bootfw.config.configuration import load_config
 from bootfw.plugins import GROUPS
@@ -64,11 +67,20 @@ def test_the_modules_that_a_page_names_exist(page: Path) -> None:
 
 
 def is_there(name: str) -> bool:
-    """*name* is a module, an attribute of one, or a group of entry points."""
-    if name in GROUPS or importlib.util.find_spec(name):
+    """*name* is a group of entry points, a module, or an attribute of one, such as a member of a class."""
+    if name in GROUPS:
         return True
-    module, _, attribute = name.rpartition(".")
-    return hasattr(importlib.import_module(module), attribute)
+    found: Any = bootfw
+    for part in name.split(".")[1:]:
+        if hasattr(found, "__path__") and importlib.util.find_spec(f"{found.__name__}.{part}"):
+            found = importlib.import_module(f"{found.__name__}.{part}")
+        elif hasattr(found, part):
+            found = getattr(found, part)
+        elif isinstance(found, InterfaceClass) and part in found:
+            found = found[part]
+        else:
+            return False
+    return True
 
 
 def test_every_dependency_has_its_line() -> None:

@@ -1,9 +1,11 @@
-"""The reference of the configuration."""
+"""The reference pages."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import publicapi
 import pytest
+import referencepages
 
 from bootfw.cli.main import parser
 from bootfw.cli.manpage import manpage
@@ -21,6 +23,23 @@ def test_configuration_page_equals_the_generated_one() -> None:
 
 def test_manual_page_equals_the_generated_one() -> None:
     assert MANUAL.read_text() == "\n".join(manpage(parser())) + "\n", "run: bootfw manpage > man/bootfw.1"
+
+
+@pytest.mark.parametrize(
+    ("page", "generate", "command"),
+    [
+        ("api", publicapi.page, "publicapi.py api"),
+        ("events", publicapi.events, "publicapi.py events"),
+        ("commands", referencepages.commands, "referencepages.py commands"),
+        ("metrics", referencepages.metrics, "referencepages.py metrics"),
+    ],
+)
+def test_page_equals_the_generated_one(
+    page: str, generate: Callable[[], str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    written = (PAGE.parent / f"{page}.md").read_text()
+    assert written == generate(), f"run: tools/{command} > docs/{page}.md"
 
 
 def test_every_key_is_explained() -> None:

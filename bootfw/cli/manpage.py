@@ -64,8 +64,8 @@ def _section(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
         if action.help == argparse.SUPPRESS or isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
             continue
         yield ".TP"
-        yield rf"\fB{_escaped(_invocation(action))}\fR"
-        yield _escaped(_help(action, parser))
+        yield rf"\fB{_escaped(invocation(action))}\fR"
+        yield _escaped(help_of(action, parser))
     if parser.epilog:
         yield ".PP"
         yield ".nf"
@@ -73,7 +73,8 @@ def _section(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
         yield ".fi"
 
 
-def _invocation(action: argparse.Action) -> str:
+def invocation(action: argparse.Action) -> str:
+    """Return how an option or argument is written, such as ``-c, --config FILE``."""
     value = action.metavar or (
         "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper().replace("_", "-")
     )
@@ -83,7 +84,8 @@ def _invocation(action: argparse.Action) -> str:
     return names if action.nargs == 0 else f"{names} {value}"
 
 
-def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+def help_of(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    """Return what an option or argument means, as a sentence."""
     known = {**vars(action), "prog": parser.prog}
     text = (action.help or "") % known
     return f"{text[:1].upper()}{text[1:]}." if text else ""
