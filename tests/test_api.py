@@ -7,6 +7,7 @@ import publicapi
 import pytest
 
 import bootfw.api
+import bootfw.testing
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,6 +29,11 @@ def test_the_signatures_have_what_is_inherited_from_private_classes() -> None:
     """An embedder sees no difference between a method of the class and one of its base."""
     [kit] = [each for each in publicapi.public("bootfw.testing") if each.name == "ResolverContract"]
     assert "    def wait(deferred: 'Deferred[Any]') -> None" in list(kit.signature())
+
+
+def test_every_public_name_is_on_a_page_of_the_reference() -> None:
+    pages = publicapi.page() + publicapi.events()
+    assert set(re.findall(r"^##+ (\w+)$", pages, re.M)) >= {*bootfw.api.__all__, *bootfw.testing.__all__} - {"Event"}
 
 
 def test_every_public_name_is_there_and_documented() -> None:

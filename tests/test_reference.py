@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import publicapi
 import pytest
 import referencepages
 
@@ -28,8 +27,6 @@ def test_manual_page_equals_the_generated_one() -> None:
 @pytest.mark.parametrize(
     ("page", "generate", "command"),
     [
-        ("api", publicapi.page, "publicapi.py api"),
-        ("events", publicapi.events, "publicapi.py events"),
         ("commands", referencepages.commands, "referencepages.py commands"),
         ("metrics", referencepages.metrics, "referencepages.py metrics"),
     ],

@@ -2,10 +2,10 @@
 """The public API: what plugins and programs may use of bootfw.api and bootfw.testing.
 
     tools/publicapi.py signatures > tests/api_signatures.txt
-    tools/publicapi.py api > docs/api.md
-    tools/publicapi.py events > docs/events.md
+    tools/publicapi.py api
+    tools/publicapi.py events
 
-Both are read from the source, so they are the same with each version of Python. A signature has all that a caller
+The last two are pages that `make docs` writes. All are read from the source, so they are the same with each version of Python. A signature has all that a caller
 writes down: parameters with annotations and defaults, fields, members. The page has the docstrings too.
 """
 
@@ -29,8 +29,6 @@ MODULES = ("bootfw.api", "bootfw.testing")
 INTRODUCTION = """\
 # API
 
-This page is generated from the code by `python tools/publicapi.py api`.
-
 A plugin or a program that embeds bootfw imports from `bootfw.api`, and its tests from `bootfw.testing`. What is listed
 here stays: see [Which changes to expect](compatibility.md). [Write a plugin](howto/plugins.md) and
 [Embed bootfw](howto/embedding.md) show how the parts are used.
@@ -38,8 +36,6 @@ here stays: see [Which changes to expect](compatibility.md). [Write a plugin](ho
 
 EVENTS = """\
 # Events
-
-This page is generated from the code by `python tools/publicapi.py events`.
 
 What happens is published as events: to observers (`IBootObserver`), to the log, whose JSON objects have the name of
 the class as `event`, to webhooks, and by server-sent events to the pages. They are about stages and transfers, never

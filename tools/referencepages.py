@@ -4,7 +4,8 @@
     tools/referencepages.py commands > docs/commands.md
     tools/referencepages.py metrics > docs/metrics.md
 
-bootfw.config.reference generates that of the configuration, and tools/publicapi.py those of the API and the events.
+bootfw.config.reference generates that of the configuration. Those of the API and the events, from tools/publicapi.py,
+have docstrings, which change often: they are made with the site (`make docs`), and are not in git.
 """
 
 import argparse
