@@ -5,8 +5,8 @@
     tools/publicapi.py api
     tools/publicapi.py events
 
-The last two are pages that `make docs` writes. All are read from the source, so they are the same with each version of Python. A signature has all that a caller
-writes down: parameters with annotations and defaults, fields, members. The page has the docstrings too.
+The last two are pages that `make docs` writes. All are read from the source, so they are the same with each version of
+Python. A signature has all that a caller writes down: parameters with annotations and defaults, fields, members.
 """
 
 import argparse
