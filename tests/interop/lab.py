@@ -125,7 +125,7 @@ class Program:
         if not condition():
             raise AssertionError(f"{what}: {self.log.stem} ended with {self.exit_code}:\n{self.output[-_LOG_TAIL:]}")
 
-    def wait_until_bound(self, *ports: int, seconds: float = 20) -> None:
+    def wait_until_bound(self, *ports: int, seconds: float = 90) -> None:
         """Until there is a socket on each of these UDP ports, in the program's namespace."""
         self.wait_until(
             lambda: _bound_ports(self.pid) >= set(ports), seconds, f"{self.log.stem} listens on {sorted(ports)}"

