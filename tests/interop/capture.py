@@ -32,12 +32,12 @@ class Capture:
         need("tshark")
         file = directory / "capture.pcap"
         recording = host.start("tcpdump", "--immediate-mode", "-U", *_ROOM, "-i", "eth0", "-w", file, which)
-        recording.wait_until(lambda: "listening on" in recording.output, 10, "it records")
+        recording.wait_until(lambda: "listening on" in recording.output, 90, "it records")
         return cls(host, file, recording)
 
     def stop(self) -> None:
         """Nothing more is recorded. What has been sent until now is in the file, even on a busy machine."""
-        self._recording.wait_until(self._has_all, 20, "tcpdump has written what the kernel has for it")
+        self._recording.wait_until(self._has_all, 90, "tcpdump has written what the kernel has for it")
         self._recording.stop()
 
     def _has_all(self) -> bool:

@@ -59,5 +59,5 @@ def kea(host: Host, directory: Path, family: int, given: dict[str, Any]) -> Prog
     path.write_text(json.dumps({f"Dhcp{family}": common | given}))
     places = (f"KEA_PIDFILE_DIR={directory}", f"KEA_LOCKFILE_DIR={directory}")
     program = host.start("env", *places, command, "-c", path, name=name)
-    program.wait_until(lambda: f"DHCP{family}_STARTED" in program.output, 20, "it serves")
+    program.wait_until(lambda: f"DHCP{family}_STARTED" in program.output, 90, "it serves")
     return program

@@ -308,7 +308,7 @@ class Lab:
         cable = self.switch.start(
             sys.executable, Path(__file__).with_name("badcable.py"), name, "far", str(seed), name="badcable"
         )
-        cable.wait_until(lambda: "connected" in cable.output, 10, "the cable has both ends")
+        cable.wait_until(lambda: "connected" in cable.output, 90, "the cable has both ends")
         self.switch.ip("link", "set", "far", "netns", host.namespace, "name", "eth0")
         self.switch.ip("link", "set", name, "master", "br0", "up")
         host.ip("link", "set", "eth0", "up")

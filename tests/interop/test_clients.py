@@ -99,7 +99,7 @@ def port_per_transfer(request: pytest.FixtureRequest, lab: Lab, server: Host, se
 def writable(lab: Lab, server: Host, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """The root and the port of a server that takes uploads."""
     root = tmp_path_factory.mktemp("uploads")
-    # An upload that begins before the workers have started is cancelled when they have, which is late on a busy machine.
+    # An upload that begins before the workers have started is cancelled when they have: late on a busy machine.
     one_process = "[bootfw]\nworkers = 1\n"
     start_bootfw(server, lab.directory, one_process + configuration(root, 3069, writable="true"), 3069)
     return root, 3069

@@ -77,7 +77,7 @@ def test_the_command_line_howto(lab: Lab, tmp_path: Path) -> None:
     for host, (command, shown) in before:
         compare(host, command, shown)
     running = start_bootfw(server, tmp_path, configuration, 67, 69, 4011)
-    running.wait_for("what next:", 20)
+    running.wait_for("what next:", 90)
     # The page shows a server whose workers serve, which they begin to do later than the main process.
     wait_until(
         lambda: "starting" not in printed(server, tmp_path, "bootfw status -c bootfw.toml"), 60, "the workers serve"

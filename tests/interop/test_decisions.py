@@ -83,7 +83,7 @@ def test_a_machine_installs_once_and_then_boots_as_always(site: Site) -> None:
     assert marker in first.output
     first.stop()
     said = f"{MAC}: one-time boot"
-    site.server.wait_until(lambda: said in site.server.output, 10, "the one-time boot is logged")
+    site.server.wait_until(lambda: said in site.server.output, 90, "the one-time boot is logged")
     assert json.loads(site.command("--json")) == {"next": [], "looping": []}
     site.server.stop()
     site.start()

@@ -106,7 +106,7 @@ def test_a_client_that_only_requests_a_boot_file_gets_it(lab: Lab, server: Host,
         need("dhclient")
         files = ("-sf", script, "-cf", configuration, "-lf", tmp_path / "leases", "-pf", tmp_path / "pid")
         done = host.start("dhclient", "-d", "-1", "-v", *files, "eth0")
-        done.wait_for("bound to", 20)
+        done.wait_for("bound to", 90)
 
     assert "file=board.bin option=board.bin server=10.77.0.1" in done.output
     assert "(plain, unknown, on eth0)" in bootfw.output

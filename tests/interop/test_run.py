@@ -23,7 +23,7 @@ def test_without_privileges_it_serves_above_port_1024_and_logs_a_fetch_command(l
     own_state = ("env", "-C", PROJECT, f"BOOTFW_STATE_DIR={tmp_path / 'state'}")
     run = host.start(*own_state, "setpriv", "--bounding-set=-all", "--inh-caps=-all", "make", "-C", PROJECT, "run")
     run.wait_until_bound(10067, 10069, 4011, seconds=SECONDS)
-    run.wait_until(lambda: "try it: " in run.output, 10, "it says how to try it")
+    run.wait_until(lambda: "try it: " in run.output, 90, "it says how to try it")
     for service in ("dhcp", "tftp", "boot-server"):
         assert re.search(rf"^\t{service} ", run.output, re.MULTILINE), "a table of what is bound where"
     tried = re.search(r"try it: (curl -O (\S+)/(\S+))$", run.output, re.MULTILINE)

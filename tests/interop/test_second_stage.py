@@ -61,7 +61,7 @@ def start(lab: Lab, root: Path, loader: str, more: str = "") -> Program:
 
 def said(server: Program, text: str) -> None:
     """The log has it; what workers did gets there a moment later."""
-    server.wait_until(lambda: text in server.output, 10, f"{text!r} in the log")
+    server.wait_until(lambda: text in server.output, 90, f"{text!r} in the log")
 
 
 def test_grub_requests_files_from_its_built_in_directory(lab: Lab, root: Path, marker: str) -> None:

@@ -217,7 +217,7 @@ def test_observers_find_the_client_of_a_transfer(lab: Lab, server: Host, station
     service.wait_until_bound(69)
     assert fetching(station, lab.directory, "small", f"tftp://{SERVER}/small").wait(SECONDS) == 0
     shown = station.run("cat", "/sys/class/net/eth0/address", seconds=5).output.strip()
-    service.wait_until(lambda: f"observed {shown}" in service.output, 10, "the station's MAC")
+    service.wait_until(lambda: f"observed {shown}" in service.output, 90, "the station's MAC")
 
 
 STUCK_AT_THE_OACK = 2
