@@ -22,6 +22,10 @@ has, and repeats the ACK when it has received nothing for 100 ms; a datagram sen
 SILENCE = 6.0
 """The same for atftp and U-Boot, which wait 5 s: the least wait after QUICK transmissions."""
 
+FIRST_WAIT = 0.2
+"""Seconds. Up to this, a wait that follows from the first round trip stays until a datagram is lost, even if the next
+round trips are shorter."""
+
 
 @implementer(ILearningWatchdog)
 @define(eq=False)
@@ -63,7 +67,7 @@ class AdaptiveWatchdog:
             return
         self._unsure = False
         # The first round trip is that of the OACK. On a busy server it includes the time for all requests that arrived
-        # with this one, and says little of those to come. By the averages the wait would follow after eight of them.
+        # with this one, and says little of those to come. The averages would need eight of these to forget it.
         first = self._srtt is None or (self._only_first and seconds < self._srtt / 2)
         self._only_first = self._srtt is None
         if self._srtt is None or first:
@@ -80,8 +84,10 @@ class AdaptiveWatchdog:
         self._rto = min(max(self._srtt + 4 * self._rttvar, least), policy.max_seconds)
         # A round trip in this range would change the wait by less than half: a short one can't while the wait is less
         # than twice the shortest wait. Processing each round trip of a thousand transfers would itself make the round
-        # trips longer.
-        self.unremarkable_from = self._srtt / 2 if self._rto > 2 * least else 0.0
+        # trips longer. And so it would to learn a second one of each small file: a longer wait matters only when a
+        # datagram is lost, and then the next round trip is learned.
+        kept = max(2 * least, FIRST_WAIT if self._only_first else 0.0)
+        self.unremarkable_from = self._srtt / 2 if self._rto > kept else 0.0
         self.unremarkable = (self._srtt + self._rto) / 2
 
     def _backed_off(self, attempt: int) -> float:

@@ -114,9 +114,15 @@ def test_adaptive_ignores_round_trips_that_change_little() -> None:
     at_the_floor = adaptive(0.0002, 0.0003)
     assert (at_the_floor.unremarkable_from, at_the_floor.unremarkable) == pytest.approx((0, 0.0101), abs=0.0001)
     # Below twice the floor, no shorter round trip changes the wait by half.
-    above_it = adaptive(0.012)
-    assert (above_it.unremarkable_from, above_it.unremarkable) == pytest.approx((0, 0.024))
-    assert adaptive(0.014).unremarkable_from == pytest.approx(0.007)
+    above_it = adaptive(0.012, 0.03)
+    assert above_it.wait(1) == pytest.approx(0.01425 + 4 * 0.009)
+    assert above_it.unremarkable_from == pytest.approx(0.01425 / 2)
+    assert adaptive(0.01, 0.021).unremarkable_from == 0
+    # The first one alone: until a datagram is lost, the wait stays.
+    first = adaptive(0.06)
+    assert (first.unremarkable_from, first.unremarkable) == pytest.approx((0, 0.12))
+    assert adaptive(0.06, None, 0.001).wait(1) == 0.02
+    assert adaptive(0.07).unremarkable_from == pytest.approx(0.035)
     slow = adaptive(0.2)
     assert (slow.unremarkable_from, slow.unremarkable) == pytest.approx((0.1, 0.4))
     unsure = adaptive(0.2, None)
@@ -132,6 +138,7 @@ def test_adaptive_waits_hardly_differ_without_ignored_round_trips(samples: list[
     assert before is not None
     assert after is not None
     assert 0.5 * before <= after <= 1.5 * before
+    assert after > watchdog.unremarkable  # so the wait is enough for each of them
 
 
 def test_adaptive_has_a_floor_and_a_ceiling() -> None:
@@ -141,7 +148,7 @@ def test_adaptive_has_a_floor_and_a_ceiling() -> None:
 
 def test_adaptive_begins_again_behind_a_first_round_trip_that_was_slow() -> None:
     """It includes the time for the requests that arrived together with this one."""
-    assert adaptive(0.05, 0.002).wait(1) == 0.02
+    assert adaptive(0.1, 0.002).wait(1) == 0.02
     # One that was not learned, and a lost datagram, come between.
     assert adaptive(0.012, 0.002, None, 0.002).wait(1) == 0.02
     # Only the second one, and only where it is far shorter, begins anew: this is RFC 6298.
