@@ -38,7 +38,9 @@ hypothesis.settings.load_profile("bootfw")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--record-pictures`` writes the pictures of the documentation anew."""
-    parser.addoption("--record-pictures", action="store_true", help="write docs/pictures as the browser shows it now")
+    parser.addoption(
+        "--record-pictures", action="store_true", help="write docs/pictures as browser and machines show it now"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -61,7 +61,7 @@ class Image:
     label: str
     """Text of the entry, in ASCII."""
     size: int
-    """Bytes, those of the initial RAM disk included."""
+    """Bytes, those of the initial RAM disk included; 0: not known."""
     runs: Executable = field(factory=Executable)
     initrds: tuple[str, ...] = ()
     """Paths of the initial RAM disks."""

@@ -195,7 +195,9 @@ class MenuContents:
 
 
 def line(label: str, size: int) -> str:
-    """Return the text of a menu entry: the label and the size of the download."""
+    """Return the text of a menu entry: the label and the size of the download; 0: it is not known."""
+    if not size:
+        return plain(label)[:WIDTH]
     end = amount(size)
     label = plain(label)[: WIDTH - len(end) - 5]
     return f"{label} {'.' * (WIDTH - len(label) - len(end) - 2)} {end}"

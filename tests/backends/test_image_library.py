@@ -23,6 +23,7 @@ from bootfw.backends.imagelibrary.library import Library, OSImage
 from bootfw.backends.imagelibrary.place import split_name, version_of
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.menu import plugin as menu_plugin
+from bootfw.backends.menucontents import amount
 from bootfw.plugins import configure
 
 DEBIAN = {
@@ -415,6 +416,7 @@ def test_esxi_by_pxelinux_and_by_ipxe(root: Path) -> None:
     by_bios = f"kernel {at}/MBOOT.C32 -c {at}/boot.cfg BOOTIF=01-${{netX/mac:hexhyp}} || goto no-com32\n"
     assert f"{by_bios}boot || goto failed\n" in text
     assert "\n:no-com32\necho This iPXE is built without COMBOOT" in text
+    assert f" {amount((root / 'esxi.iso').stat().st_size)}\n" in text
     assert f"\nkernel /{path}/MBOOT.C32 -c /{path}/boot.cfg BOOTIF" in script(made, "boot.ipxe", http="")
 
 

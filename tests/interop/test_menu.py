@@ -3,11 +3,14 @@
 That a machine booted is shown by a marker on its console: random, and nowhere but in what it had to fetch.
 """
 
+import os
 import secrets
 import shutil
 from pathlib import Path
 
 import pytest
+from bootable import arm64
+from osimages import TREES
 
 from .firmware.files import Served, foreign_grub
 from .firmware.servers import start_address_server, start_router
@@ -15,8 +18,9 @@ from .lab import Lab, Program, need
 from .machines.bios import start_bios_machine
 from .machines.disks import cd, disk
 from .machines.linux import busybox, initramfs, linux_kernel
+from .machines.screen import COLUMNS, Screen
 from .machines.uefi import start_uefi_machine
-from .qemu import SECONDS, Card
+from .qemu import SECONDS, Card, start_machine
 from .service import BOOTFW, start_bootfw
 
 pytestmark = pytest.mark.interop
@@ -264,3 +268,68 @@ def test_ipxe_boots_a_cd_over_http(lab: Lab, root: Path) -> None:
     server.wait_for("got '/again.iso'", SECONDS)
     asked = "got '/boot.ipxe'"
     server.wait_until(lambda: server.output.count(asked) > 1, SECONDS, "the CD's iPXE asks for the menu")
+
+
+# Images of operating systems
+
+PICTURES = Path(__file__).parents[2] / "docs/pictures"
+
+SYSTEMS = {
+    "debian-12": ("debian-netboot", {"linux": 8, "initrd.gz": 40}),
+    "arch": ("arch", {"vmlinuz-linux": 13, "initramfs-linux.img": 150, "airootfs.sfs": 830}),
+    "alma-9": ("redhat-boot", {"vmlinuz": 13, "initrd.img": 95, "install.img": 770}),
+    "esxi-7": ("esxi", {}),
+    "rescue": ("systemrescue", {"vmlinuz": 13, "sysresccd.img": 30, "airootfs.sfs": 760}),
+}
+"""Name of an image -> its tree, and the megabytes that some of its files have."""
+
+
+def images_of_systems(directory: Path) -> None:
+    """Images as directories: the headers of kernels, and holes."""
+    for name, (family, sizes) in SYSTEMS.items():
+        for path, data in next(tree for tree in TREES if tree.family == family).files.items():
+            file = directory / name / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+            if megabytes := sizes.get(file.name):
+                os.truncate(file, megabytes * 1_000_000)
+    shutil.copytree(directory / "debian-12", directory / "for-arm")
+    (directory / "for-arm/debian-installer/amd64/linux").write_bytes(arm64())
+
+
+@pytest.mark.firmware
+@pytest.mark.parametrize("loader", ["ipxe", "pxelinux", "grub"])
+def test_menu_has_the_systems_that_the_machine_can_run(
+    lab: Lab, tmp_path: Path, loader: str, request: pytest.FixtureRequest
+) -> None:
+    """`pytest --record-pictures` writes the pictures into the documentation."""
+    root = tmp_path / "boot"
+    root.mkdir()
+    images_of_systems(root / "images")
+    files = {"ipxe": {"ipxe": "boot.ipxe"}, "pxelinux": {"x86-bios": "pxelinux.0"}}
+    if loader == "pxelinux":
+        need("/usr/lib/PXELINUX/pxelinux.0")
+        need("/usr/lib/syslinux/modules/bios/menu.c32")
+    chosen = files[loader] if loader in files else {"x86-bios": grub(root, "i386-pc", "")}
+    serve(lab, root, chosen, menu(root, images=str(root / "images"), timeout_seconds=900))
+    with Screen(tmp_path) as screen:
+        words = ("-machine", "pc", "-boot", "n", *screen.options)
+        machine = start_machine(lab, "qemu-system-x86_64", *words, cards=(Card("e1000"),), memory=512)
+        last = {"ipxe": "Start again", "pxelinux": "is booted in", "grub": "Start again"}[loader]
+        machine.wait_until(lambda: last in screen.text(), SECONDS, "the menu is shown as a whole")
+        shown = screen.text()
+        into = PICTURES if request.config.getoption("--record-pictures") else tmp_path
+        screen.picture(into / f"systems-{loader}.png")
+    for title in (
+        "Debian 12 installer (debian-12)",
+        "Arch Linux 2024.01.01 (arch)",
+        "AlmaLinux 9.3 (packages from a mirror) (alma-9)",
+        "SystemRescue 10.02 (rescue)",
+        *(["VMware ESXi 7.0.3 (esxi-7)"] if loader != "grub" else []),
+    ):
+        assert sum(title in line for line in shown.splitlines()) == 1, shown
+    assert "for-arm" not in shown
+    assert loader != "grub" or "ESXi" not in shown
+    assert "48 MB" in next(line for line in shown.splitlines() if "(debian-12)" in line)
+    assert all(len(line) <= COLUMNS for line in shown.splitlines())
+    assert (into / f"systems-{loader}.png").stat().st_size > 1000

@@ -29,7 +29,8 @@ def _entry(image: OSImage, way: Way) -> Image:
         kind,
         path,
         ascii_label(f"{image.title} ({image.name})"),
-        image.size if kind == "disk" else plan.memory - plan.recipe.memory,
+        # mboot loads what boot.cfg names: nearly all of the image.
+        image.size if kind in ("disk", "mboot") else plan.memory - plan.recipe.memory,
         way.runs,
         tuple(map(boot.path, plan.initrds)),
         image.arguments,
