@@ -5,18 +5,28 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bootfw.backends.names import mac_address
 from bootfw.build import assemble
+from bootfw.cli.dhcpclient import Broadcasts, Link, Relayed
 from bootfw.cli.failure import CommandError
-from bootfw.config.configuration import ConfigErrors, load_config
+from bootfw.cli.importdiff import compare, questions
+from bootfw.cli.netboot import RealServers
+from bootfw.cli.tables import table
+from bootfw.config.configuration import ConfigErrors, Configuration, load_config
 from bootfw.importing.formats import FORMATS, import_files
+from bootfw.importing.options import is_address
 from bootfw.importing.outcome import CLEAN, Fate, Line, Outcome, UnreadableConfiguration
 from bootfw.terminal import printable
 
 LEFT_OUT = 3
 """Exit code: the operator has to look at some lines."""
+
+DIFFERENT = 1
+"""Exit code: the old server and the new configuration answer differently."""
 
 _LARGEST = 16 * 1024 * 1024
 """Bytes of a file; dnsmasq's own lists of names are not larger."""
@@ -26,8 +36,12 @@ Reads the configuration of another server, and writes one of bootfw that does th
 what became of every line that needs a look; --report writes what became of all lines into a file. Leases are
 imported by "bootfw leases import".
 
+With --diff the old server is asked what clients of several kinds get, and the machines that the configuration names; so
+is the new configuration, and what differs is shown. The old server gives no lease. Nothing is written without -o.
+
 The format of each file is recognized. Several files, such as those of dnsmasq and of tftpd-hpa, give one configuration.
-Exit codes: 0 every line is expressed or not needed, 3 some lines need a look, 2 a file can't be read.
+Exit codes: 0 every line is expressed or not needed, 3 some lines need a look, 2 a file can't be read. With --diff: 0
+all answers are the same, 1 some differ, 2 they can't be compared.
 """
 
 _EPILOG = """
@@ -35,6 +49,7 @@ Examples:
   bootfw import /etc/dnsmasq.conf                         show the configuration, and what is left out
   bootfw import /etc/dnsmasq.conf /etc/default/tftpd-hpa -o /etc/bootfw/bootfw.toml --report import.txt
   bootfw import --json /etc/dnsmasq.conf                  for a program
+  bootfw import /etc/dnsmasq.conf --diff 10.0.0.1         does the running dnsmasq answer the same?
 """
 
 
@@ -54,6 +69,17 @@ def add_importing(commands: Any) -> None:
     command.add_argument("-o", "--output", metavar="FILE", type=Path, help="where to write it (standard output)")
     command.add_argument("--report", metavar="FILE", type=Path, help="where to report on every line")
     command.add_argument("--json", action="store_true", help="configuration and report as JSON")
+    command.add_argument("--diff", metavar="SERVER", default="", help="the IPv4 address of the old server, which runs")
+    command.add_argument(
+        "-i", "--interface", default="", help="with --diff: broadcast in the network of this interface (root)"
+    )
+    command.add_argument(
+        "--mac",
+        action="append",
+        default=[],
+        metavar="MAC",
+        help="with --diff: a machine to ask about, instead of those that the configuration names; repeatable",
+    )
     command.set_defaults(run=_import, failed=2)
 
 
@@ -63,6 +89,8 @@ def _import(options: argparse.Namespace) -> int:
         draft = import_files(files, _load, options.format)
     except UnreadableConfiguration as error:
         raise CommandError(str(error)) from error
+    if (options.interface or options.mac) and not options.diff:
+        raise CommandError("--interface and --mac are for --diff SERVER")
     text = draft.text()
     for problem in _problems(text):
         draft.note(Line(files[0][0], 0), Fate.LEFT_OUT, f"bootfw run --check refuses the result: {problem}")
@@ -70,6 +98,8 @@ def _import(options: argparse.Namespace) -> int:
         options.report.write_text("".join(f"{line}\n" for line in _report(draft.outcomes)))
     if options.output:
         options.output.write_text(text)
+    if options.diff:
+        return _diff(options, text)
     if options.json:
         record = {
             "configuration": text,
@@ -86,6 +116,51 @@ def _import(options: argparse.Namespace) -> int:
         counts = ", ".join(f"{count} {fate.value}" for fate, count in draft.counts().items() if count)
         sys.stderr.write(f"lines: {counts or 'none'}\n")
     return 0 if draft.clean else LEFT_OUT
+
+
+def _diff(options: argparse.Namespace, text: str) -> int:
+    if not is_address(options.diff, 4):
+        raise CommandError(f"--diff {options.diff}: is not an IPv4 address")
+    macs = [mac_address(mac) for mac in options.mac]
+    if "" in macs:
+        raise CommandError(f'--mac {options.mac[macs.index("")]}: is not a MAC address, such as "52:54:00:12:34:56"')
+
+    from twisted.internet import reactor  # the clock of the new configuration; it does not run
+
+    with _loaded(text) as configuration:
+        asked, left = questions(configuration, macs)
+        link: Link = Broadcasts(options.interface) if options.interface else Relayed(options.diff)
+        found = compare(configuration, options.diff, link, RealServers(), asked, reactor)
+    different = [each for each in found if each.differences]
+    if options.json:
+        record = {"server": options.diff, "clients": [each.record for each in found], "machines_not_asked_about": left}
+        sys.stdout.write(json.dumps(record, indent=2) + "\n")
+    else:
+        rows = [("CLIENT", "WHAT", "OLD SERVER", "NEW CONFIGURATION")]
+        for each in different:
+            for difference in each.differences:
+                rows.append((str(each.question), difference.what, difference.old or "-", difference.new or "-"))
+        if different:
+            sys.stdout.write(table(rows) + "\n")
+        sys.stdout.write(f"{len(found)} clients were asked about, {len(different)} of them get other answers\n")
+        if left:
+            sys.stdout.write(f"{left} machines were not asked about: name them by --mac\n")
+    return DIFFERENT if different else 0
+
+
+@contextmanager
+def _loaded(text: str) -> Iterator[Configuration]:
+    """The configuration that *text* is.
+
+    :raise CommandError: it is refused.
+    """
+    with tempfile.TemporaryDirectory(prefix="bootfw-import-") as directory:
+        path = Path(directory, "bootfw.toml")
+        path.write_text(text, "utf-8", "surrogateescape")
+        try:
+            yield load_config(path, {})
+        except ConfigErrors as errors:
+            raise CommandError(f"the new configuration is refused: {errors.lines[0]}") from errors
 
 
 def _files(given: Path) -> Iterator[Path]:

@@ -152,6 +152,21 @@ class NetBoot:
             self.conclusion = str(stopped)
         return not self.conclusion
 
+    def asked(self) -> tuple[Sequence[Offer], str, str]:
+        """Ask for an address and a boot file, and fetch nothing.
+
+        :return: the offers, the name of the boot file, and the server to fetch it from; the names are "" if the client
+            is named no boot file.
+        """
+        if self.link.relay:
+            self.client = evolve(self.client, relay=self.link.relay)
+        offers = offers_of(self.link.query(lambda secs: self._relayed(self.client.discover(random_xid(), secs)), 1.0))
+        try:
+            return offers, *self._boot_file(offers, next((offer for offer in offers if offer.address), None))
+        except Stopped as stopped:
+            self.conclusion = str(stopped)
+            return offers, "", ""
+
     def _step(self, what: str, result: str, text: str, seconds: float = 0.0, **details: Any) -> None:
         step = Step(what, result, text, seconds, details)
         self.steps.append(step)

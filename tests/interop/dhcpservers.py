@@ -35,6 +35,18 @@ def kea_dhcp4(host: Host, directory: Path) -> Program:
     return kea(host, directory, 4, given)
 
 
+def dhcpd(host: Host, directory: Path, configuration: str) -> Program:
+    """ISC dhcpd with a configuration, when it listens. tools/install-clients unpacks it: it is not installed."""
+    command = shutil.which("dhcpd") or str(_UNPACKED / "usr/sbin/dhcpd")
+    need(command)
+    (directory / "dhcpd.conf").write_text(configuration)
+    (directory / "dhcpd.leases").touch()
+    files = ("-cf", directory / "dhcpd.conf", "-lf", directory / "dhcpd.leases", "-pf", directory / "dhcpd.pid")
+    program = host.start(command, "-f", "-d", "-4", *files, "eth0")
+    program.wait_until(lambda: "Server starting service" in program.output, 20, "it serves")
+    return program
+
+
 def kea_dhcp6(host: Host, directory: Path) -> Program:
     """Kea's DHCPv6 server, the only one of fd77::/64."""
     subnet = {"subnet": "fd77::/64", "interface": "eth0", "rapid-commit": True}
