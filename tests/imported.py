@@ -9,15 +9,18 @@ from attrs import evolve
 
 from bootfw.build import Parts, assemble
 from bootfw.config.configuration import load_config
-from bootfw.dhcp.classify import Ignored, classify
+from bootfw.dhcp.classify import Ignored, classify, classify6
 from bootfw.importing.bootfiles import ClientKind
 from bootfw.importing.draft import Draft
 from bootfw.importing.formats import import_files
 from bootfw.importing.outcome import Fate
 from bootfw.personas.table import stock
-from bootfw.values import BootFile, BootMenu
+from bootfw.values import BootFile, BootMenu, BootRequest
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message
+from bootfw.wire.dhcp6 import Message as Message6
+from bootfw.wire.dhcp6 import MessageType as MessageType6
 from bootfw.wire.options import Option
+from bootfw.wire.options6 import Option as Option6
 
 
 def imported(text: str, name: str = "") -> Draft:
@@ -65,6 +68,24 @@ def named(
     request = classify(message, stock().with_own(settings.persona).match, assigns_addresses=serving, server=server)
     if isinstance(request, Ignored):
         return None
+    return _answered(made, request)
+
+
+def named6(draft: Draft, code: int | None, ipxe: bool = False, server: str = "fd77::1") -> str | None:
+    """The boot file that a client of DHCPv6 gets; None: none.
+
+    :param server: our address on its link.
+    """
+    made = parts(draft)
+    sent = tuple(evolve(ClientKind(code, ipxe), six=True).options.items())
+    message = Message6(MessageType6.SOLICIT, 7, ((int(Option6.OPTION_REQUEST), b"\0\x3b"), *sent))
+    serving = made.settings.dhcp6.mode == "server"
+    match = stock().with_own(made.settings.persona).match
+    request = classify6(message, (), match, assigns_addresses=serving, server=server)
+    return None if isinstance(request, Ignored) else _answered(made, request)
+
+
+def _answered(made: Parts, request: BootRequest) -> str | None:
     for _, resolver in made.resolvers:
         answer = resolver.resolve(request)
         if isinstance(answer, BootMenu):

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from bootfw.config.configuration import ConfigErrors, Configuration, load_config
 from bootfw.importing.formats import FORMATS, import_files
 from bootfw.importing.options import is_address
 from bootfw.importing.outcome import CLEAN, Fate, Line, Outcome, UnreadableConfiguration
+from bootfw.importing.tree import CONFIGURATIONS, PROGRAMS
 from bootfw.terminal import printable
 
 LEFT_OUT = 3
@@ -62,7 +64,9 @@ def add_importing(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a configuration, or a directory of them")
+    command.add_argument(
+        "files", nargs="+", metavar="FILE", type=Path, help="a configuration, or a directory of them or of boot files"
+    )
     command.add_argument(
         "--from", dest="format", default="", choices=tuple(FORMATS), help="the format of the files (it is recognized)"
     )
@@ -85,15 +89,17 @@ def add_importing(commands: Any) -> None:
 
 def _import(options: argparse.Namespace) -> int:
     try:
-        files = [(str(path), _load(path)) for given in options.files for path in _files(given)]
-        draft = import_files(files, _load, options.format)
+        trees = [given for given in options.files if _is_tree(given)]
+        files = [(str(path), _load(path)) for given in options.files if given not in trees for path in _files(given)]
+        listed = [(str(tree.absolute()), list(_below(tree))) for tree in trees]
+        draft = import_files(files, _load, options.format, listed)
     except UnreadableConfiguration as error:
         raise CommandError(str(error)) from error
     if (options.interface or options.mac) and not options.diff:
         raise CommandError("--interface and --mac are for --diff SERVER")
     text = draft.text()
     for problem in _problems(text):
-        draft.note(Line(files[0][0], 0), Fate.LEFT_OUT, f"bootfw run --check refuses the result: {problem}")
+        draft.note(Line(str(options.files[0]), 0), Fate.LEFT_OUT, f"bootfw run --check refuses the result: {problem}")
     if options.report:
         options.report.write_text("".join(f"{line}\n" for line in _report(draft.outcomes)))
     if options.output:
@@ -161,6 +167,23 @@ def _loaded(text: str) -> Iterator[Configuration]:
             yield load_config(path, {})
         except ConfigErrors as errors:
             raise CommandError(f"the new configuration is refused: {errors.lines[0]}") from errors
+
+
+def _is_tree(given: Path) -> bool:
+    """Whether a directory has boot files for machines, and not configurations of servers."""
+    return given.is_dir() and (
+        (given / CONFIGURATIONS).is_dir() or any(PROGRAMS.fullmatch(path.name) for path in given.iterdir())
+    )
+
+
+def _below(tree: Path) -> Iterator[str]:
+    """The files of a tree that may be configurations or boot programs; links are not followed out of it."""
+    for directory, _, names in os.walk(tree):
+        place = Path(directory)
+        of_configurations = place.name == CONFIGURATIONS
+        for name in names:
+            if of_configurations or PROGRAMS.fullmatch(name):
+                yield str((place / name).relative_to(tree))
 
 
 def _files(given: Path) -> Iterator[Path]:

@@ -15,8 +15,12 @@ from bootfw.importing.outcome import Fate, Line
 from bootfw.importing.toml import Table, Value
 from bootfw.wire.iana import ARCHITECTURES
 from bootfw.wire.options import Option
+from bootfw.wire.options6 import Option as Option6
+from bootfw.wire.options6 import strings_bytes, uint16s_bytes, vendor_class_bytes
 
 _HTTP = "-http"
+_INTEL = 343
+"""The enterprise number in the vendor class that firmware sends by DHCPv6."""
 _OTHER = 65000
 """A code that is not registered: it gets what the old server sends without a condition."""
 
@@ -38,6 +42,8 @@ class ClientKind:
     """The client is this machine; "": any that the configuration does not name."""
     network: str = ""
     """The network that it is in; "": the configuration has one only."""
+    six: bool = False
+    """It uses DHCPv6."""
 
     @property
     def architecture(self) -> str:
@@ -65,9 +71,15 @@ class ClientKind:
         """The options that it sends, as far as conditions on them are usual."""
         if self.code is None:
             return {}
-        vendor = "HTTPClient" if self.http else "PXEClient"
+        vendor = f"{'HTTPClient' if self.http else 'PXEClient'}:Arch:{self.code:05d}:UNDI:003016".encode()
+        if self.six:
+            sent6 = {
+                int(Option6.CLIENT_ARCHITECTURE): uint16s_bytes([self.code]),
+                int(Option6.VENDOR_CLASS): vendor_class_bytes(_INTEL, [vendor]),
+            }
+            return sent6 | ({int(Option6.USER_CLASS): strings_bytes([b"iPXE"])} if self.ipxe else {})
         sent = {
-            int(Option.VENDOR_CLASS_IDENTIFIER): f"{vendor}:Arch:{self.code:05d}:UNDI:003016".encode(),
+            int(Option.VENDOR_CLASS_IDENTIFIER): vendor,
             int(Option.CLIENT_SYSTEM_ARCHITECTURE): self.code.to_bytes(2, "big"),
             94: b"\1\3\x10",
         }
@@ -146,6 +158,16 @@ def add_resolvers(
     for network, row in rows.items():
         for conditions in ({"network": network}, *({"relay": relay} for relay in networks[network])):
             _add_network(draft, conditions, row, whole)
+
+
+def add_resolvers6(draft: Draft, answer: Answer, networks: Mapping[str, Collection[str]], whole: Line) -> None:
+    """Add what *answer* names to clients of DHCPv6. It holds in *networks* only, where no client of DHCPv4 is."""
+    others, draft.resolvers = draft.resolvers, []
+    for network, relays in networks.items():
+        row = {kind: answer(evolve(kind, network=network, six=True)) for kind in KINDS}
+        for conditions in ({"network": network}, *({"relay": relay} for relay in relays)):
+            _add_network(draft, conditions, row, whole)
+    draft.resolvers += others  # these hold in any network, and so they come later
 
 
 _Row = Mapping[ClientKind, Choice | None]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from bootfw.importing.bootfiles import KINDS, Choice, ClientKind, add_resolvers
+from bootfw.importing.bootfiles import KINDS, Choice, ClientKind, add_resolvers, add_resolvers6
 from bootfw.importing.dnsmasqoptions import ARCHITECTURES, DNS, INSTEAD, NOT_NEEDED, OPTIONS, OPTIONS6
 from bootfw.importing.draft import Draft, network_of
 from bootfw.importing.options import SUBNET_KEYS, is_address, option, set_option
@@ -194,6 +194,7 @@ class _Reading:
         self._options()
         self._finish_ranges()
         self._boot_files()
+        self._boot_files6()
         said = {outcome.line for outcome in self.draft.outcomes}
         for _, _, line in self.lines:
             if line not in said:
@@ -489,12 +490,21 @@ class _Reading:
             raise ValueError("it names no option")
         name, *values = rest
         if name.startswith("option6:"):
-            raise ValueError("bootfw has no conditions on DHCPv6 options; personas know the usual clients")
+            self._match6(line, sets, name.removeprefix("option6:"), ",".join(values))
+            return
         if name.startswith(("vi-encap:", "encap:")):
             self._unset(sets, "depends on an option that bootfw does not compare")
             raise ValueError("bootfw has no condition on encapsulated options")
         code = _code(name)
         self._match(line, sets, code, ",".join(values))
+
+    def _match6(self, line: Line, sets: tuple[str, ...], name: str, value: str) -> None:
+        if name not in ("61", "client-arch") or not value.isdecimal() or int(value) > 0xFFFF:
+            self._unset(sets, f"depends on DHCPv6 option {name}, which bootfw has no condition on")
+            raise ValueError(f"bootfw has no condition on DHCPv6 option {name}, only on the architecture, 61")
+        wanted = int(value).to_bytes(2, "big")
+        self._setters.append(_Setter(line, sets, lambda kind: kind.six and kind.options.get(61) == wanted))
+        self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
 
     def _dhcp_vendorclass(self, value: str, line: Line) -> None:
         _, sets, rest = _conditions(_words(value), set_first=True)
@@ -514,7 +524,7 @@ class _Reading:
         wanted, text = _matched_bytes(code, value)
 
         def matches(kind: ClientKind) -> bool:
-            sent = kind.options.get(code)
+            sent = kind.options.get({60: 16, 77: 15}.get(code, 0) if kind.six else code)
             if sent is None:
                 return False
             if not wanted:
@@ -631,6 +641,29 @@ class _Reading:
         for line in dict.fromkeys(lines):
             if line in self._files_used:
                 self.draft.note(line, EXPRESSED, "[[resolver]]")
+            elif not any(outcome.line == line for outcome in self.draft.outcomes):
+                self.draft.note(line, UNNEEDED, "no kind of client gets it: other lines come first")
+
+    def _boot_files6(self) -> None:
+        rules = self._rules.get("option6-boot", [])
+        if not rules:
+            return
+        self._report_rules(rules)
+
+        def answer(kind: ClientKind) -> Choice | None:
+            rule = _winner(rules, self._tags(kind))
+            if rule is None or not rule.words:
+                return None
+            self._files_used.add(rule.line)
+            return Choice(",".join(rule.words), line=rule.line)
+
+        networks = {str(subnet.values["network"]): () for subnet in self.draft.subnets6}
+        add_resolvers6(self.draft, answer, networks, Line(rules[0].line.file, 0))
+        for line in (rule.line for rule in rules):
+            if line in self._files_used:
+                self.draft.note(line, EXPRESSED, "[[resolver]]")
+            elif not networks:
+                self.draft.note(line, LEFT_OUT, "it holds in networks of DHCPv6, and there is no range of one")
             elif not any(outcome.line == line for outcome in self.draft.outcomes):
                 self.draft.note(line, UNNEEDED, "no kind of client gets it: other lines come first")
 
@@ -770,6 +803,9 @@ class _Reading:
         code = int(name) if name.isdecimal() else OPTIONS6.get(name)
         if code is None:
             raise ValueError(f"{name} is not an option that bootfw import knows: give its number")
+        if code == 59:
+            self._rules.setdefault("option6-boot", []).append(_Rule(line, tuple(tags), tuple(rest[1:])))
+            return
         if tags or not self.draft.subnets6:
             raise ValueError("set it in the [[dhcp6.subnet]] that it is for")
         words = [word.strip("[]") for word in rest[1:]]

@@ -11,6 +11,7 @@ from bootfw.importing.draft import Draft
 from bootfw.importing.kea import is_kea, read_kea
 from bootfw.importing.outcome import UnreadableConfiguration
 from bootfw.importing.tftpd import is_tftpd, read_tftpd
+from bootfw.importing.tree import read_tree
 
 Load = Callable[[Path], str]
 """Reads a file that a configuration includes; raises OSError."""
@@ -35,11 +36,14 @@ FORMATS: Mapping[str, Format] = {
 """By the name for ``--from``, in the order in which they are tried."""
 
 
-def import_files(files: Sequence[tuple[str, str]], load: Load, name: str = "") -> Draft:
+def import_files(
+    files: Sequence[tuple[str, str]], load: Load, name: str = "", trees: Sequence[tuple[str, Sequence[str]]] = ()
+) -> Draft:
     """Return what *files* say.
 
     :param files: (name, text) of each.
     :param name: the format of all of them; "": each is recognized.
+    :param trees: (directory, paths of its files below it) of each tree of boot files.
     :raise UnreadableConfiguration: the format of a file is not known.
     """
     by_format: dict[str, list[tuple[str, str]]] = {}
@@ -54,4 +58,6 @@ def import_files(files: Sequence[tuple[str, str]], load: Load, name: str = "") -
     draft = Draft()
     for found, those in by_format.items():
         FORMATS[found].read(draft, those, load)
+    for root, paths in trees:
+        read_tree(draft, root, paths)
     return draft

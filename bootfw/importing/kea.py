@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from bootfw.importing.bootfiles import Choice, ClientKind, add_resolvers
+from bootfw.importing.bootfiles import Choice, ClientKind, add_resolvers, add_resolvers6
 from bootfw.importing.draft import Draft, Network, network_of
 from bootfw.importing.evaluation import UnknownCondition
 from bootfw.importing.keasyntax import Node, Test, parse
@@ -203,7 +203,8 @@ class _Reading:
         self.classes.append(_Class(node, name, Test(test, self.codes) if test else None))
         self._members(node, ("name", "test", "option-data", "option-def", *_BOOT))
         self.draft.note(node.line, EXPRESSED, "as a condition of what the class gets")
-        options = [each for each in node.items("option-data") if self._code(each) not in (60, 66, 67)]
+        of_boot = (59,) if self.six else (60, 66, 67)
+        options = [each for each in node.items("option-data") if self._code(each) not in of_boot]
         for each in node.items("option-data"):
             if each not in options:
                 self.boot_lines[each.line] = None
@@ -357,6 +358,8 @@ class _Reading:
             self.boot_lines[node.line] = None
             if code == 60:
                 self.draft.note(node.line, UNNEEDED, "bootfw sends PXE clients their vendor class")
+        elif self.six and code == 59 and not table.header.endswith(".host]]"):
+            self.boot_lines[node.line] = None
         elif not self.six and code in (1, 28):
             self.draft.note(node.line, UNNEEDED, "it follows from the network")
         else:
@@ -433,8 +436,7 @@ class _Reading:
         if not self.boot_lines:
             return
         if self.six:
-            for line in self.boot_lines:
-                self.draft.note(line, LEFT_OUT, "name the boot file of DHCPv6 clients in a [[resolver]]")
+            self._boot_files6(root, networks)
             return
         scopes = [(*outer, node) for node, outer, network in networks if network is not None] or [(root,)]
         kinds = [ClientKind(code) for code in (0, 6, 7, 9, 11, 16, None)] + [ClientKind(0, True), ClientKind(7, True)]
@@ -448,6 +450,24 @@ class _Reading:
             Line(root.line.file, 0),
             relays if len(by_network) > 1 else {},
         )
+        self._say_of_boot_lines()
+
+    def _boot_files6(self, root: Node, networks: Sequence[tuple[Node, tuple[Node, ...], Network | None]]) -> None:
+        by_network = {str(network): (*outer, node) for node, outer, network in networks if network is not None}
+
+        def answer(kind: ClientKind) -> Choice | None:
+            *inner, outermost = reversed(by_network[kind.network])
+            file = self._data([*inner, *self._classes_of(kind), outermost], 59)
+            if file is None:
+                return None
+            self.used.add(file[1])
+            return Choice(file[0], line=file[1])
+
+        relays = {name: self._foreign_relays(scope) for name, scope in by_network.items()}
+        add_resolvers6(self.draft, answer, relays, Line(root.line.file, 0))
+        self._say_of_boot_lines()
+
+    def _say_of_boot_lines(self) -> None:
         for line in self.boot_lines:
             if line in self.bad:
                 self.draft.note(line, LEFT_OUT, self.bad[line])

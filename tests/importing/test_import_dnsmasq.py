@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imported import fates, imported, named, values
+from imported import fates, imported, named, named6, values
 
 from bootfw.importing.dnsmasq import _READERS
 from bootfw.importing.dnsmasqoptions import DNS, INSTEAD, NOT_NEEDED
@@ -411,3 +411,41 @@ def test_subnets_have_boot_files_of_their_own() -> None:
     assert draft.clean
     found = [named(draft, code, server=server) for server in ("10.77.0.1", "10.78.0.1") for code in (0, 7, 11)]
     assert found == ["a.0", "10.0.0.9: a.efi", "a.0", "b.0", "b.0", "b.0"]
+
+
+RANGE6 = "dhcp-range=fd77::10,fd77::20,64,1h"
+URL = "tftp://[fd77::1]/"
+
+
+def test_boot_files_of_dhcpv6_are_for_its_networks_only() -> None:
+    draft = imported(
+        dnsmasq(
+            *SERVER,
+            *TFTP,
+            RANGE6,
+            "dhcp-boot=pxelinux.0",
+            "dhcp-match=set:arm6,option6:61,11",
+            "dhcp-userclass=set:ipxe,iPXE",
+            f"dhcp-option=option6:bootfile-url,{URL}x64.efi",
+            f"dhcp-option=tag:arm6,option6:59,{URL}arm.efi",
+            f"dhcp-option=tag:ipxe,option6:59,{URL}boot.ipxe",
+        )
+    )
+    assert draft.clean
+    found = [named6(draft, *client) for client in ((7, False), (9, False), (11, False), (7, True), (11, True))]
+    assert found == [f"{URL}{name}" for name in ("x64.efi", "x64.efi", "arm.efi", "boot.ipxe", "boot.ipxe")]
+    assert named6(draft, 7, server="fd78::1") == named(draft, 0, server="10.77.0.1") == "pxelinux.0"
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "reason"),
+    [
+        ((RANGE6,), "dhcp-match=set:x,option6:16", "no condition on DHCPv6 option 16, only on the architecture"),
+        ((), f"dhcp-option=option6:bootfile-url,{URL}x", "there is no range of one"),
+    ],
+)
+def test_what_of_dhcpv6_is_left_out(lines: tuple[str, ...], line: str, reason: str) -> None:
+    draft = imported(dnsmasq(*SERVER, *TFTP, *lines, line))
+    (outcome,) = [each for each in draft.outcomes if each.line.text == line]
+    assert outcome.fate is Fate.LEFT_OUT
+    assert reason in outcome.reason

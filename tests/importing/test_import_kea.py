@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imported import fates, imported, named, values
+from imported import fates, imported, named, named6, values
 
 from bootfw.importing.formats import import_files
 from bootfw.importing.outcome import Fate, UnreadableConfiguration
@@ -244,3 +244,26 @@ def test_subnets_have_boot_files_of_their_own_also_behind_relays_with_addresses_
     assert [named(draft, 0, server=server) for server in ("10.77.0.1", "10.78.0.1")] == ["a", "b"]
     (resolver,) = values(draft)["resolver"]
     assert {"relay": "192.0.2.1", "file": "b"} in resolver["clients"]
+
+
+def test_boot_files_of_dhcpv6_classes_and_subnets() -> None:
+    def url(name: str) -> list[dict[str, str]]:
+        return [{"name": "bootfile-url", "data": f"tftp://[fd77::1]/{name}"}]
+
+    classes = [
+        {"name": "ipxe", "test": "option[15].hex == 0x000469505845", "option-data": url("boot.ipxe")},
+        {"name": "arm", "test": "option[61].hex == 0x000b", "option-data": url("arm.efi")},
+    ]
+    subnets = [
+        {"id": 1, "subnet": "fd77::/64", "pools": [{"pool": "fd77::100-fd77::1ff"}]},
+        {"id": 2, "subnet": "fd78::/64", "pools": [{"pool": "fd78::100-fd78::1ff"}], "option-data": url("own.efi")},
+    ]
+    given = {"client-classes": classes, "subnet6": subnets, "option-data": url("x64.efi")}
+    draft = imported(json.dumps({"Dhcp6": given}, indent=1))
+    assert draft.clean
+    clients = ((7, False), (11, False), (7, True))
+    assert [named6(draft, *client) for client in clients] == [
+        f"tftp://[fd77::1]/{name}" for name in ("x64.efi", "arm.efi", "boot.ipxe")
+    ]
+    assert {named6(draft, *client, server="fd78::1") for client in clients} == {"tftp://[fd77::1]/own.efi"}
+    assert named6(draft, 7, server="fd79::1") is None
