@@ -1,7 +1,9 @@
 """A machine is told the same before and after dnsmasq or tftpd-hpa is replaced, as the pages say it is done."""
 
 import json
+import secrets
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -13,7 +15,11 @@ from howtos import blocks
 
 from .dhcpservers import kea
 from .lab import Host, Lab, Program, need
+from .machines.bios import start_bios_machine
+from .machines.uefi import start_uefi_machine
+from .qemu import SECONDS
 from .service import start_bootfw
+from .test_second_stage import GRUB, SHIM
 from .tftpservers import unpacked
 
 pytestmark = pytest.mark.interop
@@ -43,20 +49,25 @@ def probed(client: Host, *arguments: str) -> list[tuple[str, Any]]:
     return [(step["what"], step["details"].get("file")) for step in found["steps"] if step["what"] == "TFTP"]
 
 
-def run_commands(host: Host, page: str, tmp_path: Path) -> None:
-    """The commands of the page about bootfw itself."""
+def run_commands(host: Host, page: str, tmp_path: Path, of: str) -> None:
+    """The commands of the page about bootfw itself.
+
+    :param of: the files to import, if they are others than those of the page.
+    """
     for block in blocks(page, "console"):
         for line in moved(block, tmp_path).splitlines():
             if line.startswith("# bootfw "):
                 words = shlex.split(line.removeprefix("# bootfw "))
+                if of and words[0] == "import":
+                    words[1 : words.index("-o")] = of.split()
                 ran = host.run(COMMAND, *words, seconds=60)
                 assert ran.exit_code in ((0, 3) if words[0] == "import" else (0,)), ran.output
 
 
-def replace(host: Host, old: Program, page: str, tmp_path: Path, *ports: int) -> Program:
+def replace(host: Host, old: Program, page: str, tmp_path: Path, *ports: int, of: str = "") -> Program:
     """Stop *old*, and start bootfw by the commands of the page."""
     old.stop()
-    run_commands(host, page, tmp_path)
+    run_commands(host, page, tmp_path, of)
     text = (tmp_path / "etc/bootfw/bootfw.toml").read_text()
     return start_bootfw(host, tmp_path, text.replace("[dhcp]", "[web]\nlisten = []\n\n[dhcp]", 1), *ports)
 
@@ -129,3 +140,53 @@ def test_kea_of_the_page_is_replaced(lab: Lab, tmp_path: Path, monkeypatch: pyte
     files.stop()
     replace(server, old, "from-kea.md", tmp_path, 67, 69, 4011)
     assert {kind: probed(client, "-i", "eth0", "--as", kind) for kind in ("bios", "uefi")} == before
+
+
+def loads(machine: Program, text: str) -> None:
+    """The machine boots what says *text* on its console, and is switched off."""
+    machine.wait_until(lambda: text in machine.output, SECONDS, f"{text} on the console")
+    machine.stop()
+
+
+@pytest.mark.firmware  # the same is probed above
+def test_guests_boot_from_dnsmasq_with_tftpd_hpa_and_then_from_bootfw(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A box with both servers is changed over as the page says; what a BIOS and a UEFI guest boot stays the same."""
+    monkeypatch.setenv("BOOTFW_STATE_DIR", str(tmp_path / "state"))
+    need("dnsmasq")
+    need(SHIM)
+    need(GRUB)
+    fill(tmp_path)
+    root = tmp_path / "srv/tftp"
+    shutil.copy(SHIM, root / "shimx64.efi")
+    shutil.copy(GRUB, root / "grubx64.efi")
+    marker = f"marker-{secrets.token_hex(8)}"
+    (root / "boot.ipxe").write_text(f"#!ipxe\necho iPXE {marker}\nshell\n")
+    (root / "grub").mkdir()
+    (root / "grub/grub.cfg").write_text(f"echo GRUB {marker}\nhalt\n")
+    lines = [
+        line
+        for line in moved(blocks("from-dnsmasq.md", "")[0], tmp_path).splitlines()
+        if not line.startswith(("enable-tftp", "tftp-root", "dhcp-script"))
+    ]
+    (tmp_path / "etc/dnsmasq.conf").write_text("\n".join(lines) + "\n")
+    (tmp_path / "etc/default/tftpd-hpa").write_text(f'TFTP_DIRECTORY="{root}"\n')
+    leases = tmp_path / "var/lib/misc/dnsmasq.leases"
+    server = lab.host("server", "10.77.0.1/24")
+    old = server.start(
+        *("dnsmasq", "--keep-in-foreground", f"--conf-file={tmp_path}/etc/dnsmasq.conf", "--user=root"),
+        *("--pid-file=", "--log-facility=-", f"--dhcp-leasefile={leases}", "--no-ping"),
+    )
+    old.wait_until_bound(67)
+    files = unpacked(server, "in.tftpd", "--foreground", "--secure", "--user", "root", root)
+
+    def boot() -> None:
+        loads(start_bios_machine(lab, "e1000"), f"iPXE {marker}")
+        loads(start_uefi_machine(lab), f"GRUB {marker}")
+
+    boot()
+    files.stop()
+    both = f"{tmp_path}/etc/dnsmasq.conf {tmp_path}/etc/default/tftpd-hpa"
+    replace(server, old, "from-dnsmasq.md", tmp_path, 67, 69, of=both)
+    boot()
