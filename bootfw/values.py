@@ -61,6 +61,9 @@ class Client:
     """Its latest DHCP request was from iPXE."""
     http: bool = False
     """It boots by HTTP: option 60 begins with "HTTPClient"."""
+    leased: bool = False
+    """The MAC is that of the kernel's neighbour table for the address, or that to which we have leased the address.
+    False: no more than the client itself has said connects the two."""
 
 
 @frozen(slots=False)  # with slots, each field would be set by a call

@@ -126,6 +126,11 @@ EXECUTED = {
         ("python", "test_the_receiver_of_the_monitoring_howto"),
     ],
     "machines.md": [("console", "test_the_commands_of_the_howto_print_what_it_shows")],
+    "metadata.md": [
+        ("toml", "test_the_configuration_of_the_howto_serves_what_it_shows"),
+        ("toml", "test_the_configuration_of_the_howto_serves_what_it_shows"),
+        ("jinja", "test_the_configuration_of_the_howto_serves_what_it_shows"),
+    ],
     "next-boot.md": [
         ("console", "test_next_boot"),
         ("", "test_next_boot"),

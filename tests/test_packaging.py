@@ -182,6 +182,7 @@ BUILT_IN = [
     "backend images",
     "backend memory",
     "backend menu",
+    "backend metadata",
     "backend template",
     "resolver by-architecture",
     "resolver by-client",

@@ -522,6 +522,7 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
         "backend images",
         "backend memory",
         "backend menu",
+        "backend metadata",
         "backend template",
         "resolver by-architecture",
         "resolver by-client",

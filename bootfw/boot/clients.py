@@ -43,8 +43,8 @@ class Clients:
         self._broadcast = broadcast
         self._machines: dict[str, Client] = {}
         """By MAC; the most recent last."""
-        self._macs: dict[str, str] = {}
-        """Address -> MAC; the most recent last."""
+        self._macs: dict[str, tuple[str, bool]] = {}
+        """Address -> (MAC, whether the address is leased to it by us); the most recent last."""
 
     def remember(self, request: BootRequest, address: str = "") -> None:
         """Store the machine behind a DHCP request for a boot file.
@@ -53,6 +53,7 @@ class Clients:
         """
         mac = request.mac
         before = self._machines.get(mac)
+        leased = bool(address)
         address = address or request.client_address
         client = Client(
             "" if address in _NO_ADDRESS else address,
@@ -63,6 +64,7 @@ class Clients:
             vendor_class=request.vendor_class,
             ipxe=request.ipxe,
             http=request.http,
+            leased=leased,
         )
         if before is not None:
             # A later boot stage may leave out options that the firmware sent; the machine is still the same.
@@ -74,6 +76,15 @@ class Clients:
         if self._broadcast is not None:
             self._broadcast(client)
 
+    def lease(self, mac: str, address: str) -> None:
+        """Note that we have leased *address* to a machine that does not boot now: its system sends no boot request."""
+        if self._macs.get(address) == (mac, True):
+            return
+        client = evolve(self._machines.get(mac, Client(mac=mac)), address=address, leased=True)
+        self.on_message(client)
+        if self._broadcast is not None:
+            self._broadcast(client)
+
     def on_message(self, client: Client) -> None:
         """Store a client that this process or another one has seen. Without an address it keeps its previous one."""
         mac = client.mac
@@ -81,28 +92,33 @@ class Clients:
         self._machines[mac] = client
         if len(self._machines) > MACHINES:
             del self._machines[next(iter(self._machines))]
-        if client.address:
+        # What a client says of its address does not take it away from the machine that we have leased it to.
+        if client.address and (client.leased or not self._macs.get(client.address, ("", False))[1]):
             self._macs.pop(client.address, None)
-            self._macs[client.address] = mac
+            self._macs[client.address] = mac, client.leased
             if len(self._macs) > MACHINES:
                 del self._macs[next(iter(self._macs))]
 
     def all(self) -> Iterator[Client]:
         """Yield everything that is stored, as arguments of on_message()."""
         yield from self._machines.values()
-        for address, mac in self._macs.items():
+        for address, (mac, leased) in self._macs.items():
             if mac in self._machines:
-                yield evolve(self._machines[mac], address=address)
+                yield evolve(self._machines[mac], address=address, leased=leased)
 
     def lookup(self, peer: Address) -> Client:
         """Return the client at *peer*. May cost system calls, so don't call it for every datagram."""
         address = peer[0]
         # The kernel wins: the address may have moved to another machine since the last request that we have seen.
-        mac = self._reported_by_kernel(peer) or self._macs.get(address, "")
+        mac, leased = self._reported_by_kernel(peer), True
+        if not mac:
+            mac, leased = self._macs.get(address, ("", False))
         machine = self._machines.get(mac)
         if machine is None:
-            return Client(address, mac)
-        return machine if machine.address == address else evolve(machine, address=address)
+            return Client(address, mac, leased=leased)
+        if machine.address == address and machine.leased == leased:
+            return machine
+        return evolve(machine, address=address, leased=leased)
 
     def _reported_by_kernel(self, peer: Address) -> str:
         """The MAC of *peer* in the kernel's neighbour table, "" if it is not there."""

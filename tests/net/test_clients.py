@@ -23,7 +23,7 @@ from bootfw.values import Address, BootRequest, Client, TransferRequest
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
-MAC = "52:54:00:00:00:01"
+MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:09"
 UUID = "00112233-4455-6677-8899-aabbccddeeff"
 FIRMWARE = BootRequest(
     MAC, "discover", "uefi", "x86_64-uefi", uuid=UUID, vendor_class="PXEClient:Arch:00007:UNDI:003000"
@@ -40,7 +40,7 @@ def test_client_is_found_by_its_new_address() -> None:
     clients = Clients()
     clients.remember(FIRMWARE, "10.77.0.100")
     assert clients.lookup(PEER) == Client(
-        "10.77.0.100", MAC, UUID, "x86_64-uefi", "uefi", "PXEClient:Arch:00007:UNDI:003000"
+        "10.77.0.100", MAC, UUID, "x86_64-uefi", "uefi", "PXEClient:Arch:00007:UNDI:003000", leased=True
     )
 
 
@@ -67,7 +67,7 @@ def test_mac_of_the_kernel_precedes_that_of_an_older_packet() -> None:
     other = "52:54:00:00:00:02"
     clients = Clients(neighbours({PEER: other}))
     clients.remember(FIRMWARE, "10.77.0.100")
-    assert clients.lookup(PEER) == Client("10.77.0.100", other)
+    assert clients.lookup(PEER) == Client("10.77.0.100", other, leased=True)
 
 
 def test_mac_that_the_kernel_has_is_looked_up_once_a_second() -> None:
@@ -264,3 +264,30 @@ def test_listener_looks_up_the_client_for_its_own_backend() -> None:
     protocol.datagramReceived(tftp.request(False, "a", "octet"), PEER)
     assert [request.client.mac for request in files.requests] == [MAC]
     protocol.close()
+
+
+def test_a_lease_and_the_kernel_connect_an_address_with_its_machine() -> None:
+    kernel = {"10.0.0.3": OTHER}
+    sent: list[Client] = []
+    clients = Clients(lambda peer: kernel.get(peer[0], ""), sent.append)
+    clients.lease(MAC, "10.0.0.1")
+    clients.lease(MAC, "10.0.0.1")
+    assert [clients.lookup((f"10.0.0.{n}", 1)) for n in (1, 2, 3)] == [
+        Client("10.0.0.1", MAC, leased=True),
+        Client("10.0.0.2"),
+        Client("10.0.0.3", OTHER, leased=True),
+    ]
+    assert sent == [Client("10.0.0.1", MAC, leased=True)]
+    worker = Clients()
+    for client in clients.all():
+        worker.on_message(client)
+    assert worker.lookup(("10.0.0.1", 1)) == Client("10.0.0.1", MAC, leased=True)
+
+
+def test_what_a_client_says_of_its_address_is_no_lease_and_takes_none_away() -> None:
+    clients = Clients()
+    clients.lease(MAC, "10.0.0.1")
+    for address in ("10.0.0.1", "10.0.0.2"):
+        clients.on_message(Client(address, OTHER))
+    found = [clients.lookup((address, 1)) for address in ("10.0.0.1", "10.0.0.2")]
+    assert [(each.mac, each.leased) for each in found] == [(MAC, True), (OTHER, False)]

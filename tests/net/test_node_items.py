@@ -97,7 +97,7 @@ def test_whatever_comes_is_an_event_or_refused(kind: str, fields: list[Any]) -> 
 
 
 def test_clients_and_programs_come_back() -> None:
-    client = Client("10.0.0.9", "52:54:00:00:00:01", None, "x86_64-uefi", "ipxe", "PXEClient", True, False)
+    client = Client("10.0.0.9", "52:54:00:00:00:01", None, "x86_64-uefi", "ipxe", "PXEClient", True, False, True)
     assert client_of(client_item(client)) == client
     program = BootProgram("a/shimx64.efi", 1, True, 100.0, 101.0)
     who, found = program_of(program_item("10.0.0.9", program, 110.0), 1110.0)

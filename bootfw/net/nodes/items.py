@@ -291,6 +291,7 @@ def client_item(client: Client) -> list[object]:
         client.vendor_class,
         client.ipxe,
         client.http,
+        client.leased,
     ]
 
 
@@ -307,6 +308,7 @@ def client_of(item: Any) -> Client:
         fields.text(),
         fields.text(),
         fields.text(),
+        fields.flag(),
         fields.flag(),
         fields.flag(),
     )

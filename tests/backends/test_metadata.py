@@ -1,0 +1,261 @@
+"""The ``metadata`` backend: each machine gets its own, and is known by its address alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from howtos import blocks
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from net.webclient import Response, Wire, parse, request
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+
+from bootfw.api import BootRequest, FileMissing, TransferError, TransferRequest
+from bootfw.backends.hosts import Hosts
+from bootfw.backends.metadata import MetadataBackend
+from bootfw.boot.clients import Clients
+from bootfw.build import assemble
+from bootfw.config.configuration import ConfigErrors, load_config
+from bootfw.net.http.site import BootSite
+from bootfw.values import Client
+
+ONE, TWO, STRANGER = "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03"
+UUID = "4c4c4544-0042-3510-8052-b4c04f4e3132"
+KEY = "ssh-ed25519 AAAA one@example"
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> MetadataBackend:
+    hosts, root = tmp_path / "hosts", tmp_path / "metadata"
+    hosts.mkdir()
+    root.mkdir()
+    (hosts / "one.toml").write_text(f'mac = "{ONE}"\nuuid = "{UUID}"\nsecret = "of-one"\nssh-keys = ["{KEY}"]\n')
+    (hosts / "two.toml").write_text(f'mac = "{TWO}"\naddress = "10.0.0.9"\nsecret = "of-two"\n')
+    (root / "user-data.j2").write_text("#cloud-config\npassword: {{ host.secret }}\n# {{ client.address }}\n")
+    return MetadataBackend.of(root, Hosts(hosts))
+
+
+class Site:
+    """HTTP, with the clients that DHCP and the kernel know."""
+
+    def __init__(self, backend: MetadataBackend) -> None:
+        self.clock = Clock()
+        self.neighbours: dict[str, str] = {}
+        self.clients = Clients(lambda peer: self.neighbours.get(peer[0], ""), seconds=self.clock.seconds)
+        self.site = BootSite(self.clock, backend, lambda event: None, self.clients)
+
+    def get(self, address: str, path: str, **headers: Any) -> Response:
+        where = IPv4Address("TCP", address, 4000)
+        protocol: Any = self.site.buildProtocol(where)  # type: ignore[no-untyped-call]
+        wire = Wire(self.clock, protocol, address)
+        protocol.makeConnection(wire)
+        protocol.dataReceived(request("GET", path, **headers))
+        return parse(wire.value())[0]
+
+
+@pytest.fixture
+def site(backend: MetadataBackend) -> Site:
+    """Where .1 and .2 are leased to the machines one and two."""
+    site = Site(backend)
+    site.clients.lease(ONE, "10.0.0.1")
+    site.clients.lease(TWO, "10.0.0.2")
+    return site
+
+
+def read(backend: MetadataBackend, path: str, client: Client, protocol: str = "http") -> str:
+    reader = backend.open(path, TransferRequest(path, path, ("10.0.0.1", 4000), protocol=protocol, client=client))
+    return bytes(reader.read(0, reader.size)).decode()
+
+
+ME = Client("10.0.0.1", ONE, leased=True)
+
+
+def test_nocloud(backend: MetadataBackend) -> None:
+    meta = json.loads(read(backend, "nocloud/meta-data", ME))
+    assert meta == {"instance-id": "bootfw-525400000001", "local-hostname": "one", "public-keys": [KEY]}
+    user = "#cloud-config\npassword: of-one\n# 10.0.0.1\n"
+    assert read(backend, "nocloud/user-data", ME) == user
+    assert read(backend, "nocloud/vendor-data", ME) == ""
+    with pytest.raises(FileMissing):
+        read(backend, "nocloud/network-config", ME)
+    bundle = json.loads(read(backend, "nocloud/bundle.json", ME))
+    assert bundle.pop("meta-data") == read(backend, "nocloud/meta-data", ME)
+    assert bundle == {"user-data": user, "vendor-data": "", "network-config": None}
+
+
+def test_templates_replace_what_we_make(backend: MetadataBackend, tmp_path: Path) -> None:
+    for name in ("meta-data", "vendor-data", "network-config"):
+        (tmp_path / "metadata" / f"{name}.j2").write_text(f"{name} of {{{{ host.name }}}}\n")
+        assert read(backend, f"nocloud/{name}", ME) == f"{name} of one\n"
+
+
+@pytest.mark.parametrize("version", ["latest", "2009-04-04"])
+def test_the_tree_of_ec2(backend: MetadataBackend, version: str) -> None:
+    def walked(path: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in read(backend, path, ME).splitlines():
+            if name.endswith("/"):
+                found |= walked(f"{path}/{name.rstrip('/')}")
+            elif "=" in name:
+                found |= walked(f"{path}/{name.partition('=')[0]}")
+            else:
+                found[f"{path}/{name}"] = read(backend, f"{path}/{name}", ME)
+        return found
+
+    assert walked(f"{version}/meta-data") == {
+        f"{version}/meta-data/{name}": value
+        for name, value in {
+            "ami-id": "one",
+            "hostname": "one",
+            "instance-id": "bootfw-525400000001",
+            "local-hostname": "one",
+            "local-ipv4": "10.0.0.1",
+            "mac": ONE,
+            "public-keys/0/openssh-key": KEY,
+        }.items()
+    }
+    assert read(backend, f"{version}/user-data", ME) == read(backend, "nocloud/user-data", ME)
+    assert read(backend, version, ME) == "meta-data/\nuser-data\n"
+    two = Client("10.0.0.2", TWO, leased=True)
+    assert "public-keys" not in read(backend, f"{version}/meta-data", two)
+    with pytest.raises(FileMissing):
+        read(backend, f"{version}/meta-data/public-keys", two)
+
+
+PATHS = [
+    "nocloud/meta-data",
+    "nocloud/user-data",
+    "nocloud/bundle.json",
+    "latest",
+    "latest/meta-data",
+    "latest/user-data",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("client", "protocol"),
+    [
+        (Client("10.0.0.3", STRANGER, leased=True), "http"),
+        (Client("10.0.0.3", STRANGER, uuid=UUID, leased=True), "http"),
+        (Client("10.0.0.9", STRANGER, leased=True), "http"),
+        (Client("10.0.0.1", "", leased=True), "http"),
+        (Client("10.0.0.1", ONE), "http"),
+        (ME, "tftp"),
+    ],
+    ids=["no host file", "the UUID of another", "the address of another", "no MAC", "not leased", "TFTP"],
+)
+def test_nothing_is_given_to(backend: MetadataBackend, path: str, client: Client, protocol: str) -> None:
+    with pytest.raises(FileMissing):
+        read(backend, path, client, protocol)
+
+
+@pytest.mark.parametrize(
+    "path", ["nocloud", "nocloud/x", "meta-data", "latest/x", "1.0/meta-data", "latest/meta-data/x"]
+)
+def test_there_is_nothing_at(backend: MetadataBackend, path: str) -> None:
+    with pytest.raises(FileMissing):
+        read(backend, path, ME)
+
+
+FORWARDED = {
+    "X_Forwarded_For": "10.0.0.2",
+    "Forwarded": "for=10.0.0.2",
+    "X_Real_IP": "10.0.0.2",
+    "Client_IP": "10.0.0.2",
+    "True_Client_IP": "10.0.0.2",
+    "X_Client_IP": "10.0.0.2",
+    "Via": "1.1 10.0.0.2",
+    "X_MAC": TWO,
+    "X_Instance_ID": "bootfw-525400000002",
+    "Host": "10.0.0.2",
+    "Cookie": f"mac={TWO}",
+}
+
+
+@pytest.mark.parametrize("header", FORWARDED)
+def test_no_header_gets_what_is_of_another(site: Site, header: str) -> None:
+    response = site.get("10.0.0.1", "/nocloud/user-data", **{header: FORWARDED[header]})
+    assert response.status == 200
+    assert b"of-one" in response.body
+    assert site.get("10.0.0.3", "/nocloud/user-data", **{header: FORWARDED[header]}).status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/nocloud/user-data?mac={TWO}",
+        "/nocloud/user-data?host=two",
+        "http://10.0.0.2/nocloud/user-data",
+        "//10.0.0.2/nocloud/user-data",
+        "/two/../nocloud/user-data",
+        f"/{TWO}/nocloud/user-data",
+        "/nocloud/two/user-data",
+    ],
+)
+def test_no_path_gets_what_is_of_another(site: Site, path: str) -> None:
+    response = site.get("10.0.0.1", path)
+    assert b"of-two" not in response.body
+    assert response.status in (200, 404)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]), max_size=12))
+def test_machines_that_take_turns_get_their_own(site: Site, order: list[str]) -> None:
+    secrets = {"10.0.0.1": b"of-one", "10.0.0.2": b"of-two"}
+    for address in order:
+        body = site.get(address, "/nocloud/user-data").body
+        assert [secret in body for secret in secrets.values()] == [address == each for each in secrets]
+
+
+def test_an_address_that_has_moved_gets_what_is_of_its_new_machine(site: Site) -> None:
+    site.clients.lease(TWO, "10.0.0.1")
+    assert b"of-two" in site.get("10.0.0.1", "/nocloud/user-data").body
+    site.neighbours["10.0.0.1"] = STRANGER  # that took an address without a lease
+    assert site.get("10.0.0.1", "/nocloud/user-data").status == 404
+
+
+def test_what_a_client_says_of_its_address_does_not_count(site: Site) -> None:
+    site.clients.remember(BootRequest(TWO, "discover", "ipxe", "x86-bios", client_address="10.0.0.3"))
+    assert site.clients.lookup(("10.0.0.3", 4000)).mac == TWO
+    assert site.get("10.0.0.3", "/nocloud/user-data").status == 404
+    # Nor does it change whose address this is.
+    site.clients.remember(BootRequest(TWO, "discover", "ipxe", "x86-bios", client_address="10.0.0.1"))
+    assert b"of-one" in site.get("10.0.0.1", "/nocloud/user-data").body
+
+
+def test_a_mistake_in_a_host_file_is_an_error_of_its_machine_alone(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "hosts" / "one.toml").write_text(f'mac = "{ONE}"\nsecret = \n')
+    assert site.get("10.0.0.1", "/nocloud/user-data").status == 500
+    assert site.get("10.0.0.2", "/nocloud/user-data").status == 200
+
+
+def test_keys_must_be_a_list_of_lines(backend: MetadataBackend, tmp_path: Path) -> None:
+    (tmp_path / "hosts" / "one.toml").write_text(f'mac = "{ONE}"\nssh-keys = ["a\\nb"]\n')
+    with pytest.raises(TransferError):
+        read(backend, "nocloud/meta-data", ME)
+
+
+def test_the_configuration_of_the_howto_serves_what_it_shows(tmp_path: Path) -> None:
+    configuration, host = blocks("metadata.md", "toml")
+    (template,) = blocks("metadata.md", "jinja")
+    for name, text in (("hosts/web1.toml", host), ("metadata/user-data.j2", template), ("bootfw.toml", configuration)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    ((_, backend),) = assemble(load_config(tmp_path / "bootfw.toml", {}), None).backends
+    client = Client("10.77.0.20", "52:54:00:12:34:56", leased=True)
+    assert "passwd: $6$salt$hash\n" in read(backend, "nocloud/user-data", client)
+    assert read(backend, "latest/meta-data/public-keys/0/openssh-key", client).startswith("ssh-ed25519 ")
+
+
+def test_host_files_or_tables_are_needed(tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    backend = '[[backend]]\nuse = "metadata"\nroot = "metadata"\n'
+    (tmp_path / "bootfw.toml").write_text(backend)
+    with pytest.raises(ConfigErrors, match=r"backend\[0\].hosts: is missing, and there are no \[\[machine\]\] tables"):
+        assemble(load_config(tmp_path / "bootfw.toml", {}), None)
+    (tmp_path / "bootfw.toml").write_text(f'{backend}[[machine]]\nname = "one"\nmac = "{ONE}"\n')
+    ((_, made),) = assemble(load_config(tmp_path / "bootfw.toml", {}), None).backends
+    assert read(made, "latest/meta-data/hostname", ME) == "one"
