@@ -41,7 +41,7 @@ def status_record(boot: BootService, activity: Activity, access: Access, began: 
     :param began: when the pages were made, seconds since the epoch.
     """
     operations = boot.operations()
-    shown = {"boots": "boots", "leases": "leases", "orders": "next"}
+    shown = {"boots": "boots", "machines": "machines", "leases": "leases", "orders": "next"}
     actions = {"order": "order", "cancel": "cancel", "release": "release"}
     return {
         "version": __version__,
@@ -128,6 +128,23 @@ class Listing(Page):
             _Sending(self._reactor, request, iter(records), int(limit)).start()
 
         return call(self._boot, self._operation, given, request, send)
+
+
+class Machines(Page):
+    """The machines, or below them the boots of one.
+
+    :param machines: the page of all of them.
+    :param boots: the page of one; the last part of the path names it.
+    """
+
+    def __init__(self, machines: Listing, boots: Listing) -> None:
+        super().__init__()
+        self._machines = machines
+        self._boots = boots
+
+    def get(self, request: Any) -> Any:
+        """See Page."""
+        return self._boots.get(request) if request.postpath else self._machines.get(request)
 
 
 def _nothing_to_check(given: Mapping[str, Any]) -> "Deferred[None]":

@@ -17,7 +17,7 @@ from bootfw.net.http.channel import Channel, QuietRequest
 from bootfw.service import BootService
 from bootfw.web.access import Access
 from bootfw.web.activity import Activity
-from bootfw.web.api import Action, Listing, Reading, check_file, status_record, throughput_record
+from bootfw.web.api import Action, Listing, Machines, Reading, check_file, status_record, throughput_record
 from bootfw.web.assets import assets
 from bootfw.web.health import Alive, Ready
 from bootfw.web.replies import Page, as_json, refusal, set_headers
@@ -150,7 +150,10 @@ class WebSite(Site):
             "throughput": Reading(throughput),
             "events": streams,
             "boots": listing("boots", ["machine", "verdict", "since", "before"], limited=True),
-            "machines": listing("boot", path="machine", limited=True),
+            "machines": Machines(
+                listing("machines", ["machine", "tag", "verdict"], limited=True),
+                listing("boot", path="machine", limited=True),
+            ),
             "leases": listing("leases", ["who", "state", "network"]),
             "orders": listing("next"),
             "order": action("order", ["mac", "file"], partial(check_file, boot)),

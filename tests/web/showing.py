@@ -185,7 +185,7 @@ def main(state: str) -> None:
         ),
     )
     store = store_of({"empty": 0, "many": 2000}.get(state, 40))
-    service = Waiting(reactor, settings=settings, resolvers=[boots, NextBoot()], store=store)
+    service = Waiting(reactor, settings=settings, resolvers=[boots, NextBoot()], store=store, orders=store)
     site = add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=recorded.TOKEN))
     service.startService()
     commands = Commands(boots, site, service)

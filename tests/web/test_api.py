@@ -270,6 +270,15 @@ def test_late_result_for_a_closed_connection_is_dropped(pages: Pages) -> None:
 # Orders
 
 
+def test_machines_are_listed_and_the_boots_of_one_are_below(pages: Pages) -> None:
+    pages.finds("machines", [{"mac": MAC}, {"mac": "52:54:00:00:00:02"}])
+    pages.finds("boot", [{"id": "1"}])
+    assert pages.json("/api/machines?tag=rack1&limit=1") == {"records": [{"mac": MAC}], "more": True}
+    assert pages.json(f"/api/machines/{MAC}") == {"records": [{"id": "1"}], "more": False}
+    assert pages.given == [("machines", {"tag": "rack1", "limit": 2}), ("boot", {"limit": 1001, "machine": MAC})]
+    assert "machines" in pages.json("/api/status")["has"]
+
+
 def test_a_file_that_no_backend_has_is_refused(pages: Pages) -> None:
     pages.finds("order", [])
     response = pages.post("/api/order", {"mac": MAC, "file": "instal.ipxe"})

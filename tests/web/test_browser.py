@@ -18,7 +18,7 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
 
 MACHINE = "#/machine/52:54:00:00:00:0e"
 
-VIEWS = ("#/boots", MACHINE, "#/leases", "#/server")
+VIEWS = ("#/boots", MACHINE, "#/machines", "#/leases", "#/server")
 
 PICTURES = Path(__file__).parents[2] / "docs/pictures"
 
@@ -31,6 +31,15 @@ def test_nothing_has_booted_yet(shown: Show, open_tab: Open) -> None:
     tab.page.get_by_text("No client has been given an address yet").wait_for()
     tab.go("#/machine/52:54:00:00:00:01")
     tab.page.get_by_text("No boot of this machine is known").wait_for()
+
+
+def test_machines_are_listed_and_searched(shown: Show, open_tab: Open) -> None:
+    tab = open_tab(shown("busy"), "#/machines")
+    tab.row(recorded.mac_of(14)).wait_for()
+    tab.page.get_by_role("searchbox").fill(recorded.mac_of(14))
+    tab.page.get_by_text("1 machine", exact=True).wait_for()
+    tab.row(recorded.mac_of(14)).get_by_role("link").click()
+    tab.page.get_by_role("heading", name=recorded.mac_of(14)).wait_for()
 
 
 def test_boots_appear_as_they_happen(showing: Show, open_tab: Open) -> None:

@@ -5,6 +5,7 @@ import { el, show } from "./dom.js";
 import { count, zone } from "./format.js";
 import { leasesView } from "./leases.js";
 import { machineView } from "./machine.js";
+import { machinesView } from "./machines.js";
 import { follow, read } from "./remote.js";
 import { serverView } from "./server.js";
 
@@ -65,7 +66,9 @@ function showReady() {
 function setStatus(status) {
   const first = context.status === null;
   context.status = status;
-  document.querySelector('[data-view="leases"]').parentNode.hidden = !status.has.includes("leases");
+  for (const name of ["machines", "leases"]) {
+    document.querySelector(`[data-view="${name}"]`).parentNode.hidden = !status.has.includes(name);
+  }
   show(document.getElementById("version"), `bootfw ${status.version}.`);
   showReady();
   if (first) route(false);
@@ -75,6 +78,7 @@ function setStatus(status) {
 function open(path) {
   const [, name, ...rest] = path.split("/").map(decodeURIComponent);
   if (name === "machine" && rest[0]) return [machineView(context, ...rest), "boots"];
+  if (name === "machines") return [machinesView(), name];
   if (name === "leases") return [leasesView(context), name];
   if (name === "server") return [serverView(context), name];
   return [bootsView(context), "boots"];
