@@ -138,7 +138,7 @@ resolver[1].files.x86-bios: unknown placeholder {htp}
 resolver[1].files.ipxe.fille: unknown key; known: file,
 resolver[1].files.ipxe: "file" is missing
 resolver[2].clients[0].mac: must be a MAC address
-resolver[2].clients[1]: needs at least one of mac, uuid, relay, circuit-id, persona
+resolver[2].clients[1]: needs at least one of mac, uuid, network, relay, circuit-id, persona, architecture
 resolver[2].clients[1].file: unknown placeholder {x}
 watchdog.seconds[1]: must be a number, not "x"
 observer[0].use: "bootfw.backends.memory:plugin" makes IWritableBackend, but observer needs IBootObserver
