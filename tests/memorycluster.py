@@ -99,11 +99,11 @@ class Link:
         return self._do(prepared)
 
     def resign(self) -> "Deferred[Any]":
-        def resigned() -> None:
-            if self.content.owner is self:
-                self.content.owner = None
+        return self._do(self._resign).addErrback(lambda failure: None)
 
-        return self._do(resigned).addErrback(lambda failure: None)
+    def _resign(self) -> None:
+        if self.content.owner is self:
+            self.content.owner = None
 
     def _own(self) -> None:
         if self.content.epoch != self._loaded or self.content.owner is not self:

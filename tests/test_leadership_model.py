@@ -5,13 +5,14 @@ is that of memorycluster.py. No address has two clients at a time, and no acknow
 """
 
 from collections.abc import Callable
+from socket import inet_aton
 from typing import Any
 
 from attrs import define, evolve, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from leasing import HERE, subnet
+from leasing import HERE, SERVER, subnet
 from memorycluster import Content, Link
 
 from bootfw.dhcp.answer import Answer
@@ -22,16 +23,24 @@ from bootfw.leadershipstates import SILENCE, Do, Input, LeadershipStates, State
 from bootfw.lease import Lease
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
 
-DISCOVER, RELEASE, RAPID_COMMIT, LEASE_TIME = 1, 7, 80, 51
+DISCOVER, REQUEST, RELEASE, RAPID_COMMIT, LEASE_TIME = 1, 3, 7, 80, 51
 LEASE, OUTAGE = 60, 30.0
 NODES, CLIENTS = 3, 3
 ANYWHERE = st.integers(0, NODES - 1)
 ANYONE = st.integers(1, CLIENTS)
 
 
-def message(client: int, kind: int, address: str = "0.0.0.0") -> Message:
-    options = {53: bytes((kind,)), **({RAPID_COMMIT: b""} if kind == DISCOVER else {})}
-    return Message(op=BOOTREQUEST, xid=client, chaddr=b"\2\0\0\0\0" + bytes((client,)), ciaddr=address, options=options)
+ANY = "0.0.0.0"
+
+
+def message(client: int, kind: int, address: str = ANY, rapid: bool = True) -> Message:
+    """:param address: that a REQUEST selects, or a RELEASE gives back."""
+    options = {53: bytes((kind,)), **({RAPID_COMMIT: b""} if kind == DISCOVER and rapid else {})}
+    if kind == REQUEST:
+        # All nodes take the server identifier of any of them for their own; here they have the same one.
+        options |= {50: inet_aton(address), 54: inet_aton(SERVER)}
+    ciaddr = address if kind == RELEASE else ANY
+    return Message(op=BOOTREQUEST, xid=client, chaddr=b"\2\0\0\0\0" + bytes((client,)), ciaddr=ciaddr, options=options)
 
 
 def client_of(lease: Lease) -> int:
@@ -69,7 +78,7 @@ class Node:
     calls: list[Call] = field(factory=list)
     """Of the store, in their order."""
     paused: bool = False
-    inbox: list[tuple[int, int, str]] = field(factory=list)
+    inbox: list[tuple[int, int, str, bool]] = field(factory=list)
     """What has come while it was paused."""
 
 
@@ -81,6 +90,8 @@ class Nodes(RuleBasedStateMachine):
         self.nodes = [Node(f"node{n}", Link(self.content), rate) for n, rate in enumerate((0.96, 1.0, 1.04))]
         self.held: dict[int, tuple[str, float]] = {}
         """Client -> its address, and until when it may use it by its own clock, which is right."""
+        self.offers: dict[int, str] = {}
+        """Client -> the address of the latest offer that it has got."""
 
     def clock(self, node: Node) -> float:
         # Both clocks of a node: the one that is never set, and the wall clock, which NTP keeps within ten seconds.
@@ -119,6 +130,7 @@ class Nodes(RuleBasedStateMachine):
             node.server = AddressServer(
                 [subnet(pool=["10.77.0.100-10.77.0.101"], lease_seconds=LEASE, rapid_commit=True)]
             )
+            node.server.begin_search_at((epoch - 1) / 2 % 1)
             for lease in result:
                 node.server.restore(lease)
             node.ends = StoredEnds()
@@ -150,15 +162,18 @@ class Nodes(RuleBasedStateMachine):
 
         node.calls.append(Call(lambda: node.link._stand(node.name, silent), stood, stands=True))
 
-    def take(self, node: Node, client: int, kind: int, address: str) -> None:
+    def take(self, node: Node, client: int, kind: int, address: str, rapid: bool = True) -> None:
         """Take a message of a client."""
         decides = self.decides(node)
         if node.server is None or not (decides or node.states.state is State.CUT_OFF):
             return
-        answer = node.server.handle(message(client, kind, address), HERE, self.clock(node))
+        asked = message(client, kind, address, rapid)
+        answer = node.server.handle(asked, HERE, self.clock(node))
         if isinstance(answer, Answer) and answer.probe:
             node.server.probe_finished(answer.address, False, self.clock(node))
-            answer = node.server.handle(message(client, kind, address), HERE, self.clock(node))
+            answer = node.server.handle(asked, HERE, self.clock(node))
+        if decides and isinstance(answer, Answer) and answer.kind is MessageType.OFFER:
+            self.offers[client] = answer.address
         if not decides:
             if isinstance(answer, Answer) and answer.kind is MessageType.ACK and len(answer.commit) == 1:
                 [lease] = answer.commit
@@ -206,12 +221,22 @@ class Nodes(RuleBasedStateMachine):
 
     @rule(n=ANYWHERE, client=ANYONE)
     def asks(self, n: int, client: int) -> None:
-        self.arrives(n, client, DISCOVER, "0.0.0.0")
+        self.arrives(n, client, DISCOVER, ANY)
 
     @rule(client=ANYONE)
     def asks_all(self, client: int) -> None:
         for n in range(NODES):
-            self.arrives(n, client, DISCOVER, "0.0.0.0")
+            self.arrives(n, client, DISCOVER, ANY)
+
+    @rule(n=ANYWHERE, client=ANYONE)
+    def is_offered_one(self, n: int, client: int) -> None:
+        self.arrives(n, client, DISCOVER, ANY, rapid=False)
+
+    @rule(n=ANYWHERE, client=ANYONE)
+    def selects(self, n: int, client: int) -> None:
+        """Any node gets the REQUEST, also one that has not made the offer."""
+        if client in self.offers:
+            self.arrives(n, client, REQUEST, self.offers[client])
 
     @rule(n=ANYWHERE, client=ANYONE)
     def releases(self, n: int, client: int) -> None:
@@ -219,12 +244,12 @@ class Nodes(RuleBasedStateMachine):
             address, _ = self.held.pop(client)
             self.arrives(n, client, RELEASE, address)
 
-    def arrives(self, n: int, client: int, kind: int, address: str) -> None:
+    def arrives(self, n: int, client: int, kind: int, address: str, rapid: bool = True) -> None:
         node = self.nodes[n]
         if node.paused:
-            node.inbox.append((client, kind, address))
+            node.inbox.append((client, kind, address, rapid))
         else:
-            self.take(node, client, kind, address)
+            self.take(node, client, kind, address, rapid)
 
     @rule(seconds=st.sampled_from([0.1, 0.3, 0.5, 1.0, 2.0, 40.0]))
     def passes(self, seconds: float) -> None:
@@ -290,6 +315,31 @@ class Nodes(RuleBasedStateMachine):
         for _ in range(3):
             self.store_works(n)
             self.store_answers(n)
+
+    @rule(n=ANYWHERE, other=ANYWHERE, client=ANYONE, another=ANYONE)
+    def selects_at_the_next_leader(self, n: int, other: int, client: int, another: int) -> None:
+        """A leader dies after an offer; the next one has other clients too before it gets the REQUEST."""
+        self.confirms(n)
+        self.is_offered_one(n, client)
+        self.crashes(n)
+        self.takes_over(other)
+        self.asks_and_gets(other, another)
+        self.selects(other, client)
+        for _ in range(3):
+            self.store_works(other)
+            self.store_answers(other)
+
+    @rule(n=ANYWHERE)
+    def drains(self, n: int) -> None:
+        """It resigns: stores what it has acknowledged, and another one may lead. It starts again at once."""
+        node = self.nodes[n]
+        if node.paused:
+            return
+        self.handle(node, Input.RESIGN)
+        for call in node.calls:
+            call.forget()
+        resigned = Call(node.link._resign, lambda result: None)
+        self.nodes[n] = Node(node.name, Link(self.content, cut=node.link.cut), node.rate, calls=[*node.calls, resigned])
 
     @rule(n=ANYWHERE, other=ANYWHERE, client=ANYONE, another=ANYONE)
     def renews_beside_another(self, n: int, other: int, client: int, another: int) -> None:
