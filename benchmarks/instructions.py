@@ -16,12 +16,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bootfw.wire import dhcp4
 from bootfw.wire.options import Option, RelaySuboption, address_bytes, encapsulate
+
+Publish = Callable[[Any], None]
 
 HERE = Path(__file__).resolve().parent
 RECORDED = HERE / "instructions.json"
@@ -47,14 +49,17 @@ UNIT = {"packet": AT_ONCE, "file of 30 kB": AT_ONCE, "missing file": AT_ONCE, "D
 """How many of what is counted make one round."""
 
 
-def measure(names: list[str]) -> dict[str, float]:
-    """Yardsticks that each of *names* costs."""
-    yardstick, *costs = _counted(["yardstick", *names])
+def measure(names: list[str], *program: str) -> dict[str, float]:
+    """Yardsticks that each of *names* costs.
+
+    :param program: words of the program that is counted, for Python; it gets a directory too. None: this one.
+    """
+    yardstick, *costs = _counted(["yardstick", *names], program or ("-P", str(HERE / "instructions.py"), "--serve"))
     unit = yardstick / WORK["yardstick"]
     return {name: cost / WORK[name] / UNIT.get(name, 1) / unit for name, cost in zip(names, costs, strict=True)}
 
 
-def _counted(names: list[str]) -> list[int]:
+def _counted(names: list[str], program: tuple[str, ...]) -> list[int]:
     """Count the instructions of a server for the rounds of each of *names*.
 
     The server has done some of all work when it forks twice for each name: once for the rounds, and once for none of
@@ -67,7 +72,7 @@ def _counted(names: list[str]) -> list[int]:
         (root / "big").write_bytes(bytes(20_000_000))
         command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
         command += [f"--log-file={root}/counted-%p"]
-        command += [sys.executable, "-P", str(HERE / "instructions.py"), "--serve", scratch]
+        command += [sys.executable, *program, scratch]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         with subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -206,8 +211,11 @@ def dhcp_request(mac: bytes, options: Mapping[Option, bytes]) -> bytes:
     return dhcp4.pack(dhcp4.Message(op=1, hops=1, xid=xid, giaddr="127.0.0.1", chaddr=mac, options=every))
 
 
-def serve(root: str) -> None:
-    """The counted program: it does what standard input says, and nothing else."""
+def serve(root: str, announcing: Callable[[Any, Publish], Publish] | None = None) -> None:
+    """The counted program: it does what standard input says, and nothing else.
+
+    :param announcing: takes the reactor and what takes the events, and returns what takes them instead.
+    """
     from twisted.internet.task import Clock
     from twisted.logger import globalLogBeginner
     from zope.interface import implementer
@@ -258,8 +266,15 @@ def serve(root: str) -> None:
     # valgrind does not know openat2(2) before version 3.20.
     backend = LayeredBackend([("directory", DirectoryBackend(root, resolve=walk))])
     recorder = FlightRecorder()
+    publish = publisher.publish if announcing is None else announcing(reactor, publisher.publish)
     protocol = TFTPProtocol(
-        reactor, backend, Adaptive(), publisher.publish, frame_cache=FrameCache(1 << 28), recorder=recorder
+        reactor,
+        backend,
+        Adaptive(),
+        publish,
+        frame_cache=FrameCache(1 << 28),
+        recorder=recorder,
+        tags_files=announcing is not None,
     )
     port = DatagramPort(reactor, protocol, "0.0.0.0", 0)
     subnet = Subnet(network="10.77.0.0/16", pool=("10.77.1.0-10.77.255.250",), relays=("127.0.0.1",))

@@ -98,7 +98,7 @@ class Announcements:
 
     def _notify(self, rows: Rows, connection: Connection) -> None:
         payloads = [payload for (payload,) in rows]
-        connection.execute("SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) payload", (self._channel, payloads))
+        connection.execute("SELECT pg_notify(%s, payload) FROM unnest(%b::text[]) payload", (self._channel, payloads))
 
     def _got_through(self, _: object) -> None:
         self._sent_at = monotonic()
@@ -126,12 +126,14 @@ class Announcements:
             if self._ended.is_set():
                 return
             self._connection = connection
+        own = f'["{self._node}"'  # as announce() begins it
         for notification in connection.notifies():
-            self._reactor.callFromThread(self._received, notification.payload)
+            if not notification.payload.startswith(own):
+                self._reactor.callFromThread(self._received, notification.payload)
 
     def _received(self, payload: str) -> None:
-        node, kind, *values = json.loads(payload)
-        if node != self._node and not self._ended.is_set():
+        _, kind, *values = json.loads(payload)
+        if not self._ended.is_set():
             self._receive(kind, values)
 
 
