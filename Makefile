@@ -3,12 +3,15 @@
 # make fuzz       looks for inputs that break a parser or the service; ARGS="tftp service --seconds 600" and more: ARGS=-h
 # make firmware   every firmware boots, on a clean link and on bad ones; ARGS="--server both --loss 0 2" and more: ARGS=-h
 #
+# make docs       the documentation as a site, with search, in docs/site
+# make sbom       the list of all components of an installation, as CycloneDX, in dist/sbom.json
+#
 # The rest are parts of these, for work on one thing.
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test fuzz firmware install-clients lint types imports pytest test-all
+.PHONY: run test docs sbom release fuzz firmware install-clients lint types imports pytest test-all
 
 run: $(VENV)/installed
 	exec $(BIN)/twistd --nodaemon --pidfile= bootfw
@@ -28,6 +31,22 @@ fuzz: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
+# Strict: a link without a target, or a page that no list has, is an error.
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . docs/site
+
+release: $(VENV)/installed-test
+	tools/release $(BIN)/python
+	$(MAKE) --no-print-directory sbom
+
+# Of an environment of its own, with what an operator installs and nothing else.
+sbom: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	rm -rf build/sbom && $(BIN)/python -m venv --without-pip build/sbom
+	$(BIN)/python -m pip --quiet --python build/sbom install '.[tls,iso,zstd,yaml,rich,metrics,otel]'
+	mkdir -p dist && $(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o dist/sbom.json build/sbom
+
 install-clients:
 	tools/install-clients
 
@@ -39,6 +58,10 @@ types: $(VENV)/installed-test
 	$(BIN)/mypy
 	cd plugins/bootfw-txtftp && ../../$(BIN)/mypy
 	cd plugins/bootfw-fbtftp && ../../$(BIN)/mypy
+	rm -rf build/new && for kind in backend observer resolver watchdog; do \
+	    $(BIN)/bootfw plugin new "new-$$kind" --kind $$kind --directory build/new/$$kind >/dev/null && \
+	    (cd build/new/$$kind && ../../../$(BIN)/mypy --cache-dir ../../../.mypy_cache) || exit; \
+	done
 
 imports: $(VENV)/installed-test
 	$(BIN)/lint-imports

@@ -15,6 +15,7 @@ from zope.interface.interface import InterfaceClass
 
 import bootfw
 from bootfw.build import assemble
+from bootfw.cli.main import parser
 from bootfw.config.configuration import load_config
 from bootfw.plugins import GROUPS
 
@@ -121,6 +122,21 @@ def test_the_commands_of_the_readme_and_of_contributing_can_be_given() -> None:
     named = re.findall(r"^\$ \.venv/bin/pytest (\S+)", "\n".join(lines), re.M)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_commands_on_the_page_of_messages_can_be_given() -> None:
+    """What they show is tested where they are: tests/cli and tests/interop. This is about their spelling."""
+    named = set(re.findall(r"`bootfw ([^`]*)`", (ROOT / "docs/messages.md").read_text()))
+    assert len(named) > 8
+    values = {"MAC": "52:54:00:12:34:56", "SERVER": "192.0.2.1", "FILE": "boot.ipxe"}
+    for command in named:
+        words = [values.get(word, word) for word in command.split()]
+        if words in (["leases"], ["storm"]):
+            words.append("--help")
+            with pytest.raises(SystemExit, match="0"):
+                parser(words[0]).parse_args(words)
+        else:
+            parser(words[0]).parse_args(words)
 
 
 def test_each_parameter_that_a_docstring_describes_exists() -> None:

@@ -45,6 +45,7 @@ _MODULES = (
     "reload",
     "drain",
     "render",
+    "plugin",
     "replay",
     "probe",
     "status",
