@@ -1,6 +1,6 @@
 """The documentation site: ``make docs`` builds it of the Markdown pages as they are, with Sphinx and MyST.
 
-The source directory is that of the repository, so that links between the pages, the README and files of the code work in
+The source directory is that of the repository, so that links between pages, the README and files of the code work in
 a checkout, on a forge and on the site alike.
 """
 
