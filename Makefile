@@ -45,7 +45,7 @@ sbom: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[release]'
 	rm -rf build/sbom && $(BIN)/python -m venv --without-pip build/sbom
 	$(BIN)/python -m pip --quiet --python build/sbom install '.[tls,iso,zstd,yaml,rich,metrics,otel]'
-	mkdir -p dist && $(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o dist/sbom.json build/sbom
+	mkdir -p dist && $(BIN)/cyclonedx-py environment --output-reproducible -o dist/sbom.json build/sbom
 
 install-clients:
 	tools/install-clients
