@@ -293,7 +293,7 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size, w
             '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n'
             '[[dhcp.subnet.host]]\nadress = "10.77.0.5"',
             "dhcp.subnet[0].host[0].adress: unknown key; known: address, mac, client-id, uuid, circuit-id, hostname, "
-            'other-macs, options; did you mean "address"?',
+            'other-macs, lease-seconds, options; did you mean "address"?',
         ),
         (
             '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n'
