@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
@@ -30,6 +30,8 @@ from bootfw_emulab.bootwhat import PHASE, BootWhat, Kind, boot_what
 from bootfw_emulab.loaderstates import Do, Input, LoaderStates, State
 from bootfw_emulab.node import Node
 from bootfw_emulab.nodes import Nodes
+
+_log = Logger(namespace="bootfw")
 
 LOADERS = 65536
 """Boot loaders that are remembered at most; the one that has asked the longest ago is dropped first."""
@@ -91,7 +93,8 @@ def send(transport: Any, data: bytes, peer: Address, via: Via | None) -> None:
         _log.debug("{peer}: {error}", peer=peer, error=error)
 
 
-_log = Logger(namespace="bootfw")
+def _cancelled(failure: Failure) -> None:
+    failure.trap(CancelledError)
 
 
 class BootinfoServer(OrderSender):
@@ -211,7 +214,7 @@ class BootinfoServer(OrderSender):
     def what_boots(self, node: Node, address: str) -> Any:
         """The BootWhat of a node, None, or a Deferred of either: for tmcd's "bootwhat"."""
         loader = Loader(Client(address, node.mac), node, address)
-        return self._decided(loader).addCallback(lambda _: loader.boot)
+        return self._decided(loader).addCallbacks(lambda _: loader.boot, _cancelled)
 
     def close(self) -> None:
         """No more timers."""
@@ -250,10 +253,16 @@ class BootinfoServer(OrderSender):
     # Actions.
 
     def _ask(self, loader: Loader) -> None:
-        self._decided(loader).addCallback(lambda _: self.handle(loader, Input.ANSWER, loader.boot))
+        deciding = self._decided(loader)
+        deciding.addCallback(lambda _: self.handle(loader, Input.ANSWER, loader.boot))
+        deciding.addErrback(_cancelled)
 
     def _decided(self, loader: Loader) -> "Deferred[None]":
-        """Ask the resolvers, and set what they have for the loader. The Deferred does not fail."""
+        """Ask the resolvers, and set what they have for the loader.
+
+        The Deferred fails with CancelledError if the service stops meanwhile: then there is no reply, and the node
+        asks again.
+        """
         client = loader.client
         request = BootRequest(
             client.mac,
@@ -286,10 +295,13 @@ class BootinfoServer(OrderSender):
             raise BootRefused(f'"{found.name}" can be sent as an order only')
         loader.file = found.name
 
-    def _refused(self, loader: Loader, failure: Failure) -> None:
+    def _refused(self, loader: Loader, failure: Failure) -> Failure | None:
+        if failure.check(CancelledError) is not None:
+            return failure
         if failure.check(BootRefused) is None:
             _log.failure("bootinfo {mac}", failure, mac=loader.client.mac)
         loader.reason = str(failure.value)
+        return None
 
     def _reply(self, loader: Loader) -> None:
         local = loader.via.local if loader.via is not None else self._own_address()

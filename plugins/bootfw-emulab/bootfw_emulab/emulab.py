@@ -1,7 +1,8 @@
 """The resolver ``emulab``: what nodes of a testbed boot, by DHCP and bootinfo, and tmcd for what they ask then."""
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from zope.interface import implementer
 
 from bootfw.api import (
+    ARCHITECTURES,
     Address,
     BootFile,
     BootRequest,
@@ -21,10 +23,12 @@ from bootfw.api import (
     IBootObserver,
     IChainAware,
     IClientAware,
+    IListableResolver,
     IOperable,
     ISelectiveResolver,
     ISelfChecking,
     IStartable,
+    ListedBootFile,
     PluginContext,
     RequestClassified,
     StateError,
@@ -43,6 +47,8 @@ from bootfw_emulab.ports import Ports, Where
 from bootfw_emulab.replies import Replies
 from bootfw_emulab.tmcdserver import PROTOCOL as TMCD
 from bootfw_emulab.tmcdserver import Tmcd, TmcdConnections, TmcdDatagrams
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def _where(text: str) -> Where:
@@ -65,12 +71,28 @@ def _check_each_where(instance: object, attribute: object, texts: Sequence[str])
         _where(text)
 
 
+def _check_loader(instance: object, attribute: object, loader: Mapping[str, str]) -> None:
+    for architecture in loader:
+        if architecture not in (*ARCHITECTURES.values(), "unknown"):
+            known = ", ".join(dict.fromkeys((*ARCHITECTURES.values(), "unknown")))
+            raise ConfigError(f"unknown architecture; known: {known}", ("loader", architecture))
+
+
 def _check_boot(instance: object, attribute: object, text: str) -> None:
     if text:
         boot_what(text)
 
 
-@implementer(ISelectiveResolver, IStartable, IBootObserver, IClientAware, IChainAware, IOperable, ISelfChecking)
+@implementer(
+    ISelectiveResolver,
+    IListableResolver,
+    IStartable,
+    IBootObserver,
+    IClientAware,
+    IChainAware,
+    IOperable,
+    ISelfChecking,
+)
 @define(eq=False)
 class Emulab:
     """The boot services of Emulab: bootinfo and tmcd, for nodes that are described by host files.
@@ -84,7 +106,7 @@ class Emulab:
     """Directory of host files; those with a table ``[emulab]`` are nodes, as is a ``[[machine]]`` with one."""
     templates: Path | None = None
     """Directory of templates for replies of tmcd, which come before those of this plugin."""
-    loader: Mapping[str, str] = field(factory=dict)
+    loader: dict[str, str] = field(factory=dict, validator=_check_loader)
     """Architecture -> the boot loader that nodes get by DHCP."""
     free_boot: str = field(default="wait", validator=_check_boot)
     """What a free node boots; "": the next resolvers decide."""
@@ -132,7 +154,7 @@ class Emulab:
             missing = "key" if key is None else "certificate"
             raise ConfigError(f'"{missing}" is missing: TLS needs a certificate and its key')
         if certificate is not None:
-            _tls()
+            _check_tls()
         found: dict[str, Any] = {name: context.directory / path for name, path in paths.items() if path is not None}
         made = cls(**found, **options)
         made._reactor = context.reactor
@@ -157,14 +179,13 @@ class Emulab:
     def start(self, publish: Callable[[Event], None]) -> None:
         """See IStartable: opens the sockets."""
         reactor = self._reactor
+        certificate = self._tls_context()
         self._loads.start()
         orders = OrderSender()
         self._server = server = BootinfoServer(
             reactor, self._nodes, self._resolve, lambda peer: self._client_at(peer), publish, orders
         )
         tmcd = Tmcd(reactor, self._nodes, self._replies, self._loads, server, publish)
-        certificate = self._tls_context()
-
         self._ports = ports = Ports(reactor, publish)
         if self.bootinfo_listen:
             where = _where(self.bootinfo_listen)
@@ -190,6 +211,11 @@ class Emulab:
             self._server.close()
         self._connections, self._ports, self._server = [], None, None
         return DeferredList([*closing, self._loads.close()], consumeErrors=True)
+
+    def boot_files(self) -> Iterator[ListedBootFile]:
+        """See IListableResolver."""
+        for architecture, file in self.loader.items():
+            yield ListedBootFile(BootFile(file), architecture, f"loader.{architecture}")
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
@@ -268,26 +294,32 @@ class Emulab:
         """What makes contexts of TLS; None: there is no certificate."""
         if self.certificate is None or self.key is None:
             return None
-        ssl = _tls()
+        from OpenSSL import SSL, crypto
+        from twisted.internet import ssl
+
         try:
-            pem = self.certificate.read_bytes() + b"\n" + self.key.read_bytes()
-            return ssl.PrivateCertificate.loadPEM(pem).options()
-        except (OSError, ssl.SSL.Error) as error:
-            raise StateError(f"the certificate of tmcd, {self.certificate}, can't be used: {error}") from error
+            found = _PEM.findall(self.certificate.read_bytes())
+            if not found:
+                raise ValueError("there is no certificate in it")
+            own, *issuers = [ssl.Certificate.loadPEM(each).original for each in found]
+            key = ssl.KeyPair.load(self.key.read_bytes(), crypto.FILETYPE_PEM).original
+            made = ssl.CertificateOptions(key, own, extraCertChain=issuers)
+            made.getContext().check_privatekey()
+        except (OSError, ValueError, TypeError, crypto.Error, SSL.Error) as error:
+            raise StateError(f"tmcd can't use {self.certificate} with {self.key}: {error}") from error
+        return made
 
 
-def _tls() -> Any:
-    """Twisted's TLS, which needs pyOpenSSL.
+def _check_tls() -> None:
+    """Check that Twisted has TLS.
 
-    :raise ConfigError: that is not installed.
+    :raise ConfigError: pyOpenSSL, which it needs, is not installed.
     """
     try:
-        from twisted.internet import ssl
+        from twisted.internet import ssl  # noqa: F401
     except ImportError as error:
-        raise ConfigError(
-            f'TLS needs pyOpenSSL: pip install "bootfw-emulab[tls]" ({error})', ("certificate",)
-        ) from error
-    return ssl
+        needed = f'TLS needs pyOpenSSL: pip install "bootfw-emulab[tls]" ({error})'
+        raise ConfigError(needed, ("certificate",)) from error
 
 
 plugin = boot_plugin(IBootFileResolver, Emulab)

@@ -16,6 +16,7 @@ from emulabcaptures import (
 )
 from emulabtestbed import Testbed, write_hosts
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from bootfw.api import (
     BootFile,
@@ -25,6 +26,7 @@ from bootfw.api import (
     Client,
     ConfigError,
     Event,
+    ListedBootFile,
     ListenerBound,
     ListenerFailed,
     PluginContext,
@@ -340,6 +342,48 @@ def test_what_waits_for_a_port_can_be_closed(testbed: Callable[..., Testbed], tm
     assert bed.network.clock.getDelayedCalls() == []
 
 
+def test_a_stop_while_a_resolver_waits_leaves_nothing(testbed: Callable[..., Testbed]) -> None:
+    bed = testbed()
+    bed.once.boots[PC1] = Deferred()
+    bed.asks(BOOTINFO_REQUEST)
+    with capturedLogs() as logs:
+        bed.service.stopService()
+        bed.network.advance(0)
+    assert [each for each in logs if "log_failure" in each] == []
+    assert bed.network.clock.getDelayedCalls() == []
+    assert bed.node().take() == []
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "reason"),
+    [
+        (b"", b"", "there is no certificate in it"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"", "tmcd can't use .*pem with .*key"),
+        (None, None, "No such file"),
+    ],
+)
+def test_a_certificate_that_is_unusable_is_named(
+    tmp_path: Path, certificate: bytes | None, key: bytes | None, reason: str
+) -> None:
+    """Nothing is open then."""
+    write_hosts(tmp_path)
+    for name, content in (("a.pem", certificate), ("a.key", key)):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    network = MemoryNetwork()
+    host: Any = network.host("10.9.0.1")
+    options = {"hosts": "hosts", "tmcd-listen": [], "certificate": "a.pem", "key": "a.key"}
+    made: Any = plugin.configure(options, PluginContext(host, tmp_path))
+    with pytest.raises(StateError, match=reason):
+        made.start(lambda event: None)
+    assert host.ports == []
+
+
+def test_its_loaders_are_boot_files_for_lint(testbed: Callable[..., Testbed]) -> None:
+    (listed,) = testbed(loader={"x86-bios": "pxeboot"}).emulab.boot_files()
+    assert listed == ListedBootFile(BootFile("pxeboot"), "x86-bios", "loader.x86-bios")
+
+
 def test_a_machine_of_the_configuration_can_be_a_node(tmp_path: Path) -> None:
     machine = {"name": "pc7", "mac": [PC1], "emulab": {"free-boot": "partition:3"}}
     made: Any = plugin.configure({}, PluginContext(None, tmp_path, machines=(machine,)))
@@ -369,6 +413,7 @@ def test_only_so_many_loaders_are_remembered(testbed: Callable[..., Testbed], mo
         ({"hosts": "h", "bootinfo-listen": "6969"}, "bootinfo-listen: must be an IPv4 address and a port"),
         ({"hosts": "h", "tmcd-listen": ["0.0.0.0:x"]}, "tmcd-listen: must be an IPv4 address and a port"),
         ({"hosts": "h", "order-port": 65536}, "order-port: "),
+        ({"hosts": "h", "loader": {"x86": "pxeboot"}}, "loader.x86: unknown architecture; known: x86-bios"),
         ({"hosts": "h", "certificate": "c"}, '"key" is missing'),
         ({"hosts": "h", "context": "x"}, "context: unknown key"),
     ],
