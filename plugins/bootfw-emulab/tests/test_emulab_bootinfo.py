@@ -68,6 +68,7 @@ def test_a_free_node_waits(testbed: Callable[..., Testbed]) -> None:
 def test_images_to_load_come_first_where_it_is_configured(testbed: Callable[..., Testbed]) -> None:
     bed = testbed(load_boot="mfs:10.9.0.1:/tftpboot/frisbee")
     assert bed.asks(BOOTINFO_REQUEST) == [BOOTINFO_REPLIES["mfs:10.9.0.1:/tftpboot/frisbee"]]
+    assert bed.asks(BOOTINFO_REQUEST, "10.9.0.12") == [WAIT]
 
 
 @pytest.mark.parametrize(("text", "packet"), BOOTINFO_REPLIES.items())
@@ -145,13 +146,27 @@ def test_the_reply_leaves_from_the_address_that_was_asked(testbed: Callable[...,
     assert testbed().asks(BOOTINFO_REQUEST, server="10.9.0.2") == [PARTITION_2]
 
 
-def test_the_reply_goes_to_the_port_of_the_client_wherever_it_asks_from(testbed: Callable[..., Testbed]) -> None:
+@pytest.mark.parametrize("address", ["10.9.0.11", "10.9.0.66"])
+def test_the_reply_goes_to_the_port_of_the_client_wherever_it_asks_from(
+    testbed: Callable[..., Testbed], address: str
+) -> None:
     bed = testbed()
-    other = FakePeer(bed.node().host, 1234)
+    other = FakePeer(bed.node(address).host, 1234)
     other.send(BOOTINFO_REQUEST, ("10.9.0.1", 6969))
     bed.network.advance(0.1)
     assert other.take() == []
-    assert len(bed.node().take()) == 1
+    assert len(bed.node(address).take()) == 1
+
+
+def test_a_node_that_has_another_address_now_gets_its_reply_there(
+    testbed: Callable[..., Testbed], tmp_path: Path
+) -> None:
+    bed = testbed()
+    path = tmp_path / "hosts" / "pc1.toml"
+    path.write_text(path.read_text().replace('"10.9.0.11"', '["10.9.0.11", "10.9.0.31"]'))
+    for address in ("10.9.0.11", "10.9.0.31"):
+        bed.network.advance(2)
+        assert bed.asks(BOOTINFO_REQUEST, address) == [PARTITION_2]
 
 
 @pytest.mark.parametrize("packet", [b"", BOOTINFO_REQUEST[:519], b"\1\0\2\0" + bytes(516)])

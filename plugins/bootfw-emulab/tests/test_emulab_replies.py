@@ -11,7 +11,7 @@ from bootfw_emulab.loads import KIND, Loads
 from bootfw_emulab.nodes import Nodes
 from bootfw_emulab.replies import Replies
 from bootfw_emulab.tmcdserver import Arrival, Tmcd
-from emulabcaptures import HOST_FILES, TMCC
+from emulabcaptures import BOOTINFO_REQUEST, HOST_FILES, TMCC
 from emulabtestbed import write_hosts
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from bootfw.api import (
     BootFile,
+    BootFileUsed,
     BootRefused,
     BootReported,
     BootRequest,
@@ -422,6 +423,13 @@ def test_a_state_is_reported(server: Server, state: str) -> None:
 def test_a_node_that_is_up_is_up(server: Server) -> None:
     server.asks(b"VERSION=34 state ISUP ")
     assert server.events[1:] == [SystemUp(0.0, ("10.9.0.11", 40000), PC1, "tmcd")]
+
+
+def test_a_one_time_boot_is_over_when_the_system_reports(server: Server) -> None:
+    server.boots[PC1] = BootFile("bootinfo:partition:1")
+    server.loaders.datagramReceived(BOOTINFO_REQUEST, ("10.9.0.11", 9696))
+    server.asks(b"VERSION=34 state TBSETUP ")
+    assert server.events[-1] == BootFileUsed(0.0, PC1, "bootinfo:partition:1")
 
 
 @pytest.mark.parametrize("state", ["", "A B", "A;B", "ä", "A" * 128])
