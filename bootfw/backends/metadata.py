@@ -64,6 +64,8 @@ class MetadataBackend:
     """
 
     reads_machines: ClassVar[bool] = True
+    names_directories: ClassVar[bool] = True
+    """Names that end in a slash have content: cloud-init requests the directories of Ec2 so."""
 
     _templates: TemplateBackend
     _hosts: Hosts

@@ -130,6 +130,16 @@ class LayeredBackend:
             raise FileMissing()
         return self._try("open", enumerate(repeat(path, len(self.backends))), path, request)
 
+    def open_directory(self, path: str, request: TransferRequest) -> Any:
+        """See IBackend, for a name that can only be that of a directory.
+
+        Only backends whose attribute ``names_directories`` is true have content for it: the tree of Ec2's metadata.
+        """
+        those = [named for named in self.backends if getattr(named[1], "names_directories", False)]
+        if not those:
+            raise FileMissing()
+        return evolve(self, backends=those).open(path, request)
+
     def version(self, path: str, request: TransferRequest) -> Hashable | None:
         """See IVersionedBackend. None if one that would be tried before the one that has the file is none."""
         finder = self.second_stage

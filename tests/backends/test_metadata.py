@@ -117,7 +117,8 @@ def test_the_tree_of_ec2(backend: MetadataBackend, version: str) -> None:
         }.items()
     }
     assert read(backend, f"{version}/user-data", ME) == read(backend, "nocloud/user-data", ME)
-    assert read(backend, version, ME) == "meta-data/\nuser-data\n"
+    assert read(backend, version, ME) == read(backend, f"{version}/", ME) == "meta-data/\nuser-data\n"
+    assert read(backend, f"{version}/meta-data/", ME) == read(backend, f"{version}/meta-data", ME)
     two = Client("10.0.0.2", TWO, leased=True)
     assert "public-keys" not in read(backend, f"{version}/meta-data", two)
     with pytest.raises(FileMissing):
@@ -158,6 +159,13 @@ def test_nothing_is_given_to(backend: MetadataBackend, path: str, client: Client
 def test_there_is_nothing_at(backend: MetadataBackend, path: str) -> None:
     with pytest.raises(FileMissing):
         read(backend, path, ME)
+
+
+def test_directories_are_requested_with_a_slash(site: Site) -> None:
+    with_slash, without = site.get("10.0.0.1", "/latest/meta-data/"), site.get("10.0.0.1", "/latest/meta-data")
+    assert (with_slash.status, with_slash.body) == (200, without.body)
+    assert site.get("10.0.0.3", "/latest/meta-data/").status == 404
+    assert site.get("10.0.0.1", "/x/").status == 404
 
 
 FORWARDED = {

@@ -113,6 +113,6 @@ def test_each_machine_gets_its_own_by_cloud_init(lab: Lab, tmp_path: Path, site:
         crawled = shown(host, EC2, tmp_path / f"ec2-{name}")
         assert crawled["user"] == user
         assert [crawled["metadata"][key] for key in ("instance-id", "local-hostname", "mac")] == [instance, name, mac]
-        assert list(crawled["metadata"]["public-keys"].values()) == [[f"ssh-rsa AA {name}"]]
+        assert list(crawled["metadata"]["public-keys"].values()) == [f"ssh-rsa AA {name}"]
     stranger = station(lab, "stranger", STRANGER, "10.77.0.13/24")
     assert shown(stranger, NOCLOUD, tmp_path / "nocloud-stranger") == {"found": False}

@@ -6,6 +6,7 @@ from typing import Any
 from attrs import define, field
 
 from bootfw.ability import provides
+from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls, class_name
 from bootfw.errors import FileMissing
 from bootfw.events import Event
@@ -38,8 +39,12 @@ class DownloadContext:
 
         :raise FileMissing: the name can't be that of a file.
         """
-        if "\0" in request.filename or names_directory(request.filename):
+        if "\0" in request.filename:
             raise FileMissing()
+        if names_directory(request.filename):
+            if not isinstance(self.backend, LayeredBackend):
+                raise FileMissing()
+            return self.backend.open_directory(request.path, request)
         return self.backend.open(request.path, request)
 
     def version(self, request: TransferRequest) -> Hashable | None:
