@@ -115,4 +115,6 @@ def test_each_machine_gets_its_own_by_cloud_init(lab: Lab, tmp_path: Path, site:
         assert [crawled["metadata"][key] for key in ("instance-id", "local-hostname", "mac")] == [instance, name, mac]
         assert list(crawled["metadata"]["public-keys"].values()) == [f"ssh-rsa AA {name}"]
     stranger = station(lab, "stranger", STRANGER, "10.77.0.13/24")
-    assert shown(stranger, NOCLOUD, tmp_path / "nocloud-stranger") == {"found": False}
+    refused = stranger.run("env", f"PYTHONPATH={PACKAGES}", PYTHON, "-c", NOCLOUD, tmp_path, seconds=120)
+    assert f"404 Client Error: Not Found for url: {SERVER}/nocloud/meta-data" in refused.output
+    assert "SHOWN" not in refused.output
