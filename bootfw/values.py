@@ -42,7 +42,7 @@ class Mode(enum.Enum):
     __hash__ = object.__hash__
 
 
-@frozen
+@frozen(slots=False)  # with slots, each field would be set by a call
 class Client:
     """The machine at an address, as far as DHCP has seen it: see :attr:`TransferRequest.client`."""
 
