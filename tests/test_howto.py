@@ -31,6 +31,7 @@ def programs(page: str) -> list[str]:
 
 NO_CONFIGURATION = {"emulab.md": (1,), "images.md": (1,), "install.md": (1,), "storm.md": (1,), "templates.md": (2, 3)}
 """Blocks of TOML that are host files, families of images, or a scenario of ``bootfw storm``."""
+NO_CONFIGURATION["metadata.md"] = (1,)  # a host file
 
 
 @pytest.mark.parametrize(
