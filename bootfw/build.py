@@ -126,7 +126,7 @@ def load_parts(
 
 
 def assemble(
-    configuration: Configuration, reactor: Any, orders: IOrderStore | None = None, running: Parts | None = None
+    configuration: Configuration, reactor: Any, orders: "IOrderStore | None" = None, running: Parts | None = None
 ) -> Parts:
     """Load, configure and verify every plugin, and return the parts of a service.
 
@@ -147,7 +147,7 @@ def _assembled(
     configuration: Configuration,
     reactor: Any,
     errors: list[ConfigError],
-    orders: IOrderStore | None = None,
+    orders: "IOrderStore | None" = None,
     running: Parts | None = None,
 ) -> Parts | None:
     """Assemble the parts, see assemble(); None: there are errors. Errors that follow from others are left out.

@@ -110,6 +110,13 @@ class StateError(BootfwError):
     """
 
 
+class PowerError(BootfwError):
+    """The power of a machine can't be read or switched.
+
+    The message is for the operator: what is wrong, where, and what to do about it. It has no password in it.
+    """
+
+
 class TransferError(BootfwError):
     """A file can't be served or stored. ``tftp_code`` is the code of the ERROR packet (RFC 1350 section 5).
 

@@ -10,6 +10,9 @@ that overrides one of these methods does not inherit the ability, and declares i
 bootfw.ability.
 """
 
+# zope.interface before 6 has no "|" for interfaces.
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,8 @@ from bootfw.values import (
     Client,
     Finding,
     ListedBootFile,
+    PowerAction,
+    PowerState,
     TransferRequest,
     Via,
 )
@@ -222,7 +227,7 @@ class IDirectoryBackend(IStaticBackend):
 
     taggedValue("describes", ("open",))
 
-    root: "Path" = Attribute("The directory. It need not exist.")
+    root: Path = Attribute("The directory. It need not exist.")
 
 
 class IListableBackend(IBackend):
@@ -280,6 +285,36 @@ class ILintable(Interface):
         """The mistakes in these files. It may block; no server runs."""
 
 
+# Power.
+
+
+class IPower(Interface):
+    """The power of one machine, which its management controller switches.
+
+    Its options are the table ``power`` of the machine's host file. The methods block: they are called in threads, never
+    in that of the reactor, and one at a time for each object.
+    """
+
+    def state() -> PowerState:
+        """Whether the machine is on.
+
+        :raise PowerError: it can't be read.
+        """
+
+    def switch(action: PowerAction) -> None:
+        """Have the controller do it. It returns when the controller has accepted the action, which the machine may
+        take seconds for.
+
+        :raise PowerError: it can't be done.
+        """
+
+    def boot_from_network() -> None:
+        """Have the next start of the machine boot from the network, whatever its boot order, and no later one.
+
+        :raise PowerError: it can't be done.
+        """
+
+
 # Resolvers.
 
 
@@ -331,7 +366,7 @@ class IStartable(Interface):
     (A resolver may be an IBootObserver as well: it then gets the events, as if it were configured as an observer.)
     """
 
-    def start(publish: "Callable[[Event], None]") -> None:
+    def start(publish: Callable[[Event], None]) -> None:
         """The service is about to start: called before any port is open, and once more after each close().
 
         :param publish: sends an event to the observers; never blocks, never raises.
@@ -427,10 +462,10 @@ class IWatchdogPolicy(Interface):
 class IReservationStore(Interface):
     """Stores reservations durably: those that are made while the server runs, not those of the configuration."""
 
-    def reservations() -> "Iterable[Reservation]":
+    def reservations() -> Iterable[Reservation]:
         """The last argument of save_reservations(). May block; called after load()."""
 
-    def save_reservations(reservations: "Sequence[Reservation]") -> "Deferred[None]":
+    def save_reservations(reservations: Sequence[Reservation]) -> Deferred[None]:
         """Keep *reservations* in place of all earlier ones. The Deferred fires as that of commit()."""
 
 
@@ -440,7 +475,7 @@ class ILeaseStore(Interface):
     A store provides IReservationStore too, and may be an IOrderStore and an IOfflineStore.
     """
 
-    def load() -> "Iterable[Lease]":
+    def load() -> Iterable[Lease]:
         """Every lease that was committed, the latest of each address, in any order.
 
         Called first, before any port is open, so it may block; and once more after each close(). The iterable is
@@ -450,7 +485,7 @@ class ILeaseStore(Interface):
             silently: a server that has forgotten its leases gives addresses twice.
         """
 
-    def commit(leases: "Sequence[Lease]") -> "Deferred[None]":
+    def commit(leases: Sequence[Lease]) -> Deferred[None]:
         """Keep *leases*. The Deferred fires with None when all of them are durable.
 
         No client gets its lease before that, so it has to be soon; calls do not wait for each other and are best made
@@ -460,7 +495,7 @@ class ILeaseStore(Interface):
         :raise StateError: the Deferred fails with it. These leases may or may not be stored; the store stays usable.
         """
 
-    def close() -> "Deferred[None]":
+    def close() -> Deferred[None]:
         """Release everything. The Deferred fires when all that was committed is durable or has failed.
 
         Called once after each load(), also after one that failed; nothing is called after it but load().
@@ -494,7 +529,7 @@ class IOrderStore(Interface):
         :raise StateError: they can't be read, or another process uses them.
         """
 
-    def save_orders(kind: str, orders: "Mapping[str, Mapping[str, object] | None]") -> "Deferred[None]":
+    def save_orders(kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> Deferred[None]:
         """Keep *orders* in place of earlier ones for the same machines; None removes one. Others stay.
 
         The Deferred fires with None when that is durable. Calls take effect in their order. One may come after
@@ -504,14 +539,14 @@ class IOrderStore(Interface):
         :raise StateError: the Deferred fails with it.
         """
 
-    def close_orders(kind: str) -> "Deferred[None]":
+    def close_orders(kind: str) -> Deferred[None]:
         """Release what load_orders() has taken. The Deferred fires when all that was saved is durable or has failed."""
 
 
 class IAttemptStore(Interface):
     """Stores boot attempts durably, bounded in number and age. No boot waits for it."""
 
-    def save_attempts(attempts: "Sequence[BootAttempt]", keep: int, since: float) -> "Deferred[None]":
+    def save_attempts(attempts: Sequence[BootAttempt], keep: int, since: float) -> Deferred[None]:
         """Keep *attempts* in place of earlier ones with the same id. The Deferred fires with None when they are stored.
 
         Beyond the latest *keep* attempts, and those that began before *since*, in seconds since the epoch, all may be
@@ -523,7 +558,7 @@ class IAttemptStore(Interface):
 
     def find_attempts(
         machine: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
-    ) -> "Deferred[Sequence[BootAttempt]]":
+    ) -> Deferred[Sequence[BootAttempt]]:
         """The latest attempts, the latest first, with all that was saved before this call.
 
         :param machine: those whose ``client`` it is, which is a MAC where one is known; "": of all.
@@ -533,7 +568,7 @@ class IAttemptStore(Interface):
         :raise StateError: the Deferred fails with it.
         """
 
-    def close_attempts() -> "Deferred[None]":
+    def close_attempts() -> Deferred[None]:
         """Release everything. The Deferred fires when all that was saved is stored or has failed."""
 
 
@@ -548,7 +583,7 @@ class INodes(Interface):
         "Seconds since an announcement of this node got through to the store; None: none has since join_nodes()."
     )
 
-    def join_nodes(receive: "Callable[[str, Sequence[object]], None]") -> "Callable[[], Deferred[None]]":
+    def join_nodes(receive: Callable[[str, Sequence[object]], None]) -> Callable[[], Deferred[None]]:
         """Take part. Does not block; while the others can't be reached, it tries by itself.
 
         :param receive: called in the reactor's thread with (kind, values) of each announcement of another node; those
@@ -574,7 +609,7 @@ class ILeadership(Interface):
     another one leads, and from the moment on when another one begins to lead: it then knows all that was written.
     """
 
-    def stand(node: str, silent: "Standing | None") -> "Deferred[Standing]":
+    def stand(node: str, silent: Standing | None) -> Deferred[Standing]:
         """Become the leader if there is none; if this node leads already, confirm that.
 
         Called a few times a second, and not again before it has answered. It answers within seconds, also if what
@@ -586,7 +621,7 @@ class ILeadership(Interface):
         :raise StateError: the Deferred fails with it: the store can't be reached. This node may still lead.
         """
 
-    def prepare() -> "Deferred[None]":
+    def prepare() -> Deferred[None]:
         """Read what the next load(), reservations() and load_orders() return, so that these do not block.
 
         Called after stand() has answered that this node leads.
@@ -594,7 +629,7 @@ class ILeadership(Interface):
         :raise StateError: the Deferred fails with it.
         """
 
-    def resign() -> "Deferred[None]":
+    def resign() -> Deferred[None]:
         """Stand no more, until the next stand(). If this node leads, another one may lead at once.
 
         Called after the leases and the orders are closed. The Deferred fires when everything is released.
@@ -609,13 +644,13 @@ class IReadableStore(Interface):
     can't be reached.
     """
 
-    def read_leases() -> "Deferred[Iterable[Lease]]":
+    def read_leases() -> Deferred[Iterable[Lease]]:
         """Every lease that was committed, the latest of each address, in any order."""
 
-    def read_reservations() -> "Deferred[Iterable[Reservation]]":
+    def read_reservations() -> Deferred[Iterable[Reservation]]:
         """See IReservationStore.reservations()."""
 
-    def read_orders(kind: str) -> "Deferred[Mapping[str, Mapping[str, object]]]":
+    def read_orders(kind: str) -> Deferred[Mapping[str, Mapping[str, object]]]:
         """The orders of that kind, by MAC."""
 
 
@@ -625,7 +660,7 @@ class IReadableStore(Interface):
 class IBootObserver(Interface):
     """Receives the events."""
 
-    def observe(event: "Event") -> None:
+    def observe(event: Event) -> None:
         """One of the values of bootfw.events. Called in a later reactor turn, in order; must not block.
 
         What it raises is logged, and it stays registered.
@@ -652,7 +687,7 @@ class IChainAware(Interface):
     """
 
     def set_resolver_chain(
-        resolve: Callable[[BootRequest], "BootFile | Deferred[BootFile | None] | None"],
+        resolve: Callable[[BootRequest], BootFile | Deferred[BootFile | None] | None],
     ) -> None:
         """Called once, before start().
 
@@ -668,7 +703,7 @@ class IBatchObserver(IBootObserver):
 
     taggedValue("describes", ("observe",))
 
-    def observe_many(events: "Sequence[Event]") -> None:
+    def observe_many(events: Sequence[Event]) -> None:
         """These events, in order. Called in place of observe()."""
 
 
@@ -682,7 +717,7 @@ class IBootPlugin(Interface):
     provides: InterfaceClass = Attribute("The interface that configure()'s result provides, such as IBackend.")
     summary: str = Attribute("One line for --list-plugins.")
 
-    def configure(options: Mapping[str, object], context: "PluginContext") -> object:
+    def configure(options: Mapping[str, object], context: PluginContext) -> object:
         """The configured object. *options* is the plugin's own table without ``use``; no I/O happens here.
 
         :raise ConfigError: with the path below the table, such as ``("files", "x86-bios")``.

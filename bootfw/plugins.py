@@ -34,6 +34,7 @@ from bootfw.interfaces import (
     ILeaseStore,
     IOrderStore,
     IPerClientBackend,
+    IPower,
     IReservationStore,
     ISelfChecking,
     ITimeoutWatchdog,
@@ -52,6 +53,7 @@ GROUPS: Mapping[str, Any] = {
     "bootfw.watchdogs": IWatchdogPolicy,
     "bootfw.stores": ILeaseStore,
     "bootfw.observers": IBootObserver,
+    "bootfw.power": IPower,
 }
 """Entry point group -> the interface of the objects that its plugins create."""
 
@@ -63,13 +65,13 @@ _COMPANIONS: Mapping[Any, tuple[Any, ...]] = {ILeaseStore: (IReservationStore,)}
 class PluginContext:
     """The environment of a plugin: reactor, directories, and the store for orders."""
 
-    reactor: IReactorTime | None
+    reactor: "IReactorTime | None"
     """That of a process provides more, such as IReactorTCP. None: nothing runs, and calls may block."""
     directory: Path
     """The directory of the configuration file, for relative paths."""
     state_directory: Path = field(factory=state_directory)
     """Directory for state that outlives the process; created when it is needed."""
-    orders: IOrderStore | None = None
+    orders: "IOrderStore | None" = None
     """The store for orders of resolvers; None: orders are lost when the process ends."""
     machines: tuple[Mapping[str, Any], ...] = ()
     """The ``[[machine]]`` tables, each with its ``name``. A class that uses them has the class attribute
@@ -191,6 +193,8 @@ def _unknown(reference: str, group: str) -> str:
         if reference in entry_points(group=other).names:
             return f'"{reference}" is a plugin of the kind {kind_of(other)}: write it under {_section(other)}'
     known = sorted(entry_points(group=group).names)
+    if not known and any(entry_points(group=other) for other in GROUPS):
+        return f'no plugin "{reference}": none of the kind {kind_of(group)} is installed, such as bootfw-redfish'
     if not known:
         return f'no plugin "{reference}": no plugin is installed at all; is the bootfw distribution installed?'
     module, dot, attribute = reference.rpartition(".")
@@ -200,6 +204,8 @@ def _unknown(reference: str, group: str) -> str:
 
 def _section(group: str) -> str:
     kind = kind_of(group)
+    if group == "bootfw.power":
+        return "[power] of a host file"
     return f"[{kind}]" if group in ("bootfw.watchdogs", "bootfw.stores") else f"[[{kind}]]"
 
 

@@ -150,20 +150,20 @@ class BootService(MultiService):
         reactor: IReactorTime,
         *,
         settings: Settings | None = None,
-        backend: IBackend | None = None,
-        backends: Sequence[IBackend | tuple[str, IBackend]] = (),
-        resolvers: Sequence[IBootFileResolver | tuple[str, IBootFileResolver]] = (),
-        watchdog: IWatchdogPolicy | None = None,
-        observers: Sequence[IBootObserver | tuple[str, IBootObserver]] = (),
-        store: ILeaseStore | INodes | None = None,
+        backend: "IBackend | None" = None,
+        backends: "Sequence[IBackend | tuple[str, IBackend]]" = (),
+        resolvers: "Sequence[IBootFileResolver | tuple[str, IBootFileResolver]]" = (),
+        watchdog: "IWatchdogPolicy | None" = None,
+        observers: "Sequence[IBootObserver | tuple[str, IBootObserver]]" = (),
+        store: "ILeaseStore | INodes | None" = None,
         control: Path | None = None,
         event_sink: EventSink | None = None,
         sockets: SocketSource | None = None,
         broadcast: Callable[..., None] | None = None,
-        attempts: IAttemptStore | None = None,
+        attempts: "IAttemptStore | None" = None,
         recordings: Path | None = None,
         tags_files: bool = False,
-        orders: IOrderStore | None = None,
+        orders: "IOrderStore | None" = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor = monotonic(reactor)
@@ -372,11 +372,11 @@ class BootService(MultiService):
     def reload(
         self,
         settings: Settings,
-        backends: Sequence[IBackend | tuple[str, IBackend]],
-        resolvers: Sequence[IBootFileResolver | tuple[str, IBootFileResolver]],
+        backends: "Sequence[IBackend | tuple[str, IBackend]]",
+        resolvers: "Sequence[IBootFileResolver | tuple[str, IBootFileResolver]]",
         watchdog: IWatchdogPolicy,
         sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
-        observers: Sequence[IBootObserver | tuple[str, IBootObserver]] | None = None,
+        observers: "Sequence[IBootObserver | tuple[str, IBootObserver]] | None" = None,
     ) -> None:
         """Use these for what clients request from now on, while the service runs: prepare() and commit() in one.
 
@@ -387,11 +387,11 @@ class BootService(MultiService):
     def prepare(
         self,
         settings: Settings,
-        backends: Sequence[IBackend | tuple[str, IBackend]],
-        resolvers: Sequence[IBootFileResolver | tuple[str, IBootFileResolver]],
+        backends: "Sequence[IBackend | tuple[str, IBackend]]",
+        resolvers: "Sequence[IBootFileResolver | tuple[str, IBootFileResolver]]",
         watchdog: IWatchdogPolicy,
         sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
-        observers: Sequence[IBootObserver | tuple[str, IBootObserver]] | None = None,
+        observers: "Sequence[IBootObserver | tuple[str, IBootObserver]] | None" = None,
     ) -> "Prepared":
         """Start the plugins that are new, and open the sockets that are.
 

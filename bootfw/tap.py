@@ -271,7 +271,7 @@ class Daemon(MultiService):
         boot: BootService,
         parts: Parts,
         notes: Mapping[str, str],
-        log_to: ILogObserver | None = None,
+        log_to: "ILogObserver | None" = None,
         inherited: Sequence[InheritedSocket] = (),
         user: pwd.struct_passwd | None = None,
         reload: Reload | None = None,

@@ -434,3 +434,25 @@ class SocketStatus:
     """When it entered the state, in seconds on the reactor's clock."""
     optional: bool = False
     """Whether the service is ready without it."""
+
+
+class PowerState(enum.Enum):
+    """Whether a machine is on."""
+
+    ON = "on"
+    OFF = "off"
+    POWERING_ON = "powering on"
+    POWERING_OFF = "powering off"
+    UNKNOWN = "unknown"
+    """Its controller says something else, or nothing."""
+
+
+class PowerAction(enum.Enum):
+    """What is done to the power of a machine."""
+
+    ON = "on"
+    """A machine that is on stays on."""
+    OFF = "off"
+    """At once, without its system being shut down. A machine that is off stays off."""
+    RESET = "reset"
+    """It starts anew, without its system being shut down; a machine that is off is switched on."""

@@ -3,8 +3,10 @@
 import configparser
 from pathlib import Path
 
-EMULAB = Path(__file__).parents[1] / "plugins" / "bootfw-emulab"
-POSTGRESQL = Path(__file__).parents[1] / "plugins" / "bootfw-postgresql"
+PLUGINS = Path(__file__).parents[1] / "plugins"
+EMULAB = PLUGINS / "bootfw-emulab"
+POSTGRESQL = PLUGINS / "bootfw-postgresql"
+REDFISH = PLUGINS / "bootfw-redfish"
 
 
 def install_plugin(plugin: Path, directory: Path) -> None:

@@ -29,7 +29,14 @@ def programs(page: str) -> list[str]:
     return blocks(page, "python")
 
 
-NO_CONFIGURATION = {"emulab.md": (1,), "images.md": (1,), "install.md": (1,), "storm.md": (1,), "templates.md": (2, 3)}
+NO_CONFIGURATION = {
+    "emulab.md": (1,),
+    "images.md": (1,),
+    "install.md": (1,),
+    "power.md": (0, 1),
+    "storm.md": (1,),
+    "templates.md": (2, 3),
+}
 """Blocks of TOML that are host files, families of images, or a scenario of ``bootfw storm``."""
 NO_CONFIGURATION["metadata.md"] = (1,)  # a host file
 

@@ -7,6 +7,7 @@ import pytest
 from howtos import PAGES, README, all_blocks, read
 
 TESTS = Path(__file__).parent
+PLUGINS = TESTS.parent / "plugins"
 
 EXECUTED = {
     "addresses.md": [("toml", "test_addresses")],
@@ -137,7 +138,13 @@ EXECUTED = {
         ("toml", "test_next_boot"),
         ("", "test_a_chain_loop_is_broken_and_reported"),
     ],
-    "power.md": [("console", "test_the_page_wakes_a_machine")],
+    "power.md": [
+        ("console", "test_the_page_wakes_a_machine"),
+        ("sh", "test_redfish_works_with_the_wheel"),
+        ("toml", "test_the_page_switches_a_machine"),
+        ("toml", "test_the_page_switches_a_machine"),
+        ("console", "test_the_page_switches_a_machine"),
+    ],
     "personas.md": [
         ("", "test_readme_without_a_configuration"),
         ("", "test_the_persona_of_a_special_treatment_is_named"),
@@ -219,7 +226,7 @@ def test_each_code_block_is_executed_by_a_test(page: str) -> None:
 def test_the_tests_exist() -> None:
     defined = {
         name: path.read_text()
-        for path in TESTS.rglob("test_*.py")
+        for path in [*TESTS.rglob("test_*.py"), *PLUGINS.glob("*/tests/test_*.py")]
         for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
     }
     wanted = {(page, name) for page, entries in EXECUTED.items() for _, name in entries}

@@ -21,6 +21,7 @@ PLUGIN = ROOT / "plugins" / "bootfw-http-mirror"
 EMULAB = ROOT / "plugins" / "bootfw-emulab"
 POSTGRESQL = ROOT / "plugins" / "bootfw-postgresql"
 TXTFTP = ROOT / "plugins" / "bootfw-txtftp"
+REDFISH = ROOT / "plugins" / "bootfw-redfish"
 FBTFTP = ROOT / "plugins" / "bootfw-fbtftp"
 
 pytestmark = pytest.mark.skipif(find_spec("pip") is None, reason="needs pip")
@@ -85,7 +86,15 @@ def source_of(root: Path, into: Path) -> Path:
     for path in parts:
         into.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, into)
-    packages = ("bootfw", "bootfw_emulab", "bootfw_http_mirror", "bootfw_postgresql", "fbtftp", "tftp")
+    packages = (
+        "bootfw",
+        "bootfw_emulab",
+        "bootfw_http_mirror",
+        "bootfw_postgresql",
+        "bootfw_redfish",
+        "fbtftp",
+        "tftp",
+    )
     for package in (*packages, "twisted", "systemd", "man"):
         if (root / package).is_dir():
             shutil.copytree(root / package, into / package, ignore=unwanted)
@@ -119,12 +128,12 @@ def alone(shared: Path, name: str) -> Iterator[bool]:
 
 @pytest.fixture(scope="session")
 def wheels(shared: Path) -> dict[Path, Path]:
-    """Root of a distribution -> its wheel, of all six.
+    """Root of a distribution -> its wheel, of all seven.
 
     pip would make an environment with the requirements of the build for each of them, which takes most of the time.
     They are the same, so one environment has them, and nothing else.
     """
-    roots = (ROOT, PLUGIN, EMULAB, POSTGRESQL, TXTFTP, FBTFTP)
+    roots = (ROOT, PLUGIN, EMULAB, POSTGRESQL, REDFISH, TXTFTP, FBTFTP)
     with alone(shared, "wheels") as first:
         if first:
             (requirements,) = {tuple(build_requirements(root)) for root in roots}
@@ -296,6 +305,14 @@ def test_the_services_of_emulab_work_with_the_wheel(
     path, tests = f"pythonpath={EMULAB / 'tests'}", EMULAB / "tests" / "test_emulab_replies.py"
     environment.run("python", "-m", "pytest", *arguments, "-o", path, tests, cwd=tmp_path)
     assert "nodes" in environment.run("bootfw-emulab", "--help", cwd=tmp_path)
+
+
+def test_redfish_works_with_the_wheel(environment: Environment, wheels: dict[Path, Path], tmp_path: Path) -> None:
+    """With what it requires; its own tests use the checkout."""
+    environment.install(wheels[REDFISH])
+    assert environment.pip("check") == ""
+    found = plugins_of(environment, tmp_path)
+    assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "power redfish": "bootfw-redfish"}
 
 
 def test_the_drop_in_for_fbtftp_works_with_the_wheel(

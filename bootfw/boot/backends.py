@@ -35,7 +35,7 @@ _Candidate = tuple[int, str]
 _NOT_FOUND: dict[str, type[TransferError]] = {"open": FileMissing, "create": AccessViolation}
 """Method -> the error if every backend declines. For an upload "File not found" would be wrong."""
 _NOT_CACHED = object()
-_Cache = dict[str, IShareableReader | None]
+_Cache = dict[str, "IShareableReader | None"]
 """Path -> a reader that can be shared, or None if the backend does not have the file."""
 
 

@@ -205,7 +205,7 @@ class _PendingResolution:
     """The pending call; None: its result has arrived, or it was withdrawn."""
     result: "Deferred[Answer | None]" = field(init=False)
     """Fires with the outcome. Cancelling it cancels the resolution."""
-    _timer: IDelayedCall | None = field(default=None, init=False)
+    _timer: "IDelayedCall | None" = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.result = Deferred(lambda _: self.handle(Input.CANCEL))

@@ -3,26 +3,28 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from bootfw.backends.hosts import HostFileError, Hosts
 from bootfw.backends.imagelibrary.library import OSImage
 from bootfw.backends.menu import MenuBackend
-from bootfw.backends.names import Identifiers
-from bootfw.backends.template import SUFFIX, TemplateBackend
+from bootfw.backends.template import SUFFIX
 from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
+from bootfw.cli.hostvalues import host_files, text_value
 from bootfw.cli.images import library_of
 from bootfw.cli.installprogress import Installation
 from bootfw.cli.machines import machines_of
 from bootfw.cli.next import is_missing, machine_mac, needs_resolver, orders_of
+from bootfw.cli.power import power_of
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options
 from bootfw.config.configuration import Configuration, load_config
+from bootfw.errors import PowerError
+from bootfw.interfaces import IPower
 from bootfw.inventory import Selection
 from bootfw.terminal import printable
 from bootfw.tftp.path import relative
+from bootfw.values import PowerAction
 
 _ABOUT = """
 Has a machine boot an image at its next boot, and not again: after that it boots as usual. With answers it installs
@@ -37,6 +39,7 @@ Examples:
   bootfw install 52:54:00:12:34:56 debian-12                            boot the installer, once
   bootfw install 52:54:00:12:34:56 debian-12 --answers preseed.cfg      install without questions
   bootfw install 52:54:00:12:34:56                                      as its host file says
+  bootfw install --power 52:54:00:12:34:56                              and start it now, from the network
   bootfw install --no-wait 52:54:00:12:34:56                            order it, and don't wait for it
   bootfw show 52:54:00:12:34:56                                         what has become of it
   bootfw next --clear 52:54:00:12:34:56                                 cancel it
@@ -58,6 +61,9 @@ def add_install(commands: Any) -> None:
     parser.add_argument("image", nargs="?", default="", metavar="IMAGE", help="its name, as bootfw images lists it")
     parser.add_argument("--answers", default="", metavar="PATH", help="of the answers, as clients request it")
     parser.add_argument("--no-wait", action="store_true", help="only order it")
+    parser.add_argument(
+        "--power", action="store_true", help="start the machine from the network, by the power of its host file"
+    )
     add_state_options(parser)
     parser.set_defaults(run=_install)
 
@@ -69,8 +75,8 @@ def _install(options: argparse.Namespace) -> int:
     if not name:
         host = host_files(configuration)(mac, "")
         known = machines_of(configuration, options).machines(Selection(mac))
-        name = known[0]["image"] if known else _text(host, "image")
-        answers = answers or _text(host, "answers")
+        name = known[0]["image"] if known else text_value(host, "image")
+        answers = answers or text_value(host, "answers")
         if not name:
             raise CommandError(
                 f'{mac}: give IMAGE, set one with "bootfw machines image", or write image = "NAME" into its host file'
@@ -80,45 +86,42 @@ def _install(options: argparse.Namespace) -> int:
     path = relative(answers.removesuffix(SUFFIX))
     if path:
         _check_answers(configuration, image, path, mac)
+    power = _reachable_power(configuration, mac) if options.power else None
     orders = orders_of(configuration, options, changes=True)
     order = orders.order(mac, f"install/{name}/{path}.ipxe" if path else f"install/{name}.ipxe")
     how = f" with the answers {path}" if path else ""
     sys.stdout.write(f"{mac} boots {printable(image.title)} ({name}) next, once{printable(how)}\n")
+    if power is not None:
+        _start(power, mac)
+    switch = "it is being started" if power is not None else "switch it on"
     if options.no_wait or not isinstance(orders, RunningServer):
-        sys.stdout.write(f'switch it on; "bootfw show {mac}" shows what has become of it\n')
+        sys.stdout.write(f'{switch}; "bootfw show {mac}" shows what has become of it\n')
         return 0
-    sys.stdout.write("switch it on\n")
+    sys.stdout.write(f"{switch}\n")
     sys.stdout.flush()
     return Installation(order, unattended=bool(path)).follow(orders)
 
 
-def host_files(configuration: Configuration) -> Callable[[str, str], Mapping[str, Any]]:
-    """Return a function that returns the values of a machine's host file; it is called with its MAC and its UUID.
+def _reachable_power(configuration: Configuration, mac: str) -> IPower:
+    """Return the power of the machine, whose controller answers.
 
-    It raises CommandError for a file with a mistake.
+    :raise CommandError: it does not, or the machine has none. Nothing has been ordered then.
     """
-    backends = [backend for _, backend in assemble(configuration, None).backends]
-    hosts = [each.hosts for each in backends if isinstance(each, TemplateBackend) and each.hosts is not None]
-    hosts = hosts or [Hosts(None, machines=[machine.host for machine in configuration.settings.machine])]
-
-    def host_of(mac: str, uuid: str) -> Mapping[str, Any]:
-        for each in hosts:
-            try:
-                host = each.find([Identifiers(mac, uuid)])
-            except HostFileError as error:
-                raise CommandError(str(error)) from error
-            if host.get("name"):
-                return host
-        return {}
-
-    return host_of
+    power = power_of(configuration, mac)
+    try:
+        power.state()
+    except PowerError as error:
+        raise CommandError(f"{mac}: {error}; nothing was ordered") from error
+    return power
 
 
-def _text(host: Mapping[str, Any], key: str) -> str:
-    value = host.get(key, "")
-    if not isinstance(value, str):
-        raise CommandError(f'the host file of {host["name"]}: "{key}" must be a string')
-    return value
+def _start(power: IPower, mac: str) -> None:
+    try:
+        power.boot_from_network()
+        power.switch(PowerAction.RESET)
+    except PowerError as error:
+        left = f'the image is still ordered for its next boot; "bootfw next --clear {mac}" cancels it'
+        raise CommandError(f"{mac}: {error}; {left}") from error
 
 
 def installable_image(configuration: Configuration, name: str) -> OSImage:

@@ -227,7 +227,7 @@ class StoredMachines:
     def machines(self, selection: Selection, also: Sequence[str] = ()) -> Sequence[Record]:
         """See RunningMachines. Those in *also* get a record in any case."""
         from bootfw.build import lease_store
-        from bootfw.cli.install import host_files
+        from bootfw.cli.hostvalues import host_files
         from bootfw.cli.offline import OfflineLeases, OfflineOrders
 
         boots = [attempt_record(each, stages=False) for each in stored_attempts(self._configuration, {"limit": BOOTS})]

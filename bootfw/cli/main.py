@@ -37,6 +37,7 @@ _MODULES = (
     "images",
     "importing",
     "install",
+    "power",
     "wake",
     "leases",
     "lint",

@@ -163,7 +163,7 @@ class ControlFactory(Factory):
     def __init__(self, operations: Mapping[str, Operation]) -> None:
         self._operations = operations
 
-    def buildProtocol(self, addr: IAddress | None) -> ControlProtocol:
+    def buildProtocol(self, addr: "IAddress | None") -> ControlProtocol:
         """See IProtocolFactory."""
         return ControlProtocol(self._operations)
 

@@ -63,7 +63,7 @@ class BootRecorder:
     _client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]), init=False)
     _fold: Attempts = field(init=False)
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False)
-    _timer: IDelayedCall | None = field(default=None, init=False)
+    _timer: "IDelayedCall | None" = field(default=None, init=False)
     _unsaved: list[BootAttempt] = field(factory=list, init=False)
     """Ended attempts that the next save will store, RECENT of them at most."""
     _saving: bool = field(default=False, init=False)

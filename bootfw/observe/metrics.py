@@ -10,7 +10,6 @@ from typing import Any
 
 from attrs import define
 from twisted.application.service import Service
-from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -180,9 +179,17 @@ class MetricsResource(Resource):
 
 
 class _Root(Resource):
+    """Every path but /metrics. (A page of twisted.web.pages needs Twisted 22.10; Debian 12 has 22.4.)"""
+
     def getChild(self, path: bytes, request: Any) -> Any:
         """See IResource."""
-        return notFound(message="the metrics are at /metrics")
+        return self
+
+    def render(self, request: Any) -> bytes:
+        """See IResource."""
+        request.setResponseCode(404)
+        request.setHeader("Content-Type", "text/plain; charset=utf-8")
+        return b"The metrics are at /metrics.\n"
 
 
 class Connection(Channel):

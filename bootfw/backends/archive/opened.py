@@ -67,7 +67,7 @@ class OpenArchive:
             fd = os.dup(self._stored)
         return self._reader(fd, member.runs or ((0, 0),), member.modified)
 
-    def reader_of_unpacked(self, member: Packed) -> IReader | None:
+    def reader_of_unpacked(self, member: Packed) -> "IReader | None":
         """Reads a member that is unpacked already; None: it isn't."""
         descriptor = self.unpacked.find(member)
         if descriptor is None:

@@ -60,7 +60,7 @@ class Download:
     _context: DownloadContext
     deadline: float | None = field(default=None, init=False)
     """When the alarm calls ring(); None: not watched."""
-    _reader: IReader | None = field(default=None, init=False)
+    _reader: "IReader | None" = field(default=None, init=False)
     _file: FileSender | None = field(default=None, init=False)
     """Sends by sendfile(2) all but the last TAIL bytes; None: the rest is read and written."""
     _drained: bool = field(default=False, init=False)

@@ -85,7 +85,7 @@ class FileComparison:
     _roots: Callable[[], Iterable[Path]]
     _list: "tuple[str, Deferred[FileList]] | None" = field(default=None, init=False)
     """The latest list that was made, with the key of the question that it was made for."""
-    _forget: IDelayedCall | None = field(default=None, init=False)
+    _forget: "IDelayedCall | None" = field(default=None, init=False)
     """When the list is dropped."""
     _questions: dict[str, _Question] = field(factory=dict, init=False)
 

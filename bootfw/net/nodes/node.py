@@ -64,7 +64,7 @@ class Node:
     _warned: OncePer = field(factory=lambda: OncePer(_WARNED_EVERY), init=False)
     """Paths of generated files that are too large."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
-    _interval: IDelayedCall | None = field(default=None, init=False)
+    _interval: "IDelayedCall | None" = field(default=None, init=False)
     """When transfers are announced again; None: not between start() and stop()."""
 
     def __attrs_post_init__(self) -> None:

@@ -19,7 +19,7 @@ class Outbox:
     _announcements: Announcements
     _items: dict[str, list[object]] = field(factory=dict, init=False)
     """By kind."""
-    _turn: IDelayedCall | None = field(default=None, init=False)
+    _turn: "IDelayedCall | None" = field(default=None, init=False)
 
     def add(self, kind: str, item: object) -> None:
         """Announce *item* soon."""

@@ -53,7 +53,7 @@ class Presence:
     _describe: Callable[[], Mapping[str, Any]]
     _heard: dict[str, _Heard] = field(factory=dict, init=False)
     """Other nodes, see Announcements.node."""
-    _timer: IDelayedCall | None = field(default=None, init=False)
+    _timer: "IDelayedCall | None" = field(default=None, init=False)
     """The next announcement; None: not between start() and stop()."""
 
     def __attrs_post_init__(self) -> None:

@@ -109,7 +109,7 @@ class AdoptedTransfers:
     """Client -> the last block of its upload, as numbered on the wire. The other process has acknowledged it once."""
     _lost: set[Address] = field(factory=set, init=False)
     """Clients whose transfers can't go on, and that have not got an ERROR yet."""
-    _timeout: IDelayedCall | None = field(default=None, init=False)
+    _timeout: "IDelayedCall | None" = field(default=None, init=False)
 
     def add(self, adopted: Iterable[AdoptedTransfer]) -> list[tuple[TransferBegun, Handover]]:
         """Wait for packets of their clients, for KEEP_SECONDS. Uploads end at once: what was stored is unknown.

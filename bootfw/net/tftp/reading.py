@@ -33,7 +33,7 @@ class ReadTransfer(Transfer):
 
     resumed: int | Position | None = field(default=None, init=False)
     """See ReadSession."""
-    _reader: IReader | None = field(default=None, init=False)
+    _reader: "IReader | None" = field(default=None, init=False)
     _size: int | None = field(default=None, init=False)
     _fetched_content: tuple[Blocks | None, bytes] = field(default=_NOTHING_FETCHED, init=False)
     """Blocks read last, with their content, until they are sent, or, of an asynchronous reader, until others are."""

@@ -90,7 +90,7 @@ class EventPipe:
     _channel: Channel
     _given: GivenSockets
     _events: list[Event] = field(factory=list, init=False)
-    _turn: IDelayedCall | None = field(default=None, init=False)
+    _turn: "IDelayedCall | None" = field(default=None, init=False)
     """The scheduled call that sends the events."""
     _paused: bool = field(default=False, init=False)
     """The pipe is full."""

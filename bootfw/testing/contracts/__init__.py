@@ -26,6 +26,7 @@ from bootfw.testing.contracts.nodes import NodesContract
 from bootfw.testing.contracts.observer import ObserverContract
 from bootfw.testing.contracts.orders import OrderStoreContract
 from bootfw.testing.contracts.plugin import PluginContract
+from bootfw.testing.contracts.power import PowerContract
 from bootfw.testing.contracts.resolver import ListableResolverContract, ResolverContract, UniformResolverContract
 from bootfw.testing.contracts.selfchecks import LintableContract, SelfCheckingContract
 from bootfw.testing.contracts.startable import OperableContract, StartableContract
@@ -48,6 +49,7 @@ __all__ = [
     "OrderStoreContract",
     "PerClientBackendContract",
     "PluginContract",
+    "PowerContract",
     "ResolverContract",
     "SelfCheckingContract",
     "StartableContract",

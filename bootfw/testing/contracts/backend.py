@@ -420,7 +420,7 @@ class PerClientBackendContract(BackendContract):
                 if reader is not None:
                     reader.close()
 
-    def _opened(self, backend: IBackend, path: str, client: Client) -> IReader | None:
+    def _opened(self, backend: IBackend, path: str, client: Client) -> "IReader | None":
         """A reader; None: there is no such file for this client."""
         request = evolve(
             self.request(path), peer=(client.address, 1024), client=client, http_url="http://192.0.2.1:8069"

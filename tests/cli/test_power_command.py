@@ -1,0 +1,208 @@
+"""``bootfw power``, and ``bootfw install --power``, with a plugin of the test; bootfw-redfish has tests of its own."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archives import make_tar
+from osimages import TREES
+
+from bootfw.cli import main as command
+
+MAC, OTHER = "52:54:00:12:34:56", "52:54:00:12:34:57"
+
+CONFIG = """
+[bootfw]
+state-dir = "state"
+[[backend]]
+use = "template"
+root = "answers"
+hosts = "hosts"
+[[backend]]
+use = "images"
+root = "images"
+[[backend]]
+use = "menu"
+root = "."
+images = "images"
+[[resolver]]
+use = "next-boot"
+"""
+
+SWITCH = '''
+"""A machine that is a file: what was done to it, a line each."""
+
+from attrs import define
+from bootfw.api import IPower, PowerAction, PowerError, PowerState, boot_plugin
+from zope.interface import implementer
+
+
+@implementer(IPower)
+@define
+class Switch:
+    """Writes down what it does."""
+
+    path: str
+    fails: str = ""
+
+    def state(self):
+        self._do("state")
+        return PowerState.OFF
+
+    def switch(self, action):
+        self._do(action.value)
+
+    def boot_from_network(self):
+        self._do("network")
+
+    def _do(self, what):
+        if what == self.fails:
+            raise PowerError(f"{self.path} is unplugged")
+        if what != "state":
+            with open(self.path, "a") as file:
+                file.write(f"{what}\\n")
+
+
+plugin = boot_plugin(IPower, Switch)
+'''
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def site(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(here))
+    (here / "machineswitch.py").write_text(SWITCH)
+    (here / "bootfw.toml").write_text(CONFIG)
+    for name in ("answers", "hosts", "hosts/groups", "images"):
+        (here / name).mkdir()
+    (here / "hosts/groups/rack1.toml").write_text('[power]\nuse = "machineswitch:plugin"\n')
+    machine(here, "web1", MAC, 'path = "web1.log"')
+    machine(here, "web2", OTHER, 'path = "web2.log"')
+    return here
+
+
+def machine(site: Path, name: str, mac: str, power: str) -> None:
+    (site / f"hosts/{name}.toml").write_text(f'mac = "{mac}"\ngroups = ["rack1"]\n[power]\n{power}\n')
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(name: str, *arguments: str) -> tuple[int, str, str]:
+        code = command.main([name, "-c", "bootfw.toml", *arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def done(site: Path, name: str = "web1") -> list[str]:
+    path = site / f"{name}.log"
+    return path.read_text().split() if path.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "does"),
+    [
+        (("status",), "off", []),
+        (("on",), "switched on", ["on"]),
+        (("off",), "switched off", ["off"]),
+        (("reset",), "started anew", ["reset"]),
+        (("on", "--network"), "switched on, and boots from the network", ["network", "on"]),
+        (("reset", "--network"), "started anew, and boots from the network", ["network", "reset"]),
+    ],
+)
+def test_what_each_action_does(arguments: tuple[str, ...], said: str, does: list[str], site: Path, run: Run) -> None:
+    assert run("power", MAC, *arguments) == (0, f"{MAC}: {said}\n", "")
+    assert done(site) == does
+
+
+def test_several_machines_of_which_one_fails(site: Path, run: Run) -> None:
+    machine(site, "web1", MAC, 'path = "web1.log"\nfails = "on"')
+    code, out, err = run("power", MAC, OTHER, "on")
+    assert (code, out) == (1, f"{OTHER}: switched on\n")
+    assert err == f"bootfw: {MAC}: web1.log is unplugged\n"
+    assert done(site, "web2") == ["on"]
+
+
+def test_machine_of_the_configuration(site: Path, run: Run) -> None:
+    third = "52:54:00:12:34:58"
+    table = f'[[machine]]\nname = "web3"\nmac = "{third}"\n[machine.power]\nuse = "machineswitch:plugin"\n'
+    (site / "bootfw.toml").write_text(f'{CONFIG}{table}path = "web3.log"\n')
+    assert run("power", third, "on") == (0, f"{third}: switched on\n", "")
+    assert done(site, "web3") == ["on"]
+
+
+def test_network_is_for_a_start_only(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("power", MAC, "off", "--network")
+    assert ended.value.code == 2
+    assert "--network is for on and reset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ("power = 1", '"power" must be a table, such as [power] use = "redfish"'),
+        ("[power]", 'power.use must name the plugin, such as use = "redfish"'),
+        ('[power]\nuse = "absent"', 'power: no plugin "absent"'),
+        (
+            '[power]\nuse = "next-boot"',
+            'power: "next-boot" is a plugin of the kind resolver: write it under [[resolver]]',
+        ),
+        ('[power]\nuse = "machineswitch:plugin"', 'power: "path" is missing'),
+        ('[power]\nuse = "machineswitch:plugin"\npath = "x"\nfail = "on"', "power.fail: "),
+    ],
+)
+def test_mistakes_in_a_host_file_are_named(table: str, why: str, site: Path, run: Run) -> None:
+    (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\n{table}\n')
+    code, out, err = run("power", MAC, "on")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"bootfw: the host file of web1: {why}")
+
+
+def test_a_machine_without_power_is_named(site: Path, run: Run) -> None:
+    example = '[power] use = "redfish", address = "https://ADDRESS"'
+    (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\n')
+    assert run("power", MAC, "on")[2] == f"bootfw: {MAC}: add to the host file of web1: {example}\n"
+    (site / "hosts/web1.toml").unlink()
+    assert run("power", MAC, "on")[2] == f"bootfw: {MAC}: add to a host file of its own: {example}\n"
+
+
+# bootfw install --power
+
+
+@pytest.fixture
+def install(site: Path, run: Run) -> Run:
+    make_tar(site / "images/debian-12.tar", dict(next(tree for tree in TREES if tree.family == "debian-netboot").files))
+    return lambda: run("install", "--offline", "--power", MAC, "debian-12")
+
+
+def ordered(run: Run) -> list[str]:
+    return [order["file"] for order in json.loads(run("next", "--offline", "--json")[1])["next"]]
+
+
+def test_install_starts_the_machine_from_the_network(site: Path, install: Run, run: Run) -> None:
+    code, out, err = install()
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1] == f'it is being started; "bootfw show {MAC}" shows what has become of it'
+    assert done(site) == ["network", "reset"]
+    assert ordered(run) == ["install/debian-12.ipxe"]
+
+
+def test_nothing_is_ordered_when_the_machine_can_not_be_switched(site: Path, install: Run, run: Run) -> None:
+    machine(site, "web1", MAC, 'path = "web1.log"\nfails = "state"')
+    assert install() == (1, "", f"bootfw: {MAC}: web1.log is unplugged; nothing was ordered\n")
+    assert (done(site), ordered(run)) == ([], [])
+
+
+def test_an_order_stays_when_its_machine_does_not_start(site: Path, install: Run, run: Run) -> None:
+    machine(site, "web1", MAC, 'path = "web1.log"\nfails = "reset"')
+    code, _, err = install()
+    assert code == 1
+    assert err == (
+        f"bootfw: {MAC}: web1.log is unplugged; the image is still ordered for its next boot; "
+        f'"bootfw next --clear {MAC}" cancels it\n'
+    )
+    assert ordered(run) == ["install/debian-12.ipxe"]
