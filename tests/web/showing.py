@@ -29,6 +29,7 @@ from bootfw.api import (
 )
 from bootfw.attempts.attempt import BootAttempt
 from bootfw.attempts.record import attempt_record
+from bootfw.backends.memory import MemoryBackend
 from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, ReadinessChanged, TransferBegun, TransferEnded
 from bootfw.lease import Lease, LeaseState
 from bootfw.resolvers.next_boot import NextBoot
@@ -185,7 +186,9 @@ def main(state: str) -> None:
         ),
     )
     store = store_of({"empty": 0, "many": 2000}.get(state, 40))
-    service = Waiting(reactor, settings=settings, resolvers=[boots, NextBoot()], store=store, orders=store)
+    files = MemoryBackend({"install.ipxe": b"#!ipxe\n"})
+    resolvers = [boots, NextBoot()]
+    service = Waiting(reactor, settings=settings, backend=files, resolvers=resolvers, store=store, orders=store)
     site = add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=recorded.TOKEN))
     service.startService()
     commands = Commands(boots, site, service)
