@@ -5,10 +5,12 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.ability import provides
+from bootfw.errors import StateError
 from bootfw.events import Event
 from bootfw.interfaces import IHostBackend, IOperable, IOrderStore, IStartable
 from bootfw.inventory import BOOTS, KIND, Entry, Selection, Sources, change, entry_of, inventory_records, mac_of
@@ -33,10 +35,19 @@ class Machines:
     _backends: Callable[[], Iterable[tuple[str, Any]]]
     _entries: dict[str, Entry] = field(factory=dict, init=False)
     """By MAC."""
+    _unreadable: str = field(default="", init=False)
+    """Why the entries can't be read, and none can be changed; "": they were read."""
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
 
     def start(self, publish: Callable[[Event], None]) -> None:
-        """See IStartable."""
-        self._entries = {mac: entry_of(mac, stored) for mac, stored in self._store.load_orders(KIND).items()}
+        """See IStartable. A server without leases serves without the entries, too: a second one on a host has none."""
+        try:
+            self._entries = {mac: entry_of(mac, stored) for mac, stored in self._store.load_orders(KIND).items()}
+        except StateError as error:
+            self._entries, self._unreadable = {}, str(error)
+            self._log.warn("the names, tags and images of machines can't be read: {reason}", reason=self._unreadable)
+        else:
+            self._unreadable = ""
 
     def close(self) -> "Deferred[None]":
         """See IStartable."""
@@ -95,6 +106,8 @@ class Machines:
 
     def _save(self, mac: str, entry: Entry) -> "Deferred[None]":
         """Keep *entry*. The next change builds on it, so it is used at once, and until then if it can't be stored."""
+        if self._unreadable:
+            raise StateError(self._unreadable)
         before = self._entries.get(mac, Entry())
         self._keep(mac, entry)
 

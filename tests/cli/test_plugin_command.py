@@ -13,8 +13,8 @@ from bootfw.plugins import GROUPS, kind_of
 
 
 def test_there_is_a_template_for_each_kind_that_a_beginner_writes() -> None:
-    """A store is seldom the first plugin; the one for PostgreSQL is an example."""
-    assert {*KINDS, "store"} == {kind_of(group) for group in GROUPS}
+    """A store or a management controller is seldom the first; the plugins for PostgreSQL and Redfish are examples."""
+    assert {*KINDS, "store", "power"} == {kind_of(group) for group in GROUPS}
 
 
 def test_new_plugins_pass_their_tests_and_are_formatted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

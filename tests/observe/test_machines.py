@@ -112,7 +112,33 @@ def test_a_service_without_a_store_of_orders_has_no_machines() -> None:
     assert "machines" not in BootService(MemoryNetwork().host("10.0.0.1")).operations()
 
 
-def test_an_invalid_entry_stops_the_start(store: MemoryStore) -> None:
+def test_with_an_invalid_entry_none_is_used_or_changed(store: MemoryStore) -> None:
     succeed(store.save_orders(KIND, {MAC: {"name": 1}}))
+    site = Site(store)
+    assert [machine["name"] for machine in site.do("machines")] == [""]
     with pytest.raises(StateError, match=f"what is stored for the machine {MAC} is invalid"):
-        Site(store)
+        site.do("set-machine", mac=OTHER, name="web2")
+
+
+class Unreadable(MemoryStore):
+    """Its orders can't be loaded while another server has them."""
+
+    taken = True
+
+    def load_orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
+        if kind == KIND and self.taken:
+            raise StateError("another process uses it")
+        return super().load_orders(kind)
+
+
+def test_a_service_whose_entries_can_not_be_read_serves_and_changes_none() -> None:
+    store = Unreadable()
+    store.save_attempts([BOOT], 10, 0.0)
+    store.save_orders(KIND, {MAC: {"name": "web1", "tags": [], "image": ""}})
+    site = Site(store)
+    assert [machine["name"] for machine in site.do("machines")] == [""]
+    with pytest.raises(StateError, match="another process uses it"):
+        site.do("set-machine", mac=MAC, name="web2")
+    site.service.stopService()
+    store.taken = False
+    assert [machine["name"] for machine in Site(store).do("machines")] == ["web1"]

@@ -1,6 +1,8 @@
 """The plugin redfish, at the emulator of sushy-tools."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import sushy
 from bmc import BMC, MACHINE, OTHER, USER, running
+from bootfw_redfish import sushy
 from bootfw_redfish.power import RedfishPower, plugin
 from certificates import Authority
 from howtos import blocks
@@ -18,6 +20,12 @@ from installing import REDFISH, install_plugin
 from bootfw.api import ConfigError, PluginContext, PowerAction, PowerError, PowerState
 from bootfw.cli.main import main
 from bootfw.testing import PowerContract
+
+
+def test_sushy_is_imported_where_zope_interface_knows_mappings() -> None:
+    """A class that is a Mapping can't be asked what it provides without this."""
+    code = "from zope.interface import implementedBy; from collections.abc import Mapping; implementedBy(Mapping);"
+    subprocess.run([sys.executable, "-c", code + "import bootfw_redfish.power"], check=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
