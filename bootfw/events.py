@@ -427,7 +427,7 @@ class SystemUp(Event):
 
 @frozen
 class BootReported(Event):
-    """By a protocol of a plugin, a machine has reported how far its boot is, or was told what to boot.
+    """By a protocol of a plugin, a machine has reported how far its boot is, or got the name of its boot file.
 
     It belongs to the boot record of the machine. Repetitions of a request that was lost are left out.
     """
@@ -445,7 +445,7 @@ class BootReported(Event):
 
 @frozen
 class BootFileUsed(Event):
-    """A machine was told its boot file by a protocol of a plugin, and uses it: the answer has arrived."""
+    """A machine uses the boot file that it got by a protocol of a plugin: the reply has arrived."""
 
     mac: str
     file: str

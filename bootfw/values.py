@@ -310,7 +310,7 @@ _OF_PHASE = re.compile(r"([a-z]{3,}):(?!//)")
 def only_phase(name: str) -> str:
     """Return the only phase of a BootRequest that the boot file *name* is for; "": it is a path or a URL.
 
-    What a boot program is told by a protocol of its own is written with the phase first: "bootinfo:partition:2".
+    A boot file that a boot program gets by a protocol of its own has the phase in front: "bootinfo:partition:2".
     """
     found = _OF_PHASE.match(name)
     return found[1] if found is not None else ""

@@ -91,7 +91,7 @@ class StageKind(enum.Enum):
     SYSTEM = "system"
     """An operating system on the machine sent a DHCP request."""
     REPORT = "report"
-    """The client reported how far it is, or was told what to boot, by a protocol of a plugin: "protocol", "what",
+    """By a protocol of a plugin, the client reported how far it is, or got its boot file: "protocol", "what",
     "by_system" (true: its operating system reported it)."""
     UP = "up"
     """The phone-home URL was requested, or the system said by another "protocol" that it is up."""

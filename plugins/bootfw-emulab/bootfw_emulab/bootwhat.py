@@ -1,4 +1,4 @@
-"""What a node is told to boot: as an operator writes it, and as bootinfo and tmcd send it."""
+"""What a node is to boot: as an operator writes it, and as bootinfo and tmcd send it."""
 
 import enum
 import ipaddress
@@ -40,7 +40,7 @@ _BOOTING = frozenset((Kind.PARTITION, Kind.SYSID, Kind.MULTIBOOT, Kind.MFS, Kind
 
 @frozen
 class BootWhat:
-    """What a node is told."""
+    """What a node is to boot."""
 
     kind: Kind
     number: int = 0

@@ -27,9 +27,9 @@ class State(table.Key):
     ASKING = "asking"
     """The resolvers look for its answer."""
     ANSWERED = "answered"
-    """It was told what to boot, and may not have got it."""
+    """A reply with what to boot was sent, and may be lost."""
     WAITING = "waiting"
-    """It was told to wait for an order."""
+    """It waits for an order."""
 
 
 class Input(table.Key):
@@ -79,7 +79,7 @@ def repeat(loader: "LoaderStates", argument: Any, now: float) -> State:
 
 @table.goes(State.ANSWERED, State.WAITING, State.IDLE)
 def answer(loader: "LoaderStates", argument: BootWhat | None, now: float) -> State:
-    """Reply. A node that was told to ask again does so at once, whether it has got that or not."""
+    """Reply. A node that is to ask again does so at once, whether the reply arrives or not."""
     loader.out += [Do.REPLY] if loader.is_repeated else [Do.REPLY, Do.REPORT_ANSWER]
     if argument is None:
         return State.IDLE
