@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from functools import partial
 from http.client import HTTPSConnection
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -882,7 +882,12 @@ def shares_of(hosts: tuple[Host, Host], wanted: WantedSocket) -> list[int]:
     for client in clients:
         client.sendto(b"request", ("10.9.9.1", PORT))
         client.close()
-    return [received(sock) for sock in wanted.sockets()]
+    shares = [0 for _ in wanted.sockets()]
+    end = monotonic() + 30
+    while sum(shares) < len(clients) and monotonic() < end:  # the datagrams wait for ARP
+        sleep(0.01)
+        shares = [share + received(sock) for share, sock in zip(shares, wanted.sockets(), strict=True)]
+    return shares
 
 
 def received(sock: socket.socket) -> int:

@@ -25,7 +25,8 @@ from bootfw.testing import PowerContract
 def test_sushy_is_imported_where_zope_interface_knows_mappings() -> None:
     """A class that is a Mapping can't be asked what it provides without this."""
     code = "from zope.interface import implementedBy; from collections.abc import Mapping; implementedBy(Mapping);"
-    subprocess.run([sys.executable, "-c", code + "import bootfw_redfish.power"], check=True, timeout=300)
+    command = [sys.executable, "-c", code + "import bootfw_redfish.power"]
+    subprocess.run(command, cwd=Path(__file__).parents[1], check=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
