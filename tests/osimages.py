@@ -11,6 +11,27 @@ from bootable import arm64, bzimage
 
 from bootfw.images.listing import Listing
 
+CONFIG = """
+[bootfw]
+state-dir = "state"
+[http]
+listen = ["127.0.0.1:0"]
+[[backend]]
+use = "template"
+root = "answers"
+hosts = "hosts"
+[[backend]]
+use = "images"
+root = "images"
+[[backend]]
+use = "menu"
+root = "."
+images = "images"
+[[resolver]]
+use = "next-boot"
+"""
+"""A server that installs systems: directories for answers, hosts and images."""
+
 PC = bzimage("6.1.0", efi=0x8664)
 
 _TREEINFO = b"""[checksums]

@@ -138,7 +138,7 @@ class _Side:
     servers: Servers
 
     def answer(self, question: Question, reserved: "set[str]") -> Mapping[str, str]:
-        """Return what a client is told, by name; empty: nothing.
+        """Return what a client gets, by name; empty: no answer.
 
         :param reserved: machines that have an address of their own; other addresses count as their network.
         """

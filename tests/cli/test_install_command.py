@@ -13,31 +13,11 @@ import pytest
 import yaml
 from archives import make_tar
 from howtos import ROOT, blocks, commands
-from osimages import TREES
+from osimages import CONFIG, TREES
 
 from bootfw.cli import main as command
 
 MAC = "52:54:00:12:34:56"
-
-CONFIG = """
-[bootfw]
-state-dir = "state"
-[http]
-listen = ["127.0.0.1:0"]
-[[backend]]
-use = "template"
-root = "answers"
-hosts = "hosts"
-[[backend]]
-use = "images"
-root = "images"
-[[backend]]
-use = "menu"
-root = "."
-images = "images"
-[[resolver]]
-use = "next-boot"
-"""
 
 Run = Callable[..., tuple[int, str, str]]
 

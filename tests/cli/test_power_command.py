@@ -6,29 +6,11 @@ from pathlib import Path
 
 import pytest
 from archives import make_tar
-from osimages import TREES
+from osimages import CONFIG, TREES
 
 from bootfw.cli import main as command
 
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:12:34:57"
-
-CONFIG = """
-[bootfw]
-state-dir = "state"
-[[backend]]
-use = "template"
-root = "answers"
-hosts = "hosts"
-[[backend]]
-use = "images"
-root = "images"
-[[backend]]
-use = "menu"
-root = "."
-images = "images"
-[[resolver]]
-use = "next-boot"
-"""
 
 SWITCH = '''
 """A machine that is a file: what was done to it, a line each."""

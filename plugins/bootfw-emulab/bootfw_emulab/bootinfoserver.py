@@ -71,9 +71,15 @@ class OrderSender(DatagramProtocol):
 
     def datagrams_received(self, batch: Sequence[tuple[bytes, Address, Via]]) -> None:
         """See IBatchReceiver."""
+        for data, peer, via in batch:
+            self._received(data, peer, via)
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """See DatagramProtocol."""
+        self._received(datagram, addr, None)
+
+    def _received(self, data: bytes, peer: Address, via: Via | None) -> None:
+        """Receive a datagram. Subclasses answer it."""
 
     def send(self, data: bytes, peer: Address, via: Via | None) -> None:
         """Send a datagram. One that can't be sent is lost, as any other may be."""
@@ -125,15 +131,6 @@ class BootinfoServer(OrderSender):
         self._orders = orders
         self._loaders: dict[str, Loader] = {}
         """By MAC; the one that has asked last is last."""
-
-    def datagrams_received(self, batch: Sequence[tuple[bytes, Address, Via]]) -> None:
-        """See IBatchReceiver."""
-        for data, peer, via in batch:
-            self._received(data, peer, via)
-
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """See DatagramProtocol."""
-        self._received(datagram, addr, None)
 
     def _received(self, data: bytes, peer: Address, via: Via | None) -> None:
         request = parse(data)

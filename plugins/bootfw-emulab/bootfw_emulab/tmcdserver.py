@@ -1,6 +1,6 @@
 """The server of tmcd: finds the node behind a request, and the reply to it. By TCP, in TLS or not, and by UDP."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -157,15 +157,6 @@ class TmcdDatagrams(OrderSender):
 
     def __init__(self, tmcd: Tmcd) -> None:
         self._tmcd = tmcd
-
-    def datagrams_received(self, batch: Sequence[tuple[bytes, Address, Via]]) -> None:
-        """See IBatchReceiver."""
-        for data, peer, via in batch:
-            self._received(data, peer, via)
-
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """See DatagramProtocol."""
-        self._received(datagram, addr, None)
 
     def _received(self, data: bytes, peer: Address, via: Via | None) -> None:
         local = via.local if via is not None else ""
