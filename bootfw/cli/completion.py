@@ -7,6 +7,8 @@ from typing import Any
 
 import shtab
 
+from bootfw.cli.failure import CommandError
+
 SHELLS = ("bash", "zsh", "fish")
 
 EPILOG = """
@@ -36,6 +38,11 @@ def add_completion(commands: Any, whole: argparse.ArgumentParser) -> None:
 
 
 def _print(shell: str, whole: argparse.ArgumentParser) -> None:
+    if shell not in shtab.SUPPORTED_SHELLS:  # fish came after 1.7
+        known = ", ".join(each for each in SHELLS if each in shtab.SUPPORTED_SHELLS)
+        raise CommandError(
+            f"shtab {shtab.__version__} writes no completion for {shell}, only for {known}: install a newer one"
+        )
     for parser in parsers(whole).values():
         for action in parser._actions:
             if action.metavar == "FILE" or action.dest in ("config", "file", "arguments", "directories", "scenario"):

@@ -89,6 +89,13 @@ def add_leases(commands: Any) -> None:
     )
     reserving.add_argument("--circuit-id", default="", help="circuit id of the relay (option 82), in the same form")
     reserving.add_argument("--hostname", default="", help="the host name that the client is given")
+    reserving.add_argument(
+        "--lease-seconds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how long the address is given for (as its subnet says)",
+    )
     unreserving = verb("unreserve", _unreserve, "remove a reservation; a lease goes on until it expires")
     unreserving.add_argument("who", help=_WHO)
     for each in (listing, showing, reserved):
@@ -200,6 +207,7 @@ def _reserve(options: argparse.Namespace) -> None:
             uuid=options.uuid,
             circuit_id=options.circuit_id,
             hostname=options.hostname,
+            lease_seconds=options.lease_seconds,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error

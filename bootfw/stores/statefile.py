@@ -74,7 +74,9 @@ CREATE TABLE reservation (
 );
 """
 
-_MIGRATIONS = (_TABLES, _IPV6_TABLE, _ORDER_TABLE, _ATTEMPT_TABLE)
+_LEASE_TIMES = "ALTER TABLE reservation ADD COLUMN lease_seconds INTEGER NOT NULL DEFAULT 0;"
+
+_MIGRATIONS = (_TABLES, _IPV6_TABLE, _ORDER_TABLE, _ATTEMPT_TABLE, _LEASE_TIMES)
 """The statements that migrate from each schema version, from 0 on, to the next one."""
 
 VERSION = len(_MIGRATIONS)
@@ -88,7 +90,7 @@ MAX_ROWS = 1024
 
 _COLUMNS = "address, client, mac, client_id, uuid, hostname, state, granted, expires, kind"
 _PARAMETERS = "(?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)"
-_RESERVATION = "address, mac, client_id, uuid, circuit_id, hostname, options"
+_RESERVATION = "address, mac, client_id, uuid, circuit_id, hostname, options, lease_seconds"
 _TYPES = (int, bytes, str, bytes, str, str, str, float, float, str)
 _STATES = {state.value: state for state in LeaseState}
 
@@ -229,11 +231,13 @@ class StateFile:
         """All reservations, in the order in which they were given."""
         with as_state_errors(self.path):
             for row in self.connection.execute(f"SELECT {_RESERVATION} FROM reservation ORDER BY position"):
-                address, mac, client_id, uuid, circuit_id, hostname, options = row
+                address, mac, client_id, uuid, circuit_id, hostname, options, seconds = row
                 try:
                     codes = {int(code): bytes.fromhex(value) for code, value in json.loads(options).items()}
                     first, *others = mac.split() or [""]
-                    yield Reservation(address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others))
+                    yield Reservation(
+                        address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others), seconds
+                    )
                 except (ValueError, AttributeError, TypeError, RecursionError) as error:
                     raise damage_error(self.path, f"the reservation of {address or mac} is invalid") from error
 
@@ -249,12 +253,13 @@ class StateFile:
                 each.circuit_id,
                 each.hostname,
                 json.dumps({code: value.hex() for code, value in each.options.items()}),
+                each.lease_seconds,
             )
             for position, each in enumerate(reservations)
         ]
         with self._writing() as connection, transaction(connection) as db:
             db.execute("DELETE FROM reservation")
-            db.executemany("INSERT INTO reservation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            db.executemany("INSERT INTO reservation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
         """The orders of one kind, by MAC."""

@@ -172,6 +172,16 @@ def test_completion_has_every_command(shell: str, capsys: pytest.CaptureFixture[
     assert [command for command in COMMANDS if command not in text] == []
 
 
+def test_an_old_shtab_without_fish_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shtab.SUPPORTED_SHELLS", ["bash", "zsh", "tcsh"])
+    monkeypatch.setattr("shtab.__version__", "1.7.0")
+    assert main(["completion", "fish"]) == 1
+    said = "bootfw: shtab 1.7.0 writes no completion for fish, only for bash, zsh: install a newer one\n"
+    assert capsys.readouterr() == ("", said)
+
+
 def test_the_manual_page_has_every_command_and_option() -> None:
     text = "\n".join(manpage(parser()))
     plain = text.replace("\\-", "-").replace("\\&", "")

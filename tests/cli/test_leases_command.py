@@ -276,6 +276,17 @@ def test_reservation_is_added_and_removed(place: Stopped | Running) -> None:
     assert reservations == [Reservation("10.0.0.7", uuid=UUID)]
 
 
+def test_reservation_has_a_lease_time_of_its_own(place: Stopped | Running) -> None:
+    reserved = place.run("reserve", "10.0.0.7", "--uuid", UUID, "--lease-seconds", "7200")
+    assert reserved == (0, "10.0.0.7 is reserved\n", "")
+    shown = json.loads(place.run("reservations", "--json")[1])
+    assert [each["lease_seconds"] for each in shown if each["address"] == "10.0.0.7"] == [7200]
+    said = "bootfw: must be from 60 to 31536000 seconds, not 5\n"
+    assert place.run("reserve", "10.0.0.8", "--mac", "52:54:00:00:00:08", "--lease-seconds", "5") == (1, "", said)
+    _, reservations = place.kept()
+    assert Reservation("10.0.0.7", uuid=UUID, lease_seconds=7200) in reservations
+
+
 def test_ipv6_reservation_is_added_and_removed(place: Stopped | Running) -> None:
     assert place.run("reserve", "FD77:0::7", "--mac", MAC) == (0, "fd77::7 is reserved\n", ""), "beside that of IPv4"
     assert place.run("reserve", "fd77::8", "--duid", "0x0003") == (0, "fd77::8 is reserved\n", "")

@@ -141,6 +141,7 @@ def test_database_of_version_1_is_extended_for_ipv6(path: Path) -> None:
         db.execute("DROP TABLE lease6")
         db.execute("DROP TABLE machine_order")
         db.execute("DROP TABLE attempt")
+        db.execute("ALTER TABLE reservation DROP COLUMN lease_seconds")
         db.execute("PRAGMA user_version = 1")
     file = StateFile.open(path)
     before = list(file.leases())

@@ -25,13 +25,16 @@ from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
 Content = tuple[dict[str, Lease], list[Reservation], Mapping[str, Mapping[str, object]]]
 """Leases by their addresses, reservations, and orders by their MACs."""
 
+OLD_RESERVATIONS = tuple(evolve(each, lease_seconds=0) for each in RESERVATIONS)
+"""They had no lease times of their own."""
+
 A, B = "52:54:00:00:00:01", "52:54:00:00:00:02"
 
 
 def old_leases(
     path: Path,
     leases: Iterable[Lease] = LEASES,
-    reservations: Sequence[Reservation] = RESERVATIONS,
+    reservations: Sequence[Reservation] = OLD_RESERVATIONS,
     version: int = 2,
 ) -> None:
     """A file as version 1 or 2 of the schema had it."""
@@ -43,6 +46,7 @@ def old_leases(
     with closing(sqlite3.connect(path)) as db:
         for table in ("lease6", "machine_order", "attempt")[version - 1 :]:
             db.execute(f"DROP TABLE {table}")
+        db.execute("ALTER TABLE reservation DROP COLUMN lease_seconds")
         db.execute(f"PRAGMA user_version = {version}")
         db.commit()
 
@@ -81,7 +85,7 @@ def content(store: SqliteStore) -> Content:
 
 EVERYTHING = (
     {lease.address: lease for lease in LEASES},
-    list(RESERVATIONS),
+    list(OLD_RESERVATIONS),
     {A: {"file": "install.ipxe", "ordered": 5.5}, B: {"file": "memtest", "ordered": 6.0}},
 )
 
@@ -112,7 +116,7 @@ def test_leases_without_ipv6(tmp_path: Path) -> None:
     old_leases(tmp_path / "leases.sqlite", version=1)
     leases, reservations, orders = content(configured(tmp_path))
     assert leases == {lease.address: lease for lease in LEASES if ":" not in lease.address}
-    assert (reservations, orders) == (list(RESERVATIONS), {})
+    assert (reservations, orders) == (list(OLD_RESERVATIONS), {})
 
 
 def test_a_configured_file_is_upgraded_where_it_is(state: Path) -> None:
@@ -129,11 +133,13 @@ def test_rows_written_later_by_an_earlier_version_are_imported(state: Path) -> N
     content(configured(state))
     kept, renewed, new = LEASES[0], evolve(LEASES[1], granted=2e9), evolve(LEASES[0], address="10.9.9.9")
     older = evolve(kept, granted=1.0, hostname="older")
-    old_leases(state / "leases.sqlite", [older, renewed, new], [RESERVATIONS[0], evolve(RESERVATIONS[0], hostname="x")])
+    old_leases(
+        state / "leases.sqlite", [older, renewed, new], [OLD_RESERVATIONS[0], evolve(OLD_RESERVATIONS[0], hostname="x")]
+    )
     old_next_boots(state / "next-boot.sqlite", (A, "rescue.ipxe", 7.0))
     leases, reservations, orders = content(configured(state))
     assert (leases[kept.address], leases[renewed.address], leases[new.address]) == (kept, renewed, new)
-    assert reservations == [*RESERVATIONS, evolve(RESERVATIONS[0], hostname="x")]
+    assert reservations == [*OLD_RESERVATIONS, evolve(OLD_RESERVATIONS[0], hostname="x")]
     assert orders[A]["file"] == "rescue.ipxe"
 
 

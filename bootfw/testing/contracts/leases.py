@@ -37,7 +37,7 @@ RESERVATIONS = (
     Reservation("192.0.2.9", mac="52:54:00:12:34:56"),
     Reservation("", client_id=b"\0\xff", hostname="\N{SNOWMAN}"),
     Reservation("192.0.2.1", uuid="00000000-0000-0000-0000-000000000001", options={6: b"\x01\x02\x03\x04", 255: b""}),
-    Reservation("", circuit_id=b"eth0\0"),
+    Reservation("", circuit_id=b"eth0\0", lease_seconds=7200),
     Reservation("192.0.2.11", mac="52:54:00:12:34:57", other_macs=("52:54:00:12:34:58", "52:54:00:12:34:59")),
     Reservation("2001:db8::9", mac="52:54:00:12:34:56", client_id=b"\0\3\0\1", options={65000: b"\0"}),
 )

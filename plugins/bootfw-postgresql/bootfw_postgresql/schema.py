@@ -66,7 +66,11 @@ _CLUSTER = """
 ALTER TABLE owner ADD COLUMN cluster uuid NOT NULL DEFAULT gen_random_uuid();
 """
 
-MIGRATIONS = (_TABLES, _CONFIRMATIONS, _CLUSTER)
+_LEASE_TIMES = """
+ALTER TABLE reservation ADD COLUMN lease_seconds integer NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS = (_TABLES, _CONFIRMATIONS, _CLUSTER, _LEASE_TIMES)
 """The statements that migrate from each version, from 0 on, to the next one."""
 
 VERSION = len(MIGRATIONS)

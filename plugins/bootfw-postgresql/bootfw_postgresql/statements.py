@@ -110,11 +110,11 @@ def reservations(connection: Connection) -> Sequence[Reservation]:
 
 
 def _reservation(row: Sequence[Any]) -> Reservation:
-    position, address, macs, client_id, uuid, circuit_id, hostname, options = row
+    position, address, macs, client_id, uuid, circuit_id, hostname, options, seconds = row
     try:
         codes = {int(code): bytes.fromhex(value) for code, value in options.items()}
         first, *others = macs or [""]
-        return Reservation(address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others))
+        return Reservation(address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others), seconds)
     except (ValueError, AttributeError, TypeError) as error:
         raise StateError(f"PostgreSQL: the reservation in position {position} is invalid: {error}") from error
 
@@ -131,12 +131,13 @@ def replace_reservations(connection: Connection, reservations: Sequence[Reservat
             each.circuit_id,
             each.hostname,
             json.dumps({code: value.hex() for code, value in each.options.items()}),
+            each.lease_seconds,
         )
         for position, each in enumerate(reservations)
     ]
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM reservation")
-        cursor.executemany("INSERT INTO reservation VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", rows)
+        cursor.executemany("INSERT INTO reservation VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)", rows)
 
 
 def orders(connection: Connection, kind: str) -> Mapping[str, Mapping[str, object]]:
