@@ -12,7 +12,7 @@ pytestmark = pytest.mark.interop
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("calls", "functions", "modules", "switches")
-STALE = 1.25
+STALE = 1.05
 """A figure that has moved further than this factor has to be written down anew."""
 
 

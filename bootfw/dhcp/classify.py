@@ -24,8 +24,10 @@ Match = Callable[..., Persona | None]
 """The type of Personas.match; it returns None for a client that does not boot."""
 
 # PXE specification 2.1, section 2.2.3: clients send a boot server a REQUEST; some boot programs send INFORM.
-_BOOT_SERVER_TYPES = frozenset((dhcp4.MessageType.REQUEST, dhcp4.MessageType.INFORM))
-_SERVER_TYPES = _BOOT_SERVER_TYPES | {dhcp4.MessageType.DISCOVER, None}
+_BOOT_SERVER_TYPES = frozenset(bytes((kind,)) for kind in (dhcp4.MessageType.REQUEST, dhcp4.MessageType.INFORM))
+_DISCOVER = bytes((dhcp4.MessageType.DISCOVER,))
+_SERVER_TYPES = _BOOT_SERVER_TYPES | {_DISCOVER, None}
+_MESSAGE_TYPE = Option.MESSAGE_TYPE
 
 _PROXY_TYPES6 = frozenset((dhcp6.MessageType.SOLICIT, dhcp6.MessageType.INFORMATION_REQUEST))
 _SERVER_TYPES6 = _PROXY_TYPES6 | {dhcp6.MessageType.REQUEST}
@@ -87,19 +89,19 @@ def classify(
     """
     if message.op != BOOTREQUEST:
         raise WireError("a reply, and not a request")
-    kind = message.message_type
+    kind = message.options.get(_MESSAGE_TYPE)
     if boot_server:
         if kind not in _BOOT_SERVER_TYPES:
-            name = kind.name if kind else "BOOTP"
+            name = "BOOTP" if kind is None else dhcp4.MessageType(kind[0]).name
             return Ignored(f"{name} on the boot server's port, where REQUEST and INFORM are answered")
     elif assigns_addresses:
         if kind not in _SERVER_TYPES:
             return Ignored("")
     elif kind is None:
         return Ignored("BOOTP, which knows no proxy")
-    elif kind is not dhcp4.MessageType.DISCOVER:
+    elif kind != _DISCOVER:
         return Ignored("")
-    options, giaddr = message.options, message.giaddr
+    options, giaddr, link = message.options, message.giaddr, server
     if mac is None:
         mac = message.mac
     agent: Mapping[int, bytes] = {}
@@ -110,6 +112,8 @@ def classify(
             raise WireError(f"{giaddr} can't be a relay")
         # Only a relay can be trusted with this option (RFC 3046 section 2.1).
         agent = relay_agent(options.get(Option.RELAY_AGENT_INFORMATION, b""))
+        selected = agent.get(RelaySuboption.LINK_SELECTION, b"")
+        link = inet_ntoa(selected) if len(selected) == 4 else giaddr
     traits = _traits4(
         options.get(Option.VENDOR_CLASS_IDENTIFIER, b""),
         options.get(Option.CLIENT_SYSTEM_ARCHITECTURE, b""),
@@ -140,7 +144,7 @@ def classify(
         http=traits.vendor_class.startswith("HTTPClient"),
         client_address=message.ciaddr,
         relay_address=giaddr,
-        link_address=_link4(agent, giaddr) or server,
+        link_address=link,
         circuit_id=agent.get(RelaySuboption.CIRCUIT_ID),
         remote_id=agent.get(RelaySuboption.REMOTE_ID),
         server=server,
@@ -269,14 +273,6 @@ def _no_boot_file(persona: Persona | None, vendor_class: str, clients: str, opti
 
 
 # DHCPv4
-
-
-def _link4(agent: Mapping[int, bytes], giaddr: str) -> str:
-    """Return the address of the client's link that the relay says; "": there is no relay."""
-    selected = agent.get(RelaySuboption.LINK_SELECTION, b"")
-    if len(selected) == 4:
-        return inet_ntoa(selected)
-    return "" if giaddr == dhcp4.UNSPECIFIED else giaddr
 
 
 def _boot_item(raw: bytes) -> int | None:

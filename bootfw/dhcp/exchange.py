@@ -41,6 +41,8 @@ class ServerPolicy:
     authoritative: bool
     classes: Sequence[HostClass]
     admit: Admit
+    probes: bool
+    """Addresses are probed before they are offered (conflict detection)."""
     own_addresses: Collection[str]
     """Our addresses, as far as messages have shown them, and those of the nodes in whose place we may decide."""
 
@@ -69,7 +71,7 @@ class Exchange:
             return binding
         self.book.allocator.offer(binding, self.client, self.now)
         subnet, has_lease = binding.subnet, self._has_lease(binding)
-        needs_probe = self._needs_probe(binding, has_lease)
+        needs_probe = self.policy.probes and self._needs_probe(binding, has_lease)
         if subnet.rapid_commit and _RAPID_COMMIT in self.message.options and not needs_probe:
             answer = self._ack(binding)
             answer.options = {**answer.options, _RAPID_COMMIT: b""}

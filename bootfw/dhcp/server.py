@@ -48,6 +48,7 @@ class AddressServer(LeaseBooks[Subnet, OfferAllocator]):
     :param authoritative: no other server assigns addresses on these links, so a client with a wrong one gets a NAK.
     :param by_client_id: tell clients apart by option 61 instead of their hardware address.
     :param admit: called before an unknown client gets an address; if it returns false, there is no reply.
+    :param probes: addresses are probed before they are offered; false: no answer has ``probe`` set.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class AddressServer(LeaseBooks[Subnet, OfferAllocator]):
         authoritative: bool = False,
         by_client_id: bool = False,
         admit: Admit = _admit_all,
+        probes: bool = True,
     ) -> None:
         super().__init__(subnets, OfferAllocator, classes)
         self._pool_classes = tuple(each for each in classes if each.pool)
         self._by_client_id = by_client_id
-        self._policy = ServerPolicy(authoritative, tuple(classes), admit, self.own_addresses)
+        self._policy = ServerPolicy(authoritative, tuple(classes), admit, probes, self.own_addresses)
         self._local_subnets: dict[
             tuple[str, tuple[str, ...]], tuple[LeaseBook[Subnet, OfferAllocator], Subnet] | None
         ] = {}

@@ -117,7 +117,8 @@ class MonotonicReactor:
         if self._end_of_turn is None:
             self._end_of_turn = self._reactor.callLater(0, self._run_soon)
             # The reactor's clock is the wall clock. If that has just been set back, the timer makes the calls.
-            self._timer.set(due + _SOON_AT_LATEST, due)
+            if due + _SOON_AT_LATEST < self._timer.due:
+                self._timer.set(due + _SOON_AT_LATEST, due)
         self._soon.append(call)
         return call
 
@@ -224,16 +225,17 @@ class _Timer:
         self._reactor = reactor
         self._ring = ring
         self._descriptor = -1
-        self._due = inf
+        self.due = inf
+        """When it rings; math.inf: it is not set."""
         self._setting = _Setting()
 
     def set(self, due: float, now: float) -> None:
         """Ring when it is *due*, or before."""
         if self._descriptor < 0:
             self.open()
-        if due >= self._due:
+        if due >= self.due:
             return  # _run() sets it again when it rings
-        self._due = due
+        self.due = due
         seconds, part = divmod(max(due - now, _SHORTEST), 1.0)
         setting = self._setting
         # Rounded down, a time of less than a nanosecond would be 0, which disarms the timer.
@@ -255,7 +257,6 @@ class _Timer:
         if self._descriptor < 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
-        self._due = inf
         self._reactor.addReader(self)
 
     def close(self) -> None:
@@ -264,7 +265,7 @@ class _Timer:
             # Before close(2): the next file that is opened may get the number, and the reactor would watch that one.
             self._reactor.removeReader(self)
             os.close(self._descriptor)
-            self._descriptor = -1
+            self._descriptor, self.due = -1, inf
 
     # IReadDescriptor
 
@@ -278,7 +279,7 @@ class _Timer:
             os.read(self._descriptor, 8)
         except BlockingIOError:
             return  # it was set to a later time after the reactor had found it readable
-        self._due = inf
+        self.due = inf
         self._ring()
 
     def connectionLost(self, reason: Any) -> None:

@@ -3,7 +3,7 @@
 from socket import inet_aton
 
 import pytest
-from leasing import BEGIN, FIRMWARE_LEASE, LEASE, NAK, OFFER, ROM, SERVER, Machine, address, pool, server, subnet
+from leasing import ACK, BEGIN, FIRMWARE_LEASE, LEASE, NAK, OFFER, ROM, SERVER, Machine, address, pool, server, subnet
 from narrowing import of_type, present
 
 from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
@@ -116,6 +116,12 @@ def test_address_is_probed_once(machine: Machine) -> None:
     assert machine.server.probe_finished(offered.address, False, BEGIN + 1) == ()
 
     assert not of_type(Answer, machine.after(1).discovers()).probe
+
+
+def test_without_conflict_detection_no_address_is_probed() -> None:
+    assert not of_type(Answer, Machine(1, server(probes=False)).discovers()).probe
+    rapid = Machine(1, server(subnet(rapid_commit=True), probes=False), options={80: b""})
+    assert of_type(Answer, rapid.discovers()).kind is ACK
 
 
 def test_an_address_that_its_client_may_be_using_is_not_probed(machine: Machine) -> None:

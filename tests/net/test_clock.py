@@ -183,6 +183,11 @@ def test_a_call_without_a_delay_is_made_although_the_clock_was_set_back(
     now = [5.0]
     reactor = MonotonicReactor(private_reactor, lambda: now[0])
     called: list[int] = []
+    # The timer of an earlier call is closed, and is set again.
+    reactor.callLater(0, called.append, 0)
+    private_reactor.runUntilCurrent()
+    assert called.pop() == 0
+    now[0] += 10.0
     reactor.callLater(0, called.append, 1)
     monkeypatch.setattr(private_reactor, "seconds", lambda: 0.0)
     private_reactor.runUntilCurrent()

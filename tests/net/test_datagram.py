@@ -187,6 +187,19 @@ def test_queued_datagrams_are_delivered_in_batches(
     assert port.counters.batches == len(protocol.batches)
 
 
+@pytest.mark.skipif(not mmsg.AVAILABLE, reason="datagrams are read one by one")
+def test_a_batch_with_room_left_ends_the_read(listening: Callable[..., DatagramPort]) -> None:
+    """The socket was empty. What has come since then waits for the next turn: no system call looks for it."""
+    second = [b"second"]
+    protocol = Batches(lambda transport, *_: second and transport.write_via(second.pop(), at(port), None))
+    port = listening(protocol)
+    port.write_via(b"first", at(port), None)
+    port.doRead()
+    assert [data for data, *_ in protocol.received] == [b"first"]
+    port.doRead()
+    assert [data for data, *_ in protocol.received] == [b"first", b"second"]
+
+
 def test_a_flood_does_not_keep_the_reactor_from_its_timers(
     listening: Callable[..., DatagramPort],
     private_reactor: EPollReactor,

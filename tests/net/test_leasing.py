@@ -10,9 +10,11 @@ from leasing import BEGIN, SERVER, Machine, subnet
 from narrowing import of_type, present
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
+from bootfw.dhcp.answer import Answer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import StateError
@@ -213,6 +215,12 @@ def test_without_conflict_detection_no_probe_socket_is_opened(
     with capturedLogs() as logs:
         made = Leasing(private_reactor, store, settings(Subnet(network=HERE), probe_seconds=0), lambda event: None)
     assert (made.probe, made.ping, logs) == (None, None, [])
+
+
+@pytest.mark.parametrize("seconds", [0, 0.2])
+def test_addresses_are_probed_if_that_is_configured(store: MemoryStore, seconds: float) -> None:
+    made = Leasing(Clock(), store, settings(subnet(), probe_seconds=seconds), lambda event: None)
+    assert of_type(Answer, Machine(1, made.server).discovers()).probe == bool(seconds)
 
 
 def test_the_sockets_of_probes_are_closed(

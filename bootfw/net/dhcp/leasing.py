@@ -134,6 +134,7 @@ class Leasing:
             authoritative=settings.authoritative,
             by_client_id=settings.identify_by == "client-id",
             admit=RateLimit(settings.new_clients_per_second or math.inf).admit,
+            probes=bool(settings.probe_seconds),
         )
         if self._standing is not None:
             made.begin_search_at((self._standing.epoch - 1) * _GOLDEN_RATIO % 1)
