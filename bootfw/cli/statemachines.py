@@ -12,6 +12,7 @@ from attrs import frozen
 from bootfw import leadershipstates, servicestates
 from bootfw.attempts import attemptstates
 from bootfw.boot import resolutionstates
+from bootfw.frisbee import session as frisbee
 from bootfw.net import bindingstates, controlstates
 from bootfw.net.http import downloadstates
 from bootfw.net.tftp import listenerstates, transferstates
@@ -36,6 +37,7 @@ class Drawn:
 MACHINES = (
     Drawn("ReadSession: we send a file", "tftp/read", read.TABLE, (read.State.NEGOTIATING, read.State.FETCHING)),
     Drawn("WriteSession: we receive a file", "tftp/write", write.TABLE, (write.State.NEGOTIATING,)),
+    Drawn("Session: an image is sent to many", "frisbee/session", frisbee.TABLE, (frisbee.State.WAITING,)),
     Drawn(
         "TransferStates: the end of a TFTP transfer",
         "net/tftp/transferstates",

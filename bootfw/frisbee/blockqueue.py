@@ -1,0 +1,131 @@
+"""The blocks of an image that receivers want: each is sent once for all that have requested it."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from attrs import define, field, frozen
+
+from bootfw.wire.frisbee import BLOCK_SIZE, CHUNK_BLOCKS, CHUNK_SIZE, blocks_in
+
+IN_FLIGHT = 0.01
+"""Seconds after which a block that was sent has arrived or is lost. When receivers request the same chunk at the same
+time, those blocks that were sent after the first request are on their way to all of them."""
+
+MOST_CHUNKS = 4096
+"""Chunks that can be wanted at a time. A receiver requests two at a time, so this is enough for thousands; further
+requests are ignored, and receivers repeat them."""
+
+SPAN = 256
+"""Blocks between the first and the last one of a burst, which are read at once."""
+
+
+@frozen
+class Burst:
+    """Blocks of one chunk that are sent at once."""
+
+    chunk: int
+    blocks: tuple[int, ...]
+    """Their numbers in the chunk, ascending; at least one, and the last is less than SPAN behind the first."""
+
+    @property
+    def offset(self) -> int:
+        """Where the first block begins in the image, in bytes."""
+        return self.chunk * CHUNK_SIZE + self.blocks[0] * BLOCK_SIZE
+
+    @property
+    def length(self) -> int:
+        """Bytes from the beginning of the first block to the end of the last one."""
+        return (self.blocks[-1] - self.blocks[0] + 1) * BLOCK_SIZE
+
+    @property
+    def map(self) -> int:
+        """Bit n is set if block n is one of them."""
+        found = 0
+        for block in self.blocks:
+            found |= 1 << block
+        return found
+
+
+@define(eq=False)
+class BlockQueue:
+    """What is to be sent, a chunk after the other, in the order of the requests.
+
+    :param blocks: how many the image has.
+    """
+
+    _blocks: int
+    _wanted: dict[int, int] = field(factory=dict, init=False)
+    """Chunk -> map of its blocks that are wanted, never 0."""
+    _flying: deque[tuple[float, int, int]] = field(factory=deque, init=False)
+    """(when, chunk, map) of what was sent within IN_FLIGHT seconds, the oldest first."""
+
+    def __bool__(self) -> bool:
+        return bool(self._wanted)
+
+    def __len__(self) -> int:
+        """How many blocks are wanted."""
+        return sum(wanted.bit_count() for wanted in self._wanted.values())
+
+    def add(self, chunk: int, wanted: int, now: float) -> int:
+        """Want the blocks of a chunk that are in a map. What the image does not have is left out.
+
+        :return: the map of those that were not wanted before and are not in flight.
+        """
+        new = wanted & ((1 << blocks_in(chunk, self._blocks)) - 1) & ~self._in_flight(chunk, now)
+        before = self._wanted.get(chunk, 0)
+        new &= ~before
+        if not new or (not before and len(self._wanted) >= MOST_CHUNKS):
+            return 0
+        self._wanted[chunk] = before | new
+        return new
+
+    def take(self, most: int, now: float) -> Burst:
+        """Take the next blocks to be sent: up to *most* of the first chunk.
+
+        :param most: at least 1.
+        """
+        chunk = next(iter(self._wanted))
+        wanted = self._wanted[chunk]
+        blocks = tuple(_lowest(wanted, most))
+        burst = Burst(chunk, blocks)
+        taken = burst.map
+        if wanted == taken:
+            del self._wanted[chunk]
+        else:
+            self._wanted[chunk] = wanted ^ taken
+        self._flying.append((now, chunk, taken))
+        return burst
+
+    def put_back(self, burst: Burst) -> None:
+        """Want the blocks of a burst again before all others: it could not be sent."""
+        if self._flying and self._flying[-1][1:] == (burst.chunk, burst.map):
+            self._flying.pop()
+        again = {burst.chunk: burst.map | self._wanted.pop(burst.chunk, 0)}
+        self._wanted = again | self._wanted
+
+    def clear(self) -> None:
+        """Want nothing."""
+        self._wanted.clear()
+        self._flying.clear()
+
+    def _in_flight(self, chunk: int, now: float) -> int:
+        flying = self._flying
+        while flying and flying[0][0] < now - IN_FLIGHT:
+            flying.popleft()
+        found = 0
+        for _, of, sent in flying:
+            if of == chunk:
+                found |= sent
+        return found
+
+
+def _lowest(wanted: int, most: int) -> Iterator[int]:
+    """Yield the lowest blocks of a map, up to *most*, within SPAN."""
+    first = (wanted & -wanted).bit_length() - 1
+    rest = (wanted >> first) & ((1 << min(SPAN, CHUNK_BLOCKS)) - 1)
+    for _ in range(most):
+        if not rest:
+            return
+        lowest = rest & -rest
+        yield first + lowest.bit_length() - 1
+        rest ^= lowest

@@ -1,0 +1,146 @@
+"""How fast an image is sent: as fast as the link and the slowest receiver can take it, and not faster.
+
+Frisbee's receivers acknowledge nothing. But a receiver that has completed a chunk requests another one, and one that
+lacks blocks says which. A link that is too slow by half loses half of the blocks; so the share that is lost says how
+fast the link is. Where a slower rate loses as much, it was not the rate: the link is bad, and it is sent on as fast as
+before.
+"""
+
+from math import inf
+
+from attrs import define, field
+
+from bootfw.wire.frisbee import PACKET_SIZE
+
+START = 25e6
+"""Bytes per second at the beginning, 200 Mbit/s."""
+SLOWEST = 500e3
+"""Bytes per second."""
+SHORTEST_INTERVAL = 0.002
+"""Seconds between two bursts, while they are shorter than LARGEST_BURST. Timers are not more precise than a
+millisecond."""
+LARGEST_BURST = 32
+"""Packets. Receivers have room for some 200, if they are busy for a moment; small switches for less."""
+CREDIT = 0.004
+"""Seconds that a burst may be late without being lost for the rate. What has not been sent for longer was not sent
+because there was other work to do, and that goes first."""
+TOLERANCE = 0.04
+"""Share of the blocks that may be lost without a reason to be slower."""
+_GROWTH, _GROWTH_AFTER_LOSS, _PROBING = 1.25, 1.02, 1.0005
+"""Factors of the rate for each chunk that a receiver has completed: at first, after a loss, and when it is what the
+link could take at that loss."""
+_MARGIN = 0.95
+"""Share of what the link can take."""
+_UNCHANGED = 0.7
+"""Where at least this share of the loss remains at a slower rate, the rate was not the reason."""
+_MOST_TOLERATED = 0.5
+"""Share of the blocks: a link that loses more is not used as fast as one that loses nothing."""
+_ENOUGH = 200
+"""Blocks of a chunk that must have been sent, for the share that was lost to mean something."""
+_REMEMBERED = 64
+"""Chunks."""
+
+
+@define
+class _Pass:
+    """One transmission of a chunk."""
+
+    rate: float
+    """The lowest during it."""
+    sent: int = 0
+    """Map of the blocks."""
+
+
+@define(eq=False)
+class Pace:
+    """Says when the next burst is due.
+
+    :param limit: bytes per second, including the headers of frisbee's packets.
+    """
+
+    limit: float
+    rate: float = field(init=False)
+    """Bytes per second at present, or what they will be when there is something to send."""
+    _due: float = field(default=0.0, init=False)
+    _tolerance: float = field(default=TOLERANCE, init=False)
+    _growth: float = field(default=_GROWTH, init=False)
+    _ceiling: float = field(default=inf, init=False)
+    """What the link could take at the latest loss, less the margin."""
+    _lowered: tuple[float, float] | None = field(default=None, init=False)
+    """(rate before, share that was lost at it) of the latest reduction; None: there was none, or it was undone."""
+    _passes: dict[int, _Pass] = field(factory=dict, init=False)
+    """Chunk -> its latest transmission; the oldest first."""
+
+    def __attrs_post_init__(self) -> None:
+        self.rate = min(START, self.limit)
+
+    def limit_to(self, limit: float) -> None:
+        """Be no faster than *limit* bytes per second from now on."""
+        self.limit = limit
+        self.rate = min(self.rate, limit)
+
+    @property
+    def burst(self) -> int:
+        """Packets of the next burst."""
+        return max(1, min(LARGEST_BURST, int(self.rate * SHORTEST_INTERVAL / PACKET_SIZE)))
+
+    @property
+    def due(self) -> float:
+        """When the next burst may be sent."""
+        return self._due
+
+    def begin(self, chunk: int) -> None:
+        """A chunk is wanted again, or for the first time: what is sent of it from now on is a new transmission."""
+        self._passes.pop(chunk, None)
+        if len(self._passes) >= _REMEMBERED:
+            del self._passes[next(iter(self._passes))]
+        self._passes[chunk] = _Pass(self.rate)
+
+    def sent(self, chunk: int, blocks: int, count: int, now: float) -> None:
+        """A burst was sent.
+
+        :param blocks: map of its blocks.
+        :param count: how many they are.
+        """
+        self._due = max(self._due, now - CREDIT) + count * PACKET_SIZE / self.rate
+        found = self._passes.get(chunk)
+        if found is not None:
+            found.sent |= blocks
+            found.rate = min(found.rate, self.rate)
+
+    def hold(self, until: float) -> None:
+        """Send nothing before *until*."""
+        self._due = max(self._due, until)
+
+    def completed(self) -> None:
+        """A receiver wants another chunk, so it has completed one."""
+        growth = self._growth if self.rate < self._ceiling else _PROBING
+        self.rate = min(self.limit, self.rate * growth)
+
+    def lost(self, chunk: int, missing: int) -> None:
+        """A receiver lacks blocks of a chunk that it has requested before.
+
+        :param missing: map of these blocks.
+        """
+        found = self._passes.get(chunk)
+        if found is None:
+            return
+        count = found.sent.bit_count()
+        if count < _ENOUGH:
+            return
+        share = (missing & found.sent).bit_count() / count
+        if share <= self._tolerance:
+            return
+        self._growth = _GROWTH_AFTER_LOSS
+        if self._lowered is not None and found.rate <= self.rate * 1.01:
+            before, share_before = self._lowered
+            if share_before * _UNCHANGED <= share <= _MOST_TOLERATED:
+                self._tolerance = share * 1.5
+                self._lowered, self._ceiling = None, inf
+                self.rate = min(self.limit, before)
+                return
+        # A chunk that was sent before the rate was lowered says the same about the link.
+        slower = max(SLOWEST, found.rate * (1 - share) * _MARGIN)
+        if slower < self.rate:
+            self._lowered = found.rate, share
+            self.rate = self._ceiling = slower
