@@ -206,7 +206,8 @@ class IVersionedBackend(IBackend):
 class IPerClientBackend(IBackend):
     """A backend whose files depend on the client: ``client`` and ``http_url`` of its requests are filled in.
 
-    It can't be an IUniformBackend as well.
+    It can't be an IUniformBackend as well. If it has files for installed systems, which request no boot file by
+    DHCP, its attribute ``for_systems`` is true: each process that serves files gets to know their leases then.
     """
 
 

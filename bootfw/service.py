@@ -103,7 +103,7 @@ from bootfw.observe.recordings import Recordings
 from bootfw.personas.table import Personas, stock
 from bootfw.plugins import Named, PluginContext, configure, load
 from bootfw.servicestates import Do, Input, ServiceStates, State
-from bootfw.values import Address, BootFile, BootMenu, BootRequest, SocketStatus, address_text, only_phase
+from bootfw.values import Address, BootFile, BootMenu, BootRequest, Client, SocketStatus, address_text, only_phase
 
 _WEB = ("http", "https")
 
@@ -237,7 +237,8 @@ class BootService(MultiService):
         self._interfaces = Interfaces(served, dropped, self._kernel, excepted)
         self._admission = Admission(reactor, self._publish, self._settings)
         self._personas = stock().with_own(self._settings.persona)
-        self._clients = Clients(self._kernel.hardware_address, self._sharing("client"), reactor.seconds)
+        shared = self._sharing("client")
+        self._clients = Clients(self._kernel.hardware_address, shared, reactor.seconds, self._leased_to)
         self._frame_cache = FrameCache(self._settings.tftp.cache_size)
         self._adopted_transfers = AdoptedTransfers(reactor, self._publish)
         self._urls = WebURLs()
@@ -304,7 +305,13 @@ class BootService(MultiService):
         verifyObject(ILeaseStore, self._store)
         verifyObject(IReservationStore, self._store)
 
+    def _leased_to(self, address: str) -> str:
+        """See Clients."""
+        return self._leasing.leased_to(address) if self._leasing is not None else ""
+
     def _layered(self) -> LayeredBackend:
+        """Return the backends as one, and share the leases of systems if one of them has files for these."""
+        self._clients.shares_leases = any(getattr(backend, "for_systems", False) for _, backend in self._backends)
         return LayeredBackend(
             [("generated files", self._generated), *self._backends],
             self._second_stage,
@@ -907,7 +914,11 @@ class BootService(MultiService):
 
     def _memory(self) -> list[tuple[str, tuple[Any, ...]]]:
         """See Workers.join()."""
-        known: list[tuple[str, tuple[Any, ...]]] = [("client", (client,)) for client in self._clients.all()]
+        leased = self._leasing.leased() if self._leasing is not None and self._clients.shares_leases else ()
+        # What is known of a machine from its boot comes later, and replaces what its lease says.
+        known: list[tuple[str, tuple[Any, ...]]]
+        known = [("client", (Client(address, mac, leased=True),)) for address, mac in leased]
+        known += [("client", (client,)) for client in self._clients.all()]
         known += [("boot-program", pair) for pair in self._second_stage.all()]
         known += [("generated", pair) for pair in self._generated.all()]
         elsewhere = self._adopted_transfers.elsewhere.all()

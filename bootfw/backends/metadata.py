@@ -64,6 +64,7 @@ class MetadataBackend:
     """
 
     reads_machines: ClassVar[bool] = True
+    for_systems: ClassVar[bool] = True
     names_directories: ClassVar[bool] = True
     """Names that end in a slash have content: cloud-init requests the directories of Ec2 so."""
 

@@ -68,6 +68,7 @@ class TemplateBackend:
     """
 
     reads_machines: ClassVar[bool] = True
+    for_systems: ClassVar[bool] = True
 
     root: Path = field(converter=Path)
     files: Mapping[Pattern, str] = field(factory=dict, converter=_patterns)

@@ -28,6 +28,8 @@ class Clients:
         if it is not known. None: no MAC can be looked up.
     :param broadcast: sends a client to the on_message() of the other processes of this server; None: there are none.
     :param seconds: a monotonic clock.
+    :param leased_to: returns the MAC of the machine to which this process leases an address now; "": to none. It is
+        called at a lookup, so that the lease of a machine that requests no file costs nothing here.
     """
 
     def __init__(
@@ -35,12 +37,16 @@ class Clients:
         hardware_address: Callable[[Address], str] | None = None,
         broadcast: Callable[[Client], None] | None = None,
         seconds: Callable[[], float] = time.monotonic,
+        leased_to: Callable[[str], str] = lambda address: "",
     ) -> None:
         self._hardware_address = hardware_address
         self._seconds = seconds
         self._reported: dict[tuple[Any, ...], tuple[float, str]] = {}
         """(address, scope) -> (when the kernel has reported it, MAC)."""
         self._broadcast = broadcast
+        self._leased_to = leased_to
+        self.shares_leases = False
+        """Whether other processes need the leases of systems: they serve files that differ for each."""
         self._machines: dict[str, Client] = {}
         """By MAC; the most recent last."""
         self._macs: dict[str, tuple[str, bool]] = {}
@@ -77,15 +83,17 @@ class Clients:
             self._broadcast(client)
 
     def lease(self, mac: str, address: str) -> None:
-        """Note that we have leased *address* to a machine that does not boot now: its system sends no boot request."""
-        if self._macs.get(address) == (mac, True):
+        """Share that we have leased *address* to a machine that does not boot now: its system sends no boot request.
+
+        :param mac: "": it is not known.
+        """
+        if not mac or not self.shares_leases or self._broadcast is None or self._macs.get(address) == (mac, True):
             return
         known = self._machines.get(mac)
         # Of most systems no request for a boot file has been seen. To make a Client costs a fifth of evolve().
         client = Client(address, mac, leased=True) if known is None else evolve(known, address=address, leased=True)
         self.on_message(client)
-        if self._broadcast is not None:
-            self._broadcast(client)
+        self._broadcast(client)
 
     def on_message(self, client: Client) -> None:
         """Store a client that this process or another one has seen. Without an address it keeps its previous one."""
@@ -112,7 +120,7 @@ class Clients:
         """Return the client at *peer*. May cost system calls, so don't call it for every datagram."""
         address = peer[0]
         # The kernel wins: the address may have moved to another machine since the last request that we have seen.
-        mac, leased = self._reported_by_kernel(peer), True
+        mac, leased = self._reported_by_kernel(peer) or self._leased_to(address), True
         if not mac:
             mac, leased = self._macs.get(address, ("", False))
         machine = self._machines.get(mac)

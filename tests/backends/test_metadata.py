@@ -43,7 +43,12 @@ class Site:
     def __init__(self, backend: MetadataBackend) -> None:
         self.clock = Clock()
         self.neighbours: dict[str, str] = {}
-        self.clients = Clients(lambda peer: self.neighbours.get(peer[0], ""), seconds=self.clock.seconds)
+        self.leases: dict[str, str] = {}
+        self.clients = Clients(
+            lambda peer: self.neighbours.get(peer[0], ""),
+            seconds=self.clock.seconds,
+            leased_to=lambda address: self.leases.get(address, ""),
+        )
         self.site = BootSite(self.clock, backend, lambda event: None, self.clients)
 
     def get(self, address: str, path: str, **headers: Any) -> Response:
@@ -59,8 +64,7 @@ class Site:
 def site(backend: MetadataBackend) -> Site:
     """Where .1 and .2 are leased to the machines one and two."""
     site = Site(backend)
-    site.clients.lease(ONE, "10.0.0.1")
-    site.clients.lease(TWO, "10.0.0.2")
+    site.leases = {"10.0.0.1": ONE, "10.0.0.2": TWO}
     return site
 
 
@@ -219,7 +223,7 @@ def test_machines_that_take_turns_get_their_own(site: Site, order: list[str]) ->
 
 
 def test_an_address_that_has_moved_gets_what_is_of_its_new_machine(site: Site) -> None:
-    site.clients.lease(TWO, "10.0.0.1")
+    site.leases["10.0.0.1"] = TWO
     assert b"of-two" in site.get("10.0.0.1", "/nocloud/user-data").body
     site.neighbours["10.0.0.1"] = STRANGER  # that took an address without a lease
     assert site.get("10.0.0.1", "/nocloud/user-data").status == 404

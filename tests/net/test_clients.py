@@ -267,16 +267,27 @@ def test_listener_looks_up_the_client_for_its_own_backend() -> None:
 
 
 def test_a_lease_and_the_kernel_connect_an_address_with_its_machine() -> None:
-    kernel = {"10.0.0.3": OTHER}
-    sent: list[Client] = []
-    clients = Clients(lambda peer: kernel.get(peer[0], ""), sent.append)
-    clients.lease(MAC, "10.0.0.1")
-    clients.lease(MAC, "10.0.0.1")
-    assert [clients.lookup((f"10.0.0.{n}", 1)) for n in (1, 2, 3)] == [
+    kernel = {"10.0.0.3": OTHER, "10.0.0.4": OTHER}
+    leases = {"10.0.0.1": MAC, "10.0.0.4": MAC}
+    clients = Clients(lambda peer: kernel.get(peer[0], ""), leased_to=lambda address: leases.get(address, ""))
+    assert [clients.lookup((f"10.0.0.{n}", 1)) for n in (1, 2, 3, 4)] == [
         Client("10.0.0.1", MAC, leased=True),
         Client("10.0.0.2"),
         Client("10.0.0.3", OTHER, leased=True),
+        Client("10.0.0.4", OTHER, leased=True),
     ]
+    del leases["10.0.0.1"]  # it has expired
+    assert clients.lookup(("10.0.0.1", 1)) == Client("10.0.0.1")
+
+
+def test_processes_that_have_files_for_systems_learn_their_leases() -> None:
+    sent: list[Client] = []
+    clients = Clients(broadcast=sent.append)
+    clients.lease(MAC, "10.0.0.1")
+    assert sent == []
+    clients.shares_leases = True
+    clients.lease(MAC, "10.0.0.1")
+    clients.lease(MAC, "10.0.0.1")
     assert sent == [Client("10.0.0.1", MAC, leased=True)]
     worker = Clients()
     for client in clients.all():
@@ -286,7 +297,7 @@ def test_a_lease_and_the_kernel_connect_an_address_with_its_machine() -> None:
 
 def test_what_a_client_says_of_its_address_is_no_lease_and_takes_none_away() -> None:
     clients = Clients()
-    clients.lease(MAC, "10.0.0.1")
+    clients.on_message(Client("10.0.0.1", MAC, leased=True))
     for address in ("10.0.0.1", "10.0.0.2"):
         clients.on_message(Client(address, OTHER))
     found = [clients.lookup((address, 1)) for address in ("10.0.0.1", "10.0.0.2")]

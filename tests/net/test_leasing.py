@@ -8,17 +8,20 @@ import leasing as clients
 import pytest
 from leasing import BEGIN, SERVER, Machine, subnet
 from narrowing import of_type, present
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
+from zope.interface import implementer
 
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.dhcp.answer import Answer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
-from bootfw.errors import StateError
+from bootfw.errors import FileMissing, StateError
 from bootfw.events import Event, ProxyARPSeen
+from bootfw.interfaces import IBackend
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.dhcp import leasing
 from bootfw.net.dhcp.leasing import Leasing, required_networks
@@ -26,6 +29,7 @@ from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.testing.network import MemoryHost
+from bootfw.values import Client, TransferRequest
 from bootfw.wire.dhcp4 import pack, parse
 
 
@@ -52,6 +56,20 @@ def test_the_server_loads_the_leases_of_the_store(host: MemoryHost, store: Memor
 
     assert clients.address(Machine(1, server).discovers(), clients.OFFER) == "10.77.0.105"
     assert clients.address(Machine(2, server).discovers(), clients.OFFER) == "10.77.0.7"
+
+
+def test_the_machine_that_has_a_valid_lease(host: MemoryHost, store: MemoryStore) -> None:
+    def lease(number: int, mac: str, state: LeaseState = LeaseState.ACTIVE, expires: float = BEGIN + 3600) -> Lease:
+        return Lease(f"10.77.0.{number}", b"h\1" + bytes([number]), mac, state, BEGIN, expires)
+
+    mac = "02:00:00:00:00:01"
+    released, expired = lease(102, mac, LeaseState.RELEASED), lease(103, mac, expires=BEGIN)
+    store.commit([lease(101, mac), released, expired, lease(104, "")])
+    leasing = Leasing(host, store, settings(), lambda event: None)
+    found = [leasing.leased_to(f"10.77.0.{number}") for number in range(101, 106)]
+    assert found == [mac, "", "", "", ""]
+    assert leasing.leased_to("10.78.0.1") == leasing.leased_to("fd00::1") == ""
+    assert list(leasing.leased()) == [("10.77.0.101", mac)]
 
 
 def test_a_reservation_outside_all_subnets_is_skipped_and_logged(host: MemoryHost, store: MemoryStore) -> None:
@@ -320,3 +338,53 @@ def test_leases_survive_a_restart_of_the_service() -> None:
     client.close()
     network.advance(0)
     assert network.leaks() == []
+
+
+@implementer(IBackend)
+class ForSystems:
+    """It has files for installed systems."""
+
+    for_systems = True
+
+    def open(self, path: str, request: TransferRequest) -> NoReturn:
+        raise FileMissing()
+
+
+class JoiningWorkers(Service):
+    """What the workers get from the service."""
+
+    def join(self, *others: Any, memory: Callable[[], list[tuple[str, tuple[Any, ...]]]], **more: Any) -> None:
+        self.memory = memory
+
+    def clients(self) -> list[Client]:
+        """What a worker that starts now gets to know of clients."""
+        return [values[0] for kind, values in self.memory() if kind == "client"]
+
+
+@pytest.mark.parametrize(("backends", "shared"), [([ForSystems()], True), ([], False)], ids=["for systems", "not"])
+def test_workers_learn_the_leases_of_systems_that_a_backend_is_for(backends: list[Any], shared: bool) -> None:
+    network, machine, before = MemoryNetwork(), Machine(1, clients.server()), Machine(2, clients.server())
+    store = MemoryStore()
+    key = b"h\1" + before.chaddr
+    store.commit([Lease("10.77.0.105", key, before.mac, LeaseState.ACTIVE, BEGIN, BEGIN + 3600)])
+    sent: list[tuple[str, Any]] = []
+    service = BootService(
+        network.host(SERVER, rich=True),
+        settings=Settings(dhcp=settings()),
+        backends=backends,
+        store=store,
+        broadcast=lambda kind, *values: sent.append((kind, *values)),
+    )
+    workers: Any = JoiningWorkers()
+    service.add_workers(workers)
+    service.startService()
+    assert workers.clients() == [Client("10.77.0.105", before.mac, leased=True)] * shared
+    client = FakePeer(network.host(), 68)
+    for message in (machine.message(1), machine.message(3, {50: b"\x0a\x4d\0\x64", 54: b"\x0a\x4d\0\1"})):
+        client.send(pack(message), ("255.255.255.255", 67))
+        network.advance(0.1)
+    assert sent == [("client", Client("10.77.0.100", machine.mac, leased=True))] * shared
+    stopped = service.stopService()
+    client.close()
+    network.advance(0)
+    assert stopped.called

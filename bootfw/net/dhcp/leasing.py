@@ -168,6 +168,16 @@ class Leasing:
             free |= server.free()
         return leases, free
 
+    def leased_to(self, address: str) -> str:
+        """Return the MAC of the machine that has a valid lease of an IPv4 address; "": none has, or it is unknown."""
+        lease = self.server.lease(address)
+        return lease.mac if lease is not None and _is_valid(lease, self._clock.seconds()) else ""
+
+    def leased(self) -> Iterator[tuple[str, str]]:
+        """Yield (IPv4 address, MAC) of each valid lease whose MAC is known."""
+        now = self._clock.seconds()
+        return ((lease.address, lease.mac) for lease in self.server.leases() if lease.mac and _is_valid(lease, now))
+
     def _check_clock(self) -> None:
         self._store.check()
         self._checking = self._clock.callLater(CHECK_INTERVAL, self._check_clock)
@@ -234,3 +244,7 @@ def _missing(section: str, subnets: Sequence[AnySubnet], family: int) -> str:
         f"this host has: {', '.join(sorted(own)) or 'none of this family'}; "
         f'if its clients are behind relays, name these ("relays") or set foreign-networks in [{section}]'
     )
+
+
+def _is_valid(lease: Lease, now: float) -> bool:
+    return lease.state is LeaseState.ACTIVE and now < lease.expires

@@ -272,9 +272,10 @@ class Server4(DHCPPort):
         if lacks_arp and not (_is_on_link(answer) and self._set_neighbour(answer.address, message.chaddr, query.via)):
             to = BROADCAST, settings.client_port
         self.send(data, to, query.via)
+        clients = self.services.clients
         # The ACK of an INFORM has no address.
-        if request is None and answer.kind is MessageType.ACK and answer.address and (mac := message.mac):
-            self.services.clients.lease(mac, answer.address)
+        if clients.shares_leases and request is None and answer.kind is MessageType.ACK and answer.address:
+            clients.lease(message.mac, answer.address)
         if request is not None and file is not None:
             kind = "BOOTP reply" if answer.kind is None else answer.kind.name
             self.publish(OfferMade(self.seconds(), request, kind, file, to, answer.address))
