@@ -139,6 +139,21 @@ def test_the_commands_on_the_page_of_messages_can_be_given() -> None:
             parser(words[0]).parse_args(words)
 
 
+SEARCHED = (
+    "PXE-E51", "PXE-E52", "PXE-E53", "PXE-E55", "PXE-E16", "PXE-E18", "PXE-E23", "PXE-E32", "PXE-E99",
+    "NBP filesize is 0 bytes", "TFTP open timeout", "no boot filename received", "chainload loop",
+    "boots only sometimes",
+)  # fmt: skip
+"""What people search for."""
+
+
+@pytest.mark.parametrize("words", SEARCHED)
+def test_a_search_for_a_message_finds_its_page(words: str) -> None:
+    page, _, sources = (ROOT / "docs/messages.md").read_text().partition("## Where the texts come from")
+    assert words.lower() in page.lower()
+    assert not words.startswith("PXE-E") or words in sources, "its text has a source"
+
+
 def test_each_parameter_that_a_docstring_describes_exists() -> None:
     wrong = []
     for path in sorted([*ROOT.glob("bootfw/**/*.py"), *plugin_modules()]):
