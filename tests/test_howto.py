@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -93,6 +94,26 @@ def test_import_of_the_page(page: str, paths: list[str], tmp_path: Path, capsys:
     assert main(command.split()[2:]) == (3 if "left out" in shown else 0)
     assert capsys.readouterr().err == shown
     assert (tmp_path / "etc" / "bootfw" / "bootfw.toml").read_text() == moved(blocks(page, "toml")[0])
+
+
+def test_the_page_for_pixiecore_names_its_command() -> None:
+    """The files of the old command are those of the script."""
+    command, script = blocks("from-pixiecore.md", "")
+    words = shlex.split(command)
+    assert words[:2] == ["pixiecore", "boot"]
+    assert re.findall(r"^(?:kernel|initrd) (\S+)", script, re.MULTILINE) == words[2:4]
+
+
+def test_the_script_of_the_page_for_pixiecore_has_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = blocks("from-pixiecore.md", "console")[0].splitlines()
+    assert [line.split()[1] for line in commands] == ["systemctl", "bootfw", "bootfw"]
+    (tmp_path / "boot.ipxe").write_text(blocks("from-pixiecore.md", "")[1])
+    (tmp_path / "vmlinuz").write_bytes(kernel())
+    words = [word.replace("/srv/boot", str(tmp_path)) for word in commands[1].split()[2:]]
+    assert main(words) == 1
+    assert "initrd.img" in capsys.readouterr().out, "it is missing"
+    (tmp_path / "initrd.img").write_bytes(b"\x1f\x8b")
+    assert main(words) == 0, capsys.readouterr().out
 
 
 def test_leases_of_dhcpd_are_imported_as_its_page_says(

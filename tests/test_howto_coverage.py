@@ -1,4 +1,4 @@
-"""No how-to page, and no code block on one or in the README, is without a test that executes it."""
+"""No how-to page, and no code block on one, in the tutorial or in the README, is without a test that executes it."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,7 @@ from howtos import PAGES, README, all_blocks, read
 
 TESTS = Path(__file__).parent
 PLUGINS = TESTS.parent / "plugins"
+TUTORIAL = "../tutorial.md"
 
 EXECUTED = {
     "addresses.md": [("toml", "test_addresses")],
@@ -76,6 +77,12 @@ EXECUTED = {
         ("console", "test_import_of_the_page"),
         ("toml", "test_import_of_the_page"),
         ("console", "test_kea_of_the_page_is_replaced"),
+    ],
+    "from-pixiecore.md": [
+        ("", "test_the_page_for_pixiecore_names_its_command"),
+        ("", "test_the_script_of_the_page_for_pixiecore_boots"),
+        ("console", "test_the_script_of_the_page_for_pixiecore_has_its_files"),
+        ("toml", "test_configurations_are_right_and_end_at_no_ipxe"),
     ],
     "from-python-tx-tftp.md": [
         ("console", "test_the_drop_in_for_python_tx_tftp_works_with_the_wheel"),
@@ -199,6 +206,19 @@ EXECUTED = {
         ("python", "test_the_service_of_the_web_howto"),
     ],
     "why-did-it-not-boot.md": [("", "test_the_boots_of_the_howto")] * 5,
+    TUTORIAL: [
+        ("console", "test_the_tutorial_without_a_machine"),
+        ("console", "test_the_tutorial_without_a_machine"),
+        ("", "test_the_tutorial_without_a_machine"),
+        ("toml", "test_the_tutorial_without_a_machine"),
+        ("console", "test_the_tutorial_without_a_machine"),
+        ("console", "test_the_tutorial_without_a_machine"),
+        ("", "test_the_tutorial_without_a_machine"),
+        ("console", "test_the_tutorial_without_a_machine"),
+        ("console", "test_the_tutorial_without_a_machine"),
+        ("console", "test_the_tutorial_with_a_machine"),
+        ("console", "test_the_tutorial_with_a_machine"),
+    ],
     README: [
         ("console", "test_without_privileges_it_serves_above_port_1024_and_logs_a_fetch_command"),
         ("console", "test_readme_without_a_configuration"),
@@ -214,10 +234,10 @@ def fenced(page: str) -> int:
     return len(re.findall(r"^\s*(?:```|~~~)", read(page), re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", sorted({*PAGES, README, *EXECUTED}))
+@pytest.mark.parametrize("page", sorted({*PAGES, README, TUTORIAL, *EXECUTED}))
 def test_each_code_block_is_executed_by_a_test(page: str) -> None:
     assert page in EXECUTED, f"no test executes {page}: write one that does, and name it here"
-    assert page in {*PAGES, README}, f"there is no {page} any more"
+    assert page in {*PAGES, README, TUTORIAL}, f"there is no {page} any more"
     there = [language for language, _ in all_blocks(page)]
     assert there == [language for language, _ in EXECUTED[page]], "each code block needs a test that executes it"
     assert fenced(page) == 2 * len(there), "a code block that howtos.py does not find"

@@ -104,6 +104,16 @@ def test_callout(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     other.wait_for("the script for the others", SECONDS)
 
 
+@pytest.mark.firmware  # a script of iPXE boots in test_readme_without_a_configuration, too
+def test_the_script_of_the_page_for_pixiecore_boots(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    start_address_server(lab)
+    start_router(lab)
+    linux(served, "vmlinuz", "initrd.img")
+    (served.root / "boot.ipxe").write_text(blocks("from-pixiecore.md", "")[1])
+    start(host, served, tmp_path, "", 67, 69, 4011)
+    start_bios_machine(lab, "e1000").wait_for(served.marker, SECONDS)
+
+
 def test_pxe_menu(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     """The page says how a ROM that is iPXE, which QEMU's is, is shown the menu too."""
     need("/usr/lib/PXELINUX/pxelinux.0")
