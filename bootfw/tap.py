@@ -163,7 +163,7 @@ class Options(usage.Options):
         """What ``--help`` prints."""
         return str(super().getUsage(width)) + EPILOG.format(
             foreground=self.foreground,
-            server=f"{self.command} -c /etc/bootfw.toml",
+            server=f"{self.command} -c /etc/bootfw/bootfw.toml",
             check=f"{self.command} --check -c bootfw.toml",
             plugins=f"{self.command} --list-plugins",
         )

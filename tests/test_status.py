@@ -24,7 +24,7 @@ def service(network: MemoryNetwork, **settings: Any) -> BootService:
         backend=MemoryBackend({"file": b"x" * 2000}),
         store=MemoryStore(),
     )
-    add_status(made, "/etc/bootfw.toml")
+    add_status(made, "/etc/bootfw/bootfw.toml")
     return made
 
 
@@ -42,7 +42,7 @@ def test_status_of_a_running_service() -> None:
     found = record(boot)
     assert (found["ready"], found["waiting"]) == (True, [])
     assert (found["version"], found["pid"]) == (__version__, os.getpid())
-    assert found["configuration"] == "/etc/bootfw.toml"
+    assert found["configuration"] == "/etc/bootfw/bootfw.toml"
     told = [(each["service"], each["address"], each["port"], each["state"]) for each in found["sockets"]]
     assert told == [("tftp", "10.0.0.1", 69, "bound")]
     assert (found["workers"], found["transfers"], found["leases"]) == ([], 0, [])

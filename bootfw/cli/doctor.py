@@ -48,9 +48,9 @@ nothing. Run it as the user that runs the server.
 
 EPILOG = """
 Examples:
-  bootfw doctor -c /etc/bootfw.toml                  is everything there that this configuration takes?
-  bootfw doctor --probe-network                      which other DHCP servers answer in our networks?
-  bootfw doctor --json                               for a program
+  bootfw doctor -c /etc/bootfw/bootfw.toml   is everything there that this configuration takes?
+  bootfw doctor --probe-network              which other DHCP servers answer in our networks?
+  bootfw doctor --json                       for a program
 
 Exit codes: 0 no problem (there may be warnings), 1 there is a problem, 2 the command is wrong.
 """

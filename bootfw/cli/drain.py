@@ -32,8 +32,8 @@ A server that is no node of a cluster takes no new transfers, and gives those un
 
 EPILOG = """
 Examples:
-  bootfw drain -c /etc/bootfw.toml && apt upgrade bootfw && systemctl start bootfw
-  bootfw drain -c /etc/bootfw.toml --within 300
+  bootfw drain -c /etc/bootfw/bootfw.toml && apt upgrade bootfw && systemctl start bootfw
+  bootfw drain -c /etc/bootfw/bootfw.toml --within 300
 
 SIGTERM does the same within 5 seconds. A signal during a drain ends it.
 

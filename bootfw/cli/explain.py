@@ -51,10 +51,10 @@ no packet to a client, and uses nothing up.
 
 EPILOG = """
 Examples:
-  bootfw explain --mac 52:54:00:12:34:56 --arch x86_64-uefi -c /etc/bootfw.toml
-  bootfw explain --mac 52:54:00:12:34:56 --ipxe       the same machine, when iPXE runs on it
-  bootfw explain --arch x86_64-uefi --http            UEFI firmware that boots by HTTP
-  bootfw explain --arch x86-bios --relay 10.9.0.1     behind the DHCP relay 10.9.0.1
+  bootfw explain --mac 52:54:00:12:34:56 --arch x86_64-uefi -c /etc/bootfw/bootfw.toml
+  bootfw explain --mac 52:54:00:12:34:56 --ipxe     the same machine, when iPXE runs on it
+  bootfw explain --arch x86_64-uefi --http          UEFI firmware that boots by HTTP
+  bootfw explain --arch x86-bios --relay 10.9.0.1   behind the DHCP relay 10.9.0.1
 
 Exit codes: 0 the client gets a boot file or a menu, 1 it gets none, 2 the configuration or the command is wrong.
 """

@@ -41,9 +41,9 @@ and the command reports the differences.
 
 EPILOG = """
 Examples:
-  bootfw lint -c /etc/bootfw.toml        what this configuration serves
-  bootfw lint /srv/tftp                  a directory, without a configuration
-  bootfw lint -c /etc/bootfw.toml --cluster    whether the nodes of a cluster serve the same files
+  bootfw lint -c /etc/bootfw/bootfw.toml             what this configuration serves
+  bootfw lint /srv/tftp                              a directory, without a configuration
+  bootfw lint -c /etc/bootfw/bootfw.toml --cluster   whether the nodes of a cluster serve the same files
 """
 
 

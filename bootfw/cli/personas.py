@@ -34,9 +34,9 @@ _ABOUT = ("name", "reason", "source")
 
 _EPILOG = """
 Examples:
-  bootfw personas                           all of them
-  bootfw personas uefi                      everything about this one
-  bootfw personas -c /etc/bootfw.toml       with those of a configuration
+  bootfw personas                              all of them
+  bootfw personas uefi                         everything about this one
+  bootfw personas -c /etc/bootfw/bootfw.toml   with those of a configuration
 """
 
 

@@ -25,8 +25,8 @@ nothing is changed, and each error is printed.
 
 EPILOG = """
 Examples:
-  bootfw reload -c /etc/bootfw.toml && echo applied
-  bootfw reload -c /etc/bootfw.toml || [ $? != 4 ] || systemctl restart bootfw
+  bootfw reload -c /etc/bootfw/bootfw.toml && echo applied
+  bootfw reload -c /etc/bootfw/bootfw.toml || [ $? != 4 ] || systemctl restart bootfw
 
 SIGHUP does the same, and the log has the result.
 

@@ -33,8 +33,8 @@ uses the backends of the configuration directly, without a server. Exit codes: 0
 
 EPILOG = """
 Examples:
-  bootfw render boot.ipxe --mac 52:54:00:12:34:56 -c /etc/bootfw.toml     the script of this machine
-  bootfw render -v pxelinux.0 > /tmp/pxelinux.0                           and which backend has it
+  bootfw render boot.ipxe --mac 52:54:00:12:34:56 -c /etc/bootfw/bootfw.toml   the script of this machine
+  bootfw render -v pxelinux.0 > /tmp/pxelinux.0                                and which backend has it
 """
 
 

@@ -36,7 +36,7 @@ leases and one-time boots, opens no port, sends no packet, and leaves one-time b
 """
 EPILOG = """
 Example:
-  bootfw replay /var/lib/bootfw/recordings/ID.pcapng -c /etc/bootfw.toml
+  bootfw replay /var/lib/bootfw/recordings/ID.pcapng -c /etc/bootfw/bootfw.toml
 
 Exit codes: 0 every answer is the same, 1 one differs, 2 the recording, the configuration or the command is wrong.
 """

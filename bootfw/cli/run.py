@@ -6,8 +6,8 @@ from typing import Any
 
 _EPILOG = """
 Examples:
-  bootfw run                          serve what is installed, on the defaults
-  bootfw run -c /etc/bootfw.toml      serve by a configuration
+  bootfw run                              serve what is installed, on the defaults
+  bootfw run -c /etc/bootfw/bootfw.toml   serve by a configuration
 """
 
 

@@ -30,9 +30,9 @@ other nodes of its cluster.
 
 EPILOG = """
 Examples:
-  bootfw status                              the server with the default state directory
-  bootfw status -c /etc/bootfw.toml --json   the server of that configuration, for a monitoring system
-  bootfw status --watch                      the status again each second
+  bootfw status                                     the server with the default state directory
+  bootfw status -c /etc/bootfw/bootfw.toml --json   the server of that configuration, for a monitoring system
+  bootfw status --watch                             the status again each second
 
 Exit codes: 0 the server is ready, 1 it runs and is not ready, 2 it can't be queried, 3 no server runs.
 """

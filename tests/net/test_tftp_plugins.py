@@ -3,6 +3,7 @@ open."""
 
 import errno
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -39,7 +40,8 @@ def complaint(served: Served, doing: str) -> PluginFailed:
     event: PluginFailed
     [event] = served.of(PluginFailed)
     assert event.doing.startswith(doing)
-    assert event.traceback.startswith("Traceback")
+    if tuple(map(int, version("twisted").split(".")[:2])) >= (24, 10):  # before, a Deferred takes it from its exception
+        assert event.traceback.startswith("Traceback")
     assert SECRET in event.traceback
     others = [other for other in served.events if other is not event]
     assert SECRET not in str(others)

@@ -5,13 +5,15 @@ import time
 from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from inspect import signature
 from typing import Any
 
 from attrs import field, frozen
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from OpenSSL import SSL
+from OpenSSL import SSL, __version__
+from OpenSSL.crypto import X509, PKey
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
@@ -19,6 +21,9 @@ from zope.interface import implementer
 from bootfw.config.settings import HTTPSettings
 from bootfw.errors import ConfigError
 from bootfw.events import CertificateLoaded, CertificateProblem, Event
+
+_TAKES_VALUES_OF_CRYPTOGRAPHY = tuple(map(int, __version__.split(".")[:2])) >= (24, 3)
+"""pyOpenSSL takes certificates and keys as they are. Before, only in wrappers of its own; Debian 12 has 23.0."""
 
 
 @frozen
@@ -60,7 +65,7 @@ def load(settings: HTTPSettings) -> Certificate:
     except SSL.Error as error:
         why = ", ".join(entry[-1] for entry in error.args[0]) if error.args and error.args[0] else "OpenSSL refuses it"
         raise ConfigError(f'"{chain_path}" can\'t be used: {why}', ("certificate",)) from error
-    return Certificate(context, _names(chain[0]), chain[0].not_valid_before_utc, chain[0].not_valid_after_utc)
+    return Certificate(context, _names(chain[0]), *_validity(chain[0]))
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -113,7 +118,7 @@ class RenewedCertificate:
     def around(self, site: Any) -> Any:
         """A factory that serves *site* by TLS."""
         site.explain = refusal
-        factory = TLSMemoryBIOFactory(self, False, site, clock=self._reactor)
+        factory = TLSMemoryBIOFactory(self, False, site, **_clock(self._reactor))
         factory.noisy = False
         return factory
 
@@ -219,14 +224,29 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     return (*names.get_values_for_type(x509.DNSName), *addresses)
 
 
+def _clock(reactor: Any) -> dict[str, Any]:
+    # For the delay in which small writes are joined, which Twisted before 23.8 does not have.
+    return {"clock": reactor} if "clock" in signature(TLSMemoryBIOFactory).parameters else {}
+
+
+def _validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    if hasattr(certificate, "not_valid_after_utc"):
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    # cryptography before 42; Debian 12 has 38. They are in UTC, and say nothing of it.
+    return certificate.not_valid_before.replace(tzinfo=UTC), certificate.not_valid_after.replace(tzinfo=UTC)
+
+
 def _context(chain: Sequence[x509.Certificate], key: Any) -> SSL.Context:
     # OpenSSL's own list of ciphers, which for TLS 1.2 still has those with RSA key exchange: EDK2 before 2023 and iPXE
     # know no elliptic curves. What is older than 1.2 no firmware needs.
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)
-    context.use_certificate(chain[0])
-    for issuer in chain[1:]:
+    certificates: Sequence[Any] = chain
+    if not _TAKES_VALUES_OF_CRYPTOGRAPHY:
+        certificates, key = [X509.from_cryptography(one) for one in chain], PKey.from_cryptography_key(key)
+    context.use_certificate(certificates[0])
+    for issuer in certificates[1:]:
         context.add_extra_chain_cert(issuer)
     context.use_privatekey(key)
     return context

@@ -1,5 +1,6 @@
 """Connections and requests of twisted.web that write nothing into the log, whatever a client sends."""
 
+import re
 from typing import Any
 
 from twisted.web.http import HTTPChannel
@@ -9,8 +10,25 @@ _LONGEST_LENGTH = 64
 """Bytes of a line with a Content-Length: int() takes up to 4300 digits, and twisted.web does not count them."""
 
 
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e\x80-\xff]+ HTTP/1\.[01]")
+"""RFC 9112, section 3. Later versions of HTTP have no request line."""
+
+
 class Channel(HTTPChannel):
-    """An HTTPChannel that answers a Content-Length of thousands of digits with 400; Twisted's would log a traceback."""
+    """An HTTPChannel that answers with 400 what Twisted's takes, or logs a traceback for.
+
+    That is a Content-Length of thousands of digits and, with Twisted before 24.10, a malformed request line.
+    """
+
+    def lineReceived(self, line: bytes) -> None:
+        """See HTTPChannel."""
+        before = len(self.requests)
+        super().lineReceived(line)  # type: ignore[no-untyped-call]
+        transport: Any = self.transport
+        is_request_line = len(self.requests) > before
+        if is_request_line and not transport.disconnecting and not _REQUEST_LINE.fullmatch(line):
+            transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            self.loseConnection()  # type: ignore[no-untyped-call]
 
     def headerReceived(self, line: bytes) -> bool:
         """See HTTPChannel."""

@@ -242,7 +242,7 @@ class Connection(Channel):
         if self._next_is_request_line and line:
             self._next_is_request_line = False
             line = encode_target(line)
-        super().lineReceived(line)  # type: ignore[no-untyped-call]
+        super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Answer with an error and close; LineReceiver would close without an answer."""
