@@ -103,7 +103,8 @@ class Parts:
         from bootfw.net.workers.supervisor import Workers, default_worker_count
 
         settings = self.settings
-        count = settings.workers or default_worker_count()
+        # The kernel would spread the clients of a group over the workers, each with a sender of its own.
+        count = 1 if settings.tftp.multicast_groups else settings.workers or default_worker_count()
         serves = settings.tftp.listen or settings.http.listen
         if count == 1 or not serves or not IReactorProcess.providedBy(reactor):
             return None

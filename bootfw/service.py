@@ -92,6 +92,7 @@ from bootfw.net.reachability import report_dropped
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers
 from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.tftp.multicast import GroupAddresses
 from bootfw.net.tftp.transfer import Transfer
 from bootfw.net.tftp.transferport import opener
 from bootfw.net.udp.port import DatagramPort
@@ -241,6 +242,7 @@ class BootService(MultiService):
         self._clients = Clients(self._kernel.hardware_address, shared, reactor.seconds, self._leased_to)
         self._frame_cache = FrameCache(self._settings.tftp.cache_size)
         self._adopted_transfers = AdoptedTransfers(reactor, self._publish)
+        self._group_addresses = GroupAddresses(self._settings.tftp.multicast_groups)
         self._urls = WebURLs()
         self._share_url = self._sharing("url")
         self._unbound: set[tuple[str, ListenAddress]] = set()
@@ -1395,6 +1397,7 @@ class BootService(MultiService):
             recorder=self._recorder,
             admission=self._admission,
             tags_files=self._tags_files,
+            group_addresses=self._group_addresses,
         )
         self._file_servers.add(protocol)
         return protocol

@@ -141,7 +141,9 @@ SECTIONS = (
 )
 A_TIME = 'must be a time, such as "90 s", "200 ms" or 90 (seconds)'
 
-TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size, writable-by"
+TFTP_KEYS = (
+    "listen, ports, writable, max-blksize, max-windowsize, cache-size, writable-by, multicast-groups, multicast-ttl"
+)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +210,23 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size, w
         ("[tftp]\nmax-blksize = 7", "tftp.max-blksize: must be from 8 to 65464 bytes (RFC 2348), not 7"),
         ("[tftp]\nmax-blksize = 65465", "tftp.max-blksize: must be from 8 to 65464 bytes (RFC 2348), not 65465"),
         ("[tftp]\nmax-windowsize = 0", "tftp.max-windowsize: must be from 1 to 65535 blocks (RFC 7440), not 0"),
+        (
+            '[tftp]\nmulticast-groups = ["239.255.77.0/28", "10.0.0.0/8"]',
+            'tftp.multicast-groups[1]: must be IPv4 multicast addresses, such as "239.255.77.0/28", not "10.0.0.0/8"',
+        ),
+        (
+            '[tftp]\nmulticast-groups = ["ff05::/120"]',
+            'tftp.multicast-groups[0]: must be IPv4 multicast addresses, such as "239.255.77.0/28", not "ff05::/120"',
+        ),
+        (
+            '[tftp]\nmulticast-groups = ["224.0.0.0/16"]',
+            'tftp.multicast-groups[0]: must not be of 224.0.0.0/24, as "224.0.0.0/16" is: these belong to protocols of '
+            "routers",
+        ),
+        (
+            '[bootfw]\nworkers = 2\n[tftp]\nmulticast-groups = ["239.255.77.0/28"]',
+            "bootfw.workers: must be 1 or left out with tftp.multicast-groups, not 2: one process sends to a group",
+        ),
         (
             '[tftp]\nports = "30000-"',
             'tftp.ports: must be "single", "ephemeral" or a range such as "30000-30999", not "30000-"',

@@ -43,6 +43,8 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_TFTP_MAX_WINDOWSIZE",
         "BOOTFW_TFTP_CACHE_SIZE",
         "BOOTFW_TFTP_WRITABLE_BY",
+        "BOOTFW_TFTP_MULTICAST_GROUPS",
+        "BOOTFW_TFTP_MULTICAST_TTL",
         "BOOTFW_DHCP_MODE",
         "BOOTFW_DHCP_PORTS_SERVER",
         "BOOTFW_DHCP_PORTS_CLIENT",

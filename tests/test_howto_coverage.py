@@ -122,6 +122,10 @@ EXECUTED = {
         ("", "test_output_of_import_is_that_of_its_page"),
     ],
     "lint.md": [("console", "test_output_of_lint_is_that_of_its_page")],
+    "multicast.md": [
+        ("toml", "test_four_clients_receive_a_file_when_the_master_is_killed"),
+        ("console", "test_four_clients_receive_a_file_when_the_master_is_killed"),
+    ],
     "monitoring.md": [
         ("toml", "test_the_log_of_the_monitoring_howto"),
         ("json", "test_the_log_of_the_monitoring_howto"),

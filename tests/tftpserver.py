@@ -25,6 +25,7 @@ from bootfw.errors import FileMissing
 from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IReader, IViaTransport, IWritableBackend, IWriter
 from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.tftp.multicast import GroupAddresses
 from bootfw.net.udp.port import listen
 from bootfw.personas.table import Personas
 from bootfw.testing import FakePeer, MemoryNetwork
@@ -468,16 +469,19 @@ class Served:
         self.ports = ports
         self.backend = Files(dict(files)) if isinstance(files, dict | tuple) else files
         self.events: list[Event] = []
+        tftp_settings = TFTPSettings(writable=writable, **settings)
+        self.group_addresses = GroupAddresses(tftp_settings.multicast_groups)
         self.protocol = TFTPProtocol(
             wire.reactor,
             self.backend,
             Fixed([1.0, 3.0, 7.0]) if watchdog is None else watchdog,
             self.events.append,
-            settings=TFTPSettings(writable=writable, **settings),
+            settings=tftp_settings,
             listen=wire.listen if ports == "ephemeral" else None,
             mtu=mtu,
             personas=personas,
             clients=clients,
+            group_addresses=self.group_addresses,
         )
         self.port = wire.listen(self.protocol, "0.0.0.0")
         self.address = (wire.address(1), self.port.getHost().port)

@@ -21,7 +21,7 @@ from bootfw.net.workers import workerstates
 from bootfw.observe import deliverystates
 from bootfw.storm import machine as simulated
 from bootfw.table import Table, drawing
-from bootfw.tftp import read, write
+from bootfw.tftp import multicast, read, write
 
 
 @frozen
@@ -38,6 +38,12 @@ MACHINES = (
     Drawn("ReadSession: we send a file", "tftp/read", read.TABLE, (read.State.NEGOTIATING, read.State.FETCHING)),
     Drawn("WriteSession: we receive a file", "tftp/write", write.TABLE, (write.State.NEGOTIATING,)),
     Drawn("Session: an image is sent to many", "frisbee/session", frisbee.TABLE, (frisbee.State.WAITING,)),
+    Drawn(
+        "MulticastSession: we send a file to a group",
+        "tftp/multicast",
+        multicast.TABLE,
+        (multicast.State.IDLE,),
+    ),
     Drawn(
         "TransferStates: the end of a TFTP transfer",
         "net/tftp/transferstates",

@@ -6,7 +6,7 @@ Sources: tftpd(8) of tftp-hpa 5.2, atftpd(8) of atftp 0.8, xinetd.conf(5).
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address, summarize_address_range
 from pathlib import Path
 
 from bootfw.importing.draft import Draft
@@ -45,17 +45,14 @@ _UNNEEDED: Mapping[str, str] = {
     "retransmit": "the watchdog of bootfw measures the round trip",
     "retry-timeout": "the watchdog of bootfw measures the round trip",
     "maxthread": "bootfw has no such limit",
-    "no-multicast": "bootfw has no multicast",
-    "mtftp": "bootfw has no multicast",
+    "no-multicast": "bootfw has no multicast without addresses for it",
+    "mcast-switch-client": "bootfw passes on by itself from a client that is silent",
     "umask": "an upload gets the permissions of the umask of bootfw",
     "trace": "bootfw logs each transfer",
 }
 
 _LEFT_OUT: Mapping[str, str] = {
-    "mcast-port": "bootfw has no multicast TFTP (RFC 2090): clients load one by one",
-    "mcast-addr": "bootfw has no multicast TFTP (RFC 2090): clients load one by one",
-    "mcast-ttl": "bootfw has no multicast TFTP (RFC 2090): clients load one by one",
-    "mcast-switch-client": "bootfw has no multicast TFTP (RFC 2090): clients load one by one",
+    "mtftp": "bootfw has no MTFTP, the multicast of PXE before RFC 2090: clients load one by one",
     "pcre": "bootfw has no patterns for paths in TFTP: write a template with files, or links in the directory",
     "prevent-sas": "bootfw answers every request once, without an option for it",
     "refuse": "bootfw leaves an option out for single kinds of clients: refuse-options of a [[persona]]",
@@ -208,6 +205,14 @@ def _options(draft: Draft, words: Sequence[str], line: Line, load: Callable[[Pat
                 draft.append("tftp", "listen", "[::]:69", line)
             case "port-range":
                 draft.set("tftp", "ports", value.replace(":", "-"), line)
+            case "mcast-addr":
+                _groups(draft, value, line)
+            case "mcast-ttl":
+                draft.set("tftp", "multicast-ttl", int(value), line)
+            case "mcast-port":
+                draft.note(
+                    line, Fate.ASSUMED, f"{name}: the groups of bootfw have port 1758 each, and addresses of their own"
+                )
             case "map-file":
                 _remap(draft, value, line, load)
             case _ if name in _UNNEEDED:
@@ -216,6 +221,16 @@ def _options(draft: Draft, words: Sequence[str], line: Line, load: Callable[[Pat
                 draft.note(line, Fate.LEFT_OUT, f"{name}: {_LEFT_OUT[name]}")
             case _:
                 draft.note(line, Fate.LEFT_OUT, f"bootfw import does not know the option {name}")
+
+
+def _groups(draft: Draft, value: str, line: Line) -> None:
+    """Addresses as atftpd has them: ``239.255.0.0-255,239.255.1.7``; a range is of the last byte."""
+    for part in value.split(","):
+        first, dash, last = part.strip().partition("-")
+        begin = IPv4Address(first)
+        end = IPv4Address(f"{first.rpartition('.')[0]}.{last}") if dash else begin
+        for network in summarize_address_range(begin, end):
+            draft.append("tftp", "multicast-groups", str(network), line)
 
 
 def _parsed(words: Sequence[str], hpa: bool) -> Iterator[tuple[str, str]]:
@@ -232,7 +247,7 @@ def _parsed(words: Sequence[str], hpa: bool) -> Iterator[tuple[str, str]]:
         "retransmit",
         "pidfile",
     }
-    with_value |= {"umask", "tftpd-timeout", "retry-timeout", "mcast-port", "mcast-addr", "mcast-ttl", "maxthread"}
+    with_value |= {"umask", "tftpd-timeout", "retry-timeout", "mcast-port", "mcast-addr", "mcast-ttl", "maxthread", "mtftp"}
     with_value |= {"port", "bind-address", "group", "logfile", "pcre", "verbosity"}
     while left:
         word = left.pop(0)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from attrs import evolve, frozen
 
 from bootfw.values import Agreed, Mode
+from bootfw.wire.tftp import Options
 
 MAX_DIGITS = 20
 """The digits of 2**64 - 1; longer numbers are ignored."""
@@ -80,6 +81,21 @@ def without_timeout(agreed: Agreed) -> Agreed:
     """
     kept = tuple(option for option in agreed.acknowledged if option[0].lower() != "timeout")
     return evolve(agreed, acknowledged=kept)
+
+
+def without_windows(request_options: Options) -> Options:
+    """*request_options* of a transfer to a group, where RFC 7440 has no meaning."""
+    return tuple(option for option in request_options if option[0].lower() != "windowsize")
+
+
+def with_multicast(agreed: Agreed, request_options: Options, value: str) -> Agreed:
+    """*agreed* with the option of RFC 2090 in the OACK, where the client has named it.
+
+    :param value: ``addr,port,mc``.
+    """
+    acknowledged = dict(agreed.acknowledged)
+    in_order = ((name, value if name.lower() == "multicast" else acknowledged.get(name)) for name, _ in request_options)
+    return evolve(agreed, acknowledged=tuple((name, text) for name, text in in_order if text is not None))
 
 
 def _decimal(text: str) -> int | None:

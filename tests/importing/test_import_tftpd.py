@@ -80,11 +80,27 @@ def test_a_map_file(tmp_path: Path) -> None:
 
 def test_atftpd() -> None:
     draft = imported(
-        'USE_INETD=false\nOPTIONS="--tftpd-timeout 300 --retry-timeout 5 --mcast-port 1758 --maxthread 100 /srv/tftp"\n'
+        'USE_INETD=false\nOPTIONS="--tftpd-timeout 300 --retry-timeout 5 --mtftp x --maxthread 100 /srv/tftp"\n'
     )
     assert values(draft)["backend"] == [{"use": "directory", "root": "/srv/tftp"}]
     left_out = [outcome.reason for outcome in draft.outcomes if outcome.fate is Fate.LEFT_OUT]
-    assert left_out == ["mcast-port: bootfw has no multicast TFTP (RFC 2090): clients load one by one"]
+    assert left_out == ["mtftp: bootfw has no MTFTP, the multicast of PXE before RFC 2090: clients load one by one"]
+
+
+def test_multicast_of_atftpd() -> None:
+    options = "--mcast-port 1758-1800 --mcast-addr 239.255.0.0-255,239.1.2.3 --mcast-ttl 4 --mcast-switch-client"
+    draft = imported(f'USE_INETD=false\nOPTIONS="{options} /srv/tftp"\n')
+    assert values(draft)["tftp"] == {
+        "multicast-groups": ["239.255.0.0/24", "239.1.2.3/32"],
+        "multicast-ttl": 4,
+    }
+    assert {outcome.fate for outcome in draft.outcomes} == {Fate.EXPRESSED, Fate.ASSUMED, Fate.UNNEEDED}
+
+
+@pytest.mark.parametrize("value", ["many", "239.255.0.9-1", "239.255.0.0-300", "ff02::1"])
+def test_multicast_of_atftpd_that_is_none(value: str) -> None:
+    draft = imported(f'OPTIONS="--mcast-addr {value} --tftpd-timeout 300 /srv/tftp"\n')
+    assert Fate.LEFT_OUT in {outcome.fate for outcome in draft.outcomes}
 
 
 def test_xinetd() -> None:

@@ -26,7 +26,7 @@ _HEADER = 4
 _header = Struct("!HH").pack_into
 _DATA = 3
 _FILE_ITEMS = 3
-"""Leading items of a _file_key() that identify the file; the others identify a part of it."""
+"""Leading items of a content_key() that identify the file; the others identify a part of it."""
 
 
 class Chunk:
@@ -122,7 +122,7 @@ class FrameCache:
         """
         count = _blocks_per_chunk(blksize, CHUNK_SIZE)
         number = (block - 1) // count
-        file_key = _file_key(reader)
+        file_key = content_key(reader)
         key = (file_key, blksize, number)
         chunk = self._chunks.get(key)
         if chunk is not None:
@@ -159,7 +159,7 @@ class FrameCache:
     def contains(self, reader: Any, blksize: int, block: int) -> bool:
         """Return whether chunk() would find *block* in the cache."""
         try:
-            file_key = _file_key(reader)
+            file_key = content_key(reader)
         except OSError:
             return False
         return (file_key, blksize, (block - 1) // _blocks_per_chunk(blksize, CHUNK_SIZE)) in self._chunks
@@ -194,7 +194,7 @@ def is_cacheable(reader: IReader) -> bool:
     return provides(reader, IFileReader) and reader.identity is not None and reader.size is not None
 
 
-def _file_key(reader: IFileReader) -> tuple[Hashable, ...]:
+def content_key(reader: IFileReader) -> tuple[Hashable, ...]:
     """Return what identifies the content of *reader*: the file, its version, and the part of it that is read.
 
     A FileVersion is unique. Any other identity is unique within its backend only, so what fstat(2) says is added.

@@ -1,6 +1,7 @@
 """The TFTP listener: dispatches datagrams to transfers and opens files. The sessions are in bootfw.tftp."""
 
 import os
+import socket
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import ip_address
@@ -40,6 +41,7 @@ from bootfw.net.tftp.fastpath import attach
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers, has_changed, is_same
 from bootfw.net.tftp.listenerstates import Do, Input, ListenerStates, State
+from bootfw.net.tftp.multicast import GroupAddresses, Groups, requests_multicast
 from bootfw.net.tftp.parsedrequest import ParsedRequest
 from bootfw.net.tftp.quirks import allowed_options, capped_limits, open_with_quirks
 from bootfw.net.tftp.reading import ReadTransfer
@@ -49,7 +51,7 @@ from bootfw.net.tftp.watchdog import begin_watchdog
 from bootfw.net.tftp.writing import WriteTransfer
 from bootfw.net.udp.packetinfo import Cache
 from bootfw.personas.table import Personas, stock
-from bootfw.tftp.negotiation import Limits, negotiate
+from bootfw.tftp.negotiation import Limits, negotiate, without_windows
 from bootfw.values import Address, Mode, TFTPQuirks, TransferRequest, Via
 from bootfw.wire import tftp as wire
 
@@ -102,6 +104,7 @@ class TFTPProtocol(DatagramProtocol):
     :param recorder: keeps packets in memory; None: they are not kept.
     :param admission: decides which requests are served; None: all of them.
     :param tags_files: a TransferBegun has the entity tag of its file, for other nodes.
+    :param group_addresses: for clients that request multicast, those of all ports of the service; None: there are none.
     """
 
     noisy = False
@@ -126,6 +129,7 @@ class TFTPProtocol(DatagramProtocol):
         recorder: FlightRecorder | None = None,
         admission: Admission | None = None,
         tags_files: bool = False,
+        group_addresses: GroupAddresses | None = None,
     ) -> None:
         self._reactor = reactor
         self._client_at = clients.lookup if clients is not None else None
@@ -154,6 +158,8 @@ class TFTPProtocol(DatagramProtocol):
             frame_cache=frame_cache or FrameCache(0),
             randbelow=randbelow,
         )
+        self._groups = Groups(self._context, group_addresses) if group_addresses else None
+        """None: there is no multicast."""
         self._adopted = adopted or AdoptedTransfers(reactor, publish)
         self._adopted.ports.add(self)
         self._heir: TFTPProtocol | None = None
@@ -201,6 +207,10 @@ class TFTPProtocol(DatagramProtocol):
         context.send = sender_of(transport)
         if self._keep is not None:
             context.keep, self._number = self._keep, transport.getHost().port
+        if self._groups is not None and hasattr(transport, "getHandle"):
+            sock = transport.getHandle()
+            if sock.family == socket.AF_INET:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, self._settings.multicast_ttl)
         if context.frame_cache.capacity:
             context.fast_path = attach(self.transport, self._reactor.seconds)
 
@@ -584,11 +594,19 @@ class TFTPProtocol(DatagramProtocol):
                     raise TransferError("The file has changed meanwhile, start again")
                 transfer.begin(begun_event.agreed, begin_watchdog(self._watchdog, begun_event.agreed)[1], now)
                 return
+            request, quirks = transfer.request, transfer.quirks
+            options = request.options if quirks is None else allowed_options(request.options, quirks)
+            if (
+                self._groups is not None
+                and isinstance(transfer, ReadTransfer)
+                and requests_multicast(request, options)
+                and self._join_group(self._groups, transfer, options, now)
+            ):
+                return
             if self._listen is not None:
                 self._give_own_port(transfer)
-            request, quirks = transfer.request, transfer.quirks
             agreed = _negotiate(
-                request.options if quirks is None else allowed_options(request.options, quirks),
+                options,
                 write=request.write,
                 mode=request.mode,
                 size=None if request.write else file.size,
@@ -601,6 +619,24 @@ class TFTPProtocol(DatagramProtocol):
             return
         self._publish(TransferBegun(now, request, agreed, etag))
         transfer.begin(agreed, watchdog, now)
+
+    def _join_group(self, groups: Groups, alone: ReadTransfer, options: wire.Options, now: float) -> bool:
+        """Have a client get its file from a group, in place of a transfer of its own. Returns False if it can't."""
+        request = alone.request
+        agreed = _negotiate(
+            without_windows(options), write=False, mode=request.mode, size=alone.size, limits=self._limits(alone)
+        )
+        agreed, watchdog = begin_watchdog(self._watchdog, agreed)
+        joined = groups.join(alone, agreed, options)
+        if joined is None:
+            return False
+        transfer, agreed = joined
+        self._context.alarm.forget(alone)
+        self._transfers[request.peer] = self._unproven[request.peer] = transfer
+        # No tag: another node has no part in the group, and can't go on with it.
+        self._publish(TransferBegun(now, request, agreed))
+        transfer.begin(agreed, watchdog, now)
+        return True
 
     def _not_opened(self, transfer: Transfer, error: BaseException, now: float) -> None:
         refusal = self._client_error(transfer.request, error, now)

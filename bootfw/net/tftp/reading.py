@@ -72,6 +72,22 @@ class ReadTransfer(Transfer):
         size: int | None = session.size
         return session.acked > WRAP // 2 if size is None else size // self._agreed.blksize >= WRAP - 1
 
+    @property
+    def reader(self) -> IReader:
+        """The open file."""
+        assert self._reader is not None
+        return self._reader
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the open file, if known; of one in netascii they are not."""
+        return self._size
+
+    def detach_reader(self) -> IReader:
+        """Return the open file, which another transfer goes on with, and which this one does not close then."""
+        reader, self._reader = self.reader, None
+        return reader
+
     def handover(self, port: int) -> Handover:
         """See Transfer."""
         return Handover(self.session.position(self._context.reactor.seconds()), self.raw, self.via, port)

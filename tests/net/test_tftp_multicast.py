@@ -1,0 +1,347 @@
+"""A TFTPProtocol sends a file to a group (RFC 2090): which clients are in it, and what ends it."""
+
+import socket
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from tftpserver import Files, Pending, Reader, Serve, Served, numbered
+from twisted.internet.interfaces import IReactorProcess
+from twisted.internet.task import Clock
+from zope.interface import directlyProvides, implementer
+
+from bootfw import readers
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.memory import MemoryBackend
+from bootfw.build import assemble
+from bootfw.config.configuration import load_config
+from bootfw.config.settings import TFTPSettings
+from bootfw.errors import TransferError
+from bootfw.events import Event, InternalError, PluginFailed, TransferBegun
+from bootfw.interfaces import ICacheableReader
+from bootfw.net.tftp import multicast
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.tftp.multicast import GroupAddresses
+from bootfw.net.udp.port import listen
+from bootfw.net.workers import supervisor
+from bootfw.testing import FakePeer
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire import tftp
+
+FILE = numbered(1100)
+BLOCKS = [tftp.Data(number + 1, FILE[512 * number : 512 * (number + 1)]) for number in range(3)]
+GROUPS = {"multicast_groups": ["239.255.77.0/31"]}
+
+
+@implementer(ICacheableReader)
+@define(eq=False)
+class TaggedReader(Reader):
+    """A Reader whose content is known to be that of others."""
+
+    etag: str = "abc"
+    modified: None = field(default=None, init=False)
+    changed: None = field(default=None, init=False)
+
+
+class TaggedFiles(Files):
+    """Files with TaggedReaders."""
+
+    def _open(self, path: str) -> Reader:
+        super()._open(path)
+        self.readers[-1] = TaggedReader(self, self.files[path])
+        return self.readers[-1]
+
+
+@pytest.fixture
+def tagged(serve: Serve) -> Served:
+    return serve(TaggedFiles({"file": FILE}), **GROUPS)
+
+
+def listening(served: Served, number: int = 0) -> FakePeer:
+    """A host that receives what is sent to group *number*."""
+    return FakePeer(served.wire.network.host(f"239.255.77.{number}"), multicast.PORT)
+
+
+def received(group: FakePeer) -> list[tftp.Packet]:
+    return [tftp.parse(arrival.data) for arrival in group.take()]
+
+
+def oack(number: int, mc: int, *others: tuple[str, str]) -> tftp.OptionAck:
+    return tftp.OptionAck((("multicast", f"239.255.77.{number},1758,{mc}"), *others))
+
+
+def test_two_clients_receive_one_file(tagged: Served) -> None:
+    group, first, second = listening(tagged), tagged.peer(8), tagged.peer(9)
+
+    assert first.ask("file", multicast="") == [oack(0, 1)]
+    assert second.ask("file", multicast="") == [oack(0, 0)]
+    for number, block in enumerate(BLOCKS):
+        assert first.say(tftp.ack(number)) == []
+        assert received(group) == [block]
+    assert first.say(tftp.ack(3)) == []
+    assert second.take() == [oack(0, 1)]
+    # It has missed one.
+    second.say(tftp.ack(1))
+    assert received(group) == [BLOCKS[1]]
+    second.say(tftp.ack(3))
+
+    assert tagged.outcomes == ["COMPLETE", "COMPLETE"]
+    assert [report.bytes_transferred for report in tagged.reports] == [1100, 1100]
+    assert first.sources == second.sources[:1] * len(first.sources) == [tagged.address] * len(first.sources)
+    assert first.ask("file", multicast="") == [oack(0, 1)]
+
+
+def test_a_file_of_a_directory_is_the_same_under_two_names(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "_TICK", -1)
+    (tmp_path / "file").write_bytes(FILE)
+    (tmp_path / "other").hardlink_to(tmp_path / "file")
+    (tmp_path / "copy").write_bytes(FILE)
+    served = serve(DirectoryBackend(tmp_path), **GROUPS)
+
+    assert served.peer(7).ask("file", multicast="") == [oack(0, 1)]
+    assert served.peer(8).ask("other", multicast="") == [oack(0, 0)]
+    assert served.peer(9).ask("copy", multicast="") == [oack(1, 1)]
+
+
+def test_options_are_acknowledged_in_the_order_of_the_request_without_windows(tagged: Served) -> None:
+    assert tagged.peer().ask("file", tsize=0, windowsize=8, Multicast="", blksize=100) == [
+        tftp.OptionAck((("tsize", "1100"), ("Multicast", "239.255.77.0,1758,1"), ("blksize", "100")))
+    ]
+    assert [event.agreed.windowsize for event in tagged.of(TransferBegun)] == [1]
+
+
+def test_clients_of_another_block_size_or_file_have_another_group(tagged: Served) -> None:
+    tagged.backend.files["other"] = FILE
+
+    assert tagged.peer(7).ask("file", multicast="") == [oack(0, 1)]
+    assert tagged.peer(8).ask("file", multicast="", blksize=100) == [oack(1, 1, ("blksize", "100"))]
+    # No address is left.
+    assert tagged.peer(9).ask("other", multicast="") == BLOCKS[:1]
+
+
+def test_ordinary_clients_have_transfers_of_their_own(tagged: Served) -> None:
+    group = listening(tagged)
+    tagged.peer(7).ask("file", multicast="")
+
+    assert tagged.peer(8).download("file", blksize=100, windowsize=4) == FILE
+    assert received(group) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_of"),
+    [
+        ({}, {}),
+        (GROUPS, {"mode": "netascii"}),
+        (GROUPS, {"blksize": 8}),
+    ],
+    ids=["not configured", "netascii", "too many blocks"],
+)
+def test_requests_that_are_served_one_by_one(
+    serve: Serve, settings: dict[str, Any], request_of: dict[str, Any]
+) -> None:
+    content = bytes(8 * 65535)
+    served = serve(TaggedFiles({"file": content}), **settings)
+    [answer] = served.peer().ask("file", multicast="", **request_of)
+    if isinstance(answer, tftp.OptionAck):
+        assert "multicast" not in dict(answer.options)
+    else:
+        assert answer == tftp.Data(1, content[:512])
+
+
+def test_the_largest_file_in_blocks_has_a_group(serve: Serve) -> None:
+    served = serve(TaggedFiles({"file": bytes(8 * 65535 - 1)}), **GROUPS)
+    assert served.peer().ask("file", multicast="", blksize=8) == [oack(0, 1, ("blksize", "8"))]
+
+
+def test_files_that_can_not_be_compared_are_served_one_by_one(serve: Serve) -> None:
+    served = serve({"file": FILE}, **GROUPS)
+    assert served.peer(8).ask("file", multicast="") == BLOCKS[:1]
+
+
+def test_generated_content_is_compared(serve: Serve) -> None:
+    served = serve(MemoryBackend({"file": FILE, "other": FILE[::-1]}), **GROUPS)
+    assert served.peer(7).ask("file", multicast="") == [oack(0, 1)]
+    assert served.peer(8).ask("file", multicast="") == [oack(0, 0)]
+    assert served.peer(9).ask("other", multicast="") == [oack(1, 1)]
+
+
+def test_a_group_has_a_bounded_number_of_clients(tagged: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multicast, "MOST_MEMBERS", 2)
+    tagged.peer(7).ask("file", multicast="")
+    tagged.peer(8).ask("file", multicast="")
+    assert tagged.peer(9).download("file") == FILE
+    assert tagged.peer(10).ask("file", multicast="") == BLOCKS[:1]
+
+
+def test_an_upload_has_no_group(tagged: Served) -> None:
+    assert tagged.peer().put("new", multicast="") == [tftp.Ack(0)]
+
+
+def test_the_silent_master_is_followed_by_the_next_client(tagged: Served) -> None:
+    group, first, second = listening(tagged), tagged.peer(8), tagged.peer(9)
+    first.ask("file", multicast="")
+    second.ask("file", multicast="")
+    first.say(tftp.ack(0))
+    tagged.advance(3.1)
+
+    assert received(group) == BLOCKS[:1] * 2
+    assert second.take() == [oack(0, 1)]
+    assert first.take() == [oack(0, 0)]
+    second.say(tftp.ack(3))
+    tagged.advance(20)
+    assert tagged.outcomes == ["COMPLETE", "TIMED_OUT"]
+
+
+def test_a_client_that_starts_again_is_the_youngest(tagged: Served) -> None:
+    first, second = tagged.peer(8), tagged.peer(9)
+    first.ask("file", multicast="")
+    second.ask("file", multicast="")
+    # A copy of the request while the server has not been heard is no new start.
+    assert second.ask("file", multicast="") == [oack(0, 0)]
+    first.say(tftp.ack(0))
+    tagged.advance(1.5)
+
+    assert first.ask("file", multicast="")[-1] == oack(0, 0)
+    assert second.take() == [oack(0, 1)]
+    assert tagged.outcomes == ["CANCELLED"]
+
+
+def test_an_error_of_a_client_ends_its_part(tagged: Served) -> None:
+    first, second = tagged.peer(8), tagged.peer(9)
+    first.ask("file", multicast="")
+    second.ask("file", multicast="")
+    assert first.say(tftp.error(0, "enough")) == []
+    assert second.take() == [oack(0, 1)]
+    assert tagged.outcomes == ["STOPPED_BY_PEER"]
+
+
+def test_packets_that_are_of_no_use_are_ignored(tagged: Served) -> None:
+    peer = tagged.peer()
+    peer.ask("file", multicast="")
+    assert peer.say(tftp.data(1, b"x"), b"\0\4\0", tftp.option_ack(())) == []
+    assert tagged.reports == []
+
+
+def test_stopping_sends_an_error_to_each_client(tagged: Served) -> None:
+    peers = [tagged.peer(number) for number in (7, 8, 9)]
+    for peer in peers:
+        peer.ask("file", multicast="")
+    tagged.stop()
+    for peer in peers:
+        assert peer.take()[-1] == tftp.Error(0, "the server is stopping")
+    assert tagged.outcomes == ["CANCELLED"] * 3
+
+
+@pytest.mark.parametrize("cancellable", [True, False])
+def test_a_read_that_is_pending_when_the_master_leaves(serve: Serve, cancellable: bool) -> None:
+    pending = Pending(cancellable)
+    served = serve(TaggedFiles({"file": FILE}, {"read": pending}), **GROUPS)
+    group, first, second = listening(served), served.peer(8), served.peer(9)
+    first.ask("file", multicast="")
+    second.ask("file", multicast="")
+    first.say(tftp.ack(0))
+    first.say(tftp.error(0, "enough"))
+    assert pending.cancelled == cancellable
+    second.say(tftp.ack(1))
+    pending.fire()
+    pending.fire()
+    served.settle()
+    assert received(group) == [BLOCKS[1]]
+
+
+def test_a_reader_that_never_answers_ends_it_for_all(serve: Serve) -> None:
+    served = serve(TaggedFiles({"file": FILE}, {"read": Pending()}), **GROUPS)
+    first, second = served.peer(8), served.peer(9)
+    first.ask("file", multicast="")
+    second.ask("file", multicast="")
+    first.say(tftp.ack(0))
+    served.advance(61)
+    assert first.take() == second.take() == [tftp.Error(0, "No answer about the file within 60 s")]
+    assert served.outcomes == ["FAILED"] * 2
+
+
+def fail(error: Exception) -> Any:
+    def way(call: Any) -> Any:
+        raise error
+
+    return way
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "published"), [(TransferError("gone"), "gone", 0), (ValueError("bug"), "Internal error", 1)]
+)
+def test_a_reader_that_fails_ends_it_for_all(serve: Serve, error: Exception, message: str, published: int) -> None:
+    served = serve(TaggedFiles({"file": FILE}, {"read": fail(error)}), **GROUPS)
+    first, second = served.peer(8), served.peer(9)
+    first.ask("file", multicast="")
+    second.ask("file", multicast="")
+    assert first.say(tftp.ack(0)) == [tftp.Error(0, message)]
+    assert second.take() == [tftp.Error(0, message)]
+    assert len(served.of(PluginFailed)) == published
+    assert first.ask("file", multicast="") == [oack(0, 1)]
+
+
+class _FailingWatchdog:
+    """Fails at the second sending."""
+
+    def begin(self, agreed: Any) -> Any:
+        return self
+
+    def wait(self, attempt: int) -> float:
+        if attempt > 1:
+            raise ValueError("bug")
+        return 1.0
+
+
+def test_a_watchdog_that_fails_ends_it_for_all(serve: Serve) -> None:
+    served = serve(TaggedFiles({"file": FILE}), watchdog=_FailingWatchdog(), **GROUPS)
+    first, second = served.peer(8), served.peer(9)
+    first.ask("file", multicast="")
+    second.ask("file", multicast="")
+    served.advance(1.1)
+    assert first.take() == second.take() == [tftp.Error(0, "Internal error")]
+    assert (served.outcomes, len(served.of(PluginFailed)), served.of(InternalError)) == (["FAILED"] * 2, 1, [])
+    assert first.ask("file", multicast="") == [oack(0, 1)]
+
+
+def test_a_watchdog_that_gives_up_early_leaves_the_group_to_the_next(serve: Serve) -> None:
+    served = serve(TaggedFiles({"file": FILE}), watchdog=Fixed([0.1]), **GROUPS)
+    first, second = served.peer(8), served.peer(9)
+    first.ask("file", multicast="")
+    second.ask("file", multicast="")
+    served.advance(5)
+    assert served.outcomes == ["TIMED_OUT"] * 2
+
+
+@pytest.mark.parametrize(("groups", "workers"), [([], True), (["239.255.77.0/28"], False)])
+def test_one_process_serves_the_files(
+    groups: list[str], workers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bootfw.toml"
+    path.write_text(f"[tftp]\nmulticast-groups = {groups}\n")
+    monkeypatch.setattr(supervisor, "default_worker_count", lambda: 2)
+    reactor = Clock()
+    directlyProvides(reactor, IReactorProcess)
+    parts = assemble(load_config(path, {"BOOTFW_STATE_DIR": str(tmp_path)}), reactor)
+    made = parts._workers(reactor)
+    assert (made is not None) == workers
+
+
+def test_multicast_goes_as_far_as_its_ttl(private_reactor: Any) -> None:
+    events: list[Event] = []
+    protocol = TFTPProtocol(
+        Clock(),
+        MemoryBackend(),
+        Fixed([1.0]),
+        events.append,
+        settings=TFTPSettings(multicast_ttl=7),
+        group_addresses=GroupAddresses((IPv4Network("239.255.77.0/28"),)),
+    )
+    port = listen(private_reactor, protocol, "127.0.0.1", 0)
+    assert port.getHandle().getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 7
+    port.stopListening()
+    private_reactor.iterate(0)
