@@ -247,8 +247,8 @@ def _parsed(words: Sequence[str], hpa: bool) -> Iterator[tuple[str, str]]:
         "retransmit",
         "pidfile",
     }
-    with_value |= {"umask", "tftpd-timeout", "retry-timeout", "mcast-port", "mcast-addr", "mcast-ttl", "maxthread", "mtftp"}
-    with_value |= {"port", "bind-address", "group", "logfile", "pcre", "verbosity"}
+    with_value |= {"umask", "tftpd-timeout", "retry-timeout", "mcast-port", "mcast-addr", "mcast-ttl", "maxthread"}
+    with_value |= {"mtftp", "port", "bind-address", "group", "logfile", "pcre", "verbosity"}
     while left:
         word = left.pop(0)
         if word.startswith("--"):
