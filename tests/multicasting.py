@@ -6,7 +6,7 @@ from attrs import define, field
 from driving import Waits, numbered
 
 from bootfw import table
-from bootfw.tftp.multicast import MASTER_SILENCE, Input, Member, MulticastSession, State
+from bootfw.tftp.multicast import Input, Member, MulticastSession, State
 from bootfw.values import Agreed, Outcome
 from bootfw.wire import tftp as wire
 
@@ -71,7 +71,7 @@ class Multicasting:
     def _step(self, event: Input, member: Member | None, argument: Any) -> None:
         session = self.session
         before = session.state
-        cell = session.table[before][event]
+        cell: Any = session.table[before][event]
         session.handle(event, (member, argument), self.now)
         if cell is table.ignore:
             assert session.state is before
@@ -96,6 +96,3 @@ class Multicasting:
         for member in self.names:
             assert member.deadline == (session.deadline if member is session.master else None)
             assert member.outcome is not Outcome.COMPLETE or member.bytes_transferred == session.size
-
-
-__all__ = ["ADDRESS", "BLKSIZE", "MASTER_SILENCE", "Multicasting", "Sent", "oack"]

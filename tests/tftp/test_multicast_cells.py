@@ -5,11 +5,11 @@ from typing import cast
 
 import pytest
 from driving import Waits
-from multicasting import ADDRESS, MASTER_SILENCE, Multicasting, oack
+from multicasting import ADDRESS, Multicasting, oack
 
 from bootfw.errors import TransferError
 from bootfw.table import IllegalInput
-from bootfw.tftp.multicast import MOST_SILENCES, Input, Member, MulticastSession, State
+from bootfw.tftp.multicast import MASTER_SILENCE, MOST_SILENCES, Input, Member, MulticastSession, State
 from bootfw.tftp.retransmit import CLIENT_TIMEOUT
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import Data, Error
