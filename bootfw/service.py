@@ -225,7 +225,10 @@ class BootService(MultiService):
         """Plugins that are started with the resolvers, whatever the configuration is."""
         if orders is not None:
             verifyObject(IOrderStore, orders)
-            self._lasting.append(("machines", Machines(reactor, orders, self.operations, lambda: self._backends)))
+            machines = Machines(
+                reactor, orders, self.operations, lambda: self._backends, lambda: self._settings.machine
+            )
+            self._lasting.append(("machines", machines))
         admit = None if self._leadership is None else self._refuse_as_standby
         used = self._resolvers if self._uses_resolvers else []
         self._plugins = PluginLifecycle(reactor, [*self._lasting, *used], self._publish, admit=admit)

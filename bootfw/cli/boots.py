@@ -15,12 +15,13 @@ from bootfw.ability import provides
 from bootfw.attempts.attempt import BootAttempt, Verdict
 from bootfw.attempts.attempttext import outcome_line, stage_line
 from bootfw.attempts.record import Record, attempt_of, attempt_record
+from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
+from bootfw.cli.machinenames import machine_client
 from bootfw.cli.running import RunningServer, ServerEnded
 from bootfw.cli.statedir import add_state_options, check_offline, configuration_in_use, running, state_of
 from bootfw.config.configuration import Configuration
 from bootfw.interfaces import IAttemptStore, IOfflineStore
-from bootfw.lease import machine_text
 from bootfw.terminal import aligned, moment, printable
 
 NONE_FOUND = 1
@@ -70,7 +71,7 @@ def add_boots(commands: Any) -> None:
     )
     add_state_options(parser)
     verdicts = [verdict.value for verdict in Verdict]
-    parser.add_argument("--mac", type=_machine, default="", help="only those of this machine")
+    parser.add_argument("--mac", default="", metavar="MACHINE", help="only those of this machine: its MAC or name")
     parser.add_argument("--verdict", choices=verdicts, default="", metavar="VERDICT", help=", ".join(verdicts))
     parser.add_argument("--since", type=_since, default=0.0, metavar="AGE", help='not older, such as "2 h" or "3 d"')
     parser.add_argument("--limit", type=_count, default=50, metavar="COUNT", help="at most so many (50)")
@@ -87,9 +88,8 @@ def add_boots(commands: Any) -> None:
     add_state_options(showing)
     showing.add_argument(
         "machine",
-        type=_machine,
-        metavar="MAC",
-        help="of the network card that the machine boots from; its UUID or IP address where a client gives no MAC",
+        metavar="MACHINE",
+        help="its name or MAC address; its UUID or IP address where no MAC is known",
     )
     showing.add_argument("--limit", type=_count, default=1, metavar="COUNT", help="the latest so many boots (1)")
     showing.add_argument("--json", action="store_true", help="as JSON")
@@ -104,10 +104,12 @@ def _count(text: str) -> int:
 
 
 def _boots(options: argparse.Namespace) -> int:
-    filters = {"machine": options.mac, "verdict": options.verdict, "since": options.since, "limit": options.limit}
+    configuration = configuration_in_use(options.config)
+    machine = _machine(options.mac, configuration) if options.mac else ""
+    filters = {"machine": machine, "verdict": options.verdict, "since": options.since, "limit": options.limit}
     if options.follow:
-        return _follow(options, filters)
-    attempts = find_attempts(options, filters, "boots")
+        return _follow(options, configuration, filters)
+    attempts = find_attempts(configuration, options, filters, "boots")
     if options.json:
         _print(json.dumps([attempt_record(attempt, stages=False) for attempt in attempts], indent=2))
     elif attempts:
@@ -122,13 +124,15 @@ def _boots(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    attempts = find_attempts(options, {"machine": options.machine, "limit": options.limit}, "boot")
+    configuration = configuration_in_use(options.config)
+    machine = _machine(options.machine, configuration)
+    attempts = find_attempts(configuration, options, {"machine": machine, "limit": options.limit}, "boot")
     if options.json:
         _print(json.dumps([attempt_record(attempt) for attempt in attempts], indent=2))
     elif attempts:
         _print("\n\n".join(coloured(timeline(attempt), attempt.verdict, 1) for attempt in attempts))
     else:
-        sys.stderr.write(f"bootfw: {options.machine} has not booted\n")
+        sys.stderr.write(f"bootfw: {machine} has not booted\n")
     return NONE_FOUND if not attempts or attempts[0].verdict is Verdict.FAILED else 0
 
 
@@ -158,9 +162,10 @@ def _row(attempt: BootAttempt) -> tuple[str, str, str, str]:
     return moment(attempt.began), attempt.client, attempt.persona or "-", f"{attempt.seconds:.0f} s"
 
 
-def find_attempts(options: argparse.Namespace, filters: Mapping[str, Any], operation: str) -> Sequence[BootAttempt]:
+def find_attempts(
+    configuration: Configuration, options: argparse.Namespace, filters: Mapping[str, Any], operation: str
+) -> Sequence[BootAttempt]:
     """Return the attempts of the running server, or those in its store if none runs; the latest first."""
-    configuration = configuration_in_use(options.config)
     state = state_of(configuration)
     server = running(state)
     if server is not None:
@@ -186,15 +191,15 @@ def stored_attempts(configuration: Configuration, filters: Mapping[str, Any]) ->
     return found
 
 
-def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
-    state = state_of(configuration_in_use(options.config))
+def _follow(options: argparse.Namespace, configuration: Configuration, filters: Mapping[str, Any]) -> int:
+    state = state_of(configuration)
     server = running(state)
     if server is None:
         raise CommandError(f"no server runs with the state directory {state}, so there is nothing to follow")
     with suppress(KeyboardInterrupt):
         for record in _news(server):
             attempt = attempt_of(record)
-            fits = not options.mac or attempt.client == options.mac
+            fits = filters["machine"] in ("", attempt.client)
             if fits and (not options.verdict or attempt.verdict.value == options.verdict):
                 if options.json:
                     _print(json.dumps(record))
@@ -256,11 +261,8 @@ def coloured(text: str, verdict: Verdict | None, lines: int = 0) -> str:
     return f"\x1b[{_COLOURS[verdict]}m{head}\x1b[0m{newline}{rest}"
 
 
-def _machine(text: str) -> str:
-    try:
-        return machine_text(text) if text else ""
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _machine(text: str, configuration: Configuration) -> str:
+    return machine_client(text, Assembly(configuration))
 
 
 def _since(text: str) -> float:

@@ -16,12 +16,14 @@ import attrs
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
-from bootfw.backends.names import is_uuid, mac_address
+from bootfw.backends.names import is_uuid
 from bootfw.boot.pluginresult import as_deferred
 from bootfw.build import Parts, assemble
+from bootfw.cli.assembly import Assembly
 from bootfw.cli.bootclient import DEFAULT_MAC, BootClient, boot_client
 from bootfw.cli.dryrun import ANSWERED, DryRun, Exchange, options_of
 from bootfw.cli.failure import CommandError
+from bootfw.cli.machinenames import machine_mac
 from bootfw.cli.ownaddress import own_address, web_urls
 from bootfw.cli.personas import conditions
 from bootfw.cli.shownoptions import Shown, shown_options, shown_options6
@@ -70,7 +72,12 @@ def add_explain(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
-    command.add_argument("--mac", default=DEFAULT_MAC, help="of the client's network card (default: %(default)s)")
+    command.add_argument(
+        "--mac",
+        default=DEFAULT_MAC,
+        metavar="MACHINE",
+        help="MAC address of the client's network card, or its name (default: %(default)s)",
+    )
     command.add_argument(
         "--arch",
         metavar="ARCHITECTURE",
@@ -92,8 +99,8 @@ def add_explain(commands: Any) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    client = _client(options)
     configuration = load_config(options.config, os.environ)
+    client = _client(options, configuration)
     stored = snapshot(configuration)
     for note in stored.notes:
         sys.stderr.write(f"bootfw: {printable(note)}\n")
@@ -136,10 +143,8 @@ def _result(reactor: Any, coroutine: Any) -> list[Exchange]:
     return exchanges
 
 
-def _client(options: argparse.Namespace) -> BootClient:
-    mac = mac_address(options.mac)
-    if not mac:
-        raise CommandError(f'--mac {options.mac}: is not a MAC address, such as "52:54:00:12:34:56"')
+def _client(options: argparse.Namespace, configuration: Configuration) -> BootClient:
+    mac = machine_mac(options.mac, Assembly(configuration), "--mac")
     if options.uuid and not is_uuid(options.uuid):
         raise CommandError(f"--uuid {options.uuid}: is not a UUID")
     try:

@@ -1,36 +1,51 @@
-"""The values of machines: what their host files say."""
+"""The values of machines: what their host files and ``[[machine]]`` tables say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bootfw.backends.hosts import HostFileError, Hosts
-from bootfw.backends.names import Identifiers
+from bootfw.backends.names import Identifiers, mac_address
 from bootfw.backends.template import TemplateBackend
-from bootfw.build import assemble
+from bootfw.build import Parts
 from bootfw.cli.failure import CommandError
-from bootfw.config.configuration import Configuration
 
 
-def host_files(configuration: Configuration) -> Callable[[str, str], Mapping[str, Any]]:
-    """Return a function that returns the values of a machine's host file; it is called with its MAC and its UUID.
+class HostFiles:
+    """The host files of a configuration; without any, its ``[[machine]]`` tables."""
 
-    It raises CommandError for a file with a mistake.
-    """
-    backends = [backend for _, backend in assemble(configuration, None).backends]
-    hosts = [each.hosts for each in backends if isinstance(each, TemplateBackend) and each.hosts is not None]
-    hosts = hosts or [Hosts(None, machines=[machine.host for machine in configuration.settings.machine])]
+    def __init__(self, parts: Parts) -> None:
+        hosts = [
+            each.hosts for _, each in parts.backends if isinstance(each, TemplateBackend) and each.hosts is not None
+        ]
+        self._hosts = hosts or [Hosts(None, machines=[machine.host for machine in parts.settings.machine])]
 
-    def host_of(mac: str, uuid: str) -> Mapping[str, Any]:
-        for each in hosts:
+    def of(self, mac: str, uuid: str = "") -> Mapping[str, Any]:
+        """Return the values of a machine; empty: it has none.
+
+        :raise CommandError: there is a mistake in its file.
+        """
+        return self._found(Identifiers(mac, uuid))
+
+    def macs(self, name: str) -> Iterator[str]:
+        """Yield the MACs of the machine whose host file or table has this name.
+
+        :raise CommandError: there is a mistake in its file.
+        """
+        host = self._found(Identifiers(name=name))
+        value = host.get("mac", [])
+        for text in (host.get("name", ""), *([value] if isinstance(value, str) else value)):
+            if mac := mac_address(text):
+                yield mac
+
+    def _found(self, identifiers: Identifiers) -> Mapping[str, Any]:
+        for each in self._hosts:
             try:
-                host = each.find([Identifiers(mac, uuid)])
+                host = each.find([identifiers])
             except HostFileError as error:
                 raise CommandError(str(error)) from error
             if host.get("name"):
                 return host
         return {}
-
-    return host_of
 
 
 def text_value(host: Mapping[str, Any], key: str) -> str:

@@ -15,13 +15,13 @@ from bootfw.attempts.record import attempt_of
 from bootfw.backends.imagelibrary.backend import KEPT, ImagesBackend
 from bootfw.backends.imagelibrary.library import Library, OSImage
 from bootfw.backends.imagelibrary.plannedboot import PREFIX
-from bootfw.build import assemble
 from bootfw.cli.addimage import add_image, remove_image, remove_old_directories
+from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RunningServer, ServerEnded
 from bootfw.cli.statedir import running, state_of
 from bootfw.cli.tables import table
-from bootfw.config.configuration import Configuration, load_config
+from bootfw.config.configuration import load_config
 from bootfw.images.recipe import LOADERS
 from bootfw.terminal import printable
 
@@ -90,7 +90,7 @@ def add_images(commands: Any) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     configuration = load_config(options.config, os.environ)
-    library = library_of(configuration)
+    library = library_of(Assembly(configuration))
     images = library.scan()
     if options.json:
         sys.stdout.write(json.dumps([_record(image) for image in images], indent=2) + "\n")
@@ -107,7 +107,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _add(options: argparse.Namespace) -> None:
-    library = library_of(load_config(options.config, os.environ))
+    library = library_of(Assembly(load_config(options.config, os.environ)))
     root = library.roots[0]
     keyring = Path(options.keyring) if options.keyring else None
     path = add_image(options.source, root, options.name, keyring, lambda line: _say(line))
@@ -122,7 +122,7 @@ def _add(options: argparse.Namespace) -> None:
 def _remove(options: argparse.Namespace) -> None:
     configuration = load_config(options.config, os.environ)
     server = running(state_of(configuration))
-    roots = library_of(configuration).roots
+    roots = library_of(Assembly(configuration)).roots
     if not any(remove_image(options.name, root) for root in roots):
         raise CommandError(f"there is no image {options.name} in {', '.join(map(str, roots))}")
     for root in roots:
@@ -163,14 +163,14 @@ def _say(line: str) -> None:
     sys.stdout.write(f"{printable(line)}\n")
 
 
-def library_of(configuration: Configuration) -> Library:
+def library_of(assembly: Assembly) -> Library:
     """Return the images of a configuration.
 
     :raise CommandError: it has no backend for them.
     """
-    backends = [backend for _, backend in assemble(configuration, None).backends if isinstance(backend, ImagesBackend)]
+    backends = [backend for _, backend in assembly.parts.backends if isinstance(backend, ImagesBackend)]
     if not backends:
-        source = configuration.source or "this host: there is no /srv/boot, and no configuration"
+        source = assembly.configuration.source or "this host: there is no /srv/boot, and no configuration"
         raise CommandError(
             f'no images are served by {source}: add [[backend]] use = "images", root = "/srv/boot/images"'
         )

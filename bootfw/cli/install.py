@@ -8,17 +8,18 @@ from typing import Any
 from bootfw.backends.imagelibrary.library import OSImage
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.template import SUFFIX
-from bootfw.build import assemble
+from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
-from bootfw.cli.hostvalues import host_files, text_value
+from bootfw.cli.hostvalues import text_value
 from bootfw.cli.images import library_of
 from bootfw.cli.installprogress import Installation
+from bootfw.cli.machinenames import HELP, machine_mac
 from bootfw.cli.machines import machines_of
-from bootfw.cli.next import is_missing, machine_mac, needs_resolver, orders_of
+from bootfw.cli.next import is_missing, needs_resolver, orders_of
 from bootfw.cli.power import power_of
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options
-from bootfw.config.configuration import Configuration, load_config
+from bootfw.config.configuration import load_config
 from bootfw.errors import PowerError
 from bootfw.interfaces import IPower
 from bootfw.inventory import Selection
@@ -57,7 +58,7 @@ def add_install(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("mac", metavar="MAC", help="of the network card that the machine boots from")
+    parser.add_argument("mac", metavar="MACHINE", help=HELP)
     parser.add_argument("image", nargs="?", default="", metavar="IMAGE", help="its name, as bootfw images lists it")
     parser.add_argument("--answers", default="", metavar="PATH", help="of the answers, as clients request it")
     parser.add_argument("--no-wait", action="store_true", help="only order it")
@@ -69,12 +70,13 @@ def add_install(commands: Any) -> None:
 
 
 def _install(options: argparse.Namespace) -> int:
-    mac = machine_mac(options.mac)
     configuration = load_config(options.config, os.environ)
+    assembly = Assembly(configuration)
+    mac = machine_mac(options.mac, assembly)
     name, answers = options.image, options.answers
     if not name:
-        host = host_files(configuration)(mac, "")
-        known = machines_of(configuration, options).machines(Selection(mac))
+        host = assembly.host_files.of(mac)
+        known = machines_of(assembly, options).machines(Selection(mac))
         name = known[0]["image"] if known else text_value(host, "image")
         answers = answers or text_value(host, "answers")
         if not name:
@@ -82,11 +84,11 @@ def _install(options: argparse.Namespace) -> int:
                 f'{mac}: give IMAGE, set one with "bootfw machines image", or write image = "NAME" into its host file'
             )
     needs_resolver(configuration)
-    image = installable_image(configuration, name)
+    image = installable_image(assembly, name)
     path = relative(answers.removesuffix(SUFFIX))
     if path:
-        _check_answers(configuration, image, path, mac)
-    power = _reachable_power(configuration, mac) if options.power else None
+        _check_answers(assembly, image, path, mac)
+    power = _reachable_power(assembly, mac) if options.power else None
     orders = orders_of(configuration, options, changes=True)
     order = orders.order(mac, f"install/{name}/{path}.ipxe" if path else f"install/{name}.ipxe")
     how = f" with the answers {path}" if path else ""
@@ -102,12 +104,12 @@ def _install(options: argparse.Namespace) -> int:
     return Installation(order, unattended=bool(path)).follow(orders)
 
 
-def _reachable_power(configuration: Configuration, mac: str) -> IPower:
+def _reachable_power(assembly: Assembly, mac: str) -> IPower:
     """Return the power of the machine, whose controller answers.
 
     :raise CommandError: it does not, or the machine has none. Nothing has been ordered then.
     """
-    power = power_of(configuration, mac)
+    power = power_of(assembly, mac)
     try:
         power.state()
     except PowerError as error:
@@ -124,12 +126,12 @@ def _start(power: IPower, mac: str) -> None:
         raise CommandError(f"{mac}: {error}; {left}") from error
 
 
-def installable_image(configuration: Configuration, name: str) -> OSImage:
+def installable_image(assembly: Assembly, name: str) -> OSImage:
     """Return an image that the menu can boot.
 
     :raise CommandError: there is none with this name, or it can't be booted.
     """
-    library = library_of(configuration)
+    library = library_of(assembly)
     images = {image.name: image for image in library.scan()}
     if name not in images:
         known = f"; known: {', '.join(images)}" if images else ""
@@ -139,19 +141,19 @@ def installable_image(configuration: Configuration, name: str) -> OSImage:
         raise CommandError(f"{name} can't be booted: {image.reason}")
     if not any("ipxe" in way.plan.recipe.loaders for way in image.ways):
         raise CommandError(f"{name} can't be booted by iPXE, which boots one-time images")
-    menus = [backend for _, backend in assemble(configuration, None).backends if isinstance(backend, MenuBackend)]
+    menus = [backend for _, backend in assembly.parts.backends if isinstance(backend, MenuBackend)]
     if not any(root.resolve() == image.path.parent.resolve() for menu in menus for root in menu.library.roots):
         example = f'[[backend]] use = "menu", images = "{image.path.parent}"'
         raise CommandError(f"the menu boots it, and there is none with its directory: add {example}")
     return image
 
 
-def _check_answers(configuration: Configuration, image: OSImage, path: str, mac: str) -> None:
+def _check_answers(assembly: Assembly, image: OSImage, path: str, mac: str) -> None:
     """:raise CommandError: the image takes no answers, or the answers could not be fetched."""
     if not any(way.plan.takes_answers for way in image.ways):
         raise CommandError(f"{image.name} ({image.title}) takes no answers that bootfw knows")
+    configuration = assembly.configuration
     if not configuration.settings.http.listen and configuration.source:
         raise CommandError(f"installers fetch their answers by HTTP: set [http] listen in {configuration.source}")
-    if is_missing(path, mac, configuration):
-        source = configuration.source or "the defaults"
-        raise CommandError(f"no backend of {source} has {printable(path)}, which has the answers")
+    if is_missing(path, mac, assembly):
+        raise CommandError(f"no backend of {assembly.source} has {printable(path)}, which has the answers")

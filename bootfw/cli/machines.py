@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from bootfw.attempts.attempt import Verdict
 from bootfw.attempts.record import attempt_record
+from bootfw.cli.assembly import Assembly
 from bootfw.cli.boots import coloured, stored_attempts
 from bootfw.cli.failure import CommandError
+from bootfw.cli.machinenames import HELP, machine_mac, stored_machines
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, configuration_in_use, running, state_of
-from bootfw.config.configuration import Configuration
 from bootfw.interfaces import IOfflineStore
 from bootfw.inventory import BOOTS, Selection, Sources, inventory_records
 from bootfw.records import Record
@@ -45,7 +46,6 @@ _IF_USED = ("TAGS", "IMAGE")
 """Columns that are shown if a machine has a value there."""
 
 _MACHINE = "MAC address or name; its UUID or IP address where no MAC is known"
-_MAC = "MAC address of the network card that the machine boots from"
 
 
 def add_machines(commands: Any) -> None:
@@ -69,7 +69,7 @@ def add_machines(commands: Any) -> None:
         add_state_options(added, argparse.SUPPRESS)
         added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
         if not reads:
-            added.add_argument("mac", metavar="MAC", help=_MAC)
+            added.add_argument("mac", metavar="MACHINE", help=HELP)
         added.set_defaults(run=run)
         return added
 
@@ -100,7 +100,7 @@ def _add_filters(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     selection = Selection(tag=options.tag, verdict=options.verdict)
-    machines = machines_of(configuration_in_use(options.config), options).machines(selection)
+    machines = machines_of(_assembly(options), options).machines(selection)
     if options.json:
         _print_json(machines)
     elif machines:
@@ -117,7 +117,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     selection = Selection.of({"machine": options.machine})
-    found = machines_of(configuration_in_use(options.config), options).machines(selection)
+    found = machines_of(_assembly(options), options).machines(selection)
     if not found:
         sys.stderr.write(f"bootfw: there is no machine {printable(options.machine)}\n")
         return NONE_FOUND
@@ -155,20 +155,21 @@ def _untag(options: argparse.Namespace) -> None:
 
 
 def _image(options: argparse.Namespace) -> None:
-    configuration = configuration_in_use(options.config)
+    assembly = _assembly(options)
     if options.image:
         from bootfw.cli.install import installable_image  # with all that a server needs, which takes a while to import
 
-        installable_image(configuration, options.image)
-    record = _set(options, configuration, image=options.image)
+        installable_image(assembly, options.image)
+    record = _set(options, assembly, image=options.image)
     mac = record["mac"]
     does = f"is for {options.image}: bootfw install {mac} installs it" if options.image else "has no image of its own"
     _report(options, record, does)
 
 
 def _forget(options: argparse.Namespace) -> None:
-    mac = _checked_mac(options.mac)
-    found = machines_of(configuration_in_use(options.config), options, changes=True).forget(mac)
+    assembly = _assembly(options)
+    mac = machine_mac(options.mac, assembly)
+    found = machines_of(assembly, options, changes=True).forget(mac)
     if not found:
         raise CommandError(f"{mac} has no name, tag or image that bootfw machines has set")
     _report(options, found[0], "has no name, tags and image of its own any more")
@@ -185,15 +186,14 @@ def _report(options: argparse.Namespace, record: Record, does: str) -> None:
         _print(f"{record['mac']} {does}")
 
 
-def _set(options: argparse.Namespace, configuration: Configuration | None = None, **given: Any) -> Record:
-    configuration = configuration or configuration_in_use(options.config)
-    return machines_of(configuration, options, changes=True).set({"mac": _checked_mac(options.mac), **given})
+def _set(options: argparse.Namespace, assembly: Assembly | None = None, **given: Any) -> Record:
+    assembly = assembly or _assembly(options)
+    mac = machine_mac(options.mac, assembly)
+    return machines_of(assembly, options, changes=True).set({"mac": mac, **given})
 
 
-def _checked_mac(text: str) -> str:
-    from bootfw.cli.next import machine_mac
-
-    return machine_mac(text)
+def _assembly(options: argparse.Namespace) -> Assembly:
+    return Assembly(configuration_in_use(options.config))
 
 
 class RunningMachines:
@@ -220,26 +220,27 @@ class RunningMachines:
 class StoredMachines:
     """The machines in the store of a server that does not run."""
 
-    def __init__(self, configuration: Configuration, entries: "OfflineEntries") -> None:
-        self._configuration = configuration
+    def __init__(self, assembly: Assembly, entries: "OfflineEntries") -> None:
+        self._assembly = assembly
         self._entries = entries
 
     def machines(self, selection: Selection, also: Sequence[str] = ()) -> Sequence[Record]:
         """See RunningMachines. Those in *also* get a record in any case."""
         from bootfw.build import lease_store
-        from bootfw.cli.hostvalues import host_files
         from bootfw.cli.offline import OfflineLeases, OfflineOrders
 
-        boots = [attempt_record(each, stages=False) for each in stored_attempts(self._configuration, {"limit": BOOTS})]
+        configuration = self._assembly.configuration
+        boots = [attempt_record(each, stages=False) for each in stored_attempts(configuration, {"limit": BOOTS})]
         leases: Iterable[Record] = ()
         reservations: Iterable[Record] = ()
-        _, store = lease_store(self._configuration)
+        _, store = lease_store(configuration)
         if IOfflineStore.providedBy(store):
-            offline = OfflineLeases(store, self._configuration.settings)
+            offline = OfflineLeases(store, configuration.settings)
             with suppress(CommandError):  # none are stored
                 leases, reservations = list(offline.leases(LeaseSelection())), offline.reservations()
         orders = OfflineOrders(self._entries.store).next_boots()
-        sources = Sources(boots, self._entries.all(), leases, reservations, orders, host_files(self._configuration))
+        hosts = self._assembly.host_files.of
+        sources = Sources(boots, self._entries.all(), leases, reservations, orders, hosts)
         return [record for record in inventory_records(sources, also) if selection.has(record)]
 
     def set(self, given: Mapping[str, Any]) -> Record:
@@ -255,24 +256,18 @@ class StoredMachines:
 
 
 def machines_of(
-    configuration: Configuration, options: argparse.Namespace, *, changes: bool = False
+    assembly: Assembly, options: argparse.Namespace, *, changes: bool = False
 ) -> "RunningMachines | StoredMachines":
     """Return the machines of the running server, or those in its store."""
-    state = state_of(configuration)
+    state = state_of(assembly.configuration)
     server = running(state)
     if server is not None:
         return RunningMachines(server)
-    from bootfw.build import order_store  # with all that a server needs, which takes a while to import
-    from bootfw.cli.offline import OfflineEntries
-
-    name, store = order_store(configuration)
-    if not IOfflineStore.providedBy(store):
-        raise CommandError(
-            f'no server runs with the state directory {state}, and without one the machines in "{name}" can\'t be read'
-        )
+    stored = stored_machines(assembly)
+    if stored is None:
+        raise CommandError(f"no server runs with the state directory {state}, and its store can't be read without one")
     check_offline(state, options, changes)
-    orders: Any = store
-    return StoredMachines(configuration, OfflineEntries(orders))
+    return stored
 
 
 def _verdict(record: Record) -> Verdict | None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bootfw.boot.pluginresult import as_deferred
-from bootfw.build import assemble, order_store
+from bootfw.build import order_store
+from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
+from bootfw.cli.machinenames import HELP, machine_mac
 from bootfw.cli.offline import OfflineOrders
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
@@ -21,7 +23,6 @@ from bootfw.cli.tables import table
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.errors import ConfigError, FileMissing
 from bootfw.interfaces import IOfflineStore
-from bootfw.lease import mac_text
 from bootfw.records import Record
 from bootfw.resolvers.checks import file_name
 from bootfw.resolvers.scripts import is_url
@@ -47,9 +48,7 @@ def add_next(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "mac", nargs="?", default="", metavar="MAC", help="MAC address of the network card that the machine boots from"
-    )
+    parser.add_argument("mac", nargs="?", default="", metavar="MACHINE", help=HELP)
     parser.add_argument(
         "file",
         nargs="?",
@@ -57,10 +56,10 @@ def add_next(commands: Any) -> None:
         metavar="FILE",
         help="a path or a URL, as a resolver would name it; URLs and names that end in .ipxe are for iPXE",
     )
-    parser.add_argument("--clear", metavar="MAC", default="", help="cancel the one-time boot of this machine")
+    parser.add_argument("--clear", metavar="MACHINE", default="", help="cancel the one-time boot of this machine")
     parser.add_argument(
         "--forgive",
-        metavar="MAC",
+        metavar="MACHINE",
         default="",
         help="let a machine in a boot loop boot from here again",
     )
@@ -72,16 +71,16 @@ def add_next(commands: Any) -> None:
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     actions = [bool(options.mac or options.file), bool(options.clear), bool(options.forgive)]
     if sum(actions) > 1:
-        parser.error("give MAC and FILE, --clear or --forgive, not several of them")
+        parser.error("give MACHINE and FILE, --clear or --forgive, not several of them")
     if options.mac and not options.file:
         parser.error("FILE is missing: what should it boot?")
     configuration = load_config(options.config, os.environ)
-    state = state_of(configuration)
+    assembly, state = Assembly(configuration), state_of(configuration)
     if options.forgive:
-        _forgive(machine_mac(options.forgive), state, options.json)
+        _forgive(machine_mac(options.forgive, assembly), state, options.json)
         return
     if options.clear or options.mac:
-        mac = machine_mac(options.clear or options.mac)
+        mac = machine_mac(options.clear or options.mac, assembly)
         if options.mac:
             needs_resolver(configuration)
             file = _file(options.file)
@@ -89,9 +88,8 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if options.clear:
         _clear(mac, orders, options.json)
     elif options.mac:
-        if is_missing(file, mac, configuration):
-            source = configuration.source or "the defaults"
-            sys.stderr.write(f"bootfw: no backend of {source} has {printable(file)}\n")
+        if is_missing(file, mac, assembly):
+            sys.stderr.write(f"bootfw: no backend of {assembly.source} has {printable(file)}\n")
         _order(mac, file, orders, options.json)
     else:
         _list(orders, options.json)
@@ -184,7 +182,7 @@ def _shown(record: Record, now: float) -> dict[str, Any]:
     return {**{key: value for key, value in record.items() if key != "seconds"}, "until": now + record["seconds"]}
 
 
-def is_missing(file: str, mac: str, configuration: Configuration) -> bool:
+def is_missing(file: str, mac: str, assembly: Assembly) -> bool:
     """Whether no backend of the configuration has *file*. A file that is generated for a client counts as existing."""
     name = re.sub(r"^\{https?\}/", "", file)
     if is_url(name) or "{" in name or only_phase(name):
@@ -193,8 +191,7 @@ def is_missing(file: str, mac: str, configuration: Configuration) -> bool:
     request = TransferRequest(filename=name, path=path, peer=("", 0), client=Client(mac=mac))
     # Other errors of the configuration are reported by "bootfw run --check".
     try:
-        backends = assemble(configuration, None).backends
-        for _, backend in backends:
+        for _, backend in assembly.parts.backends:
             with suppress(FileMissing):
                 opening = backend.open(path, request)
                 pending = as_deferred(opening)
@@ -219,17 +216,6 @@ def needs_resolver(configuration: Configuration) -> None:
             f"{configuration.source or 'the configuration'} has resolvers, but none for one-time boots: "
             'begin them with [[resolver]] use = "next-boot"'
         )
-
-
-def machine_mac(text: str) -> str:
-    """Return a MAC address in its usual form: lower case, with colons.
-
-    :raise CommandError: *text* is no MAC address.
-    """
-    try:
-        return mac_text(text)
-    except ValueError as error:
-        raise CommandError(f"MAC {error}") from error
 
 
 def _file(text: str) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
-from bootfw.cli.hostvalues import host_files
-from bootfw.cli.next import machine_mac
-from bootfw.config.configuration import Configuration, load_config
+from bootfw.cli.machinenames import HELP, machine_mac
+from bootfw.config.configuration import load_config
 from bootfw.config.state import state_directory
 from bootfw.errors import ConfigError, PowerError
 from bootfw.interfaces import IPower
@@ -52,7 +52,7 @@ def add_power(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("macs", nargs="+", metavar="MAC", help="of the machine, as in its host file")
+    parser.add_argument("macs", nargs="+", metavar="MACHINE", help=HELP)
     parser.add_argument("action", choices=[*(action.value for action in PowerAction), _STATUS], help="what to do")
     parser.add_argument(
         "--network", action="store_true", help="with on and reset: the start is from the network, and no later one"
@@ -61,12 +61,12 @@ def add_power(commands: Any) -> None:
     parser.set_defaults(run=lambda options: _power(options, parser))
 
 
-def power_of(configuration: Configuration, mac: str) -> IPower:
+def power_of(assembly: Assembly, mac: str) -> IPower:
     """Return the power of a machine, as its host file has it.
 
     :raise CommandError: the host file has no power, or it is wrong.
     """
-    host = host_files(configuration)(mac, "")
+    configuration, host = assembly.configuration, assembly.host_files.of(mac)
     table = host.get("power")
     if table is None:
         where = f"the host file of {host['name']}" if host else "a host file of its own"
@@ -88,9 +88,9 @@ def power_of(configuration: Configuration, mac: str) -> IPower:
 def _power(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.network and options.action not in (PowerAction.ON.value, PowerAction.RESET.value):
         parser.error("--network is for on and reset")
-    macs = list(dict.fromkeys(map(machine_mac, options.macs)))
-    configuration = load_config(options.config, os.environ)
-    powers = {mac: power_of(configuration, mac) for mac in macs}
+    assembly = Assembly(load_config(options.config, os.environ))
+    macs = dict.fromkeys(machine_mac(text, assembly) for text in options.macs)
+    powers = {mac: power_of(assembly, mac) for mac in macs}
     do = _state if options.action == _STATUS else _Switch(PowerAction(options.action), options.network)
     failed = []
     with ThreadPoolExecutor(AT_ONCE) as threads:

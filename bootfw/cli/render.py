@@ -5,12 +5,13 @@ import os
 import sys
 from typing import Any
 
-from bootfw.backends.names import is_uuid, mac_address
+from bootfw.backends.names import is_uuid
 from bootfw.boot.pluginresult import as_deferred
-from bootfw.build import assemble
+from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
+from bootfw.cli.machinenames import machine_mac
 from bootfw.cli.ownaddress import own_address, web_urls
-from bootfw.config.configuration import Configuration, load_config
+from bootfw.config.configuration import load_config
 from bootfw.errors import FileMissing, TransferError
 from bootfw.terminal import printable
 from bootfw.tftp.path import relative
@@ -49,7 +50,7 @@ def add_render(commands: Any) -> None:
     )
     command.add_argument("path", metavar="PATH", help='as the client requests it, such as "boot.ipxe"')
     command.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
-    command.add_argument("--mac", default="", help="MAC address of the client")
+    command.add_argument("--mac", default="", metavar="MACHINE", help="MAC address of the client, or its name")
     command.add_argument("--uuid", default="", help="UUID of the client")
     command.add_argument("--address", default="", help="IP address of the client")
     command.add_argument("--arch", default="unknown", help='architecture of the client, such as "x86_64-uefi"')
@@ -64,8 +65,9 @@ def add_render(commands: Any) -> None:
 
 def _render(options: argparse.Namespace) -> int:
     configuration = load_config(options.config, os.environ)
-    request = _request(options, configuration)
-    for name, backend in assemble(configuration, None).backends:
+    assembly = Assembly(configuration)
+    request = _request(options, assembly)
+    for name, backend in assembly.parts.backends:
         try:
             data = _content(name, backend, request)
         except FileMissing:
@@ -101,10 +103,8 @@ def _content(name: str, backend: Any, request: TransferRequest) -> bytes:
         reader.close()
 
 
-def _request(options: argparse.Namespace, configuration: Configuration) -> TransferRequest:
-    mac = mac_address(options.mac)
-    if options.mac and not mac:
-        raise CommandError(f'--mac {options.mac}: is not a MAC address, such as "52:54:00:12:34:56"')
+def _request(options: argparse.Namespace, assembly: Assembly) -> TransferRequest:
+    mac = machine_mac(options.mac, assembly, "--mac") if options.mac else ""
     if options.uuid and not is_uuid(options.uuid):
         raise CommandError(f"--uuid {options.uuid}: is not a UUID")
     client = Client(
@@ -126,5 +126,5 @@ def _request(options: argparse.Namespace, configuration: Configuration) -> Trans
         local=server,
         protocol="http" if options.http else "tftp",
         client=client,
-        http_url=web_urls(configuration).of(server)[0],
+        http_url=web_urls(assembly.configuration).of(server)[0],
     )

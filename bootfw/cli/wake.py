@@ -11,8 +11,9 @@ from typing import Any
 
 from attrs import frozen
 
+from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
-from bootfw.cli.next import machine_mac
+from bootfw.cli.machinenames import machine_mac
 from bootfw.config.configuration import load_config
 from bootfw.config.settings import Settings
 from bootfw.lease import mac_text
@@ -53,7 +54,12 @@ def add_wake(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("macs", nargs="+", metavar="MAC", help="of the network card that is armed for Wake-on-LAN")
+    parser.add_argument(
+        "macs",
+        nargs="+",
+        metavar="MACHINE",
+        help="MAC address of the network card that is armed for Wake-on-LAN, or name of the machine that boots from it",
+    )
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
     parser.add_argument(
         "-i", "--interface", action="append", default=[], help="send on this one only; may be given several times"
@@ -88,9 +94,10 @@ class Route:
 
 
 def _wake(options: argparse.Namespace) -> int:
-    macs = list(dict.fromkeys(map(machine_mac, options.macs)))
+    assembly = Assembly(load_config(options.config, os.environ))
+    settings = assembly.configuration.settings
+    macs = list(dict.fromkeys(machine_mac(text, assembly) for text in options.macs))
     password = _password(options.password)
-    settings = load_config(options.config, os.environ).settings
     for wrong in missing_interfaces(options.interface).values():
         raise CommandError(f"--interface: {wrong}")
     links, addresses = _present()

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.ability import provides
+from bootfw.config.settings import MachineSettings
 from bootfw.errors import StateError
 from bootfw.events import Event
 from bootfw.interfaces import IHostBackend, IOperable, IOrderStore, IStartable
@@ -27,12 +28,15 @@ class Machines:
     :param reactor: if it has threads, host files are read in one of them.
     :param others: returns the operations of the service.
     :param backends: returns (name, backend) of the service, for host files.
+    :param configured: returns the ``[[machine]]`` tables of the configuration. A backend with host files has them too,
+        merged with the files of their groups.
     """
 
     _reactor: Any
     _store: IOrderStore
     _others: Callable[[], Mapping[str, Operation]]
     _backends: Callable[[], Iterable[tuple[str, Any]]]
+    _configured: Callable[[], Iterable[MachineSettings]]
     _entries: dict[str, Entry] = field(factory=dict, init=False)
     """By MAC."""
     _unreadable: str = field(default="", init=False)
@@ -79,9 +83,11 @@ class Machines:
         def joined(found: Sequence[Iterable[Record]]) -> "Deferred[Sequence[Record]]":
             boots, leases, reservations, next_boots = map(list, found)
             hosts = [backend for _, backend in self._backends() if provides(backend, IHostBackend)]
+            tables = {key: each.host for each in reversed(tuple(self._configured())) for key in each.mac + each.uuid}
 
             def host(mac: str, uuid: str) -> Mapping[str, object]:
-                return next(filter(None, (each.host(mac, uuid) for each in hosts)), {})
+                found = next(filter(None, (each.host(mac, uuid) for each in hosts)), {})
+                return found or tables.get(mac) or tables.get(uuid) or {}
 
             sources = Sources(boots, dict(self._entries), leases, reservations, next_boots, host)
             return in_thread(self._reactor, lambda: inventory_records(sources, also))

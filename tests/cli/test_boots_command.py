@@ -146,9 +146,7 @@ def test_show_prints_the_timeline(run: Run) -> None:
     assert run("show", OTHER)[0] == 0
 
 
-@pytest.mark.parametrize(
-    "arguments", [["boots", "--since", "long"], ["boots", "--verdict", "x"], ["show", "x"], ["show"]]
-)
+@pytest.mark.parametrize("arguments", [["boots", "--since", "long"], ["boots", "--verdict", "x"], ["show"]])
 def test_wrong_arguments_exit_with_2(run: Run, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(*arguments)

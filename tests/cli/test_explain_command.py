@@ -211,7 +211,7 @@ def test_dhcpv6_reply_is_explained(capsys: pytest.CaptureFixture[str], here: Pat
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--mac", "52:54"), '--mac 52:54: is not a MAC address, such as "52:54:00:12:34:56"'),
+        (("--mac", "52:54"), '--mac must be a MAC address, such as "52:54:00:12:34:56", not "52:54"'),
         (("--uuid", "1"), "--uuid 1: is not a UUID"),
         (("--arch", "x86-64-uefi"), '--arch x86-64-uefi: there is no such architecture; did you mean "x86_64-uefi"?'),
         (("--arch", "65536"), "--arch 65536: there is no such architecture; it may be "),

@@ -6,7 +6,7 @@ import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from xml.etree import ElementTree
 
 import pytest
@@ -14,7 +14,9 @@ import yaml
 from archives import make_tar
 from howtos import ROOT, blocks, commands
 from osimages import CONFIG, TREES
+from zope.interface import implementer
 
+from bootfw.api import FileMissing, IBackend, PluginContext, TransferRequest, boot_plugin
 from bootfw.cli import main as command
 
 MAC = "52:54:00:12:34:56"
@@ -287,3 +289,32 @@ def test_talos_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_host_file_of_the_page_is_toml() -> None:
     assert tomllib.loads(blocks("install.md", "toml")[1])["answers"] == "preseed.cfg"
+
+
+@implementer(IBackend)
+class Counted:
+    """Without files; how often a command makes its plugins."""
+
+    made = 0
+
+    @classmethod
+    def configured(cls, context: PluginContext) -> "Counted":
+        """Called by boot_plugin."""
+        cls.made += 1
+        return cls()
+
+    def open(self, path: str, request: TransferRequest) -> NoReturn:
+        """See IBackend."""
+        raise FileMissing()
+
+
+counted = boot_plugin(IBackend, Counted)
+
+
+def test_the_plugins_are_made_once(site: Path, run: Run) -> None:
+    Counted.made = 0
+    (site / "bootfw.toml").write_text(CONFIG + f'[[backend]]\nuse = "{__name__}:counted"\n')
+    (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = "debian-12"\nanswers = "preseed.cfg"\n')
+    assert run("web1")[0] == 0
+    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
+    assert Counted.made == 1

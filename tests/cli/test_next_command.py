@@ -105,11 +105,12 @@ def test_json_lists_one_time_boots(run: Callable[..., tuple[int, str, str]], kep
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["host", "x"], 'MAC must be a MAC address, such as "52:54:00:12:34:56", not "host"'),
+        (["52:54", "x"], 'MAC must be a MAC address, such as "52:54:00:12:34:56", not "52:54"'),
+        (["host", "x"], 'MAC: no machine has the name "host", which is no MAC address either; "bootfw machines" lists'),
         ([MAC, "{ip}"], "FILE unknown placeholder {ip}"),
         ([MAC, "a b"], "FILE must not contain blanks"),
         ([MAC, "a\nchain b"], "FILE must not contain blanks"),
-        (["--clear", "x"], "MAC must be a MAC address"),
+        (["--clear", "x"], 'MAC: no machine has the name "x"'),
         (["--forgive", MAC], "no server runs with the state directory "),
     ],
 )

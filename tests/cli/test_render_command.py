@@ -73,7 +73,7 @@ def test_missing_file_is_an_error(capfdbinary: pytest.CaptureFixture[bytes]) -> 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("x", "--mac", "52:54"), '--mac 52:54: is not a MAC address, such as "52:54:00:12:34:56"'),
+        (("x", "--mac", "52:54"), '--mac must be a MAC address, such as "52:54:00:12:34:56", not "52:54"'),
         (("x", "--uuid", "1"), "--uuid 1: is not a UUID"),
     ],
 )

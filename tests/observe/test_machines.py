@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from bootfw.api import DHCPSettings, Settings, StateError, TFTPSettings
 from bootfw.attempts.attempt import BootAttempt, Verdict
+from bootfw.config.settings import MachineSettings
 from bootfw.inventory import KIND
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
@@ -30,8 +31,8 @@ def result(answer: Any) -> Any:
 class Site:
     """A service with a store, without DHCP."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
+    def __init__(self, store: MemoryStore, *machines: MachineSettings) -> None:
+        settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"), machine=machines)
         self.network = MemoryNetwork()
         self.service = BootService(
             self.network.host("10.0.0.1"), settings=settings, attempts=store, orders=store, store=store
@@ -58,6 +59,12 @@ def test_what_is_set_survives_a_restart(store: MemoryStore) -> None:
     assert again.do("machines") == [machine]
     assert again.do("machines", machine="web1") == [machine]
     assert again.do("machines", limit=0) == again.do("machines", tag="x") == []
+
+
+def test_tables_of_the_configuration_need_no_backend(store: MemoryStore) -> None:
+    site = Site(store, MachineSettings(name="web1", mac=[MAC], image="debian-12"), MachineSettings(mac=[OTHER, MAC]))
+    (machine,) = site.do("machines", machine="web1")
+    assert [machine[key] for key in ("mac", "name", "host", "image")] == [MAC, "web1", "web1", "debian-12"]
 
 
 def test_what_is_removed_is_no_longer_stored(store: MemoryStore) -> None:
