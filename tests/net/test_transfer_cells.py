@@ -23,6 +23,14 @@ def test_running_outcome_is_reported() -> None:
     assert (transfer.outcome, transfer.detail, transfer.ended) == (Outcome.COMPLETE, "well", 7.0)
 
 
+def test_running_close_is_reported_and_then_released() -> None:
+    takes(State.RUNNING, Input.CLOSE, State.FINISHED, Do.REPORT, Do.RELEASE)
+    transfer = TransferStates()
+    transfer.handle(Input.CLOSE, (Outcome.COMPLETE, "well"), 7.0)
+    transfer.handle(Input.CLOSE, (Outcome.FAILED, "later"), 8.0)
+    assert (transfer.outcome, transfer.detail, transfer.ended) == (Outcome.COMPLETE, "well", 7.0)
+
+
 def test_running_finish_releases_without_a_report() -> None:
     takes(State.RUNNING, Input.FINISH, State.FINISHED, Do.RELEASE)
 
@@ -31,12 +39,20 @@ def test_reported_outcome_is_reported_once() -> None:
     takes(State.REPORTED, Input.OUTCOME, State.REPORTED)
 
 
+def test_reported_close_releases_without_another_report() -> None:
+    takes(State.REPORTED, Input.CLOSE, State.FINISHED, Do.RELEASE)
+
+
 def test_reported_finish_releases() -> None:
     takes(State.REPORTED, Input.FINISH, State.FINISHED, Do.RELEASE)
 
 
 def test_finished_outcome_is_not_reported() -> None:
     takes(State.FINISHED, Input.OUTCOME, State.FINISHED)
+
+
+def test_finished_close_is_done_already() -> None:
+    takes(State.FINISHED, Input.CLOSE, State.FINISHED)
 
 
 def test_finished_finish_is_done_already() -> None:

@@ -170,6 +170,14 @@ class AdoptedTransfers:
         """Remove and return the transfer of *peer*, which has sent a datagram; None: there is none."""
         return self._waiting.pop(peer, None)
 
+    def replace(self, peer: Address, now: float) -> None:
+        """Forget the transfer of *peer*, here and at other nodes: the client has started again."""
+        adopted = self._waiting.pop(peer, None)
+        if adopted is not None:
+            self.publish_failed(adopted.begun_event, "the client started again")
+        if self.elsewhere:
+            self.elsewhere.take(peer, now)
+
     def publish_failed(self, begun_event: TransferBegun, reason: str) -> None:
         """Publish that this transfer failed."""
         now = self._reactor.seconds()

@@ -313,10 +313,7 @@ class TFTPProtocol(DatagramProtocol):
             known.replace(now)
         if not self._has_room(peer, now):
             return
-        adopted = self._adopted.take(peer)
-        if adopted is not None:
-            self._adopted.publish_failed(adopted.begun_event, "the client started again")
-        self._adopted.elsewhere.take(peer, now)
+        self._adopted.replace(peer, now)
         request = parsed.for_peer(peer, via)
         quirks = self._personas.quirks(request, self._client_at)
         if parsed.mode is None:

@@ -276,8 +276,7 @@ class Transfer:
 
     def hand_over(self, now: float) -> None:
         """End without an ERROR: another node goes on with it."""
-        self._end(Input.OUTCOME, (Outcome.HANDED_OVER, ""), now)
-        self.finish()
+        self._end(Input.CLOSE, (Outcome.HANDED_OVER, ""), now)
 
     def send(self, data: bytes, segment: int = 0) -> None:
         """Send to the peer."""
@@ -371,7 +370,7 @@ class Transfer:
         states = self._states
         states.handle(event, argument, now)
         while states.out:
-            if states.out.pop() is Do.REPORT:
+            if states.out.pop(0) is Do.REPORT:
                 self._report()
             else:
                 self._release_all()
@@ -443,8 +442,7 @@ class Transfer:
         if self._states.state is _FINISHED:
             return
         self.send(wire.error(wire.ErrorCode.NOT_DEFINED, "Internal error"))
-        self._end(Input.OUTCOME, (Outcome.FAILED, "Internal error"), now)
-        self.finish()
+        self._end(Input.CLOSE, (Outcome.FAILED, "Internal error"), now)
 
     def _abandon_pending(self) -> None:
         """Drop the pending result."""
@@ -469,9 +467,9 @@ class Transfer:
         """Update the alarm; report the session's outcome, once; finish when no timer of it runs."""
         session = self.session
         if session.outcome is not None:
-            self._end(Input.OUTCOME, (session.outcome, session.detail), now)
-            if session.deadline is None:
-                self.finish()
+            closed = session.deadline is None
+            self._end(Input.CLOSE if closed else Input.OUTCOME, (session.outcome, session.detail), now)
+            if closed:
                 return
         # The alarm notices by itself that a deadline has moved later, as the fast path moves it.
         self._context.alarm.watch(self)

@@ -23,7 +23,10 @@ class Input(Key):
     """What can happen to a transfer."""
 
     OUTCOME = "outcome"
-    """Its session has ended, well or not. The argument is (Outcome, a sentence for the operator or "")."""
+    """Its session has ended, well or not, and may repeat its last packet. The argument is (Outcome, a sentence for the
+    operator or "")."""
+    CLOSE = "close"
+    """Its session has ended and sends nothing more, or has failed. The argument is that of OUTCOME."""
     FINISH = "finish"
     """Nothing is expected of the client any more, or another process continues with it."""
 
@@ -53,19 +56,29 @@ def finish(transfer: "TransferStates", argument: Any, now: float) -> State:
     return State.FINISHED
 
 
+@goes(State.FINISHED)
+def report_and_finish(transfer: "TransferStates", argument: Any, now: float) -> State:
+    """Report the end, and release everything."""
+    report(transfer, argument, now)
+    return finish(transfer, argument, now)
+
+
 TABLE: Table = {
     State.RUNNING: {
         Input.OUTCOME: report,
+        Input.CLOSE: report_and_finish,
         Input.FINISH: finish,
     },
     State.REPORTED: {
         # The client has sent its last packet again, or the repetition has failed.
         Input.OUTCOME: ignore,
+        Input.CLOSE: finish,
         Input.FINISH: finish,
     },
     State.FINISHED: {
         # A plugin that is called to release something may end the transfer again.
         Input.OUTCOME: ignore,
+        Input.CLOSE: ignore,
         Input.FINISH: ignore,
     },
 }
