@@ -175,8 +175,7 @@ class AdoptedTransfers:
         adopted = self._waiting.pop(peer, None)
         if adopted is not None:
             self.publish_failed(adopted.begun_event, "the client started again")
-        if self.elsewhere:
-            self.elsewhere.take(peer, now)
+        self.elsewhere.take(peer, now)
 
     def publish_failed(self, begun_event: TransferBegun, reason: str) -> None:
         """Publish that this transfer failed."""
