@@ -254,6 +254,13 @@ class IHostBackend(IBackend):
         """
 
 
+class IImageBackend(IBackend):
+    """A backend with images of operating systems, which ``bootfw install`` can boot by their names."""
+
+    def image_names() -> Sequence[str]:
+        """The names of the images that are there now. Called in a thread: it may read the disk."""
+
+
 class IBatchingBackend(IBackend):
     """Several backends as one. It is called around the requests that arrived in one batch, to share lookups."""
 

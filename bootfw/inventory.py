@@ -40,6 +40,22 @@ class NameTaken(StateError):
     """The name is that of another machine."""
 
 
+class NoSuchImage(StateError):
+    """There is no image with the name."""
+
+
+def check_image(given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Check that the image of a change exists.
+
+    :param given: see change().
+    :raise NoSuchImage: it does not.
+    """
+    image, names = given.get("image"), sorted(set(known), key=str.casefold)
+    if image and image not in names:
+        there = f"known: {', '.join(names)}" if names else "this server has none"
+        raise NoSuchImage(f"there is no image {image}; {there}")
+
+
 @frozen
 class Entry:
     """What the operator has set for a machine; all of it may be empty."""

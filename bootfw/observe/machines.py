@@ -13,8 +13,19 @@ from bootfw.ability import provides
 from bootfw.config.settings import MachineSettings
 from bootfw.errors import StateError
 from bootfw.events import Event
-from bootfw.interfaces import IHostBackend, IOperable, IOrderStore, IStartable
-from bootfw.inventory import BOOTS, KIND, Entry, Selection, Sources, change, entry_of, inventory_records, mac_of
+from bootfw.interfaces import IHostBackend, IImageBackend, IOperable, IOrderStore, IStartable
+from bootfw.inventory import (
+    BOOTS,
+    KIND,
+    Entry,
+    Selection,
+    Sources,
+    change,
+    check_image,
+    entry_of,
+    inventory_records,
+    mac_of,
+)
 from bootfw.net.control import Operation
 from bootfw.observe.inthread import in_thread
 from bootfw.records import Record
@@ -59,7 +70,12 @@ class Machines:
 
     def operations(self) -> Mapping[str, Operation]:
         """See IOperable."""
-        return {"machines": self._list, "set-machine": self._set, "forget-machine": self._forget}
+        return {
+            "machines": self._list,
+            "set-machine": self._set,
+            "forget-machine": self._forget,
+            "images": self._images,
+        }
 
     def _list(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
         """Return the machines that are selected; see Selection. ``limit``: at most so many."""
@@ -99,8 +115,23 @@ class Machines:
 
     def _set(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
         """Change what is set for a machine; see change(). Returns its record."""
-        mac, entry = change(self._entries, given)
-        return self._save(mac, entry).addCallback(lambda _: self._found(Selection(mac), [mac]))
+        change(self._entries, given)  # what is wrong with it is found before the images are looked for
+
+        def checked(names: Sequence[str]) -> "Deferred[list[Record]]":
+            check_image(given, names)
+            mac, entry = change(self._entries, given)
+            return self._save(mac, entry).addCallback(lambda _: self._found(Selection(mac), [mac]))
+
+        names = self._image_names() if given.get("image") else succeed([])
+        return names.addCallback(checked)
+
+    def _images(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
+        """Return the names of the images that a machine can be for."""
+        return self._image_names().addCallback(lambda names: [{"name": name} for name in names])
+
+    def _image_names(self) -> "Deferred[Sequence[str]]":
+        backends = [backend for _, backend in self._backends() if provides(backend, IImageBackend)]
+        return in_thread(self._reactor, lambda: sorted({name for each in backends for name in each.image_names()}))
 
     def _forget(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
         """Remove what is set for a machine. Returns its record, as it was; without any, there was nothing to remove."""

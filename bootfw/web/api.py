@@ -42,7 +42,7 @@ def status_record(boot: BootService, activity: Activity, access: Access, began: 
     """
     operations = boot.operations()
     shown = {"boots": "boots", "machines": "machines", "leases": "leases", "orders": "next"}
-    actions = {"order": "order", "cancel": "cancel", "release": "release"}
+    actions = {"order": "order", "cancel": "cancel", "release": "release", "machine": "set-machine"}
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -154,8 +154,9 @@ def _nothing_to_check(given: Mapping[str, Any]) -> "Deferred[None]":
 class Action(Page):
     """A path where POST changes something; the response has the changed records.
 
-    :param keys: the required keys of the JSON object in the body; all values are strings.
+    :param keys: the required keys of the JSON object in the body; their values are strings.
     :param check: see call().
+    :param optional: keys that the body may have; the operation checks their values.
     """
 
     methods = "POST"
@@ -167,9 +168,11 @@ class Action(Page):
         operation: str,
         keys: Iterable[str],
         check: "Callable[[Mapping[str, Any]], Deferred[None]]" = _nothing_to_check,
+        optional: Iterable[str] = (),
     ) -> None:
         super().__init__()
         self._check = check
+        self._optional = sorted(optional)
         self._boot = boot
         self._access = access
         self._operation = operation
@@ -184,9 +187,9 @@ class Action(Page):
             given = json.loads(request.content.getvalue())
         except (ValueError, RecursionError):
             given = None
-        wanted = ", ".join(self._keys)
-        if not isinstance(given, dict) or sorted(given) != self._keys or not all(map(_is_text, given.values())):
-            return refusal(request, 400, f"the body must be a JSON object of texts: {wanted}")
+        if not self._takes(given):
+            may = f"; it may have {', '.join(self._optional)}" if self._optional else ""
+            return refusal(request, 400, f"the body must be a JSON object of texts: {', '.join(self._keys)}{may}")
 
         def send(records: Iterable[Mapping[str, Any]]) -> None:
             changed = list(records)
@@ -201,6 +204,11 @@ class Action(Page):
             request.finish()
 
         return call(self._boot, self._operation, given, request, send, self._check)
+
+    def _takes(self, given: Any) -> bool:
+        if not isinstance(given, dict) or sorted(given.keys() - self._optional) != self._keys:
+            return False
+        return all(isinstance(given[key], str) for key in self._keys)
 
 
 class NoSuchFile(StateError):
@@ -316,7 +324,3 @@ class _Sending:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)

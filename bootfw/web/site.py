@@ -156,6 +156,8 @@ class WebSite(Site):
             ),
             "leases": listing("leases", ["who", "state", "network"]),
             "orders": listing("next"),
+            "images": listing("images"),
+            "machine": action("set-machine", ["mac"], optional=["name", "tags", "image"]),
             "order": action("order", ["mac", "file"], partial(check_file, boot)),
             "v1": Version1(boot, access),
             "cancel": action("cancel", ["mac"]),

@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET
 from bootfw import __version__
 from bootfw.attempts.attempt import Verdict
 from bootfw.errors import StateError
-from bootfw.inventory import HOST_NAME, IMAGE, MOST_TAGS, TAG, NameTaken, change
+from bootfw.inventory import HOST_NAME, IMAGE, MOST_TAGS, TAG, NameTaken, NoSuchImage, change
 from bootfw.lease import mac_text
 from bootfw.net.control import ControlError
 from bootfw.service import BootService
@@ -194,7 +194,8 @@ def description(operations: Sequence[Operation] = OPERATIONS) -> dict[str, Any]:
         statuses |= {"403": "the token does not have the scope", "404": each.absent or "the server has no records"}
         statuses |= {"503": "the server can't do it now"}
         if each.body is not None:
-            statuses |= {"409": "it conflicts with what the server has", "415": "the body is not JSON"}
+            statuses |= {"409": "another machine has the name", "415": "the body is not JSON"}
+            statuses |= {"422": "the server does not have the image or the file; the error names what it has"}
         entry: dict[str, Any] = {
             "operationId": f"{each.calls}-{each.method.lower()}"
             if each.calls == "machines" and not each.is_list
@@ -306,8 +307,10 @@ class Version1(Resource):
                 respond(refusal(request, 404, operation.absent))
 
         def failed(failure: Failure) -> None:
-            if failure.check(NameTaken, NoSuchFile):
+            if failure.check(NameTaken):
                 respond(refusal(request, 409, str(failure.value)))
+            elif failure.check(NoSuchFile, NoSuchImage):
+                respond(refusal(request, 422, str(failure.value)))
             elif failure.check(ControlError, StateError):
                 respond(refusal(request, operation.refused, str(failure.value)))
             else:

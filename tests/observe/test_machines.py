@@ -1,6 +1,7 @@
 """The machines of a service that runs: its operations, and their store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from bootfw.api import DHCPSettings, Settings, StateError, TFTPSettings
 from bootfw.attempts.attempt import BootAttempt, Verdict
+from bootfw.backends.imagelibrary.backend import ImagesBackend
 from bootfw.config.settings import MachineSettings
-from bootfw.inventory import KIND
+from bootfw.inventory import KIND, NoSuchImage
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import MemoryNetwork
@@ -31,11 +33,16 @@ def result(answer: Any) -> Any:
 class Site:
     """A service with a store, without DHCP."""
 
-    def __init__(self, store: MemoryStore, *machines: MachineSettings) -> None:
+    def __init__(self, store: MemoryStore, *machines: MachineSettings, backends: Sequence[Any] = ()) -> None:
         settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"), machine=machines)
         self.network = MemoryNetwork()
         self.service = BootService(
-            self.network.host("10.0.0.1"), settings=settings, attempts=store, orders=store, store=store
+            self.network.host("10.0.0.1"),
+            settings=settings,
+            backends=backends,
+            attempts=store,
+            orders=store,
+            store=store,
         )
         self.service.startService()
 
@@ -65,6 +72,20 @@ def test_tables_of_the_configuration_need_no_backend(store: MemoryStore) -> None
     site = Site(store, MachineSettings(name="web1", mac=[MAC], image="debian-12"), MachineSettings(mac=[OTHER, MAC]))
     (machine,) = site.do("machines", machine="web1")
     assert [machine[key] for key in ("mac", "name", "host", "image")] == [MAC, "web1", "web1", "debian-12"]
+
+
+def test_an_image_must_exist(tmp_path: Path, store: MemoryStore) -> None:
+    site = Site(store, backends=[ImagesBackend(tmp_path), ImagesBackend(tmp_path / "none")])
+    with pytest.raises(NoSuchImage, match="there is no image debian-12; this server has none"):
+        site.do("set-machine", mac=MAC, image="debian-12")
+    (tmp_path / "debian-12").mkdir()
+    (tmp_path / "rescue.iso").write_bytes(b"")
+    assert site.do("images") == [{"name": "debian-12"}, {"name": "rescue"}]
+    assert site.do("set-machine", mac=MAC, image="debian-12")[0]["image"] == "debian-12"
+    with pytest.raises(NoSuchImage, match="there is no image debian; known: debian-12, rescue"):
+        site.do("set-machine", mac=MAC, image="debian", name="web1")
+    (tmp_path / "debian-12").rmdir()
+    assert site.do("set-machine", mac=MAC, image="")[0]["name"] == ""
 
 
 def test_what_is_removed_is_no_longer_stored(store: MemoryStore) -> None:

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from bootfw.api import (
     DHCPSettings,
     IBootFileResolver,
+    IImageBackend,
     IOperable,
     IStartable,
     Settings,
@@ -78,6 +79,14 @@ class Recorded:
         self.boots[boot.id] = boot
         kind = BootAttemptChanged if boot.ended is None else BootAttemptEnded
         self.publish(kind(reactor.seconds(), boot))
+
+
+@implementer(IImageBackend)
+class WithImages(MemoryBackend):
+    """It has two images by their names."""
+
+    def image_names(self) -> list[str]:
+        return ["debian-12", "rescue"]
 
 
 def leases(count: int, now: float) -> Iterator[Lease]:
@@ -186,7 +195,7 @@ def main(state: str) -> None:
         ),
     )
     store = store_of({"empty": 0, "many": 2000}.get(state, 40))
-    files = MemoryBackend({"install.ipxe": b"#!ipxe\n"})
+    files = WithImages({"install.ipxe": b"#!ipxe\n"})
     resolvers = [boots, NextBoot()]
     service = Waiting(reactor, settings=settings, backend=files, resolvers=resolvers, store=store, orders=store)
     site = add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=recorded.TOKEN))

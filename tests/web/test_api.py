@@ -304,6 +304,23 @@ def test_post_sets_a_one_time_boot(pages: Pages) -> None:
     assert (response.status, json.loads(response.body)) == (400, {"error": "10.0.0.5 is not leased"})
 
 
+def test_post_changes_a_machine(pages: Pages) -> None:
+    pages.finds("set-machine", [{"mac": MAC, "name": "web1"}])
+    for given in ({"mac": MAC, "name": "web1"}, {"mac": MAC, "tags": ["rack1"], "image": ""}, {"mac": MAC}):
+        response = pages.post("/api/machine", given)
+        assert json.loads(response.body) == {"records": [{"mac": MAC, "name": "web1"}]}
+        assert pages.given.pop() == ("set-machine", given)
+    mistakes: list[Any] = [{"name": "web1"}, {"mac": 1}, {"mac": MAC, "uuid": "x"}, []]
+    for wrong in mistakes:
+        response = pages.post("/api/machine", wrong)
+        assert (response.status, json.loads(response.body)) == (
+            400,
+            {"error": "the body must be a JSON object of texts: mac; it may have image, name, tags"},
+        )
+    assert pages.post("/api/machine", {"mac": MAC}, Authorization="Bearer no").status == 401
+    assert pages.given == []
+
+
 def test_wrong_tokens_of_many_addresses_write_a_bounded_log(pages: Pages) -> None:
     with capturedLogs() as logged:
         for number in range(300):

@@ -304,6 +304,29 @@ def test_a_next_boot_is_ordered_and_cancelled(showing: Show, open_tab: Open) -> 
     tab.row("install.ipxe").wait_for(state="detached")  # the token is known by now
 
 
+def test_a_machine_is_named_tagged_and_given_an_image(showing: Show, open_tab: Open) -> None:
+    machine = recorded.mac_of(7)
+    tab = open_tab(showing("busy"), f"#/machine/{machine}")
+    tab.page.get_by_label("Name", exact=True).fill("Web 1")
+    tab.page.get_by_role("button", name="Save").click()
+    tab.page.get_by_role("textbox", name="Token").fill(recorded.TOKEN)
+    tab.press("Enter")
+    tab.page.get_by_text("Name must be a host name").wait_for()
+    tab.page.get_by_label("Name", exact=True).fill("web1")
+    tab.page.get_by_label("Tags", exact=True).fill("rack1, role=web")
+    tab.page.get_by_label("Image").select_option("debian-12")
+    assert tab.violations() == []
+    tab.page.get_by_role("button", name="Save").click()  # the token is known by now
+    tab.page.get_by_text("Saved.").wait_for()
+    tab.page.get_by_role("link", name="Machines", exact=True).click()
+    row = tab.row(machine).filter(has_text="web1").filter(has_text="rack1, role=web").filter(has_text="debian-12")
+    row.get_by_role("link").click()
+    tab.page.get_by_label("Image").select_option("")
+    tab.page.get_by_role("button", name="Save").click()
+    tab.page.get_by_text("Saved.").wait_for()
+    assert tab.page.get_by_label("Name", exact=True).input_value() == "web1"
+
+
 def test_a_lease_is_released(showing: Show, open_tab: Open) -> None:
     tab = open_tab(showing("busy"), "#/leases")
     tab.page.get_by_role("button", name="Release 127.77.0.1", exact=True).click()

@@ -9,12 +9,14 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from net.webclient import Response, parse
 from twisted.logger import capturedLogs
+from zope.interface import implementer
 
 from bootfw.api import DHCPSettings, Settings, StateError, TFTPSettings
 from bootfw.attempts.attempt import BootAttempt, Verdict
 from bootfw.attempts.record import attempt_record
 from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import APIToken, WebSettings
+from bootfw.interfaces import IImageBackend
 from bootfw.resolvers.next_boot import NextBoot
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
@@ -30,6 +32,14 @@ BOOT = BootAttempt("1", 100.0, 130.0, MAC, addresses=("10.0.0.9",), verdict=Verd
 MACHINE = f"/api/v1/machines/{MAC}"
 
 
+@implementer(IImageBackend)
+class WithImages(MemoryBackend):
+    """It has two images by their names."""
+
+    def image_names(self) -> list[str]:
+        return ["rescue", "debian-12"]
+
+
 class API(Visitor):
     """That of a service with a store that has one boot, and with a file to boot."""
 
@@ -40,7 +50,7 @@ class API(Visitor):
         self.service = BootService(
             network.host("10.0.0.1"),
             settings=Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off")),
-            backend=MemoryBackend({"install.ipxe": b"#!ipxe\n"}),
+            backend=WithImages({"install.ipxe": b"#!ipxe\n"}),
             attempts=self.store,
             orders=self.store,
             store=self.store,
@@ -135,12 +145,19 @@ def test_the_boots_of_a_machine_have_their_stages(api: API) -> None:
     assert json.loads(api.do("GET", f"/api/v1/machines/{OTHER}/boots").body)["records"] == []
 
 
+def test_an_image_that_does_not_exist_is_refused(api: API) -> None:
+    missing = api.do("PATCH", MACHINE, {"name": "web1", "image": "debian-13"})
+    assert (missing.status, error(missing)) == (422, "there is no image debian-13; known: debian-12, rescue")
+    assert json.loads(api.do("GET", MACHINE).body)["name"] == ""
+    assert api.do("PATCH", MACHINE, {"image": ""}).status == 200
+
+
 def test_a_file_is_booted_once_if_it_exists(api: API) -> None:
     ordered = api.do("PUT", f"{MACHINE}/next", {"file": "install.ipxe"})
     assert (ordered.status, json.loads(ordered.body)["file"]) == (200, "install.ipxe")
     assert json.loads(api.do("GET", MACHINE).body)["next"] == "install.ipxe"
     missing = api.do("PUT", f"{MACHINE}/next", {"file": "instal.ipxe"})
-    assert (missing.status, error(missing)) == (409, "no backend has instal.ipxe; similar: install.ipxe")
+    assert (missing.status, error(missing)) == (422, "no backend has instal.ipxe; similar: install.ipxe")
     assert api.do("PUT", f"{MACHINE}/next", {"file": "http://192.0.2.1/x.ipxe"}).status == 200
     assert api.do("DELETE", f"{MACHINE}/next").status == 200
     assert api.do("DELETE", f"{MACHINE}/next").status == 404

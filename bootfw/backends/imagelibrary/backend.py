@@ -17,6 +17,7 @@ from bootfw.api import (
     FileMissing,
     FileReader,
     IBackend,
+    IImageBackend,
     IReader,
     ISelfChecking,
     IStartable,
@@ -86,7 +87,7 @@ class _OpenImage:
         os.close(self.descriptor)
 
 
-@implementer(IStaticBackend, ISelfChecking, IStartable)
+@implementer(IStaticBackend, IImageBackend, ISelfChecking, IStartable)
 @define(eq=False)
 class ImagesBackend:
     """The files in images of operating systems: ISO images, archives and directories that are put into one directory.
@@ -132,6 +133,13 @@ class ImagesBackend:
     def library(self) -> Library:
         """A new Library of the images, with an empty cache."""
         return Library([self.root], catalogue_of(self.families))
+
+    def image_names(self) -> list[str]:
+        """See IImageBackend."""
+        try:
+            return [place.name for place in places(self.root) if isinstance(place, Place)]
+        except OSError:
+            return []
 
     def problem(self) -> str:
         """See ISelfChecking."""

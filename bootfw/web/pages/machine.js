@@ -2,6 +2,7 @@
 
 import { el, show, table } from "./dom.js";
 import { bytes, capital, count, duration, machineLink, offset, verdict, when } from "./format.js";
+import { entryPanel } from "./entry.js";
 import { act, read } from "./remote.js";
 import { decided, described } from "./stages.js";
 import { causeOf, timelineFigure } from "./timeline.js";
@@ -53,6 +54,7 @@ export function machineView(context, name, wantedId) {
   const attempts = el("nav", { class: "attempts", "aria-label": "Boots of this machine" });
   const detail = el("div", { class: "stack" });
   const next = el("div");
+  const entry = entryPanel(context, name);
   let shown = "";
   let resting = 0; // a timer: no load before it has fired
   let changed = false; // meanwhile
@@ -138,10 +140,11 @@ export function machineView(context, name, wantedId) {
   }
 
   load();
+  entry.load();
   loadNext();
   return {
     title: name,
-    node: [el("div", { class: "head" }, heading, about), attempts, detail, next],
+    node: [el("div", { class: "head" }, heading, about), attempts, detail, next, entry.node],
     heading,
     boot(boot) {
       if ([boot.mac, boot.uuid, ...boot.addresses].includes(name)) loadSoon();
@@ -149,6 +152,7 @@ export function machineView(context, name, wantedId) {
     resync: load,
     close() {
       closed = true;
+      entry.close();
       clearTimeout(resting);
     },
   };
