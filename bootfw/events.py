@@ -31,7 +31,7 @@ class ListenerBound(Event):
     """A service can be reached; ``note`` says what an operator should know, such as a port chosen instead."""
 
     service: str
-    """ "tftp", "dhcp", "boot-server", "http" or "https"."""
+    """ "tftp", "dhcp", "boot-server", "http", "https" or "multicast"."""
     address: Address
     note: str = ""
 
@@ -390,6 +390,31 @@ class TransferEnded(Event):
     """A transfer that had begun is over."""
 
     report: TransferReport
+
+
+@frozen
+class ImageSent(Event):
+    """An image is no longer sent to many machines: no receiver has wanted it for a while, or *detail* says why."""
+
+    image: str
+    method: str
+    """ "multicast", "broadcast" or "unicast"."""
+    destination: Address
+    """The group, the broadcast address or the receiver."""
+    size: int
+    """Bytes of the image."""
+    joined: int
+    """Receivers that have joined."""
+    completed: int
+    """Receivers that have said that they have all of it."""
+    blocks_sent: int
+    """Of 1,024 bytes."""
+    blocks_lost: int
+    """Blocks that receivers have requested again, counted for each receiver."""
+    seconds: float
+    """From the first JOIN to the end, with the idle time."""
+    detail: str = ""
+    """Why it was ended; "": it was idle."""
 
 
 @frozen

@@ -98,7 +98,11 @@ class Reload:
         settings = running.settings
         if parts.configuration.source is not None:  # a reload without a file does not try the ports of this host again
             settings = with_fixed(running.settings, settle(parts.configuration)[0])
-        sites = {"web": settings.web.listen, "metrics": settings.metrics.listen}
+        sites = {
+            "web": settings.web.listen,
+            "metrics": settings.metrics.listen,
+            "multicast-master": settings.multicast.listen,
+        }
         workers = next((child for child in boot if isinstance(child, Workers)), None)
         if workers is not None:
             missing = yield workers.ready()

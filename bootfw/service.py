@@ -85,6 +85,9 @@ from bootfw.net.listening import (
     finish_closing,
     listen_on,
 )
+from bootfw.net.multicast.master import SERVICE as MULTICAST_MASTER
+from bootfw.net.multicast.master import Master
+from bootfw.net.multicast.sender import ImageSender
 from bootfw.net.nodes.cluster import Cluster
 from bootfw.net.nodes.leadership import Leadership
 from bootfw.net.pluginlifecycle import PluginLifecycle
@@ -252,6 +255,14 @@ class BootService(MultiService):
         """Sockets of HTTP and HTTPS that are open here, and whose address the main process waits for."""
         self._layers = self._layered()
         self._give_lookup([*self._observing_as_leader(), *self._resolvers])
+        self._image_sender = ImageSender(
+            reactor,
+            self._settings.multicast,
+            lambda path, request: self._layers.open(path, request),
+            self._publish,
+            self._interfaces,
+            self._admission,
+        )
         self._file_servers: WeakSet[TFTPProtocol | BootSite] = WeakSet()
         """All that this process has, also those that serve for workers which are starting."""
         self._retired: list[_Retired] = []
@@ -287,6 +298,9 @@ class BootService(MultiService):
         self._drained: Deferred[None] = succeed(None)
         """Fires when everything that any stop has closed is closed."""
         self._sites: tuple[_AddedSite, ...] = ()
+        if self._sockets.follow_interfaces:
+            master = Master(reactor, self._image_sender, self._admission, self._publish)
+            self.add_site(MULTICAST_MASTER, self._settings.multicast.listen, master)
         self._operations: dict[str, Operation] = {}
         """See add_operations()."""
         if self._cluster is not None:
@@ -486,6 +500,7 @@ class BootService(MultiService):
                 recorder.use(self._settings.boots, self._backends)
         self._interfaces.serve(self._settings.interfaces, self._settings.except_interfaces)
         self._admission.use(self._settings)
+        self._image_sender.use(self._settings.multicast)
         if self._leasing is not None and _dhcp_differs(before.settings, self._settings):
             self._leasing.use(self._settings.dhcp, self._settings.dhcp6)
             self._plugins.offer(self._lease_operations(), operations)
@@ -955,6 +970,10 @@ class BootService(MultiService):
         """Return addresses by (subnet, state of the lease), and free addresses by (subnet,). Empty for a proxy."""
         return self._leasing.counts() if self._leasing is not None else ({}, {})
 
+    def images_sent(self) -> list[dict[str, Any]]:
+        """Return the images that are sent to many machines now, see Transmission.record()."""
+        return self._image_sender.records()
+
     def cluster_record(self) -> Mapping[str, Any] | None:
         """Return the nodes that share the store, see Cluster.record(); None: this server is alone."""
         return None if self._cluster is None else self._cluster.record()
@@ -1087,6 +1106,7 @@ class BootService(MultiService):
         for each in opened:
             closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
             self._publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
+        self._image_sender.close()
         self._admission.stop()
         decided = [self._plugins.close()]
         closing += [self._stores.close(), self._observers.close()]
@@ -1274,6 +1294,10 @@ class BootService(MultiService):
         tftp = partial(self._tftp, publish=publish, frame_cache=self._frame_cache)
         wanted.extend(("tftp", address, partial(tftp, address)) for address in settings.tftp.listen)
         wanted.extend(("http", address, partial(self._http, "http", publish)) for address in settings.http.listen)
+        if self._sockets.follow_interfaces:
+            for image in settings.multicast.images:
+                channel = partial(self._image_sender.fixed, image.path, *image.address)
+                wanted.append(("multicast", ("0.0.0.0", image.address[1]), channel))
         if settings.http.https_listen:
             if self._certificate is None:
                 self._certificate = renewed_certificate(self._reactor, settings.http, publish, self._urls)

@@ -136,7 +136,7 @@ def test_an_absolute_state_dir_stays(load: Any) -> None:
 
 
 SECTIONS = (
-    "bootfw, tftp, dhcp, dhcp6, http, log, metrics, web, boots, persona, machine, "
+    "bootfw, tftp, dhcp, dhcp6, http, multicast, log, metrics, web, boots, persona, machine, "
     "backend, resolver, observer, watchdog, store"
 )
 A_TIME = 'must be a time, such as "90 s", "200 ms" or 90 (seconds)'

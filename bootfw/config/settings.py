@@ -491,6 +491,157 @@ class WebSettings:
     """The programs that may use `/api/v1`, `[[web.api-token]]`; see below. Without any it is off."""
 
 
+def group_address(value: str | ListenAddress) -> ListenAddress:
+    """Convert ``"239.192.1.2:21700"`` to (group, port).
+
+    :raise ValueError: *value* is not an IPv4 multicast address and a port.
+    """
+    address, port = listen_address(value) if isinstance(value, str) else value
+    if not port or ":" in address:
+        raise ValueError(f'must be an IPv4 group and a port, such as "239.192.1.2:21700", not "{value}"')
+    check_group(address)
+    return address, port
+
+
+def check_group(address: str) -> None:
+    """Check that images can be sent to a group.
+
+    :raise ValueError: it is none, or its Ethernet address is one that switches flood or hosts need for themselves.
+    """
+    group = ipaddress.IPv4Address(address)
+    if not group.is_multicast:
+        raise ValueError(f'"{address}" is no multicast address; those for use inside a site begin with "239."')
+    # RFC 1112 section 6.4: the Ethernet address has the lower 23 bits. RFC 4541 section 2.1.2: 224.0.0.x is flooded.
+    if int(group) >> 8 & 0x7FFF == 0:
+        raise ValueError(f'"{address}" has the Ethernet address of a group 224.0.0.x, which switches flood')
+
+
+def group_range(text: str) -> tuple[str, str]:
+    """Convert ``"239.192.1.2-239.192.1.254"`` to (first, last).
+
+    :raise ValueError: *text* is no range of groups that images can be sent to.
+    """
+    first, _, last = text.partition("-")
+    try:
+        low, high = ipaddress.IPv4Address(first.strip()), ipaddress.IPv4Address((last or first).strip())
+    except ValueError:
+        raise ValueError(f'must be IPv4 groups, such as "239.192.1.2-239.192.1.254", not "{text}"') from None
+    if low > high:
+        raise ValueError(f'is reversed: write "{high}-{low}"')
+    if int(high) - int(low) >= 1 << 16:
+        raise ValueError(f"has {int(high) - int(low) + 1} groups; it may have 65536")
+    check_group(str(low))
+    check_group(str(high))
+    return str(low), str(high)
+
+
+def port_range(text: str) -> tuple[int, int]:
+    """Convert ``"21700-21955"`` to (first, last).
+
+    :raise ValueError: *text* is no range of ports.
+    """
+    found = transfer_ports(text) if text not in ("single", "ephemeral") else text
+    if isinstance(found, str):
+        raise ValueError(f'must be a range such as "21700-21955", not "{text}"')
+    return found
+
+
+def _converts(convert: Callable[[str], object]) -> Callable[[Any, Any, str], None]:
+    """Return a validator for strings that *convert* takes."""
+    return lambda instance, attribute, value: (convert(value), None)[1]
+
+
+def _methods(values: Iterable[str]) -> tuple[str, ...]:
+    known = ("multicast", "unicast", "broadcast")
+
+    def read(method: str) -> str:
+        if method not in known:
+            raise ValueError(f'must be a list of "multicast", "unicast" and "broadcast", not of "{method}"')
+        return method
+
+    found = convert_all(read, values)
+    if not found:
+        raise ValueError(f"must have one of {', '.join(map(quoted, known))}")
+    return found
+
+
+@frozen
+class MulticastImage:
+    """``[[multicast.image]]``: an image with a group and port of its own, for receivers that do not ask the master
+    server."""
+
+    path: str
+    """The image, as clients request it from the backends by TFTP."""
+    address: ListenAddress = field(converter=group_address, metadata={"toml": str})
+    """Its group and UDP port, such as `"239.192.2.1:3564"`. Receivers use the port by unicast and broadcast, too."""
+
+
+def _multicast_images(values: Iterable[MulticastImage]) -> tuple[MulticastImage, ...]:
+    images = tuple(values)
+    ports = [image.address[1] for image in images]
+    for port in ports:
+        if ports.count(port) > 1:
+            raise ValueError(f"two images have port {port}; give each its own")
+    return images
+
+
+def _ipv4_listen_addresses(values: Iterable[str | ListenAddress]) -> tuple[ListenAddress, ...]:
+    found = listen_addresses(values)
+    for address, _ in found:
+        if ":" in address:
+            raise ValueError(
+                f'"{address}" is an IPv6 address, which receivers can\'t use: their protocol has IPv4 only'
+            )
+    return found
+
+
+@frozen
+class MulticastSettings:
+    """``[multicast]``: an image is sent once to all machines that receive it, by frisbee's protocol."""
+
+    listen: tuple[ListenAddress, ...] = field(
+        default=(), converter=_ipv4_listen_addresses, metadata={"toml": list[str]}
+    )
+    """Addresses and TCP ports of the master server, such as `["0.0.0.0:64494"]`: receivers ask there where an image is
+    sent, and so start it. Empty: none, and only the images of `[[multicast.image]]` are sent."""
+    groups: str = field(default="239.192.1.2-239.192.1.254", validator=_converts(group_range))
+    """The groups that images are sent to, one after the other: the first and the last one."""
+    ports: str = field(default="21700-21955", validator=_converts(port_range))
+    """The UDP ports of these images. Each image has a port of its own while it is sent."""
+    methods: tuple[str, ...] = field(default=("multicast",), converter=_methods, metadata={"toml": list[str]})
+    """How images are sent: `"multicast"`, `"broadcast"` and `"unicast"`. By unicast whoever forges an address can have
+    an image sent there, so turn it on only where that can't happen."""
+    rate: int = field(
+        default=120 * 1024 * 1024, validator=within(100_000, 1 << 40, "bytes per second"), metadata={"toml": Size}
+    )
+    """Bytes per second at which an image is sent at most. It is slower where the network loses blocks."""
+    total_rate: int = field(
+        default=120 * 1024 * 1024, validator=within(100_000, 1 << 40, "bytes per second"), metadata={"toml": Size}
+    )
+    """The same for all images together, which share it evenly."""
+    sessions: int = field(default=32, validator=within(1, 1024, "images"))
+    """Images that are sent at a time at most; an image counts for each network, and by unicast for each receiver."""
+    idle_seconds: float = field(default=180.0, validator=within(1, 86400, "seconds"), metadata={"toml": Seconds})
+    """An image is no longer sent when no receiver has wanted a block for so long."""
+    ttl: int = field(default=5, validator=within(1, 255, "hops"))
+    """Routers that multicast packets pass, less one. 1: they stay in the network of the server."""
+    images: tuple[MulticastImage, ...] = field(
+        default=(),
+        converter=_multicast_images,
+        metadata={"key": ("image",), "toml": list[dict[str, Any]], "tables": MulticastImage},
+    )
+    """Images with a fixed address, `[[multicast.image]]`; see below. They are opened when a receiver joins."""
+
+    def __attrs_post_init__(self) -> None:
+        first, last = port_range(self.ports)
+        for index, image in enumerate(self.images):
+            if first <= image.address[1] <= last:
+                raise ConfigError(
+                    f"port {image.address[1]} is one of `ports`, which are for images without an address of their own",
+                    ("image", index, "address"),
+                )
+
+
 @frozen
 class LogSettings:
     """``[log]``: the log of `bootfw run` and twistd. It has no effect with `--syslog` or `--logger` of twistd."""
@@ -614,6 +765,7 @@ class Settings:
     dhcp6: DHCP6Settings = field(factory=DHCP6Settings)
     http: HTTPSettings = field(factory=HTTPSettings)
     web: WebSettings = field(factory=WebSettings)
+    multicast: MulticastSettings = field(factory=MulticastSettings)
     log: LogSettings = field(factory=LogSettings)
     metrics: MetricsSettings = field(factory=MetricsSettings)
     boots: BootsSettings = field(factory=BootsSettings)
@@ -637,7 +789,7 @@ class Settings:
 
     def _can_be_absent(self) -> set[str]:
         """Return the interfaces, addresses and networks that the settings name."""
-        web = *self.web.listen, *self.metrics.listen
+        web = *self.web.listen, *self.metrics.listen, *self.multicast.listen
         listen = (*self.tftp.listen, *self.http.listen, *self.http.https_listen, *web)
         hosts = {host for host, _ in listen if host not in ("0.0.0.0", "::")}
         zones = {host.partition("%")[2] for host in hosts if "%" in host}

@@ -31,7 +31,7 @@ class Listening:
 PortKey = tuple[str, ListenAddress, str]
 """(service, (address, port) as configured, interface or ""): what identifies a port."""
 
-UDP_SERVICES = ("dhcp", "boot-server", "dhcp6", "boot-server6", "tftp")
+UDP_SERVICES = ("dhcp", "boot-server", "dhcp6", "boot-server6", "tftp", "multicast")
 """The services with UDP ports; all others have TCP ports."""
 _ANY = ("0.0.0.0", "::")
 

@@ -31,6 +31,7 @@ from bootfw.events import (
     EventsDropped,
     FileWithheld,
     HandshakeFailed,
+    ImageSent,
     InterfaceProblem,
     InternalError,
     LeadershipChanged,
@@ -553,6 +554,14 @@ _LINES: dict[type[Event], _Line] = {
         protocol=lambda event: event.request.protocol,
         peer=lambda event: address_text(event.request.peer),
         filename=lambda event: event.request.filename,
+    ),
+    ImageSent: _line(
+        lambda event: _warn if event.detail else _info,
+        "{image} was sent to {joined} receiver(s) by {method} to {where}, of which {completed} have it: {blocks_sent} "
+        "blocks for {blocks}, {blocks_lost} lost{why}",
+        where=lambda event: address_text(event.destination),
+        blocks=lambda event: -(-event.size // 1024),
+        why=lambda event: f"; ended: {event.detail}" if event.detail else "",
     ),
     WorkerLost: _line(_error, "worker {worker} has ended: {reason}; another one takes over its {transfers} transfers"),
     DatagramsMalformed: _line(

@@ -10,7 +10,7 @@ Emulab.
 import enum
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from attrs import astuple, frozen
@@ -358,14 +358,26 @@ def _packed(source: str, subtype: Subtype, body: bytes, kind: Type = Type.REQUES
     return _HEADER.pack(kind, subtype, len(body), socket.inet_aton(source)) + body
 
 
-def block_header(source: str, chunk: int, block: int) -> bytes:
-    """The first 24 bytes of a BLOCK packet; the 1,024 bytes of the block follow."""
-    return _BLOCK_HEADER.pack(
-        Type.REQUEST, Subtype.BLOCK, _SIZES[Subtype.BLOCK], socket.inet_aton(source), chunk, block
-    )
-
-
 _BLOCK_HEADER = struct.Struct("<iii4sii")
+
+
+def fill_blocks(buffer: memoryview, source: bytes, chunk: int, blocks: Sequence[int], data: bytes) -> memoryview:
+    """Write a BLOCK packet for each of *blocks* into a buffer, one behind the other.
+
+    :param buffer: has PACKET_SIZE bytes for each of them.
+    :param source: the address of the sender, 4 bytes.
+    :param blocks: their numbers in the chunk, ascending.
+    :param data: the bytes from the beginning of the first block to the end of the last one.
+    :return: the part of the buffer that was written.
+    """
+    pack_into, length, first = _BLOCK_HEADER.pack_into, _SIZES[Subtype.BLOCK], blocks[0]
+    at = 0
+    for block in blocks:
+        pack_into(buffer, at, Type.REQUEST, Subtype.BLOCK, length, source, chunk, block)
+        start = (block - first) * BLOCK_SIZE
+        buffer[at + _BLOCK_HEADER.size : at + PACKET_SIZE] = data[start : start + BLOCK_SIZE]
+        at += PACKET_SIZE
+    return buffer[:at]
 
 
 def blocks_of(size: int) -> int:

@@ -1,6 +1,7 @@
 """Frisbee's packets, and the messages of its master server."""
 
 import contextlib
+import socket
 import struct
 from typing import cast
 
@@ -121,10 +122,14 @@ def test_what_no_packet_can_hold_is_refused(packet: frisbee.Packet) -> None:
         frisbee.pack(packet)
 
 
-@given(_ADDRESS, _CHUNK, st.integers(0, CHUNK_BLOCKS - 1))
-def test_the_header_of_a_block_is_that_of_its_packet(source: str, chunk: int, block: int) -> None:
-    data = bytes(range(256)) * 4
-    assert frisbee.block_header(source, chunk, block) + data == frisbee.pack(Block(source, chunk, block, data))
+@given(_ADDRESS, _CHUNK, st.sets(st.integers(0, 9), min_size=1).map(sorted))
+def test_blocks_that_are_written_into_a_buffer_are_their_packets(source: str, chunk: int, blocks: list[int]) -> None:
+    image = b"".join(bytes([number]) * 1024 for number in range(10))
+    data = image[blocks[0] * 1024 : (blocks[-1] + 1) * 1024]
+    buffer = memoryview(bytearray(10 * frisbee.PACKET_SIZE))
+    written = frisbee.fill_blocks(buffer, socket.inet_aton(source), chunk, blocks, data)
+    packets = [Block(source, chunk, block, bytes([block]) * 1024) for block in blocks]
+    assert bytes(written) == b"".join(map(frisbee.pack, packets))
 
 
 def test_the_blocks_that_a_request_wants() -> None:

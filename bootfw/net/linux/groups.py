@@ -10,29 +10,39 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import Logger
 
 from bootfw.net.linux.interfaces import Interfaces
-from bootfw.net.linux.netlink import RTMGRP_IPV6_IFADDR, RTMGRP_LINK, Change, Changes
+from bootfw.net.linux.netlink import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK, Change, Changes
 
-_MEMBERSHIP = struct.Struct("@16si")  # struct ipv6_mreq
+_MEMBERSHIP4 = struct.Struct("@4s4si")  # struct ip_mreqn
+_MEMBERSHIP6 = struct.Struct("@16si")  # struct ipv6_mreq
 
 
 class Groups:
-    """Keeps a socket in IPv6 multicast groups.
+    """Keeps a socket in multicast groups.
 
     Whenever the kernel reports that interfaces or their addresses have changed, it joins on all of them again; where it
     is a member already that does nothing.
 
     :param reactor: with an IReactorFDSet it goes on; with another one it joins once.
-    :param sock: of IPv6.
-    :param groups: their addresses.
+    :param sock: of IPv4 or IPv6.
+    :param groups: their addresses, of the same family.
     :param interfaces: on those that are served.
+    :param service: what is missing on an interface that can't be joined on, for the log.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, sock: socket.socket, groups: Iterable[str], interfaces: Interfaces) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        sock: socket.socket,
+        groups: Iterable[str],
+        interfaces: Interfaces,
+        service: str = "DHCPv6",
+    ) -> None:
         self._reactor = reactor
         self._socket = sock
-        self._groups = [socket.inet_pton(socket.AF_INET6, group) for group in groups]
+        self._groups = [socket.inet_pton(sock.family, group) for group in groups]
+        self._service = service
         self._interfaces = interfaces
         self._logged: set[int] = set()
         """Numbers of errors that were logged."""
@@ -42,7 +52,8 @@ class Groups:
         """Join, and listen for changes."""
         if IReactorFDSet.providedBy(self._reactor):
             try:
-                self._changes = Changes(self._reactor, RTMGRP_LINK | RTMGRP_IPV6_IFADDR, self._changed)
+                addresses = RTMGRP_IPV6_IFADDR if self._socket.family == socket.AF_INET6 else RTMGRP_IPV4_IFADDR
+                self._changes = Changes(self._reactor, RTMGRP_LINK | addresses, self._changed)
             except OSError as error:
                 self._complain(error, "interfaces that appear later are not noticed")
         self._join()
@@ -60,11 +71,18 @@ class Groups:
         for index in self._interfaces.served():
             for group in self._groups:
                 try:
-                    self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, _MEMBERSHIP.pack(group, index))
+                    self._join_one(group, index)
                 except OSError as error:
                     # A member already; gone again; without IPv6.
                     if error.errno not in (errno.EADDRINUSE, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL):
-                        self._complain(error, f"no DHCPv6 on interface {self._interfaces.name(index)}")
+                        self._complain(error, f"no {self._service} on interface {self._interfaces.name(index)}")
+
+    def _join_one(self, group: bytes, index: int) -> None:
+        if self._socket.family == socket.AF_INET6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, _MEMBERSHIP6.pack(group, index))
+        else:
+            membership = _MEMBERSHIP4.pack(group, bytes(4), index)
+            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
 
     def _complain(self, error: OSError, what: str) -> None:
         if error.errno not in self._logged:

@@ -1,0 +1,210 @@
+"""Sends an image to many receivers: by bootfw and by Emulab's frisbeed, to Emulab's receiver ``frisbee``.
+
+``python benchmarks/multicast.py --receivers 1 3 10 50 --loss 0 2`` as root, with both programs on the PATH (directory
+os/frisbee.redux of the public Emulab tree). Each host is a network namespace on one bridge; nftables drops the share of
+the UDP packets at the input of each receiver. Every file is compared with the image.
+"""
+
+import argparse
+import contextlib
+import filecmp
+import os
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+GROUP, PORT = "239.192.9.9", 3564
+SERVER = "10.99.0.1"
+SIZE = 21 * 2**20
+"""Bytes: that of the image in the figures of the peer."""
+LIMIT = 120
+"""Seconds for one run."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@frozen
+class Result:
+    """One run."""
+
+    wall: float
+    """Seconds from the start of the receivers to the end of the last one."""
+    cpu: float
+    """Seconds of the server."""
+    sent: int
+    """Blocks."""
+    requests: int
+    """Packets that the server has received."""
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def segment(receivers: int, loss: float) -> Iterator[tuple[str, list[str]]]:
+    """Yield the namespaces of the server and of the receivers."""
+    name = f"mc{os.getpid()}"
+    switch, server = f"{name}-sw", f"{name}-s"
+    clients = [f"{name}-c{number}" for number in range(receivers)]
+    hosts = [switch, server, *clients]
+    try:
+        for host in hosts:
+            _run("ip", "netns", "add", host)
+            _run("ip", "-n", host, "link", "set", "lo", "up")
+        _run("ip", "-n", switch, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+        _run("ip", "-n", switch, "link", "set", "br0", "up")
+        for number, host in enumerate(hosts[1:]):
+            end = ("peer", "name", "eth0", "netns", host)
+            _run("ip", "-n", switch, "link", "add", f"p{number}", "type", "veth", *end)
+            _run("ip", "-n", switch, "link", "set", f"p{number}", "master", "br0", "up")
+            address = SERVER if host == server else f"10.99.1.{number}"
+            _run("ip", "-n", host, "address", "add", f"{address}/16", "dev", "eth0")
+            _run("ip", "-n", host, "link", "set", "eth0", "up")
+            _run("ip", "-n", host, "route", "add", "224.0.0.0/4", "dev", "eth0")
+        if loss:
+            rules = "add table ip t; add chain ip t in { type filter hook input priority 0; }; "
+            rules += f"add rule ip t in meta l4proto udp numgen random mod 1000 < {round(loss * 10)} drop"
+            for host in clients:
+                _run("ip", "netns", "exec", host, "nft", rules)
+        yield server, clients
+    finally:
+        for host in hosts:
+            subprocess.run(["ip", "netns", "delete", host], capture_output=True)
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _udp(namespace: str) -> tuple[int, int]:
+    """Return the datagrams that a namespace has received and sent."""
+    shown = subprocess.run(
+        ["ip", "netns", "exec", namespace, "cat", "/proc/net/snmp"], capture_output=True, text=True, check=True
+    ).stdout
+    names, values = (line.split() for line in shown.splitlines() if line.startswith("Udp:"))
+    found = dict(zip(names, values, strict=True))
+    return int(found["InDatagrams"]), int(found["OutDatagrams"])
+
+
+def _server(kind: str, image: Path, directory: Path, arguments: list[str]) -> list[str]:
+    if kind == "frisbeed":
+        return ["frisbeed", "-i", SERVER, "-m", GROUP, "-p", str(PORT), *arguments, str(image)]
+    configuration = directory / "bootfw.toml"
+    configuration.write_text(
+        f'[bootfw]\nstate-dir = "{directory / "state"}"\n'
+        '[dhcp]\nmode = "off"\n[tftp]\nlisten = []\n[web]\nlisten = []\n'
+        f'[[backend]]\nuse = "directory"\nroot = "{image.parent}"\n'
+        f'[[multicast.image]]\npath = "{image.name}"\naddress = "{GROUP}:{PORT}"\n'
+    )
+    return [str(Path(sys.executable).with_name("bootfw")), "run", "-c", str(configuration)]
+
+
+def run(kind: str, receivers: int, loss: float, arguments: list[str]) -> Result:
+    """Send the image once."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="multicast")))
+        (directory / "images").mkdir()
+        image = directory / "images" / "disk.img"
+        image.write_bytes(random.Random(1).randbytes(SIZE))
+        server, clients = stack.enter_context(segment(receivers, loss))
+        log = stack.enter_context((directory / "log").open("wb"))
+        inside = ("ip", "netns", "exec")
+        serving = subprocess.Popen(
+            [*inside, server, *_server(kind, image, directory, arguments)], stdout=log, stderr=log
+        )
+        try:
+            _wait_bound(server)
+            cpu, (received, sent), began = _cpu(serving.pid), _udp(server), time.monotonic()
+            running = [
+                subprocess.Popen(
+                    [
+                        *(*inside, host, "frisbee", "-N", "-i", f"10.99.1.{number}", "-m", GROUP, "-p", str(PORT)),
+                        str(directory / f"out{number}"),
+                    ],
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                )
+                for number, host in enumerate(clients, 1)
+            ]
+            try:
+                for each in running:
+                    if each.wait(max(1.0, LIMIT - (time.monotonic() - began))):
+                        raise SystemExit(f"a receiver failed: {(directory / 'log').read_text()[-2000:]}")
+            finally:
+                for each in running:
+                    each.kill()
+            wall = time.monotonic() - began
+            after = _udp(server)
+            cpu = _cpu(serving.pid) - cpu
+        finally:
+            serving.send_signal(signal.SIGTERM)
+            try:
+                serving.wait(10)
+            except subprocess.TimeoutExpired:
+                serving.kill()
+                serving.wait()
+        # Segmentation by the kernel counts as one datagram, so what bootfw has sent is in its log.
+        counted = re.search(r": (\d+) blocks for", (directory / "log").read_text())
+        blocks = int(counted[1]) if counted is not None else after[1] - sent - receivers
+        for number in range(1, receivers + 1):
+            if not filecmp.cmp(directory / f"out{number}", image, shallow=False):
+                raise SystemExit(f"receiver {number} of {kind} has another file")
+        return Result(wall, cpu, blocks, after[0] - received)
+
+
+def _wait_bound(namespace: str) -> None:
+    for _ in range(600):
+        shown = subprocess.run(
+            ["ip", "netns", "exec", namespace, "cat", "/proc/net/udp"], capture_output=True, text=True, check=True
+        ).stdout
+        if f":{PORT:04X} " in shown:
+            return
+        time.sleep(0.05)
+    raise SystemExit("the server has not opened its port")
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--servers", nargs="+", default=["frisbeed", "bootfw"])
+    parser.add_argument("--receivers", nargs="+", type=int, default=[1, 3, 10])
+    parser.add_argument("--loss", nargs="+", type=float, default=[0, 2], help="percent")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--frisbeed", nargs="*", default=[], help="more arguments for frisbeed, without their dashes")
+    given = parser.parse_args()
+    for program in ("frisbee", "frisbeed"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"{program} is not on the PATH")
+    blocks = SIZE // 1024
+    print("| loss | receivers | server | seconds | MB/s each | CPU s | blocks | more blocks | requests |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for loss in given.loss:
+        for receivers in given.receivers:
+            # One after the other in each round, so that both see the same load of the machine.
+            rounds: dict[str, list[Result]] = {kind: [] for kind in given.servers}
+            for _ in range(given.runs):
+                for kind, results in rounds.items():
+                    results.append(run(kind, receivers, loss, [f"-{word}" for word in given.frisbeed]))
+            for kind, results in rounds.items():
+                wall, cpu = (statistics.median(getattr(each, what) for each in results) for what in ("wall", "cpu"))
+                sent, requests = (statistics.median(getattr(each, w) for each in results) for w in ("sent", "requests"))
+                print(
+                    f"| {loss:g}% | {receivers} | {kind} | {wall:.2f} | {SIZE / wall / 1e6:.1f} | {cpu:.2f} "
+                    f"| {sent:.0f} | {100 * (sent / blocks - 1):+.1f}% | {requests:.0f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Images on sockets: each is sent to all its receivers, by frisbee's protocol."""

@@ -1,0 +1,236 @@
+"""Sends images to many machines at a time: their ports and groups, the bounds, and what the master server answers."""
+
+import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from bootfw.boot.pluginresult import transfer_error
+from bootfw.config.settings import MulticastSettings, group_range, port_range
+from bootfw.errors import AccessViolation, FileMissing
+from bootfw.events import Event
+from bootfw.interfaces import ICacheableReader, IReader
+from bootfw.net.admission import Admission
+from bootfw.net.linux.interfaces import Interfaces
+from bootfw.net.multicast.channel import Channel, Services, request_for
+from bootfw.net.multicast.transmission import Transmission
+from bootfw.net.udp.port import listen
+from bootfw.values import Address, TransferRequest
+from bootfw.wire import frisbee
+from bootfw.wire.frisbeemaster import NO_METHOD, Error, GetReply, GetRequest, Method
+
+_METHODS = {"multicast": Method.MULTICAST, "unicast": Method.UNICAST, "broadcast": Method.BROADCAST}
+_ANY = "0.0.0.0"
+
+
+@define(eq=False)
+class _Requested:
+    """A channel that the master server has opened."""
+
+    channel: Channel
+    method: Method
+    port: Any
+
+
+class ImageSender:
+    """All images that this server sends.
+
+    :param reactor: IReactorTime and IReactorUDP.
+    :param open_file: the open() of the backends.
+    :param publish: called with each event; must not raise.
+    """
+
+    _log = Logger(namespace="bootfw")
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: MulticastSettings,
+        open_file: Callable[[str, TransferRequest], Any],
+        publish: Callable[[Event], None],
+        interfaces: Interfaces,
+        admission: Admission,
+    ) -> None:
+        self._reactor = reactor
+        self._services = Services(
+            reactor, publish, open_file, interfaces, admission, settings, self._has_room, self._share
+        )
+        self._fixed: list[Channel] = []
+        """Those of configured images."""
+        self._requested: dict[str, _Requested] = {}
+        """Path of an image -> its channel, which the master server has opened."""
+        self._next = 0
+        """The number of the group that is tried next: one that was in use lately is used last."""
+
+    def use(self, settings: MulticastSettings) -> None:
+        """Use other settings from now on. What is being sent is sent on, within the new limits."""
+        self._services.settings = settings
+        self._share()
+
+    def fixed(self, path: str, group: str, port: int) -> Channel:
+        """Return the protocol for the port of a configured image."""
+        made = Channel(self._services, path, group, port, None, self._fixed_closed)
+        self._fixed.append(made)
+        return made
+
+    def _fixed_closed(self, channel: Channel) -> None:
+        if channel in self._fixed:
+            self._fixed.remove(channel)
+
+    def close(self) -> None:
+        """End every transmission."""
+        for requested in list(self._requested.values()):
+            self._close(requested)
+        self._services.alarm.stop()
+        self._services.malformed.stop()
+
+    def transmissions(self) -> list[Transmission]:
+        """Return those that are not over."""
+        return [each for channel in self._channels() for each in channel.transmissions.values()]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the state of each transmission, for the operator."""
+        return [each.record() for each in self.transmissions()]
+
+    def _channels(self) -> Iterable[Channel]:
+        yield from self._fixed
+        for requested in self._requested.values():
+            yield requested.channel
+
+    def _has_room(self) -> bool:
+        return len(self.transmissions()) < self._services.settings.sessions
+
+    def _share(self) -> None:
+        """Share the rate among the transmissions that have something to send."""
+        settings = self._services.settings
+        every = self.transmissions()
+        busy = sum(each.busy for each in every)
+        rate = min(settings.rate, settings.total_rate / max(1, busy))
+        for each in every:
+            if each.session.pace.limit != rate:
+                each.session.pace.limit_to(rate)
+
+    # The master server.
+
+    def get(self, request: GetRequest, peer: Address, local: str) -> "Deferred[GetReply]":
+        """Return the reply to a GET.
+
+        :param local: our address that the request has come to.
+        """
+        asked = request_for(request.image, peer, local)
+        allowed = self._allowed() & request.methods
+        running = self._running(asked.path)
+        if running is None and not allowed:
+            return succeed(GetReply(Error.NO_METHOD))
+
+        def opened(reader: IReader) -> GetReply:
+            try:
+                size, mtime = reader.size, _mtime(reader)
+            finally:
+                reader.close()
+            if size is None or size > frisbee.LARGEST_IMAGE:
+                return GetReply(Error.INVALID)
+            found = self._running(asked.path)
+            if found is None and request.status_only:
+                return GetReply(method=self._allowed(), mtime=mtime, size=size)
+            if found is None:
+                found = self._begin(asked.path, _preferred(allowed))
+            if found is None:
+                return GetReply(Error.TRY_AGAIN)
+            channel, method = found
+            if not request.status_only and not method & request.methods:
+                return GetReply(Error.NO_METHOD)
+            address = self._address(channel, method, local)
+            return GetReply(Error.NONE, method, True, local, address, channel.port, mtime, size)
+
+        def failed(failure: Any) -> GetReply:
+            error = transfer_error(failure.value)
+            if isinstance(error, FileMissing):
+                return GetReply(Error.NO_IMAGE)
+            if isinstance(error, AccessViolation):
+                return GetReply(Error.NO_ACCESS)
+            if error is None:
+                self._log.failure("The image can't be opened.", failure=failure)
+            return GetReply(Error.FAILED)
+
+        return maybeDeferred(self._services.open_file, asked.path, asked).addCallback(opened).addErrback(failed)
+
+    def _allowed(self) -> Method:
+        found = NO_METHOD
+        for name in self._services.settings.methods:
+            found |= _METHODS[name]
+        return found
+
+    def _running(self, path: str) -> tuple[Channel, Method] | None:
+        """Return the channel of an image that is sent, or will be as soon as a receiver joins, and the method."""
+        requested = self._requested.get(path)
+        if requested is not None:
+            return requested.channel, requested.method
+        for channel in self._fixed:
+            if channel.image == path:
+                return channel, _preferred(channel.methods or self._allowed())
+        return None
+
+    def _address(self, channel: Channel, method: Method, local: str) -> str:
+        if method is Method.MULTICAST:
+            return channel.group
+        return self._broadcast_address(local) if method is Method.BROADCAST else local
+
+    def _broadcast_address(self, local: str) -> str:
+        interfaces = self._services.interfaces
+        for index in interfaces.served():
+            for each in interfaces.addresses(index) or ():
+                if each.address == local:
+                    own = int(ipaddress.IPv4Address(local))
+                    return str(ipaddress.IPv4Address(own | ~each.mask & 0xFFFFFFFF))
+        return "255.255.255.255"
+
+    def _begin(self, path: str, method: Method) -> tuple[Channel, Method] | None:
+        """Open a port for an image; None: there is none left."""
+        settings = self._services.settings
+        first, last = (int(ipaddress.IPv4Address(end)) for end in group_range(settings.groups))
+        low, high = port_range(settings.ports)
+        groups, ports = last - first + 1, high - low + 1
+        taken_ports = {each.port for each in self._channels()}
+        taken_groups = {each.group for each in self._channels()}
+        if len(self._requested) >= settings.sessions:
+            return None
+        for _ in range(max(groups, ports)):
+            group = str(ipaddress.IPv4Address(first + self._next % groups))
+            port = low + self._next % ports
+            self._next += 1
+            if port in taken_ports or group in taken_groups:
+                continue
+            channel = Channel(self._services, path, group, port, self._emptied)
+            try:
+                opened = listen(self._reactor, channel, _ANY, port)
+            except CannotListenError as error:
+                self._log.warn("No image is sent from port {port}: {reason}", port=port, reason=error.socketError)
+                continue
+            self._requested[path] = _Requested(channel, method, opened)
+            return channel, method
+        return None
+
+    def _emptied(self, channel: Channel) -> None:
+        """No receiver uses a channel any more."""
+        requested = self._requested.get(channel.image)
+        if requested is not None and requested.channel is channel:
+            self._close(requested)
+
+    def _close(self, requested: _Requested) -> None:
+        self._requested.pop(requested.channel.image, None)
+        requested.channel.close()
+        requested.port.stopListening()
+
+
+def _preferred(methods: Method) -> Method:
+    return next((m for m in (Method.MULTICAST, Method.BROADCAST, Method.UNICAST) if m & methods), NO_METHOD)
+
+
+def _mtime(reader: IReader) -> int | None:
+    modified = reader.modified if ICacheableReader.providedBy(reader) else None
+    return int(modified) & 0xFFFFFFFF if modified is not None else None

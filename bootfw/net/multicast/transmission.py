@@ -1,0 +1,214 @@
+"""One transmission of an image: to a group on one network, to a broadcast address, or to one receiver."""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.python.failure import Failure
+
+from bootfw.boot.pluginresult import as_deferred, checked_bytes, traceback_of, transfer_error
+from bootfw.errors import TransferError
+from bootfw.events import Event, ImageSent, PluginFailed
+from bootfw.frisbee.blockqueue import Burst
+from bootfw.frisbee.pace import LARGEST_BURST
+from bootfw.frisbee.session import Input, NoReply, Reply, Session, State
+from bootfw.interfaces import IReader
+from bootfw.net.alarm import Alarm
+from bootfw.values import Address, Via
+from bootfw.wire import frisbee
+from bootfw.wire.frisbee import PACKET_SIZE
+from bootfw.wire.frisbeemaster import Method
+
+Send = Callable[[Any, Address, Via, int], bool]
+"""(data, peer, how requests arrive, bytes of a segment; 0: it is one datagram) -> whether the kernel took it."""
+
+
+@define(eq=False)
+class Transmission:
+    """Reads and sends what its session wants, when it is due.
+
+    :param send: sends from the port of the image.
+    :param over: called once when it has ended.
+    :param changed: called when it begins to be busy, or is no longer.
+    """
+
+    image: str
+    method: Method
+    destination: Address
+    """Where the blocks go."""
+    session: Session
+    began: float
+    _via: Via
+    _reader: IReader
+    _reactor: Any
+    _alarm: "Alarm[Any]"
+    _send: Send
+    _publish: Callable[[Event], None]
+    _over: Callable[["Transmission"], None]
+    _changed: Callable[[], None]
+    _drop: Callable[[str, Address, float], None]
+    busy: bool = field(default=False, init=False)
+    """Blocks are wanted."""
+    _frames: memoryview = field(init=False)
+    _reading: Any = field(default=None, init=False)
+    """The Deferred of a read that has not answered yet."""
+    _source: bytes = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._source = socket.inet_aton(self._via.local)
+        self._frames = memoryview(bytearray(LARGEST_BURST * PACKET_SIZE))
+        self._alarm.watch(self)
+
+    @property
+    def deadline(self) -> float | None:
+        """When ring() is due."""
+        return self.session.deadline
+
+    def ring(self, now: float) -> float | None:
+        """The deadline of the session has come; returns the next one."""
+        self._handle(Input.TICK, None, now)
+        return self.session.deadline
+
+    def take(self, event: Input, packet: frisbee.Packet, peer: Address, now: float) -> None:
+        """Take a packet of a receiver."""
+        self._handle(event, packet, now)
+        for reply in self.session.out:
+            if isinstance(reply, Reply):
+                self._send(self._reply(reply), peer, self._via, 0)
+            elif isinstance(reply, NoReply):
+                self._drop(f"{self.image}: {reply.reason}", peer, now)
+        self.session.out.clear()
+        self._alarm.watch(self)
+
+    def end(self, reason: str) -> None:
+        """End it from our side."""
+        self._handle(Input.CANCEL, reason, self._reactor.seconds())
+
+    def _reply(self, reply: Reply) -> bytes:
+        join, size = reply.join, self.session.size
+        if join.version == 1:
+            return frisbee.pack(frisbee.JoinReply(self._via.local, self.session.blocks))
+        return frisbee.pack(frisbee.Join2Reply(self._via.local, join.client, size))
+
+    def _handle(self, event: Input, argument: object, now: float) -> None:
+        session = self.session
+        if self._is_over():
+            return
+        session.handle(event, argument, now)
+        burst = session.wants
+        if burst is not None and self._reading is None:
+            self._read(burst, now)
+        elif self._is_over():
+            self._end(now)
+            return
+        busy = session.state in (State.PACING, State.READING)
+        if busy is not self.busy:
+            self.busy = busy
+            self._changed()
+
+    def _is_over(self) -> bool:
+        return self.session.state is State.ENDED
+
+    def _read(self, burst: Burst, now: float) -> None:
+        try:
+            answer = self._reader.read(burst.offset, self._length(burst))
+            pending = as_deferred(answer)
+        except Exception as error:
+            self._failed(error)
+            return
+        if pending is None:
+            self._send_burst(burst, answer, now)
+        else:
+            self._reading = pending
+            pending.addCallbacks(self._read_late, self._failed_late, callbackArgs=(burst,))
+
+    def _read_late(self, data: Any, burst: Burst) -> None:
+        self._reading = None
+        if self.session.wants is burst:
+            self._send_burst(burst, data, self._reactor.seconds())
+            self._alarm.watch(self)
+
+    def _failed_late(self, failure: Failure) -> None:
+        self._reading = None
+        if self.session.wants is not None:
+            self._failed(failure.value)
+
+    def _failed(self, error: BaseException | None) -> None:
+        assert error is not None
+        now = self._reactor.seconds()
+        known = transfer_error(error)
+        if known is None:
+            self._publish(
+                PluginFailed(now, f"reader {type(self._reader).__name__}", f"send {self.image}", traceback_of(error))
+            )
+            known = TransferError("Internal error")
+        self._handle(Input.FAILED, f"{known.message}: {known.detail}" if known.detail else known.message, now)
+
+    def _length(self, burst: Burst) -> int:
+        """Bytes of a burst that the image has."""
+        return min(burst.length, self.session.size - burst.offset)
+
+    def _send_burst(self, burst: Burst, answer: Any, now: float) -> None:
+        wanted = self._length(burst)
+        try:
+            data = checked_bytes(answer, wanted, self._reader)
+            if len(data) < wanted:
+                raise TransferError(f"the file ended at byte {burst.offset + len(data)}, before its size")
+        except TransferError as error:
+            self._failed(error)
+            return
+        if wanted < burst.length:
+            data = data.ljust(burst.length, b"\0")
+        frames = frisbee.fill_blocks(self._frames, self._source, burst.chunk, burst.blocks, data)
+        sent = self._send(frames, self.destination, self._via, PACKET_SIZE)
+        self._handle(Input.READ if sent else Input.REFUSED, None, now)
+
+    def _end(self, now: float) -> None:
+        self._alarm.forget(self)
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+        self._reader.close()
+        self.busy = False
+        session = self.session
+        self._publish(
+            ImageSent(
+                now,
+                self.image,
+                self.method_name,
+                self.destination,
+                session.size,
+                session.joined,
+                session.completed,
+                session.blocks_sent,
+                session.blocks_lost,
+                now - self.began,
+                session.detail,
+            )
+        )
+        self._over(self)
+
+    @property
+    def method_name(self) -> str:
+        """``multicast``, ``unicast`` or ``broadcast``."""
+        return (self.method.name or "").lower()
+
+    def record(self) -> dict[str, Any]:
+        """Return its state for the operator."""
+        session = self.session
+        sent = session.blocks_sent * max(1, session.joined)
+        return {
+            "image": self.image,
+            "method": self.method_name,
+            "address": self.destination[0],
+            "port": self.destination[1],
+            "size": session.size,
+            "receivers": len(session.receivers),
+            "joined": session.joined,
+            "completed": session.completed,
+            "sent": session.blocks_sent * frisbee.BLOCK_SIZE,
+            "wanted": session.blocks_wanted * frisbee.BLOCK_SIZE,
+            "loss": session.blocks_lost / sent if sent else 0.0,
+            "rate": session.pace.rate if self.busy else 0.0,
+        }

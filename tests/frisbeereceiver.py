@@ -1,0 +1,86 @@
+"""A receiver of images by frisbee's protocol, without sockets and time: it requests a chunk after the other."""
+
+from attrs import define, field
+
+from bootfw.wire import frisbee
+from bootfw.wire.frisbee import BLOCK_SIZE, CHUNK_BLOCKS, Block, Join, Join2Reply, Leave, PartialRequest, Request
+
+CLIENT = 0xBEEF
+
+
+@define(eq=False)
+class FrisbeeReceiver:
+    """Collects an image. ``out`` has the datagrams that it sends."""
+
+    address: str
+    out: list[bytes] = field(factory=list, init=False)
+    size: int | None = field(default=None, init=False)
+    blocks: dict[tuple[int, int], bytes] = field(factory=dict, init=False)
+    """(chunk, block) -> its bytes."""
+    repeated: int = field(default=0, init=False)
+    """Blocks that it had already."""
+    servers: set[str] = field(factory=set, init=False)
+    """The addresses in the packets of the server."""
+    requested: set[int] = field(factory=set, init=False)
+    """Chunks."""
+
+    def join(self) -> None:
+        """Ask for the size."""
+        self._send(Join(self.address, CLIENT, 2))
+
+    def take(self, data: bytes) -> None:
+        """Take a datagram."""
+        packet = frisbee.parse(data)
+        if isinstance(packet, Join2Reply) and self.size is None:
+            self.servers.add(packet.source)
+            self.size = packet.size
+            self._request_next()
+        elif isinstance(packet, Block):
+            self.servers.add(packet.source)
+            place = packet.chunk, packet.block
+            self.repeated += place in self.blocks
+            self.blocks[place] = packet.data
+            if self.size is not None and not self._missing(packet.chunk):
+                self._request_next()
+
+    def ask_again(self) -> None:
+        """Nothing has come for a while: request what is missing."""
+        if self.size is None:
+            self.join()
+        for chunk in self.requested:
+            missing = self._missing(chunk)
+            if missing:
+                self._send(PartialRequest(self.address, chunk, 1, missing))
+
+    @property
+    def image(self) -> bytes | None:
+        """The image; None: some of it is missing."""
+        if self.size is None or len(self.blocks) < frisbee.blocks_of(self.size):
+            return None
+        return b"".join(self.blocks[place] for place in sorted(self.blocks))[: self.size]
+
+    def leave(self) -> None:
+        """Say that all has come."""
+        self._send(Leave(self.address, CLIENT, 1, frisbee.Statistics()))
+
+    def _request_next(self) -> None:
+        assert self.size is not None
+        blocks = frisbee.blocks_of(self.size)
+        chunk = len(self.requested)
+        if chunk * CHUNK_BLOCKS < blocks and chunk not in self.requested:
+            self.requested.add(chunk)
+            self._send(Request(self.address, chunk, 0, frisbee.blocks_in(chunk, blocks)))
+
+    def _missing(self, chunk: int) -> int:
+        assert self.size is not None
+        has = frisbee.blocks_in(chunk, frisbee.blocks_of(self.size))
+        return sum(1 << block for block in range(has) if (chunk, block) not in self.blocks)
+
+    def _send(self, packet: frisbee.Packet) -> None:
+        self.out.append(frisbee.pack(packet))
+
+
+def image_of(size: int) -> bytes:
+    """Bytes of which no two blocks are equal."""
+    count = frisbee.blocks_of(size)
+    return b"".join(number.to_bytes(4, "big") * (BLOCK_SIZE // 4) for number in range(count))[:size]
