@@ -107,7 +107,7 @@ def classify(
     agent: Mapping[int, bytes] = {}
     if giaddr != dhcp4.UNSPECIFIED:
         first = int(giaddr.partition(".")[0])
-        # A reply to these would go to ourselves (also loopback) or to everybody (multicast and above).
+        # A reply to these would go to ourselves (also loopback) or to many hosts (multicast and above).
         if giaddr == server or first == 127 or first >= 224:
             raise WireError(f"{giaddr} can't be a relay")
         # Only a relay can be trusted with this option (RFC 3046 section 2.1).

@@ -158,7 +158,7 @@ class Subnet(AnySubnet):
     """Clients that request it (option 80, RFC 4039) get their address with the first answer. Only where no other server
     gives addresses: each would take one away."""
     shared_network: str = ""
-    """Subnets with the same name are on the same wire: a client gets an address of any of them."""
+    """Subnets with the same name are on the same link: a client gets an address of any of them."""
     relays: tuple[str, ...] = field(default=(), converter=addresses, metadata={"toml": list[str]})
     """Addresses of the relays that its clients are behind. Those inside the network are known anyway."""
     bootp: bool = False

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, succeed
 
 DRAIN_WITHIN = 5.0
 """Seconds that the transfers under way have to end by themselves. Docker kills a container 10 s after SIGTERM, and the
-clients of the others are to be told before."""
+clients of the others get an ERROR before that."""
 
 QUIET = 2.0
 """Seconds without a transfer after which the clients of a node have been moved to others. Balancers check about once a

@@ -189,11 +189,11 @@ class ReadSession(Continuing):
             return self.state
         if block == self.flight.acked:
             return self._ack_repeated(now)
-        # RFC 7440 section 4: an ACK inside the window asks for what follows it. But EDK2 answers old blocks, too: when
-        # it gets one of those that were sent twice, it says how far it is. Then what follows is on its way, and only
-        # the window's new end is missing; all of it sent again would be answered in the same way, for ever. If a block
-        # did get lost, EDK2 repeats this ACK. Others don't: atftp says so once, and then is silent. So a round trip
-        # later it is taken for what it says.
+        # RFC 7440 section 4: an ACK inside the window requests what follows it. But EDK2 answers old blocks, too: when
+        # it gets one of those that were sent twice, it acknowledges the last one that it has. Then what follows is on
+        # its way, and only the window's new end is missing; all of it sent again would be answered in the same way, for
+        # ever. If a block did get lost, EDK2 repeats this ACK. Others don't: atftp sends it once, and then nothing. So
+        # a round trip later it is taken as the RFC has it.
         echo = self._repeats_acks and block < self._sent_once_from
         wait = self._progress(block, now)
         if block == self._last_block:
@@ -332,12 +332,12 @@ class ReadSession(Continuing):
         return self._fetch(self.flight.acked + 1, wait)
 
     def _prompt(self, wait: float) -> State:
-        """Want what makes a client with windows say how far it is, after a timeout.
+        """Want what makes a client with windows acknowledge the last block that it has, after a timeout.
 
         Mostly an ACK was lost. Then the client has the whole window, and would answer a copy of it once at most (atftp)
         or never (U-Boot), and send its ACK again after some seconds. A new block moves it on, and the marker behind
-        that has it send another ACK. If it lacks a block of the window, it says so instead, unless it has said so
-        before: so all of it is sent again at the next timeout.
+        that has it send another ACK. If it lacks a block of the window, it acknowledges the one before that instead,
+        but only once: so the whole window is sent again at the next timeout.
         """
         flight, attempt = self.flight, self._timer.attempt
         last = min(flight.sent + 1, flight.acked + self.agreed.windowsize + BEYOND_WINDOW)
@@ -397,11 +397,11 @@ class ReadSession(Continuing):
         With single blocks it is never answered (Sorcerer's Apprentice, RFC 1123 section 4.2.3.1). With windows it means
         that the first block got lost, but not always:
 
-        * EDK2 says so for each block behind the gap. So it is answered once, and then it is the timer's turn.
+        * EDK2 repeats it for each block behind the gap. So it is answered once, and then it is the timer's turn.
         * A network may duplicate it. So what comes sooner than an answer can is none.
-        * EDK2 says it for each old block, too. A window that was sent twice is echoed by as many of these, and a window
-          that is sent again for an echo has an echo itself: the Sorcerer's Apprentice once more. So what repeats the
-          end of such a window is not answered.
+        * EDK2 repeats it for each old block, too. A window that was sent twice is echoed by as many of these, and a
+          window that is sent again for an echo has an echo itself: the Sorcerer's Apprentice once more. So what repeats
+          the end of such a window is not answered.
 
         What the client's timer repeats is always answered: atftp waits for that only, and our waits have become long
         where no round trip could be measured.

@@ -104,7 +104,7 @@ class WebSite(Site):
 
     :param reactor: IReactorTime.
     :param hosts: names by which browsers may reach it, beside addresses, ``localhost`` and the name of this host.
-    :param token: whoever has it may change something; "": nothing can be changed.
+    :param token: requests with it may change something; "": nothing can be changed.
     :param api_tokens: of the programs that may use ``/api/v1``; without any it is off.
     """
 

@@ -204,9 +204,9 @@ def barred(way: str) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("ways", "said"),
     [
-        (["ArpProbe"], ["on our wires, by ARP (no ArpProbe)"]),
+        (["ArpProbe"], ["on our links, by ARP (no ArpProbe)"]),
         (["IcmpProbe"], ["behind relays, by ping (no IcmpProbe)"]),
-        (["ArpProbe", "IcmpProbe"], ["on our wires, by ARP (no ArpProbe); behind relays, by ping (no IcmpProbe)"]),
+        (["ArpProbe", "IcmpProbe"], ["on our links, by ARP (no ArpProbe); behind relays, by ping (no IcmpProbe)"]),
     ],
     ids=["no ARP", "no ping", "neither"],
 )

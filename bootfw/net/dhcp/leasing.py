@@ -204,7 +204,7 @@ class Leasing:
         try:
             self.probe = ArpProbe(reactor, seconds, self.proxy_found)
         except OSError as error:
-            failures.append(f"on our wires, by ARP ({error.strerror})")
+            failures.append(f"on our links, by ARP ({error.strerror})")
         try:
             self.ping = IcmpProbe(reactor, seconds)
         except OSError as error:
@@ -221,19 +221,19 @@ def required_networks(
     :return: service, (network, port), and a function that returns which address is missing, or "".
     """
     if dhcp.mode == "server" and not dhcp.foreign_networks:
-        for subnets in _by_wire(dhcp.subnets):
+        for subnets in _by_link(dhcp.subnets):
             yield "dhcp", (str(subnets[0].network), dhcp.server_port), partial(_missing, "dhcp", subnets, AF_INET)
     if dhcp6.mode == "server" and not dhcp6.foreign_networks:
-        for subnets in _by_wire(dhcp6.subnets):
+        for subnets in _by_link(dhcp6.subnets):
             yield "dhcp6", (str(subnets[0].network), dhcp6.server_port), partial(_missing, "dhcp6", subnets, AF_INET6)
 
 
-def _by_wire(subnets: Sequence[AnySubnet]) -> Iterator[list[AnySubnet]]:
+def _by_link(subnets: Sequence[AnySubnet]) -> Iterator[list[AnySubnet]]:
     """Group subnets by link: this host needs an address in one subnet of each link, unless one of them has a relay."""
-    wires: dict[str, list[AnySubnet]] = {}
+    links: dict[str, list[AnySubnet]] = {}
     for subnet in subnets:
-        wires.setdefault(subnet.link_name, []).append(subnet)
-    return (listed for listed in wires.values() if not any(subnet.relays for subnet in listed))
+        links.setdefault(subnet.link_name, []).append(subnet)
+    return (listed for listed in links.values() if not any(subnet.relays for subnet in listed))
 
 
 def _missing(section: str, subnets: Sequence[AnySubnet], family: int) -> str:

@@ -44,7 +44,7 @@ class RequestHead(NamedTuple):
     closes: bool
     """The connection ends with the response."""
     is_plain_get: bool
-    """It asks for a whole file, whatever its version."""
+    """It requests the whole file, in any version: it has no Range and no condition."""
 
 
 @define(eq=False)

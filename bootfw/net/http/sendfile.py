@@ -65,7 +65,7 @@ class FileSender:
             try:
                 sent = os.sendfile(sock, self._fd, self._start + offset, length)
             except (BlockingIOError, ConnectionError):
-                break  # a connection that is lost says so when the transport looks at it next
+                break  # the transport finds out by itself that the connection is lost
             except OSError:
                 return offset - begin, False
             if not sent:

@@ -68,7 +68,7 @@ class WebURLs:
 
 
 def _reached(listening: Sequence[ListenAddress], server: str) -> ListenAddress | None:
-    """Host and port of the listener that a client on the wire of *server* can reach best; None: of none."""
+    """Host and port of the listener that a client on the link of *server* reaches; None: it reaches none."""
     server = server.partition("%")[0]
     ours = ip_address(server)
     others = []

@@ -123,8 +123,9 @@ class Transfer:
     number: int = field(default=0, init=False)
     """The port that it sends from; 0: it has no flight recorder."""
     earlier: Reached | None = field(default=None, init=False)
-    """A copy of the request of this client has ended its transfer, and has begun this one. But if that copy only came
-    late, the client goes on where it was: its first packet tells. None: there was no transfer, or it has told."""
+    """How far the transfer was that a copy of its request has ended, by which this one began. If that copy only came
+    late, the client goes on with the former one, which its first packet shows. None: there was none, or that packet has
+    come."""
     begun_event: TransferBegun | None = field(default=None, init=False)
     """Published by the process that began the transfer; None: it begins here."""
     elsewhere: TransferElsewhere | None = field(default=None, init=False)

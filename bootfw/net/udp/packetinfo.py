@@ -51,7 +51,7 @@ class Destination(NamedTuple):
     key: bytes | int
     """The same again, see source_key()."""
     needs_interface: bool
-    """The address alone doesn't say on which wire: broadcast, multicast, link-local."""
+    """The address is the same on every link: broadcast, multicast, link-local."""
 
 
 class Family(Protocol):
@@ -155,7 +155,7 @@ class _IPv6:
             + packed
             + scope.to_bytes(4, sys.byteorder)
         )
-        return Destination((host, peer[1], flow, scope), raw, source_key(raw), _on_one_wire(packed))
+        return Destination((host, peer[1], flow, scope), raw, source_key(raw), _on_one_link(packed))
 
     def read_info(self, raw: bytes) -> Via:
         packed, interface = _INFO6.unpack(raw)
@@ -168,7 +168,7 @@ class _IPv6:
         if local[0] == 0xFF:
             local = _NO_ADDRESS6
         # A link-local source without its interface is EINVAL (net/ipv6/datagram.c).
-        interface = via.interface if on_interface or _on_one_wire(local) else 0
+        interface = via.interface if on_interface or _on_one_link(local) else 0
         return _INFO6.pack(local, interface) if interface or local != _NO_ADDRESS6 else b""
 
 
@@ -195,6 +195,6 @@ def _packed(family: socket.AddressFamily, host: str) -> bytes:
         raise invalid_address(host, f"not a numeric {name} address") from None
 
 
-def _on_one_wire(packed: bytes) -> bool:
+def _on_one_link(packed: bytes) -> bool:
     """Whether a packed IPv6 address is multicast (ff00::/8) or link-local (fe80::/10)."""
     return packed[0] == 0xFF or (packed[0] == 0xFE and packed[1] & 0xC0 == 0x80)

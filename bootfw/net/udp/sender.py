@@ -75,14 +75,14 @@ class Sender:
         # What a packet is sent with is computed once for each peer and each way that requests arrive.
         self._destinations = Cache(family.destination)
         self._sources = Cache(self._from_source)
-        self._wires = Cache(self._from_wire)
+        self._interfaces = Cache(self._from_interface)
 
     def route(self, peer: Address, via: Via | None) -> tuple[Destination, Controls]:
         """Look up how to send to *peer*, once for many datagrams; arguments as for send()."""
         destination = self._destinations[peer]
         if via is None:
             return destination, _NOTHING
-        return destination, (self._wires if destination.needs_interface else self._sources)[via]
+        return destination, (self._interfaces if destination.needs_interface else self._sources)[via]
 
     def destination(self, peer: Address) -> Destination:
         """:raise InvalidAddressError: it isn't a numeric address of the port's family."""
@@ -102,7 +102,7 @@ class Sender:
         destination = self._destinations[peer]  # route(), inlined: this runs for each datagram
         controls = _NOTHING
         if via is not None:
-            controls = (self._wires if destination.needs_interface else self._sources)[via]
+            controls = (self._interfaces if destination.needs_interface else self._sources)[via]
         if 0 < segment < len(data):
             self.send_run(memoryview(data), destination, controls, segment)
         elif self.collecting:
@@ -194,7 +194,7 @@ class Sender:
             return _NOTHING
         return self._controls(self._family.info(via, False))
 
-    def _from_wire(self, via: Via) -> Controls:
+    def _from_interface(self, via: Via) -> Controls:
         """Leave from the address and on the interface that the request came to."""
         return self._controls(self._family.info(via, True))
 
