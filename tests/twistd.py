@@ -18,6 +18,12 @@ TWISTD = Path(sys.executable).parent / "twistd"
 _LOWEST_PORT = 10_000
 _given_ports: set[int] = set()
 
+ONE_PROCESSOR = ("taskset", "--cpu-list", str(secrets.choice(sorted(os.sched_getaffinity(0)))))
+"""Followed by a command: on one processor a server has no workers, unless its configuration says how many.
+
+Each of them takes 0.8 s of CPU to start. What is tested with workers says so.
+"""
+
 SANDBOX = [sys.executable, str(Path(__file__).parent / "sandbox.py")]
 """Followed by address families and a command: the command can't create sockets of these families."""
 
@@ -113,7 +119,7 @@ def bootfw(config: Path, *, before: Sequence[str] = (), options: Sequence[str] =
     :param before: a command that runs the one that follows it.
     :param options: of twistd.
     """
-    return Process(*before, TWISTD, "--nodaemon", *options, "bootfw", "-c", config, cwd=config.parent)
+    return Process(*before, *ONE_PROCESSOR, TWISTD, "--nodaemon", *options, "bootfw", "-c", config, cwd=config.parent)
 
 
 def fetch(address: tuple[str, int], name: str, *, seconds: float = 30) -> bytes:

@@ -1,12 +1,13 @@
 """bootfw as an operator starts it."""
 
-import sys
 from pathlib import Path
+
+from twistd import ONE_PROCESSOR, TWISTD
 
 from .lab import Host, Program
 
-BOOTFW = (str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "bootfw")
-"""The command line, as far as it is always the same."""
+BOOTFW = (*ONE_PROCESSOR, str(TWISTD), "--nodaemon", "--pidfile=", "bootfw")
+"""The command line, as far as it is always the same. The boots of firmware/ are those of a server with workers."""
 
 
 def start_bootfw(host: Host, directory: Path, configuration: str, *ports: int) -> Program:

@@ -14,13 +14,13 @@ from .machines.disks import boot_sector
 from .machines.installer import FAMILY, IMAGES, KERNEL, small_installer
 from .machines.uefi import start_uefi_machine
 from .qemu import SECONDS, Card
-from .service import BOOTFW, start_bootfw
+from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
 MAC = "52:54:00:16:00:01"
 
-COMMAND = str(Path(BOOTFW[0]).with_name("bootfw"))
+COMMAND = str(TWISTD.with_name("bootfw"))
 
 
 class Site:

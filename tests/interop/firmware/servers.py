@@ -44,6 +44,7 @@ def bootfw(lab: Lab, host: Host, task: Task) -> None:
     configuration = f"""
         [bootfw]
         state-dir = "{lab.directory / "state"}"
+        workers = 2
         [boots]
         quiet-seconds = 3
         [http]
