@@ -23,22 +23,26 @@ MACHINE = "machine"
 """The user property of a report whose test has switched on a machine under emulation."""
 
 
-def dealt(items: Sequence[_T], seconds: dict[_T, float], machines: set[_T], processes: int) -> list[_T]:
-    """An order in which xdist's worksteal gives each process its share, the longest tests first.
+def dealt(units: Sequence[Sequence[_T]], seconds: dict[_T, float], machines: set[_T], processes: int) -> list[_T]:
+    """An order in which xdist's worksteal gives each process its share, the longest units first.
 
     xdist cuts the list into one piece for each process, and moves the ends of pieces to idle processes later. Tests
     with machines go to half of the processes, so that the others don't wait for a machine's turn.
+
+    :param units: tests that stay with one process, mostly a single one.
     """
-    longest_first = sorted(items, key=lambda item: (-seconds.get(item, 0.0), item in machines))
+    timed = [(sum(seconds.get(item, 0.0) for item in unit), not machines.isdisjoint(unit), unit) for unit in units]
+    timed.sort(key=lambda entry: (-entry[0], entry[1]))
     few = max(1, processes // 2)
     pieces: list[list[_T]] = [[] for _ in range(processes)]
     loads = [0.0] * processes
-    for item in [item for item in longest_first if item in seconds]:
-        place = min(range(few if item in machines else processes), key=loads.__getitem__)
-        loads[place] += seconds[item]
-        pieces[place].append(item)
+    for load, machine, unit in timed:
+        if load:
+            place = min(range(few if machine else processes), key=loads.__getitem__)
+            loads[place] += load
+            pieces[place].extend(unit)
     # As xdist cuts: what is left, divided by how many processes are left. A piece that is too long runs into the next.
-    left, rest = len(items), iter([item for item in longest_first if item not in seconds])
+    left, rest = sum(map(len, units)), iter([item for load, _, unit in timed if not load for item in unit])
     for index, piece in enumerate(pieces):
         share = left // (processes - index)
         piece.extend(islice(rest, max(0, share - len(piece))))
@@ -56,7 +60,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     processes = getattr(config, "workerinput", {}).get("workercount", 0)
     if processes > 1:
         by_name = {item.nodeid: item for item in items}
-        items[:] = [by_name[name] for name in dealt(list(by_name), *recorded(), processes)]
+        items[:] = [by_name[name] for name in dealt(units_of(items), *recorded(), processes)]
+
+
+def units_of(items: Sequence[pytest.Item]) -> list[list[str]]:
+    """The tests of a module that is marked ``together`` are one unit, each other test is one of its own."""
+    units: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        together = item.get_closest_marker("together") is not None
+        units[item.nodeid.partition("::")[0] if together else item.nodeid].append(item.nodeid)
+    return list(units.values())
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from schedule import dealt, recorded
+from schedule import dealt, recorded, units_of
 
 
 def cut(items: Sequence[str], processes: int) -> list[list[str]]:
@@ -21,9 +21,14 @@ LONG = {"boot": 30.0, "big boot": 60.0, "small boot": 20.0, "wait": 25.0, "long 
 MACHINES = {"boot", "big boot", "small boot"}
 
 
+def alone(names: Sequence[str]) -> list[list[str]]:
+    """Each test is a unit."""
+    return [[name] for name in names]
+
+
 def test_long_tests_go_to_the_process_with_least_to_do_and_machines_to_half_of_them() -> None:
     names = [*SHORT[:20], *LONG, *SHORT[20:]]
-    order = dealt(names, LONG, MACHINES, 4)
+    order = dealt(alone(names), LONG, MACHINES, 4)
     assert sorted(order) == sorted(names)
     first, second, third, fourth = cut(order, 4)
     assert first[:3] == ["big boot", "small boot", "short 0"]
@@ -37,16 +42,24 @@ def test_no_test_is_lost_or_doubled_whatever_the_numbers() -> None:
         for processes in (2, 3, 4, 5, 64):
             for long in ({}, LONG):
                 names = [*SHORT[:count], *long]
-                assert sorted(dealt(names, LONG, MACHINES, processes)) == sorted(names)
+                assert sorted(dealt(alone(names), LONG, MACHINES, processes)) == sorted(names)
 
 
 def test_all_tests_are_long() -> None:
-    order = dealt(list(LONG), LONG, MACHINES, 2)
+    order = dealt(alone(list(LONG)), LONG, MACHINES, 2)
     assert order == ["big boot", "boot", "small boot", "long wait", "wait", "pause"]
 
 
+def test_a_unit_stays_with_one_process_and_counts_as_the_sum_of_its_tests() -> None:
+    units = [["a", "b", "c"], *alone(list(LONG)), *alone(SHORT)]
+    order = dealt(units, {"a": 20.0, "b": 25.0, **LONG}, MACHINES, 3)
+    assert sorted(order) == sorted(name for unit in units for name in unit)
+    assert [piece[0] for piece in cut(order, 3)] == ["big boot", "long wait", "a"]
+    assert cut(order, 3)[2][:3] == ["a", "b", "c"]
+
+
 def test_recorded_durations_of_removed_tests_are_ignored() -> None:
-    assert dealt(["a"], {"gone": 9.0}, {"gone"}, 2) == ["a"]
+    assert dealt([["a"]], {"gone": 9.0}, {"gone"}, 2) == ["a"]
 
 
 def test_each_process_of_this_run_begins_with_its_longest_tests(request: pytest.FixtureRequest) -> None:
@@ -57,5 +70,5 @@ def test_each_process_of_this_run_begins_with_its_longest_tests(request: pytest.
     seconds, machines = recorded()
     names = [item.nodeid for item in request.session.items]
     # Dealing them again changes nothing but the order of tests that take equally long.
-    again = dealt(names, seconds, machines, processes)
+    again = dealt(units_of(request.session.items), seconds, machines, processes)
     assert [seconds.get(name, 0.0) for name in names] == [seconds.get(name, 0.0) for name in again]

@@ -24,7 +24,7 @@ from .clients import (
 from .lab import Host, Lab, Program, need
 from .service import start_bootfw
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.together]
 
 SERVER = "10.77.0.1"
 SECOND_ADDRESS = "10.77.0.2"
@@ -77,8 +77,8 @@ def station(lab: Lab) -> Host:
 
 @pytest.fixture(scope="module")
 def single(lab: Lab, server: Host, served: Path) -> Program:
-    """A server on port 69 with no settings but the root."""
-    return start_bootfw(server, lab.directory, configuration(served, 69), 69)
+    """A server on port 69 with workers."""
+    return start_bootfw(server, lab.directory, "[bootfw]\nworkers = 2\n" + configuration(served, 69), 69)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def fetch(station: Host, tmp_path: Path) -> Fetch:
     return run
 
 
-@by_file_and_name(CLIENTS, rolling_over=[HPA, CURL_WITHOUT_OPTIONS])
+@by_file_and_name(CLIENTS, rolling_over=[CURL_WITHOUT_OPTIONS])
 def test_a_file_arrives_intact(fetch: Fetch, single_port: int, served: Path, client: Client, name: str) -> None:
     assert fetch(client, (SERVER, single_port), name) == (served / name).read_bytes()
 

@@ -85,6 +85,7 @@ def test_uefi_boots_by_the_proxy_beside_a_dhcpv6_server(lab: Lab, root: Path, ma
     assert "boot-server: REPLY" in bootfw.output
 
 
+@pytest.mark.firmware  # 40 s; by PXE: the test above; the URL: tests/dhcp, and a ROM's: test_http_boot
 def test_uefi_boots_by_http(lab: Lab, root: Path, marker: str) -> None:
     """EDK2 tries HTTP over IPv4 before: for a minute without any answer, for seconds with an address and no URL."""
     start_router(lab, "--dhcp-range=fd77::100,fd77::200,64,1h", "--dhcp-range=10.77.0.100,10.77.0.200,1h", "--no-ping")

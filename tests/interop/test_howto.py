@@ -306,6 +306,7 @@ def test_readme_program(lab: Lab, host: Host, served: Served, tmp_path: Path) ->
     server.wait_for(f"{MAC}.ipxe': complete", 30)
 
 
+@pytest.mark.firmware  # shim and GRUB: test_second_stage
 def test_secure_boot(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     """Firmware with Microsoft's keys starts shim, and that GRUB, and that a signed kernel."""
     listing, log = blocks("secure-boot.md", "")

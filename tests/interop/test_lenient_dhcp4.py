@@ -16,7 +16,7 @@ from .lab import Host, Lab, Program
 from .rawdhcp import RELAY, SERVER, Heard, RawClients, Sent, message, option
 from .service import start_bootfw
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.together]
 
 BOOTP, DISCOVER, OFFER, REQUEST, ACK, INFORM = 0, 1, 2, 3, 5, 8
 KIND = option(53, bytes((DISCOVER,)))

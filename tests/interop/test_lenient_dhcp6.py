@@ -19,7 +19,7 @@ from .dhcpservers import kea_dhcp6
 from .lab import Host, Lab, Program, wait_until
 from .service import start_bootfw
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.together]
 
 SOLICIT, ADVERTISE, REQUEST, CONFIRM, RENEW, REBIND, REPLY, RELEASE, DECLINE, INFORMATION_REQUEST = (
     1, 2, 3, 4, 5, 6, 7, 8, 9, 11,

@@ -19,7 +19,7 @@ from twistd import TWISTD, clean, free_port
 
 from .lab import wait_until
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.together]
 
 DATA = bytes(range(250)) * 4
 DATE = 784111777

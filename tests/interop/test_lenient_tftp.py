@@ -17,7 +17,7 @@ from .lab import Host, Lab
 from .service import start_bootfw
 from .tftpservers import atftpd, tftpd_hpa
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.together]
 
 BOOTFW, HPA, ATFTPD = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 FILES = {

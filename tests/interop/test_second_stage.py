@@ -64,6 +64,7 @@ def said(server: Program, text: str) -> None:
     server.wait_until(lambda: text in server.output, 90, f"{text!r} in the log")
 
 
+@pytest.mark.firmware  # GRUB below: test_shim_finds_grub_beside_itself
 def test_grub_requests_files_from_its_built_in_directory(lab: Lab, root: Path, marker: str) -> None:
     """Debian's has the prefix /grub, whatever directory it comes from. Secure Boot is on, with Microsoft's keys."""
     (root / "debian/grub.cfg").write_text(f"echo {marker}\nhalt\n")
@@ -95,6 +96,7 @@ def test_grub_finds_its_configuration_by_http(lab: Lab, root: Path, marker: str)
     said(server, "requested '/grub/grub.cfg', which is missing, and gets 'debian/grub.cfg'")
 
 
+@pytest.mark.firmware  # the same by HTTP is above
 def test_grub_finds_its_tree_in_a_subdirectory(lab: Lab, tmp_path: Path, marker: str) -> None:
     """GRUB has /boot/grub built in, and requests its modules, lists and configuration there."""
     need("grub-mknetdir")
