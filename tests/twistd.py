@@ -13,16 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from forks import ONE_PROCESSOR, Fork, known
+
 TWISTD = Path(sys.executable).parent / "twistd"
 
 _LOWEST_PORT = 10_000
 _given_ports: set[int] = set()
-
-ONE_PROCESSOR = ("taskset", "--cpu-list", str(secrets.choice(sorted(os.sched_getaffinity(0)))))
-"""Followed by a command: on one processor a server has no workers, unless its configuration says how many.
-
-Each of them takes 0.8 s of CPU to start. What is tested with workers says so.
-"""
 
 SANDBOX = [sys.executable, str(Path(__file__).parent / "sandbox.py")]
 """Followed by address families and a command: the command can't create sockets of these families."""
@@ -44,15 +40,17 @@ class Process:
 
     def __init__(self, *command: str | Path, cwd: Path, **options: Any) -> None:
         self.text = ""
-        self._process = subprocess.Popen(
-            [str(part) for part in command],
-            cwd=cwd,
-            env=clean(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            preexec_fn=_react_to_signals,
-            **options,
-        )
+        words = [str(part) for part in command]
+        common: dict[str, Any] = {
+            "cwd": cwd,
+            "env": clean(),
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+        }
+        if known(words) and not options:
+            self._process: subprocess.Popen[bytes] = Fork(words, **common)
+        else:
+            self._process = subprocess.Popen(words, preexec_fn=_react_to_signals, **common, **options)
 
     def __enter__(self) -> "Process":
         return self

@@ -19,9 +19,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
+from forks import Fork, known
 
 from bootfw.values import Address
 
@@ -83,18 +84,22 @@ def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
 class Program:
     """A program running on a host. Its output, both streams, goes to a file."""
 
-    def __init__(self, command: list[str], log: Path, *, keyboard: bool = False) -> None:
+    def __init__(self, namespace: str, command: list[str], log: Path, *, keyboard: bool = False) -> None:
         self.log = log
+        streams: dict[str, Any] = {
+            "stdin": subprocess.PIPE if keyboard else subprocess.DEVNULL,
+            "stderr": subprocess.STDOUT,
+            "bufsize": 0,
+        }
+        # Killed when the test process is: nothing may outlive its lab. The exec chain keeps the process id.
         with log.open("wb") as out:
-            # Killed when the test process is: nothing may outlive its lab. The exec chain keeps the process id.
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command],
-                stdin=subprocess.PIPE if keyboard else subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                bufsize=0,
-                start_new_session=True,
-            )
+            if known(command):
+                self._process: subprocess.Popen[bytes] = Fork(
+                    command, namespace=namespace, killed_with_parent=True, stdout=out, **streams
+                )
+            else:
+                inside = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace, *command]
+                self._process = subprocess.Popen(inside, stdout=out, start_new_session=True, **streams)
         self.pid = self._process.pid
 
     @property
@@ -170,7 +175,7 @@ class Host:
         words = [os.fspath(word) for word in command]
         stem = f"{self.name}-{name or Path(words[0]).name}"
         log = self._lab.directory / f"{stem}-{next(_serial)}.log"
-        program = Program(["ip", "netns", "exec", self.namespace, *words], log, keyboard=keyboard)
+        program = Program(self.namespace, words, log, keyboard=keyboard)
         self._lab.programs.append(program)
         return program
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from twistd import ONE_PROCESSOR, TWISTD
+from forks import ONE_PROCESSOR
+from twistd import TWISTD
 
 from .lab import Host, Program
 

@@ -1,0 +1,220 @@
+"""Servers and commands that are forks of a process which has imported bootfw: they start in a fifth of the CPU time.
+
+From there on it is the same program. Tests that are about starting, installing or workers run the real one.
+"""
+
+import atexit
+import ctypes
+import importlib
+import json
+import os
+import pkgutil
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ONE_PROCESSOR = ("taskset", "--cpu-list", str(secrets.choice(sorted(os.sched_getaffinity(0)))))
+"""Followed by a command: on one processor a server has no workers, unless its configuration says how many.
+
+Each of them takes 0.8 s of CPU to start. What is tested with workers says so.
+"""
+_PROGRAMS = {
+    str(Path(sys.executable).parent / name): function
+    for name, function in (("twistd", "twisted.scripts.twistd:run"), ("bootfw", "bootfw.cli.main:main"))
+}
+_REACTOR = "twisted.internet.reactor"
+_IMPORT_IT = ("bootfw.tap", "bootfw.cli.worker")
+"""These import the reactor, and each process needs one of its own."""
+_NAMESPACES = Path("/run/netns")
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <sys/prctl.h>
+_CLONE_NEWNS, _CLONE_NEWNET, _MS_REC, _MS_SLAVE = 0x20000, 0x40000000, 0x4000, 1 << 19
+_MESSAGE = 65536
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def known(command: Sequence[str]) -> bool:
+    """Whether a process can be forked for this command: that of bootfw or of twistd, maybe on ONE_PROCESSOR."""
+    return any(word in _PROGRAMS for word in _apart(command)[1][:1])
+
+
+def _apart(command: Sequence[str]) -> tuple[list[int], list[str]]:
+    """The processors that it runs on, and the command itself."""
+    words = [os.fspath(word) for word in command]
+    count = len(ONE_PROCESSOR)
+    if tuple(words[:count]) == ONE_PROCESSOR:
+        return [int(ONE_PROCESSOR[-1])], words[count:]
+    return sorted(os.sched_getaffinity(0)), words
+
+
+class Fork(subprocess.Popen[bytes]):
+    """A process like that of Popen, forked instead of executed.
+
+    :param command: of which known() is true.
+    :param namespace: the name of the network namespace that it runs in, as by ``ip netns exec``.
+    :param killed_with_parent: it is killed when the test process is.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, namespace: str = "", killed_with_parent: bool = False, **options: Any
+    ) -> None:
+        self._request = {"namespace": namespace, "killed_with_parent": killed_with_parent}
+        super().__init__(command, **options)
+
+    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *others: Any) -> None:  # type: ignore[override]
+        _close_fds, _pass_fds, cwd, env, _, _, _, *pipes = others[:13]
+        read, _, _, written, _, error = pipes
+        streams = [stream if stream != -1 else number for number, stream in enumerate((read, written, error))]
+        processors, command = _apart(args)
+        request = {
+            **self._request,
+            "command": command,
+            "directory": os.fspath(cwd or os.getcwd()),
+            "environment": dict(os.environ if env is None else env),
+            "processors": processors,
+        }
+        self.pid = _server().fork(request, streams)
+        self._child_created = True
+        self._close_pipe_fds(*pipes)
+
+
+class _Server:
+    """The process that forks, seen from the test process."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket = ours
+        command = [sys.executable, __file__, str(theirs.fileno())]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        atexit.register(self.stop)
+
+    def fork(self, request: dict[str, Any], streams: list[int]) -> int:
+        """The number of the new process, a child of this one."""
+        with _adopting():
+            socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
+            answer = self._socket.recv(_MESSAGE)
+        assert answer, "the process that forks has ended"
+        return int(answer)
+
+    def stop(self) -> None:
+        self._socket.close()
+        self._process.wait()
+
+
+_servers: dict[int, _Server] = {}
+
+
+def _server() -> _Server:
+    """That of this process."""
+    if os.getpid() not in _servers:
+        _servers[os.getpid()] = _Server()
+    return _servers[os.getpid()]
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Meanwhile processes whose parent ends become children of this one."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _import_all() -> None:
+    import twisted.internet.epollreactor
+    import twisted.scripts.twistd  # noqa: F401
+
+    import bootfw
+
+    for module in pkgutil.walk_packages(bootfw.__path__, "bootfw."):
+        if module.name not in _IMPORT_IT and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    assert _REACTOR not in sys.modules
+
+
+def _serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Fork a process for each request. Returns in each of them: (the request, its streams)."""
+    tester = os.getppid()
+    while True:
+        message, streams, _, _ = socket.recv_fds(requests, _MESSAGE, 3)
+        if not message:
+            os._exit(0)
+        reading, writing = os.pipe()
+        between = os.fork()
+        if between:
+            # First the process between has ended, and its child has another parent; then the test process goes on.
+            os.waitpid(between, 0)
+            requests.send(os.read(reading, 100))
+            for descriptor in (*streams, writing, reading):
+                os.close(descriptor)
+            continue
+        middle = os.getpid()
+        child = os.fork()
+        if child:
+            os.write(writing, b"%d" % child)
+            os._exit(0)
+        os.close(writing)
+        os.close(reading)
+        requests.close()
+        while os.getppid() == middle:
+            time.sleep(0.001)
+        assert os.getppid() == tester
+        return json.loads(message), list(streams)
+
+
+def _become(request: dict[str, Any], streams: list[int]) -> None:
+    """What Popen, ``setpriv`` and ``ip netns exec`` do for a program."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(3, max(streams) + 1)
+    # The objects know of the old ones whether they are terminals, and where they are.
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    os.setsid()
+    # nohup ignores SIGHUP, a shell ignores SIGINT for background jobs.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if request["killed_with_parent"]:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if request["namespace"]:
+        _enter(_NAMESPACES / request["namespace"])
+    os.sched_setaffinity(0, request["processors"])
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = request["command"]
+
+
+def _enter(namespace: Path) -> None:
+    """With the /sys of the network namespace, as ``ip netns exec`` has it."""
+    with open(namespace) as opened:
+        _must(_libc.setns(opened.fileno(), _CLONE_NEWNET), "setns")
+    _must(_libc.unshare(_CLONE_NEWNS), "unshare")
+    _must(_libc.mount(b"", b"/", b"none", _MS_SLAVE | _MS_REC, None), "mount /")
+    _libc.umount2(b"/sys", 2)
+    _must(_libc.mount(namespace.name.encode(), b"/sys", b"sysfs", 0, None), "mount /sys")
+
+
+def _must(result: int, what: str) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), what)
+
+
+def main() -> None:
+    _import_all()
+    _become(*_serve(socket.socket(fileno=int(sys.argv[1]))))
+    module, _, function = _PROGRAMS[sys.argv[0]].partition(":")
+    sys.exit(getattr(importlib.import_module(module), function)())
+
+
+if __name__ == "__main__":
+    main()
