@@ -67,7 +67,7 @@ class Fork(subprocess.Popen[bytes]):
         self._request = {"namespace": namespace, "killed_with_parent": killed_with_parent}
         super().__init__(command, **options)
 
-    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *others: Any) -> None:  # type: ignore[override]
+    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *others: Any) -> None:
         _close_fds, _pass_fds, cwd, env, _, _, _, *pipes = others[:13]
         read, _, _, written, _, error = pipes
         streams = [stream if stream != -1 else number for number, stream in enumerate((read, written, error))]
@@ -81,7 +81,7 @@ class Fork(subprocess.Popen[bytes]):
         }
         self.pid = _server().fork(request, streams)
         self._child_created = True
-        self._close_pipe_fds(*pipes)
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
 class _Server:
@@ -176,9 +176,9 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
         os.dup2(stream, number)
     os.closerange(3, max(streams) + 1)
     # The objects know of the old ones whether they are terminals, and where they are.
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # type: ignore[misc]  # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.setsid()
     # nohup ignores SIGHUP, a shell ignores SIGINT for background jobs.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from twistd import TWISTD
 
 from .firmware.files import Served
 from .firmware.servers import start_router
