@@ -34,7 +34,8 @@ _IMPORT_IT = ("bootfw.tap", "bootfw.cli.worker")
 """These import the reactor, and each process needs one of its own."""
 _NAMESPACES = Path("/run/netns")
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <sys/prctl.h>
-_CLONE_NEWNS, _CLONE_NEWNET, _MS_REC, _MS_SLAVE = 0x20000, 0x40000000, 0x4000, 1 << 19
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWNET = 0x20000, 0x4000000, 0x40000000  # <sched.h>
+_MS_REC, _MS_SLAVE = 0x4000, 1 << 19  # <sys/mount.h>
 _MESSAGE = 65536
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,13 +59,27 @@ class Fork(subprocess.Popen[bytes]):
 
     :param command: of which known() is true.
     :param namespace: the name of the network namespace that it runs in, as by ``ip netns exec``.
+    :param first: a shell command that runs before, in its namespaces.
+    :param hostname: "": that of the machine.
     :param killed_with_parent: it is killed when the test process is.
     """
 
     def __init__(
-        self, command: Sequence[str], *, namespace: str = "", killed_with_parent: bool = False, **options: Any
+        self,
+        command: Sequence[str],
+        *,
+        namespace: str = "",
+        first: str = "",
+        hostname: str = "",
+        killed_with_parent: bool = False,
+        **options: Any,
     ) -> None:
-        self._request = {"namespace": namespace, "killed_with_parent": killed_with_parent}
+        self._request = {
+            "namespace": namespace,
+            "first": first,
+            "hostname": hostname,
+            "killed_with_parent": killed_with_parent,
+        }
         super().__init__(command, **options)
 
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *others: Any) -> None:
@@ -187,10 +202,16 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if request["namespace"]:
         _enter(_NAMESPACES / request["namespace"])
+    if request["hostname"]:
+        _must(_libc.unshare(_CLONE_NEWUTS), "unshare")
+        socket.sethostname(request["hostname"])
+    if request["first"]:
+        subprocess.run(["sh", "-c", request["first"]], check=True)
     os.sched_setaffinity(0, request["processors"])
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = request["command"]
 
 

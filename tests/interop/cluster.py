@@ -93,17 +93,20 @@ class Node:
         if parts or not self.configuration.exists():
             text = _NODE.format(state=self.state, root=self.root, database=DATABASE, workers=workers)
             self.configuration.write_text(text + "".join(parts or (FILES_ONLY,)))
-        command = ("env", f"PYTHONPATH={self.cluster.directory}", *BOOTFW, "-c", self.configuration)
+        command = (*BOOTFW, "-c", self.configuration)
         control = self.state / CONTROL_SOCKET
         control.unlink(missing_ok=True)  # of a server that was killed
-        self._program = self.run_later(*command, name="bootfw")
+        modules = {"PYTHONPATH": str(self.cluster.directory)}
+        self._program = self.run_later(*command, name="bootfw", environment=modules)
         self.program.wait_until_bound(*ports, seconds=SECONDS)
         self.program.wait_until(control.exists, SECONDS, "its control socket")
 
-    def run_later(self, *command: str | os.PathLike[str], name: str = "") -> Program:
-        """A program that goes on while the test does, on a host of that name."""
-        named = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name)
-        return self.host.start(*named, *command, name=name or Path(command[0]).name)
+    def run_later(self, *command: str | os.PathLike[str], name: str = "", **how: Any) -> Program:
+        """A program that goes on while the test does, on a host of that name.
+
+        :param how: see Host.start().
+        """
+        return self.host.start(*command, name=name or Path(command[0]).name, hostname=self.name, **how)
 
     def command(self, *words: str, code: int = 0) -> str:
         """What the ``bootfw`` command prints on this host; it has to end with *code*."""

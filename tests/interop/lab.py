@@ -17,11 +17,12 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import pytest
+from attrs import frozen
 from forks import Fork, known
 
 from bootfw.values import Address
@@ -81,25 +82,52 @@ def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
     return answer
 
 
+@frozen(kw_only=True)
+class Start:
+    """How a program starts."""
+
+    keyboard: bool = False
+    """It can be typed to."""
+    first: str = ""
+    """A shell command that runs before. The program has a mount namespace of its own, by ``ip netns exec``."""
+    directory: Path | None = None
+    environment: Mapping[str, str] = {}
+    """Beside that of the test process."""
+    hostname: str = ""
+    """"": that of the machine."""
+
+
 class Program:
     """A program running on a host. Its output, both streams, goes to a file."""
 
-    def __init__(self, namespace: str, command: list[str], log: Path, *, keyboard: bool = False) -> None:
+    def __init__(self, namespace: str, command: list[str], log: Path, start: "Start") -> None:
         self.log = log
         streams: dict[str, Any] = {
-            "stdin": subprocess.PIPE if keyboard else subprocess.DEVNULL,
+            "stdin": subprocess.PIPE if start.keyboard else subprocess.DEVNULL,
             "stderr": subprocess.STDOUT,
             "bufsize": 0,
+            "cwd": start.directory,
+            "env": {**os.environ, **start.environment},
         }
         # Killed when the test process is: nothing may outlive its lab. The exec chain keeps the process id.
         with log.open("wb") as out:
             if known(command):
                 self._process: subprocess.Popen[bytes] = Fork(
-                    command, namespace=namespace, killed_with_parent=True, stdout=out, **streams
+                    command,
+                    namespace=namespace,
+                    first=start.first,
+                    hostname=start.hostname,
+                    killed_with_parent=True,
+                    stdout=out,
+                    **streams,
                 )
             else:
-                inside = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace, *command]
-                self._process = subprocess.Popen(inside, stdout=out, start_new_session=True, **streams)
+                inside = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace]
+                if start.hostname:
+                    inside += ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', start.hostname]
+                if start.first:
+                    inside += ["sh", "-c", f'{start.first} && exec "$@"', "sh"]
+                self._process = subprocess.Popen([*inside, *command], stdout=out, start_new_session=True, **streams)
         self.pid = self._process.pid
 
     @property
@@ -170,12 +198,15 @@ class Host:
         self.namespace = f"{lab.name}-{name}"
         self._lab = lab
 
-    def start(self, *command: str | os.PathLike[str], name: str = "", keyboard: bool = False) -> Program:
-        """A program that goes on while the test does; with a *keyboard* it can be typed to."""
+    def start(self, *command: str | os.PathLike[str], name: str = "", **how: Any) -> Program:
+        """A program that goes on while the test does.
+
+        :param how: the fields of Start.
+        """
         words = [os.fspath(word) for word in command]
         stem = f"{self.name}-{name or Path(words[0]).name}"
         log = self._lab.directory / f"{stem}-{next(_serial)}.log"
-        program = Program(self.namespace, words, log, keyboard=keyboard)
+        program = Program(self.namespace, words, log, Start(**how))
         self._lab.programs.append(program)
         return program
 

@@ -131,10 +131,9 @@ root = "{self.root}"
 {"".join(parts)}
 """
         )
-        environment = ("env", f"PYTHONPATH={os.pathsep.join([str(self.directory), os.environ.get('PYTHONPATH', '')])}")
-        words = (*environment, *BOOTFW, "-c", self._config)
-        shell = ("sh", "-c", f'{mount}; exec "$@"', "sh") if mount else ()
-        self.running = self.server.start(*shell, *words, name="bootfw")
+        modules = {"PYTHONPATH": os.pathsep.join([str(self.directory), os.environ.get("PYTHONPATH", "")])}
+        words = (*BOOTFW, "-c", self._config)
+        self.running = self.server.start(*words, name="bootfw", first=mount, environment=modules)
         # Where the server has a mount namespace of its own, its state may be there.
         self._asking.write_text(f'[bootfw]\nstate-dir = "{self._seen_state()}"\n')
         self.running.wait_until(lambda: "every wanted socket is bound" in self.running.output, SECONDS, "it is ready")

@@ -16,9 +16,8 @@ def test_without_a_configuration_ipxe_shows_the_default_script_and_boots_the_dis
     start_address_server(lab)
     start_router(lab)
     host = lab.host("bootfw", "10.77.0.1/24")
-    # "ip netns exec" has given the program a mount namespace of its own.
     hide = "for root in /srv /var/lib; do mount -t tmpfs none $root; done"
-    server = host.start("sh", "-c", f'{hide}; exec "$@"', "sh", *BOOTFW, name="bootfw")
+    server = host.start(*BOOTFW, name="bootfw", first=hide)
     server.wait_until_bound(67, 69, 4011)
     console = start_bios_machine(lab, "e1000")
     console.wait_until(lambda: "bootfw is here" in console.output, SECONDS, "the greeting on the console")

@@ -43,8 +43,8 @@ def host(lab: Lab) -> Host:
 
 def run(host: Host, served: Served, directory: Path, *command: str) -> Program:
     """A program in *directory*, with what is served in /srv, and a /var/lib of its own."""
-    mounts = f"mount --bind {served.root.parent} /srv && mount -t tmpfs none /var/lib && cd {directory}"
-    return host.start("sh", "-c", f'{mounts} && exec "$@"', "sh", *command, name="bootfw")
+    mounts = f"mount --bind {served.root.parent} /srv && mount -t tmpfs none /var/lib"
+    return host.start(*command, name="bootfw", first=mounts, directory=directory)
 
 
 def start(host: Host, served: Served, directory: Path, configuration: str = "", *ports: int) -> Program:

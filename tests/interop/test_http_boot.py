@@ -62,10 +62,9 @@ def signature_list(certificate: bytes) -> bytes:
 def test_by_http_without_a_configuration(lab: Lab, server: Host, root: Path, marker: str) -> None:
     """Beside another DHCP server; the operator has put files into /srv/boot, and that is all."""
     start_dhcp_server(lab)
-    # "ip netns exec" has given the program a mount namespace of its own.
     mount = f"mount -t tmpfs none /srv; mkdir /srv/boot; mount --bind {root} /srv/boot"
     mount += "; mkdir -p /var/lib/bootfw; mount -t tmpfs none /var/lib/bootfw"  # other tests use it, too
-    bootfw = server.start("sh", "-c", f'{mount}; exec "$@"', "sh", *BOOTFW, name="bootfw")
+    bootfw = server.start(*BOOTFW, name="bootfw", first=mount)
     bootfw.wait_until_bound(67, 69, 4011)
     console = start_uefi_machine(lab, pxe4=False)
     console.wait_until(lambda: marker in console.output, SECONDS, "the script's marker on the console")

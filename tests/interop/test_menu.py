@@ -98,9 +98,8 @@ def test_without_a_configuration_there_is_a_menu_of_the_boot_directory(lab: Lab,
     start_address_server(lab)
     start_router(lab)
     host = lab.host("bootfw", "10.77.0.1/24")
-    # "ip netns exec" has given the program a mount namespace of its own.
     ours = f"mount -t tmpfs none /srv; mkdir /srv/boot; mount --bind {root} /srv/boot"
-    server = host.start("sh", "-c", f'{ours}; exec "$@"', "sh", *BOOTFW, name="bootfw")
+    server = host.start(*BOOTFW, name="bootfw", first=ours)
     server.wait_until_bound(67, 69, 4011)
     console = start_bios_machine(lab, "e1000")
     console.wait_for("Boot from the local disk", SECONDS)

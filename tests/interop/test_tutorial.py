@@ -25,8 +25,8 @@ def lines(number: int) -> list[list[str]]:
 def begin(host: Host, directory: Path, words: list[str]) -> Program:
     """A command of the page, in *directory*, with a /srv and a /var/lib of the test."""
     words = [str(BIN / words[0]) if words[0] == "bootfw" else words[0], *words[1:]]
-    mounts = f"mount --bind {directory}/srv /srv && mount --bind {directory}/state /var/lib && cd {directory}"
-    return host.start("sh", "-c", f'{mounts} && exec "$@"', "sh", *words, name=Path(words[0]).name)
+    mounts = f"mount --bind {directory}/srv /srv && mount --bind {directory}/state /var/lib"
+    return host.start(*words, name=Path(words[0]).name, first=mounts, directory=directory)
 
 
 def do(host: Host, directory: Path, words: list[str]) -> str:
