@@ -125,6 +125,8 @@ EXECUTED = {
     "multicast.md": [
         ("toml", "test_four_clients_receive_a_file_when_the_master_is_killed"),
         ("console", "test_four_clients_receive_a_file_when_the_master_is_killed"),
+        ("console", "test_the_commands_of_the_page"),
+        ("console", "test_the_commands_of_the_page"),
     ],
     "monitoring.md": [
         ("toml", "test_the_log_of_the_monitoring_howto"),

@@ -20,6 +20,8 @@ from attrs import define, field
 
 from bootfw.backends.imagelibrary.place import NAME, Place, places, split_name
 from bootfw.cli.failure import CommandError
+from bootfw.frisbee.digests import SUFFIX as DIGESTS
+from bootfw.frisbee.digests import Digests
 from bootfw.terminal import StatusLine
 
 _CHUNK = 1 << 20
@@ -34,6 +36,9 @@ _SUMS = (("sha512", ("{name}.sha512", "SHA512SUMS")), ("sha256", ("{name}.sha256
 """Algorithm -> the files beside an image that may have its checksum, the strongest first."""
 
 _SIGNATURES = ("{name}.asc", "{name}.sig", "{name}.sign", "{name}.gpg")
+
+_OF_A_DISK = ".img"
+"""The suffix of images that are written to disks: "bootfw receive" verifies them by digests of their chunks."""
 
 _BSD = re.compile(r"(?P<algorithm>SHA\d+) \((?P<file>.+)\) = (?P<sum>[0-9a-fA-F]+)")
 _GNU = re.compile(r"(?P<sum>[0-9a-fA-F]{64,128})(?:\s+[ *]?(?P<file>.+))?")
@@ -122,6 +127,7 @@ def add_image(
     if there is not None and there.suffix != suffix:
         raise CommandError(f"{there.path} is the image {name} already: remove it first, or give another --name")
     descriptor, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=root)
+    digests = Path(f"{part}{DIGESTS}")
     try:
         with open(descriptor, "wb") as file:
             sums = _copied(source, file, root)
@@ -131,10 +137,16 @@ def add_image(
             say(line)
         os.chmod(part, 0o644)
         path = root / f"{name}{suffix}"
+        if suffix == _OF_A_DISK:
+            with open(part, "rb") as image:
+                digests.write_bytes(Digests.of(image.read).dump())
         os.rename(part, path)
+        if suffix == _OF_A_DISK:
+            os.rename(digests, f"{path}{DIGESTS}")
     except BaseException:
-        with suppress(FileNotFoundError):
-            os.remove(part)
+        for each in (part, digests):
+            with suppress(FileNotFoundError):
+                os.remove(each)
         raise
     return path
 
@@ -148,6 +160,8 @@ def remove_image(name: str, root: Path) -> bool:
         if isinstance(place, Place) and place.name == name:
             if not place.is_directory:
                 os.remove(place.path)
+                with suppress(FileNotFoundError):
+                    os.remove(f"{place.path}{DIGESTS}")
                 return True
             # Its files are needed until no machine boots from it any more: see remove_old_directories().
             os.rename(place.path, root / f".{name}.{int(time.time())}.removed")

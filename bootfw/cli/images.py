@@ -33,7 +33,8 @@ on, how it is booted, and the memory that a machine needs for it.
 _ADD = """
 Copies or downloads an image to the directory of the images. If there is a checksum beside it (FILE.sha256, SHA256SUMS
 and the like), it has to be right. The image is there as a whole or not at all, and takes the place of one with the same
-name: machines that have begun to boot that one get the rest of it.
+name: machines that have begun to boot that one get the rest of it. Beside the image of a disk (.img) there are the
+digests of its chunks then (.img.chunks), for "bootfw receive".
 """
 
 _REMOVE = """

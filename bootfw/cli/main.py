@@ -45,6 +45,7 @@ _MODULES = (
     "next",
     "reload",
     "drain",
+    "receive",
     "render",
     "plugin",
     "replay",

@@ -1,6 +1,7 @@
 """``bootfw images add`` and ``remove``."""
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -23,7 +24,9 @@ from bootfw.cli import main as command
 from bootfw.cli.addimage import add_image, checksum_in, remove_image, remove_old_directories
 from bootfw.cli.failure import CommandError
 from bootfw.cli.running import ServerEnded
+from bootfw.frisbee.digests import Digests
 from bootfw.terminal import StatusLine
+from bootfw.wire.frisbee import CHUNK_SIZE
 
 FILES = dict(next(tree for tree in TREES if tree.family == "debian-netboot").files)
 
@@ -292,3 +295,17 @@ def test_files_of_a_removed_directory_are_there_for_an_hour(root: Path) -> None:
         assert entries(root) == []
     finally:
         os.close(descriptor)
+
+
+def test_the_image_of_a_disk_has_digests_of_its_chunks(root: Path, tmp_path: Path, run: Any) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(CHUNK_SIZE) + b"end")
+    digests = root / "disk.img.chunks"
+
+    assert run("add", str(disk))[0] == 0
+    assert Digests.parse(digests.read_bytes()) == Digests.of(io.BytesIO(disk.read_bytes()).read)
+    disk.write_bytes(b"other")
+    assert run("add", str(disk))[0] == 0
+    assert Digests.parse(digests.read_bytes()).size == 5
+    assert run("remove", "disk")[0] == 0
+    assert entries(root) == []

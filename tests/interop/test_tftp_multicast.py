@@ -50,7 +50,7 @@ class Receiver:
         host = lab.host(f"station{number}", f"10.77.0.{10 + number}/24")
         host.ip("route", "add", "239.0.0.0/8", "dev", "eth0")
         local = lab.directory / f"{host.name}-image"
-        (command,) = blocks("multicast.md", "console")
+        command, *_ = blocks("multicast.md", "console")
         words = shlex.split(
             command.removeprefix("$ ").replace("--local-file image.img", f"--local-file {local} --trace")
         )

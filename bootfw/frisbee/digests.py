@@ -1,0 +1,76 @@
+"""The digests of an image's chunks, by which a receiver verifies what it gets, and finds what it has."""
+
+import hashlib
+import json
+from collections.abc import Callable
+
+from attrs import frozen
+
+from bootfw.errors import BootfwError
+from bootfw.wire.frisbee import CHUNK_SIZE
+
+SUFFIX = ".chunks"
+"""Of the file beside an image that has its digests."""
+
+_LENGTH = hashlib.sha256().digest_size
+
+
+class DigestsError(BootfwError):
+    """A file of digests can't be used. The message says why, in a sentence without a full stop."""
+
+
+@frozen
+class Digests:
+    """The SHA-256 digest of each chunk of an image."""
+
+    size: int
+    """Bytes of the image."""
+    chunks: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, read: Callable[[int], bytes]) -> "Digests":
+        """The digests of what *read* returns.
+
+        :param read: called with a number of bytes; returns as many or fewer, and none at the end. Its OSErrors pass.
+        """
+        size, found = 0, []
+        while content := _exactly(read, CHUNK_SIZE):
+            size += len(content)
+            found.append(hashlib.sha256(content).digest())
+        return cls(size, tuple(found))
+
+    @classmethod
+    def parse(cls, text: bytes) -> "Digests":
+        """Read what dump() has written.
+
+        :raise DigestsError: it is something else.
+        """
+        try:
+            found = json.loads(text)
+            if (found["algorithm"], found["chunk-size"]) != ("sha256", CHUNK_SIZE):
+                raise DigestsError(f"the digests are not SHA-256 of chunks of {CHUNK_SIZE} bytes")
+            digests = cls(found["size"], tuple(bytes.fromhex(each) for each in found["chunks"]))
+            whole = len(digests.chunks) == -(-digests.size // CHUNK_SIZE)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DigestsError(f"this is no file of digests: {error}") from None
+        if not whole or any(len(each) != _LENGTH for each in digests.chunks):
+            raise DigestsError(f"this is no file of digests: it has {len(digests.chunks)} for {digests.size} bytes")
+        return digests
+
+    def dump(self) -> bytes:
+        """The file of digests, in JSON."""
+        lines = ",\n".join(f'"{each.hex()}"' for each in self.chunks)
+        head = f'{{"algorithm": "sha256", "chunk-size": {CHUNK_SIZE}, "size": {self.size}, "chunks": [\n'
+        return (head + lines + "\n]}\n").encode()
+
+    def matches(self, chunk: int, content: bytes) -> bool:
+        """Whether *content* is that chunk."""
+        return chunk < len(self.chunks) and hashlib.sha256(content).digest() == self.chunks[chunk]
+
+
+def _exactly(read: Callable[[int], bytes], length: int) -> bytes:
+    parts = []
+    while length and (part := read(length)):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)

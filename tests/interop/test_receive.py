@@ -1,0 +1,131 @@
+"""``bootfw receive``, and the same as one file, in a network that loses packets."""
+
+import hashlib
+import random
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+from howtos import blocks
+
+from bootfw.cli.receivescript import write_script
+from bootfw.frisbee.digests import Digests
+from bootfw.wire.frisbee import CHUNK_SIZE, blocks_of
+
+from .lab import Host, Lab, Program
+
+pytestmark = pytest.mark.interop
+
+SERVER, GROUP, PORT, TCP_PORT = "10.77.0.1", "239.192.1.2", "1283", "64494"
+SECONDS = 120
+BOOTFW = str(Path(sys.executable).with_name("bootfw"))
+SCRIPT = "receive.pyz"
+"""What start() has written, in the directory of the lab."""
+
+
+@frozen
+class Sender:
+    """A server of one image."""
+
+    lab: Lab
+    program: Program
+    image: Path
+    digests: Path
+
+    @property
+    def content(self) -> bytes:
+        return self.image.read_bytes()
+
+    @property
+    def blocks_sent(self) -> int:
+        """Until a receiver has left."""
+        self.program.wait_for(" blocks", SECONDS)
+        return int(self.program.output.split()[-2])
+
+    def station(self, number: int) -> Host:
+        host = self.lab.host(f"station{number}", f"10.77.0.{10 + number}/24")
+        host.ip("route", "add", "239.0.0.0/8", "dev", "eth0")
+        return host
+
+
+def alone(lab: Lab) -> tuple[str, ...]:
+    """The command as one file, without the installed packages."""
+    return sys.executable, "-I", "-S", str(lab.directory / SCRIPT)
+
+
+def start(lab: Lab, size: int) -> Sender:
+    image = lab.directory / "disk.img"
+    image.write_bytes(random.randbytes(size))
+    digests = lab.directory / "disk.img.chunks"
+    with image.open("rb") as file:
+        digests.write_bytes(Digests.of(file.read).dump())
+    server = lab.host("server", f"{SERVER}/24")
+    script = Path(__file__).with_name("imagesender.py")
+    program = server.start(sys.executable, script, SERVER, GROUP, PORT, image, TCP_PORT, name="imagesender")
+    program.wait_for("ready", SECONDS, "the sender is ready")
+    write_script(str(lab.directory / SCRIPT))
+    return Sender(lab, program, image, digests)
+
+
+def test_the_commands_of_the_page(lab: Lab) -> None:
+    *_, received, script = blocks("multicast.md", "console")
+    command, shown = received.removeprefix("# ").splitlines()
+    sender = start(lab, 6 * CHUNK_SIZE + 12_345)
+    outputs = [lab.directory / f"received{number}" for number in range(3)]
+    path = lab.directory / SCRIPT
+    path.unlink()
+    words = script.removeprefix("$ bootfw ").replace("receive.pyz", str(path)).split()
+    assert sender.station(9).run(BOOTFW, *words, seconds=SECONDS).exit_code == 0
+    lab.lose(2)
+    programs = []
+    for number, output in enumerate(outputs):
+        words = command.removeprefix("bootfw receive ").replace("/dev/sda", str(output)).split()
+        program = (BOOTFW, "receive") if number == 0 else alone(lab)
+        arguments = (*program, *words, "--digests", sender.digests)
+        programs.append(sender.station(number).start(*arguments, name="receive"))
+    for running, output in zip(programs, outputs, strict=True):
+        assert running.wait(SECONDS) == 0, running.output
+        assert output.read_bytes() == sender.content
+        assert re.sub(r"[\d.]+", "N", running.output) == re.sub(r"[\d.]+", "N", f"{shown}\n")
+
+
+def test_a_reception_that_was_killed_goes_on_where_it_was(lab: Lab) -> None:
+    sender = start(lab, 16 * CHUNK_SIZE)
+    station, output = sender.station(0), lab.directory / "received"
+    command = (*alone(lab), "disk.img", "--group", f"{GROUP}:{PORT}", "--digests", sender.digests, "-o", output)
+    first = station.start(*command, name="receive")
+    first.wait_until(lambda: output.exists() and output.stat().st_blocks >= 4 * CHUNK_SIZE // 512, SECONDS, "4 chunks")
+    first.send(signal.SIGKILL)
+    first.wait(SECONDS)
+    digest = hashlib.sha256(sender.content).hexdigest()
+    again = station.run(*command, "--resume", "--sha256", digest, seconds=SECONDS)
+    assert again.exit_code == 0, again.output
+    assert output.read_bytes() == sender.content
+    have = int(again.output.split(" has ")[1].split()[0])
+    assert have >= 3
+    # What the killed one has requested may have been sent beside it.
+    assert sender.blocks_sent < 2 * blocks_of(len(sender.content))
+    other = station.run(*command, "--resume", "--sha256", "00", seconds=SECONDS)
+    assert (other.exit_code, f"has the SHA-256 digest {digest}, not 00" in other.output) == (1, True), other.output
+
+
+def test_what_can_not_be_received(lab: Lab) -> None:
+    sender = start(lab, 3 * CHUNK_SIZE)
+    station, output = sender.station(0), str(lab.directory / "received")
+    wrong = lab.directory / "wrong"
+    wrong.write_bytes(Digests(3 * CHUNK_SIZE, (bytes(32),) * 3).dump())
+    other = lab.directory / "other"
+    other.write_bytes(Digests(1, (bytes(32),)).dump())
+    group = f"{GROUP}:{PORT}"
+    for options, message in (
+        (("missing", "--server", SERVER), f"{SERVER} does not send missing: it has no such image"),
+        (("disk.img", "--server", "10.77.0.10"), "10.77.0.10 can't be reached at port 64494: Connection refused"),
+        (("disk.img", "--group", f"{GROUP}:9", "--patience", "1"), "no server has answered for 1 s"),
+        (("disk.img", "--group", group, "--digests", wrong), "of the server is not that of the digests"),
+        (("disk.img", "--group", group, "--digests", other), "the image has 3145728 bytes, and its digests are"),
+    ):
+        done = station.run(*alone(lab), *options, "-o", output, seconds=SECONDS)
+        assert (done.exit_code, message in done.output) == (1, True), done.output
