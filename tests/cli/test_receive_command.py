@@ -54,7 +54,7 @@ def test_the_script_runs_with_nothing_but_python(tmp_path: Path) -> None:
     assert script.stat().st_mode & 0o777 == 0o755
     with zipfile.ZipFile(script) as archive:
         assert {each.compress_type for each in archive.infolist()} == {zipfile.ZIP_STORED}
-    command = [sys.executable, "-I", "-S", script, "disk.img", "-o", "/dev/null"]
+    command = [sys.executable, "-I", "-S", str(script), "disk.img", "-o", "/dev/null"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "receive: say where the image comes from: --server or --group\n")
 

@@ -33,7 +33,8 @@ class Sender:
     lab: Lab
     program: Program
     image: Path
-    digests: Path
+    digests: str
+    """The path of their file."""
 
     @property
     def content(self) -> bytes:
@@ -67,7 +68,7 @@ def start(lab: Lab, size: int) -> Sender:
     program = server.start(sys.executable, script, SERVER, GROUP, PORT, image, TCP_PORT, name="imagesender")
     program.wait_for("ready", SECONDS, "the sender is ready")
     write_script(str(lab.directory / SCRIPT))
-    return Sender(lab, program, image, digests)
+    return Sender(lab, program, image, str(digests))
 
 
 def test_the_commands_of_the_page(lab: Lab) -> None:
@@ -95,7 +96,7 @@ def test_the_commands_of_the_page(lab: Lab) -> None:
 def test_a_reception_that_was_killed_goes_on_where_it_was(lab: Lab) -> None:
     sender = start(lab, 16 * CHUNK_SIZE)
     station, output = sender.station(0), lab.directory / "received"
-    command = (*alone(lab), "disk.img", "--group", f"{GROUP}:{PORT}", "--digests", sender.digests, "-o", output)
+    command = (*alone(lab), "disk.img", "--group", f"{GROUP}:{PORT}", "--digests", sender.digests, "-o", str(output))
     first = station.start(*command, name="receive")
     first.wait_until(lambda: output.exists() and output.stat().st_blocks >= 4 * CHUNK_SIZE // 512, SECONDS, "4 chunks")
     first.send(signal.SIGKILL)
@@ -124,8 +125,8 @@ def test_what_can_not_be_received(lab: Lab) -> None:
         (("missing", "--server", SERVER), f"{SERVER} does not send missing: it has no such image"),
         (("disk.img", "--server", "10.77.0.10"), "10.77.0.10 can't be reached at port 64494: Connection refused"),
         (("disk.img", "--group", f"{GROUP}:9", "--patience", "1"), "no server has answered for 1 s"),
-        (("disk.img", "--group", group, "--digests", wrong), "of the server is not that of the digests"),
-        (("disk.img", "--group", group, "--digests", other), "the image has 3145728 bytes, and its digests are"),
+        (("disk.img", "--group", group, "--digests", str(wrong)), "of the server is not that of the digests"),
+        (("disk.img", "--group", group, "--digests", str(other)), "the image has 3145728 bytes, and its digests are"),
     ):
         done = station.run(*alone(lab), *options, "-o", output, seconds=SECONDS)
         assert (done.exit_code, message in done.output) == (1, True), done.output
