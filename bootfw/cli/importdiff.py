@@ -17,8 +17,7 @@ from bootfw.cli.bootclient import DEFAULT_MAC, boot_client
 from bootfw.cli.dhcpclient import BOOT_SERVER_PORT, Build, Link, Offer
 from bootfw.cli.dryrun import DryRun
 from bootfw.cli.failure import CommandError
-from bootfw.cli.fetch import Fetched
-from bootfw.cli.netboot import PROFILES, NetBoot, Profile, Servers
+from bootfw.cli.netboot import PROFILES, BootServer, NetBoot, Profile
 from bootfw.cli.ownaddress import own_address, web_urls
 from bootfw.cli.shownoptions import shown_options
 from bootfw.config.configuration import Configuration
@@ -102,13 +101,13 @@ def _machines(configuration: Configuration) -> Iterator[str]:
 
 
 def compare(
-    configuration: Configuration, server: str, link: Link, servers: Servers, asked: Sequence[Question], reactor: Any
+    configuration: Configuration, server: str, link: Link, servers: BootServer, asked: Sequence[Question], reactor: Any
 ) -> Sequence[Comparison]:
     """Ask both, and compare.
 
     :param server: the IPv4 address of the old server.
     :param link: leads to it.
-    :param servers: what clients ask of it after DHCP.
+    :param servers: it, on port 4011.
     :param reactor: IReactorTime; it need not run.
     :raise CommandError: the old server answers nothing, or the new configuration answers no DHCP requests.
     """
@@ -135,7 +134,7 @@ class _Side:
     """One of the two that are asked."""
 
     link: Link
-    servers: Servers
+    servers: BootServer
 
     def answer(self, question: Question, reserved: "set[str]") -> Mapping[str, str]:
         """Return what a client gets, by name; empty: no answer.
@@ -197,7 +196,7 @@ class _OfServer:
 
 
 class DryServer:
-    """A Link to a configuration, and its Servers, without a network.
+    """A Link to a configuration, and its BootServer, without a network.
 
     :param server: its address.
     :param relay: the address of the relay that the client is behind; "": none.
@@ -225,19 +224,11 @@ class DryServer:
         """See Link; no lease is given."""
 
     def boot_server(self, server: str, build: Build) -> list[Offer]:
-        """See Servers."""
+        """See BootServer."""
         if server != self._server:
             return []
         message = build(0)
         return self._replies(message, self._dhcp.boot_server_port, (message.ciaddr, BOOT_SERVER_PORT))
-
-    def tftp(self, host: str, name: str, options: Sequence[tuple[str, str]]) -> Fetched:
-        """See Servers; no file is fetched."""
-        raise NotImplementedError
-
-    def http(self, url: str) -> Fetched:
-        """See Servers; no file is fetched."""
-        raise NotImplementedError
 
     def _replies(self, message: Message, port: int, peer: tuple[str, int]) -> list[Offer]:
         found: list[Any] = []

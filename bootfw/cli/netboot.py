@@ -73,11 +73,15 @@ class Stopped(Exception):
     """The boot can't continue. The message says why, in a sentence without a full stop."""
 
 
-class Servers(Protocol):
-    """The servers that a client uses after DHCP."""
+class BootServer(Protocol):
+    """The boot servers of a network: what a client asks on port 4011."""
 
     def boot_server(self, server: str, build: Build) -> list[Offer]:
         """Send a request to port 4011 of *server*; return the replies."""
+
+
+class FileServers(Protocol):
+    """The servers that a client gets its boot file from."""
 
     def tftp(self, host: str, name: str, options: Sequence[tuple[str, str]]) -> Fetched:
         """Fetch a file by TFTP.
@@ -94,7 +98,7 @@ class Servers(Protocol):
 
 @define
 class RealServers:
-    """Servers on the network.
+    """A BootServer and FileServers: those on the network.
 
     :param whole: false: only the beginning of a file is fetched.
     """
@@ -104,15 +108,15 @@ class RealServers:
     whole: bool = True
 
     def boot_server(self, server: str, build: Build) -> list[Offer]:
-        """See Servers."""
+        """See BootServer."""
         return ask_boot_server(server, build, port=self.boot_server_port)
 
     def tftp(self, host: str, name: str, options: Sequence[tuple[str, str]]) -> Fetched:
-        """See Servers."""
+        """See FileServers."""
         return fetch_tftp(host, name, options, port=self.tftp_port, whole=self.whole)
 
     def http(self, url: str) -> Fetched:
-        """See Servers."""
+        """See FileServers."""
         return fetch_http(url, whole=self.whole)
 
 
@@ -129,7 +133,7 @@ class NetBoot:
     profile: Profile
     client: BootClient
     link: Link
-    servers: Servers
+    servers: BootServer
     own_address: Callable[[str], str]
     report: Callable[[Step], None]
     lease: bool = False
@@ -137,8 +141,8 @@ class NetBoot:
     conclusion: str = field(default="", init=False)
     """Why it does not boot, in a sentence without a full stop; "": it boots."""
 
-    def run(self) -> bool:
-        """Boot, and return whether the client got its boot file."""
+    def run(self, files: FileServers) -> bool:
+        """Boot, and return whether the client got its boot file from *files*."""
         if self.link.relay:
             self.client = evolve(self.client, relay=self.link.relay)
         try:
@@ -147,7 +151,7 @@ class NetBoot:
             if self.lease and address_offer is not None:
                 self._take_lease(address_offer)
             name, server = self._boot_file(offers, address_offer)
-            self._fetch(name, server)
+            self._fetch(name, server, files)
         except Stopped as stopped:
             self.conclusion = str(stopped)
         return not self.conclusion
@@ -335,7 +339,7 @@ class NetBoot:
 
     # Files
 
-    def _fetch(self, name: str, server: str) -> None:
+    def _fetch(self, name: str, server: str, files: FileServers) -> None:
         parts = urlsplit(name)
         if self.profile.http and parts.scheme not in ("http", "https"):
             raise self._stop("boot file", f'"{name}" is no URL, and this client boots by HTTP')
@@ -346,10 +350,10 @@ class NetBoot:
         began = time.monotonic()
         try:
             if by_http:
-                fetched = self.servers.http(name)
+                fetched = files.http(name)
             else:
                 host, path = (parts.hostname or server, unquote(parts.path)) if "://" in name else (server, name)
-                fetched = self.servers.tftp(host, path, self.profile.tftp_options)
+                fetched = files.tftp(host, path, self.profile.tftp_options)
         except FetchError as error:
             raise self._stop(what, str(error), seconds=time.monotonic() - began) from error
         kind = kind_of(fetched.begin)

@@ -113,16 +113,17 @@ def _probe(options: argparse.Namespace) -> int:
     quiet = options.json
     if not quiet:
         sys.stdout.write(f"{profile.about}, {client.mac.hex(':')}, {link.where}\n")
+    servers = RealServers(options.tftp_port, options.boot_server_port, not options.first_block)
     boot = NetBoot(
         profile,
         client,
         link,
-        RealServers(options.tftp_port, options.boot_server_port, not options.first_block),
+        servers,
         own_address,
         (lambda step: None) if quiet else _print,
         options.lease,
     )
-    boots = boot.run()
+    boots = boot.run(servers)
     if quiet:
         found = {"boots": boots, "conclusion": boot.conclusion, "steps": [attrs.asdict(step) for step in boot.steps]}
         sys.stdout.write(json.dumps(found, indent=2) + "\n")

@@ -95,7 +95,7 @@ def boot(
     client = boot_client(MAC, kind.architecture, ipxe=kind.ipxe, http=kind.http)
     connected = link if isinstance(link, FakeLink) else FakeLink([link])
     made = NetBoot(kind, client, connected, servers, lambda server: "10.0.0.99", steps.append, lease)
-    assert made.run() is not bool(made.conclusion)
+    assert made.run(servers) is not bool(made.conclusion)
     return made, steps
 
 
