@@ -120,10 +120,11 @@ def compare(
     answers = [(each, old.answer(each, reserved), new.answer(each, reserved)) for each in asked]
     if not any(answer for _, answer, _ in answers):
         raise CommandError(f"{server} answers none of {len(answers)} clients: is it the address of the old server?")
-    return [Comparison(question, tuple(_differences(one, other))) for question, one, other in answers]
+    return [Comparison(question, tuple(differences(one, other))) for question, one, other in answers]
 
 
-def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Difference]:
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Difference]:
+    """What two answers, by name, have in different ways."""
     for what in dict.fromkeys((*old, *new)):
         if old.get(what, "") != new.get(what, ""):
             yield Difference(what, old.get(what, ""), new.get(what, ""))
@@ -231,11 +232,21 @@ class DryServer:
         return self._replies(message, self._dhcp.boot_server_port, (message.ciaddr, BOOT_SERVER_PORT))
 
     def _replies(self, message: Message, port: int, peer: tuple[str, int]) -> list[Offer]:
-        found: list[Any] = []
-        answer: Deferred[Any] = ensureDeferred(self._run.replay(pack(message, 1472), port, peer))
-        answer.addBoth(found.append)
-        if not found:
-            raise CommandError("a resolver of the new configuration answers later, which --diff can't wait for")
-        if isinstance(found[0], Failure):
-            found[0].raiseException()
-        return [Offer(parse(found[0].reply), self._server, 0.0)] if found[0].reply else []
+        reply = replayed(self._run, pack(message, 1472), port, peer)
+        return [Offer(parse(reply), self._server, 0.0)] if reply else []
+
+
+def replayed(run: DryRun, data: bytes, port: int, peer: tuple[str, int]) -> bytes:
+    """Return the reply to a packet; empty: there is none.
+
+    :raise CommandError: a resolver does not answer at once.
+    """
+    found: list[Any] = []
+    answer: Deferred[Any] = ensureDeferred(run.replay(data, port, peer))
+    answer.addBoth(found.append)
+    if not found:
+        raise CommandError("a resolver of the new configuration answers later, which --diff can't wait for")
+    if isinstance(found[0], Failure):
+        found[0].raiseException()
+    reply: bytes = found[0].reply
+    return reply

@@ -12,9 +12,11 @@ from typing import Any
 
 from bootfw.backends.names import mac_address
 from bootfw.build import assemble
+from bootfw.cli.dhcp6client import Multicasts
 from bootfw.cli.dhcpclient import Broadcasts, Link, Relayed
 from bootfw.cli.failure import CommandError
 from bootfw.cli.importdiff import compare, questions
+from bootfw.cli.importdiff6 import compare6, questions6
 from bootfw.cli.netboot import RealServers
 from bootfw.cli.tables import table
 from bootfw.config.configuration import ConfigErrors, Configuration, load_config
@@ -52,6 +54,7 @@ Examples:
   bootfw import /etc/dnsmasq.conf /etc/default/tftpd-hpa -o /etc/bootfw/bootfw.toml --report import.txt
   bootfw import --json /etc/dnsmasq.conf                  for a program
   bootfw import /etc/dnsmasq.conf --diff 10.0.0.1         does the running dnsmasq answer the same?
+  bootfw import kea-dhcp6.conf --diff fd77::1 -i eth0     does the running Kea, by DHCPv6?
 """
 
 
@@ -73,9 +76,17 @@ def add_importing(commands: Any) -> None:
     command.add_argument("-o", "--output", metavar="FILE", type=Path, help="where to write it (standard output)")
     command.add_argument("--report", metavar="FILE", type=Path, help="where to report on every line")
     command.add_argument("--json", action="store_true", help="configuration and report as JSON")
-    command.add_argument("--diff", metavar="SERVER", default="", help="the IPv4 address of the old server, which runs")
     command.add_argument(
-        "-i", "--interface", default="", help="with --diff: broadcast in the network of this interface (root)"
+        "--diff",
+        metavar="SERVER",
+        default="",
+        help="the address of the old server, which runs; an IPv6 address asks by DHCPv6",
+    )
+    command.add_argument(
+        "-i",
+        "--interface",
+        default="",
+        help="with --diff: ask in the network of this interface, as clients do (root); DHCPv6 needs it",
     )
     command.add_argument(
         "--mac",
@@ -125,8 +136,11 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace, text: str) -> int:
-    if not is_address(options.diff, 4):
-        raise CommandError(f"--diff {options.diff}: is not an IPv4 address")
+    six = is_address(options.diff, 6)
+    if not (six or is_address(options.diff, 4)):
+        raise CommandError(f"--diff {options.diff}: is no address")
+    if six and not options.interface:
+        raise CommandError("a DHCPv6 server is asked in its own network: name the interface by --interface")
     macs = [mac_address(mac) for mac in options.mac]
     if "" in macs:
         raise CommandError(f'--mac {options.mac[macs.index("")]}: is not a MAC address, such as "52:54:00:12:34:56"')
@@ -134,9 +148,14 @@ def _diff(options: argparse.Namespace, text: str) -> int:
     from twisted.internet import reactor  # the clock of the new configuration; it does not run
 
     with _loaded(text) as configuration:
-        asked, left = questions(configuration, macs)
-        link: Link = Broadcasts(options.interface) if options.interface else Relayed(options.diff)
-        found = compare(configuration, options.diff, link, RealServers(), asked, reactor)
+        if six:
+            asked, left = questions6(configuration, macs)
+            ask = Multicasts(options.interface, options.diff).ask
+            found = compare6(configuration, options.diff, ask, asked, reactor)
+        else:
+            asked, left = questions(configuration, macs)
+            link: Link = Broadcasts(options.interface) if options.interface else Relayed(options.diff)
+            found = compare(configuration, options.diff, link, RealServers(), asked, reactor)
     different = [each for each in found if each.differences]
     if options.json:
         record = {"server": options.diff, "clients": [each.record for each in found], "machines_not_asked_about": left}

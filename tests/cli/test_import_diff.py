@@ -128,7 +128,8 @@ def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("--mac", MAC), "--interface and --mac are for --diff SERVER"),
-        (("--diff", "server"), "--diff server: is not an IPv4 address"),
+        (("--diff", "server"), "--diff server: is no address"),
+        (("--diff", "fd77::1"), "a DHCPv6 server is asked in its own network: name the interface by --interface"),
         (("--diff", SERVER, "--mac", "52:54"), '--mac 52:54: is not a MAC address, such as "52:54:00:12:34:56"'),
     ],
 )

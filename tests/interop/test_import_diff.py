@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from howtos import blocks
 
 from .dhcpservers import dhcpd, kea
-from .lab import Host, Lab, Program, need
+from .lab import Host, Lab, Program, need, wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -68,3 +69,50 @@ def test_the_configuration_of_the_page_answers_as_its_server(lab: Lab, tmp_path:
     assert different["ipxe 52:54:00:00:00:01"] == {"boot file": ("boot.ipxe", "other.ipxe")}
     assert different["bios 52:54:00:12:34:56"] == {"address": ("10.77.0.10", "10.77.0.11")}
     assert "bios 52:54:00:00:00:01" not in different
+
+
+KEA6 = """
+{ "Dhcp6": {
+  "interfaces-config": { "interfaces": [ "eth0" ] },
+  "server-id": { "type": "LL", "htype": 1, "identifier": "020000000001", "persist": false },
+  "client-classes": [
+    { "name": "uefi", "test": "option[61].hex == 0x0007",
+      "option-data": [ { "name": "bootfile-url", "data": "tftp://[fd77::1]/shimx64.efi" } ] }
+  ],
+  "subnet6": [ {
+    "id": 1, "subnet": "fd77::/64", "interface": "eth0",
+    "pools": [ { "pool": "fd77::1000-fd77::1fff" } ],
+    "option-data": [ { "name": "dns-servers", "data": "fd77::53" } ],
+    "reservations": [ { "hw-address": "52:54:00:12:34:56", "ip-addresses": [ "fd77::7" ] } ]
+  } ]
+} }
+"""
+
+
+def has_link_local(host: Host) -> bool:
+    shown = host.run("ip", "-6", "address", "show", "dev", "eth0", "scope", "link", seconds=10).output
+    return "fe80" in shown and "tentative" not in shown
+
+
+def test_kea_by_dhcpv6_answers_as_its_configuration(lab: Lab, tmp_path: Path) -> None:
+    server, client = lab.host("server", "fd77::a/64"), lab.host("client", "fd77::9/64")
+    for host in (server, client):
+        wait_until(partial(has_link_local, host), 60, "the host has a link-local address")
+    kea(server, tmp_path, 6, json.loads(KEA6)["Dhcp6"])
+    old, changed = tmp_path / "kea-dhcp6.conf", tmp_path / "changed.conf"
+    old.write_text(KEA6)
+    changed.write_text(KEA6.replace("shimx64.efi", "x.efi").replace("fd77::7", "fd77::8"))
+
+    def asked(path: Path) -> tuple[int | None, dict[str, Any]]:
+        ran = client.run(COMMAND, "import", "--json", path, "--diff", "fd77::a", "-i", "eth0", seconds=120)
+        assert ran.output.startswith("{"), ran.output
+        clients = json.loads(ran.output)["clients"]
+        return ran.exit_code, {f"{each['client']} {each['mac']}": each["differences"] for each in clients}
+
+    code, same = asked(old)
+    assert (code, {name: each for name, each in same.items() if each}) == (0, {})
+    code, different = asked(changed)
+    assert code == 1
+    url = {"what": "boot file", "old": "tftp://[fd77::1]/shimx64.efi", "new": "tftp://[fd77::1]/x.efi"}
+    assert different["uefi 52:54:00:00:00:01"] == [url]
+    assert different["uefi 52:54:00:12:34:56"] == [{"what": "address", "old": "fd77::7", "new": "fd77::8"}, url]

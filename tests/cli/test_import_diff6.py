@@ -1,0 +1,90 @@
+"""``bootfw import --diff`` by DHCPv6 without a network: two configurations as the old server and the new one."""
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from bootfw.cli.failure import CommandError
+from bootfw.cli.importdiff import Comparison, Difference, Question
+from bootfw.cli.importdiff6 import DryServer6, compare6, questions6
+from bootfw.cli.netboot import PROFILES
+from bootfw.config.configuration import Configuration, load_config
+
+SERVER, MAC = "fd77::1", "52:54:00:12:34:56"
+
+CONFIG = """
+backend = []
+[tftp]
+listen = []
+[dhcp]
+mode = "off"
+[dhcp6]
+mode = "server"
+[[dhcp6.subnet]]
+network = "fd77::/64"
+pool = ["fd77::1000-fd77::1fff"]
+dns = ["fd77::53"]
+[[dhcp6.subnet.host]]
+mac = "52:54:00:12:34:56"
+address = "fd77::7"
+[[resolver]]
+use = "static"
+file = "tftp://[fd77::1]/shimx64.efi"
+"""
+
+
+def configuration(directory: Path, *changes: tuple[str, str]) -> Configuration:
+    text = CONFIG
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = directory / "bootfw.toml"
+    path.write_text(text)
+    return load_config(path, {})
+
+
+def compared(old: Configuration, new: Configuration, mac: str = "52:54:00:00:00:01") -> Comparison:
+    """Of UEFI."""
+    asked = [Question(PROFILES["uefi"], mac), Question(PROFILES["uefi"], "02:00:00:00:00:01")]
+    return compare6(new, SERVER, DryServer6(old, SERVER, Clock()).ask, asked, Clock())[0]
+
+
+def test_equal_configurations_do_not_differ_in_the_address_of_the_pool(tmp_path: Path) -> None:
+    other = configuration(tmp_path, ("fd77::1000-fd77::1fff", "fd77::2000-fd77::2fff"))
+    assert compared(configuration(tmp_path), other).differences == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "difference"),
+    [
+        ("shimx64.efi", "x.efi", Difference("boot file", "tftp://[fd77::1]/shimx64.efi", "tftp://[fd77::1]/x.efi")),
+        ('dns = ["fd77::53"]', "", Difference("dns-servers (23)", "fd77::53", "")),
+    ],
+)
+def test_what_differs_is_named(tmp_path: Path, old: str, new: str, difference: Difference) -> None:
+    one, other = configuration(tmp_path), configuration(tmp_path, (old, new))
+    assert compared(one, other).differences == (difference,)
+    assert compared(other, one).differences == (Difference(difference.what, difference.new, difference.old),)
+
+
+def test_reserved_addresses_are_compared(tmp_path: Path) -> None:
+    one, other = configuration(tmp_path), configuration(tmp_path, ("fd77::7", "fd77::8"))
+    assert compared(one, other).differences == ()
+    assert compared(one, other, MAC).differences == (Difference("address", "fd77::7", "fd77::8"),)
+
+
+def test_kinds_of_clients_and_machines_of_the_configuration_are_asked_about(tmp_path: Path) -> None:
+    asked, left = questions6(configuration(tmp_path))
+    assert (len(asked), left) == (7, 0)
+    assert [str(each) for each in asked[-2:]] == [f"uefi {MAC}", f"ipxe {MAC}"]
+    assert questions6(configuration(tmp_path), ["02:00:00:00:00:09"])[0][-1].mac == "02:00:00:00:00:09"
+
+
+def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
+    asked = [Question(PROFILES["uefi"], MAC)]
+    with pytest.raises(CommandError, match="fd77::1 answers none of 1 clients"):
+        compare6(configuration(tmp_path), SERVER, lambda build: [], asked, Clock())
+    (tmp_path / "off.toml").write_text('[dhcp6]\nmode = "off"\n')
+    with pytest.raises(CommandError, match="answers no DHCPv6 requests"):
+        compare6(load_config(tmp_path / "off.toml", {}), SERVER, lambda build: [], asked, Clock())
