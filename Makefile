@@ -11,7 +11,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test docs sbom release fuzz firmware install-clients lint types imports pytest test-all
+.PHONY: run test docs sbom release fuzz firmware install-clients lint types imports pytest test-all test-portable
 
 run: $(VENV)/installed
 	exec $(BIN)/twistd --nodaemon --pidfile= bootfw
@@ -86,6 +86,10 @@ test-3.%:
 	    $(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-3.$* .venv-3.$*/installed-test && \
 	    .venv-3.$*/bin/pytest -m "not interop" -n $(JOBS) --dist worksteal; \
 	else echo "The tests are not run on Python 3.$*."; fi
+
+# The same without the tuned paths, which other systems lack: tests/portable.py.
+test-portable: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/pytest -p portable -m "not interop and not firmware" -n $(JOBS) --dist worksteal
 
 $(BIN)/python:
 	python=$$(tools/find-python) && tools/create-venv $(VENV) "$$python"

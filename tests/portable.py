@@ -1,17 +1,23 @@
-"""A pytest plugin that hides what only Linux has: ``PYTHONPATH=tests pytest -p portable``.
+"""A pytest plugin that hides the tuned paths: ``PYTHONPATH=tests pytest -p portable``, or ``make test-portable``.
 
-There are no system calls for many datagrams, no UDP port of our own, and no fast path: Twisted's port delivers each
-datagram, and the session's table decides about each.
+As on a system without recvmmsg(2) and sendmmsg(2), each datagram is read and sent by a call of its own; and each of them
+goes to the session's table. Twisted's own port, which takes the place of ours elsewhere, is one of the fixtures' kinds.
 """
 
-from types import SimpleNamespace
+import pytest
 
-from bootfw.net import listening
 from bootfw.net.tftp import listener
-from bootfw.net.udp import mmsg, port
-
-_ELSEWHERE = SimpleNamespace(platform="freebsd14")
+from bootfw.net.udp import mmsg
 
 mmsg.AVAILABLE = False
-vars(port)["sys"] = vars(listening)["sys"] = _ELSEWHERE
 vars(listener)["attach"] = lambda port, seconds: None
+
+OF_THE_TUNED_PATHS = frozenset({"test_fastpath.py", "test_instructions.py", "test_walk.py"})
+"""Modules whose tests are about what is hidden."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave those out."""
+    hidden = [item for item in items if item.path.name in OF_THE_TUNED_PATHS]
+    config.hook.pytest_deselected(items=hidden)
+    items[:] = [item for item in items if item.path.name not in OF_THE_TUNED_PATHS]
