@@ -1,7 +1,7 @@
 """A pytest plugin that hides the tuned paths: ``PYTHONPATH=tests pytest -p portable``, or ``make test-portable``.
 
-As on a system without recvmmsg(2) and sendmmsg(2), each datagram is read and sent by a call of its own; and each of them
-goes to the session's table. Twisted's own port, which takes the place of ours elsewhere, is one of the fixtures' kinds.
+As on a system without recvmmsg(2) and sendmmsg(2), each datagram is read and sent by a call of its own, and each goes
+to the session's table. Twisted's own port, which takes the place of ours elsewhere, is one of the fixtures' kinds.
 """
 
 import pytest
