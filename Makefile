@@ -77,7 +77,7 @@ pytest: $(VENV)/installed-test
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 # The tests that need no real client, on each supported version of Python that is found; test-3.13 is one of them.
-VERSIONS := 3.11 3.12 3.13
+VERSIONS := 3.11 3.12 3.13 3.14
 
 test-all: $(VERSIONS:%=test-%)
 

@@ -20,6 +20,7 @@ from bootfw.cli.importdiff6 import compare6, questions6
 from bootfw.cli.netboot import RealServers
 from bootfw.cli.tables import table
 from bootfw.config.configuration import ConfigErrors, Configuration, load_config
+from bootfw.importing.cobbler import KINDS, Item, item
 from bootfw.importing.formats import FORMATS, import_files
 from bootfw.importing.options import is_address
 from bootfw.importing.outcome import CLEAN, Fate, Line, Outcome, UnreadableConfiguration
@@ -68,7 +69,11 @@ def add_importing(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
-        "files", nargs="+", metavar="FILE", type=Path, help="a configuration, or a directory of them or of boot files"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        type=Path,
+        help="a configuration, a directory of them or of boot files, or Cobbler's collections",
     )
     command.add_argument(
         "--from", dest="format", default="", choices=tuple(FORMATS), help="the format of the files (it is recognized)"
@@ -101,9 +106,12 @@ def add_importing(commands: Any) -> None:
 def _import(options: argparse.Namespace) -> int:
     try:
         trees = [given for given in options.files if _is_tree(given)]
-        files = [(str(path), _load(path)) for given in options.files if given not in trees for path in _files(given)]
+        collections = [given for given in options.files if _are_collections(given)]
+        read = [given for given in options.files if given not in trees and given not in collections]
+        files = [(str(path), _load(path)) for given in read for path in _files(given)]
+        items = [each for given in collections for each in _items(given)]
         listed = [(str(tree.absolute()), list(_below(tree))) for tree in trees]
-        draft = import_files(files, _load, options.format, listed)
+        draft = import_files(files, _load, options.format, listed, items)
     except UnreadableConfiguration as error:
         raise CommandError(str(error)) from error
     if (options.interface or options.mac) and not options.diff:
@@ -193,6 +201,18 @@ def _is_tree(given: Path) -> bool:
     return given.is_dir() and (
         (given / CONFIGURATIONS).is_dir() or any(PROGRAMS.fullmatch(path.name) for path in given.iterdir())
     )
+
+
+def _are_collections(given: Path) -> bool:
+    """Whether a directory has the collections of Cobbler, /var/lib/cobbler/collections or /var/lib/cobbler/config."""
+    return any((given / f"systems{suffix}").is_dir() and (given / f"distros{suffix}").is_dir() for suffix in ("", ".d"))
+
+
+def _items(collections: Path) -> Iterator[Item]:
+    for kind in KINDS:
+        for suffix in ("", ".d"):
+            for path in sorted((collections / f"{kind}{suffix}").glob("*.json")):
+                yield item(kind, str(path), _load(path))
 
 
 def _below(tree: Path) -> Iterator[str]:

@@ -29,6 +29,7 @@ class Draft:
     personas: list[Table] = field(factory=list)
     resolvers: list[Table] = field(factory=list)
     backends: list[Table] = field(factory=list)
+    machines: list[Table] = field(factory=list)
     _networks: dict[Network, Table] = field(factory=dict)
 
     def note(self, line: Line, fate: Fate, reason: str = "") -> None:
@@ -161,7 +162,7 @@ class Draft:
                 yield from (*self.subnets, *self.classes)
             if name == "dhcp6":
                 yield from (*self.subnets6, *self.classes6)
-        yield from (*self.personas, *self.backends, *self.resolvers)
+        yield from (*self.personas, *self.backends, *self.resolvers, *self.machines)
 
 
 def network_of(address: str, mask: str) -> Network:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from bootfw.importing.cobbler import Item, read_collections
 from bootfw.importing.dhcpd import is_dhcpd, read_dhcpd
 from bootfw.importing.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.importing.draft import Draft
@@ -37,13 +38,18 @@ FORMATS: Mapping[str, Format] = {
 
 
 def import_files(
-    files: Sequence[tuple[str, str]], load: Load, name: str = "", trees: Sequence[tuple[str, Sequence[str]]] = ()
+    files: Sequence[tuple[str, str]],
+    load: Load,
+    name: str = "",
+    trees: Sequence[tuple[str, Sequence[str]]] = (),
+    items: Sequence[Item] = (),
 ) -> Draft:
     """Return what *files* say.
 
     :param files: (name, text) of each.
     :param name: the format of all of them; "": each is recognized.
     :param trees: (directory, paths of its files below it) of each tree of boot files.
+    :param items: of Cobbler's collections.
     :raise UnreadableConfiguration: the format of a file is not known.
     """
     by_format: dict[str, list[tuple[str, str]]] = {}
@@ -60,4 +66,5 @@ def import_files(
         FORMATS[found].read(draft, those, load)
     for root, paths in trees:
         read_tree(draft, root, paths)
+    read_collections(draft, items)
     return draft
