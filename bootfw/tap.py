@@ -54,6 +54,7 @@ from bootfw.observe.log import LogObserver
 from bootfw.observe.logoutput import JournalLog, LinesLog, open_log
 from bootfw.observe.metrics import add_metrics
 from bootfw.plugins import PluginRow, list_plugins
+from bootfw.power import power_mistakes
 from bootfw.reload import Reload
 from bootfw.service import BootService
 from bootfw.status import add_status
@@ -148,6 +149,8 @@ class Options(usage.Options):
                 sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, _INTERFACES))}\n")
             for problem in ends_at_ipxe(parts.resolvers, parts.settings):
                 sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, ('resolver',)))}\n")
+            for place, problem in power_mistakes(parts):
+                sys.stdout.write(f"WARNING: {place}: {problem}\n")
             raise SystemExit(0)
         self._settle_pid_file()
 

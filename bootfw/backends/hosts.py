@@ -108,6 +108,10 @@ class Hosts:
             self._refresh()
             return self._found(identifiers)
 
+    def place_of(self, name: str) -> str:
+        """Return the path of the file of a host that find() or all() has returned; for a table "[[machine]] NAME"."""
+        return str(self._files[name].stamp.path)
+
     def all(self) -> list[Mapping[str, Any]]:
         """Return the values of each host whose file is valid, see find()."""
         with self._lock:

@@ -3,21 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bootfw.backends.hosts import HostFileError, Hosts
+from bootfw.backends.hosts import HostFileError
 from bootfw.backends.names import Identifiers, mac_address
-from bootfw.backends.template import TemplateBackend
 from bootfw.build import Parts
 from bootfw.cli.failure import CommandError
+from bootfw.power import hosts_of
 
 
 class HostFiles:
     """The host files of a configuration; without any, its ``[[machine]]`` tables."""
 
     def __init__(self, parts: Parts) -> None:
-        hosts = [
-            each.hosts for _, each in parts.backends if isinstance(each, TemplateBackend) and each.hosts is not None
-        ]
-        self._hosts = hosts or [Hosts(None, machines=[machine.host for machine in parts.settings.machine])]
+        self._hosts = hosts_of(parts)
 
     def of(self, mac: str, uuid: str = "") -> Mapping[str, Any]:
         """Return the values of a machine; empty: it has none.

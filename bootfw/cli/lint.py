@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bootfw.interfaces import IBackend, IDirectoryBackend, IListableBackend, ISe
 from bootfw.lint.entries import User
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
+from bootfw.power import power_mistakes
 from bootfw.terminal import printable
 from bootfw.values import Finding
 
@@ -88,11 +89,18 @@ def _lint(options: argparse.Namespace) -> int:
     if parts is not None and not options.directories:
         sentences = ends_at_ipxe(parts.resolvers, parts.settings)
         findings += [Finding("[[resolver]]", "ipxe", *sentence.split(": ", 1)) for sentence in sentences]
+        findings += [Finding(*found, "correct it; bootfw power uses it") for found in _of_power(parts)]
     if options.json:
         sys.stdout.write(json.dumps([attrs.asdict(finding) for finding in findings], indent=2) + "\n")
     else:
         _show(findings, unsure)
     return FOUND if findings else 0
+
+
+def _of_power(parts: Parts) -> Iterator[tuple[str, str, str]]:
+    """Yield (file, rule, reason)."""
+    for place, reason in power_mistakes(parts):
+        yield place, "power", reason
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -3,18 +3,16 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import bootfw.power
 from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
 from bootfw.cli.machinenames import HELP, machine_mac
 from bootfw.config.configuration import load_config
-from bootfw.config.state import state_directory
 from bootfw.errors import ConfigError, PowerError
 from bootfw.interfaces import IPower
-from bootfw.plugins import PluginContext, configure, load
 from bootfw.terminal import printable
 from bootfw.values import PowerAction
 
@@ -66,22 +64,14 @@ def power_of(assembly: Assembly, mac: str) -> IPower:
 
     :raise CommandError: the host file has no power, or it is wrong.
     """
-    configuration, host = assembly.configuration, assembly.host_files.of(mac)
-    table = host.get("power")
-    if table is None:
+    host = assembly.host_files.of(mac)
+    try:
+        power = bootfw.power.power_of(host, assembly.configuration)
+    except ConfigError as error:
+        raise CommandError("\n".join(f"the host file of {host['name']}: {each}" for each in error.each)) from error
+    if power is None:
         where = f"the host file of {host['name']}" if host else "a host file of its own"
         raise CommandError(f'{mac}: add to {where}: [power] use = "redfish", address = "https://ADDRESS"')
-    where = f"the host file of {host['name']}"
-    if not isinstance(table, Mapping):
-        raise CommandError(f'{where}: "power" must be a table, such as [power] use = "redfish"')
-    use, options = table.get("use"), {key: value for key, value in table.items() if key != "use"}
-    if not isinstance(use, str):
-        raise CommandError(f'{where}: power.use must name the plugin, such as use = "redfish"')
-    context = PluginContext(None, configuration.directory, state_directory(configuration.settings.state_dir))
-    try:
-        power: IPower = configure(load(use, "bootfw.power"), options, context)
-    except ConfigError as error:
-        raise CommandError("\n".join(f"{where}: {each.under('power')}" for each in error.each)) from error
     return power
 
 

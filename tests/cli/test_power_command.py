@@ -126,8 +126,8 @@ def test_network_is_for_a_start_only(run: Run, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("table", "why"),
     [
-        ("power = 1", '"power" must be a table, such as [power] use = "redfish"'),
-        ("[power]", 'power.use must name the plugin, such as use = "redfish"'),
+        ("power = 1", 'power: must be a table, such as [power] use = "redfish"'),
+        ("[power]", 'power.use: must name the plugin, such as use = "redfish"'),
         ('[power]\nuse = "absent"', 'power: no plugin "absent"'),
         (
             '[power]\nuse = "next-boot"',
@@ -188,3 +188,23 @@ def test_an_order_stays_when_its_machine_does_not_start(site: Path, install: Run
         f'"bootfw next --clear {MAC}" cancels it\n'
     )
     assert ordered(run) == ["install/debian-12.ipxe"]
+
+
+def test_lint_and_check_name_the_mistakes_before_a_machine_is_switched(
+    site: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "bootfw.toml").write_text(CONFIG + '[[machine]]\nname = "web3"\npower = 1\n')
+    machine(site, "web1", MAC, 'pth = "web1.log"')
+    mistakes = [
+        (f"{site}/hosts/web1.toml", 'power.pth: unknown key; known: path, fails; did you mean "path"?'),
+        ("[[machine]] web3", 'power: must be a table, such as [power] use = "redfish"'),
+    ]
+    code, out, _ = run("lint")
+    assert code == 1
+    remedy = "         -> correct it; bootfw power uses it\n"
+    assert out == "".join(f"power  {where}\n         {what}\n{remedy}" for where, what in mistakes) + "2 findings\n"
+    with pytest.raises(SystemExit) as ended:
+        run("run", "--check")
+    assert ended.value.code == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING")]
+    assert warnings == [f"WARNING: {where}: {what}" for where, what in mistakes]
