@@ -104,7 +104,7 @@ TREES = (
         },
         arguments=[""],
         kernels=["debian-installer/amd64/linux"],
-        answers="auto=true priority=critical url=http://s/answers",
+        answers="auto=true priority=critical interface=auto url=http://s/answers",
         needs_http=False,
     ),
     Tree(

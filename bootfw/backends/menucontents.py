@@ -186,6 +186,7 @@ class MenuContents:
             "path": image.path,
             "initrds": image.initrds,
             "arguments": image.arguments_at(http, answers),
+            "bootif": image.planned is not None and image.planned.plan.recipe.bootif,
             "label": plain(image.label),
             "is_cd": image.path.casefold().endswith(".iso"),
             "is_com32": image.path.casefold().endswith(".c32"),

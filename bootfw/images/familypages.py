@@ -78,6 +78,8 @@ def _of_recipe(recipe: Recipe) -> Iterator[str]:
         yield f"| as the file `{name}` | {what} |"
     if recipe.arguments:
         yield f"| arguments | {_codes([recipe.arguments])} |"
+    if recipe.bootif:
+        yield "| argument of the boot program | `BOOTIF`: the network card that the machine has booted from |"
     if recipe.answers:
         yield f"| with answers also | {_codes([recipe.answers])} |"
     for name, what in recipe.required.items():

@@ -62,6 +62,9 @@ class Recipe:
     required: Mapping[str, str] = field(factory=dict, metadata={"toml": dict[str, str]})
     """Argument that only the operator can choose, in `NAME.cmdline` -> what it is, for people. Without it the recipe
     does not apply."""
+    bootif: bool = False
+    """Whether the system takes the argument `BOOTIF`, the network card that the machine has booted from. The boot
+    program adds it: a machine may have several cards, and only one that reaches this server."""
     paths: Mapping[str, str] = field(factory=dict, metadata={"toml": dict[str, str]})
     """Placeholder -> the file in the image whose path it stands for."""
     firmware: tuple[str, ...] = field(

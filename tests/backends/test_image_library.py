@@ -26,6 +26,8 @@ from bootfw.backends.menu import plugin as menu_plugin
 from bootfw.backends.menucontents import amount
 from bootfw.plugins import configure
 
+BOOTIF = "BOOTIF=01-${netX/mac:hexhyp}"
+
 DEBIAN = {
     "debian-installer/amd64/linux": PC,
     "debian-installer/amd64/initrd.gz": b"the initial RAM disk",
@@ -348,7 +350,7 @@ def test_menu_of_ipxe(root: Path) -> None:
     at = f"http://10.0.0.1:8069/images/debian-12~{versions(root)['debian-12']}/debian-installer/amd64"
     text = script(menu(root), "boot.ipxe")
     assert "item --gap -- Operating systems\nitem i1 Debian 12 installer (debian-12) ..." in text
-    assert f":i1\nkernel --name linux {at}/linux initrd=initrd || goto failed\n" in text
+    assert f":i1\nkernel --name linux {at}/linux initrd=initrd {BOOTIF} || goto failed\n" in text
     assert f"initrd --name initrd {at}/initrd.gz || goto failed\nboot || goto failed\n" in text
 
 
@@ -426,8 +428,8 @@ def test_arguments_of_the_operator_are_added(root: Path) -> None:
     (root / "cmdline").write_text("# everywhere\nquiet\n")
     (root / "arch.cmdline").write_text("console=ttyS0")
     text = script(menu(root), "boot.ipxe")
-    assert re.search(r"/vmlinuz-linux .* archiso_http_srv=\S+/ console=ttyS0 \|\|", text)
-    assert "/linux initrd=initrd quiet ||" in text
+    assert re.search(r"/vmlinuz-linux .* archiso_http_srv=\S+/ console=ttyS0 BOOTIF=\S+ \|\|", text)
+    assert f"/linux initrd=initrd quiet {BOOTIF} ||" in text
 
 
 def test_an_argument_that_the_operator_has_to_choose(root: Path) -> None:
@@ -479,7 +481,8 @@ def test_script_boots_one_image(root: Path) -> None:
     at = f"http://10.0.0.1:8069/images/debian~{versions(root)['debian']}/debian-installer/amd64"
     for machine in ("pcbios/x86_64", "efi/x86_64"):
         assert f"iseq ${{platform}}/${{cpu}} {machine} && goto i2 ||\n" in text
-    assert f"kernel --name linux {at}/linux initrd=initrd || goto failed\ninitrd --name initrd {at}/initrd.gz" in text
+    kernel = f"kernel --name linux {at}/linux initrd=initrd {BOOTIF} || goto failed\n"
+    assert f"{kernel}initrd --name initrd {at}/initrd.gz" in text
     assert "boot || goto failed\ngoto failed\n" in text
     assert "archiso" not in text
     assert text.rstrip().endswith("exit 0")
@@ -493,9 +496,11 @@ def test_script_points_the_installer_to_its_answers(root: Path) -> None:
     (root / "debian.cmdline").write_text("console=ttyS0")
     made = menu(root)
     text = script(made, "install/debian/web/preseed.cfg.ipxe")
-    assert " auto=true priority=critical url=http://10.0.0.1:8069/web/preseed.cfg console=ttyS0 || goto failed" in text
+    answers = "auto=true priority=critical interface=auto url=http://10.0.0.1:8069/web/preseed.cfg"
+    assert f" {answers} console=ttyS0 {BOOTIF} || goto failed" in text
     text = script(made, "install/ubuntu/autoinstall/user-data.ipxe")
-    assert " cloud-config-url=/dev/null autoinstall ds=nocloud-net;s=http://10.0.0.1:8069/autoinstall/ ||" in text
+    answers = "autoinstall ds=nocloud-net;s=http://10.0.0.1:8069/autoinstall/"
+    assert f" cloud-config-url=/dev/null {answers} {BOOTIF} ||" in text
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,9 @@ _QUIET = "the messages of a boot over the network help to find its mistakes"
 DOCUMENTED = (
     Documented(
         "debian-netboot",
-        "https://www.debian.org/releases/bookworm/amd64/apbs02.en.html, B.2.2 and B.2.3: boot parameters, auto mode",
+        "https://www.debian.org/releases/bookworm/amd64/apbs02.en.html, B.2.2 to B.2.4: parameters, auto mode, aliases",
         ["debian-installer/amd64/linux", "debian-installer/amd64/initrd.gz"],
-        "auto=true url=ANSWERS priority=critical",
+        "auto=true url=ANSWERS priority=critical interface=auto",
     ),
     Documented(
         "ubuntu-server",
@@ -188,6 +188,24 @@ DOCUMENTED = (
     ),
 )
 
+TAKES_BOOTIF = {
+    "debian-netboot",  # netcfg, netcfg-common.c: get_bootif()
+    "ubuntu-server",  # initramfs-tools, scripts/functions: configure_networking()
+    "clonezilla",  # live-boot, 9990-select-eth-device.sh: Device_from_bootif()
+    "gparted",
+    "debian-live",
+    "coreos",  # dracut.cmdline(7), BOOTIF
+    "fedora-live",
+    "redhat-dvd",
+    "redhat-boot",
+    "agama",
+    "suse",  # linuxrc, file.c: key_bootif
+    "arch",  # mkinitcpio-archiso, hooks/archiso_pxe_common
+    "systemrescue",
+    "alpine",  # mkinitfs, initramfs-init: ip_choose_if()
+}
+"""Families whose systems take BOOTIF, and where."""
+
 WITHOUT_A_KERNEL = {"esxi", "windows", "mfsbsd", "freedos", "netboot.xyz"}
 """Families whose boot files are compared by tests of their own."""
 
@@ -256,7 +274,7 @@ def expected(menu: MenuBackend, one: Documented, *, answers: bool) -> Entry:
     line = re.sub("CONTENT|IMAGE|ANSWERS", lambda found: places[found[0]], one.arguments)
     words = [word for word in line.split() if word not in one.left_out]
     if not answers:
-        of_answers = ("auto=", "priority=", "autoinstall", "ds=")
+        of_answers = ("auto=", "priority=", "interface=", "autoinstall", "ds=")
         words = [word for word in words if "/answers/" not in word and not word.startswith(of_answers)]
     return Entry([f"{content}/{file}" for file in one.files], [*words, *one.added])
 
@@ -265,21 +283,31 @@ def same(entry: Entry, one: Entry) -> None:
     assert (list(entry.files), sorted(entry.arguments)) == (list(one.files), sorted(one.arguments))
 
 
+def with_bootif(one: Documented, entry: Entry, argument: str) -> Entry:
+    """What is expected of a boot program that tells the system the network card by *argument*."""
+    return Entry(entry.files, [*entry.arguments, argument] if one.family in TAKES_BOOTIF else entry.arguments)
+
+
 @pytest.mark.parametrize("one", DOCUMENTED, ids=lambda one: one.family)
 def test_script_of_ipxe_is_as_documented(made: MenuBackend, one: Documented) -> None:
     answered = ANSWERS.removeprefix(HTTP) if "/answers/" in one.arguments or "ANSWERS" in one.arguments else ""
     script = text(made, f"install/{one.family}{answered}.ipxe")
-    same(of_ipxe(script), expected(made, one, answers=True))
+    wanted = expected(made, one, answers=True)
+    same(of_ipxe(script), with_bootif(one, wanted, "BOOTIF=01-${netX/mac:hexhyp}"))
 
 
 @pytest.mark.parametrize("one", [one for one in DOCUMENTED if "grub" in one.loaders], ids=lambda one: one.family)
 def test_menu_of_grub_is_as_documented(made: MenuBackend, one: Documented) -> None:
-    same(of_grub(text(made, "grub.cfg"), one.family), expected(made, one, answers=False))
+    wanted = expected(made, one, answers=False)
+    same(of_grub(text(made, "grub.cfg"), one.family), with_bootif(one, wanted, "BOOTIF=01-$net_default_mac"))
 
 
 @pytest.mark.parametrize("one", [one for one in DOCUMENTED if "pxelinux" in one.loaders], ids=lambda one: one.family)
 def test_menu_of_pxelinux_is_as_documented(made: MenuBackend, one: Documented) -> None:
-    same(of_pxelinux(text(made, "pxelinux.cfg/default"), one.family), expected(made, one, answers=False))
+    config = text(made, "pxelinux.cfg/default")
+    same(of_pxelinux(config, one.family), expected(made, one, answers=False))
+    entry = config[config.index(f"({one.family})") :].partition("\nLABEL ")[0]
+    assert ("\nIPAPPEND 2\n" in entry) == (one.family in TAKES_BOOTIF)
 
 
 def test_every_family_that_can_be_booted_is_compared() -> None:
