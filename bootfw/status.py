@@ -62,6 +62,7 @@ class Status:
             "sockets": self._sockets.records(),
             "workers": workers,
             "transfers": len(self._transfers),
+            "images": boot.images_sent(),
             "leases": self._leases(),
             "cluster": boot.cluster_record(),
         }

@@ -125,6 +125,8 @@ EXECUTED = {
     "multicast.md": [
         ("toml", "test_four_clients_receive_a_file_when_the_master_is_killed"),
         ("console", "test_four_clients_receive_a_file_when_the_master_is_killed"),
+        ("toml", "test_machines_receive_an_image_as_the_page_says"),
+        ("console", "test_machines_receive_an_image_as_the_page_says"),
         ("console", "test_the_commands_of_the_page"),
         ("console", "test_the_commands_of_the_page"),
     ],

@@ -31,7 +31,7 @@ This page is generated from the code by `python tools/referencepages.py metrics`
 
 [Monitor it](howto/monitoring.md#metrics) shows how to serve them. A counter's samples end in `_total`, those of a
 histogram in `_bucket`, `_count` and `_sum`. Values of labels come from the configuration and from fixed lists, never
-from packets.
+from packets; `image` is one of the files that are sent to many machines now.
 
 | metric | kind | labels | meaning |
 | --- | --- | --- | --- |
@@ -45,6 +45,9 @@ class _Alone:
 
     def lease_counts(self) -> tuple[dict[Any, Any], dict[Any, Any]]:
         return {}, {}
+
+    def images_sent(self) -> list[Any]:
+        return []
 
     def sockets(self) -> list[Any]:
         return []

@@ -108,6 +108,9 @@ def _lines(record: Record, now: float) -> Iterable[str]:
         yield table(workers)
     yield ""
     yield f"transfers in flight: {record['transfers']}"
+    if record.get("images"):
+        yield ""
+        yield table([_IMAGES, *map(_image, record["images"])])
     if record["leases"]:
         yield ""
         leases = [("SUBNET", *(state.upper() for state in STATES), "FREE")]
@@ -117,6 +120,23 @@ def _lines(record: Record, now: float) -> Iterable[str]:
     if record.get("cluster"):
         yield ""
         yield from _cluster(record["cluster"])
+
+
+_IMAGES = ("IMAGE", "METHOD", "TO", "RECEIVERS", "COMPLETE", "SENT", "LOSS", "RATE")
+
+
+def _image(record: Record) -> tuple[str, ...]:
+    """The row of an image that is sent to many machines."""
+    return (
+        record["image"],
+        record["method"],
+        f"{record['address']}:{record['port']}",
+        str(record["receivers"]),
+        str(record["completed"]),
+        f"{record['sent'] / 1e6:.0f} of {record['size'] / 1e6:.0f} MB",
+        f"{100 * record['loss']:.1f}%",
+        f"{record['rate'] / 1e6:.1f} MB/s",
+    )
 
 
 def _cluster(record: Mapping[str, Any]) -> Iterable[str]:

@@ -624,7 +624,7 @@ class MulticastSettings:
     idle_seconds: float = field(default=180.0, validator=within(1, 86400, "seconds"), metadata={"toml": Seconds})
     """An image is no longer sent when no receiver has wanted a block for so long."""
     ttl: int = field(default=5, validator=within(1, 255, "hops"))
-    """Routers that multicast packets pass, less one. 1: they stay in the network of the server."""
+    """How many routers multicast may pass, plus one: 1 to 255. It is that of frisbee; 1: the network of the server."""
     images: tuple[MulticastImage, ...] = field(
         default=(),
         converter=_multicast_images,

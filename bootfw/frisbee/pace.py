@@ -12,8 +12,8 @@ from attrs import define, field
 
 from bootfw.wire.frisbee import PACKET_SIZE
 
-START = 25e6
-"""Bytes per second at the beginning, 200 Mbit/s."""
+START = 12.5e6
+"""Bytes per second at the beginning, 100 Mbit/s."""
 SLOWEST = 500e3
 """Bytes per second."""
 SHORTEST_INTERVAL = 0.002
@@ -39,16 +39,21 @@ _ENOUGH = 200
 """Blocks of a chunk that must have been sent, for the share that was lost to mean something."""
 _REMEMBERED = 64
 """Chunks."""
+_ARRIVED = 0.05
+"""Seconds after which a block has arrived, been read, and would not be requested any more."""
 
 
 @define
 class _Pass:
     """One transmission of a chunk."""
 
+    began: float
     rate: float
     """The lowest during it."""
     sent: int = 0
     """Map of the blocks."""
+    latest: float = 0.0
+    """When the latest block was sent."""
 
 
 @define(eq=False)
@@ -89,12 +94,13 @@ class Pace:
         """When the next burst may be sent."""
         return self._due
 
-    def begin(self, chunk: int) -> None:
+    def begin(self, chunk: int, now: float) -> None:
         """A chunk is wanted again, or for the first time: what is sent of it from now on is a new transmission."""
-        self._passes.pop(chunk, None)
+        if self._passes.pop(chunk, None) is None:
+            self._completed()
         if len(self._passes) >= _REMEMBERED:
             del self._passes[next(iter(self._passes))]
-        self._passes[chunk] = _Pass(self.rate)
+        self._passes[chunk] = _Pass(now, self.rate)
 
     def sent(self, chunk: int, blocks: int, count: int, now: float) -> None:
         """A burst was sent.
@@ -107,30 +113,33 @@ class Pace:
         if found is not None:
             found.sent |= blocks
             found.rate = min(found.rate, self.rate)
+            found.latest = now
 
     def hold(self, until: float) -> None:
         """Send nothing before *until*."""
         self._due = max(self._due, until)
 
-    def completed(self) -> None:
-        """A receiver wants another chunk, so it has completed one."""
+    def _completed(self) -> None:
+        """A receiver wants a chunk that was not sent lately, so it has completed another one."""
         growth = self._growth if self.rate < self._ceiling else _PROBING
         self.rate = min(self.limit, self.rate * growth)
 
-    def lost(self, chunk: int, missing: int) -> None:
-        """A receiver lacks blocks of a chunk that it has requested before.
+    def lost(self, chunk: int, missing: int, joined: float, now: float) -> int:
+        """A receiver lacks blocks of a chunk, which may have been sent.
 
         :param missing: map of these blocks.
+        :param joined: since when it receives.
+        :return: how many of them were sent to it.
         """
         found = self._passes.get(chunk)
-        if found is None:
-            return
-        count = found.sent.bit_count()
-        if count < _ENOUGH:
-            return
-        share = (missing & found.sent).bit_count() / count
-        if share <= self._tolerance:
-            return
+        if found is None or joined > found.began or now < found.latest + _ARRIVED:
+            return 0
+        lost, count = (missing & found.sent).bit_count(), found.sent.bit_count()
+        if count >= _ENOUGH and lost > self._tolerance * count:
+            self._slow_down(found, lost / count)
+        return lost
+
+    def _slow_down(self, found: _Pass, share: float) -> None:
         self._growth = _GROWTH_AFTER_LOSS
         if self._lowered is not None and found.rate <= self.rate * 1.01:
             before, share_before = self._lowered

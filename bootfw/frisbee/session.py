@@ -205,20 +205,15 @@ class Session(Machine):
     def _add(self, request: Request | PartialRequest, now: float) -> int:
         """Want the blocks of a request; returns the map of those that were not wanted before."""
         chunk, wanted = request.chunk, request.wanted
+        new = self._queue.add(chunk, wanted, now)
         receiver = self.receivers.get(request.source)
         if receiver is not None:
             receiver.heard = now
-        if isinstance(request, PartialRequest) and request.retries:
-            missing = (wanted & ((1 << blocks_in(chunk, self.blocks)) - 1)).bit_count()
-            self.blocks_lost += missing
-            if receiver is not None:
-                receiver.lost += missing
-            self.pace.lost(chunk, wanted)
-        new = self._queue.add(chunk, wanted, now)
+            lost = self.pace.lost(chunk, new, receiver.joined, now)
+            receiver.lost += lost
+            self.blocks_lost += lost
         if new.bit_count() > CHUNK_BLOCKS // 2 or new.bit_count() == blocks_in(chunk, self.blocks):
-            if isinstance(request, Request):
-                self.pace.completed()
-            self.pace.begin(chunk)
+            self.pace.begin(chunk, now)
         return new
 
     def _next(self, now: float) -> State:

@@ -93,6 +93,15 @@ TRANSFERS = Family(
 BYTES = Family("bootfw_transferred_bytes", "File bytes that the receiver has acknowledged.", ("protocol", "direction"))
 RETRANSMISSIONS = Family("bootfw_retransmissions", "Datagrams of transfers that were sent more than once.")
 REFUSED = Family("bootfw_transfers_refused", "Requests for a file that got an error.", ("protocol", "code"))
+MULTICAST_BLOCKS = Family(
+    "bootfw_multicast_blocks",
+    "Blocks of 1,024 bytes of images that were sent to many machines, counted when the image ends: sent, and lost, "
+    "which receivers requested again.",
+    ("outcome",),
+)
+MULTICAST_RECEIVERS = Family(
+    "bootfw_multicast_receivers_ended", "Receivers of images that have ended, with all of it or not.", ("outcome",)
+)
 BOOTS = Family("bootfw_boots", "Boot attempts that have ended, by their verdict.", ("verdict", "persona"))
 FAILURES = Family("bootfw_boot_failures", "Boot attempts that failed or booted nothing, by their cause.", ("cause",))
 DATAGRAMS = Family(
@@ -123,6 +132,7 @@ INTERNAL_ERRORS = Family("bootfw_internal_errors", "Internal errors of bootfw.")
 COUNTERS = (
     *(DHCP_REQUESTS, DHCP_REPLIES, DHCP_UNANSWERED, POOL_EXHAUSTED, OTHER_SERVERS, ADDRESSES_TAKEN),
     *(LEASES_NOT_STORED, TRANSFERS, BYTES, RETRANSMISSIONS, REFUSED, BOOTS, FAILURES, DATAGRAMS, MALFORMED, DROPPED),
+    *(MULTICAST_BLOCKS, MULTICAST_RECEIVERS),
     *(STALE, HANDSHAKES_FAILED, EVENTS_DROPPED, NEIGHBOUR_OVERFLOWS, WORKERS_LOST, PLUGIN_FAILURES, INTERNAL_ERRORS),
 )
 """The counters; Prometheus adds ``_total`` to their names."""
@@ -182,6 +192,7 @@ class Counts:
                 RESOLVER_TIME, e.seconds, e.resolver, "passed" if e.answer is None else "answered"
             ),
             events.ResolverPassedOver: lambda e: self.time(RESOLVER_TIME, e.seconds, e.resolver, "too_slow"),
+            events.ImageSent: self._image_sent,
             events.BootAttemptEnded: self._boot_ended,
             events.DatagramsCounted: self._datagrams,
             events.DatagramsMalformed: lambda e: self.count(MALFORMED, e.service, by=e.count),
@@ -248,6 +259,12 @@ class Counts:
         protocol = event.request.protocol
         self._running.pop((protocol, event.request.peer), None)
         self.counters[REFUSED][protocol, str(event.code)] += 1
+
+    def _image_sent(self, event: Any) -> None:
+        self.count(MULTICAST_BLOCKS, "sent", by=event.blocks_sent)
+        self.count(MULTICAST_BLOCKS, "lost", by=event.blocks_lost)
+        self.count(MULTICAST_RECEIVERS, "complete", by=event.completed)
+        self.count(MULTICAST_RECEIVERS, "incomplete", by=event.joined - event.completed)
 
     def _boot_ended(self, event: Any) -> None:
         attempt = event.attempt

@@ -5,7 +5,7 @@ prometheus_client (the extra ``bootfw[metrics]``) encodes the metrics; it is imp
 
 import importlib.util
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import define
@@ -117,6 +117,7 @@ class Collector:
         running = counts.running()
         transfers = [((protocol,), running[protocol]) for protocol in sorted({"tftp", "http", *running})]
         yield gauge("bootfw_transfers_running", "Transfers under way.", ("protocol",), transfers)
+        yield from _of_images(gauge, self._boot.images_sent())
         leases, free = self._boot.lease_counts()
         yield gauge("bootfw_leases", "Addresses by the state of their lease.", ("subnet", "state"), leases.items())
         yield gauge("bootfw_pool_free_addresses", "Addresses of the pools that are free.", ("subnet",), free.items())
@@ -151,6 +152,23 @@ class Collector:
         text = "When the HTTPS certificate expires, in seconds since the epoch."
         yield gauge("bootfw_certificate_expiry_timestamp_seconds", text, ("path",), ends)
         yield gauge("bootfw_build_info", "1, with the version as a label.", ("version",), [((__version__,), 1.0)])
+
+
+def _of_images(gauge: Callable[..., Any], records: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+    """Yield the gauges of the images that are sent to many machines now. They are few, see [multicast] sessions."""
+    receivers, rate, loss = Counter[tuple[str, str]](), Counter[tuple[str, str]](), dict[tuple[str, str], float]()
+    for each in records:
+        labels = each["image"], each["method"]
+        receivers[labels] += each["receivers"]
+        rate[labels] += each["rate"]
+        loss[labels] = max(each["loss"], loss.get(labels, 0.0))
+    names = ("image", "method")
+    text = "Receivers of an image that is sent to many machines."
+    yield gauge("bootfw_multicast_receivers", text, names, receivers.items())
+    text = "Bytes per second at which an image is sent now."
+    yield gauge("bootfw_multicast_rate_bytes", text, names, rate.items())
+    text = "Share of the blocks that a receiver of an image lost."
+    yield gauge("bootfw_multicast_loss_ratio", text, names, loss.items())
 
 
 class MetricsResource(Resource):

@@ -51,6 +51,7 @@ def status_record(boot: BootService, activity: Activity, access: Access, began: 
         **activity.sockets.readiness(),
         "sockets": activity.sockets.records(),
         "transfers": {"running": activity.running, "ended": activity.ended},
+        "images": boot.images_sent(),
         "cluster": boot.cluster_record(),
         "has": [name for name, operation in shown.items() if operation in operations],
         "can": [name for name, operation in actions.items() if operation in operations] if access.writable else [],

@@ -120,6 +120,22 @@ def test_status_shows_workers_leases_and_waiting_sockets(
         ],
         "workers": [{"number": 0, "state": "serving", "pid": 8}],
         "transfers": 2,
+        "images": [
+            {
+                "image": "win11.img",
+                "method": "multicast",
+                "address": "239.192.1.2",
+                "port": 21700,
+                "size": 22_020_096,
+                "receivers": 10,
+                "joined": 12,
+                "completed": 2,
+                "sent": 11_010_048,
+                "wanted": 0,
+                "loss": 0.0213,
+                "rate": 62_500_000.0,
+            }
+        ],
         "leases": [{"network": "10.0.0.0/24", "free": 6, "active": 3}],
         "cluster": {
             "nodes": [
@@ -161,6 +177,9 @@ def test_status_shows_workers_leases_and_waiting_sockets(
         "0       serving  8\n"
         "\n"
         "transfers in flight: 2\n"
+        "\n"
+        "IMAGE      METHOD     TO                 RECEIVERS  COMPLETE  SENT         LOSS  RATE\n"
+        "win11.img  multicast  239.192.1.2:21700  10         2         11 of 22 MB  2.1%  62.5 MB/s\n"
         "\n"
         "SUBNET       ACTIVE  EXPIRED  RELEASED  DECLINED  FREE\n"
         "10.0.0.0/24  3       0        0         0         6\n"

@@ -19,19 +19,19 @@ class Link:
     def __init__(self, pace: Pace, takes: float, loses: float = 0.0) -> None:
         self.pace, self.takes, self.loses = pace, takes, loses
         self.chance = random.Random(1)
-        self.lost = self.sent = 0
+        self.lost = self.sent = self.number = 0
 
     def carry(self, chunks: int) -> None:
         """Send so many chunks, each of which the receiver reports on when it has come."""
-        for chunk in range(chunks):
-            self.pace.begin(chunk)
-            self.pace.sent(chunk, WHOLE_CHUNK, 1024, 0.0)
+        for _ in range(chunks):
+            self.pace.begin(self.number, 0.0)
+            self.pace.sent(self.number, WHOLE_CHUNK, 1024, 0.0)
             passes = min(1.0, self.takes / self.pace.rate) * (1 - self.loses)
             lacks = missing(1 - passes, self.chance)
             self.sent, self.lost = self.sent + 1024, self.lost + lacks.bit_count()
             if lacks:
-                self.pace.lost(chunk, lacks)
-            self.pace.completed()
+                self.pace.lost(self.number, lacks, 0.0, 1.0)
+            self.number += 1
 
     def loss(self, chunks: int) -> float:
         """The share that is lost of so many chunks more."""
@@ -43,7 +43,7 @@ class Link:
 def test_a_link_that_loses_nothing_is_used_up_to_the_limit() -> None:
     pace = Pace(120e6)
     assert pace.rate == START
-    Link(pace, 1e9).carry(10)
+    Link(pace, 1e9).carry(12)
     assert pace.rate == 120e6
 
 
@@ -88,16 +88,42 @@ def test_a_link_that_takes_nothing_gets_the_slowest_rate() -> None:
     assert pace.rate == pytest.approx(SLOWEST, rel=0.1)
 
 
-def test_few_losses_and_those_of_few_blocks_mean_nothing() -> None:
+def sent_once() -> Pace:
     pace = Pace(50e6)
-    pace.begin(0)
-    pace.sent(0, WHOLE_CHUNK, 1024, 0.0)
-    pace.lost(0, (1 << int(1024 * TOLERANCE)) - 1)
-    pace.lost(7, WHOLE_CHUNK)  # of another chunk, which was not sent
-    pace.begin(1)
-    pace.sent(1, 0b1111, 4, 0.0)
-    pace.lost(1, 0b1111)
-    assert pace.rate == START
+    pace.begin(0, 1.0)
+    pace.sent(0, WHOLE_CHUNK, 1024, 2.0)
+    return pace
+
+
+def test_few_losses_and_those_of_few_blocks_mean_nothing() -> None:
+    pace = sent_once()
+    before = pace.rate
+    assert pace.lost(0, (1 << int(1024 * TOLERANCE)) - 1, 0.0, 3.0) == int(1024 * TOLERANCE)
+    assert pace.lost(7, WHOLE_CHUNK, 0.0, 3.0) == 0  # a chunk that was not sent
+    pace.begin(1, 1.0)
+    after = pace.rate
+    pace.sent(1, 0b1111, 4, 2.0)
+    assert pace.lost(1, 0b1111, 0.0, 3.0) == 4
+    assert pace.rate == after > before
+
+
+@pytest.mark.parametrize(("joined", "now", "lost"), [(1.5, 3.0, 0), (0.5, 2.01, 0), (0.5, 3.0, 1024)])
+def test_what_was_sent_before_a_receiver_joined_or_may_be_on_its_way_is_not_lost(
+    joined: float, now: float, lost: int
+) -> None:
+    pace = sent_once()
+    before = pace.rate
+    assert pace.lost(0, WHOLE_CHUNK, joined, now) == lost
+    assert (pace.rate < before) == bool(lost)
+
+
+def test_a_chunk_that_is_wanted_again_is_no_progress() -> None:
+    pace = sent_once()
+    before = pace.rate
+    pace.begin(0, 3.0)
+    assert pace.rate == before
+    pace.begin(1, 3.0)
+    assert pace.rate > before
 
 
 def test_bursts_are_due_at_the_rate() -> None:

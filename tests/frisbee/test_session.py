@@ -213,25 +213,31 @@ def test_every_cell_of_ended_is_ignored() -> None:
     assert set(TABLE[State.ENDED].values()) == {ignore}
 
 
-def test_what_receivers_request_again_is_counted() -> None:
-    made = pacing()
-    made.handle(Input.JOIN, Join(ONE, 7, 2), 1.0)
-    made.handle(Input.REQUEST, PartialRequest(ONE, 0, 1, 0b111), 2.0)
-    made.handle(Input.REQUEST, PartialRequest(OTHER, 0, 1, 0b1), 2.0)
-    made.handle(Input.REQUEST, PartialRequest(ONE, 1, 0, 0b1), 2.0)  # requested for the first time
-    made.handle(Input.REQUEST, PartialRequest(ONE, 2, 1, 1 << 394), 2.0)  # not in the image
-    assert (made.blocks_lost, made.receivers[ONE].lost) == (4, 3)
+def test_what_was_sent_to_a_receiver_and_is_requested_is_lost() -> None:
+    made = session()
+    made.handle(Input.JOIN, Join(ONE, 7, 2), 0.0)
+    made.handle(Input.REQUEST, whole(0), 1.0)
+    made.handle(Input.REQUEST, Request(ONE, 2, 0, 394), 1.0)
+    now = run(made, 1.0)
+    made.handle(Input.JOIN, Join(OTHER, 8, 2), now)
+    made.handle(Input.REQUEST, PartialRequest(ONE, 0, 1, 0b111), now + 1)
+    made.handle(Input.REQUEST, PartialRequest(ONE, 0, 1, 0b111), now + 1)  # wanted already
+    made.handle(Input.REQUEST, PartialRequest(OTHER, 0, 0, 0b11000), now + 1)  # it had not joined
+    made.handle(Input.REQUEST, whole(1), now + 1)  # not sent yet
+    made.handle(Input.REQUEST, PartialRequest(ONE, 2, 1, 1 << 394), now + 1)  # not in the image
+    assert (made.blocks_lost, made.receivers[ONE].lost, made.receivers[OTHER].lost) == (3, 3, 0)
 
 
 def test_completed_chunks_make_it_faster_and_losses_slower() -> None:
     made = session(20 * CHUNK_SIZE, limit=1e9)
-    now, before = 0.0, made.pace.rate
+    made.handle(Input.JOIN, Join(ONE, 7, 2), 0.0)
+    now, before = 1.0, made.pace.rate
     for chunk in range(4):
         made.handle(Input.REQUEST, whole(chunk), now)
         now = run(made, now)
     faster = made.pace.rate
     assert faster > before
-    made.handle(Input.REQUEST, PartialRequest(ONE, 3, 1, (1 << 512) - 1), now)
+    made.handle(Input.REQUEST, PartialRequest(ONE, 3, 0, (1 << 512) - 1), now + 1)
     assert made.pace.rate == pytest.approx(faster / 2, rel=0.06)
 
 

@@ -28,6 +28,7 @@ from bootfw.events import (
     EventsDropped,
     FileWithheld,
     HandshakeFailed,
+    ImageSent,
     InternalError,
     LeasesNotKept,
     NeighbourTableFull,
@@ -76,6 +77,7 @@ EVENTS: list[Event] = [
     FileWithheld(1.0, BOOT, "no resolver has a file"),
     PoolExhausted(1.0, "10.77.0.0/24", "52:54:00:00:00:01"),
     LeasesNotKept(1.0, 4, "disk full"),
+    ImageSent(5.0, "a.img", "multicast", ("239.192.1.2", 21700), 2048, 3, 2, 5, 4, 9.0),
     TransferBegun(5.0, READ, Agreed()),
     TransferBegun(5.0, evolve(READ, peer=("10.0.0.2", 1)), Agreed()),
     TransferEnded(5.02, REPORT),
@@ -120,6 +122,10 @@ EXPECTED = {
     'bootfw_resolver_seconds_count{outcome="too_slow",resolver="callout"}': 1,
     'bootfw_backend_open_seconds_bucket{backend="directory",le="0.005"}': 1,
     'bootfw_backend_open_seconds_count{backend="directory"}': 1,
+    'bootfw_multicast_blocks_total{outcome="sent"}': 5,
+    'bootfw_multicast_blocks_total{outcome="lost"}': 4,
+    'bootfw_multicast_receivers_ended_total{outcome="complete"}': 2,
+    'bootfw_multicast_receivers_ended_total{outcome="incomplete"}': 1,
     'bootfw_boots_total{persona="uefi",verdict="failed"}': 1,
     'bootfw_boot_failures_total{cause="path-mtu"}': 1,
     'bootfw_datagrams_total{outcome="received",service="tftp"}': 110,
@@ -310,6 +316,13 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
         def lease_counts(self) -> tuple[dict[Any, Any], dict[Any, Any]]:
             return {}, {}
 
+        def images_sent(self) -> list[dict[str, Any]]:
+            wires = [(3, 2e7, 0.01), (4, 1e7, 0.03)]
+            return [
+                {"image": "a.img", "method": "multicast", "receivers": receivers, "rate": rate, "loss": loss}
+                for receivers, rate, loss in wires
+            ]
+
         def cluster_record(self) -> dict[str, Any]:
             first = {"name": "build1", "state": "here", "leadership": "leading", "draining": False, "transfers": 7}
             gone = {"name": "build2", "state": "gone", "draining": True, "transfers": 7}
@@ -322,6 +335,9 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
     assert found['bootfw_sockets{service="tftp",state="bound"}'] == 1
     assert found['bootfw_sockets{service="tftp",state="waiting"}'] == 2
     assert found["bootfw_ready"] == 0
+    assert found['bootfw_multicast_receivers{image="a.img",method="multicast"}'] == 7
+    assert found['bootfw_multicast_rate_bytes{image="a.img",method="multicast"}'] == 3e7
+    assert found['bootfw_multicast_loss_ratio{image="a.img",method="multicast"}'] == 0.03
     assert found['bootfw_node_up{node="build1"}'] == 1
     assert found['bootfw_node_up{node="build2"}'] == 0
     assert found['bootfw_node_leads{node="build1"}'] == 1

@@ -1,17 +1,21 @@
 // The server: its sockets, their states, and what is ordered for next boots.
 
 import { el, show, table } from "./dom.js";
-import { capital, count, duration, machineLink, verdict, when } from "./format.js";
+import { bytes, capital, count, duration, machineLink, verdict, when } from "./format.js";
 import { act, read } from "./remote.js";
 
 const COLUMNS = [{ name: "Service" }, { name: "Address" }, { name: "State", class: "tight" }, { name: "Reason", class: "span" }, { name: "Since", class: "tight" }];
 const NODES = [{ name: "Node" }, { name: "State", class: "tight" }, { name: "Role", class: "tight" }, { name: "Transfers", class: "number" }, { name: "Heard", class: "tight" }, { name: "Version" }, { name: "Addresses" }, { name: "Serves", class: "span" }];
+const IMAGES = [{ name: "Image" }, { name: "To", class: "span" }, { name: "Receivers", class: "number" }, { name: "Complete", class: "number" }, { name: "Sent", class: "number" }, { name: "Loss", class: "number" }, { name: "Rate", class: "number" }];
 const ORDERS = [{ name: "Machine" }, { name: "File", class: "span" }, { name: "Ordered", class: "tight" }, { name: "Actions", class: "number" }];
 const SERVICES = {
   dhcp: "DHCP", "boot-server": "PXE boot server", dhcp6: "DHCPv6", "boot-server6": "DHCPv6 boot server",
   tftp: "TFTP", http: "HTTP", https: "HTTPS", web: "These pages", metrics: "Metrics",
+  multicast: "Multicast", "multicast-master": "Multicast master server",
 };
 const SIGNS = { bound: "booted", failed: "failed", "held by another": "failed", here: "booted", gone: "failed", "not ready": "failed" };
+
+
 
 export function serverView(context) {
   const heading = el("h1", { tabindex: -1 }, "Server");
@@ -21,6 +25,8 @@ export function serverView(context) {
   const place = el("div", { class: "panel scroll" });
   const nodes = table("Nodes that share the store", NODES);
   const cluster = el("div");
+  const images = table("Images that are sent to many machines", IMAGES);
+  const sending = el("div");
   const orders = table("Files that machines boot once", ORDERS);
   const ordered = el("div");
   const problem = el("p", { class: "muted", role: "status" });
@@ -52,7 +58,21 @@ export function serverView(context) {
       JSON.stringify(socket),
     ]));
     showNodes(value.cluster);
+    showImages(value.images);
     show(place, value.sockets.length ? list.node : el("div", { class: "empty" }, el("strong", {}, "No socket is wanted"), "The configuration turns every service off."));
+  }
+
+  function showImages(values) {
+    images.rows(values.map((each) => [`${each.image} ${each.method} ${each.address} ${each.port}`, () => [
+      el("span", { class: "file" }, each.image),
+      [each.method, " ", el("span", { class: "mono" }, `${each.address}:${each.port}`)],
+      each.receivers.toLocaleString(),
+      each.completed.toLocaleString(),
+      `${bytes(each.sent)} of ${bytes(each.size)}`,
+      `${(100 * each.loss).toFixed(1)} %`,
+      each.rate ? `${bytes(each.rate)}/s` : "",
+    ], JSON.stringify(each)]));
+    show(sending, values.length ? [el("h2", {}, "Images for many machines"), el("div", { class: "panel scroll" }, images.node)] : []);
   }
 
   function showNodes(value) {
@@ -101,7 +121,7 @@ export function serverView(context) {
   return {
     title: "Server",
     node: [el("div", { class: "head" }, heading), ready, el("section", { class: "panel padded", "aria-label": "About" }, facts),
-      cluster, el("h2", {}, "Sockets"), place, problem, ordered],
+      cluster, sending, el("h2", {}, "Sockets"), place, problem, ordered],
     heading,
     status,
     resync: loadOrders,

@@ -1,0 +1,110 @@
+"""A disk image for several machines, as docs/howto/multicast.md says; with Emulab's receiver where it is installed."""
+
+import random
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from frisbeereceiver import FrisbeeReceiver
+from howtos import blocks
+
+from bootfw.wire import frisbeemaster
+from bootfw.wire.frisbeemaster import GetRequest, Method
+
+from .lab import Host, Lab, wait_until
+from .service import BOOTFW, start_bootfw
+
+pytestmark = pytest.mark.interop
+
+SERVER = "10.77.0.1"
+SECONDS = 120
+IMAGE = random.Random(18).randbytes(2_500_123)
+
+
+class Machine:
+    """A receiver in the test process, which has asked the master server."""
+
+    def __init__(self, host: Host, address: str) -> None:
+        host.ip("route", "add", "224.0.0.0/4", "dev", "eth0")
+        with host.connection((SERVER, frisbeemaster.PORT)) as connection:
+            connection.sendall(frisbeemaster.pack(GetRequest("images/win11.img")))
+            received = b"".join(iter(lambda: connection.recv(4096), b""))
+        self.reply = frisbeemaster.parse_get_reply(received)
+        self._to = self.reply.address, self.reply.port
+        self._socket = host.udp_socket(port=self.reply.port)
+        self._socket.setblocking(False)
+        membership = socket.inet_aton(self.reply.address) + socket.inet_aton(address)
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        self.receiver = FrisbeeReceiver(address)
+        self._heard = 0.0
+
+    def turn(self) -> bool:
+        """Receive what has come; true once it has the image."""
+        try:
+            while True:
+                self.receiver.take(self._socket.recv(2048))
+                self._heard = time.monotonic()
+        except BlockingIOError:
+            pass
+        if self.receiver.image is None and time.monotonic() - self._heard > 0.2:
+            self._heard = time.monotonic()
+            self.receiver.ask_again()
+        self._flush()
+        return self.receiver.image is not None
+
+    def leave(self) -> None:
+        """Say that it has the image."""
+        self.receiver.leave()
+        self._flush()
+        self._socket.close()
+
+    def _flush(self) -> None:
+        for data in self.receiver.out:
+            self._socket.sendto(data, self._to)
+        self.receiver.out.clear()
+
+
+def test_machines_receive_an_image_as_the_page_says(lab: Lab) -> None:
+    root = lab.directory / "root"
+    (root / "images").mkdir(parents=True)
+    (root / "images/win11.img").write_bytes(IMAGE)
+    server = lab.host("server", f"{SERVER}/24")
+    _, configuration = blocks("multicast.md", "toml")
+    configuration = configuration.replace("/srv/boot", str(root))
+    configuration = configuration.replace("[bootfw]", f'[bootfw]\nstate-dir = "{lab.directory / "state"}"')
+    off = '[dhcp]\nmode = "off"\n[tftp]\nlisten = []\n'
+    program = start_bootfw(server, lab.directory, configuration + off, 3564)
+    program.wait_for("multicast-master listens on 0.0.0.0:64494", SECONDS)
+    addresses = ["10.77.0.101", "10.77.0.102"]
+    hosts = [lab.host(f"machine{number}", f"{address}/24") for number, address in enumerate(addresses)]
+    machines = [Machine(host, address) for host, address in zip(hosts, addresses, strict=True)]
+    # The page gives this image an address of its own, which the master server tells.
+    assert {(each.reply.method, each.reply.address, each.reply.port, each.reply.size) for each in machines} == {
+        (Method.MULTICAST, "239.192.2.1", 3564, len(IMAGE))
+    }
+    wait_until(lambda: sum(each.turn() for each in machines) == 2, SECONDS, "both machines have the image")
+    assert {each.receiver.image for each in machines} == {IMAGE}
+    for each in machines:
+        each.leave()
+
+    _, command, *_ = blocks("multicast.md", "console")
+    words = command.removeprefix("$ ").split()
+    assert words == ["bootfw", "status"]
+    program_name = Path(BOOTFW[0]).with_name(words[0])
+    shown = [str(program_name), *words[1:], "-c", str(lab.directory / "bootfw-server-3564.toml")]
+
+    def status() -> str:
+        done = server.run(*shown, seconds=SECONDS)
+        return " ".join(next((line for line in done.output.splitlines() if "win11.img" in line), "").split())
+
+    wait_until(lambda: "images/win11.img multicast 239.192.2.1:3564 0 2 " in status(), SECONDS, "the status shows it")
+
+    if shutil.which("frisbee") is None:  # Emulab's programs are in no distribution
+        return
+    out = lab.directory / "out"
+    words = ["frisbee", "-i", addresses[0], "-N", "-m", "239.192.2.1", "-p", "3564", str(out)]
+    assert hosts[0].run(*words, seconds=SECONDS).exit_code == 0
+    assert out.read_bytes() == IMAGE
