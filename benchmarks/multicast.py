@@ -125,18 +125,28 @@ def run(kind: str, receivers: int, loss: float, arguments: list[str]) -> Result:
         )
         try:
             _wait_bound(server)
-            cpu, (received, sent), began = _cpu(serving.pid), _udp(server), time.monotonic()
             running = [
                 subprocess.Popen(
                     [
-                        *(*inside, host, "frisbee", "-N", "-i", f"10.99.1.{number}", "-m", GROUP, "-p", str(PORT)),
+                        *(*inside, host, "sh", "-c", 'echo; read go; exec "$@"', "sh"),
+                        *("frisbee", "-N", "-i", f"10.99.1.{number}", "-m", GROUP, "-p", str(PORT)),
                         str(directory / f"out{number}"),
                     ],
-                    stdout=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
                     stderr=log,
                 )
                 for number, host in enumerate(clients, 1)
             ]
+            # All of them begin together, however long it took to start them.
+            for each in running:
+                assert each.stdout is not None
+                each.stdout.readline()
+            cpu, (received, sent), began = _cpu(serving.pid), _udp(server), time.monotonic()
+            for each in running:
+                assert each.stdin is not None
+                each.stdin.write(b"\n")
+                each.stdin.flush()
             try:
                 for each in running:
                     if each.wait(max(1.0, LIMIT - (time.monotonic() - began))):

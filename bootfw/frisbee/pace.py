@@ -14,7 +14,7 @@ from bootfw.wire.frisbee import PACKET_SIZE
 
 START = 12.5e6
 """Bytes per second at the beginning, 100 Mbit/s."""
-SLOWEST = 500e3
+SLOWEST = 1e6
 """Bytes per second."""
 SHORTEST_INTERVAL = 0.002
 """Seconds between two bursts, while they are shorter than LARGEST_BURST. Timers are not more precise than a
@@ -26,11 +26,14 @@ CREDIT = 0.004
 because there was other work to do, and that goes first."""
 TOLERANCE = 0.04
 """Share of the blocks that may be lost without a reason to be slower."""
-_GROWTH, _GROWTH_AFTER_LOSS, _PROBING = 1.25, 1.02, 1.0005
+_GROWTH, _GROWTH_AFTER_LOSS, _PROBING = 1.25, 1.1, 1.002
 """Factors of the rate for each chunk that a receiver has completed: at first, after a loss, and when it is what the
 link could take at that loss."""
 _MARGIN = 0.95
 """Share of what the link can take."""
+_LEAST = 0.5
+"""Share of the rate that remains at least: a receiver that was busy for a moment has lost much, and says little about
+the link."""
 _UNCHANGED = 0.7
 """Where at least this share of the loss remains at a slower rate, the rate was not the reason."""
 _MOST_TOLERATED = 0.5
@@ -149,7 +152,7 @@ class Pace:
                 self.rate = min(self.limit, before)
                 return
         # A chunk that was sent before the rate was lowered says the same about the link.
-        slower = max(SLOWEST, found.rate * (1 - share) * _MARGIN)
+        slower = max(SLOWEST, found.rate * max(_LEAST, (1 - share) * _MARGIN))
         if slower < self.rate:
             self._lowered = found.rate, share
             self.rate = self._ceiling = slower

@@ -237,8 +237,8 @@ def test_completed_chunks_make_it_faster_and_losses_slower() -> None:
         now = run(made, now)
     faster = made.pace.rate
     assert faster > before
-    made.handle(Input.REQUEST, PartialRequest(ONE, 3, 0, (1 << 512) - 1), now + 1)
-    assert made.pace.rate == pytest.approx(faster / 2, rel=0.06)
+    made.handle(Input.REQUEST, PartialRequest(ONE, 3, 0, (1 << 256) - 1), now + 1)
+    assert made.pace.rate == pytest.approx(faster * 0.75, rel=0.06)
 
 
 def run(made: Session, now: float) -> float:
