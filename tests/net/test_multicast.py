@@ -188,6 +188,27 @@ def test_a_receiver_that_has_joined_before_the_server_was_started_goes_on() -> N
 
 
 @pytest.mark.parametrize(
+    ("size", "version", "replies"),
+    [
+        (2**20, 1, [frisbee.JoinReply(SERVER, 1024)]),
+        (2**20, 2, [frisbee.Join2Reply(SERVER, 7, 2**20), frisbee.JoinReply(SERVER, 1024)]),
+        (2**20 + 1, 2, [frisbee.Join2Reply(SERVER, 7, 2**20 + 1)]),
+    ],
+)
+def test_a_join_of_an_image_of_whole_blocks_gets_a_reply_that_emulabs_receiver_takes_in_a_busy_group(
+    size: int, version: int, replies: list[frisbee.Packet]
+) -> None:
+    scene = Scene(files={"disk.img": bytes(size)})
+    scene.serve()
+    one = scene.receiver("10.0.0.11")
+    taken: list[frisbee.Packet] = []
+    one.datagramReceived = lambda datagram, addr: taken.append(frisbee.parse(datagram))  # type: ignore[method-assign]
+    one.send(frisbee.pack(Join("10.0.0.11", 7, version)))
+    scene.network.advance(1)
+    assert taken == replies
+
+
+@pytest.mark.parametrize(
     ("data", "why"),
     [
         (frisbee.pack(Join("10.0.0.99", 7, 2)), "the packet says that it is from 10.0.0.99 port 3564"),

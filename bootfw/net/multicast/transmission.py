@@ -1,7 +1,7 @@
 """One transmission of an image: to a group on one network, to a broadcast address, or to one receiver."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from attrs import define, field
@@ -75,7 +75,8 @@ class Transmission:
         self._handle(event, packet, now)
         for reply in self.session.out:
             if isinstance(reply, Reply):
-                self._send(self._reply(reply), peer, self._via, 0)
+                for data in self._replies(reply):
+                    self._send(data, peer, self._via, 0)
             elif isinstance(reply, NoReply):
                 self._drop(f"{self.image}: {reply.reason}", peer, now)
         self.session.out.clear()
@@ -85,11 +86,17 @@ class Transmission:
         """End it from our side."""
         self._handle(Input.CANCEL, reason, self._reactor.seconds())
 
-    def _reply(self, reply: Reply) -> bytes:
-        join, size = reply.join, self.session.size
-        if join.version == 1:
-            return frisbee.pack(frisbee.JoinReply(self._via.local, self.session.blocks))
-        return frisbee.pack(frisbee.Join2Reply(self._via.local, join.client, size))
+    def _replies(self, reply: Reply) -> Iterator[bytes]:
+        """Return what is sent for a JOIN.
+
+        In a busy group Emulab's receiver (2011) takes the reply to its JOIN2 only if that is the first packet that comes
+        after it. The reply to a JOIN it takes later, too, for an image of whole blocks; otherwise it is ignored.
+        """
+        join, session, source = reply.join, self.session, self._via.local
+        if join.version == 2:
+            yield frisbee.pack(frisbee.Join2Reply(source, join.client, session.size))
+        if join.version == 1 or session.size % frisbee.BLOCK_SIZE == 0:
+            yield frisbee.pack(frisbee.JoinReply(source, session.blocks))
 
     def _handle(self, event: Input, argument: object, now: float) -> None:
         session = self.session
