@@ -89,8 +89,8 @@ class Transmission:
     def _replies(self, reply: Reply) -> Iterator[bytes]:
         """Return what is sent for a JOIN.
 
-        In a busy group Emulab's receiver (2011) takes the reply to its JOIN2 only if that is the first packet that comes
-        after it. The reply to a JOIN it takes later, too, for an image of whole blocks; otherwise it is ignored.
+        In a busy group Emulab's receiver (2011) takes the reply to its JOIN2 only if that is the first packet that
+        comes after it. It then takes the reply to a JOIN, which is right for an image of whole blocks.
         """
         join, session, source = reply.join, self.session, self._via.local
         if join.version == 2:
