@@ -26,9 +26,9 @@ CREDIT = 0.004
 because there was other work to do, and that goes first."""
 TOLERANCE = 0.04
 """Share of the blocks that may be lost without a reason to be slower."""
-_GROWTH, _GROWTH_AFTER_LOSS, _PROBING = 1.25, 1.1, 1.002
-"""Factors of the rate for each chunk that a receiver has completed: at first, after a loss, and when it is what the
-link could take at that loss."""
+_GROWTH, _PROBING = 1.1, 1.002
+"""Factors of the rate for each chunk that a receiver has completed: usually, and when it is what the link could take at
+the latest loss."""
 _MARGIN = 0.95
 """Share of what the link can take."""
 _LEAST = 0.5
@@ -71,7 +71,6 @@ class Pace:
     """Bytes per second at present, or what they will be when there is something to send."""
     _due: float = field(default=0.0, init=False)
     _tolerance: float = field(default=TOLERANCE, init=False)
-    _growth: float = field(default=_GROWTH, init=False)
     _ceiling: float = field(default=inf, init=False)
     """What the link could take at the latest loss, less the margin."""
     _lowered: tuple[float, float] | None = field(default=None, init=False)
@@ -124,18 +123,18 @@ class Pace:
 
     def _completed(self) -> None:
         """A receiver wants a chunk that was not sent lately, so it has completed another one."""
-        growth = self._growth if self.rate < self._ceiling else _PROBING
+        growth = _GROWTH if self.rate < self._ceiling else _PROBING
         self.rate = min(self.limit, self.rate * growth)
 
-    def lost(self, chunk: int, missing: int, joined: float, now: float) -> int:
+    def lost(self, chunk: int, missing: int, since: float, now: float) -> int:
         """A receiver lacks blocks of a chunk, which may have been sent.
 
         :param missing: map of these blocks.
-        :param joined: since when it receives.
+        :param since: when it began to receive.
         :return: how many of them were sent to it.
         """
         found = self._passes.get(chunk)
-        if found is None or joined > found.began or now < found.latest + _ARRIVED:
+        if found is None or since > found.began or now < found.latest + _ARRIVED:
             return 0
         lost, count = (missing & found.sent).bit_count(), found.sent.bit_count()
         if count >= _ENOUGH and lost > self._tolerance * count:
@@ -143,7 +142,6 @@ class Pace:
         return lost
 
     def _slow_down(self, found: _Pass, share: float) -> None:
-        self._growth = _GROWTH_AFTER_LOSS
         if self._lowered is not None and found.rate <= self.rate * 1.01:
             before, share_before = self._lowered
             if share_before * _UNCHANGED <= share <= _MOST_TOLERATED:

@@ -77,6 +77,8 @@ class Receiver:
 
     joined: float
     heard: float
+    since: float = inf
+    """When it sent its first request. Until then it may not have got the reply to its JOIN."""
     lost: int = 0
     """Blocks that it has requested again after they had been sent."""
 
@@ -209,7 +211,8 @@ class Session(Machine):
         receiver = self.receivers.get(request.source)
         if receiver is not None:
             receiver.heard = now
-            lost = self.pace.lost(chunk, new, receiver.joined, now)
+            receiver.since = min(receiver.since, now)
+            lost = self.pace.lost(chunk, new, receiver.since, now)
             receiver.lost += lost
             self.blocks_lost += lost
         if new.bit_count() > CHUNK_BLOCKS // 2 or new.bit_count() == blocks_in(chunk, self.blocks):

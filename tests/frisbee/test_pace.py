@@ -43,7 +43,7 @@ class Link:
 def test_a_link_that_loses_nothing_is_used_up_to_the_limit() -> None:
     pace = Pace(120e6)
     assert pace.rate == START
-    Link(pace, 1e9).carry(12)
+    Link(pace, 1e9).carry(30)
     assert pace.rate == 120e6
 
 
@@ -51,7 +51,7 @@ def test_a_link_that_loses_nothing_is_used_up_to_the_limit() -> None:
 def test_a_slow_link_is_filled_almost_without_loss(takes: float) -> None:
     pace = Pace(1e9)
     link = Link(pace, takes)
-    link.carry(20)
+    link.carry(30)
     assert 0.9 * takes < pace.rate < 1.04 * takes
     assert link.loss(200) < 0.02
     assert pace.rate > 0.9 * takes
