@@ -211,20 +211,15 @@ TFTP_KEYS = (
         ("[tftp]\nmax-blksize = 65465", "tftp.max-blksize: must be from 8 to 65464 bytes (RFC 2348), not 65465"),
         ("[tftp]\nmax-windowsize = 0", "tftp.max-windowsize: must be from 1 to 65535 blocks (RFC 7440), not 0"),
         (
-            '[tftp]\nmulticast-groups = ["239.255.77.0/28", "10.0.0.0/8"]',
-            'tftp.multicast-groups[1]: must be IPv4 multicast addresses, such as "239.255.77.0/28", not "10.0.0.0/8"',
+            '[tftp]\nmulticast-groups = "10.0.0.1-10.0.0.9"',
+            'tftp.multicast-groups: "10.0.0.1" is no multicast address; those for use inside a site begin with "239."',
         ),
         (
-            '[tftp]\nmulticast-groups = ["ff05::/120"]',
-            'tftp.multicast-groups[0]: must be IPv4 multicast addresses, such as "239.255.77.0/28", not "ff05::/120"',
+            '[tftp]\nmulticast-groups = "239.1.2.9-239.1.2.3"',
+            'tftp.multicast-groups: is reversed: write "239.1.2.3-239.1.2.9"',
         ),
         (
-            '[tftp]\nmulticast-groups = ["224.0.0.0/16"]',
-            'tftp.multicast-groups[0]: must not be of 224.0.0.0/24, as "224.0.0.0/16" is: these belong to protocols of '
-            "routers",
-        ),
-        (
-            '[bootfw]\nworkers = 2\n[tftp]\nmulticast-groups = ["239.255.77.0/28"]',
+            '[bootfw]\nworkers = 2\n[tftp]\nmulticast-groups = "239.255.77.1"',
             "bootfw.workers: must be 1 or left out with tftp.multicast-groups, not 2: one process sends to a group",
         ),
         (

@@ -105,20 +105,9 @@ def networks(values: Iterable[str | Network]) -> tuple[Network, ...]:
     return convert_all(read, values)
 
 
-_MULTICAST = ipaddress.IPv4Network("224.0.0.0/4")
-_LINK_LOCAL_GROUPS = ipaddress.IPv4Network("224.0.0.0/24")
-
-
-def _multicast_groups(values: Iterable[str | Network]) -> tuple[ipaddress.IPv4Network, ...]:
-    def read(network: Network) -> ipaddress.IPv4Network:
-        if not isinstance(network, ipaddress.IPv4Network) or not network.subnet_of(_MULTICAST):
-            raise ValueError(f'must be IPv4 multicast addresses, such as "239.255.77.0/28", not "{network}"')
-        if network.overlaps(_LINK_LOCAL_GROUPS):
-            # RFC 5771 section 4: these are for routing protocols, and switches send them to all ports.
-            raise ValueError(f'must not be of 224.0.0.0/24, as "{network}" is: these belong to protocols of routers')
-        return network
-
-    return convert_all(read, networks(values))
+def _groups_or_none(instance: Any, attribute: Any, value: str) -> None:
+    if value:
+        group_range(value)
 
 
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
@@ -249,13 +238,11 @@ class TFTPSettings:
     writable_by: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
     """Addresses and networks of the clients that may upload, such as `["10.0.0.0/24", "fd77::9"]`. Empty: all of them.
     Needs `writable = true`."""
-    multicast_groups: tuple[ipaddress.IPv4Network, ...] = field(
-        default=(), converter=_multicast_groups, metadata={"toml": list[str], **RESTART}
-    )
-    """IPv4 multicast addresses, such as `["239.255.77.0/28"]`, for clients that request the option `multicast` (RFC
-    2090): those of one file are a group with an address of its own, and each block is sent once for all of them, to UDP
-    port 1758. When no address is left, and to clients without that option, files are sent one by one. Needs one process
-    that serves files, so `workers` is 1 then. Empty: no multicast."""
+    multicast_groups: str = field(default="", validator=_groups_or_none, metadata=RESTART)
+    """IPv4 multicast addresses, such as `"239.255.77.1-239.255.77.14"`, for clients that request the option `multicast`
+    (RFC 2090): those of one file are a group with an address of its own, and each block is sent once for all of them,
+    to UDP port 1758. When no address is left, and to clients without that option, files are sent one by one. Needs one
+    process that serves files, so `workers` is 1 then. Empty: no multicast."""
     multicast_ttl: int = field(default=1, validator=within(1, 255, "hops"), metadata=RESTART)
     """How many routers multicast may pass, plus one: 1 to 255."""
 

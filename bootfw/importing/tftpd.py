@@ -6,9 +6,10 @@ Sources: tftpd(8) of tftp-hpa 5.2, atftpd(8) of atftp 0.8, xinetd.conf(5).
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, ip_address, summarize_address_range
+from ipaddress import ip_address
 from pathlib import Path
 
+from bootfw.config.settings import group_range
 from bootfw.importing.draft import Draft
 from bootfw.importing.outcome import Fate, Line
 
@@ -225,12 +226,15 @@ def _options(draft: Draft, words: Sequence[str], line: Line, load: Callable[[Pat
 
 def _groups(draft: Draft, value: str, line: Line) -> None:
     """Addresses as atftpd has them: ``239.255.0.0-255,239.255.1.7``; a range is of the last byte."""
-    for part in value.split(","):
-        first, dash, last = part.strip().partition("-")
-        begin = IPv4Address(first)
-        end = IPv4Address(f"{first.rpartition('.')[0]}.{last}") if dash else begin
-        for network in summarize_address_range(begin, end):
-            draft.append("tftp", "multicast-groups", str(network), line)
+    parts = value.split(",")
+    first, dash, last = parts[0].strip().partition("-")
+    groups = f"{first}-{first.rpartition('.')[0]}.{last}" if dash else first
+    group_range(groups)
+    draft.set("tftp", "multicast-groups", groups, line)
+    if len(parts) > 1:
+        draft.note(
+            line, Fate.LEFT_OUT, f"mcast-addr: bootfw takes one range, so these are left out: {', '.join(parts[1:])}"
+        )
 
 
 def _parsed(words: Sequence[str], hpa: bool) -> Iterator[tuple[str, str]]:

@@ -55,7 +55,7 @@ class Receiver:
             command.removeprefix("$ ").replace("--local-file image.img", f"--local-file {local} --trace")
         )
         program = host.start(*words)
-        program.wait_for("multicast: 239.255.77.0,1758,", SECONDS, "the OACK")
+        program.wait_for("multicast: 239.255.77.1,1758,", SECONDS, "the OACK")
         return cls(program, local)
 
     @property

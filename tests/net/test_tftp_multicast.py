@@ -1,7 +1,6 @@
 """A TFTPProtocol sends a file to a group (RFC 2090): which clients are in it, and what ends it."""
 
 import socket
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from bootfw.wire import tftp
 
 FILE = numbered(1100)
 BLOCKS = [tftp.Data(number + 1, FILE[512 * number : 512 * (number + 1)]) for number in range(3)]
-GROUPS = {"multicast_groups": ["239.255.77.0/31"]}
+GROUPS = {"multicast_groups": "239.255.77.0-239.255.77.1"}
 
 
 @implementer(ICacheableReader)
@@ -317,12 +316,12 @@ def test_a_watchdog_that_gives_up_early_leaves_the_group_to_the_next(serve: Serv
     assert served.outcomes == ["TIMED_OUT"] * 2
 
 
-@pytest.mark.parametrize(("groups", "workers"), [([], True), (["239.255.77.0/28"], False)])
+@pytest.mark.parametrize(("groups", "workers"), [("", True), ("239.255.77.1-239.255.77.14", False)])
 def test_one_process_serves_the_files(
-    groups: list[str], workers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    groups: str, workers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "bootfw.toml"
-    path.write_text(f"[tftp]\nmulticast-groups = {groups}\n")
+    path.write_text(f'[tftp]\nmulticast-groups = "{groups}"\n')
     monkeypatch.setattr(supervisor, "default_worker_count", lambda: 2)
     reactor = Clock()
     directlyProvides(reactor, IReactorProcess)
@@ -339,7 +338,7 @@ def test_multicast_goes_as_far_as_its_ttl(private_reactor: Any) -> None:
         Fixed([1.0]),
         events.append,
         settings=TFTPSettings(multicast_ttl=7),
-        group_addresses=GroupAddresses((IPv4Network("239.255.77.0/28"),)),
+        group_addresses=GroupAddresses("239.255.77.1-239.255.77.14"),
     )
     port = listen(private_reactor, protocol, "127.0.0.1", 0)
     assert port.getHandle().getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 7

@@ -1,7 +1,7 @@
 """Transfers that share one sender (RFC 2090): the groups of a port, and what connects a client to its group."""
 
 from collections.abc import Callable, Hashable, Iterator
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address
 from typing import Any
 
 from attrs import define, field
@@ -9,6 +9,7 @@ from attrs import define, field
 from bootfw.ability import provides
 from bootfw.boot.onceper import BLOCKED_SECONDS
 from bootfw.boot.pluginresult import as_deferred, checked_bytes
+from bootfw.config.settings import group_range
 from bootfw.interfaces import ICacheableReader, IReader
 from bootfw.net.tftp import transferstates
 from bootfw.net.tftp.framecache import content_key, is_cacheable
@@ -44,15 +45,15 @@ def requests_multicast(request: TransferRequest, options: Options) -> bool:
 class GroupAddresses:
     """The addresses that no group uses, of all ports of a service.
 
-    :param networks: where they are from, in order.
+    :param groups: the first and the last one, as in the configuration; "": there are none.
     """
 
-    _networks: tuple[IPv4Network, ...]
+    _groups: str
     _taken: set[str] = field(factory=set, init=False)
 
     def __bool__(self) -> bool:
         """Whether there may be groups at all."""
-        return bool(self._networks)
+        return bool(self._groups)
 
     def take(self) -> str | None:
         """Return an address, and note that it is used; None: none is left."""
@@ -66,7 +67,8 @@ class GroupAddresses:
         self._taken.discard(address)
 
     def _all(self) -> Iterator[str]:
-        return (str(address) for network in self._networks for address in network)
+        first, last = (int(IPv4Address(address)) for address in group_range(self._groups))
+        return (str(IPv4Address(number)) for number in range(first, last + 1))
 
 
 @define(eq=False)
