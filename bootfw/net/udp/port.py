@@ -260,14 +260,16 @@ class DatagramPort:
 
     def doRead(self) -> None:
         """Deliver what has arrived, up to a number that is fair to others."""
-        receive, most = (self._receive_many, mmsg.BATCH) if mmsg.AVAILABLE else (self._receive_one, 1)
+        receive = self._receive_many if mmsg.AVAILABLE else self._receive_one
         room, looks = _PER_WAKE_UP, _LOOKS_PER_WAKE_UP
         states = self._states
         while room > 0 and looks > 0 and states.state is _READING:
+            # Also after a batch with room left: often something has come meanwhile, and a turn of the reactor costs more
+            # than a read that finds nothing.
             count = receive()
-            if count < most and self.first_look is None:
-                return  # the socket is empty; what has come since then wakes the reactor again
             if not count:
+                if self.first_look is None:
+                    return
                 count, looks = self._look(receive, looks)
                 if not count:
                     return
