@@ -264,8 +264,8 @@ class DatagramPort:
         room, looks = _PER_WAKE_UP, _LOOKS_PER_WAKE_UP
         states = self._states
         while room > 0 and looks > 0 and states.state is _READING:
-            # Also after a batch with room left: often something has come meanwhile, and a turn of the reactor costs more
-            # than a read that finds nothing.
+            # Also after a batch with room left: often something has come meanwhile, and a turn of the reactor costs
+            # more than a read that finds nothing.
             count = receive()
             if not count:
                 if self.first_look is None:
