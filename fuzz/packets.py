@@ -6,18 +6,21 @@ from typing import Any
 
 import firmware
 import firmware6
+import frisbeecaptures
 from attrs import evolve
 
 from bootfw.dhcp.bootfile import adapt
 from bootfw.dhcp.classify import classify, classify6
 from bootfw.dhcp.identity import client_mac, identify, is_firmware, is_firmware6
 from bootfw.errors import WireError
+from bootfw.frisbee.pace import Pace
+from bootfw.frisbee.session import Input, Session
 from bootfw.personas.table import stock
 from bootfw.storm import frames
 from bootfw.tftp.negotiation import Limits, negotiate
 from bootfw.tftp.path import relative
 from bootfw.values import BootFile, BootRequest, Mode
-from bootfw.wire import dhcp4, dhcp6, executable, options, options6, pxe, tftp
+from bootfw.wire import dhcp4, dhcp6, executable, frisbee, frisbeemaster, options, options6, pxe, tftp
 from bootfw.wire.dhcp4 import MessageType as MessageType4
 from bootfw.wire.dhcp6 import MessageType
 from bootfw.wire.options6 import Option as Option6
@@ -340,7 +343,44 @@ def _values6() -> Iterator[bytes]:
     yield options6.status_bytes(2, "no addresses")
 
 
+# Frisbee
+
+
+def frisbee_packet(data: bytes) -> None:
+    """parse() raises WireError only; each packet survives its own encoding, and a session takes it."""
+    try:
+        packet = frisbee.parse(data)
+    except WireError:
+        return
+    assert frisbee.parse(frisbee.pack(packet)) == packet
+    session = Session(2_500_123, Pace(1e6), 60.0, 0.0)
+    event = _FRISBEE_INPUTS.get(type(packet))
+    if event is not None:
+        session.handle(event, packet, 1.0)
+        assert session.blocks_wanted <= frisbee.CHUNK_BLOCKS
+
+
+_FRISBEE_INPUTS = {
+    frisbee.Join: Input.JOIN,
+    frisbee.Request: Input.REQUEST,
+    frisbee.PartialRequest: Input.REQUEST,
+    frisbee.Leave: Input.LEAVE,
+}
+
+
+def master_message(data: bytes) -> None:
+    """The parsers raise WireError only, and each message survives its own encoding."""
+    for parse in (frisbeemaster.parse_request, frisbeemaster.parse_get_reply, frisbeemaster.parse_put_reply):
+        try:
+            message = parse(data)
+        except WireError:
+            continue
+        assert parse(frisbeemaster.pack(message)) == message
+
+
 TARGETS = (
+    Target("frisbee", frisbee_packet, lambda: frisbeecaptures.PACKETS),
+    Target("frisbee-master", master_message, lambda: [*frisbeecaptures.REQUESTS, *frisbeecaptures.REPLIES]),
     Target("tftp", tftp_packet, tftp_requests),
     Target("dhcp4", dhcp4_message, dhcp4_requests),
     Target("dhcp4-client", dhcp4_client, dhcp4_requests),
