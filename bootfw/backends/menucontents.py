@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -109,11 +110,13 @@ class MenuContents:
         }
 
     def _for_ipxe(self, image: Image, base: str, by_http: bool, http: str, answers: str = "") -> dict[str, Any]:
+        beside = image.planned.plan.recipe.beside if image.planned is not None and answers else ()
+        named = {**image.named, **{name: str(PurePosixPath(answers).with_name(name)) for name in beside}}
         return {
             **self._shown(image, http, answers),
             "url": f"{base}/{quote(image.path)}",
             "initrd_urls": [f"{base}/{quote(path)}" for path in image.initrds],
-            "named_urls": {name: f"{base}/{quote(path)}" for name, path in image.named.items()},
+            "named_urls": {name: f"{base}/{quote(path)}" for name, path in named.items()},
             "memdisk": not by_http,
         }
 

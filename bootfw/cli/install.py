@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from pathlib import PurePosixPath
 from typing import Any
 
 from bootfw.backends.imagelibrary.library import OSImage
@@ -155,5 +156,8 @@ def _check_answers(assembly: Assembly, image: OSImage, path: str, mac: str) -> N
     configuration = assembly.configuration
     if not configuration.settings.http.listen and configuration.source:
         raise CommandError(f"installers fetch their answers by HTTP: set [http] listen in {configuration.source}")
-    if is_missing(path, mac, assembly):
-        raise CommandError(f"no backend of {assembly.source} has {printable(path)}, which has the answers")
+    beside = {name for way in image.ways for name in way.plan.recipe.beside}
+    for each in dict.fromkeys([path, *(str(PurePosixPath(path).with_name(name)) for name in sorted(beside))]):
+        if is_missing(each, mac, assembly):
+            has = "has the answers" if each == path else f"{image.name} loads with the answers"
+            raise CommandError(f"no backend of {assembly.source} has {printable(each)}, which {has}")

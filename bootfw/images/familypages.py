@@ -82,6 +82,8 @@ def _of_recipe(recipe: Recipe) -> Iterator[str]:
         yield "| argument of the boot program | `BOOTIF`: the network card that the machine has booted from |"
     if recipe.answers:
         yield f"| with answers also | {_codes([recipe.answers])} |"
+    if recipe.beside:
+        yield f"| with answers also the files beside them | {_codes(recipe.beside)} |"
     for name, what in recipe.required.items():
         yield f"| needs `{name}` | {_text(what)} |"
     if recipe.firmware != ("bios", "efi"):

@@ -62,6 +62,9 @@ class Recipe:
     required: Mapping[str, str] = field(factory=dict, metadata={"toml": dict[str, str]})
     """Argument that only the operator can choose, in `NAME.cmdline` -> what it is, for people. Without it the recipe
     does not apply."""
+    beside: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
+    """Files beside the answers, by whose names the system finds them: they are loaded with it for an unattended
+    installation."""
     bootif: bool = False
     """Whether the system takes the argument `BOOTIF`, the network card that the machine has booted from. The boot
     program adds it: a machine may have several cards, and only one that reaches this server."""
@@ -146,7 +149,7 @@ class Plan:
     @property
     def takes_answers(self) -> bool:
         """Whether it can install without questions."""
-        return bool(self._answers)
+        return bool(self._answers or self.recipe.beside)
 
     def arguments(self, content: str, image: str, root: str, answers: str = "") -> str:
         """Return the arguments of the kernel.

@@ -81,6 +81,20 @@ def test_the_image_that_was_set_is_installed(site: Path, run: Run) -> None:
     assert ordered(run) == ["install/rescue.ipxe"]
 
 
+def test_files_beside_the_answers_must_exist(site: Path, run: Run) -> None:
+    make_tar(site / "images/win.tar", dict(next(tree for tree in TREES if tree.family == "windows").files))
+    (site / "bootfw.toml").write_text(CONFIG + '[[backend]]\nuse = "directory"\nroot = "files"\n')
+    (site / "files/win").mkdir(parents=True)
+    for name in ("unattend.xml", "startnet.cmd"):
+        (site / "files/win" / name).write_text("x")
+    code, _, err = run(MAC, "win", "--answers", "win/unattend.xml")
+    assert code == 1
+    assert "has win/winpeshl.ini, which win loads with the answers" in err
+    (site / "files/win/winpeshl.ini").write_text("x")
+    assert run(MAC, "win", "--answers", "win/unattend.xml")[0] == 0
+    assert ordered(run) == ["install/win/win/unattend.xml.ipxe"]
+
+
 def test_image_and_answers_of_the_host_file(site: Path, run: Run) -> None:
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\ngroups = ["web"]\nimage = "debian-12"\n')
     (site / "hosts/groups").mkdir()
@@ -258,6 +272,19 @@ def test_esxi_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "\ninstall --firstdisk --overwritevmfs\nnetwork --bootproto=dhcp --hostname=web1\n" in text
     assert "\nrootpw --iscrypted $6$salt$hash\n" in text
     assert f'wget -q -O /dev/null "{UP}"\n' in text
+
+
+def test_windows_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = page / "hosts/web1.toml"
+    host.write_text(host.read_text() + 'password = "a<b"\n')
+    assert rendered("windows/winpeshl.ini", capsys).split() == ["[LaunchApps]", "startnet.cmd"]
+    assert "\nnet use Z: \\\\10.0.0.1\\windows\n" in rendered("windows/startnet.cmd", capsys)
+    root = ElementTree.fromstring(rendered("windows/unattend.xml", capsys).encode())
+    names = {"u": "urn:schemas-microsoft-com:unattend"}
+    found = {name: [each.text for each in root.iterfind(f".//u:{name}", names)] for name in ("ComputerName", "Path")}
+    assert found == {"ComputerName": ["web1"], "Path": [f'curl.exe -s "{UP}"']}
+    assert [each.text for each in root.iterfind(".//u:Password/u:Value", names)] == ["a<b"]
+    assert [each.get("pass") for each in root] == ["windowsPE", "specialize", "oobeSystem"]
 
 
 def test_ignition_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
