@@ -160,6 +160,14 @@ EXECUTED = {
         ("toml", "test_the_page_switches_a_machine"),
         ("console", "test_the_page_switches_a_machine"),
     ],
+    "packages.md": [
+        ("console", "test_the_package_is_installed_serves_is_upgraded_and_purged"),
+        ("console", "test_the_package_is_installed_serves_is_upgraded_and_purged"),
+        ("console", "test_the_rpm_is_built_and_its_files_work"),
+        ("console", "test_the_environment_of_the_page"),
+        ("console", "test_the_image_serves_and_knows_whether_it_is_healthy"),
+        ("console", "test_the_image_serves_and_knows_whether_it_is_healthy"),
+    ],
     "personas.md": [
         ("", "test_readme_without_a_configuration"),
         ("", "test_the_persona_of_a_special_treatment_is_named"),

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from howtos import blocks
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "plugins" / "bootfw-http-mirror"
@@ -264,6 +265,20 @@ def test_an_editable_install_brings_the_same(installed: Environment, tmp_path: P
     assert plugins_of(environment, tmp_path) == dict.fromkeys(BUILT_IN, "bootfw")
     environment.pip("uninstall", "--yes", "bootfw")
     assert list(environment.path.rglob("*bootfw*")) == []
+
+
+@pytest.mark.firmware
+def test_the_environment_of_the_page(tmp_path: Path) -> None:
+    """With the wheels that it needs from the index."""
+    source = source_of(ROOT, tmp_path / "source")
+    shutil.copytree(ROOT / "packaging", source / "packaging")
+    for line in blocks("packages.md", "console")[3].splitlines():
+        command = line.removeprefix("# ").replace("/opt", f"{tmp_path}/opt").replace("/etc", f"{tmp_path}/etc")
+        output("sh", "-c", command.replace("python3 ", f"{sys.executable} "), cwd=source)
+    configuration = tmp_path / "etc/bootfw/bootfw.toml"
+    printed = output(tmp_path / "opt/bootfw/bin/bootfw", "run", "--check", "-c", configuration)
+    assert printed.splitlines()[0] == f"{configuration}: OK"
+    assert (tmp_path / "opt/bootfw/lib/systemd/system/bootfw.service").is_file()
 
 
 def run_its_tests(distribution: Path, environment: Environment, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 
 from bootfw.api import DHCPSettings, Settings, StateError, TFTPSettings
 from bootfw.attempts.attempt import BootAttempt, Verdict
@@ -141,7 +141,7 @@ def test_a_service_without_a_store_of_orders_has_no_machines() -> None:
 
 
 def test_with_an_invalid_entry_none_is_used_or_changed(store: MemoryStore) -> None:
-    succeed(store.save_orders(KIND, {MAC: {"name": 1}}))
+    store.save_orders(KIND, {MAC: {"name": 1}})
     site = Site(store)
     assert [machine["name"] for machine in site.do("machines")] == [""]
     with pytest.raises(StateError, match=f"what is stored for the machine {MAC} is invalid"):
