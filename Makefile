@@ -11,7 +11,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test docs sbom release fuzz firmware install-clients lint types imports pytest test-all test-portable
+.PHONY: run test docs sbom release fuzz firmware install-clients lint types imports pytest test-all test-portable test-distribution
 
 run: $(VENV)/installed
 	exec $(BIN)/twistd --nodaemon --pidfile= bootfw
@@ -79,7 +79,7 @@ pytest: $(VENV)/installed-test
 # The tests that need no real client, on each supported version of Python that is found; test-3.13 is one of them.
 VERSIONS := 3.11 3.12 3.13 3.14
 
-test-all: $(VERSIONS:%=test-%)
+test-all: $(VERSIONS:%=test-%) test-distribution
 
 test-3.%:
 	@if python=$$(tools/find-python 3.$*); then \
@@ -90,6 +90,22 @@ test-3.%:
 # The same without the tuned paths, which other systems lack: tests/portable.py.
 test-portable: $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/pytest -p portable -m "not interop and not firmware" -n $(JOBS) --dist worksteal
+
+# The same with the packages of the distribution: those of Debian 12 are the oldest that setup.cfg allows. What the tests
+# themselves need is newer. Tests of what the distribution does not have are left out.
+DISTRIBUTION := .venv-distribution
+WITHOUT := observe/test_otel.py observe/test_monitoring_howto.py web/test_v1.py test_packaging.py
+
+test-distribution:
+	@if /usr/bin/python3 -c 'import attr, jinja2, shtab, twisted, zope.interface' 2>/dev/null; then \
+	    tools/create-venv $(DISTRIBUTION) /usr/bin/python3 --system-site-packages && \
+	    $(DISTRIBUTION)/bin/python -m pip install --quiet hypothesis pytest pytest-xdist && \
+	    $(DISTRIBUTION)/bin/python -m pip install --quiet --no-deps --editable . && \
+	    $(DISTRIBUTION)/bin/pytest tests -m "not interop and not firmware" -n $(JOBS) --dist worksteal \
+	        $(WITHOUT:%=--ignore=tests/%); \
+	else echo "The tests are not run with the packages of the distribution: apt install" \
+	    "python3-twisted python3-jinja2 python3-shtab python3-pycdlib python3-prometheus-client python3-rich" \
+	    "python3-scapy python3-yaml python3-zstandard"; fi
 
 $(BIN)/python:
 	python=$$(tools/find-python) && tools/create-venv $(VENV) "$$python"

@@ -1,6 +1,7 @@
 """The certificate that HTTPS is served with, read again when its file changes. Needs pyOpenSSL: ``bootfw[tls]``."""
 
 import os
+import re
 import time
 from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ from bootfw.events import CertificateLoaded, CertificateProblem, Event
 
 _TAKES_VALUES_OF_CRYPTOGRAPHY = tuple(map(int, __version__.split(".")[:2])) >= (24, 3)
 """pyOpenSSL takes certificates and keys as they are. Before, only in wrappers of its own; Debian 12 has 23.0."""
+
+_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+"""A certificate among others. cryptography before 39 reads only the first one; Debian 12 has 38."""
 
 
 @frozen
@@ -193,7 +197,9 @@ def _read(path: str, setting: str) -> bytes:
 
 def _chain(pem: bytes, path: str) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(pem)
+        if hasattr(x509, "load_pem_x509_certificates"):
+            return x509.load_pem_x509_certificates(pem)
+        return [x509.load_pem_x509_certificate(one) for one in _BLOCK.findall(pem) or [b""]]
     except ValueError as error:
         raise ConfigError(f'"{path}" holds no certificate in PEM form', ("certificate",)) from error
 
