@@ -83,7 +83,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     assert (program, verb) == ("buildah", "build")
     buildah(verb, "--pull-never", "--build-arg", "BASE=localhost/base", *rest)
     name = rest[rest.index("--tag") + 1]
-    config = json.loads(buildah("inspect", "--type", "image", "--format", "{{json .Docker.config}}", name))
+    config = json.loads(buildah("inspect", "--type", "image", name))["Docker"]["config"]
     working = buildah("from", "--pull-never", name)
     yield Image(config, Chroot(Path(buildah("mount", working))))
     buildah("umount", working)
@@ -100,7 +100,9 @@ def test_the_image_serves_and_knows_whether_it_is_healthy(image: Image, lab: Lab
     healthy = image.config["Healthcheck"]["Test"]
     assert healthy[0] == "CMD"
 
-    (image.root.path / "srv/boot/hello.ipxe").write_text("#!ipxe\necho hello\n")
+    boot = image.root.path / "srv/boot"  # a volume
+    boot.mkdir(exist_ok=True)
+    (boot / "hello.ipxe").write_text("#!ipxe\necho hello\n")
     host = lab.host("bootfw", "10.77.0.1/24")
     check = image.root.command(*limited, *healthy[1:])
     assert host.run(*check, seconds=60).exit_code not in (0, None)
