@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import DatagramProtocol
 
-from bootfw.config.settings import MulticastSettings, Settings
+from bootfw.config.settings import MulticastImage, MulticastSettings, Settings
 from bootfw.errors import FileMissing
 from bootfw.events import Event, ImageSent, PluginFailed, RequestsDropped, TransferRefused
 from bootfw.interfaces import IReader
@@ -358,6 +358,23 @@ def test_the_rate_is_shared_by_those_that_send() -> None:
     assert [each.session.pace.limit for each in channel.transmissions.values()] == [300_000] * 3
 
 
+def test_another_image_of_the_same_port_is_sent_after_a_reload() -> None:
+    other = image_of(5000)
+    scene = Scene(files={"disk.img": IMAGE, "other.img": other})
+    channel = scene.serve()
+    scene.receiver("10.0.0.11").ask()
+    scene.network.advance(0.1)
+    scene.sender.use(evolve(ALL, images=(MulticastImage("disk.img", (GROUP, PORT)),)))
+    assert channel.transmissions
+    scene.sender.use(evolve(ALL, images=(MulticastImage("other.img", ("239.192.9.8", PORT)),)))
+    assert scene.of(ImageSent)[0].detail == "the configuration has changed"
+    assert (channel.transmissions, channel.image, channel.group) == ({}, "other.img", "239.192.9.8")
+    two = scene.receiver("10.0.0.12")
+    receive(scene, two)
+    assert two.receiver.image == other
+    assert got(scene, GetRequest("other.img")).address == "239.192.9.8"
+
+
 def test_closing_leaves_nothing_behind() -> None:
     scene = Scene()
     channel = scene.serve()
@@ -386,7 +403,8 @@ def test_a_get_opens_a_port_that_later_ones_are_told_too() -> None:
     expected = GetReply(Error.NONE, Method.MULTICAST, True, SERVER, "239.192.1.2", 21700, None, SIZE)
     assert got(scene, GetRequest("/disk.img", ANY_METHOD)) == expected
     assert got(scene, GetRequest("disk.img")) == got(scene, status) == expected
-    assert got(scene, GetRequest("disk.img", Method.UNICAST)) == GetReply(Error.NO_METHOD)
+    by_unicast = evolve(expected, method=Method.UNICAST, address=SERVER)
+    assert got(scene, GetRequest("disk.img", Method.UNICAST)) == by_unicast
     scene.network.advance(61)
     assert got(scene, status).running is False
     assert all(reader.closed == 1 for reader in scene.readers)

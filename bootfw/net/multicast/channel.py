@@ -31,7 +31,7 @@ from bootfw.tftp.path import relative
 from bootfw.values import Address, TransferRequest, Via
 from bootfw.wire import frisbee
 from bootfw.wire.frisbee import Join, Leave, PartialRequest, Request
-from bootfw.wire.frisbeemaster import NO_METHOD, Method
+from bootfw.wire.frisbeemaster import Method
 
 SERVICE = "multicast"
 """The name of the service, in events and in the status."""
@@ -118,14 +118,6 @@ class Channel(DatagramProtocol):
         self._write: Any = None
         self._counters: Any = None
 
-    @property
-    def methods(self) -> Method:
-        """How it is sent."""
-        found = NO_METHOD
-        for method, _ in self.transmissions:
-            found |= method
-        return found
-
     def startProtocol(self) -> None:
         """Join the group, and set up the socket."""
         transport: Any = self.transport
@@ -143,8 +135,25 @@ class Channel(DatagramProtocol):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY_BULK)
+        self._join(sock)
+
+    def _join(self, sock: socket.socket) -> None:
+        if self._groups is not None:
+            self._groups.stop()
+        services = self._services
         self._groups = Groups(services.reactor, sock, [self.group], services.interfaces, self.image)
         self._groups.start()
+
+    def use(self, image: str, group: str) -> None:
+        """Send another image, or to another group, from now on. What is being sent ends."""
+        if (image, group) == (self.image, self.group):
+            return
+        self.end("the configuration has changed")
+        self.image, moved, self.group = image, group != self.group, group
+        transport: Any = self.transport
+        if moved and hasattr(transport, "getHandle"):
+            # It stays in the group that it was in, whose packets are dropped.
+            self._join(transport.getHandle())
 
     def stopProtocol(self) -> None:
         """Nothing can be sent any more."""
@@ -218,6 +227,9 @@ class Channel(DatagramProtocol):
 
     def _take(self, event: Input, packet: frisbee.Packet, peer: Address, via: Via, now: float) -> None:
         method, destination = self._way(peer, via)
+        if method is Method.MULTICAST and via.destination != self.group:
+            self._drop(f"it was sent to the group {via.destination}, and not to {self.group}", peer, now)
+            return
         if method.name is None or method.name.lower() not in self._services.settings.methods:
             self._drop(f"{(method.name or '').lower()} is not one of [multicast] methods", peer, now)
             return

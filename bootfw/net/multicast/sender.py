@@ -32,7 +32,6 @@ class _Requested:
     """A channel that the master server has opened."""
 
     channel: Channel
-    method: Method
     port: Any
 
 
@@ -69,6 +68,11 @@ class ImageSender:
     def use(self, settings: MulticastSettings) -> None:
         """Use other settings from now on. What is being sent is sent on, within the new limits."""
         self._services.settings = settings
+        images = {image.address[1]: image for image in settings.images}
+        for channel in self._fixed:
+            image = images.get(channel.port)
+            if image is not None:
+                channel.use(image.path, image.address[0])
         self._share()
 
     def fixed(self, path: str, group: str, port: int) -> Channel:
@@ -122,9 +126,8 @@ class ImageSender:
         :param local: our address that the request has come to.
         """
         asked = request_for(request.image, peer, local)
-        allowed = self._allowed() & request.methods
-        running = self._running(asked.path)
-        if running is None and not allowed:
+        method = _preferred(self._allowed() & request.methods)
+        if not method:
             return succeed(GetReply(Error.NO_METHOD))
 
         def opened(reader: IReader) -> GetReply:
@@ -134,16 +137,13 @@ class ImageSender:
                 reader.close()
             if size is None or size > frisbee.LARGEST_IMAGE:
                 return GetReply(Error.INVALID)
-            found = self._running(asked.path)
-            if found is None and request.status_only:
+            channel = self._running(asked.path)
+            if channel is None and request.status_only:
                 return GetReply(method=self._allowed(), mtime=mtime, size=size)
-            if found is None:
-                found = self._begin(asked.path, _preferred(allowed))
-            if found is None:
+            if channel is None:
+                channel = self._begin(asked.path)
+            if channel is None:
                 return GetReply(Error.TRY_AGAIN)
-            channel, method = found
-            if not request.status_only and not method & request.methods:
-                return GetReply(Error.NO_METHOD)
             address = self._address(channel, method, local)
             return GetReply(Error.NONE, method, True, local, address, channel.port, mtime, size)
 
@@ -165,15 +165,12 @@ class ImageSender:
             found |= _METHODS[name]
         return found
 
-    def _running(self, path: str) -> tuple[Channel, Method] | None:
-        """Return the channel of an image that is sent, or will be as soon as a receiver joins, and the method."""
+    def _running(self, path: str) -> Channel | None:
+        """Return the channel of an image that is sent, or will be as soon as a receiver joins."""
         requested = self._requested.get(path)
         if requested is not None:
-            return requested.channel, requested.method
-        for channel in self._fixed:
-            if channel.image == path:
-                return channel, _preferred(channel.methods or self._allowed())
-        return None
+            return requested.channel
+        return next((channel for channel in self._fixed if channel.image == path), None)
 
     def _address(self, channel: Channel, method: Method, local: str) -> str:
         if method is Method.MULTICAST:
@@ -189,7 +186,7 @@ class ImageSender:
                     return str(ipaddress.IPv4Address(own | ~each.mask & 0xFFFFFFFF))
         return "255.255.255.255"
 
-    def _begin(self, path: str, method: Method) -> tuple[Channel, Method] | None:
+    def _begin(self, path: str) -> Channel | None:
         """Open a port for an image; None: there is none left."""
         settings = self._services.settings
         first, last = (int(ipaddress.IPv4Address(end)) for end in group_range(settings.groups))
@@ -211,8 +208,8 @@ class ImageSender:
             except CannotListenError as error:
                 self._log.warn("No image is sent from port {port}: {reason}", port=port, reason=error.socketError)
                 continue
-            self._requested[path] = _Requested(channel, method, opened)
-            return channel, method
+            self._requested[path] = _Requested(channel, opened)
+            return channel
         return None
 
     def _emptied(self, channel: Channel) -> None:
