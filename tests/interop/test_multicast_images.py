@@ -3,6 +3,7 @@
 import random
 import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bootfw.wire import frisbeemaster
 from bootfw.wire.frisbeemaster import GetRequest, Method
 
 from .lab import Host, Lab, wait_until
-from .service import BOOTFW, start_bootfw
+from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
@@ -93,8 +94,12 @@ def test_machines_receive_an_image_as_the_page_says(lab: Lab) -> None:
     _, command, *_ = blocks("multicast.md", "console")
     words = command.removeprefix("$ ").split()
     assert words == ["bootfw", "status"]
-    program_name = Path(BOOTFW[0]).with_name(words[0])
-    shown = [str(program_name), *words[1:], "-c", str(lab.directory / "bootfw-server-3564.toml")]
+    shown = [
+        str(Path(sys.executable).with_name("bootfw")),
+        *words[1:],
+        "-c",
+        str(lab.directory / "bootfw-server-3564.toml"),
+    ]
 
     def status() -> str:
         done = server.run(*shown, seconds=SECONDS)
