@@ -74,7 +74,7 @@ def test_reserved_addresses_are_compared(tmp_path: Path) -> None:
     assert compared(one, other, MAC).differences == (Difference("address", "fd77::7", "fd77::8"),)
 
 
-def test_kinds_of_clients_and_machines_of_the_configuration_are_asked_about(tmp_path: Path) -> None:
+def test_kinds_of_clients_and_machines_of_the_configuration_are_compared(tmp_path: Path) -> None:
     asked, left = questions6(configuration(tmp_path))
     assert (len(asked), left) == (7, 0)
     assert [str(each) for each in asked[-2:]] == [f"uefi {MAC}", f"ipxe {MAC}"]
