@@ -169,6 +169,22 @@ def test_receiving_block_of_more_chunks_than_it_collects_is_left_out() -> None:
     assert (made.received, made.repeated) == (OPEN_CHUNKS - 2, 2)
 
 
+def test_receiving_block_of_a_chunk_that_is_not_stored_yet_is_of_no_use() -> None:
+    made = receiving()
+    for number in (0, 1, 2, 0):
+        made.handle(Input.BLOCK, block(1, number), 1.0)
+    assert (made.received, made.repeated, len(made.complete)) == (3, 1, 1)
+
+
+def test_receiving_block_ends_the_long_pauses() -> None:
+    made = receiving()
+    for _ in range(3):
+        made.handle(Input.TICK, None, made.deadline or 0.0)
+    now = made.deadline or 0.0
+    made.handle(Input.BLOCK, block(0, 0), now)
+    assert made.deadline == now + QUIET
+
+
 def test_receiving_overheard_request_stands_for_our_own() -> None:
     made = receiving(4 * CHUNK_SIZE)
     taken(made)

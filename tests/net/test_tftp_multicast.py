@@ -1,5 +1,6 @@
 """A TFTPProtocol sends a file to a group (RFC 2090): which clients are in it, and what ends it."""
 
+import hashlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class TaggedFiles(Files):
 
     def _open(self, path: str) -> Reader:
         super()._open(path)
-        self.readers[-1] = TaggedReader(self, self.files[path])
+        self.readers[-1] = TaggedReader(self, self.files[path], etag=hashlib.sha256(self.files[path]).hexdigest())
         return self.readers[-1]
 
 
@@ -120,6 +121,12 @@ def test_clients_of_another_block_size_or_file_have_another_group(tagged: Served
     assert tagged.peer(8).ask("file", multicast="", blksize=100) == [oack(1, 1, ("blksize", "100"))]
     # No address is left.
     assert tagged.peer(9).ask("other", multicast="") == BLOCKS[:1]
+
+
+def test_a_file_that_was_replaced_has_another_group(tagged: Served) -> None:
+    assert tagged.peer(7).ask("file", multicast="") == [oack(0, 1)]
+    tagged.backend.files["file"] = FILE[::-1]
+    assert tagged.peer(8).ask("file", multicast="") == [oack(1, 1)]
 
 
 def test_ordinary_clients_have_transfers_of_their_own(tagged: Served) -> None:

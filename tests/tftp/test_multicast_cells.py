@@ -381,6 +381,27 @@ def test_a_client_that_was_heard_meanwhile_is_not_left_out() -> None:
     assert first.outcome is None
 
 
+def test_a_master_that_is_silent_now_and_then_is_not_left_out() -> None:
+    group, first, second = appointing()
+    for _ in range(MOST_SILENCES + 1):
+        group.ack(first, 0)
+        while not second.is_master:
+            group.tick()
+        group.ack(second, 0)
+        while not first.is_master:
+            group.tick()
+    assert first.outcome is second.outcome is None
+
+
+def test_a_client_that_has_confirmed_no_block_has_perhaps_none() -> None:
+    group = Multicasting(b"short")
+    member, _ = group.join("first")
+    group.ack(member, 0)
+    while member.outcome is None:
+        group.tick()
+    assert (member.outcome, member.detail) == (Outcome.TIMED_OUT, "no ACK after block 0")
+
+
 def test_awaiting_ack_tick_sends_the_block_again() -> None:
     group, first, _ = awaiting_ack()
     assert group.session.deadline == 1.25
