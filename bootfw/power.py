@@ -15,7 +15,7 @@ from bootfw.plugins import PluginContext, configure, load
 KEY = "power"
 
 
-def power_of(host: Mapping[str, Any], configuration: Configuration) -> IPower | None:
+def power_of(host: Mapping[str, Any], configuration: Configuration) -> "IPower | None":
     """Return the power of a machine from the values of its host file; None: it has none.
 
     :raise ConfigError: it is wrong; the path begins with ``power``.

@@ -60,7 +60,7 @@ class Loader:
     """Why there is nothing for it."""
     order: BootWhat | None = None
     """What is to be sent to it."""
-    timer: IDelayedCall | None = None
+    timer: "IDelayedCall | None" = None
 
 
 @implementer(IBatchReceiver)

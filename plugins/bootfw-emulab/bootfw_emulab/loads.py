@@ -22,7 +22,7 @@ class Loads:
     :param store: None: what was loaded is forgotten when the process ends.
     """
 
-    _store: IOrderStore | None
+    _store: "IOrderStore | None"
     _done: dict[str, str] = field(factory=dict, init=False)
     """MAC -> digest of the images that were loaded last."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)

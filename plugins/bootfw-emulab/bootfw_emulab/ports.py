@@ -42,7 +42,7 @@ class Ports:
     _reactor: Any
     _publish: Callable[[Event], None]
     _wanted: list[_Wanted] = field(factory=list, init=False)
-    _timer: IDelayedCall | None = field(default=None, init=False)
+    _timer: "IDelayedCall | None" = field(default=None, init=False)
 
     def add(self, service: str, where: Where, listen: Callable[[], Any], note: str = "") -> None:
         """Want a port.
