@@ -1,9 +1,14 @@
 """The configuration of ESXi's boot program mboot."""
 
 import re
+from functools import partial
 
-_FILES = re.compile(r"^(kernel|modules)=(.*)$", re.MULTILINE)
-_FIRST_SLASH = re.compile(r"(^|---\s*)/+")
+_FILES = re.compile(r"^(kernel|modules|acpitables|crypto)=(.*)$", re.MULTILINE)
+_NAME = re.compile(r"(^\s*|---\s*)((?:(?!---)\S)+)")
+"""A file in a list whose items are separated by ``---``. Arguments of a module follow its file."""
+_NO_PREFIX = re.compile(r"^prefix=[ \t]*\r?\n", re.MULTILINE)
+_PREFIX = re.compile(r"^prefix=", re.MULTILINE)
+_CD = re.compile(r"^(kernelopt=)(?:[ \t]*cdromBoot\b[ \t]*|(.*?)[ \t]+cdromBoot\b)", re.MULTILINE)
 _IS_BOOT_CFG = re.compile(r"^kernel=/?\w+\.b00", re.MULTILINE)
 
 
@@ -12,13 +17,22 @@ def is_boot_cfg(text: str) -> bool:
     return _IS_BOOT_CFG.search(text) is not None
 
 
-def for_network(text: str) -> str:
+def for_network(text: str, root: str = "") -> str:
     """Return the boot.cfg of a CD for a boot over the network.
 
     The boot program looks up names that begin with ``/`` at the root of the server, and with an empty ``prefix`` all
-    names; it looks up other names beside boot.cfg (vmware/esx-boot, mboot/config.c). With ``cdromBoot`` the installer
-    searches for its CD.
+    names; without ``prefix`` it looks up other names beside boot.cfg (vmware/esx-boot, mboot/config.c). So the same
+    text does for TFTP and HTTP. With ``cdromBoot`` the installer searches for its CD.
+
+    :param root: the way from the directory of boot.cfg to that of the other files, such as ``../../``. A text whose
+        ``prefix`` is set keeps its names: they were written for the network.
     """
-    text = re.sub(r"^prefix=[ \t]*\r?\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^(kernelopt=.*?)[ \t]*\bcdromBoot\b", r"\1", text, flags=re.MULTILINE)
-    return _FILES.sub(lambda line: line[1] + "=" + _FIRST_SLASH.sub(r"\g<1>", line[2]), text)
+    text = _CD.sub(r"\1\2", _NO_PREFIX.sub("", text))
+    if _PREFIX.search(text) is not None:
+        root = ""
+    return _FILES.sub(lambda line: f"{line[1]}={_NAME.sub(partial(_placed, root), line[2])}", text)
+
+
+def _placed(root: str, item: "re.Match[str]") -> str:
+    name = item[2]
+    return item[1] + (name if "://" in name else root + name.lstrip("/"))

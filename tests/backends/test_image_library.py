@@ -272,12 +272,20 @@ def test_a_transfer_goes_on_when_its_image_is_closed(root: Path) -> None:
 
 def test_boot_cfg_of_esxi_is_made_for_the_network(root: Path, backend: Any) -> None:
     put(root, "esxi.iso", {"boot.cfg": ESXI_BOOT_CFG, "b.b00": b"x"})
-    data = content(backend, "images/esxi/boot.cfg")
-    assert isinstance(data, bytes)
-    assert b"kernel=b.b00\n" in data
+    version = versions(root)["esxi"]
+    for at, way in ((f"esxi~{version}", ""), ("esxi", f"../esxi~{version}/")):
+        data = content(backend, f"images/{at}/boot.cfg")
+        assert isinstance(data, bytes)
+        assert f"kernel={way}b.b00\n".encode() in data
     put(root, "other.iso", {"boot.cfg": b"kernel=/vmlinuz\n"})
     backend._reactor.now += SECONDS
     assert content(backend, "images/other/boot.cfg") == b"kernel=/vmlinuz\n"
+
+
+@pytest.mark.parametrize("entry", ["one.iso", "one.tar", "one.zip", "one"])
+def test_names_may_differ_in_upper_and_lower_case(root: Path, backend: Any, entry: str) -> None:
+    put(root, entry, {"EFI/BOOT/BOOTX64.EFI": b"x"})
+    assert content(backend, "images/one/efi/boot/bootx64.efi") == b"x"
 
 
 def test_files_outside_an_image_are_not_served(root: Path, backend: Any) -> None:

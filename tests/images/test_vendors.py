@@ -207,7 +207,7 @@ TAKES_BOOTIF = {
 """Families whose systems take BOOTIF, and where."""
 
 WITHOUT_A_KERNEL = {"esxi", "windows", "mfsbsd", "freedos", "netboot.xyz"}
-"""Families whose boot files are compared by tests of their own."""
+"""Families whose boot files are compared by tests of their own: ESXi in test_esxi.py."""
 
 
 @frozen
@@ -356,14 +356,3 @@ def test_netboot_xyz_is_chained_as_it_documents(made: MenuBackend) -> None:
     """https://netboot.xyz/docs/booting/ipxe/: netboot.xyz.lkrn is started as a kernel."""
     path = f"images/netboot.xyz~{version(made, 'netboot.xyz')}/netboot.xyz.lkrn"
     assert of_ipxe(text(made, "install/netboot.xyz.ipxe")) == Entry([path], [])
-
-
-def test_esxi_is_booted_as_the_boot_server_of_tinkerbell_does(made: MenuBackend) -> None:
-    """https://github.com/tinkerbell/boots, installers/vmware: efi/boot/bootx64.efi or mboot.c32, -c boot.cfg, ks=."""
-    script = text(made, f"install/esxi{ANSWERS.removeprefix(HTTP)}.ipxe")
-    at = f"{HTTP}/images/esxi~{version(made, 'esxi')}"
-    ways = re.findall(r"^kernel (\S+) (.*?) \|\|", script, re.MULTILINE)
-    assert ways == [
-        (f"{at}/EFI/BOOT/BOOTX64.EFI", f"-c {at}/boot.cfg ks={ANSWERS}"),
-        (f"{at}/MBOOT.C32", f"-c {at}/boot.cfg ks={ANSWERS} BOOTIF=01-${{netX/mac:hexhyp}}"),
-    ]

@@ -196,8 +196,11 @@ class ImagesBackend:
         if suffix or image.files is None:
             raise FileMissing()
         reader = image.files.open(inside, request)
-        if inside.casefold() == "boot.cfg":
-            return reader.addCallback(_boot_cfg) if isinstance(reader, Deferred) else _boot_cfg(reader)
+        if inside.rpartition("/")[2].casefold() == "boot.cfg":
+            root = "../" * inside.count("/")
+            if match is None:
+                root += f"../{name}~{version}/"
+            return reader.addCallback(_boot_cfg, root) if isinstance(reader, Deferred) else _boot_cfg(reader, root)
         return reader
 
     # The scan of the directory.
@@ -297,13 +300,14 @@ class ImagesBackend:
         self._problems = tuple(problems)
 
     def _opened(self, place: Place, descriptor: int, version: str) -> _OpenImage:
+        # Where an unpacked CD has B.B00, its boot program requests b.b00.
         at = Path(f"/proc/self/fd/{descriptor}")
         mounts = _AtItsPlace(place=place.path)
         files: Any = None
         if place.is_directory:
-            files = DirectoryBackend(at, reactor=self._reactor, mounts=mounts)
+            files = DirectoryBackend(at, ignore_case=True, reactor=self._reactor, mounts=mounts)
         elif place.suffix != ".img":
-            files = ArchiveBackend(at, reactor=self._reactor, mounts=mounts, shown=place.path)
+            files = ArchiveBackend(at, ignore_case=True, reactor=self._reactor, mounts=mounts, shown=place.path)
         return _OpenImage(place.name, version, place.suffix, descriptor, files)
 
 
@@ -322,20 +326,23 @@ def catalogue_of(families: Path | None) -> Catalogue:
         raise error.under("families") from error
 
 
-def _boot_cfg(reader: Any) -> Any:
-    """Return *reader*, or if it reads the boot.cfg of an ESXi installer, a reader of what its boot program needs."""
+def _boot_cfg(reader: Any, root: str) -> Any:
+    """Return *reader*, or if it reads the boot.cfg of an ESXi installer, a reader of what its boot program needs.
+
+    :param root: the way from its directory to the files of the same version of the image.
+    """
     data = reader.read(0, _TEXT_MAX)
     if isinstance(data, Deferred):
-        return data.addCallback(partial(_rewritten, reader))
-    return _rewritten(reader, data)
+        return data.addCallback(partial(_rewritten, reader, root))
+    return _rewritten(reader, root, data)
 
 
-def _rewritten(reader: Any, data: bytes) -> Any:
+def _rewritten(reader: Any, root: str, data: bytes) -> Any:
     text = data.decode("utf-8", "surrogateescape")
     if not is_boot_cfg(text):
         return reader
     reader.close()
-    return MemoryReader(for_network(text).encode("utf-8", "surrogateescape"))
+    return MemoryReader(for_network(text, root).encode("utf-8", "surrogateescape"))
 
 
 plugin = boot_plugin(IBackend, ImagesBackend)
