@@ -101,6 +101,8 @@ test-distribution:
 	    tools/create-venv $(DISTRIBUTION) /usr/bin/python3 --system-site-packages && \
 	    $(DISTRIBUTION)/bin/python -m pip install --quiet hypothesis pytest pytest-xdist && \
 	    $(DISTRIBUTION)/bin/python -m pip install --quiet --no-deps --editable . && \
+	    sed "1s|.*|#!$(CURDIR)/$(DISTRIBUTION)/bin/python|" /usr/bin/twistd3 >$(DISTRIBUTION)/bin/twistd && \
+	    chmod +x $(DISTRIBUTION)/bin/twistd && \
 	    $(DISTRIBUTION)/bin/pytest tests -m "not interop and not firmware" -n $(JOBS) --dist worksteal \
 	        $(WITHOUT:%=--ignore=tests/%); \
 	else echo "The tests are not run with the packages of the distribution: apt install" \
