@@ -379,8 +379,6 @@ def master_message(data: bytes) -> None:
 
 
 TARGETS = (
-    Target("frisbee", frisbee_packet, lambda: frisbeecaptures.PACKETS),
-    Target("frisbee-master", master_message, lambda: [*frisbeecaptures.REQUESTS, *frisbeecaptures.REPLIES]),
     Target("tftp", tftp_packet, tftp_requests),
     Target("dhcp4", dhcp4_message, dhcp4_requests),
     Target("dhcp4-client", dhcp4_client, dhcp4_requests),
@@ -388,4 +386,6 @@ TARGETS = (
     Target("dhcp6-client", dhcp6_client, dhcp6_requests),
     Target("options4", options4, _values4, 512),
     Target("options6", options6_values, _values6, 512),
+    Target("frisbee", frisbee_packet, lambda: frisbeecaptures.PACKETS),
+    Target("frisbee-master", master_message, lambda: [*frisbeecaptures.REQUESTS, *frisbeecaptures.REPLIES]),
 )

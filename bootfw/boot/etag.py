@@ -25,5 +25,25 @@ def etag_of(reader: IReader, size: int | None) -> str:
         return etag or ""
     changed = reader.changed
     if changed is not None and abs(time.time() - changed) > SETTLED:
-        return f"{int(modified // 1):x}-{size:x}"
+        return _settled(modified, size)
+    return _exact(modified, size)
+
+
+def has_etag(reader: IReader, size: int | None, etag: str) -> bool:
+    """Return whether *etag* is that of an open file, here or on a node where its copy had not settled yet.
+
+    A tag with the fraction of the second is as good a proof when the file here has settled.
+    """
+    if etag == etag_of(reader, size):
+        return bool(etag)
+    if not provides(reader, ICacheableReader) or reader.etag is not None or reader.modified is None or size is None:
+        return False
+    return etag == _exact(reader.modified, size)
+
+
+def _settled(modified: float, size: int) -> str:
+    return f"{int(modified // 1):x}-{size:x}"
+
+
+def _exact(modified: float, size: int) -> str:
     return f"{round(modified * 1e6):x}-{size:x}"

@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall
 
 from bootfw.ability import provides
-from bootfw.boot.etag import etag_of
+from bootfw.boot.etag import has_etag
 from bootfw.events import Event, TransferBegun, TransferEnded
 from bootfw.interfaces import ICacheableReader, IReader
 from bootfw.net.nodes.elsewhere import TransferElsewhere, TransfersElsewhere
@@ -76,8 +76,7 @@ def has_changed(file: IReader, begun_event: TransferBegun) -> bool:
 
 def is_same(file: IReader, elsewhere: TransferElsewhere) -> bool:
     """Return whether *file* has the content that another node sends."""
-    etag = elsewhere.begun_event.etag
-    return bool(etag) and etag == etag_of(file, file.size)
+    return has_etag(file, file.size, elsewhere.begun_event.etag)
 
 
 class ServingPort(Protocol):

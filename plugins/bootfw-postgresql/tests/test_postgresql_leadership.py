@@ -297,6 +297,7 @@ def test_tables_of_version_1_are_migrated(make_store: Make, server: Server, sche
     result(reactor, store.commit([LEASE]))
     result(reactor, store.close())
     server.run(f"ALTER TABLE {schema}.owner DROP COLUMN confirmations, DROP COLUMN cluster, DROP CONSTRAINT owner_pkey")
+    server.run(f"ALTER TABLE {schema}.reservation DROP COLUMN lease_seconds")
     server.run(f"UPDATE {schema}.schema_version SET version = 1")
     assert stands(reactor, store, "a").leads
     assert load(reactor, store) == {LEASE.address: LEASE}
