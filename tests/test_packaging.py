@@ -25,7 +25,7 @@ TXTFTP = ROOT / "plugins" / "bootfw-txtftp"
 REDFISH = ROOT / "plugins" / "bootfw-redfish"
 FBTFTP = ROOT / "plugins" / "bootfw-fbtftp"
 
-pytestmark = pytest.mark.skipif(find_spec("pip") is None, reason="needs pip")
+pytestmark = [pytest.mark.together, pytest.mark.skipif(find_spec("pip") is None, reason="needs pip")]
 
 
 class Environment:

@@ -9,7 +9,7 @@ import pytest
 from . import recorded
 from .browsing import Showing, Tab
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.together]
 
 Show = Callable[[str], Showing]
 Open = Callable[..., Tab]
