@@ -31,11 +31,13 @@ def dealt(units: Sequence[Sequence[_T]], seconds: dict[_T, float], machines: set
 
     :param units: tests that stay with one process, mostly a single one.
     """
-    timed = [(sum(seconds.get(item, 0.0) for item in unit), not machines.isdisjoint(unit), unit) for unit in units]
+    # In whole tenths: sums of fractions would depend on the order of the tests.
+    tenths = {item: round(10 * time) for item, time in seconds.items()}
+    timed = [(sum(tenths.get(item, 0) for item in unit), not machines.isdisjoint(unit), unit) for unit in units]
     timed.sort(key=lambda entry: (-entry[0], entry[1]))
     few = max(1, processes // 2)
     pieces: list[list[_T]] = [[] for _ in range(processes)]
-    loads = [0.0] * processes
+    loads = [0] * processes
     for load, machine, unit in timed:
         if load:
             place = min(range(few if machine else processes), key=loads.__getitem__)

@@ -29,16 +29,19 @@ def etag_of(reader: IReader, size: int | None) -> str:
     return _exact(modified, size)
 
 
-def has_etag(reader: IReader, size: int | None, etag: str) -> bool:
-    """Return whether *etag* is that of an open file, here or on a node where its copy had not settled yet.
+def former_etag_of(reader: IReader, size: int | None) -> str:
+    """Return the tag that an open file had while it had not settled, here or on another node; "": none is known.
 
-    A tag with the fraction of the second is as good a proof when the file here has settled.
+    It has the fraction of the second, so it is as good a proof as the tag of now.
     """
-    if etag == etag_of(reader, size):
-        return bool(etag)
     if not provides(reader, ICacheableReader) or reader.etag is not None or reader.modified is None or size is None:
-        return False
-    return etag == _exact(reader.modified, size)
+        return ""
+    return _exact(reader.modified, size)
+
+
+def has_etag(reader: IReader, size: int | None, etag: str) -> bool:
+    """Return whether *etag* is one of an open file."""
+    return bool(etag) and etag in (etag_of(reader, size), former_etag_of(reader, size))
 
 
 def _settled(modified: float, size: int) -> str:

@@ -46,6 +46,12 @@ class Validators:
     """A strong entity tag with its quotes; "" when there is none."""
     modified: int | None = None
     """Whole seconds since the epoch; None when not known."""
+    former_etag: str = ""
+    """Another strong tag that this version may have been given before, with its quotes; "": none."""
+
+    def has(self, etag: str) -> bool:
+        """Return whether a tag, with its quotes, is one of this version."""
+        return bool(etag) and etag in (self.etag, self.former_etag)
 
 
 def failed_precondition(header: Header, validators: Validators) -> int | None:
@@ -83,7 +89,7 @@ def _is_another(header: Header, validators: Validators) -> bool:
     """Whether the client resumes a file that has changed since (sections 13.1.1 and 13.1.4)."""
     match = header("If-Match")
     if match is not None:
-        return not _names(match, validators.etag, weak=False)
+        return not _names(match, validators, weak=False)
     since = _date(header("If-Unmodified-Since"))
     return since is not None and validators.modified is not None and validators.modified > since
 
@@ -92,16 +98,16 @@ def _is_known(header: Header, validators: Validators) -> bool:
     """Whether the client already has this version (sections 13.1.2 and 13.1.3)."""
     match = header("If-None-Match")
     if match is not None:
-        return _names(match, validators.etag, weak=True)
+        return _names(match, validators, weak=True)
     since = _date(header("If-Modified-Since"))
     return since is not None and validators.modified is not None and validators.modified <= since
 
 
-def _names(text: str, etag: str, weak: bool) -> bool:
-    """Whether a list of entity tags has *etag* in it (section 8.8.3.2)."""
+def _names(text: str, validators: Validators, weak: bool) -> bool:
+    """Whether a list of entity tags has one of this version in it (section 8.8.3.2)."""
     if text.strip() == "*":
         return True
-    return any(tag == etag and (weak or not prefix) for prefix, tag in _TAG.findall(text))
+    return any(validators.has(tag) and (weak or not prefix) for prefix, tag in _TAG.findall(text))
 
 
 def _is_current(condition: str | None, validators: Validators) -> bool:
@@ -109,7 +115,7 @@ def _is_current(condition: str | None, validators: Validators) -> bool:
     if condition is None:
         return True
     if '"' in condition:
-        return condition.strip() == validators.etag
+        return validators.has(condition.strip())
     return validators.modified is not None and _date(condition) == validators.modified
 
 

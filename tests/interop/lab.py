@@ -36,7 +36,8 @@ _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC, _ETH_P_ALL = 263, 1, 1,
 _LOG_TAIL = 4000
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two calls of the condition of wait_until()
 _PLUGGED_AGAIN = "52:54:00:77:00:01"
-_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48 section 5.4
+# ECMA-48 section 5.4. In the last row SeaBIOS writes a line feed before it says again where the cursor is.
+_CONTROL_SEQUENCE = re.compile(r"\n\x1b\[25;(?!0?1H)\d+H|\x1b\[[0-?]*[ -/]*[@-~]")
 _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count(1)
 _T = TypeVar("_T")

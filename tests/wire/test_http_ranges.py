@@ -158,3 +158,15 @@ def test_whatever_a_client_writes_is_answered(
     assert failed_precondition(header, HERE) in (None, 304, 412)
     found = requested_range(header, HERE, 1000)
     assert found is None or (0 <= found.start <= found.stop <= 1000)
+
+
+def test_a_tag_that_the_version_had_before_is_one_of_it() -> None:
+    settled = Validators('"1f-2"', MODIFIED, '"1f00-2"')
+    for tag in ('"1f-2"', '"1f00-2"'):
+        assert requested_range(asked(Range="bytes=1-", If_Range=tag), settled, 2) == range(1, 2)
+        assert failed_precondition(asked(If_Match=tag), settled) is None
+        assert failed_precondition(asked(If_None_Match=f"W/{tag}"), settled) == 304
+    for tag in ('"1f01-2"', 'W/"1f00-2"', '""'):
+        assert requested_range(asked(Range="bytes=1-", If_Range=tag), settled, 2) is None
+        assert failed_precondition(asked(If_Match=tag), settled) == 412
+    assert not UNKNOWN.has("")

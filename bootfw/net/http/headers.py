@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bootfw.ability import provides
-from bootfw.boot.etag import etag_of
+from bootfw.boot.etag import etag_of, former_etag_of
 from bootfw.interfaces import ICacheableReader, IReader
 from bootfw.net.http.plainrequest import PlainRequest
 from bootfw.wire.http import Header, Validators, http_date
@@ -37,10 +37,14 @@ def validators_of(reader: IReader, size: int | None) -> Validators:
     """What identifies this version of a file; empty unless *reader* is an ICacheableReader."""
     if not provides(reader, ICacheableReader):
         return Validators("", None)
-    etag, modified = etag_of(reader, size), reader.modified
+    etag, former, modified = etag_of(reader, size), former_etag_of(reader, size), reader.modified
     if modified is not None and not 0 <= modified < _YEAR_10000:
         modified = None
-    return Validators(f'"{etag}"' if etag else "", None if modified is None else int(modified))
+    return Validators(_quoted(etag), None if modified is None else int(modified), _quoted(former))
+
+
+def _quoted(etag: str) -> str:
+    return f'"{etag}"' if etag else ""
 
 
 def describe(http: Any, kind: bytes, validators: Validators, size: int | None) -> None:
