@@ -54,6 +54,18 @@ class Validators:
         return bool(etag) and etag in (self.etag, self.former_etag)
 
 
+def as_named(header: Header, validators: Validators) -> Validators:
+    """Return the validators for the response: with the tag that a request for the rest of a file names.
+
+    Parts of a file can be put together only if they have the same one (section 15.3.7.3).
+    """
+    former = validators.former_etag
+    for name in ("If-Range", "If-Match"):
+        if former and ("", former) in _TAG.findall(header(name) or ""):
+            return Validators(former, validators.modified, former)
+    return validators
+
+
 def failed_precondition(header: Header, validators: Validators) -> int | None:
     """The status that a GET or HEAD ends with at once, 412 or 304; None: go on (section 13.2.2)."""
     if _is_another(header, validators):

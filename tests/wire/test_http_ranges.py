@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.wire.http import Validators, failed_precondition, http_date, requested_range
+from bootfw.wire.http import Validators, as_named, failed_precondition, http_date, requested_range
 
 MODIFIED = 784111777
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"  # RFC 9110 section 5.6.7
@@ -163,10 +163,14 @@ def test_whatever_a_client_writes_is_answered(
 def test_a_tag_that_the_version_had_before_is_one_of_it() -> None:
     settled = Validators('"1f-2"', MODIFIED, '"1f00-2"')
     for tag in ('"1f-2"', '"1f00-2"'):
+        assert as_named(asked(If_Range=tag), settled).etag == tag
+        assert as_named(asked(If_Match=tag), settled).etag == tag
         assert requested_range(asked(Range="bytes=1-", If_Range=tag), settled, 2) == range(1, 2)
         assert failed_precondition(asked(If_Match=tag), settled) is None
         assert failed_precondition(asked(If_None_Match=f"W/{tag}"), settled) == 304
     for tag in ('"1f01-2"', 'W/"1f00-2"', '""'):
         assert requested_range(asked(Range="bytes=1-", If_Range=tag), settled, 2) is None
         assert failed_precondition(asked(If_Match=tag), settled) == 412
+        assert as_named(asked(If_Range=tag, If_Match=tag), settled) == settled
+    assert as_named(asked(), settled) == settled
     assert not UNKNOWN.has("")

@@ -23,7 +23,7 @@ from bootfw.net.http.downloadstates import STALLED_SECONDS, Do, DownloadStates, 
 from bootfw.net.http.mediatype import HEAD, UNKNOWN
 from bootfw.net.http.sendfile import FileSender, file_sender
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
-from bootfw.wire.http import Validators, failed_precondition, requested_range
+from bootfw.wire.http import Validators, as_named, failed_precondition, requested_range
 
 CHUNK = 65536
 """Bytes per read, which bounds what a download holds in memory. With the response's header it is more than the
@@ -186,7 +186,7 @@ class Download:
     def _respond(self, kind: bytes, validators: Validators, size: int | None) -> None:
         http = self._http
         header = headers.look_up(http)
-        headers.describe(http, kind, validators, size)
+        headers.describe(http, kind, as_named(header, validators), size)
         status = failed_precondition(header, validators)
         # RFC 9110 section 14.2: a range is for GET only.
         part = requested_range(header, validators, size) if size is not None and http.method == b"GET" else None
