@@ -1,4 +1,4 @@
-"""A machine installs an image, once: ``bootfw install`` on an empty disk, and Debian's installer up to its answers."""
+"""A machine boots an image, once: an installer on an empty disk, and what Debian has to boot in the end."""
 
 import os
 import subprocess
@@ -25,9 +25,9 @@ COMMAND = str(TWISTD.with_name("bootfw"))
 
 
 class Site:
-    """A server of installers, as an operator has it: answers, host files, images."""
+    """A server of images, as an operator has it: answers, host files, boot programs."""
 
-    def __init__(self, lab: Lab, directory: Path, answers: str, host_file: str) -> None:
+    def __init__(self, lab: Lab, directory: Path, answers: str = "", host_file: str = "") -> None:
         for name in ("answers", "hosts", "boot/images"):
             (directory / name).mkdir(parents=True)
         (directory / "answers/answers.j2").write_text(answers)
@@ -89,13 +89,14 @@ class Site:
         return program.output
 
 
-def start(lab: Lab, firmware: str, memory: int, installed: Path | None = None) -> Program:
+def start(lab: Lab, firmware: str, memory: int, installed: Path | None = None, display: bool = False) -> Program:
+    """*display*: whether an UEFI machine has a graphics card."""
     if firmware == "bios":
         card = Card("e1000", "bootindex=1", mac=MAC)
         return start_bios_machine(lab, cards=(card,), memory=memory, installed=installed)
     need("/usr/lib/ipxe/snponly.efi")
     card = Card("virtio-net-pci", "romfile=,bootindex=1", mac=MAC)
-    return start_uefi_machine(lab, cards=(card,), memory=memory, installed=installed)
+    return start_uefi_machine(lab, cards=(card,), memory=memory, installed=installed, display=display)
 
 
 INSTALLS = {
@@ -174,4 +175,26 @@ def test_debian_installer_reads_its_answers(lab: Lab, tmp_path: Path, firmware: 
     console.wait_for(f"answers of web1 for {MAC}", 4 * SECONDS)
     server.wait_for("one-time boot 'install/debian-12/answers.ipxe' served", SECONDS)
     assert "successfully loaded preseed file from http://10.77.0.1:8069/answers" in console.output
+    assert install.wait(SECONDS) == 0, install.output
+
+
+MEMTEST = Path(__file__).parents[2] / ".clients/usr/lib/memtest86+/memtest86+x64.iso"
+"""tools/install-clients unpacks it: where it is installed, this machine's boot menu has it."""
+
+
+@pytest.mark.firmware
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_memtest_tests_the_memory(lab: Lab, tmp_path: Path, firmware: str) -> None:
+    """As docs/howto/images/memtest86-plus.md says, with its display on the serial port too: UEFI has to have one."""
+    need(str(MEMTEST))
+    site = Site(lab, tmp_path)
+    server = site.serve()
+    site.run("images", "add", MEMTEST, "--name", "memtest")
+    (site.images / "memtest.cmdline").write_text("console=ttyS0,115200")
+    install = site.start("install", MAC, "memtest")
+    install.wait_for("Memtest86+ (memtest) next, once", SECONDS)
+    console = start(lab, firmware, 256, display=True)
+    server.wait_for("one-time boot 'install/memtest.ipxe' served", SECONDS)
+    console.wait_for("Memtest86+ v6", SECONDS)
+    console.wait_for("Pass", SECONDS, "its display is drawn")
     assert install.wait(SECONDS) == 0, install.output

@@ -65,6 +65,7 @@ def start_uefi_machine(
     uuid: str = "",
     disk: Path | None = None,
     installed: Path | None = None,
+    display: bool = False,
 ) -> Program:
     """EDK2's boot options are, in this order: PXEv4, PXEv6, HTTPv4, HTTPv6, then its shell.
 
@@ -72,7 +73,7 @@ def start_uefi_machine(
     Without *pxe4* and *pxe6* it begins with HTTPv4. It goes on to the next option after a minute without an answer.
     *fw_cfg*: name to QEMU's source of the value, such as ``string=n`` or ``file=/a/path``.
     *disk*: a directory, whose files are on a disk with one FAT partition, the last boot option. *installed*: see
-    ``installed_disk()``. With either give the cards a ``bootindex``.
+    ``installed_disk()``. With either give the cards a ``bootindex``. *display*: it has a graphics card.
     """
     what = _KINDS[kind]
     for needed in (what.program, what.code, what.variables):
@@ -94,6 +95,7 @@ def start_uefi_machine(
         *(("-uuid", uuid) if uuid else ()),
         *(_disk(disk) if disk else ()),
         *(installed_disk(installed) if installed else ()),
+        *(("-device", "VGA") if display else ()),
         cards=cards,
         memory=memory,
         name=f"uefi-{kind}",
