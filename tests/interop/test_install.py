@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from twistd import TWISTD
 
-from .firmware.files import Served
+from .firmware.files import Served, foreign_grub
 from .firmware.servers import start_router
 from .lab import Host, Lab, Program, need
 from .machines.bios import start_bios_machine
 from .machines.disks import boot_sector
 from .machines.installer import FAMILY, IMAGES, KERNEL, small_installer
+from .machines.linux import foreign
 from .machines.uefi import start_uefi_machine
 from .qemu import SECONDS, Card
 from .service import start_bootfw
@@ -27,7 +28,7 @@ COMMAND = str(TWISTD.with_name("bootfw"))
 class Site:
     """A server of images, as an operator has it: answers, host files, boot programs."""
 
-    def __init__(self, lab: Lab, directory: Path, answers: str = "", host_file: str = "") -> None:
+    def __init__(self, lab: Lab, directory: Path, answers: str = "", host_file: str = "", default: str = "") -> None:
         for name in ("answers", "hosts", "boot/images"):
             (directory / name).mkdir(parents=True)
         (directory / "answers/answers.j2").write_text(answers)
@@ -52,6 +53,9 @@ class Site:
             root = "{directory}/answers"
             hosts = "{directory}/hosts"
             [[backend]]
+            use = "directory"
+            root = "{directory}/boot"
+            [[backend]]
             use = "images"
             root = "{self.images}"
             families = "{directory}/families.toml"
@@ -61,6 +65,7 @@ class Site:
             images = "{self.images}"
             families = "{directory}/families.toml"
             timeout-seconds = 1
+            default = "{default}"
             [[backend]]
             use = "distribution"
             [[resolver]]
@@ -69,6 +74,7 @@ class Site:
             use = "by-architecture"
             [resolver.files]
             "x86_64-uefi" = "snponly.efi"
+            "arm64-uefi" = "grub/arm64-efi/core.efi"
             "ipxe" = "{{http}}/boot.ipxe"
         """)
         self._host: Host = lab.host("bootfw", "10.77.0.1/24")
@@ -176,6 +182,29 @@ def test_debian_installer_reads_its_answers(lab: Lab, tmp_path: Path, firmware: 
     server.wait_for("one-time boot 'install/debian-12/answers.ipxe' served", SECONDS)
     assert "successfully loaded preseed file from http://10.77.0.1:8069/answers" in console.output
     assert install.wait(SECONDS) == 0, install.output
+
+
+@pytest.mark.firmware
+def test_debian_installer_reads_its_answers_on_arm64(lab: Lab, tmp_path: Path) -> None:
+    """By GRUB, since Debian 12 has no iPXE for it: the default of the menu, with the answers in its arguments."""
+    netboot = foreign("arm64", "usr/lib/debian-installer/images/12/arm64/text")
+    site = Site(lab, tmp_path, PRESEED.replace("ttyS0", "ttyAMA0"), default="images/debian-12")
+    Served(tmp_path / "boot", "").grub("arm64-efi", foreign_grub("arm64", "arm64-efi"))
+    (tmp_path / "boot/grub/grub.cfg").unlink()  # the menu takes its place
+    subprocess.run(["tar", "-czf", tmp_path / "netboot.tar.gz", "-C", netboot, "."], check=True)
+    server = site.serve()
+    site.run("images", "add", tmp_path / "netboot.tar.gz", "--name", "debian-12")
+    (site.images / "debian-12.cmdline").write_text(
+        "auto=true priority=critical interface=auto url=http://10.77.0.1:8069/answers "
+        "console=ttyAMA0 DEBIAN_FRONTEND=text"
+    )
+    assert "UEFI arm64" in site.run("images")
+    card = Card("virtio-net-pci", "romfile=,bootindex=1", mac=MAC)
+    console = start_uefi_machine(lab, "arm64", cards=(card,), memory=1024)
+    console.wait_for("Debian 12 installer (debian-12)", SECONDS, "the menu")
+    console.wait_for(f"answers of web1 for {MAC}", 4 * SECONDS)
+    assert "successfully loaded preseed file from http://10.77.0.1:8069/answers" in console.output
+    server.wait_until(lambda: MAC in site.run("boots", "--mac", MAC, "--verdict", "up"), SECONDS, "it is up")
 
 
 MEMTEST = Path(__file__).parents[2] / ".clients/usr/lib/memtest86+/memtest86+x64.iso"
