@@ -7,9 +7,11 @@ from attrs import define, field, frozen
 
 from bootfw.wire.frisbee import BLOCK_SIZE, CHUNK_BLOCKS, CHUNK_SIZE, blocks_in
 
-IN_FLIGHT = 0.01
+IN_FLIGHT = 0.1
 """Seconds after which a block that was sent has arrived or is lost. When receivers request the same chunk at the same
-time, those blocks that were sent after the first request are on their way to all of them."""
+time, those blocks that were sent after the first request are on their way to all of them. A busy receiver requests what
+waits in its socket, so this is longer than the way: with 0.01, ten receivers that lose 2 % had 35 to 76 % more blocks
+sent, with 0.1 17 to 20 %. A receiver that lacks such a block repeats its request."""
 
 MOST_CHUNKS = 4096
 """Chunks that can be wanted at a time. A receiver requests two at a time, so this is enough for thousands; further
