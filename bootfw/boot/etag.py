@@ -25,7 +25,7 @@ def etag_of(reader: IReader, size: int | None) -> str:
         return etag or ""
     changed = reader.changed
     if changed is not None and abs(time.time() - changed) > SETTLED:
-        return _settled(modified, size)
+        return f"{int(modified // 1):x}-{size:x}"
     return _exact(modified, size)
 
 
@@ -42,10 +42,6 @@ def former_etag_of(reader: IReader, size: int | None) -> str:
 def has_etag(reader: IReader, size: int | None, etag: str) -> bool:
     """Return whether *etag* is one of an open file."""
     return bool(etag) and etag in (etag_of(reader, size), former_etag_of(reader, size))
-
-
-def _settled(modified: float, size: int) -> str:
-    return f"{int(modified // 1):x}-{size:x}"
 
 
 def _exact(modified: float, size: int) -> str:

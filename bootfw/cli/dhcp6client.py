@@ -1,6 +1,5 @@
 """A DHCPv6 client with a blocking socket: multicasts a SOLICIT on an interface, and collects the ADVERTISEs."""
 
-import errno
 import os
 import select
 import socket
@@ -10,10 +9,9 @@ from contextlib import closing
 
 from attrs import frozen
 
-from bootfw.cli.dhcpclient import interfaces
+from bootfw.cli.dhcpclient import no_client
 from bootfw.cli.failure import CommandError
 from bootfw.errors import WireError
-from bootfw.net.linux.portowner import who_holds
 from bootfw.wire.dhcp6 import Message, MessageType, pack, parse
 
 ALL_SERVERS = "ff02::1:2"
@@ -97,18 +95,8 @@ class Multicasts:
             sock.bind(("::", CLIENT_PORT))
         except OSError as error:
             sock.close()
-            raise CommandError(self._why(error)) from error
+            raise no_client(error, self.interface, socket.AF_INET6, CLIENT_PORT) from error
         return sock
-
-    def _why(self, error: OSError) -> str:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return f"a client on {self.interface} needs UDP port {CLIENT_PORT}, which needs root"
-        if error.errno == errno.EADDRINUSE:
-            holder = who_holds(CLIENT_PORT, socket.AF_INET6) or "another program"
-            return f"a client on {self.interface} needs UDP port {CLIENT_PORT}; stop {holder}, which uses it"
-        if error.errno == errno.ENODEV:
-            return f"there is no interface {self.interface}; there are {', '.join(interfaces())}"
-        return f"{self.interface}: {error.strerror}"
 
 
 def _advertise(data: bytes, xid: int) -> Message | None:

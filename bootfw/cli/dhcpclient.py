@@ -161,21 +161,26 @@ class Broadcasts:
             sock.bind(("0.0.0.0", CLIENT_PORT))
         except OSError as error:
             sock.close()
-            raise CommandError(self._why(error)) from error
+            more = " or CAP_NET_BIND_SERVICE; without them give SERVER, which is then queried as by a relay"
+            raise no_client(error, self.interface, socket.AF_INET, CLIENT_PORT, more) from error
         return sock
 
-    def _why(self, error: OSError) -> str:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return (
-                f"a client on {self.interface} needs UDP port {CLIENT_PORT}, which needs root or "
-                "CAP_NET_BIND_SERVICE; without them give SERVER, which is then queried as by a relay"
-            )
-        if error.errno == errno.EADDRINUSE:
-            holder = who_holds(CLIENT_PORT, socket.AF_INET) or "another program"
-            return f"a client on {self.interface} needs UDP port {CLIENT_PORT}; stop {holder}, which uses it"
-        if error.errno == errno.ENODEV:
-            return f"there is no interface {self.interface}; there are {', '.join(interfaces())}"
-        return f"{self.interface}: {error.strerror}"
+
+def no_client(
+    error: OSError, interface: str, family: socket.AddressFamily, port: int, without_root: str = ""
+) -> CommandError:
+    """Return the error for a socket that a client on *interface* can't have.
+
+    :param without_root: what else helps where there is no permission; the end of a sentence.
+    """
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return CommandError(f"a client on {interface} needs UDP port {port}, which needs root{without_root}")
+    if error.errno == errno.EADDRINUSE:
+        holder = who_holds(port, family) or "another program"
+        return CommandError(f"a client on {interface} needs UDP port {port}; stop {holder}, which uses it")
+    if error.errno == errno.ENODEV:
+        return CommandError(f"there is no interface {interface}; there are {', '.join(interfaces())}")
+    return CommandError(f"{interface}: {error.strerror}")
 
 
 @define

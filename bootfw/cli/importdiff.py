@@ -4,7 +4,7 @@ The questions are the DISCOVERs of simulated firmware, and its requests to port 
 network and gives no lease; the new configuration gets them without a network, at the address of the old server.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -84,11 +84,23 @@ def questions(configuration: Configuration, macs: Sequence[str] = ()) -> tuple[S
 
     :param macs: the machines, in place of those of the configuration.
     """
-    named = dict.fromkeys(macs or _machines(configuration))
-    asked = list(named)[: None if macs else MOST_MACHINES]
-    found = [Question(profile, DEFAULT_MAC) for profile in _KINDS]
-    found += [Question(profile, mac) for mac in asked for profile in _OF_MACHINES]
-    return found, len(named) - len(asked)
+    if macs:
+        return chosen(_KINDS, _OF_MACHINES, macs, most=None)
+    return chosen(_KINDS, _OF_MACHINES, _machines(configuration))
+
+
+def chosen(
+    kinds: Sequence[Profile], of_machines: Sequence[Profile], macs: Iterable[str], most: int | None = MOST_MACHINES
+) -> tuple[Sequence[Question], int]:
+    """Return a question for each kind of client and for each machine, and how many machines are left out.
+
+    :param of_machines: the clients that each machine is.
+    :param most: machines that are asked about; None: all.
+    """
+    named = list(dict.fromkeys(macs))
+    found = [Question(profile, DEFAULT_MAC) for profile in kinds]
+    found += [Question(profile, mac) for mac in named[:most] for profile in of_machines]
+    return found, len(named[most:]) if most is not None else 0
 
 
 def _machines(configuration: Configuration) -> Iterator[str]:

@@ -11,7 +11,7 @@ from bootfw.cli.bootclient import DEFAULT_MAC, boot_client
 from bootfw.cli.dhcp6client import Advertise, Build6
 from bootfw.cli.dryrun import DryRun
 from bootfw.cli.failure import CommandError
-from bootfw.cli.importdiff import MOST_MACHINES, Comparison, Question, differences, replayed
+from bootfw.cli.importdiff import Comparison, Question, chosen, differences, replayed
 from bootfw.cli.netboot import PROFILES, Profile
 from bootfw.cli.ownaddress import web_urls
 from bootfw.cli.shownoptions import shown_options6
@@ -41,11 +41,9 @@ def questions6(configuration: Configuration, macs: Sequence[str] = ()) -> tuple[
 
     :param macs: the machines, in place of those of the configuration.
     """
-    named = dict.fromkeys(macs or _machines(configuration))
-    asked = list(named)[: None if macs else MOST_MACHINES]
-    found = [Question(profile, DEFAULT_MAC) for profile in _KINDS]
-    found += [Question(profile, mac) for mac in asked for profile in _OF_MACHINES]
-    return found, len(named) - len(asked)
+    if macs:
+        return chosen(_KINDS, _OF_MACHINES, macs, most=None)
+    return chosen(_KINDS, _OF_MACHINES, _machines(configuration))
 
 
 def _machines(configuration: Configuration) -> Iterator[str]:

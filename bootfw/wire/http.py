@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from email.utils import formatdate, parsedate_tz
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 Header = Callable[[str], str | None]
 """The value of the request's header of that name; repeated headers are joined by commas; None: absent."""
@@ -62,7 +62,7 @@ def as_named(header: Header, validators: Validators) -> Validators:
     former = validators.former_etag
     for name in ("If-Range", "If-Match"):
         if former and ("", former) in _TAG.findall(header(name) or ""):
-            return Validators(former, validators.modified, former)
+            return evolve(validators, etag=former)
     return validators
 
 

@@ -150,7 +150,7 @@ class Download:
         self._reader = reader
         try:
             size = reader.size
-            validators = headers.validators_of(reader, size)
+            validators = headers.all_validators_of(reader, size)
         except Exception as error:
             self.not_opened(error)
             return

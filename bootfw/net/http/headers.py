@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from attrs import evolve
+
 from bootfw.ability import provides
 from bootfw.boot.etag import etag_of, former_etag_of
 from bootfw.interfaces import ICacheableReader, IReader
@@ -37,10 +39,15 @@ def validators_of(reader: IReader, size: int | None) -> Validators:
     """What identifies this version of a file; empty unless *reader* is an ICacheableReader."""
     if not provides(reader, ICacheableReader):
         return Validators("", None)
-    etag, former, modified = etag_of(reader, size), former_etag_of(reader, size), reader.modified
+    etag, modified = etag_of(reader, size), reader.modified
     if modified is not None and not 0 <= modified < _YEAR_10000:
         modified = None
-    return Validators(_quoted(etag), None if modified is None else int(modified), _quoted(former))
+    return Validators(_quoted(etag), None if modified is None else int(modified))
+
+
+def all_validators_of(reader: IReader, size: int | None) -> Validators:
+    """The same with the former entity tag, for a request that may have conditions."""
+    return evolve(validators_of(reader, size), former_etag=_quoted(former_etag_of(reader, size)))
 
 
 def _quoted(etag: str) -> str:
