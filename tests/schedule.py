@@ -10,20 +10,18 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 _FILE = Path(__file__).with_name("durations.json")
 _LONG = 0.5
 """Seconds; shorter tests are not recorded."""
-_T = TypeVar("_T")
 
 MACHINE = "machine"
 """The user property of a report whose test has switched on a machine under emulation."""
 
 
-def dealt(units: Sequence[Sequence[_T]], seconds: dict[_T, float], machines: set[_T], processes: int) -> list[_T]:
+def dealt(units: Sequence[list[str]], seconds: dict[str, float], machines: set[str], processes: int) -> list[str]:
     """An order in which xdist's worksteal gives each process its share, the longest units first.
 
     xdist cuts the list into one piece for each process, and moves the ends of pieces to idle processes later. Tests
@@ -34,9 +32,10 @@ def dealt(units: Sequence[Sequence[_T]], seconds: dict[_T, float], machines: set
     # In whole tenths: sums of fractions would depend on the order of the tests.
     tenths = {item: round(10 * time) for item, time in seconds.items()}
     timed = [(sum(tenths.get(item, 0) for item in unit), not machines.isdisjoint(unit), unit) for unit in units]
-    timed.sort(key=lambda entry: (-entry[0], entry[1]))
+    # By name where the times are equal: the same order, wherever the tests come from.
+    timed.sort(key=lambda entry: (-entry[0], entry[1], entry[2] if entry[0] else []))
     few = max(1, processes // 2)
-    pieces: list[list[_T]] = [[] for _ in range(processes)]
+    pieces: list[list[str]] = [[] for _ in range(processes)]
     loads = [0] * processes
     for load, machine, unit in timed:
         if load:

@@ -1,11 +1,9 @@
 """Which address comes next."""
 
-import gc
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from calls import calls_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 from leasing import BEGIN, Machine, address, pool, server, subnet
@@ -148,24 +146,6 @@ def test_each_renewal_moves_its_own_entry() -> None:
 
     ((line,),) = dhcp.books[0].pools.values()
     assert line._queue[0][0] > machines[0].now + 6000
-
-
-def calls_of(use: Callable[[], object]) -> int:
-    """How many functions are called, in Python and in C."""
-    count = 0
-
-    def counting(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    gc.disable()  # Hypothesis, and others, have functions called when it runs
-    sys.setprofile(counting)
-    try:
-        use()
-    finally:
-        sys.setprofile(None)
-        gc.enable()
-    return count
 
 
 def test_an_exchange_costs_the_same_beside_any_number_of_leases() -> None:
