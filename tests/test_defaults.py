@@ -94,10 +94,10 @@ def test_the_defaults_are_accepted_by_the_plugins(tmp_path: Path) -> None:
 
 def test_directories_that_are_not_there_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "ROOTS", (str(tmp_path / "none"), str(tmp_path)))
-    assert defaults.backends()[0] == ("directory", {"root": str(tmp_path)})
-    assert [use for use, _ in defaults.backends()] == ["directory", "images", "menu", "distribution", "memory"]
+    assert defaults.backends()[1] == ("directory", {"root": str(tmp_path)})
+    assert [use for use, _ in defaults.backends()] == ["images", "directory", "menu", "distribution", "memory"]
     images = str(tmp_path / "images")
-    assert defaults.backends()[1] == ("images", {"root": images})
+    assert defaults.backends()[0] == ("images", {"root": images})
     assert defaults.backends()[2] == ("menu", {"root": [str(tmp_path)], "images": [images], "script": "boot.ipxe"})
 
 

@@ -60,14 +60,15 @@ HIGH = 10000
 
 
 def backends() -> DefaultPlugins:
-    """Return the default backends: existing directories, the images of operating systems in them, a menu, the
-    distribution's boot programs, and a script that boots the local disk."""
+    """Return the default backends: the images of operating systems in the existing directories, these directories, a
+    menu, the distribution's boot programs, and a script that boots the local disk."""
     probe = MountProbe()
     # A network file system that hangs now may respond later, so its directory counts as existing.
     roots = [root for root in ROOTS if probe.hangs(Path(root)) or Path(root).is_dir()]
-    chosen: list[tuple[str, Mapping[str, Any]]] = [("directory", {"root": root}) for root in roots]
     images = [f"{root}/{IMAGES}" for root in roots]
-    chosen += [("images", {"root": directory}) for directory in images]
+    # The images first: what some of their files need is changed for the network.
+    chosen: list[tuple[str, Mapping[str, Any]]] = [("images", {"root": directory}) for directory in images]
+    chosen += [("directory", {"root": root}) for root in roots]
     if roots:
         chosen.append(("menu", {"root": roots, "images": images, "script": SCRIPT_NAME}))
     return [*chosen, ("distribution", {}), ("memory", {"files": {SCRIPT_NAME: SCRIPT}})]

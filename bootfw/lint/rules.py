@@ -6,6 +6,7 @@ from bootfw.ability import provides
 from bootfw.interfaces import IBackend, IBootFileResolver, ILintable
 from bootfw.lint.entries import User, check_entries
 from bootfw.lint.grub import check_grub
+from bootfw.lint.images import check_images
 from bootfw.lint.ipxe import check_circles, check_ipxe
 from bootfw.lint.payloads import check_payload
 from bootfw.lint.programs import check_module, check_program, check_syslinux
@@ -49,6 +50,7 @@ def lint(
         except OSError as error:
             found.add(_damaged(file, error.strerror or str(error)))
     found.update(check_circles(tree))
+    found.update(check_images(tree, backends))
     found.update(check_resolvers(tree, resolvers))
     return sorted(found)
 

@@ -140,6 +140,10 @@ class Tree:
             self._known[path] = found
         return self._known[path]
 
+    def found_by(self, backend: Any, path: str) -> Served | None:
+        """Return the file that *backend* alone has at *path*; None: there is none."""
+        return _served(backend, path, self._where(path))
+
     def nearest(self, path: str, directory: str) -> Served | None:
         """Return the file at *path* in *directory* or in a directory above it; None: there is none.
 

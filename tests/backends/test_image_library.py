@@ -270,6 +270,13 @@ def test_a_transfer_goes_on_when_its_image_is_closed(root: Path) -> None:
         assert reader.read(0, 100) == DEBIAN["version.info"]
 
 
+def test_files_beside_the_images_keep_their_versions(backend: Any) -> None:
+    """The backend is in front of a directory whose small files HTTP caches by their versions."""
+    with pytest.raises(FileMissing):
+        backend.version("boot.ipxe", None)
+    assert backend.version("images/esxi/boot.cfg", None) is None
+
+
 def test_boot_cfg_of_esxi_is_made_for_the_network(root: Path, backend: Any) -> None:
     put(root, "esxi.iso", {"boot.cfg": ESXI_BOOT_CFG, "b.b00": b"x"})
     version = versions(root)["esxi"]

@@ -156,7 +156,7 @@ class InImages(InDirectories):
 
 
 @pytest.mark.parametrize("image", ["rock-ridge.iso", "a.tar.gz", "deflated.zip", "directory"], indirect=True)
-class TestImages(InImages, StaticBackendContract):
+class TestImages(InImages, StaticBackendContract, VersionedBackendContract):
     def make_backend(self) -> ImagesBackend:
         return ImagesBackend(self.directory)
 

@@ -13,11 +13,13 @@ import pytest
 from bootprograms import AA64, COM32, IA32, INITRD, X64, kernel, module, pe, pxelinux, shim, syslinux_efi
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from osimages import ESXI_BOOT_CFG
 
 from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.imagelibrary.backend import ImagesBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.boot.backends import LayeredBackend
-from bootfw.interfaces import IBootFileResolver
+from bootfw.interfaces import IBackend, IBootFileResolver
 from bootfw.lint.entries import User
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
@@ -545,3 +547,19 @@ def test_lint_raises_nothing_for_any_files(
 ) -> None:
     root = tmp_path_factory.mktemp("tree")
     found(root, {name: data[:cut] for name, data in files.items()})
+
+
+@pytest.mark.parametrize(("before", "rules"), [("directory", ["order"]), ("images", [])])
+def test_order(tmp_path: Path, before: str, rules: list[str]) -> None:
+    """ESXi's boot.cfg is what differs: that of another system is served as it is by both."""
+    for name, text in (("esxi", ESXI_BOOT_CFG), ("other", b"kernel=/vmlinuz\n")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "boot.cfg").write_bytes(text)
+    directory, images = DirectoryBackend(tmp_path), ImagesBackend(tmp_path / "images")
+    backends: list[tuple[str, IBackend]] = [("directory", directory), ("images", images)]
+    if before == "images":
+        backends.reverse()
+    found = lint(Tree(LayeredBackend(backends), [(tmp_path, directory)]), [], ROOT, backends)
+    images.close()
+    assert [finding.rule for finding in found] == rules
+    assert all(finding.file == str(tmp_path / "images/esxi/boot.cfg") for finding in found)

@@ -22,6 +22,7 @@ from bootfw.api import (
     ISelfChecking,
     IStartable,
     IStaticBackend,
+    IVersionedBackend,
     MemoryReader,
     MountTable,
     PluginContext,
@@ -87,7 +88,7 @@ class _OpenImage:
         os.close(self.descriptor)
 
 
-@implementer(IStaticBackend, IImageBackend, ISelfChecking, IStartable)
+@implementer(IStaticBackend, IImageBackend, IVersionedBackend, ISelfChecking, IStartable)
 @define(eq=False)
 class ImagesBackend:
     """The files in images of operating systems: ISO images, archives and directories that are put into one directory.
@@ -96,6 +97,8 @@ class ImagesBackend:
     names it with the version of the image, ``images/debian-12~5ac0ed11/vmlinuz``, so that a machine gets all files of
     one version: an image that is replaced or removed is served under its version for an hour. A new image is served
     within two seconds.
+
+    Put it before a ``directory`` backend that has the images too: ``boot.cfg`` of ESXi is changed for the network.
 
     :param root: the directory of the images; it need not exist.
     :param families: a file with kinds of images to recognize, in addition to the built-in ones: docs/howto/images.md.
@@ -179,6 +182,11 @@ class ImagesBackend:
             self._scan()
             return self._found(entry, inside, request)
         return self._scan_at(mount).addCallback(lambda _: self._found(entry, inside, request))
+
+    def version(self, path: str, request: Any) -> None:
+        """See IVersionedBackend: files of backends after this one keep their versions, those in images have none."""
+        if lexical(path).partition("/")[0] != PREFIX:
+            raise FileMissing()
 
     def _found(self, entry: str, inside: str, request: Any) -> Any:
         """Open a file in an image, or the image itself."""
