@@ -94,7 +94,7 @@ test-portable: $(VENV)/installed-test
 # The same with the packages of the distribution: those of Debian 12 are the oldest that setup.cfg allows. What the tests
 # themselves need is newer. Tests of what the distribution does not have are left out.
 DISTRIBUTION := .venv-distribution
-WITHOUT := observe/test_otel.py observe/test_monitoring_howto.py web/test_v1.py test_packaging.py
+WITHOUT := observe/test_otel.py observe/test_monitoring_howto.py stores/test_book_in_stores.py web/test_v1.py test_packaging.py
 
 test-distribution:
 	@if /usr/bin/python3 -c 'import attr, jinja2, shtab, twisted, zope.interface' 2>/dev/null; then \
