@@ -3,6 +3,9 @@
 ``python benchmarks/multicast.py --receivers 1 3 10 50 --loss 0 2`` as root, with both programs on the PATH (directory
 os/frisbee.redux of the public Emulab tree). Each host is a network namespace on one bridge; nftables drops the share of
 the UDP packets at the input of each receiver. Every file is compared with the image.
+
+"more" are the blocks that were sent more than the image has; "least" how many it takes where each receiver loses other
+blocks than the others: by the link, and since its socket was "full".
 """
 
 import argparse
@@ -44,6 +47,8 @@ class Result:
     """Blocks."""
     requests: int
     """Packets that the server has received."""
+    full: float
+    """Share of the blocks that found no room in the socket of a receiver."""
 
 
 def _run(*words: str) -> None:
@@ -87,14 +92,14 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def _udp(namespace: str) -> tuple[int, int]:
-    """Return the datagrams that a namespace has received and sent."""
+def _udp(namespace: str) -> tuple[int, int, int]:
+    """Return the datagrams that a namespace has received and sent, and those for which its sockets had no room."""
     shown = subprocess.run(
         ["ip", "netns", "exec", namespace, "cat", "/proc/net/snmp"], capture_output=True, text=True, check=True
     ).stdout
     names, values = (line.split() for line in shown.splitlines() if line.startswith("Udp:"))
     found = dict(zip(names, values, strict=True))
-    return int(found["InDatagrams"]), int(found["OutDatagrams"])
+    return int(found["InDatagrams"]), int(found["OutDatagrams"]), int(found["RcvbufErrors"])
 
 
 def _server(kind: str, image: Path, directory: Path, arguments: list[str]) -> list[str]:
@@ -142,7 +147,7 @@ def run(kind: str, receivers: int, loss: float, arguments: list[str]) -> Result:
             for each in running:
                 assert each.stdout is not None
                 each.stdout.readline()
-            cpu, (received, sent), began = _cpu(serving.pid), _udp(server), time.monotonic()
+            cpu, (received, sent, _), began = _cpu(serving.pid), _udp(server), time.monotonic()
             for each in running:
                 assert each.stdin is not None
                 each.stdin.write(b"\n")
@@ -156,6 +161,7 @@ def run(kind: str, receivers: int, loss: float, arguments: list[str]) -> Result:
                     each.kill()
             wall = time.monotonic() - began
             after = _udp(server)
+            full = sum(_udp(host)[2] for host in clients)
             cpu = _cpu(serving.pid) - cpu
         finally:
             serving.send_signal(signal.SIGTERM)
@@ -170,7 +176,7 @@ def run(kind: str, receivers: int, loss: float, arguments: list[str]) -> Result:
         for number in range(1, receivers + 1):
             if not filecmp.cmp(directory / f"out{number}", image, shallow=False):
                 raise SystemExit(f"receiver {number} of {kind} has another file")
-        return Result(wall, cpu, blocks, after[0] - received)
+        return Result(wall, cpu, blocks, after[0] - received, full / receivers / blocks)
 
 
 def _wait_bound(namespace: str) -> None:
@@ -182,6 +188,11 @@ def _wait_bound(namespace: str) -> None:
             return
         time.sleep(0.05)
     raise SystemExit("the server has not opened its port")
+
+
+def least(receivers: int, loss: float) -> float:
+    """Return how often a block has to be sent until each receiver has it, where each loses it with this probability."""
+    return sum(1 - (1 - loss**times) ** receivers for times in range(100))
 
 
 def main() -> None:
@@ -197,8 +208,21 @@ def main() -> None:
         if shutil.which(program) is None:
             raise SystemExit(f"{program} is not on the PATH")
     blocks = SIZE // 1024
-    print("| loss | receivers | server | seconds | MB/s each | CPU s | blocks | more blocks | requests |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    columns = (
+        "loss",
+        "receivers",
+        "server",
+        "seconds",
+        "MB/s each",
+        "CPU s",
+        "blocks",
+        "more",
+        "least",
+        "full",
+        "requests",
+    )
+    print(f"| {' | '.join(columns)} |")
+    print(f"| {' | '.join('---' for _ in columns)} |")
     for loss in given.loss:
         for receivers in given.receivers:
             # One after the other in each round, so that both see the same load of the machine.
@@ -209,9 +233,13 @@ def main() -> None:
             for kind, results in rounds.items():
                 wall, cpu = (statistics.median(getattr(each, what) for each in results) for what in ("wall", "cpu"))
                 sent, requests = (statistics.median(getattr(each, w) for each in results) for w in ("sent", "requests"))
+                full = statistics.median(each.full for each in results)
+                # What the link loses and what finds no room in a socket is lost to the receiver alike.
+                needed = least(receivers, 1 - (1 - loss / 100) * (1 - full))
                 print(
                     f"| {loss:g}% | {receivers} | {kind} | {wall:.2f} | {SIZE / wall / 1e6:.1f} | {cpu:.2f} "
-                    f"| {sent:.0f} | {100 * (sent / blocks - 1):+.1f}% | {requests:.0f} |",
+                    f"| {sent:.0f} | {100 * (sent / blocks - 1):+.1f}% "
+                    f"| {100 * (needed - 1):+.1f}% | {100 * full:.1f}% | {requests:.0f} |",
                     flush=True,
                 )
 

@@ -8,10 +8,20 @@ from typing import ClassVar
 
 from attrs import define, field, frozen
 
-from bootfw.frisbee.blockqueue import BlockQueue, Burst
+from bootfw.frisbee.blockqueue import IN_FLIGHT, UNREAD, BlockQueue, Burst
 from bootfw.frisbee.pace import Pace
 from bootfw.table import STAY, Key, Machine, Table, check, goes, ignore, illegal
-from bootfw.wire.frisbee import CHUNK_BLOCKS, CHUNK_SIZE, Join, Leave, PartialRequest, Request, blocks_in, blocks_of
+from bootfw.wire.frisbee import (
+    CHUNK_BLOCKS,
+    CHUNK_SIZE,
+    WHOLE_CHUNK,
+    Join,
+    Leave,
+    PartialRequest,
+    Request,
+    blocks_in,
+    blocks_of,
+)
 
 MOST_RECEIVERS = 4096
 """Receivers that are counted; further ones are served all the same."""
@@ -207,8 +217,11 @@ class Session(Machine):
     def _add(self, request: Request | PartialRequest, now: float) -> int:
         """Want the blocks of a request; returns the map of those that were not wanted before."""
         chunk, wanted = request.chunk, request.wanted
-        new = self._queue.add(chunk, wanted, now)
         receiver = self.receivers.get(request.source)
+        in_flight = now - IN_FLIGHT
+        if receiver is not None and wanted == WHOLE_CHUNK:
+            in_flight = min(in_flight, max(receiver.since, now - UNREAD))
+        new = self._queue.add(chunk, wanted, in_flight)
         if receiver is not None:
             receiver.heard = now
             receiver.since = min(receiver.since, now)

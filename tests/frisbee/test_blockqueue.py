@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.frisbee.blockqueue import IN_FLIGHT, MOST_CHUNKS, SPAN, BlockQueue, Burst
+from bootfw.frisbee.blockqueue import MOST_CHUNKS, SPAN, UNREAD, BlockQueue, Burst
 from bootfw.wire.frisbee import WHOLE_CHUNK
 
 BLOCKS = 2 * 1024 + 394
@@ -35,8 +35,8 @@ def test_a_request_during_the_chunk_is_merged_into_what_is_left() -> None:
     queue = BlockQueue(BLOCKS)
     queue.add(0, WHOLE_CHUNK, 0.0)
     queue.take(32, 0.0)
-    assert queue.add(0, WHOLE_CHUNK, IN_FLIGHT / 2) == 0
-    assert queue.add(0, WHOLE_CHUNK, 2 * IN_FLIGHT) == (1 << 32) - 1
+    assert queue.add(0, WHOLE_CHUNK, 0.0) == 0
+    assert queue.add(0, WHOLE_CHUNK, 0.01) == (1 << 32) - 1
     assert queue.take(32, 1.0) == Burst(0, tuple(range(32)))
 
 
@@ -68,6 +68,26 @@ def test_a_burst_that_was_put_back_is_next_and_not_in_flight() -> None:
     assert drained(queue) == [Burst(0, (0, 1, 2, 3)), Burst(1, (0,))]
     queue.add(0, 1, 0.0)
     assert not queue  # but what was sent is
+
+
+def test_what_is_in_flight_is_what_was_sent_since_a_time() -> None:
+    queue = BlockQueue(BLOCKS)
+    queue.add(0, WHOLE_CHUNK, 0.0)
+    for now in (1.0, 1.1, 1.2):
+        queue.take(2, now)
+    drained(queue, now=1.3)
+    assert queue.add(0, 0b11_1111, 1.1) == 0b11
+    assert queue.add(0, 0b11_1100, 1.15) == 0b1100
+
+
+def test_what_was_sent_is_forgotten_when_it_was_sent_long_ago() -> None:
+    queue = BlockQueue(BLOCKS)
+    for now, chunk in ((1.0, 0), (1.1, 1), (1.2, 0), (1.1 + UNREAD, 2), (1.15 + UNREAD, 2)):
+        queue.add(chunk, 1 << round(10 * now), now)
+        queue.take(1, now)
+    # Chunk 1 is forgotten, and of chunk 0 what was sent first.
+    assert queue.add(1, 1 << 11, 0.0) == 1 << 11
+    assert queue.add(0, 1 << 10 | 1 << 12, 0.0) == 1 << 10
 
 
 def test_there_is_a_bound() -> None:

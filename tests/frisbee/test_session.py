@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.frisbee.blockqueue import IN_FLIGHT
+from bootfw.frisbee.blockqueue import IN_FLIGHT, UNREAD
 from bootfw.frisbee.pace import Pace
 from bootfw.frisbee.session import MOST_RECEIVERS, REFUSED_WAIT, TABLE, Input, NoReply, Receiver, Reply, Session, State
 from bootfw.table import IllegalInput, ignore, illegal
@@ -226,6 +226,41 @@ def test_what_was_sent_to_a_receiver_and_is_requested_is_lost() -> None:
     made.handle(Input.REQUEST, whole(1), now + 1)  # not sent yet
     made.handle(Input.REQUEST, PartialRequest(ONE, 2, 1, 1 << 394), now + 1)  # not in the image
     assert (made.blocks_lost, made.receivers[ONE].lost, made.receivers[OTHER].lost) == (3, 3, 0)
+
+
+def all_sent_to_one() -> tuple[Session, float]:
+    """A session that has sent each chunk for ONE, and the time."""
+    made = session()
+    made.handle(Input.JOIN, Join(ONE, 7, 2), 0.0)
+    for chunk in range(3):
+        made.handle(Input.REQUEST, Request(ONE, chunk, 0, 1024), 1.0)
+    return made, run(made, 1.0)
+
+
+@pytest.mark.parametrize(("after", "sent"), [(0.01, 0), (UNREAD - 0.1, 0), (UNREAD + 0.1, 1024)])
+def test_a_chunk_of_which_a_receiver_has_read_nothing_yet_is_not_sent_again(after: float, sent: int) -> None:
+    made, now = all_sent_to_one()
+    made.handle(Input.REQUEST, whole(1), now + after)
+    assert made.blocks_wanted == sent
+
+
+def test_a_whole_chunk_is_sent_again_to_a_receiver_that_began_after_it_was_sent() -> None:
+    made, now = all_sent_to_one()
+    now += 2 * IN_FLIGHT
+    made.handle(Input.REQUEST, whole(0, "10.0.0.13"), now)  # it has not joined
+    assert made.blocks_wanted == 1024
+    made.handle(Input.JOIN, Join(OTHER, 8, 2), now)
+    made.handle(Input.REQUEST, whole(1, OTHER), now)
+    assert made.blocks_wanted == 2048
+
+
+def test_a_part_of_a_chunk_is_sent_again_soon() -> None:
+    made, now = all_sent_to_one()
+    part = PartialRequest(ONE, 1, 1, WHOLE_CHUNK - 1)
+    short = Request(ONE, 2, 0, 394)  # it can be lost as a whole
+    for request in (part, short):
+        made.handle(Input.REQUEST, request, now + 2 * IN_FLIGHT)
+    assert made.blocks_wanted == 1023 + 394
 
 
 def test_completed_chunks_make_it_faster_and_losses_slower() -> None:
