@@ -98,10 +98,10 @@ def test_what_can_not_be_booted_says_why(root: Path) -> None:
     (root / "d.img").write_bytes(b"a disk")
     found = {image.name: image.reason for image in Library([root]).scan()}
     assert found == {
-        "a": "it is not recognized",
+        "a": "it is not recognized; a CD that boots is in the menu as such",
         "b": "it is no ISO 9660 image, tar or zip archive",
         "c": "none of its kernels is for a known processor and firmware",
-        "d": "it is not recognized",
+        "d": "it is not recognized; a disk that boots is in the menu as such",
     }
 
 

@@ -130,7 +130,9 @@ def test_what_is_no_known_system_is_added_and_named(root: Path, iso: Path, run: 
     make_iso(iso, {"readme": b""})
     code, out, _ = run("add", iso)
     assert code == 0
-    assert out.endswith(f"{root}/debian-12.iso: can't be booted: it is not recognized\n")
+    assert out.endswith(
+        f"{root}/debian-12.iso: can't be booted: it is not recognized; a CD that boots is in the menu as such\n"
+    )
 
 
 @pytest.mark.parametrize(

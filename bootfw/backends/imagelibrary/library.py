@@ -143,7 +143,7 @@ class Library:
                 recognition = self.catalogue.recognize(listing)
                 if recognition is not None:
                     ways = tuple(_ways(recognition, listing))
-            reason = "it is not recognized" if recognition is None else recognition.reason
+            reason = _unrecognized(place) if recognition is None else recognition.reason
         except ArchiveError as error:
             reason = str(error)
         if recognition is None:
@@ -162,6 +162,11 @@ class Library:
             ways,
             "" if ways else reason,
         )
+
+
+def _unrecognized(place: Place) -> str:
+    more = {".iso": "; a CD that boots is in the menu as such", ".img": "; a disk that boots is in the menu as such"}
+    return f"it is not recognized{more.get(place.suffix, '')}"
 
 
 def _with_arguments(image: OSImage, arguments: str) -> OSImage:
