@@ -1,6 +1,9 @@
 """A machine boots an image, once: an installer on an empty disk, and what Debian has to boot in the end."""
 
 import os
+import re
+import secrets
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from .machines.bios import start_bios_machine
 from .machines.disks import boot_sector
 from .machines.installer import FAMILY, IMAGES, KERNEL, small_installer
 from .machines.linux import foreign
+from .machines.livesystem import live_image
 from .machines.uefi import start_uefi_machine
+from .machines.windows import windows_setup
 from .qemu import SECONDS, Card
 from .service import start_bootfw
 
@@ -95,10 +100,12 @@ class Site:
         return program.output
 
 
-def start(lab: Lab, firmware: str, memory: int, installed: Path | None = None, display: bool = False) -> Program:
-    """*display*: whether an UEFI machine has a graphics card."""
+def start(
+    lab: Lab, firmware: str, memory: int, installed: Path | None = None, display: bool = False, model: str = "e1000"
+) -> Program:
+    """*display*: whether an UEFI machine has a graphics card. *model*: of a BIOS machine's network card."""
     if firmware == "bios":
-        card = Card("e1000", "bootindex=1", mac=MAC)
+        card = Card(model, "bootindex=1", mac=MAC)
         return start_bios_machine(lab, cards=(card,), memory=memory, installed=installed)
     need("/usr/lib/ipxe/snponly.efi")
     card = Card("virtio-net-pci", "romfile=,bootindex=1", mac=MAC)
@@ -227,3 +234,53 @@ def test_memtest_tests_the_memory(lab: Lab, tmp_path: Path, firmware: str) -> No
     console.wait_for("Memtest86+ v6", SECONDS)
     console.wait_for("Pass", SECONDS, "its display is drawn")
     assert install.wait(SECONDS) == 0, install.output
+
+
+@pytest.fixture(scope="module")
+def live_system(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """An image, and what its system prints."""
+    marker = f"marker-{secrets.token_hex(8)}"
+    return live_image(tmp_path_factory.mktemp("live"), marker), marker
+
+
+@pytest.mark.firmware
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_live_system_is_loaded_into_memory(
+    lab: Lab, tmp_path: Path, live_system: tuple[Path, str], firmware: str
+) -> None:
+    image, marker = live_system
+    site = Site(lab, tmp_path)
+    server = site.serve()
+    site.run("images", "add", image, "--name", "live")
+    (site.images / "live.cmdline").write_text("console=ttyS0")
+    install = site.start("install", MAC, "live")
+    install.wait_for("Debian 12 live (live) next, once", SECONDS)
+    console = start(lab, firmware, 1024, model="virtio-net-pci")
+    server.wait_for("one-time boot 'install/live.ipxe' served", SECONDS)
+    console.wait_for(f"{marker} overlay / overlay", 2 * SECONDS)
+    assert console.wait(SECONDS) == 0
+    assert install.wait(SECONDS) == 0, install.output
+
+
+@pytest.mark.firmware
+@pytest.mark.skipif(not all(map(shutil.which, ("wimboot", "wimlib-imagex"))), reason="not on the PATH: wimboot, wimlib")
+def test_wimboot_starts_windows_with_its_answers(lab: Lab, tmp_path: Path) -> None:
+    """wimboot, which Debian does not package, makes a disk of the files. They are in each of its directories, and the
+    answers are in its boot.wim too."""
+    marker = "windows-is-shown"
+    site = Site(lab, tmp_path, "", 'password = "secret"\n')
+    shutil.copy(str(shutil.which("wimboot")), tmp_path / "boot/wimboot")
+    shutil.copytree(Path(__file__).parents[2] / "examples/answers/windows", tmp_path / "answers/windows")
+    size = windows_setup(tmp_path, site.images / "windows", marker)
+    server = site.serve()
+    install = site.start("install", MAC, "windows", "--answers", "windows/unattend.xml")
+    install.wait_for("next, once with the answers windows/unattend.xml", SECONDS)
+    console = start(lab, "uefi", 512)
+    console.wait_for("Windows Imaging Format bootloader", SECONDS)
+    server.wait_for("one-time boot 'install/windows/windows/unattend.xml.ipxe' served", SECONDS)
+    console.wait_for(marker, SECONDS)
+    assert "[LaunchApps]" in console.output
+    assert r"net use Z: \\10.77.0.1\windows" in console.output
+    sizes = {name: int(size) for size, name in re.findall(r"^(\d+) +(\S+)$", console.output, re.MULTILINE)}
+    assert sizes.keys() > {"bootmgr", "BCD", "boot.sdi", "boot.wim", "winpeshl.ini", "startnet.cmd", "unattend.xml"}
+    assert sizes["boot.wim"] > size
