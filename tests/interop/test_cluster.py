@@ -97,7 +97,7 @@ def test_two_nodes_as_the_page_sets_them_up(cluster: Cluster, tmp_path: Path) ->
     rules.write_text(f"{allowing}\n{rules.read_text()}")
     cluster.server.run("SELECT pg_reload_conf()")
     install, password = installing.splitlines()
-    assert install == f"# pip install bootfw {POSTGRESQL.name}"
+    assert install == f"# pip install . ./plugins/{POSTGRESQL.name}"
     [text] = blocks(PAGE, "toml")
     for name in ("pxelinux.0", "grubx64.efi"):
         (first.root / name).write_bytes((b"MZ" if name.endswith(".efi") else b"") + name.encode())

@@ -46,7 +46,7 @@ def store(server: Server, database: str) -> str:
 def database(server: Server) -> Iterator[str]:
     """A database and a role, made as the page says it."""
     installing, making = blocks(PAGE, "console")[0].splitlines()
-    assert installing == f"# pip install {POSTGRESQL.name}"
+    assert installing == f"# pip install ./plugins/{POSTGRESQL.name}"
     sudo = "# sudo -u postgres psql "
     assert making.startswith(sudo)
     statements = shlex.split(making.removeprefix(sudo))[1::2]

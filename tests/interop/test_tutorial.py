@@ -49,7 +49,7 @@ def place(tmp_path: Path) -> Path:
 def test_the_tutorial_without_a_machine(lab: Lab, place: Path) -> None:
     need("qemu-system-x86_64")
     install, network, (check, run), (machine,), looks, remove, _, _ = (lines(number) for number in range(8))
-    assert [words[-1] for words in install] == ["/opt/bootfw", "bootfw", "/usr/local/bin/bootfw"]
+    assert [words[-1] for words in install] == ["/opt/bootfw", ".", "/usr/local/bin/bootfw"]
     host = lab.host("computer")
     for words in network:
         assert do(host, place, words) == ""
