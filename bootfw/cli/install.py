@@ -6,6 +6,7 @@ import sys
 from pathlib import PurePosixPath
 from typing import Any
 
+from bootfw.ability import provides
 from bootfw.backends.imagelibrary.library import OSImage
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.template import SUFFIX
@@ -22,7 +23,7 @@ from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options
 from bootfw.config.configuration import load_config
 from bootfw.errors import PowerError
-from bootfw.interfaces import IPower
+from bootfw.interfaces import IChainAware, IPower
 from bootfw.inventory import Selection
 from bootfw.terminal import printable
 from bootfw.tftp.path import relative
@@ -85,6 +86,7 @@ def _install(options: argparse.Namespace) -> int:
                 f'{mac}: give IMAGE, set one with "bootfw machines image", or write image = "NAME" into its host file'
             )
     needs_resolver(configuration)
+    _needs_dhcp(assembly)
     image = installable_image(assembly, name)
     path = relative(answers.removesuffix(SUFFIX))
     if path:
@@ -103,6 +105,16 @@ def _install(options: argparse.Namespace) -> int:
     sys.stdout.write(f"{switch}\n")
     sys.stdout.flush()
     return Installation(order, unattended=bool(path)).follow(orders)
+
+
+def _needs_dhcp(assembly: Assembly) -> None:
+    """:raise CommandError: no protocol of this server says what a machine boots."""
+    parts = assembly.parts
+    if not parts.settings.answers_dhcp and not any(provides(resolver, IChainAware) for _, resolver in parts.resolvers):
+        raise CommandError(
+            f'{assembly.source} answers no DHCP requests, so no machine would boot it: set [dhcp] mode = "proxy", '
+            'or "server" if there is no other DHCP server'
+        )
 
 
 def _reachable_power(assembly: Assembly, mac: str) -> IPower:

@@ -160,6 +160,7 @@ def test_errors(site: Path, run: Run, arguments: list[str], error: str) -> None:
     [
         ('listen = ["127.0.0.1:0"]', "listen = []", "installers fetch their answers by HTTP: set [http] listen in"),
         ('use = "next-boot"', 'use = "static"\nfile = "x"', "bootfw.toml has resolvers, but none for one-time boots"),
+        ("[http]", '[dhcp]\nmode = "off"\n[http]', "bootfw.toml answers no DHCP requests, so no machine would boot it"),
         ('images = "images"', "", "the menu boots it, and there is none with its directory: add [[backend]]"),
         ('use = "images"\nroot = "images"', 'use = "distribution"', "no images are served by bootfw.toml"),
     ],
