@@ -54,13 +54,15 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
+# The programs with a configuration of mypy of their own have one cache for what they import, with the same options.
 types: $(VENV)/installed-test
 	$(BIN)/mypy
-	cd plugins/bootfw-txtftp && ../../$(BIN)/mypy
-	cd plugins/bootfw-fbtftp && ../../$(BIN)/mypy
+	cd plugins/bootfw-txtftp && ../../$(BIN)/mypy --cache-dir ../../.mypy_cache/plugins
+	cd plugins/bootfw-fbtftp && ../../$(BIN)/mypy --cache-dir ../../.mypy_cache/plugins
 	rm -rf build/new && for kind in backend observer resolver watchdog; do \
 	    $(BIN)/bootfw plugin new "new-$$kind" --kind $$kind --directory build/new/$$kind >/dev/null && \
-	    (cd build/new/$$kind && ../../../$(BIN)/mypy --cache-dir ../../../.mypy_cache) || exit; \
+	    (cd build/new/$$kind && ../../../$(BIN)/mypy --cache-dir ../../../.mypy_cache/plugins \
+	        --untyped-calls-exclude twisted) || exit; \
 	done
 
 imports: $(VENV)/installed-test

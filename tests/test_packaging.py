@@ -160,7 +160,9 @@ def installed(wheel: Path, shared: Path) -> Environment:
     """bootfw from its wheel, and nothing else. Tests don't change it."""
     with alone(shared, "installed") as first:
         if first:
-            Environment.create(shared / "installed").install(wheel)
+            created = Environment.create(shared / "installed")
+            created.install(wheel)
+            plugins_of(created, shared)  # compiles almost all that the tests import, here and in the copies
     return Environment(shared / "installed")
 
 
@@ -169,7 +171,9 @@ def with_pytest(installed: Environment, shared: Path) -> Environment:
     """The same with pytest. Tests don't change it."""
     with alone(shared, "with-pytest") as first:
         if first:
-            installed.copy(shared / "with-pytest").install("pytest")
+            copied = installed.copy(shared / "with-pytest")
+            copied.install("pytest")
+            copied.run("python", "-m", "pytest", "--version", cwd=shared)
     return Environment(shared / "with-pytest")
 
 

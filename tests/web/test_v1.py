@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from net.webclient import Response, parse
 from twisted.logger import capturedLogs
 from zope.interface import implementer
@@ -22,7 +22,7 @@ from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import MemoryNetwork
 from bootfw.web import WebSite
-from bootfw.web.v1 import OPERATIONS, description
+from bootfw.web.v1 import OPERATIONS, Operation, description
 
 from .visiting import Visitor
 
@@ -238,22 +238,37 @@ class Application:
 
 _PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/:._-"
 
-schema = schemathesis.openapi.from_wsgi(
-    "/api/v1/openapi.json", Application(API(READER, WRITER)), headers={"Authorization": f"Bearer {WRITER.token}"}
-)
 
+@pytest.mark.parametrize("negative", [False, True], ids=["valid", "invalid"])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: f"{each.method} {each.path}")
+def test_responses_are_those_of_the_description(operation: Operation, negative: bool) -> None:
+    """To requests that the description allows, and to others."""
+    # Here only: to import it takes a second, and all processes of pytest-xdist import this module.
+    import schemathesis
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-@schema.parametrize()
-@settings(
-    max_examples=25,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-def test_responses_are_those_of_the_description(case: Any) -> None:
-    case.call_and_validate(headers={"Authorization": f"Bearer {WRITER.token}"})
+    authorization = {"Authorization": f"Bearer {WRITER.token}"}
+    application = Application(API(READER, WRITER))
+    schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", application, headers=authorization)
+    mode = schemathesis.GenerationMode.NEGATIVE if negative else schemathesis.GenerationMode.POSITIVE
+
+    @settings(
+        max_examples=25,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(schema[operation.path][operation.method].as_strategy(generation_mode=mode))
+    def responses(case: Any) -> None:
+        # The description allows the name of any image, of which most don't exist.
+        case.call_and_validate(headers=authorization, excluded_checks=[positive_data_acceptance])
+
+    try:
+        responses()
+    except Unsatisfiable:
+        assert negative  # nothing that it takes could be invalid
 
 
 def test_the_description_has_every_operation() -> None:
