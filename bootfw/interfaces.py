@@ -179,6 +179,21 @@ class IWritableBackend(IBackend):
         """
 
 
+class IReplacingBackend(IWritableBackend):
+    """A backend that can put an uploaded file in the place of one with its name, as frisbee's master server does."""
+
+    taggedValue("describes", ("create",))
+
+    def replace(path: str, request: TransferRequest) -> IWriter | Awaitable[IWriter]:
+        """As create(), for a file that may exist: its finish() replaces it at once, and until then it is as it was.
+
+        ``request.options`` may hold ``tsize`` as for create(), and ``mtime``: when the content was last changed, in
+        seconds since the epoch, which readers of the file then have as ``modified``.
+
+        :raise FileAlreadyExists: what has the name is no file.
+        """
+
+
 class IUniformBackend(IBackend):
     """A backend that gives every client the same file: open() depends on path and ``request.ignore_case`` only.
 

@@ -88,6 +88,8 @@ from bootfw.net.listening import (
 from bootfw.net.multicast.master import SERVICE as MULTICAST_MASTER
 from bootfw.net.multicast.master import Master
 from bootfw.net.multicast.sender import ImageSender
+from bootfw.net.multicast.uploads import Services as UploadServices
+from bootfw.net.multicast.uploads import Uploads
 from bootfw.net.nodes.cluster import Cluster
 from bootfw.net.nodes.leadership import Leadership
 from bootfw.net.pluginlifecycle import PluginLifecycle
@@ -263,6 +265,17 @@ class BootService(MultiService):
             self._interfaces,
             self._admission,
         )
+        self._uploads = Uploads(
+            UploadServices(
+                reactor,
+                self._settings.multicast,
+                self._publish,
+                lambda path, request: self._layers.open(path, request),
+                lambda path, request: self._layers.replace(path, request),
+                self._image_sender.sends,
+                self._admission,
+            )
+        )
         self._file_servers: WeakSet[TFTPProtocol | BootSite] = WeakSet()
         """All that this process has, also those that serve for workers which are starting."""
         self._retired: list[_Retired] = []
@@ -299,7 +312,7 @@ class BootService(MultiService):
         """Fires when everything that any stop has closed is closed."""
         self._sites: tuple[_AddedSite, ...] = ()
         if self._sockets.follow_interfaces:
-            master = Master(reactor, self._image_sender, self._admission, self._publish)
+            master = Master(reactor, self._image_sender, self._uploads, self._admission, self._publish)
             self.add_site(MULTICAST_MASTER, self._settings.multicast.listen, master)
         self._operations: dict[str, Operation] = {}
         """See add_operations()."""
@@ -501,6 +514,7 @@ class BootService(MultiService):
         self._interfaces.serve(self._settings.interfaces, self._settings.except_interfaces)
         self._admission.use(self._settings)
         self._image_sender.use(self._settings.multicast)
+        self._uploads.use(self._settings.multicast)
         if self._leasing is not None and _dhcp_differs(before.settings, self._settings):
             self._leasing.use(self._settings.dhcp, self._settings.dhcp6)
             self._plugins.offer(self._lease_operations(), operations)
@@ -1106,6 +1120,7 @@ class BootService(MultiService):
         for each in opened:
             closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
             self._publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
+        self._uploads.close()
         self._image_sender.close()
         self._admission.stop()
         decided = [self._plugins.close()]

@@ -6,7 +6,7 @@ import pytest
 
 from bootfw.build import load_parts
 from bootfw.config.configuration import ConfigErrors, load_config
-from bootfw.config.settings import MulticastImage, MulticastSettings, group_range, port_range
+from bootfw.config.settings import MulticastImage, MulticastSettings, group_range, networks, port_range
 from bootfw.reload import needing_restart
 
 
@@ -26,11 +26,25 @@ def test_every_key(tmp_path: Path) -> None:
         tmp_path,
         '[multicast]\nlisten = ["10.0.0.1:64494"]\ngroups = "239.1.2.3"\nports = "3000-3010"\nmethods = ["unicast"]\n'
         'rate = "10 MB"\ntotal-rate = "20 MB"\nsessions = 4\nidle-seconds = "5 min"\nttl = 1\n'
+        'writable = true\nwritable-by = ["10.0.0.9"]\nmax-upload = "1 GB"\nupload-seconds = "1 min"\n'
         '[[multicast.image]]\npath = "win11.img"\naddress = "239.192.2.1:3564"\n',
     )
     image = MulticastImage("win11.img", ("239.192.2.1", 3564))
     assert settings == MulticastSettings(
-        (("10.0.0.1", 64494),), "239.1.2.3", "3000-3010", ("unicast",), 10**7, 2 * 10**7, 4, 300.0, 1, (image,)
+        (("10.0.0.1", 64494),),
+        "239.1.2.3",
+        "3000-3010",
+        ("unicast",),
+        10**7,
+        2 * 10**7,
+        4,
+        300.0,
+        1,
+        (image,),
+        True,
+        networks(["10.0.0.9"]),
+        10**9,
+        60.0,
     )
     assert group_range(settings.groups) == ("239.1.2.3", "239.1.2.3")
     assert port_range(settings.ports) == (3000, 3010)
@@ -55,6 +69,8 @@ IMAGE = '[[multicast.image]]\npath = "a"\naddress = "{}"\n'
         ('[multicast]\nlisten = ["[::]:64494"]', "has IPv4 only"),
         ("[multicast]\nrate = 10", "must be from 100000"),
         ("[multicast]\nttl = 0", "must be from 1 to 255 hops"),
+        ("[multicast]\nwritable = true", "uploads begin at the master server: set listen"),
+        ('[multicast]\nwritable-by = ["10.0.0.0/8"]', "no client may upload without writable = true"),
         (IMAGE.format("10.0.0.1:3564"), "no multicast address"),
         (IMAGE.format("239.192.2.1:0"), "must be an IPv4 group and a port"),
         (IMAGE.format("239.192.2.1:21700"), "is one of `ports`"),

@@ -20,9 +20,9 @@ from bootfw.api import (
     FileReader,
     IDirectoryBackend,
     IListableBackend,
+    IReplacingBackend,
     ISelfChecking,
     IVersionedBackend,
-    IWritableBackend,
     MountProbe,
     MountTable,
     PluginContext,
@@ -40,7 +40,7 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 """Flags to open the root directory for lookups below it."""
 
 
-@implementer(IWritableBackend, IDirectoryBackend, IListableBackend, IVersionedBackend, ISelfChecking)
+@implementer(IReplacingBackend, IDirectoryBackend, IListableBackend, IVersionedBackend, ISelfChecking)
 @define(eq=False)
 class DirectoryBackend:
     """The files below a directory.
@@ -55,7 +55,8 @@ class DirectoryBackend:
     A client may also request a file by its full path on this host, as with dnsmasq and atftpd: with the root
     ``/srv/boot``, ``srv/boot/kernel`` is ``kernel``, unless that path exists below the root.
 
-    An upload never replaces a file. Missing directories of its path are created when it is complete.
+    An upload replaces a file only by replace(). Missing directories of its path are created when it is
+    complete.
 
     :param root: the directory.
     :param ignore_case: if a name does not exist, serve one that differs only in upper and lower case; of several, the
@@ -164,6 +165,15 @@ class DirectoryBackend:
         creating = self._threads.call(mount, lambda: self._create(name, request, None), Upload.cancel)
         return creating.addCallback(DetachedWriter, self._threads, mount)
 
+    def replace(self, path: str, request: Any) -> Any:
+        """See IReplacingBackend. Images are large, so they are written in threads on every file system."""
+        name = _encoded(path)
+        if self._threads is None:
+            return self._create(name, request, None, replaces=True)
+        mount = self._mount(name) or os.fsencode(self.root)
+        creating = self._threads.call(mount, lambda: self._create(name, request, None, replaces=True), Upload.cancel)
+        return creating.addCallback(DetachedWriter, self._threads, mount)
+
     def _mount(self, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
         """Return the mount point of a file system on the path of *name* that can hang; None: there is none."""
         return None if self._threads is None else self._mounts.on_the_way_to(self.root, name, ignore_case)
@@ -205,11 +215,13 @@ class DirectoryBackend:
     def _shown(self, name: bytes) -> str:
         return os.fsdecode(os.path.join(os.fsencode(self.root), name))
 
-    def _create(self, name: bytes, request: Any, reactor: Any) -> Upload:
+    def _create(self, name: bytes, request: Any, reactor: Any, replaces: bool = False) -> Upload:
+        size = _number(request, "tsize")
+        modified = _number(request, "mtime") if replaces else None
         with as_transfer_errors:
             root = os.open(self.root, _DIRECTORY)
             try:
-                return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), reactor)
+                return Upload.begin(lambda part: self._resolve(root, part), name, size, reactor, replaces, modified)
             except PermissionError as error:
                 detail = f"{self._shown(name)} can't be created: permission denied for uid {os.geteuid()}"
                 raise AccessViolation(detail=detail) from error
@@ -278,12 +290,13 @@ def _encoded(path: str) -> bytes:
         raise FileMissing() from None
 
 
-def _announced(request: Any) -> int | None:
-    """Return the size of the upload that the client announced (tsize, RFC 2349); None: it sent none."""
+def _number(request: Any, option: str) -> int | None:
+    """Return the value of an option of an upload, such as the size that the client announced (tsize, RFC 2349); None:
+    it sent none."""
     for name, value in request.options if request is not None else ():
-        if name.lower() == "tsize" and value.isascii() and value.isdigit() and len(value) <= 20:
+        if name.lower() == option and value.isascii() and value.isdigit() and len(value) <= 20:
             return int(value)
     return None
 
 
-plugin = boot_plugin(IWritableBackend, DirectoryBackend)
+plugin = boot_plugin(IReplacingBackend, DirectoryBackend)

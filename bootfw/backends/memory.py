@@ -12,8 +12,8 @@ from bootfw.api import (
     IListableBackend,
     IllegalOperation,
     IReader,
+    IReplacingBackend,
     IStaticBackend,
-    IWritableBackend,
     IWriter,
     MemoryReader,
     boot_plugin,
@@ -25,7 +25,7 @@ def _contents(files: Mapping[str, bytes | str]) -> dict[str, bytes]:
     return {lexical(path): data.encode() if isinstance(data, str) else bytes(data) for path, data in files.items()}
 
 
-@implementer(IWritableBackend, IStaticBackend, IListableBackend)
+@implementer(IReplacingBackend, IStaticBackend, IListableBackend)
 @define(eq=False)
 class MemoryBackend:
     """Files whose content is in the configuration.
@@ -60,14 +60,22 @@ class MemoryBackend:
 
     def create(self, path: str, request: Any) -> IWriter:
         """See IWritableBackend."""
+        name = self._writable_name(path)
+        if name in self.files:
+            raise FileAlreadyExists()
+        return _MemoryWriter(self.files, name)
+
+    def replace(self, path: str, request: Any) -> IWriter:
+        """See IReplacingBackend. Its files have no time."""
+        return _MemoryWriter(self.files, self._writable_name(path), replaces=True)
+
+    def _writable_name(self, path: str) -> str:
         if not self.writable:
             raise FileMissing()
         name = lexical(path)
         if not name:
             raise IllegalOperation()
-        if name in self.files:
-            raise FileAlreadyExists()
-        return _MemoryWriter(self.files, name)
+        return name
 
 
 @implementer(IWriter)
@@ -75,6 +83,7 @@ class MemoryBackend:
 class _MemoryWriter:
     _files: dict[str, bytes]
     _name: str
+    _replaces: bool = field(default=False, kw_only=True)
     _data: bytearray = field(factory=bytearray, init=False, repr=False)
 
     def write(self, offset: int, data: bytes) -> None:
@@ -82,7 +91,7 @@ class _MemoryWriter:
 
     def finish(self) -> None:
         # Another upload of the same name may have finished first.
-        if self._name in self._files:
+        if self._name in self._files and not self._replaces:
             raise FileAlreadyExists()
         self._files[self._name] = bytes(self._data)
 
@@ -90,4 +99,4 @@ class _MemoryWriter:
         self._data.clear()
 
 
-plugin = boot_plugin(IWritableBackend, MemoryBackend)
+plugin = boot_plugin(IReplacingBackend, MemoryBackend)

@@ -18,11 +18,14 @@ from bootfw.backends.oserrors import as_transfer_errors
 Find = Callable[[bytes], int]
 """Path below the root -> an O_PATH descriptor."""
 
+_DURABLE_EVERY = 64 * 1024 * 1024
+"""Bytes of an image after which what was written is made durable."""
+
 
 @implementer(IWriter)
 @define(eq=False)
 class Upload:
-    """Writes a file that has no name until it is complete, and never replaces another file.
+    """Writes a file that has no name until it is complete. It replaces another file only if that is wanted.
 
     If the file system does not support O_TMPFILE (NFS, FUSE, FAT), the incomplete file has a temporary name that begins
     with a dot.
@@ -37,16 +40,32 @@ class Upload:
     _temporary: bytes
     """Temporary name in ``_directory``; b"": the file has no name (O_TMPFILE)."""
     _reactor: Any
+    _replaces: bool = False
+    _modified: int | None = None
+    """Seconds since the epoch: the time that the file gets."""
+    _written: int = field(default=0, init=False)
+    """Bytes that were written since they were last made durable."""
     _finishing: bool = field(default=False, init=False)
     _cancelled: bool = field(default=False, init=False)
 
     @classmethod
-    def begin(cls, find: Find, path: bytes, size: int | None, reactor: Any) -> "Upload":
+    def begin(
+        cls,
+        find: Find,
+        path: bytes,
+        size: int | None,
+        reactor: Any,
+        replaces: bool = False,
+        modified: int | None = None,
+    ) -> "Upload":
         """Begin the upload of the file *path*.
 
         :param size: the announced size in bytes (tsize); None: the client announced none.
         :param reactor: finish() runs in its threads; None: in the calling thread.
-        :raise FileAlreadyExists: there is such a file.
+        :param replaces: finish() replaces a file of that name. What is written is made durable on the way, so that it
+            does not fill the memory of the host.
+        :param modified: the time that the file gets, in seconds since the epoch; None: that of its last write.
+        :raise FileAlreadyExists: there is such a file, or with *replaces* something else of that name.
         :raise DiskFull: the announced size is larger than the free space.
         :raise OSError: the file can't be created.
         """
@@ -55,7 +74,7 @@ class Upload:
             raise IllegalOperation()
         directory, missing = _deepest(find, parents)
         try:
-            if not missing and _exists(name, directory):
+            if not missing and _is_taken(name, directory, replaces):
                 raise FileAlreadyExists()
             space = os.fstatvfs(directory)
             if size is not None and size > space.f_bavail * space.f_frsize:
@@ -64,7 +83,7 @@ class Upload:
         except BaseException:
             os.close(directory)
             raise
-        return cls(file, directory, missing, name, temporary, reactor)
+        return cls(file, directory, missing, name, temporary, reactor, replaces, modified)
 
     def write(self, offset: int, data: bytes) -> None:
         """See IWriter."""
@@ -73,6 +92,11 @@ class Upload:
             while left:
                 written = os.pwrite(self._file, left, offset)
                 left, offset = left[written:], offset + written
+            if self._replaces:
+                self._written += len(data)
+                if self._written >= _DURABLE_EVERY:
+                    os.fdatasync(self._file)
+                    self._written = 0
 
     def finish(self) -> Any:
         """See IWriter."""
@@ -109,6 +133,8 @@ class Upload:
 
     def _store(self) -> None:
         """Make the content durable, create missing directories, and give the file its name. Undone on failure."""
+        if self._modified is not None:
+            os.utime(self._file, (self._modified, self._modified))
         os.fsync(self._file)
         directories = [os.dup(self._directory)]
         undo: list[tuple[Callable[..., None], bytes, int]] = []  # (function, name, directory) for each new name
@@ -122,8 +148,12 @@ class Upload:
                 directories.append(os.open(part, flags, dir_fd=directories[-1]))
             if self._cancelled:
                 raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
-            self._publish(directories[-1])
-            undo.append((os.unlink, self._name, directories[-1]))
+            if self._replaces:
+                self._replace(directories[-1])
+                undo.clear()  # what it has replaced is gone
+            else:
+                self._publish(directories[-1])
+                undo.append((os.unlink, self._name, directories[-1]))
             for directory in directories:
                 _sync(directory)
         except BaseException:
@@ -134,6 +164,19 @@ class Upload:
         finally:
             for directory in directories:
                 os.close(directory)
+
+    def _replace(self, directory: int) -> None:
+        temporary, source = self._temporary, self._directory
+        if not temporary:
+            # linkat() does not replace a file, and rename() needs a name.
+            temporary, source = _temporary_name(), directory
+            os.link(f"/proc/self/fd/{self._file}", temporary, dst_dir_fd=source, follow_symlinks=True)
+        try:
+            os.rename(temporary, self._name, src_dir_fd=source, dst_dir_fd=directory)
+        except BaseException:
+            if not self._temporary:
+                os.unlink(temporary, dir_fd=source)
+            raise
 
     def _publish(self, directory: int) -> None:
         if not self._temporary:
@@ -170,12 +213,13 @@ def _deepest(find: Find, parents: Sequence[bytes]) -> tuple[int, Sequence[bytes]
     raise FileMissing()
 
 
-def _exists(name: bytes, directory: int) -> bool:
+def _is_taken(name: bytes, directory: int, replaces: bool) -> bool:
+    """Return whether something has the name that is not to be replaced."""
     try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return True
+    return not replaces or not stat.S_ISREG(found.st_mode)
 
 
 def _scratch(directory: int) -> tuple[int, bytes]:
@@ -185,9 +229,13 @@ def _scratch(directory: int) -> tuple[int, bytes]:
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-    temporary = f".{secrets.token_hex(8)}.upload".encode()
+    temporary = _temporary_name()
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     return os.open(temporary, flags, 0o666, dir_fd=directory), temporary
+
+
+def _temporary_name() -> bytes:
+    return f".{secrets.token_hex(8)}.upload".encode()
 
 
 def _sync(directory: int) -> None:

@@ -23,6 +23,7 @@ from bootfw.interfaces import (
     IBackend,
     IBatchingBackend,
     IPerClientBackend,
+    IReplacingBackend,
     IShareableReader,
     IUniformBackend,
     IVersionedBackend,
@@ -32,7 +33,11 @@ from bootfw.values import Address, Client, TransferRequest
 
 _Candidate = tuple[int, str]
 """(position of a backend, path to look up in it)."""
-_NOT_FOUND: dict[str, type[TransferError]] = {"open": FileMissing, "create": AccessViolation}
+_NOT_FOUND: dict[str, type[TransferError]] = {
+    "open": FileMissing,
+    "create": AccessViolation,
+    "replace": AccessViolation,
+}
 """Method -> the error if every backend declines. For an upload "File not found" would be wrong."""
 _NOT_CACHED = object()
 _Cache = dict[str, "IShareableReader | None"]
@@ -54,7 +59,7 @@ class _Search:
     """Name of the backend whose Deferred is pending."""
 
 
-@implementer(IWritableBackend, IBatchingBackend, IVersionedBackend)
+@implementer(IReplacingBackend, IBatchingBackend, IVersionedBackend)
 @define(eq=False)
 class LayeredBackend:
     """Tries backends in order until one does not raise FileMissing.
@@ -176,6 +181,14 @@ class LayeredBackend:
         writable = [n for n, (_, backend) in enumerate(self.backends) if IWritableBackend.providedBy(backend)]
         return self._try("create", zip(writable, repeat(path)), path, request)
 
+    def replace(self, path: str, request: TransferRequest) -> Any:
+        """See IReplacingBackend. Only backends that provide it are tried.
+
+        :raise AccessViolation: none of them takes the upload.
+        """
+        replacing = [n for n, (_, backend) in enumerate(self.backends) if provides(backend, IReplacingBackend)]
+        return self._try("replace", zip(replacing, repeat(path)), path, request)
+
     def _candidates(self, path: str, program: BootProgram) -> Iterator[_Candidate]:
         """Yield *path* and the paths beside *program*, each with its backend, in the order of the lookup.
 
@@ -281,7 +294,7 @@ class LayeredBackend:
 
     def _check(self, answer: Any, name: str, method: str) -> None:
         """:raise TransferError: *answer* is not a reader or writer."""
-        wrong = contract_violation(answer, method == "create", self._verified)
+        wrong = contract_violation(answer, method != "open", self._verified)
         if wrong:
             raise TransferError("Internal error", f"{method}() of backend {name}: {wrong}")
 

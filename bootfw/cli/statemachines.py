@@ -12,7 +12,7 @@ from attrs import frozen
 from bootfw import leadershipstates, servicestates
 from bootfw.attempts import attemptstates
 from bootfw.boot import resolutionstates
-from bootfw.frisbee import reception
+from bootfw.frisbee import reception, upload
 from bootfw.frisbee import session as frisbee
 from bootfw.net import bindingstates, controlstates
 from bootfw.net.http import downloadstates
@@ -40,6 +40,7 @@ MACHINES = (
     Drawn("WriteSession: we receive a file", "tftp/write", write.TABLE, (write.State.NEGOTIATING,)),
     Drawn("Session: an image is sent to many", "frisbee/session", frisbee.TABLE, (frisbee.State.WAITING,)),
     Drawn("Reception: an image is received", "frisbee/reception", reception.TABLE, (reception.State.JOINING,)),
+    Drawn("UploadSession: an image is uploaded", "frisbee/upload", upload.TABLE, (upload.State.CONNECTING,)),
     Drawn(
         "MulticastSession: we send a file to a group",
         "tftp/multicast",

@@ -618,8 +618,24 @@ class MulticastSettings:
         metadata={"key": ("image",), "toml": list[dict[str, Any]], "tables": MulticastImage},
     )
     """Images with a fixed address, `[[multicast.image]]`; see below. They are opened when a receiver joins."""
+    writable: bool = False
+    """Clients may upload images by frisbee's `frisupload`, over TCP and one of the `ports`; the first writable backend
+    takes the file, in the place of one that has its name. Needs `listen`."""
+    writable_by: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
+    """Addresses and networks of the clients that may upload, such as `["10.0.0.9", "10.0.1.0/24"]`. Empty: all of them.
+    Needs `writable = true`."""
+    max_upload: int = field(
+        default=64 * 1024**3, validator=within(1, 1 << 50, "bytes (1 PiB)"), metadata={"toml": Size}
+    )
+    """The largest image that is taken, in bytes."""
+    upload_seconds: float = field(default=3600.0, validator=within(1, 86400, "seconds"), metadata={"toml": Seconds})
+    """How long an upload may take at most. A client may want less: frisupload gives itself a second for each MiB."""
 
     def __attrs_post_init__(self) -> None:
+        if self.writable_by and not self.writable:
+            raise ConfigError("no client may upload without writable = true", ("writable-by",))
+        if self.writable and not self.listen:
+            raise ConfigError('uploads begin at the master server: set listen = ["0.0.0.0:64494"]', ("writable",))
         first, last = port_range(self.ports)
         for index, image in enumerate(self.images):
             if first <= image.address[1] <= last:
@@ -792,3 +808,12 @@ class Settings:
     def answers_dhcp(self) -> bool:
         """Whether DHCP or DHCPv6 is on."""
         return self.dhcp.mode != "off" or self.dhcp6.mode != "off"
+
+
+def may_write(settings: TFTPSettings | MulticastSettings, host: str) -> bool:
+    """Whether the client at the address *host* may upload files."""
+    allowed = settings.writable_by
+    if not allowed:
+        return settings.writable
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return any(address in network for network in allowed)

@@ -3,14 +3,18 @@
 import hashlib
 import json
 from collections.abc import Callable
+from typing import Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from bootfw.errors import BootfwError
 from bootfw.wire.frisbee import CHUNK_SIZE
 
 SUFFIX = ".chunks"
 """Of the file beside an image that has its digests."""
+
+OF_A_DISK = ".img"
+"""The suffix of images that are written to disks, which have digests."""
 
 _LENGTH = hashlib.sha256().digest_size
 
@@ -66,6 +70,34 @@ class Digests:
     def matches(self, chunk: int, content: bytes) -> bool:
         """Whether *content* is that chunk."""
         return chunk < len(self.chunks) and hashlib.sha256(content).digest() == self.chunks[chunk]
+
+
+@define(eq=False)
+class ChunkDigests:
+    """Computes the digests of an image from its bytes, as they come."""
+
+    _size: int = field(default=0, init=False)
+    _complete: list[bytes] = field(factory=list, init=False)
+    """The digests of the chunks that are complete."""
+    _chunk: Any = field(factory=hashlib.sha256, init=False)
+    """That of the chunk of the next byte, so far."""
+
+    def update(self, content: bytes) -> None:
+        """Take the next bytes."""
+        left = memoryview(content)
+        while left:
+            part = left[: CHUNK_SIZE - self._size % CHUNK_SIZE]
+            self._chunk.update(part)
+            self._size += len(part)
+            left = left[len(part) :]
+            if self._size % CHUNK_SIZE == 0:
+                self._complete.append(self._chunk.digest())
+                self._chunk = hashlib.sha256()
+
+    def result(self) -> Digests:
+        """The digests of what has come."""
+        rest = (self._chunk.digest(),) if self._size % CHUNK_SIZE else ()
+        return Digests(self._size, (*self._complete, *rest))
 
 
 def _exactly(read: Callable[[int], bytes], length: int) -> bytes:

@@ -371,3 +371,62 @@ def test_content_is_on_disk_before_its_name_is(tmp_path: Path, monkeypatch: pyte
     content, *rest = calls
     assert content.endswith("(deleted)")  # what /proc calls a file without a name
     assert rest == ["link", str(tmp_path), str(tmp_path / "a")]
+
+
+def replacement(backend: DirectoryBackend, path: str, content: bytes, *options: tuple[str, str]) -> module.Upload:
+    writer: module.Upload = backend.replace(path, wrq(path, *options))
+    writer.write(0, content)
+    return writer
+
+
+def test_replacement_is_there_at_once_with_its_time(backend: DirectoryBackend, tmp_path: Path) -> None:
+    (tmp_path / "disk.img").write_bytes(b"before")
+    before = open_descriptors()
+    writer = replacement(backend, "disk.img", b"after", ("tsize", "5"), ("mtime", "1795917936"))
+    assert (tmp_path / "disk.img").read_bytes() == b"before"
+    writer.finish()
+    assert os.listdir(tmp_path) == ["disk.img"]
+    assert (tmp_path / "disk.img").read_bytes() == b"after"
+    assert (tmp_path / "disk.img").stat().st_mtime == 1795917936
+    assert open_descriptors() == before
+
+
+def test_replacement_goes_into_new_directories(backend: DirectoryBackend, tmp_path: Path) -> None:
+    replacement(backend, "a/b/disk.img", b"new").finish()
+    assert (tmp_path / "a/b/disk.img").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/etc/passwd"), os.mkfifo])
+def test_what_is_no_file_is_not_replaced(
+    backend: DirectoryBackend, tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "disk.img")
+    before = open_descriptors()
+    with pytest.raises(FileAlreadyExists):
+        backend.replace("disk.img", wrq("disk.img"))
+    assert open_descriptors() == before
+
+
+def test_replacement_that_fails_leaves_the_file(backend: DirectoryBackend, tmp_path: Path) -> None:
+    (tmp_path / "disk.img").write_bytes(b"before")
+    writer = replacement(backend, "disk.img", b"after")
+    (tmp_path / "disk.img").unlink()
+    (tmp_path / "disk.img").mkdir()
+    before = open_descriptors()
+    with pytest.raises(IsADirectoryError):
+        writer.finish()
+    assert os.listdir(tmp_path) == ["disk.img"]
+    assert len(open_descriptors()) < len(before)
+
+
+def test_replacement_is_made_durable_on_the_way(
+    backend: DirectoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(module, "_DURABLE_EVERY", 8)
+    monkeypatch.setattr("bootfw.backends.upload.os.fdatasync", synced.append)
+    writer = replacement(backend, "disk.img", b"12345")
+    writer.write(5, b"678")
+    writer.write(8, b"9")
+    writer.cancel()
+    assert len(synced) == 1

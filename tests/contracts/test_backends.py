@@ -30,6 +30,7 @@ from bootfw.testing import (
     LintableContract,
     ListableBackendContract,
     PerClientBackendContract,
+    ReplacingBackendContract,
     SelfCheckingContract,
     StaticBackendContract,
     UniformBackendContract,
@@ -39,7 +40,7 @@ from bootfw.testing import (
 from bootfw.values import TransferRequest
 
 
-class TestMemory(WritableBackendContract, StaticBackendContract, ListableBackendContract):
+class TestMemory(ReplacingBackendContract, StaticBackendContract, ListableBackendContract):
     def make_backend(self) -> MemoryBackend:
         return MemoryBackend(self.files, writable=True)
 
@@ -74,7 +75,7 @@ class InDirectories:
 
 class TestDirectory(
     InDirectories,
-    WritableBackendContract,
+    ReplacingBackendContract,
     DirectoryBackendContract,
     ListableBackendContract,
     VersionedBackendContract,
@@ -90,7 +91,7 @@ class TestDirectory(
         return DirectoryBackend(self.new_directory(self.files))
 
 
-class TestDirectoryWithoutOpenat2(InDirectories, WritableBackendContract, DirectoryBackendContract):
+class TestDirectoryWithoutOpenat2(InDirectories, ReplacingBackendContract, DirectoryBackendContract):
     def make_backend(self) -> DirectoryBackend:
         return DirectoryBackend(self.new_directory(self.files), resolve=walk)
 

@@ -44,6 +44,7 @@ from bootfw.testing import (
     ClientAwareContract,
     DirectoryBackendContract,
     PerClientBackendContract,
+    ReplacingBackendContract,
     ResolverContract,
     StaticBackendContract,
     WatchdogContract,
@@ -476,6 +477,47 @@ class PutsItElsewhere(Kept):
 )
 def test_writable_backend_kit(broken: type[MemoryBackend], found: set[str]) -> None:
     class Kit(WritableBackendContract):
+        def make_backend(self) -> MemoryBackend:
+            return broken(self.files, writable=True)
+
+    failed = failures(Kit())
+    assert found <= failed
+    assert bool(found) == bool(failed), failed
+
+
+class ReplacesAtOnce(MemoryBackend):
+    def replace(self, path: str, request: Any) -> IWriter:
+        self.files.pop(path, None)
+        return super().replace(path, request)
+
+
+class TakesNewFilesOnly(MemoryBackend):
+    def replace(self, path: str, request: Any) -> IWriter:
+        return self.create(path, request)
+
+
+class KeepsTheFirst(MemoryBackend):
+    def replace(self, path: str, request: Any) -> IWriter:
+        return super().replace(path, request) if path in self.files else self.create(path, request)
+
+
+@pytest.mark.parametrize(
+    ("broken", "found"),
+    [
+        (MemoryBackend, set()),
+        (
+            ReplacesAtOnce,
+            {
+                "a_file_is_replaced_when_the_upload_is_finished_and_not_before",
+                "a_cancelled_replacement_leaves_the_file_as_it_was",
+            },
+        ),
+        (TakesNewFilesOnly, {"a_file_is_replaced_when_the_upload_is_finished_and_not_before"}),
+        (KeepsTheFirst, {"the_replacement_that_is_finished_last_stays"}),
+    ],
+)
+def test_replacing_backend_kit(broken: type[MemoryBackend], found: set[str]) -> None:
+    class Kit(ReplacingBackendContract):
         def make_backend(self) -> MemoryBackend:
             return broken(self.files, writable=True)
 

@@ -1,5 +1,6 @@
 """A disk image for several machines, as docs/howto/multicast.md says; with Emulab's receiver where it is installed."""
 
+import os
 import random
 import shutil
 import socket
@@ -11,8 +12,9 @@ import pytest
 from frisbeereceiver import FrisbeeReceiver
 from howtos import blocks
 
+from bootfw.frisbee.digests import Digests
 from bootfw.wire import frisbeemaster
-from bootfw.wire.frisbeemaster import GetRequest, Method
+from bootfw.wire.frisbeemaster import Error, GetRequest, Method, PutReply, PutRequest
 
 from .lab import Host, Lab, wait_until
 from .service import start_bootfw
@@ -73,7 +75,7 @@ def test_machines_receive_an_image_as_the_page_says(lab: Lab) -> None:
     (root / "images").mkdir(parents=True)
     (root / "images/win11.img").write_bytes(IMAGE)
     server = lab.host("server", f"{SERVER}/24")
-    _, configuration = blocks("multicast.md", "toml")
+    _, configuration, *_ = blocks("multicast.md", "toml")
     configuration = configuration.replace("/srv/boot", str(root))
     configuration = configuration.replace("[bootfw]", f'[bootfw]\nstate-dir = "{lab.directory / "state"}"')
     off = '[dhcp]\nmode = "off"\n[tftp]\nlisten = []\n'
@@ -113,3 +115,59 @@ def test_machines_receive_an_image_as_the_page_says(lab: Lab) -> None:
     words = ["frisbee", "-i", addresses[0], "-N", "-m", "239.192.2.1", "-p", "3564", str(out)]
     assert hosts[0].run(*words, seconds=SECONDS).exit_code == 0
     assert out.read_bytes() == IMAGE
+
+
+def put(host: Host, request: PutRequest) -> PutReply:
+    """What the master server replies to a PUT."""
+    with host.connection((SERVER, frisbeemaster.PORT)) as connection:
+        connection.sendall(frisbeemaster.pack(request))
+        received = b"".join(iter(lambda: connection.recv(4096), b""))
+    return frisbeemaster.parse_put_reply(received)
+
+
+def test_an_image_is_uploaded_as_the_page_says(lab: Lab) -> None:
+    root = lab.directory / "root"
+    (root / "images").mkdir(parents=True)
+    stored = root / "images/win11.img"
+    stored.write_bytes(b"before")
+    server = lab.host("server", f"{SERVER}/24")
+    *_, configuration = blocks("multicast.md", "toml")
+    configuration = configuration.replace("/srv/boot", str(root))
+    configuration = configuration.replace("[bootfw]", f'[bootfw]\nstate-dir = "{lab.directory / "state"}"')
+    program = start_bootfw(server, lab.directory, configuration + '[dhcp]\nmode = "off"\n[tftp]\nlisten = []\n', 64494)
+    program.wait_for("multicast-master listens on 0.0.0.0:64494", SECONDS)
+    machine, other = lab.host("machine", "10.77.0.9/24"), lab.host("other", "10.77.0.10/24")
+    assert put(other, PutRequest("images/win11.img", len(IMAGE))).error == Error.NO_ACCESS
+    assert put(machine, PutRequest("images/win11.img", 1 << 40)).error == Error.TOO_BIG
+
+    def upload(content: bytes) -> None:
+        reply = put(machine, PutRequest("images/win11.img", len(IMAGE), 1_700_000_000, 60))
+        assert (reply.error, reply.address) == (Error.NONE, SERVER)
+        with machine.connection((SERVER, reply.port)) as connection:
+            connection.sendall(content)
+        wait_until(lambda: status().error == Error.NONE, SECONDS, "the upload has ended")
+
+    def status() -> PutReply:
+        return put(machine, PutRequest("images/win11.img", status_only=True))
+
+    upload(IMAGE[:-1])
+    program.wait_for(f"after {len(IMAGE) - 1} of {len(IMAGE)} bytes", SECONDS)
+    assert [each.name for each in stored.parent.iterdir()] == ["win11.img"]
+    assert stored.read_bytes() == b"before"
+    upload(IMAGE)
+    assert (status().exists, status().size, status().mtime) == (True, len(IMAGE), 1_700_000_000)
+    assert stored.read_bytes() == IMAGE
+    with open(stored, "rb") as file:
+        assert Digests.parse((root / "images/win11.img.chunks").read_bytes()) == Digests.of(file.read)
+
+    if shutil.which("frisupload") is None:
+        return
+    command = next(block for block in blocks("multicast.md", "console") if "frisupload" in block)
+    words = command.splitlines()[0].removeprefix("$ ").split()
+    source = lab.directory / "win11.img"
+    source.write_bytes(IMAGE[::-1])
+    assert words[-1] == "/tmp/win11.img"
+    done = machine.run(*words[:-1], str(source), seconds=SECONDS)
+    assert (done.exit_code, "did not verify" in done.output) == (0, False), done.output
+    assert stored.read_bytes() == IMAGE[::-1]
+    assert int(stored.stat().st_mtime) == int(os.stat(source).st_mtime)

@@ -30,7 +30,7 @@ def start(lab: Lab, size: int) -> Path:
     path = root / "image.img"
     path.write_bytes(random.randbytes(size))
     server = lab.host("server", f"{SERVER}/24")
-    configuration, _ = blocks("multicast.md", "toml")
+    configuration, *_ = blocks("multicast.md", "toml")
     configuration = configuration.replace("/srv/boot", str(root)) + '[dhcp]\nmode = "off"\n'
     start_bootfw(server, lab.directory, configuration, 69)
     wait_until(lambda: time.time() - path.stat().st_ctime > SETTLED, 90, "the file has not changed for a while")

@@ -17,6 +17,7 @@ from bootfw.errors import AccessViolation, DiskFull, FileMissing
 from bootfw.events import Event, PluginBlocked
 from bootfw.interfaces import (
     IBackend,
+    IReplacingBackend,
     IShareableReader,
     IUniformBackend,
     IVersionedBackend,
@@ -45,6 +46,11 @@ class Backend:
 @implementer(IWritableBackend)
 class Writable(Backend):
     create = Backend.open
+
+
+@implementer(IReplacingBackend)
+class Replacing(Writable):
+    replace = create = Backend.open
 
 
 @implementer(IWriter)
@@ -160,6 +166,14 @@ def test_uploads_go_to_the_first_writable_backend_that_takes_them() -> None:
     assert readonly.asked == []
     with pytest.raises(DiskFull):
         layers(Writable(DiskFull()), second).create("path", REQUEST)
+
+
+def test_uploads_that_replace_go_to_the_first_backend_that_can_and_takes_them() -> None:
+    others, second = Backend("never"), Replacing(WRITER)
+    assert layers(others, Writable("never"), Replacing(FileMissing()), second).replace("path", REQUEST) is WRITER
+    assert others.asked == []
+    with pytest.raises(AccessViolation):
+        layers(others, Writable(WRITER)).replace("path", REQUEST)
 
 
 @pytest.mark.parametrize("backends", [(), (Backend("never"),), (Writable(FileMissing()),)])

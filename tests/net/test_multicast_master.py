@@ -14,6 +14,7 @@ from bootfw.events import DatagramsMalformed, Event
 from bootfw.net.admission import Admission
 from bootfw.net.multicast.master import CONNECTIONS, IDLE, Master
 from bootfw.net.multicast.sender import ImageSender
+from bootfw.net.multicast.uploads import Uploads
 from bootfw.values import Address
 from bootfw.wire import frisbeemaster
 from bootfw.wire.frisbeemaster import Error, GetReply, GetRequest, PutReply, PutRequest
@@ -34,13 +35,26 @@ class Sender:
         return self.reply
 
 
+class Received:
+    """Stands for Uploads."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[PutRequest, Address, str]] = []
+
+    def put(self, request: PutRequest, peer: Address, local: str) -> "Deferred[PutReply]":
+        self.requests.append((request, peer, local))
+        return succeed(PutReply(Error.TOO_BIG, most=7))
+
+
 class Scene:
     def __init__(self, settings: Settings | None = None) -> None:
         self.clock = Clock()
         self.events: list[Event] = []
         self.sender = Sender()
         admission = Admission(self.clock, self.events.append, settings)
-        self.master = Master(self.clock, cast(ImageSender, self.sender), admission, self.events.append)
+        self.uploads = Received()
+        sender, uploads = cast(ImageSender, self.sender), cast(Uploads, self.uploads)
+        self.master = Master(self.clock, sender, uploads, admission, self.events.append)
 
     def connect(self) -> tuple[Any, StringTransport]:
         protocol: Any = self.master.buildProtocol(PEER)
@@ -74,11 +88,16 @@ def test_a_reply_that_comes_after_the_connection_is_dropped() -> None:
     assert not scene.clock.getDelayedCalls()
 
 
-@pytest.mark.parametrize("data", [data for data, request in REQUESTS.items() if isinstance(request, PutRequest)])
-def test_an_upload_is_refused(data: bytes) -> None:
-    protocol, transport = Scene().connect()
+@pytest.mark.parametrize(
+    ("data", "request_"), [(data, request) for data, request in REQUESTS.items() if isinstance(request, PutRequest)]
+)
+def test_an_upload_gets_the_reply_of_the_uploads(data: bytes, request_: PutRequest) -> None:
+    scene = Scene()
+    protocol, transport = scene.connect()
     protocol.dataReceived(data)
-    assert frisbeemaster.parse_put_reply(transport.value()) == PutReply(Error.NO_ACCESS)
+    assert scene.uploads.requests == [(request_, ("10.0.0.11", 40000), "10.0.0.1")]
+    assert frisbeemaster.parse_put_reply(transport.value()) == PutReply(Error.TOO_BIG, most=7)
+    assert transport.disconnecting
 
 
 def test_another_protocol_is_counted_and_closed() -> None:

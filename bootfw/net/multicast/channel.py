@@ -19,7 +19,7 @@ from bootfw.errors import FileMissing, TransferError, WireError
 from bootfw.events import Event, PluginFailed, TransferRefused
 from bootfw.frisbee.pace import Pace
 from bootfw.frisbee.session import Input, Session
-from bootfw.interfaces import IBatchReceiver, IReader
+from bootfw.interfaces import IBatchReceiver, ICacheableReader, IReader
 from bootfw.net.admission import Admission
 from bootfw.net.alarm import Alarm
 from bootfw.net.dropcounter import DropCounter
@@ -359,3 +359,9 @@ _MOST_REFUSED = 256
 def request_for(image: str, peer: Address, local: str) -> TransferRequest:
     """Return the request of a receiver for an image, as backends get it."""
     return TransferRequest(image, relative(image), peer, local, protocol=PROTOCOL)
+
+
+def mtime_of(reader: IReader) -> int | None:
+    """Return when an image was changed, as messages of the master server have it; None: it is not known."""
+    modified = reader.modified if ICacheableReader.providedBy(reader) else None
+    return int(modified) & 0xFFFFFFFF if modified is not None else None

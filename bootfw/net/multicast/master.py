@@ -1,4 +1,4 @@
-"""The master server by TCP: receivers ask it where an image is sent."""
+"""The master server by TCP: receivers ask it where an image is sent, and clients where to upload one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +11,7 @@ from bootfw.events import Event
 from bootfw.net.admission import Admission
 from bootfw.net.dropcounter import DropCounter
 from bootfw.net.multicast.sender import ImageSender
+from bootfw.net.multicast.uploads import Uploads
 from bootfw.wire import frisbeemaster as wire
 
 SERVICE = "multicast-master"
@@ -56,9 +57,9 @@ class MasterProtocol(Protocol, TimeoutMixin):
             transport.loseConnection()
             return
         if isinstance(request, wire.PutRequest):
-            self._reply(wire.PutReply(wire.Error.NO_ACCESS))
-            return
-        self._pending = self.factory.sender.get(request, (peer.host, peer.port), local)
+            self._pending = self.factory.uploads.put(request, (peer.host, peer.port), local)
+        else:
+            self._pending = self.factory.sender.get(request, (peer.host, peer.port), local)
         self._pending.addCallback(self._reply)
 
     def _reply(self, reply: Any) -> None:
@@ -73,16 +74,22 @@ class MasterProtocol(Protocol, TimeoutMixin):
 
 
 class Master(Factory):
-    """The connections to the master server. Uploads are refused: images come from the backends."""
+    """The connections to the master server."""
 
     noisy = False
     protocol = MasterProtocol  # type: ignore[assignment]
 
     def __init__(
-        self, reactor: Any, sender: ImageSender, admission: Admission, publish: Callable[[Event], None]
+        self,
+        reactor: Any,
+        sender: ImageSender,
+        uploads: Uploads,
+        admission: Admission,
+        publish: Callable[[Event], None],
     ) -> None:
         self.reactor = reactor
         self.sender = sender
+        self.uploads = uploads
         self.malformed = DropCounter(SERVICE, publish, reactor)
         self.connections: set[MasterProtocol] = set()
         self._admission = admission

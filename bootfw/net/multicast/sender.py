@@ -13,10 +13,10 @@ from bootfw.boot.pluginresult import transfer_error
 from bootfw.config.settings import MulticastSettings, group_range, port_range
 from bootfw.errors import AccessViolation, FileMissing
 from bootfw.events import Event
-from bootfw.interfaces import ICacheableReader, IReader
+from bootfw.interfaces import IReader
 from bootfw.net.admission import Admission
 from bootfw.net.linux.interfaces import Interfaces
-from bootfw.net.multicast.channel import Channel, Services, request_for
+from bootfw.net.multicast.channel import Channel, Services, mtime_of, request_for
 from bootfw.net.multicast.transmission import Transmission
 from bootfw.net.udp.port import listen
 from bootfw.values import Address, TransferRequest
@@ -100,6 +100,10 @@ class ImageSender:
         """Return the state of each transmission, for the operator."""
         return [each.record() for each in self.transmissions()]
 
+    def sends(self, path: str) -> bool:
+        """Whether an image is being sent, or will be as soon as a receiver joins that was told where."""
+        return path in self._requested or any(each.image == path and each.transmissions for each in self._fixed)
+
     def _channels(self) -> Iterable[Channel]:
         yield from self._fixed
         for requested in self._requested.values():
@@ -132,7 +136,7 @@ class ImageSender:
 
         def opened(reader: IReader) -> GetReply:
             try:
-                size, mtime = reader.size, _mtime(reader)
+                size, mtime = reader.size, mtime_of(reader)
             finally:
                 reader.close()
             if size is None or size > frisbee.LARGEST_IMAGE:
@@ -226,8 +230,3 @@ class ImageSender:
 
 def _preferred(methods: Method) -> Method:
     return next((m for m in (Method.MULTICAST, Method.BROADCAST, Method.UNICAST) if m & methods), NO_METHOD)
-
-
-def _mtime(reader: IReader) -> int | None:
-    modified = reader.modified if ICacheableReader.providedBy(reader) else None
-    return int(modified) & 0xFFFFFFFF if modified is not None else None

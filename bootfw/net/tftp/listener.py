@@ -4,7 +4,6 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from ipaddress import ip_address
 from secrets import randbelow
 from typing import Any
 
@@ -20,7 +19,7 @@ from bootfw.boot.clients import Clients
 from bootfw.boot.etag import etag_of
 from bootfw.boot.flightrecorder import LONGEST_KEPT, OF_TRANSFER, FlightRecorder
 from bootfw.boot.pluginresult import as_deferred, traceback_of, transfer_error
-from bootfw.config.settings import TFTPSettings
+from bootfw.config.settings import TFTPSettings, may_write
 from bootfw.errors import AccessViolation, IllegalOperation, TransferError, WireError
 from bootfw.events import Event, PluginFailed, TransferBegun, TransferRefused
 from bootfw.interfaces import (
@@ -556,17 +555,9 @@ class TFTPProtocol(DatagramProtocol):
             if quirks is None:
                 return self._backend.open(request.path, request)
             return open_with_quirks(self._backend, request, quirks)
-        if self._may_write(request.peer) and IWritableBackend.providedBy(self._backend):
+        if may_write(self._settings, request.peer[0]) and IWritableBackend.providedBy(self._backend):
             return self._backend.create(request.path, request)
         raise AccessViolation("Uploads are not allowed")
-
-    def _may_write(self, peer: Address) -> bool:
-        settings = self._settings
-        allowed = settings.writable_by
-        if not allowed:
-            return settings.writable
-        address = ip_address(peer[0].partition("%")[0])
-        return any(address in network for network in allowed)
 
     def _await_file(self, transfer: Transfer, answer: Any, now: float) -> None:
         peer = transfer.request.peer

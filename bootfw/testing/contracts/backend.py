@@ -21,6 +21,7 @@ from bootfw.interfaces import (
     IListableBackend,
     IPerClientBackend,
     IReader,
+    IReplacingBackend,
     IShareableReader,
     IStaticBackend,
     IUniformBackend,
@@ -305,6 +306,61 @@ class WritableBackendContract(BackendContract):
         self.upload(backend, "one", b"x").cancel()
         self.answer(self.upload(backend, "two", b"x").finish())
         self.refusal(backend.create, "two", self.request("two", write=True))
+        assert _descriptors() - before == set()
+
+
+class ReplacingBackendContract(WritableBackendContract):
+    """The tests of a backend that can replace files."""
+
+    def make_backend(self) -> IReplacingBackend:
+        """A backend that serves ``files``, accepts uploads and replaces files."""
+        raise NotImplementedError
+
+    def replacement(self, backend: IReplacingBackend, path: str, content: bytes) -> IWriter:
+        """A writer of *content* in the place of a file, which is not finished."""
+        writer = self.answer(backend.replace(path, self.request(path, write=True)))
+        self.answer(writer.write(0, content))
+        return writer
+
+    def test_provides_the_replacing_interface(self) -> None:
+        backend = self.make_backend()
+        verifyObject(IReplacingBackend, backend)
+        writer = self.replacement(backend, "new", b"x")
+        verifyObject(IWriter, writer)
+        writer.cancel()
+
+    def test_a_file_is_replaced_when_the_upload_is_finished_and_not_before(self) -> None:
+        backend = self.make_backend()
+        for path, data in self.files.items():
+            writer = self.replacement(backend, path, b"replaced")
+            assert self.fetch(backend, path) == data, path
+            self.answer(writer.finish())
+            assert self.fetch(backend, path) == b"replaced", path
+
+    def test_a_cancelled_replacement_leaves_the_file_as_it_was(self) -> None:
+        backend = self.make_backend()
+        for path, data in self.files.items():
+            self.replacement(backend, path, b"replaced").cancel()
+            assert self.fetch(backend, path) == data, path
+
+    def test_a_replacement_may_be_a_new_file(self) -> None:
+        backend = self.make_backend()
+        self.answer(self.replacement(backend, "new", b"new").finish())
+        assert self.fetch(backend, "new") == b"new"
+
+    def test_the_replacement_that_is_finished_last_stays(self) -> None:
+        backend = self.make_backend()
+        first, second = self.replacement(backend, "new", b"first"), self.replacement(backend, "new", b"second")
+        self.answer(second.finish())
+        self.answer(first.finish())
+        assert self.fetch(backend, "new") == b"first"
+
+    def test_replacements_leave_nothing_open(self) -> None:
+        backend = self.make_backend()
+        before = _descriptors()
+        for path in self.files:
+            self.replacement(backend, path, b"x").cancel()
+            self.answer(self.replacement(backend, path, b"x").finish())
         assert _descriptors() - before == set()
 
 

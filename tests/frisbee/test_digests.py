@@ -1,0 +1,20 @@
+"""The digests of an image."""
+
+from io import BytesIO
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.frisbee.digests import ChunkDigests, Digests
+from bootfw.wire.frisbee import CHUNK_SIZE
+
+SIZES = st.sampled_from([0, 1, 65_536, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 2 * CHUNK_SIZE])
+
+
+@given(st.lists(SIZES, max_size=5))
+def test_digests_of_bytes_as_they_come_are_those_of_the_file(sizes: list[int]) -> None:
+    parts = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    made = ChunkDigests()
+    for part in parts:
+        made.update(part)
+    assert made.result() == Digests.of(BytesIO(b"".join(parts)).read)
