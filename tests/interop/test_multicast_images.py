@@ -134,7 +134,8 @@ def test_an_image_is_uploaded_as_the_page_says(lab: Lab) -> None:
     *_, configuration = blocks("multicast.md", "toml")
     configuration = configuration.replace("/srv/boot", str(root))
     configuration = configuration.replace("[bootfw]", f'[bootfw]\nstate-dir = "{lab.directory / "state"}"')
-    program = start_bootfw(server, lab.directory, configuration + '[dhcp]\nmode = "off"\n[tftp]\nlisten = []\n', 64494)
+    off = '[dhcp]\nmode = "off"\n[tftp]\nlisten = ["127.0.0.1:69"]\n'
+    program = start_bootfw(server, lab.directory, configuration + off, 69)
     program.wait_for("multicast-master listens on 0.0.0.0:64494", SECONDS)
     machine, other = lab.host("machine", "10.77.0.9/24"), lab.host("other", "10.77.0.10/24")
     assert put(other, PutRequest("images/win11.img", len(IMAGE))).error == Error.NO_ACCESS
