@@ -23,6 +23,7 @@ from bootfw.api import (
     IReplacingBackend,
     ISelfChecking,
     IVersionedBackend,
+    IWritableBackend,
     MountProbe,
     MountTable,
     PluginContext,
@@ -299,4 +300,4 @@ def _number(request: Any, option: str) -> int | None:
     return None
 
 
-plugin = boot_plugin(IReplacingBackend, DirectoryBackend)
+plugin = boot_plugin(IWritableBackend, DirectoryBackend)

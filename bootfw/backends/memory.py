@@ -14,6 +14,7 @@ from bootfw.api import (
     IReader,
     IReplacingBackend,
     IStaticBackend,
+    IWritableBackend,
     IWriter,
     MemoryReader,
     boot_plugin,
@@ -99,4 +100,4 @@ class _MemoryWriter:
         self._data.clear()
 
 
-plugin = boot_plugin(IReplacingBackend, MemoryBackend)
+plugin = boot_plugin(IWritableBackend, MemoryBackend)
