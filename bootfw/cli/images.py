@@ -21,6 +21,7 @@ from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RunningServer, ServerEnded
 from bootfw.cli.statedir import running, state_of
 from bootfw.cli.tables import table
+from bootfw.config import defaults
 from bootfw.config.configuration import load_config
 from bootfw.images.recipe import LOADERS
 from bootfw.terminal import printable
@@ -171,9 +172,13 @@ def library_of(assembly: Assembly) -> Library:
     """
     backends = [backend for _, backend in assembly.parts.backends if isinstance(backend, ImagesBackend)]
     if not backends:
-        source = assembly.configuration.source or "this host: there is no /srv/boot, and no configuration"
+        if assembly.configuration.plugins.get("backend") is None:
+            raise CommandError(
+                f"there is no {defaults.ROOTS[0]}, in which images are by default: create it, or give a configuration "
+                'with [[backend]] use = "images"'
+            )
         raise CommandError(
-            f'no images are served by {source}: add [[backend]] use = "images", root = "/srv/boot/images"'
+            f'no images are served by {assembly.source}: add [[backend]] use = "images", root = "/srv/boot/images"'
         )
     return Library([backend.root for backend in backends], backends[0].library.catalogue)
 

@@ -10,6 +10,7 @@ from howtos import blocks
 from osimages import PC, TREES, listing
 
 from bootfw.cli import main as command
+from bootfw.config import defaults
 from bootfw.images.catalogue import Catalogue, read_families
 
 CONFIG = """
@@ -101,6 +102,16 @@ def test_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_images(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys)[:2] == (0, f"no images in {root}\n")
+
+
+def test_without_a_configuration_and_a_boot_directory(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(defaults, "ROOTS", (str(root / "none"),))
+    Path("bootfw.toml").write_text("")
+    code, _, err = run(capsys)
+    assert code == 1
+    assert err.startswith(f"bootfw: there is no {root}/none, in which images are by default: create it, or")
 
 
 def test_without_the_backend(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
