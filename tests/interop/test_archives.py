@@ -16,7 +16,7 @@ from .service import start_bootfw
 pytestmark = pytest.mark.interop
 
 
-# Linux takes 30 s of a processor to start, and is what bios-pxelinux-linux boots, too.
+# Linux takes 20 s of a processor to start, and is what test_install boots, too.
 @pytest.mark.parametrize("what", ["pxelinux", pytest.param("linux", marks=pytest.mark.firmware)])
 def test_rom_boots_from_an_iso_image(lab: Lab, tmp_path: Path, what: str) -> None:
     """iPXE gets all of it there: PXELINUX, its configuration, a part of that by a symbolic link, the kernel."""

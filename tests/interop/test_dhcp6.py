@@ -73,6 +73,7 @@ def start_proxy(lab: Lab, root: Path, files: dict[str, str], *ports: int) -> Pro
     return start_bootfw(lab.host("bootfw", "fd77::1/64"), lab.directory, configuration, 547, 4011, 69)
 
 
+@pytest.mark.firmware  # the same: test_howto.test_ipv6_beside_a_dhcpv6_server
 def test_uefi_boots_by_the_proxy_beside_a_dhcpv6_server(lab: Lab, root: Path, marker: str) -> None:
     start_router(lab, "--dhcp-range=fd77::100,fd77::200,64,1h")
     uuid, card = "52420077-1234-4abc-9def-0123456789ab", Card("virtio-net-pci", "romfile=", mac="52:54:00:77:07:07")
@@ -85,7 +86,7 @@ def test_uefi_boots_by_the_proxy_beside_a_dhcpv6_server(lab: Lab, root: Path, ma
     assert "boot-server: REPLY" in bootfw.output
 
 
-@pytest.mark.firmware  # 40 s; by PXE: the test above; the URL: tests/dhcp, and a ROM's: test_http_boot
+@pytest.mark.firmware  # 40 s; by PXE: test_howto; the URL: tests/dhcp, and a ROM's: test_http_boot
 def test_uefi_boots_by_http(lab: Lab, root: Path, marker: str) -> None:
     """EDK2 tries HTTP over IPv4 before: for a minute without any answer, for seconds with an address and no URL."""
     start_router(lab, "--dhcp-range=fd77::100,fd77::200,64,1h", "--dhcp-range=10.77.0.100,10.77.0.200,1h", "--no-ping")

@@ -87,8 +87,8 @@ def test_real_client_gets_renews_and_releases_its_address(
     life.ends()
 
 
-# EDK2 tries HTTP over IPv4 for a minute before: one such boot in `make test` is test_dhcp6.test_uefi_boots_by_http.
-@pytest.mark.parametrize("http", [False, pytest.param(True, marks=pytest.mark.firmware)], ids=["pxe", "http"])
+@pytest.mark.firmware  # in test_howto: iPXE by addresses of this server, and EDK2 by those of another
+@pytest.mark.parametrize("http", [False, True], ids=["pxe", "http"])
 def test_uefi_boots_from_this_server_alone(lab: Lab, server: Host, tmp_path: Path, http: bool) -> None:
     """EDK2 takes the file of the server's answer, and iPXE, which that is, its script."""
     program = Path("/usr/lib/ipxe/snponly.efi")

@@ -156,6 +156,7 @@ def test_templates(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None
     console.wait_for(served.marker, SECONDS)
 
 
+@pytest.mark.firmware  # the menu of iPXE: test_menu
 def test_the_menu(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     """Of the files that the page lists, the default of its configuration boots."""
     start_address_server(lab)
@@ -306,7 +307,7 @@ def test_readme_program(lab: Lab, host: Host, served: Served, tmp_path: Path) ->
     server.wait_for(f"{MAC}.ipxe': complete", 30)
 
 
-@pytest.mark.firmware  # shim and GRUB: test_second_stage
+@pytest.mark.firmware  # GRUB: test_second_stage; what shim requests: tests/personas
 def test_secure_boot(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     """Firmware with Microsoft's keys starts shim, and that GRUB, and that a signed kernel."""
     listing, log = blocks("secure-boot.md", "")

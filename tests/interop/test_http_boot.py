@@ -74,6 +74,7 @@ def test_by_http_without_a_configuration(lab: Lab, server: Host, root: Path, mar
     assert "\ntftp 10." not in bootfw.output
 
 
+@pytest.mark.firmware  # HTTPS by curl: test_howto
 def test_by_https_from_the_server_of_addresses(lab: Lab, server: Host, root: Path, marker: str) -> None:
     certificates = pytest.importorskip("certificates", reason="needs the extra tls")
     authority = certificates.Authority()

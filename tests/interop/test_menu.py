@@ -203,7 +203,7 @@ def test_grub_on_arm64_boots_the_default_entry(lab: Lab, tmp_path: Path, marker:
 @pytest.mark.parametrize(
     ("kind", "of", "loader"),
     [
-        ("x86_64", "", "EFI/debian/grubx64.efi"),
+        pytest.param("x86_64", "", "EFI/debian/grubx64.efi", marks=pytest.mark.firmware),
         ("arm64", "arm64", "EFI/BOOT/BOOTAA64.EFI"),
     ],
 )

@@ -64,7 +64,7 @@ def said(server: Program, text: str) -> None:
     server.wait_until(lambda: text in server.output, 90, f"{text!r} in the log")
 
 
-@pytest.mark.firmware  # GRUB below: test_shim_finds_grub_beside_itself
+@pytest.mark.firmware  # GRUB: the next test
 def test_grub_requests_files_from_its_built_in_directory(lab: Lab, root: Path, marker: str) -> None:
     """Debian's has the prefix /grub, whatever directory it comes from. Secure Boot is on, with Microsoft's keys."""
     (root / "debian/grub.cfg").write_text(f"echo {marker}\nhalt\n")
@@ -112,6 +112,7 @@ def test_grub_finds_its_tree_in_a_subdirectory(lab: Lab, tmp_path: Path, marker:
         said(server, f"requested '/boot/grub/{name}', which is missing")
 
 
+@pytest.mark.firmware  # what shim requests: tests/personas
 def test_shim_finds_grub_beside_itself(lab: Lab, root: Path, marker: str) -> None:
     """A DHCP server that names the file in option 67 only (rhboot/shim #710): shim reads the header's field."""
     need("dnsmasq")

@@ -153,7 +153,7 @@ BOOTS = (
     Boot("bios-ipxe-http", _bios, _script_by_http, proxy=True, quick=True),
     Boot("bios-second-card", _second_card, _script, quick=True),
     Boot("bios-16-at-once", _bios, _script, machines=16, seconds=240),
-    Boot("bios-pxelinux-linux", _bios, _pxelinux, proxy=True, quick=True),
+    Boot("bios-pxelinux-linux", _bios, _pxelinux, proxy=True),
     Boot("bios-grub", _bios, _grub("x86-bios", "i386-pc")),
     Boot("bios-grub-http", _bios, _grub_by_http("x86-bios", "i386-pc")),
     Boot("uefi-ipxe", _uefi("x86_64"), _ipxe),
