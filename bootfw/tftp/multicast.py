@@ -6,8 +6,12 @@ the file, leaves or falls silent; then the next one becomes it, by an OACK.
 
 RFC 2090 does not say what a window is (RFC 7440), nor what follows block 65535. So there are no windows, and a file has
 at most MOST_BLOCKS.
+
+iPXE (net/udp/tftp.c) sends nothing when it has every block and is not the master. So those that may have the file are
+the last to be made the master, and are given up after one silence.
 """
 
+from array import array
 from math import inf
 from typing import Any, ClassVar
 
@@ -92,6 +96,10 @@ class Member:
     """Datagrams that were sent again while it was the master, and OACKs of its own."""
     silences: int = field(default=0, init=False)
     """How often in a row it has fallen silent as the master client."""
+    joined: int = field(default=0, init=False)
+    """How many blocks had been sent to the group when it joined."""
+    has_requested: bool = field(default=False, init=False)
+    """It has requested a block, as the master."""
     hushed_at: float = field(default=-inf, init=False)
     """When an OACK has reminded it that it is not the master."""
 
@@ -146,6 +154,10 @@ class MulticastSession(Machine):
     block: int = field(default=0, init=False)
     """The block that the master has requested last; 0: it has not acknowledged anything yet."""
 
+    _count: int = field(default=0, init=False)
+    """How many blocks have been sent to the group."""
+    _sent: "array[int]" = field(init=False)
+    """For each block: ``_count`` when it was sent last; 0: it was not. The first one is none."""
     _timer: RetransmitTimer = field(init=False)
     """Of the master, since it is the master; the next four are of that time too."""
     _heard_at: float = field(default=0.0, init=False)
@@ -164,6 +176,9 @@ class MulticastSession(Machine):
     """It was sent once only, so the time until the answer is a round trip (Karn's algorithm)."""
     _due: float = field(default=0.0, init=False)
     """When it is sent again."""
+
+    def __attrs_post_init__(self) -> None:
+        self._sent = array("Q", bytes(8 * (self.last_block + 1)))
 
     @property
     def last_block(self) -> int:
@@ -191,13 +206,13 @@ class MulticastSession(Machine):
     @goes(State.APPOINTING)
     def _begin(self, argument: tuple[Member, None], now: float) -> State:
         """The first client is the master: send it an OACK that says so."""
-        self.members[argument[0]] = None
+        self._add(argument[0])
         return self._appoint(now)
 
     @goes(STAY)
     def _join(self, argument: tuple[Member, None], now: float) -> State:
         """One more client: send it an OACK; it receives from now on, and requests the rest when it is the master."""
-        self.members[argument[0]] = None
+        self._add(argument[0])
         self._send_oack(argument[0])
         return self.state
 
@@ -253,6 +268,7 @@ class MulticastSession(Machine):
         self.wants = None
         self._datagram = data(self.block, content)
         self.out.append((None, self._datagram))
+        self._note_sent()
         self._sent_at, self._once = now, True
         self._due = now + self._wait
         return State.AWAITING_ACK
@@ -316,10 +332,13 @@ class MulticastSession(Machine):
     # Shared by transitions
 
     def _appoint(self, now: float) -> State:
-        """Make the oldest client the master; without a client there is nothing left to do."""
+        """Make the oldest client that certainly lacks a block the master, or else the oldest one. Without a client,
+        nothing is left to do."""
         self.wants = None
         self.block = 0
-        self.master = master = next(iter(self.members), None)
+        least = self._least() if len(self.members) > 1 else 0
+        lacking = (member for member in self.members if not self._may_be_complete(member, least))
+        self.master = master = next(lacking, None) or next(iter(self.members), None)
         if master is None:
             return State.IDLE
         self._timer = RetransmitTimer(master.watchdog, Flight(now, now))
@@ -336,13 +355,14 @@ class MulticastSession(Machine):
         silent = self.master
         assert silent is not None
         silent.silences += 1
-        if silent.silences >= MOST_SILENCES:
+        if silent.silences >= MOST_SILENCES or self._may_be_complete(silent, self._least()):
             return self._give_up(now)
         del self.members[silent]
         self.members[silent] = None
         state = self._appoint(now)
-        # It may only be slow: with the old OACK it would go on to acknowledge.
-        self._send_oack(silent)
+        if silent is not self.master:
+            # It may only be slow: with the old OACK it would go on to acknowledge.
+            self._send_oack(silent)
         return state
 
     def _give_up(self, now: float) -> State:
@@ -353,7 +373,29 @@ class MulticastSession(Machine):
             # Many clients close their port with the last block in hand, and a lost last ACK is never repeated.
             detail = f"no ACK after block {master.acked} of {self.last_block}"
             return self._leave(master, Outcome.UNCONFIRMED, detail, now)
+        if self._may_be_complete(master, self._least()):
+            detail = "each block was sent to the group since it joined; it has requested none"
+            return self._leave(master, Outcome.UNCONFIRMED, detail, now)
         return self._leave(master, Outcome.TIMED_OUT, f"no ACK after block {master.acked}", now)
+
+    def _add(self, member: Member) -> None:
+        member.joined = self._count
+        self.members[member] = None
+
+    def _note_sent(self) -> None:
+        self._count += 1
+        self._sent[self.block] = self._count
+
+    def _least(self) -> int:
+        """``_count`` when that block was sent whose last sending is the longest ago; 0: one was not sent yet."""
+        return min(self._sent[1:])
+
+    def _may_be_complete(self, member: Member, least: int) -> bool:
+        """Whether a client may have every block: each was sent since it joined, and it has not requested one.
+
+        :param least: see _least().
+        """
+        return not member.has_requested and member.joined < least
 
     def _heard(self, member: Member, number: int, now: float) -> State:
         """Take an ACK of the last block, or one of a client that is not the master."""
@@ -379,11 +421,14 @@ class MulticastSession(Machine):
     def _want(self, block: int) -> State:
         self.wants = self.block = block
         self._requested[block] = 1
+        assert self.master is not None
+        self.master.has_requested = True
         return State.FETCHING
 
     def _repeat_block(self, now: float) -> None:
         assert self.master is not None
         self.out.append((None, self._datagram))
+        self._note_sent()
         self.master.retransmitted += 1
         self._sent_at, self._once = now, False
 

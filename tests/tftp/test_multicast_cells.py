@@ -402,6 +402,75 @@ def test_a_client_that_has_confirmed_no_block_has_perhaps_none() -> None:
     assert (member.outcome, member.detail) == (Outcome.TIMED_OUT, "no ACK after block 0")
 
 
+def sent_to_the_end() -> tuple[Multicasting, Member, Member, Member]:
+    """The first client has the file; the second one has received all of it, the third one all but block 1."""
+    group = Multicasting()
+    first, _ = group.join("first")
+    second, _ = group.join("second")
+    group.ack(first, 0)
+    third, _ = group.join("third")
+    group.ack(first, 1)
+    group.ack(first, 2)
+    assert group.ack(first, 3) == [("third", oack(1))]
+    assert first.outcome is Outcome.COMPLETE
+    return group, first, second, third
+
+
+def test_a_client_that_certainly_lacks_a_block_is_the_next_master() -> None:
+    group, _, second, third = sent_to_the_end()
+    assert third.is_master
+    for number in range(3):
+        group.ack(third, number)
+    assert group.ack(third, 3) == [("second", oack(1))]
+    assert second.is_master
+
+
+def test_a_client_that_may_have_the_file_is_given_up_after_one_silence() -> None:
+    """iPXE says nothing when it has the last block, and is not the master."""
+    group, _, second, third = sent_to_the_end()
+    group.ack(third, 3)
+    fourth, _ = group.join("fourth")
+    assert second.is_master
+    while second.outcome is None:
+        group.tick()
+    assert second.silences == 1
+    assert (second.outcome, second.detail) == (
+        Outcome.UNCONFIRMED,
+        "each block was sent to the group since it joined; it has requested none",
+    )
+    assert fourth.is_master
+
+
+def test_the_last_client_that_may_have_the_file_is_given_up_without_blame() -> None:
+    group, _, second, third = sent_to_the_end()
+    group.ack(third, 3)
+    while second.outcome is None:
+        group.tick()
+    assert second.outcome is Outcome.UNCONFIRMED
+
+
+def test_a_client_that_certainly_lacks_a_block_has_a_second_turn_at_once() -> None:
+    group, _, second, third = sent_to_the_end()
+    sent = []
+    while third.silences == 0:
+        sent = group.tick()
+    assert sent == [("third", oack(1))]
+    while third.outcome is None:
+        sent = group.tick()
+    assert third.outcome is Outcome.TIMED_OUT
+    assert sent == [("second", oack(1))]
+    assert second.is_master
+
+
+def test_a_client_that_has_requested_a_block_lacks_it() -> None:
+    group, _, second, third = sent_to_the_end()
+    group.ack(third, 3)
+    group.ack(second, 1)
+    while second.outcome is None:
+        group.tick()
+    assert (second.outcome, second.detail) == (Outcome.TIMED_OUT, "no ACK after block 1")
+
+
 def test_awaiting_ack_tick_sends_the_block_again() -> None:
     group, first, _ = awaiting_ack()
     assert group.session.deadline == 1.25
