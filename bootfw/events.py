@@ -451,6 +451,18 @@ class SystemUp(Event):
 
 
 @frozen
+class InstallationReported(Event):
+    """The system that installs a machine has reported by HTTP how far it is, or why it has failed."""
+
+    peer: Address
+    mac: str
+    """The MAC in the request; "": the request has none, and is from the machine at *peer*."""
+    what: str
+    """How far it is, or why it has failed, in words of the machine."""
+    failed: bool = False
+
+
+@frozen
 class BootReported(Event):
     """By a protocol of a plugin, a machine has reported how far its boot is, or got the name of its boot file.
 

@@ -62,3 +62,11 @@ def disk(code: bytes = b"\xeb\x3c\x90", *partitions: int) -> bytes:
         data[446 + 16 * number + 4] = kind
     data[510:512] = b"\x55\xaa"
     return bytes(data)
+
+
+def disk_image(boot_record: bytes = b"", size: int = 1 << 20, *, gpt: bool = False) -> bytes:
+    """The image of a disk with one partition; *boot_record*: its 512 bytes, in which the table is put."""
+    record = bytearray(boot_record.ljust(512, b"\0"))
+    struct.pack_into("<B3xB3xII", record, 446, 0 if gpt else 0x80, 0xEE if gpt else 0x83, 1, size // 512 - 1)
+    record[510:] = b"\x55\xaa"
+    return bytes(record + (b"EFI PART" if gpt else b"")).ljust(size, b"\0")

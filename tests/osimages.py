@@ -473,6 +473,13 @@ TREES = (
         kernels=["EFI/BOOT/bootx64.efi"],
         needs_http=False,
     ),
+    Tree(
+        "receiver",
+        "Receiver of disk images 0.1.0",
+        {"vmlinuz": PC, "initrd.img": b"x", "receiver.txt": b"bootfw 0.1.0\nLinux 6.1.0\n"},
+        arguments=["boot=bootfw ip=dhcp bootfw.image=http://s/image.iso"],
+        kernels=["vmlinuz"],
+    ),
     Tree("freedos", "FreeDOS 13", {"kernel.sys": b"x"}, volume="FD13LIVE", arguments=[""], needs_http=False),
     Tree(
         "netboot.xyz",

@@ -93,6 +93,8 @@ class StageKind(enum.Enum):
     REPORT = "report"
     """By a protocol of a plugin, the client reported how far it is, or got its boot file: "protocol", "what",
     "by_system" (true: its operating system reported it)."""
+    INSTALLATION = "installation"
+    """The system that installs the machine reported by HTTP how far it is, or why it has failed: "what", "failed"."""
     UP = "up"
     """The phone-home URL was requested, or the system said by another "protocol" that it is up."""
 

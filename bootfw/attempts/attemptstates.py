@@ -32,6 +32,8 @@ class Input(Key):
     """The client has done nothing for as long as its firmware waits at most."""
     UP = "up"
     """The installed system has requested the phone-home URL."""
+    FAILED = "failed"
+    """The system that installs the machine has reported that it has failed."""
     REPLACED = "replaced"
     """The client starts again from its firmware."""
     FORGOTTEN = "forgotten"
@@ -102,6 +104,7 @@ TABLE: Table = {
         Input.BOOTS: begin,
         Input.SILENT: drop,
         Input.UP: judge,
+        Input.FAILED: judge,
         Input.REPLACED: drop,
         Input.FORGOTTEN: drop,
         Input.STOPPED: drop,
@@ -111,6 +114,7 @@ TABLE: Table = {
         Input.BOOTS: extend,
         Input.SILENT: judge,
         Input.UP: judge,
+        Input.FAILED: judge,
         Input.REPLACED: judge_last,
         Input.FORGOTTEN: drop,
         # A later start of the service can't continue this attempt.
@@ -121,6 +125,8 @@ TABLE: Table = {
         Input.BOOTS: begin,
         Input.SILENT: ignore,
         Input.UP: judge,
+        # It has failed again.
+        Input.FAILED: judge,
         Input.REPLACED: drop,
         Input.FORGOTTEN: drop,
         Input.STOPPED: drop,

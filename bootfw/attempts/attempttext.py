@@ -138,5 +138,6 @@ _LINES: Mapping[StageKind, Any] = {
     StageKind.RETURNED: lambda data: f"{_quoted(data['file'])} has returned to the firmware in the boot before",
     StageKind.SYSTEM: lambda data: "the installed system requests an address",
     StageKind.REPORT: lambda data: f"{data['protocol']}: {data['what']}",
+    StageKind.INSTALLATION: lambda data: f"the installer{' has failed' if data.get('failed') else ''}: {data['what']}",
     StageKind.UP: lambda data: "the installed system is up",
 }

@@ -27,6 +27,7 @@ from bootfw.events import (
     EventsDropped,
     FileWithheld,
     HandshakeFailed,
+    InstallationReported,
     LeasesNotKept,
     LoopBroken,
     OfferMade,
@@ -73,6 +74,9 @@ LONGEST_PAUSE = 600.0
 LOOKUP_INTERVAL = 1.0
 """Maximum seconds until the MAC behind an address without one is looked up again. It is sooner in the beginning: a
 lookup is due when the attempt is twice as old as at the last one."""
+
+INSTALLER_PATIENCE = 120.0
+"""Seconds until the next report of a system that installs the machine. bootfw/cli/diskinstall.py reports every 10 s."""
 
 LONGEST_TRANSFER = 7200.0
 """Seconds that a running transfer keeps an attempt open: the process that served it may be gone."""
@@ -252,6 +256,7 @@ class Attempts:
             SecondStageFound: self._second_stage,
             HandshakeFailed: self._no_tls,
             BootReported: self._reported,
+            InstallationReported: self._installs,
             EventsDropped: self._lost,
         }
 
@@ -629,6 +634,27 @@ class Attempts:
         else:
             self._note(attempt, event.at, StageKind.REPORT, data)
         self._seen(attempt, event.at, attempt.patience)
+
+    def _installs(self, event: InstallationReported) -> None:
+        attempt = (self._index.get(event.mac) if event.mac else None) or self._at(event.peer, event.at)
+        if attempt is None:
+            return
+        self._address(attempt, event.peer[0])
+        data: dict[str, Any] = {"what": _name(event.what)}
+        if event.failed:
+            data["failed"] = True
+        last = attempt.entries[-1] if attempt.entries else None
+        if last is not None and last.kind is StageKind.INSTALLATION and not last.data.get("failed"):
+            last.end(event.at + self.wall, data)  # only the latest progress matters
+        elif last is not None and last.kind is StageKind.INSTALLATION and last.data == data:
+            last.repeat(event.at + self.wall)
+        else:
+            self._note(attempt, event.at, StageKind.INSTALLATION, data)
+        attempt.seen, attempt.deadline = event.at, event.at + INSTALLER_PATIENCE
+        if event.failed:
+            self._handle(attempt, Input.FAILED, event.at)
+        else:
+            self._handle(attempt, Input.SEEN if attempt.verdict is Verdict.UP else Input.BOOTS, event.at)
 
     def _for_transfer(self, request: TransferRequest, at: float) -> _Attempt:
         """The attempt that a request for a file belongs to; a new one where there is none."""

@@ -178,6 +178,11 @@ class _Known(dict[str, Any]):
 # What must be true.
 
 
+def _installation(facts: Facts, failed: bool) -> Found:
+    stage = next(iter(reversed(facts.all(StageKind.INSTALLATION))), None)
+    return stage if stage is not None and bool(stage.data.get("failed")) == failed else None
+
+
 def _disk_full(facts: Facts) -> Found:
     stage = facts.failed_upload
     if stage is None:
@@ -430,6 +435,20 @@ _MAAS_BADS = "MAAS, table of known bad networks (discourse.maas.io 14978): rogue
 _RETRIES = "retry timing of firmware, measured under QEMU (EDK2, iPXE, GRUB, U-Boot)"
 
 SYMPTOMS: Sequence[Symptom] = (
+    Symptom(
+        "installation-failed",
+        lambda facts: _installation(facts, failed=True),
+        "could not be installed: {what}",
+        "see the console of the machine, which may try it again",
+        "docs/howto/images/disk.md",
+    ),
+    Symptom(
+        "installation-silent",
+        lambda facts: _installation(facts, failed=False),
+        "has reported nothing more of its installation: {what}",
+        "see the console of the machine; if it was switched off, install it again",
+        "docs/howto/images/disk.md",
+    ),
     Symptom(
         "loop-broken",
         lambda facts: facts.last(StageKind.LOOP) or next(iter(facts.all(StageKind.LOOP)), None),

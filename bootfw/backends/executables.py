@@ -29,6 +29,7 @@ _HEAD = 4096
 _GZIP = b"\x1f\x8b\x08"
 
 _SECTOR = 2048
+_DISK_SECTORS = (512, 4096)
 """Bytes in a sector of a CD."""
 
 
@@ -87,6 +88,24 @@ def read_disk(file: BinaryIO) -> Executable:
         efi = efi or bool(types & {0xEE, 0xEF}) or _is_fat(record)
     # An image that a BIOS can start too is for PCs, whose UEFI firmware is 64-bit.
     return Executable("i386" if bios else "", ("x86_64" if bios else "any") if efi else "")
+
+
+def read_partitions(file: BinaryIO) -> str:
+    """Return the kind of partition table that a disk image has: "GPT" (UEFI 2.10 section 5.3) or "MBR"; "": none.
+
+    :raise OSError: the file can't be read.
+    """
+    record = file.read(512)
+    for size in _DISK_SECTORS:
+        file.seek(size)
+        if file.read(8) == b"EFI PART":
+            return "GPT"
+    if record[510:512] != b"\x55\xaa":
+        return ""
+    # The boot sector of a file system has the same signature, and text or code where a table has its entries.
+    entries = [struct.unpack_from("<B3xB3xII", record, 446 + 16 * number) for number in range(4)]
+    valid = all(status in (0, 0x80) for status, *_ in entries)
+    return "MBR" if valid and any(kind and first and count for _, kind, first, count in entries) else ""
 
 
 def _unpacked(head: bytes) -> bytes:

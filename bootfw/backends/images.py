@@ -78,7 +78,7 @@ class Image:
     @property
     def name(self) -> str:
         """The path without the version of an image of an operating system: ``images/debian-12``; of others the path."""
-        return self.path if self.planned is None else self.planned.content.rpartition("~")[0]
+        return self.path if self.planned is None else self.planned.name
 
     @property
     def named(self) -> Mapping[str, str]:

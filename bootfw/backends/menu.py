@@ -31,8 +31,8 @@ from bootfw.api import (
 from bootfw.backends.detached import Threads
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.imagelibrary.backend import catalogue_of
-from bootfw.backends.imagelibrary.library import Library
-from bootfw.backends.imagelibrary.menuimages import WIMBOOT, menu_images
+from bootfw.backends.imagelibrary.library import Library, OSImage
+from bootfw.backends.imagelibrary.menuimages import WIMBOOT, disk_images, menu_images
 from bootfw.backends.images import IMAGES, Image, Kernels, scan
 from bootfw.backends.menucontents import MenuContents, grub_words
 from bootfw.backends.mistakes import mistakes, source_finding, template_findings
@@ -68,7 +68,8 @@ class MenuBackend:
 
     Images of operating systems, such as ISO images of installers, are those of the ``images`` backend, which serves the
     files in them. ``install/debian-12.ipxe`` boots one of them, and ``install/debian-12/preseed.cfg.ipxe`` one with the
-    answers at ``preseed.cfg``: ``bootfw install`` orders these scripts.
+    answers at ``preseed.cfg``: ``bootfw install`` orders these scripts. They have disk images too,
+    which no menu shows: the receiver among the images writes one to the disk of the machine, without a question.
 
     :param root: the directory, or a list of directories, relative to the configuration file.
     :param images: the directory of images of operating systems, or a list of directories: the ``root`` of each
@@ -149,7 +150,7 @@ class MenuBackend:
                 yield source_finding(str(self.templates), "there is no such directory")
             own = [f"{kind}.j2" for kind in _KINDS if os.path.isfile(self.templates / f"{kind}.j2")]
             yield from template_findings(self._sandbox, self.templates, own)
-        if self.default and not any(self.default in (image.path, image.name) for image in self._images()):
+        if self.default and not any(self.default in (image.path, image.name) for image in self._scan().images):
             yield source_finding(
                 "[[backend]] menu, default", f"it names {self.default}, which is none of the menu's images"
             )
@@ -238,7 +239,8 @@ class MenuBackend:
 
     def _scan(self) -> MenuContents:
         """Scan the directories, without those on file systems that hang. May block."""
-        images = self._images()
+        systems = [image for image in self.library.scan(self._probe.hangs) if image.ways]
+        images = self._images(systems)
         roots = [root for root in self.roots if not self._probe.hangs(root)]
         own = [root for root in roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))]
         installed = {} if own else self._distribution.available()
@@ -247,11 +249,10 @@ class MenuBackend:
             for name in (*_PROGRAMS, self.script)
             if name in installed or any(os.path.isfile(root / name) for root in roots)
         ]
-        return MenuContents(images, frozenset(there))
+        return MenuContents(images, frozenset(there), tuple(disk_images(systems)))
 
-    def _images(self) -> tuple[Image, ...]:
-        systems = [image for image in self.library.scan(self._probe.hangs) if image.ways]
-        shown = {image.path for image in systems}
+    def _images(self, systems: Sequence[OSImage]) -> tuple[Image, ...]:
+        shown = {image.path for image in systems if not image.is_disk}
         others = scan(self.roots, self._kernels, lambda path: path in shown or self._probe.hangs(path))
         return (*menu_images(systems), *others)
 

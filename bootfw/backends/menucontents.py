@@ -45,15 +45,17 @@ class MenuContents:
 
     :param programs: existing files that menus use: "memdisk", "menu.c32", "vesamenu.c32", and the name of the iPXE
         script, if a file with that name exists.
+    :param disks: the ways to install images of disks, which are in no menu.
     """
 
     images: Sequence[Image] = ()
     programs: frozenset[str] = frozenset()
+    disks: Sequence[Image] = ()
     _ids: Mapping[Image, str] = field(init=False, repr=False)
 
     @_ids.default
     def _numbered(self) -> Mapping[Image, str]:
-        return {image: f"i{number}" for number, image in enumerate(self.images, 1)}
+        return {image: f"i{number}" for number, image in enumerate((*self.images, *self.disks), 1)}
 
     def for_ipxe(self, base: str, by_http: bool, default: str, http: str = "") -> dict[str, Any]:
         """Return the variables of ipxe.j2.
@@ -87,7 +89,7 @@ class MenuContents:
         """
         images = [
             image
-            for image in self.images
+            for image in (*self.images, *self.disks)
             if image.planned is not None and image.name == image_path(name) and image.loads_by("ipxe", http)
         ]
         if answers:

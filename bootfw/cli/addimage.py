@@ -18,9 +18,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from attrs import define, field
 
-from bootfw.backends.imagelibrary.place import NAME, Place, places, split_name
+from bootfw.backends.imagelibrary.place import DIGESTS, DISKS, NAME, Place, places, split_name
 from bootfw.cli.failure import CommandError
-from bootfw.frisbee.digests import SUFFIX as DIGESTS
 from bootfw.frisbee.digests import Digests
 from bootfw.terminal import StatusLine
 
@@ -36,9 +35,6 @@ _SUMS = (("sha512", ("{name}.sha512", "SHA512SUMS")), ("sha256", ("{name}.sha256
 """Algorithm -> the files beside an image that may have its checksum, the strongest first."""
 
 _SIGNATURES = ("{name}.asc", "{name}.sig", "{name}.sign", "{name}.gpg")
-
-_OF_A_DISK = ".img"
-"""The suffix of images that are written to disks: "bootfw receive" verifies them by digests of their chunks."""
 
 _BSD = re.compile(r"(?P<algorithm>SHA\d+) \((?P<file>.+)\) = (?P<sum>[0-9a-fA-F]+)")
 _GNU = re.compile(r"(?P<sum>[0-9a-fA-F]{64,128})(?:\s+[ *]?(?P<file>.+))?")
@@ -106,6 +102,8 @@ def add_image(
 ) -> Path:
     """Add the image at a path or an URL to the directory *root*, in place of one with the same name.
 
+    A disk image that is there already gets its digests.
+
     :param name: of the image; "": that of the file.
     :param keyring: of OpenPGP keys, of which one has to have signed the image or its checksums.
     :param say: takes lines for the user.
@@ -126,8 +124,11 @@ def add_image(
     there = {place.name: place for place in places(root) if isinstance(place, Place)}.get(name)
     if there is not None and there.suffix != suffix:
         raise CommandError(f"{there.path} is the image {name} already: remove it first, or give another --name")
+    path = root / f"{name}{suffix}"
+    if suffix in DISKS and not source.is_url and path.exists() and path.samefile(given):
+        _write_digests(path)
+        return path
     descriptor, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=root)
-    digests = Path(f"{part}{DIGESTS}")
     try:
         with open(descriptor, "wb") as file:
             sums = _copied(source, file, root)
@@ -136,19 +137,26 @@ def add_image(
         for line in _verified(source, Path(part), sums, keyring):
             say(line)
         os.chmod(part, 0o644)
-        path = root / f"{name}{suffix}"
-        if suffix == _OF_A_DISK:
-            with open(part, "rb") as image:
-                digests.write_bytes(Digests.of(image.read).dump())
+        if suffix in DISKS:
+            _write_digests(Path(part))
+            # Before the image: a server that finds the new one finds its digests.
+            os.rename(f"{part}{DIGESTS}", f"{path}{DIGESTS}")
         os.rename(part, path)
-        if suffix == _OF_A_DISK:
-            os.rename(digests, f"{path}{DIGESTS}")
     except BaseException:
-        for each in (part, digests):
+        for each in (part, f"{part}{DIGESTS}"):
             with suppress(FileNotFoundError):
                 os.remove(each)
         raise
     return path
+
+
+def _write_digests(image: Path) -> None:
+    """Write the digests of a disk image beside it."""
+    with open(image, "rb") as file:
+        content = Digests.of(file.read).dump()
+    made = image.with_name(f".{image.name}{DIGESTS}.part")
+    made.write_bytes(content)
+    made.rename(f"{image}{DIGESTS}")
 
 
 def remove_image(name: str, root: Path) -> bool:

@@ -15,6 +15,7 @@ from bootfw.attempts.record import attempt_of
 from bootfw.backends.imagelibrary.backend import KEPT, ImagesBackend
 from bootfw.backends.imagelibrary.library import Library, OSImage
 from bootfw.backends.imagelibrary.plannedboot import PREFIX
+from bootfw.backends.menucontents import amount
 from bootfw.cli.addimage import add_image, remove_image, remove_old_directories
 from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
@@ -22,9 +23,10 @@ from bootfw.cli.running import RunningServer, ServerEnded
 from bootfw.cli.statedir import running, state_of
 from bootfw.cli.tables import table
 from bootfw.config import defaults
-from bootfw.config.configuration import load_config
+from bootfw.config.configuration import Configuration, load_config
 from bootfw.images.recipe import LOADERS
 from bootfw.terminal import printable
+from bootfw.wire.frisbeemaster import PORT
 
 _ABOUT = """
 Lists the images in the directories of the "images" backends: what each is, the firmware and processors that it runs
@@ -34,8 +36,8 @@ on, how it is booted, and the memory that a machine needs for it.
 _ADD = """
 Copies or downloads an image to the directory of the images. If there is a checksum beside it (FILE.sha256, SHA256SUMS
 and the like), it has to be right. The image is there as a whole or not at all, and takes the place of one with the same
-name: machines that have begun to boot that one get the rest of it. Beside the image of a disk (.img) there are the
-digests of its chunks then (.img.chunks), for "bootfw receive".
+name: machines that have begun to boot that one get the rest of it. Beside a disk image (.img, .raw) there are the
+digests of its chunks then (.img.chunks): machines verify what they receive by them.
 """
 
 _REMOVE = """
@@ -95,28 +97,33 @@ def _list(options: argparse.Namespace) -> None:
     library = library_of(Assembly(configuration))
     images = library.scan()
     if options.json:
-        sys.stdout.write(json.dumps([_record(image) for image in images], indent=2) + "\n")
+        sys.stdout.write(
+            json.dumps([_record(image, lacking(image, configuration)) for image in images], indent=2) + "\n"
+        )
     elif images:
         rows = [("NAME", "WHAT", "RUNS ON", "BOOTED BY", "MEMORY"), *(_row(image) for image in images)]
         sys.stdout.write(table(rows) + "\n")
     else:
         sys.stdout.write(f"no images in {', '.join(map(str, library.roots))}\n")
     for image in images:
-        if image.reason and not options.json:
-            sys.stdout.write(f"{image.name}: can't be booted: {printable(image.reason)}\n")
+        reason = lacking(image, configuration)
+        if reason and not options.json:
+            verb = "installed" if image.is_disk else "booted"
+            sys.stdout.write(f"{image.name}: can't be {verb}: {printable(reason)}\n")
     for problem in library.problems:
         sys.stderr.write(f"bootfw: {printable(problem)}\n")
 
 
 def _add(options: argparse.Namespace) -> None:
-    library = library_of(Assembly(load_config(options.config, os.environ)))
+    configuration = load_config(options.config, os.environ)
+    library = library_of(Assembly(configuration))
     root = library.roots[0]
     keyring = Path(options.keyring) if options.keyring else None
     path = add_image(options.source, root, options.name, keyring, lambda line: _say(line))
     remove_old_directories(root, KEPT)
-    image = next(image for image in Library([root], library.catalogue).scan() if image.path == path)
-    if image.reason:
-        _say(f"{path}: can't be booted: {image.reason}")
+    image = next(image for image in Library(library.roots, library.catalogue).scan() if image.path == path)
+    if reason := lacking(image, configuration):
+        _say(f"{path}: can't be {'installed' if image.is_disk else 'booted'}: {reason}")
     else:
         _say(f"{path}: {image.title}, for {', '.join(runs_on(image))}")
 
@@ -183,6 +190,19 @@ def library_of(assembly: Assembly) -> Library:
     return Library([backend.root for backend in backends], backends[0].library.catalogue)
 
 
+def lacking(image: OSImage, configuration: Configuration) -> str:
+    """Return why an image can't be booted, or the image of a disk can't be installed; "": it can."""
+    if not image.is_disk or image.reason:
+        return image.reason
+    settings, source = configuration.settings, configuration.source or "the configuration"
+    multicast = settings.multicast
+    if not any(port == PORT for _, port in multicast.listen) or "multicast" not in multicast.methods:
+        return f'machines receive it by multicast: set [multicast] listen = ["0.0.0.0:{PORT}"] in {source}'
+    if not settings.http.listen and configuration.source:
+        return f"machines load their receiver by HTTP: set [http] listen in {source}"
+    return "" if image.digests else f"it has no digests: bootfw images add {image.path} makes them"
+
+
 def _row(image: OSImage) -> tuple[str, ...]:
     memory = max((way.plan.memory for way in image.ways), default=0)
     loaders = {loader for way in image.ways for loader in way.plan.recipe.loaders}
@@ -191,7 +211,8 @@ def _row(image: OSImage) -> tuple[str, ...]:
         booted = "any" if loaders == set(LOADERS) else ", ".join(_LOADERS[one] for one in LOADERS if one in loaders)
         if any(way.plan.needs_http for way in image.ways):
             booted += ", HTTP"
-    return image.name, image.title or "unknown", ", ".join(runs_on(image)) or "-", booted, _amount(memory)
+    what = f"{image.title}, {amount(image.size)}" if image.is_disk else image.title or "unknown"
+    return image.name, what, ", ".join(runs_on(image)) or "-", booted, _amount(memory)
 
 
 def runs_on(image: OSImage) -> Sequence[str]:
@@ -211,7 +232,7 @@ def _amount(memory: int) -> str:
     return f"{memory / (1 << 30):.1f} GiB" if memory >= 1 << 30 else f"{memory / (1 << 20):.0f} MiB"
 
 
-def _record(image: OSImage) -> dict[str, Any]:
+def _record(image: OSImage, reason: str) -> dict[str, Any]:
     return {
         "name": image.name,
         "path": str(image.path),
@@ -221,7 +242,7 @@ def _record(image: OSImage) -> dict[str, Any]:
         "family": image.family,
         "release": image.release,
         "runs_on": runs_on(image),
-        "reason": image.reason,
+        "reason": reason,
         "boots": [
             {
                 "kind": way.plan.recipe.kind,

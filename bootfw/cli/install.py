@@ -1,20 +1,24 @@
-"""``bootfw install``: makes a machine install an image, once."""
+"""``bootfw install``: makes machines install an image, once."""
 
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
+from attrs import frozen
+
 from bootfw.ability import provides
+from bootfw.backends.imagelibrary.backend import ImagesBackend
 from bootfw.backends.imagelibrary.library import OSImage
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.template import SUFFIX
 from bootfw.cli.assembly import Assembly
 from bootfw.cli.failure import CommandError
 from bootfw.cli.hostvalues import text_value
-from bootfw.cli.images import library_of
-from bootfw.cli.installprogress import Installation
+from bootfw.cli.images import lacking, library_of
+from bootfw.cli.installprogress import Installation, follow
 from bootfw.cli.machinenames import HELP, machine_mac
 from bootfw.cli.machines import machines_of
 from bootfw.cli.next import is_missing, needs_resolver, orders_of
@@ -25,16 +29,18 @@ from bootfw.config.configuration import load_config
 from bootfw.errors import PowerError
 from bootfw.interfaces import IChainAware, IPower
 from bootfw.inventory import Selection
+from bootfw.lease import mac_text
 from bootfw.terminal import printable
 from bootfw.tftp.path import relative
 from bootfw.values import PowerAction
 
 _ABOUT = """
 Has a machine boot an image at its next boot, and not again: after that it boots as usual. With answers it installs
-without questions. Without IMAGE, the image and the answers are those in the machine's host file.
+without questions. Without IMAGE, the image and the answers are those in the machine's host file. A disk image is sent
+to all machines at once, by multicast, and written to the first disk of each.
 
-While a server runs, it shows what the machine does: with answers until the system has requested /bootfw/up, else until
-the installer has been loaded. Ctrl-C ends the display, not the installation.
+While a server runs, it shows what the machines do: with answers, and with a disk image, until the system has requested
+/bootfw/up, else until the installer has been loaded. Ctrl-C ends the display, not the installation.
 """
 
 _EXAMPLES = """
@@ -42,12 +48,14 @@ Examples:
   bootfw install 52:54:00:12:34:56 debian-12                            boot the installer, once
   bootfw install 52:54:00:12:34:56 debian-12 --answers preseed.cfg      install without questions
   bootfw install 52:54:00:12:34:56                                      as its host file says
+  bootfw install web1 web2 web3 win11                                   write a disk image to three machines at once
+  bootfw install --tag hall2 win11                                      to all machines with the tag hall2
   bootfw install --power 52:54:00:12:34:56                              and start it now, from the network
   bootfw install --no-wait 52:54:00:12:34:56                            order it, and don't wait for it
   bootfw show 52:54:00:12:34:56                                         what has become of it
   bootfw next --clear 52:54:00:12:34:56                                 cancel it
 
-Exit codes: 0 installed, or ordered, 1 it can't be ordered, or the boot has failed, 130 interrupted.
+Exit codes: 0 installed, or ordered, 1 it can't be ordered, or a boot has failed, 130 interrupted.
 """
 
 
@@ -55,13 +63,15 @@ def add_install(commands: Any) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "install",
-        help="have a machine install an image, once",
+        help="have machines install an image, once",
         description=_ABOUT,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("mac", metavar="MACHINE", help=HELP)
+    parser.add_argument("machines", nargs="*", metavar="MACHINE", help=f"{HELP}; several install the same image")
+    # For the help: the machines take all words.
     parser.add_argument("image", nargs="?", default="", metavar="IMAGE", help="its name, as bootfw images lists it")
+    parser.add_argument("--tag", default="", help="all machines with this tag, as bootfw machines lists them")
     parser.add_argument("--answers", default="", metavar="PATH", help="of the answers, as clients request it")
     parser.add_argument("--no-wait", action="store_true", help="only order it")
     parser.add_argument(
@@ -71,11 +81,104 @@ def add_install(commands: Any) -> None:
     parser.set_defaults(run=_install)
 
 
+@frozen
+class _Order:
+    """What one machine is to install."""
+
+    mac: str
+    image: OSImage
+    answers: str
+    """Their path; "": none."""
+    power: IPower | None
+    """By which it is started; None: it is not."""
+
+    @property
+    def file(self) -> str:
+        """The script that the machine boots."""
+        name = self.image.name
+        return f"install/{name}/{self.answers}.ipxe" if self.answers else f"install/{name}.ipxe"
+
+    @property
+    def phones_home(self) -> bool:
+        """Whether it reports the end of the installation."""
+        return bool(self.answers) or self.image.is_disk
+
+
 def _install(options: argparse.Namespace) -> int:
     configuration = load_config(options.config, os.environ)
     assembly = Assembly(configuration)
-    mac = machine_mac(options.mac, assembly)
-    name, answers = options.image, options.answers
+    needs_resolver(configuration)
+    _needs_dhcp(assembly)
+    wanted = [_order(mac, image, assembly, options) for mac, image in _wanted(assembly, options)]
+    orders = orders_of(configuration, options, changes=True)
+    made, failed = [], 0
+    for each in wanted:
+        order = orders.order(each.mac, each.file)
+        how = f" with the answers {each.answers}" if each.answers else ""
+        what = f"{printable(each.image.title)} ({each.image.name})"
+        sys.stdout.write(f"{each.mac} boots {what} next, once{printable(how)}\n")
+        try:
+            _start(each)
+        except CommandError as error:
+            sys.stderr.write(f"bootfw: {error}\n")
+            failed += 1
+        else:
+            made.append(Installation(order, each.phones_home, len(wanted) > 1))
+    if not made:
+        return 1
+    it, is_started = ("it", "it is being started") if len(made) == 1 else ("them", "they are being started")
+    switch = is_started if options.power else f"switch {it} on"
+    if options.no_wait or not isinstance(orders, RunningServer):
+        shows = (
+            f'"bootfw show {made[0].mac}" shows what has become of it' if len(made) == 1 else "bootfw boots lists them"
+        )
+        sys.stdout.write(f"{switch}; {shows}\n")
+        return 1 if failed else 0
+    sys.stdout.write(f"{switch}\n")
+    sys.stdout.flush()
+    return follow(made, orders) or (1 if failed else 0)
+
+
+def _wanted(assembly: Assembly, options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return each machine with the name of its image; "": the one that is set for it.
+
+    :raise CommandError: there is no such machine.
+    """
+    words, image = list(options.machines), ""
+    if (len(words) > 1 or options.tag) and words and _is_image(words[-1], assembly):
+        image = words.pop()
+    macs = [machine_mac(word, assembly) for word in words]
+    if options.tag:
+        tagged = machines_of(assembly, options).machines(Selection(tag=options.tag))
+        macs += [record["mac"] for record in tagged if record["mac"]]
+        if not tagged:
+            raise CommandError(f'no machine has the tag "{options.tag}"')
+    if not macs:
+        raise CommandError("name a machine, or a tag of machines: bootfw install MACHINE IMAGE")
+    return [(mac, image) for mac in dict.fromkeys(macs)]
+
+
+def _is_image(word: str, assembly: Assembly) -> bool:
+    """Return whether the last word is the name of an image: it is no machine, or there is an image of this name."""
+    with suppress(ValueError):
+        mac_text(word)
+        return False
+    backends = [backend for _, backend in assembly.parts.backends if isinstance(backend, ImagesBackend)]
+    if any(word in backend.image_names() for backend in backends):
+        return True
+    try:
+        machine_mac(word, assembly)
+    except CommandError:
+        return True
+    return False
+
+
+def _order(mac: str, name: str, assembly: Assembly, options: argparse.Namespace) -> _Order:
+    """Return what a machine is to install.
+
+    :raise CommandError: it can't be installed.
+    """
+    answers = options.answers
     if not name:
         host = assembly.host_files.of(mac)
         known = machines_of(assembly, options).machines(Selection(mac))
@@ -85,26 +188,11 @@ def _install(options: argparse.Namespace) -> int:
             raise CommandError(
                 f'{mac}: give IMAGE, set one with "bootfw machines image", or write image = "NAME" into its host file'
             )
-    needs_resolver(configuration)
-    _needs_dhcp(assembly)
     image = installable_image(assembly, name)
     path = relative(answers.removesuffix(SUFFIX))
     if path:
         _check_answers(assembly, image, path, mac)
-    power = _reachable_power(assembly, mac) if options.power else None
-    orders = orders_of(configuration, options, changes=True)
-    order = orders.order(mac, f"install/{name}/{path}.ipxe" if path else f"install/{name}.ipxe")
-    how = f" with the answers {path}" if path else ""
-    sys.stdout.write(f"{mac} boots {printable(image.title)} ({name}) next, once{printable(how)}\n")
-    if power is not None:
-        _start(power, mac)
-    switch = "it is being started" if power is not None else "switch it on"
-    if options.no_wait or not isinstance(orders, RunningServer):
-        sys.stdout.write(f'{switch}; "bootfw show {mac}" shows what has become of it\n')
-        return 0
-    sys.stdout.write(f"{switch}\n")
-    sys.stdout.flush()
-    return Installation(order, unattended=bool(path)).follow(orders)
+    return _Order(mac, image, path, _reachable_power(assembly, mac) if options.power else None)
 
 
 def _needs_dhcp(assembly: Assembly) -> None:
@@ -130,13 +218,15 @@ def _reachable_power(assembly: Assembly, mac: str) -> IPower:
     return power
 
 
-def _start(power: IPower, mac: str) -> None:
+def _start(order: _Order) -> None:
+    if order.power is None:
+        return
     try:
-        power.boot_from_network()
-        power.switch(PowerAction.RESET)
+        order.power.boot_from_network()
+        order.power.switch(PowerAction.RESET)
     except PowerError as error:
-        left = f'the image is still ordered for its next boot; "bootfw next --clear {mac}" cancels it'
-        raise CommandError(f"{mac}: {error}; {left}") from error
+        left = f'the image is still ordered for its next boot; "bootfw next --clear {order.mac}" cancels it'
+        raise CommandError(f"{order.mac}: {error}; {left}") from error
 
 
 def installable_image(assembly: Assembly, name: str) -> OSImage:
@@ -150,8 +240,10 @@ def installable_image(assembly: Assembly, name: str) -> OSImage:
         known = f"; known: {', '.join(images)}" if images else ""
         raise CommandError(f"there is no image {name} in {', '.join(map(str, library.roots))}{known}")
     image = images[name]
-    if image.reason:
-        raise CommandError(f"{name} can't be booted: {image.reason}")
+    if reason := lacking(image, assembly.configuration):
+        raise CommandError(f"{name} can't be {'installed' if image.is_disk else 'booted'}: {reason}")
+    if image.is_receiver:
+        raise CommandError(f"{name} writes disk images: install one of these, and it is booted for that")
     if not any("ipxe" in way.plan.recipe.loaders for way in image.ways):
         raise CommandError(f"{name} can't be booted by iPXE, which boots one-time images")
     menus = [backend for _, backend in assembly.parts.backends if isinstance(backend, MenuBackend)]

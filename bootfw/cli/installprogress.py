@@ -1,4 +1,4 @@
-"""The progress of an installation: what the machine does, from its first packet until its system is up."""
+"""The progress of installations: what each machine does, from its first packet until its system is up."""
 
 import sys
 import time
@@ -33,11 +33,13 @@ class Installation:
     :param order: the one-time boot, as the control socket has it: "mac", "file" and "ordered".
     :param unattended: the machine phones home at the end of the installation. Else its end can't be seen, and it is
         shown until the installer has been loaded.
+    :param shows_name: it is one of several: its lines begin with the machine, and have verdicts and reports only.
     :param seconds: a clock.
     """
 
     order: Record
     unattended: bool
+    shows_name: bool = False
     _seconds: Callable[[], float] = time.monotonic
     _loaded: bool = field(default=False, init=False)
     """Whether a boot has loaded what was ordered."""
@@ -48,25 +50,23 @@ class Installation:
     _since: float = field(default=0.0, init=False)
     """When it began to do that, in seconds."""
 
-    def follow(self, server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> int:
-        """Print each stage, until it is installed or has failed.
-
-        :return: the exit code.
-        """
-        status = StatusLine()
+    def __attrs_post_init__(self) -> None:
         self._since = self._seconds()
-        try:
-            for changed in changed_boots(server, sleep):
-                if any(record["mac"] == self.order["mac"] for record in changed):
-                    with suppress(ServerEnded):
-                        records = server.call("boot", machine=self.order["mac"], limit=_BOOTS)
-                        code = self.show([attempt_of(record) for record in records], status)
-                        if code is not None:
-                            return code
-                status.show(f"{self._seconds() - self._since:5.0f} s  {self._doing}")
-        finally:
-            status.clear()
-        raise AssertionError("changed_boots() ends")
+
+    @property
+    def mac(self) -> str:
+        """The machine."""
+        mac: str = self.order["mac"]
+        return mac
+
+    @property
+    def doing(self) -> str:
+        """For how long it has been doing what."""
+        return f"{self._seconds() - self._since:5.0f} s  {self._doing}"
+
+    def follow(self, server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> int:
+        """See follow(): this one alone."""
+        return follow([self], server, sleep)
 
     def show(self, attempts: Sequence[BootAttempt], status: StatusLine) -> int | None:
         """Print what has happened since the last call.
@@ -91,10 +91,13 @@ class Installation:
         if transfer and "outcome" not in stage.data:
             self._does(stage_line(stage))
             return
+        if stage.kind is StageKind.INSTALLATION:
+            self._does(stage_line(stage))
         # A stage may be left out of a long attempt later, so its number does not identify it.
         if self._is_new((attempt.id, stage.at, stage.kind, stage.data.get("file"))):
             self._does(stage_line(stage))
-            _print(stage.until if transfer else stage.at, printable(stage_line(stage)), status)
+            if not self.shows_name or stage.kind is StageKind.INSTALLATION:
+                self._print(stage.until if transfer else stage.at, printable(stage_line(stage)), status)
 
     def _show_verdict(self, attempt: BootAttempt, status: StatusLine) -> int | None:
         if attempt.verdict is Verdict.IN_PROGRESS or not self._is_new((attempt.id, attempt.verdict, attempt.ended)):
@@ -103,7 +106,7 @@ class Installation:
         if attempt.verdict in (Verdict.UP, Verdict.BOOTED):
             outcome += f" after {attempt.seconds:.0f} s"
         self._does(outcome)
-        _print(attempt.ended or time.time(), coloured(outcome, attempt.verdict), status)
+        self._print(attempt.ended or time.time(), coloured(outcome, attempt.verdict), status)
         if attempt.verdict is Verdict.FAILED:
             if attempt.cause is not None:
                 sys.stdout.write(f"What to do: {printable(attempt.cause.remedy)}\n")
@@ -113,6 +116,12 @@ class Installation:
         # An UP before that is of the system that was there before.
         done = attempt.verdict is Verdict.UP or (attempt.verdict is Verdict.BOOTED and not self.unattended)
         return 0 if self._loaded and done else None
+
+    def _print(self, at: float, line: str, status: StatusLine) -> None:
+        status.clear()
+        name = f"{self.mac}  " if self.shows_name else ""
+        sys.stdout.write(f"{datetime.fromtimestamp(at):%H:%M:%S}  {name}{line}\n")
+        sys.stdout.flush()
 
     def _does(self, what: str) -> None:
         if what != self._doing:
@@ -125,7 +134,36 @@ class Installation:
         return True
 
 
-def _print(at: float, line: str, status: StatusLine) -> None:
-    status.clear()
-    sys.stdout.write(f"{datetime.fromtimestamp(at):%H:%M:%S}  {line}\n")
-    sys.stdout.flush()
+def follow(
+    installations: Sequence[Installation], server: RunningServer, sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Print what the machines do, until each is installed or has failed.
+
+    :return: the exit code: 0 when all are installed.
+    """
+    status = StatusLine()
+    waiting, failed = {each.mac: each for each in installations}, 0
+    try:
+        for changed in changed_boots(server, sleep):
+            for mac in dict.fromkeys(record["mac"] for record in changed):
+                if mac not in waiting:
+                    continue
+                with suppress(ServerEnded):
+                    records = server.call("boot", machine=mac, limit=_BOOTS)
+                    code = waiting[mac].show([attempt_of(record) for record in records], status)
+                    if code is not None:
+                        del waiting[mac]
+                        failed += code != 0
+            if not waiting:
+                return FAILED if failed else 0
+            status.show(_summary(list(waiting.values()), len(installations), failed))
+    finally:
+        status.clear()
+    raise AssertionError("changed_boots() ends")
+
+
+def _summary(waiting: Sequence[Installation], count: int, failed: int) -> str:
+    if count == 1:
+        return waiting[0].doing
+    done = count - len(waiting) - failed
+    return f"{done} of {count} installed, {failed} failed; {waiting[0].mac} {waiting[0].doing.strip()}"

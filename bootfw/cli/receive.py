@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from bootfw.cli.failure import CommandError
@@ -30,6 +31,7 @@ Examples:
   bootfw receive debian.img --server 10.77.0.1 -o /dev/sda --digests http://10.77.0.1/debian.img.chunks --resume
   bootfw receive debian.img --group 239.192.1.2:1283 -o debian.img      the server has no master server
   bootfw receive --write-script receive.pyz                             one file for an initramfs with Python
+  bootfw receive --write-system /srv/boot/images/receiver               what bootfw install needs for disk images
 
 Exit codes: 0 received, 1 not.
 """
@@ -50,6 +52,14 @@ def add_receive(commands: Any) -> None:
     _add_arguments(parser)
     parser.add_argument(
         "--write-script", metavar="FILE", help="write this command as one file, which runs with nothing but Python 3.11"
+    )
+    parser.add_argument(
+        "--write-system",
+        metavar="DIRECTORY",
+        help="write a kernel and an initial RAM disk, by which bootfw install writes disk images to machines",
+    )
+    parser.add_argument(
+        "--kernel", default="", metavar="VERSION", help="the kernel of --write-system; default: the newest in /boot"
     )
     parser.set_defaults(run=_run)
 
@@ -72,6 +82,13 @@ def _run(arguments: argparse.Namespace) -> int:
         from bootfw.cli.receivescript import write_script
 
         write_script(arguments.write_script)
+        return 0
+    if arguments.write_system is not None:
+        from bootfw.cli.receiversystem import write_system
+
+        directory = Path(arguments.write_system)
+        kernel = write_system(directory, arguments.kernel)
+        sys.stdout.write(f"{directory}: a receiver of disk images with Linux {kernel}\n")
         return 0
     return _receive(arguments)
 

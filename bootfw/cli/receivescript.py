@@ -32,29 +32,30 @@ _PACKAGES = ("attr", "attrs")
 _MAIN = """\
 import sys
 
-from bootfw.cli.receive import main
+from {module} import main
 
 sys.exit(main())
 """
 
 
-def write_script(path: str) -> None:
+def write_script(path: str, module: str = "bootfw.cli.receive") -> None:
     """Write it to *path*.
 
+    :param module: whose function ``main`` it runs, bootfw.cli.receive or one that imports no more of bootfw.
     :raise OSError: it can't be written.
     """
     with open(path, "wb") as file:
         file.write(b"#!/usr/bin/env python3\n")
         with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("__main__.py", _MAIN)
-            for name, source in _files():
+            archive.writestr("__main__.py", _MAIN.format(module=module))
+            for name, source in _files(module):
                 archive.write(source, name)
     os.chmod(path, 0o755)
 
 
-def _files() -> Iterator[tuple[str, Path]]:
+def _files(main: str) -> Iterator[tuple[str, Path]]:
     """Yield the name in the archive and the file of each module."""
-    for module in MODULES:
+    for module in dict.fromkeys((*MODULES, main)):
         source = _source(module)
         stem = module.replace(".", "/")
         yield f"{stem}/__init__.py" if source.name == "__init__.py" else f"{stem}.py", source

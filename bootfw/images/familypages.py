@@ -17,7 +17,12 @@ from bootfw.images.recipe import IMAGE, LOADERS, Recipe
 MARK = re.compile(r"^<!-- images\.toml: (?P<names>[a-z0-9.,\- ]+) -->\n", re.MULTILINE)
 
 _LOADERS = {"ipxe": "iPXE", "grub": "GRUB", "pxelinux": "PXELINUX"}
-_KINDS = {"mboot": "mboot, the boot program of ESXi", "wimboot": "wimboot", "disk": "the image as a disk or CD"}
+_KINDS = {
+    "mboot": "mboot, the boot program of ESXi",
+    "wimboot": "wimboot",
+    "disk": "the image as a disk or CD",
+    "receiver": "the system that writes a disk image, by `bootfw install` of that image",
+}
 _FIRMWARE = {"bios": "BIOS", "efi": "UEFI"}
 
 

@@ -43,9 +43,10 @@ class Recipe:
     all of them.
     """
 
-    kind: Literal["linux", "mboot", "wimboot", "disk"] = "linux"
+    kind: Literal["linux", "mboot", "wimboot", "disk", "receiver"] = "linux"
     """`"linux"`: a kernel, or an EFI program. `"mboot"`: the boot program of ESXi. `"wimboot"`: Windows, booted by
-    the program of this name. `"disk"`: the image itself, as a CD or a disk."""
+    the program of this name. `"disk"`: the image itself, as a CD or a disk. `"receiver"`: a kernel, whose system
+    receives a disk image and writes it to the machine's disk; `{image}` is the URL of the disk image."""
     kernel: str = ""
     """The kernel or the boot program."""
     initrd: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})

@@ -35,6 +35,10 @@ def test_provisional_up_is_judged() -> None:
     takes(State.PROVISIONAL, Input.UP, State.ENDED, Do.JUDGE)
 
 
+def test_provisional_failed_is_judged() -> None:
+    takes(State.PROVISIONAL, Input.FAILED, State.ENDED, Do.JUDGE)
+
+
 def test_provisional_replaced_was_no_boot() -> None:
     takes(State.PROVISIONAL, Input.REPLACED, State.CLOSED, Do.DROP)
 
@@ -66,6 +70,10 @@ def test_running_up_is_judged() -> None:
     takes(State.RUNNING, Input.UP, State.ENDED, Do.JUDGE)
 
 
+def test_running_failed_is_judged() -> None:
+    takes(State.RUNNING, Input.FAILED, State.ENDED, Do.JUDGE)
+
+
 def test_running_replaced_is_judged_and_closed() -> None:
     takes(State.RUNNING, Input.REPLACED, State.CLOSED, Do.JUDGE, Do.DROP)
 
@@ -95,6 +103,10 @@ def test_ended_silent_is_ignored() -> None:
 
 def test_ended_up_is_judged_again() -> None:
     takes(State.ENDED, Input.UP, State.ENDED, Do.JUDGE)
+
+
+def test_ended_failed_is_judged_again() -> None:
+    takes(State.ENDED, Input.FAILED, State.ENDED, Do.JUDGE)
 
 
 def test_ended_replaced_is_closed() -> None:

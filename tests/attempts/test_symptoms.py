@@ -18,6 +18,7 @@ from bootfw.events import (
     Event,
     FileWithheld,
     HandshakeFailed,
+    InstallationReported,
     LeasesNotKept,
     LoopBroken,
     OfferMade,
@@ -832,6 +833,64 @@ def test_phone_home_outweighs_every_symptom() -> None:
 
 
 # The table.
+
+
+# Installations
+
+
+def reports(machine: Machine, what: str, failed: bool = False) -> None:
+    machine.add(InstallationReported(machine.now, (ADDRESS, 40000), MAC, what, failed))
+
+
+def installing() -> Machine:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("snponly.efi")
+    machine.loads("images/receiver/vmlinuz")
+    machine.loads("images/receiver/initrd.img")
+    boots(machine)
+    reports(machine, "10 % of 20 MB are on /dev/sda")
+    return machine
+
+
+def test_machine_that_installs_itself_has_not_booted_yet() -> None:
+    machine = installing()
+    for percent in (20, 90):
+        machine.wait(100)
+        reports(machine, f"{percent} % of 20 MB are on /dev/sda")
+        (attempt,) = machine.fold.running()
+        assert stage_line(attempt.stages[-1]) == f"the installer: {percent} % of 20 MB are on /dev/sda"
+        assert [stage.kind for stage in attempt.stages].count(StageKind.INSTALLATION) == 1
+    machine.fold.up(machine.now, (ADDRESS, 40000), MAC)
+    assert machine.verdict == ("up", "")
+    reports(machine, "100 % of 20 MB are on /dev/sda")
+    assert machine.fold.running() == []
+
+
+def test_installer_reports_why_it_has_failed() -> None:
+    machine = installing()
+    reports(machine, "/dev/sda has 1 bytes, and the image has 2", failed=True)
+    fails(machine, "installation-failed", "could not be installed: /dev/sda has 1 bytes, and the image has 2")
+    reports(machine, "/dev/sda has 1 bytes, and the image has 2", failed=True)
+    assert machine.ended[-1].stages[-1].count == 2
+    reports(machine, "5 % of 20 MB are on /dev/sdb")
+    (attempt,) = machine.fold.running()
+    assert [stage_line(stage) for stage in attempt.stages][-2:] == [
+        "the installer has failed: /dev/sda has 1 bytes, and the image has 2, 2 times",
+        "the installer: 5 % of 20 MB are on /dev/sdb",
+    ]
+
+
+def test_installer_that_falls_silent() -> None:
+    machine = installing()
+    machine.wait(130)
+    fails(machine, "installation-silent", "nothing more of its installation: 10 % of 20 MB")
+
+
+def test_report_of_an_unknown_machine_begins_no_boot() -> None:
+    machine = Machine()
+    reports(machine, "no disk", failed=True)
+    assert machine.ended == []
 
 
 def test_every_symptom_has_a_source_and_a_remedy() -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from archives import make_iso
+from bootable import disk_image
 from howtos import blocks
 from osimages import PC, TREES, listing
 
 from bootfw.cli import main as command
 from bootfw.config import defaults
+from bootfw.frisbee.digests import Digests
 from bootfw.images.catalogue import Catalogue, read_families
 
 CONFIG = """
@@ -60,6 +62,32 @@ def test_images_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert err == (
         f"bootfw: {root}/a b.iso: rename it: boot programs can use only letters, digits and . _ + - in its name\n"
     )
+
+
+def test_disk_image_is_listed_with_what_it_lacks(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "win11.raw").write_bytes(disk_image())
+    for path, data in next(tree for tree in TREES if tree.family == "receiver").files.items():
+        (root / "receiver").mkdir(exist_ok=True)
+        (root / "receiver" / path).write_bytes(data)
+    _, out, _ = run(capsys)
+    _, receiver, disk, lack = (re.split(r"  +", line) for line in out.splitlines())
+    assert receiver[:4] == ["receiver", "Receiver of disk images 0.1.0", "BIOS x86_64, UEFI x86_64", "iPXE, HTTP"]
+    assert disk[:4] == ["win11", "Disk image, MBR, 1.0 MB", "BIOS x86_64, UEFI x86_64", "iPXE, HTTP"]
+    missing = 'machines receive it by multicast: set [multicast] listen = ["0.0.0.0:64494"] in bootfw.toml'
+    assert lack == [f"win11: can't be installed: {missing}"]
+    servers = '[http]\nlisten = ["127.0.0.1:80"]\n[multicast]\nlisten = ["127.0.0.1:64494"]\n'
+    (root.parent / "bootfw.toml").write_text(CONFIG + servers)
+    missing = f"it has no digests: bootfw images add {root}/win11.raw makes them"
+    assert run(capsys)[1].splitlines()[-1] == f"win11: can't be installed: {missing}"
+    assert json.loads(run(capsys, "--json")[1])[1]["reason"] == missing
+    before = (root / "win11.raw").stat()
+    assert run(capsys, "add", str(root / "win11.raw"))[1] == (
+        f"{root}/win11.raw: Disk image, MBR, for BIOS x86_64, UEFI x86_64\n"
+    )
+    assert (root / "win11.raw").stat().st_ino == before.st_ino
+    with open(root / "win11.raw", "rb") as file:
+        assert (root / "win11.raw.chunks").read_bytes() == Digests.of(file.read).dump()
+    assert "can't" not in run(capsys)[1]
 
 
 def test_images_of_the_howto(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

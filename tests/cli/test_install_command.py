@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 from archives import make_tar
+from bootable import disk_image
 from howtos import ROOT, blocks, commands
 from osimages import CONFIG, TREES
 from zope.interface import implementer
@@ -178,6 +179,111 @@ def test_mistake_in_the_host_file(site: Path, run: Run) -> None:
     assert run(MAC)[2] == 'bootfw: the host file of web1: "image" must be a string\n'
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = \n')
     assert run(MAC)[2].startswith(f"bootfw: {site}/hosts/web1.toml:2: ")
+
+
+# Several machines, and disk images
+
+OTHER = "52:54:00:12:34:57"
+
+
+@pytest.fixture
+def disk(site: Path) -> Path:
+    """The image of a disk, with all that it needs."""
+    multicast = '[multicast]\nlisten = ["0.0.0.0:64494"]\n'
+    (site / "bootfw.toml").write_text(CONFIG.replace("[[backend]]", f"{multicast}[[backend]]", 1))
+    (site / "images/receiver").mkdir()
+    for path, data in next(tree for tree in TREES if tree.family == "receiver").files.items():
+        (site / "images/receiver" / path).write_bytes(data)
+    (site / "images/win11.img").write_bytes(disk_image(gpt=True))
+    (site / "images/win11.img.chunks").write_bytes(b"digests")
+    return site
+
+
+def test_several_machines_install_the_same_image(run: Run) -> None:
+    code, out, err = run(MAC, OTHER, MAC, "debian-12")
+    assert (code, err) == (0, "")
+    assert out == (
+        f"{MAC} boots Debian 12 installer (debian-12) next, once\n"
+        f"{OTHER} boots Debian 12 installer (debian-12) next, once\n"
+        "switch them on; bootfw boots lists them\n"
+    )
+    assert ordered(run) == ["install/debian-12.ipxe"] * 2
+
+
+def test_several_machines_install_what_is_set_for_each(site: Path, run: Run) -> None:
+    (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = "rescue"\n')
+    (site / "hosts/web2.toml").write_text(f'mac = "{OTHER}"\nimage = "debian-12"\nanswers = "preseed.cfg"\n')
+    assert run("web1", "web2")[0] == 0
+    assert ordered(run) == ["install/rescue.ipxe", "install/debian-12/preseed.cfg.ipxe"]
+
+
+def test_machines_with_a_tag(run: Run) -> None:
+    for mac in (MAC, OTHER):
+        assert run("tag", mac, "hall2", name="machines")[0] == 0
+    assert run("--tag", "hall2", "debian-12")[0] == 0
+    assert ordered(run) == ["install/debian-12.ipxe"] * 2
+    assert run("--tag", "hall3", "debian-12")[2] == 'bootfw: no machine has the tag "hall3"\n'
+    assert run("debian-12")[2].startswith('bootfw: MAC: no machine has the name "debian-12"')
+
+
+def test_nothing_is_ordered_when_one_can_not_be_installed(site: Path, run: Run) -> None:
+    (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = "rescue"\n')
+    code, out, err = run("web1", OTHER)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"bootfw: {OTHER}: give IMAGE")
+    assert ordered(run) == []
+
+
+def test_name_of_an_image_comes_before_that_of_a_machine(site: Path, run: Run) -> None:
+    (site / "hosts/rescue.toml").write_text(f'mac = "{OTHER}"\nimage = "debian-12"\n')
+    assert run(MAC, "rescue")[0] == 0
+    assert ordered(run) == ["install/rescue.ipxe"]
+
+
+def test_disk_image_is_ordered(disk: Path, run: Run) -> None:
+    code, out, _ = run(MAC, OTHER, "win11")
+    assert code == 0
+    assert out.startswith(f"{MAC} boots Disk image, GPT (win11) next, once\n")
+    assert ordered(run) == ["install/win11.ipxe"] * 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        (
+            "0.0.0.0:64494",
+            "0.0.0.0:64495",
+            'machines receive it by multicast: set [multicast] listen = ["0.0.0.0:64494"] in',
+        ),
+        (
+            "[multicast]",
+            '[multicast]\nmethods = ["unicast"]',
+            "machines receive it by multicast: set [multicast] listen",
+        ),
+        ('listen = ["127.0.0.1:0"]', "listen = []", "machines load their receiver by HTTP: set [http] listen in"),
+    ],
+)
+def test_disk_image_needs_multicast_and_http(disk: Path, run: Run, old: str, new: str, error: str) -> None:
+    text = (disk / "bootfw.toml").read_text()
+    assert old in text
+    (disk / "bootfw.toml").write_text(text.replace(old, new))
+    assert run(MAC, "win11")[2].startswith(f"bootfw: win11 can't be installed: {error}")
+    assert ordered(run) == []
+
+
+def test_disk_image_needs_digests_and_a_receiver(disk: Path, run: Run) -> None:
+    (disk / "images/win11.img.chunks").unlink()
+    path = disk / "images/win11.img"
+    message = f"bootfw: win11 can't be installed: it has no digests: bootfw images add {path} makes them\n"
+    assert run(MAC, "win11")[2] == message
+    (disk / "images/receiver/receiver.txt").unlink()
+    made = f"bootfw receive --write-system {disk}/images/receiver makes one"
+    assert run(MAC, "win11")[2] == f"bootfw: win11 can't be installed: no receiver is there: {made}\n"
+
+
+def test_receiver_alone_is_not_installed(disk: Path, run: Run) -> None:
+    error = "receiver writes disk images: install one of these, and it is booted for that"
+    assert run(MAC, "receiver")[2] == f"bootfw: {error}\n"
 
 
 # The page, and the answers to begin with

@@ -11,9 +11,11 @@ from attrs import define, evolve, field
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.attempts.record import attempt_record
 from bootfw.cli.installprogress import Installation
+from bootfw.cli.installprogress import follow as follow_all
 from bootfw.cli.running import ServerEnded
 from bootfw.terminal import StatusLine
 
+OTHER = "52:54:00:12:34:57"
 MAC, FILE = "52:54:00:12:34:56", "install/debian-12/preseed.cfg.ipxe"
 ORDERED = 1_763_640_000.0
 ORDER = {"mac": MAC, "file": FILE, "ordered": ORDERED}
@@ -55,10 +57,12 @@ FAILED = evolve(
     cause=Cause("silent", "nothing came after the offer", "look at the cable"),
 )
 
+FAILED_OTHER = evolve(FAILED, id="2", mac=OTHER)
+
 
 @define
 class Server:
-    """Answers with the boots of one machine, a moment later in each turn; None: it has ended."""
+    """Answers with the boots of the machines, a moment later in each turn; None: it has ended."""
 
     turns: list[Sequence[BootAttempt] | None]
     change: int = 0
@@ -68,10 +72,10 @@ class Server:
 
     def call(self, name: str, **given: Any) -> list[dict[str, Any]]:
         if name == "boot":
-            assert given["machine"] == MAC
+            assert given["machine"] in (MAC, OTHER)
             if self.now is self.ends_at:
                 raise ServerEnded("ended")
-            return [attempt_record(attempt) for attempt in self.now]
+            return [attempt_record(attempt) for attempt in self.now if attempt.mac == given["machine"]]
         turn = self.turns.pop(0)
         if turn is None:
             raise ServerEnded("ended")
@@ -106,6 +110,24 @@ def test_system_that_phones_home_after_its_first_boot_is_up(capsys: pytest.Captu
     assert capsys.readouterr().out.endswith(
         "12:00:40  booted after 3 s\n12:05:11  nothing to boot\n12:05:30  up after 0 s\n"
     )
+
+
+def test_several_machines_are_followed_until_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    """With their verdicts and reports; one that has failed does not end the others."""
+    report = Stage(ORDERED + 50, StageKind.INSTALLATION, {"what": "40 %"})
+    other = evolve(UP, id="2", mac=OTHER, stages=(*LOADED.stages, report))
+    server: Any = Server([[], [BOOTED, FAILED_OTHER], [evolve(LOADED, stages=(*LOADED.stages, report))], [UP, other]])
+    installations = [Installation({**ORDER, "mac": mac}, True, shows_name=True) for mac in (MAC, OTHER)]
+    assert follow_all(installations, server, lambda seconds: None) == 1
+    assert capsys.readouterr().out == (
+        f"12:00:40  {MAC}  booted after 3 s\n"
+        f"12:01:00  {OTHER}  failed: nothing came after the offer\n"
+        "What to do: look at the cable\n"
+        "The image is still ordered for its next boot.\n"
+        f"12:00:50  {MAC}  the installer: 40 %\n"
+        f"12:05:00  {MAC}  up after 295 s\n"
+    )
+    assert server.turns == []
 
 
 def test_without_answers_the_end_is_the_loaded_installer() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from archives import make_iso, make_tar
+from bootable import disk_image
 from howtos import ROOT, read
 from osimages import TREES
 
@@ -22,7 +23,7 @@ PAGES = sorted(path.name for path in (ROOT / "docs/howto/images").glob("*.md"))
 def commands(page: str) -> list[list[str]]:
     """The commands of a page that begin with ``bootfw``, as words."""
     found = re.findall(r"^# (bootfw .*)$", read(f"images/{page}"), re.MULTILINE)
-    return [shlex.split(line) for line in found]
+    return [words for words in map(shlex.split, found) if words[1] in ("images", "install")]
 
 
 def put(directory: Path, page: str) -> str:
@@ -33,7 +34,12 @@ def put(directory: Path, page: str) -> str:
     name, suffix = split_name(file)
     name = options[1] if options else name
     tree = next(tree for tree in TREES if tree.family == families_of(read(f"images/{page}"))[0])
-    if suffix == ".iso":
+    if suffix == ".img":
+        (directory / f"{name}.img").write_bytes(disk_image())
+        (directory / "receiver").mkdir()
+        for path, data in tree.files.items():
+            (directory / "receiver" / path).write_bytes(data)
+    elif suffix == ".iso":
         make_iso(directory / f"{name}.iso", dict(tree.files), volume=tree.volume)
     else:
         make_tar(directory / f"{name}{suffix}", dict(tree.files), mode="w:gz")

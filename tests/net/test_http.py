@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
-from bootfw.events import PluginFailed, SystemUp, TransferBegun, TransferRefused
+from bootfw.events import InstallationReported, PluginFailed, SystemUp, TransferBegun, TransferRefused
 from bootfw.net.http.download import CHUNK
 from bootfw.observe.log import transfer_line
 from bootfw.readers import MemoryReader
@@ -986,7 +986,22 @@ def test_phone_home_url_publishes_system_up(method: str, query: str, mac: str) -
     assert web.events == [SystemUp(0.0, ("10.9.0.9", 4000), mac, "http")]
 
 
+@pytest.mark.parametrize(
+    ("target", "mac", "what", "failed"),
+    [
+        ("installing?what=40%20%25%20of%202%20MB&mac=52-54-00-12-34-56", "52:54:00:12:34:56", "40 % of 2 MB", False),
+        ("failed?what=no%20disk%FF", "", "no disk\N{REPLACEMENT CHARACTER}", True),
+        ("failed", "", "", True),
+    ],
+)
+def test_report_of_an_installer_is_published(target: str, mac: str, what: str, failed: bool) -> None:
+    web = Web(Reader(THOUSAND, size=1000))
+    assert web.get(target=f"/bootfw/{target}").status == 204
+    assert web.events == [InstallationReported(0.0, ("10.9.0.9", 4000), mac, what, failed)]
+
+
 def test_invalid_mac_of_a_running_system_is_refused() -> None:
     web = Web(Reader(THOUSAND, size=1000))
     assert web.get(target="/bootfw/up?mac=x").status == 400
+    assert web.get(target="/bootfw/failed?mac=x").status == 400
     assert web.events == []

@@ -131,6 +131,7 @@ def test_fast_path_answers_as_twisted_does(reader: Callable[[], Any], sent: list
     [
         # What looks like a request is the rest of a line, of a header, of a body.
         [b"GET /bootfw/up HTTP/1.1\r\n\r\n"],
+        [b"GET /bootfw/failed HTTP/1.1\r\n\r\n"],
         [b"FOO", b"GET /a HTTP/1.1\r\n\r\n"],
         [b"GET /b HTTP/1.1\r\nX: ", b"GET /a HTTP/1.1\r\n\r\n"],
         [b"GET /b HTTP/1.1\r\n", b"GET /a HTTP/1.1\r\n\r\n"],

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootfw.boot.secondstage import BootProgram
-from bootfw.events import ListenerClosed, SecondStageFound, SystemUp, TransferBegun, TransferEnded, TransferRefused
+from bootfw.events import (
+    InstallationReported,
+    ListenerClosed,
+    SecondStageFound,
+    SystemUp,
+    TransferBegun,
+    TransferEnded,
+    TransferRefused,
+)
 from bootfw.net.nodes.announcements import Unreadable
 from bootfw.net.nodes.generatedparts import LARGEST, GeneratedParts, generated_items
 from bootfw.net.nodes.items import (
@@ -42,6 +50,7 @@ EVENTS = [
     TransferRefused(100.0, REQUEST, 1, "File not found", "detail", "grub"),
     SecondStageFound(100.0, REQUEST, "grub/a"),
     SystemUp(100.0, PEER, "52:54:00:00:00:01", "http"),
+    InstallationReported(100.0, PEER, "52:54:00:00:00:01", "no disk", True),
 ]
 
 

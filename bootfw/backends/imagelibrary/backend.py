@@ -2,11 +2,12 @@
 
 import os
 import re
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorThreads
 from twisted.logger import Logger
@@ -32,7 +33,7 @@ from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.detached import Threads
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.imagelibrary.library import Library
-from bootfw.backends.imagelibrary.place import Change, Place, open_place, places, version_of
+from bootfw.backends.imagelibrary.place import DIGESTS, DISKS, Change, Place, open_place, places, version_of
 from bootfw.backends.imagelibrary.plannedboot import PREFIX
 from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.paths import lexical
@@ -71,6 +72,8 @@ class _OpenImage:
     version: str
     suffix: str
     descriptor: int
+    digests: int | None
+    """The descriptor of the digests of a disk image; None: there are none."""
     files: Any
     """The backend of the files in it; None: it has none that can be read."""
     replaced: float | None = None
@@ -78,14 +81,51 @@ class _OpenImage:
 
     def whole(self) -> IReader:
         """Return a reader of the image itself."""
-        with as_transfer_errors:
-            return FileReader(os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC))
+        return _reader(self.descriptor)
+
+    def chunks(self) -> IReader:
+        """Return a reader of the digests of its chunks.
+
+        :raise FileMissing: there are none.
+        """
+        if self.digests is None:
+            raise FileMissing(detail=f"{self.name} has no digests: bootfw images add makes them")
+        return _reader(self.digests)
+
+    def use(self, digests: int | None) -> None:
+        """Take the descriptor of the present digests."""
+        if self.digests is not None:
+            os.close(self.digests)
+        self.digests = digests
 
     def close(self) -> None:
         """Close the descriptor. Running transfers continue: they have descriptors of their own."""
         if isinstance(self.files, ArchiveBackend):
             self.files.close()
         os.close(self.descriptor)
+        self.use(None)
+
+
+@frozen
+class _New:
+    """A version of an image that was found."""
+
+    place: Place
+    descriptor: int
+    version: str
+    digests: int | None
+
+
+def _open_digests(place: Place) -> int | None:
+    if place.digests:
+        with suppress(OSError):
+            return open_place(place.path.with_name(f"{place.path.name}{DIGESTS}"))
+    return None
+
+
+def _reader(descriptor: int) -> IReader:
+    with as_transfer_errors:
+        return FileReader(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC))
 
 
 @implementer(IStaticBackend, IImageBackend, IVersionedBackend, ISelfChecking, IStartable)
@@ -198,9 +238,9 @@ class ImagesBackend:
         if image is None:
             raise FileMissing()
         if not inside:
-            if not suffix or suffix != image.suffix:
+            if not suffix or suffix.removesuffix(DIGESTS) != image.suffix:
                 raise FileMissing()
-            return image.whole()
+            return image.chunks() if suffix.endswith(DIGESTS) else image.whole()
         if suffix or image.files is None:
             raise FileMissing()
         reader = image.files.open(inside, request)
@@ -245,11 +285,10 @@ class ImagesBackend:
     def _scan(self) -> None:
         self._take(*self._look())
 
-    def _look(self) -> tuple[list[Place], list[tuple[Place, int, str]], list[str]]:
-        """Return the images, (image, descriptor, version) of those that are new, and problems. It may be called in any
-        thread."""
+    def _look(self) -> tuple[list[Place], list["_New"], list[str]]:
+        """Return the images, those that are new, and problems. It may be called in any thread."""
         there: list[Place] = []
-        new: list[tuple[Place, int, str]] = []
+        new: list[_New] = []
         problems: list[str] = []
         try:
             entries = list(places(self.root))
@@ -269,7 +308,7 @@ class ImagesBackend:
                     problems.append(f"{entry.path}: {error.strerror}")
                     continue
                 try:
-                    new.append((entry, descriptor, version_of(descriptor)))
+                    new.append(_New(entry, descriptor, version_of(descriptor), _open_digests(entry)))
                 except OSError as error:
                     os.close(descriptor)
                     problems.append(f"{entry.path}: {error.strerror}")
@@ -277,20 +316,22 @@ class ImagesBackend:
             there.append(entry)
         return there, new, problems
 
-    def _take(self, there: list[Place], new: list[tuple[Place, int, str]], problems: list[str]) -> None:
+    def _take(self, there: list[Place], new: list["_New"], problems: list[str]) -> None:
         """Take over what _look() has found."""
         now = self._seconds()
         self._scanned_at = now
-        for place, descriptor, version in new:
+        for found in new:
+            place, descriptor, version = found.place, found.descriptor, found.version
             self._current[place.name] = place.change, version
             known = self._open.get((place.name, version))
             if known is not None and os.path.sameopenfile(known.descriptor, descriptor):
                 os.close(descriptor)
                 known.replaced = None
+                known.use(found.digests)
             else:
                 if known is not None:
                     known.close()
-                self._open[place.name, version] = self._opened(place, descriptor, version)
+                self._open[place.name, version] = self._opened(found)
         names = {place.name for place in there}
         for name in [name for name in self._current if name not in names]:
             del self._current[name]
@@ -307,16 +348,17 @@ class ImagesBackend:
                 self._log.warn("backend images: {problem}", problem=problem)
         self._problems = tuple(problems)
 
-    def _opened(self, place: Place, descriptor: int, version: str) -> _OpenImage:
+    def _opened(self, new: "_New") -> _OpenImage:
+        place, descriptor = new.place, new.descriptor
         # Where an unpacked CD has B.B00, its boot program requests b.b00.
         at = Path(f"/proc/self/fd/{descriptor}")
         mounts = _AtItsPlace(place=place.path)
         files: Any = None
         if place.is_directory:
             files = DirectoryBackend(at, ignore_case=True, reactor=self._reactor, mounts=mounts)
-        elif place.suffix != ".img":
+        elif place.suffix not in DISKS:
             files = ArchiveBackend(at, ignore_case=True, reactor=self._reactor, mounts=mounts, shown=place.path)
-        return _OpenImage(place.name, version, place.suffix, descriptor, files)
+        return _OpenImage(place.name, new.version, place.suffix, descriptor, new.digests, files)
 
 
 def catalogue_of(families: Path | None) -> Catalogue:

@@ -8,9 +8,9 @@ from pathlib import Path
 from attrs import define, evolve, field, frozen
 
 from bootfw.backends.archive.contents import ArchiveError
-from bootfw.backends.executables import Executable, read_executable
+from bootfw.backends.executables import Executable, read_executable, read_partitions
 from bootfw.backends.imagelibrary.listed import listing_of
-from bootfw.backends.imagelibrary.place import Change, Place, open_place, places, version_of
+from bootfw.backends.imagelibrary.place import DISKS, Change, Place, open_place, places, version_of
 from bootfw.images.catalogue import Catalogue, stock
 from bootfw.images.family import Recognition
 from bootfw.images.listing import Listing
@@ -23,12 +23,18 @@ _HEAD = 1 << 20
 """Bytes of a kernel that are read: its header, and its version beside it."""
 
 
+DISK = "disk"
+"""The family of images of disks, which are recognized by their partition tables."""
+
+
 @frozen
 class Way:
     """A way to boot an image: a plan, and the firmware and processors that it runs on."""
 
     plan: Plan
     runs: Executable
+    system: "OSImage | None" = None
+    """Of the way to install the image of a disk: the system that writes it."""
 
 
 @frozen
@@ -54,6 +60,18 @@ class OSImage:
     """Why it can't be booted over the network; "": it can."""
     arguments: str = ""
     """Arguments that the operator has added for its kernels."""
+    digests: bool = False
+    """Whether the image of a disk has the digests of its chunks."""
+
+    @property
+    def is_disk(self) -> bool:
+        """Whether it is the image of a disk, which is written to a machine's disk and can't be booted itself."""
+        return self.family == DISK
+
+    @property
+    def is_receiver(self) -> bool:
+        """Whether it is a system that writes images of disks."""
+        return any(way.plan.recipe.kind == "receiver" and way.system is None for way in self.ways)
 
 
 def arguments_beside(directory: Path, name: str) -> str:
@@ -113,7 +131,9 @@ class Library:
             known[key] = image
             found[place.name] = _with_arguments(image, arguments_beside(place.path.parent, place.name))
         self._known, self.problems = known, tuple(problems)
-        return tuple(found[name] for name in sorted(found, key=str.casefold))
+        images = [found[name] for name in sorted(found, key=str.casefold)]
+        receivers = [image for image in images if image.is_receiver]
+        return tuple(_received(image, receivers) if image.is_disk else image for image in images)
 
     def _places(self, problems: list[str], hangs: Callable[[Path], bool]) -> Iterator[Place]:
         for root in self.roots:
@@ -146,6 +166,11 @@ class Library:
             reason = _unrecognized(place) if recognition is None else recognition.reason
         except ArchiveError as error:
             reason = str(error)
+        if recognition is None and place.suffix in DISKS and (partitions := _partitions(place.path)):
+            title = f"Disk image, {partitions}"
+            return OSImage(
+                place.name, place.path, place.suffix, version, size, title, DISK, "", (), "", digests=place.digests
+            )
         if recognition is None:
             return OSImage(place.name, place.path, place.suffix, version, size, "", "", "", (), reason)
         if not ways and not reason:
@@ -183,11 +208,28 @@ def _with_arguments(image: OSImage, arguments: str) -> OSImage:
     return evolve(image, arguments=arguments, ways=ways, reason=reason)
 
 
+def _received(image: OSImage, receivers: Sequence[OSImage]) -> OSImage:
+    """Return the image of a disk with the ways to install it, by the systems that write such images."""
+    ways = tuple(
+        Way(way.plan, way.runs, receiver)
+        for receiver in receivers
+        for way in receiver.ways
+        if way.plan.recipe.kind == "receiver"
+    )
+    reason = f"no receiver is there: bootfw receive --write-system {image.path.parent}/receiver makes one"
+    return evolve(image, ways=ways, reason="" if ways else reason)
+
+
+def _partitions(path: Path) -> str:
+    with open(open_place(path), "rb") as file:
+        return read_partitions(file)
+
+
 def _ways(recognition: Recognition, listing: Listing) -> Iterator[Way]:
     for plan in recognition.plans:
         recipe = plan.recipe
         runs = Executable(recipe.cpu, recipe.cpu)
-        if recipe.kind == "linux" and not recipe.cpu:
+        if recipe.kind in ("linux", "receiver") and not recipe.cpu:
             try:
                 runs = read_executable(io.BytesIO(listing.read(plan.kernel, _HEAD)))
             except OSError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from bootfw.backends.archive.backend import UNPACK_SIZE
 from bootfw.backends.archive.contents import ArchiveError, Member, Stored
 from bootfw.backends.archive.opened import OpenArchive, open_archive
+from bootfw.backends.imagelibrary.place import DISKS
 from bootfw.images.listing import Listing
 
 ENTRIES = 50_000
@@ -28,7 +29,7 @@ def listing_of(path: Path) -> Iterator[Listing]:
     try:
         archive = open_archive(path, int(UNPACK_SIZE))
     except ArchiveError:
-        if not path.name.casefold().endswith(".img"):
+        if not path.name.casefold().endswith(DISKS):
             raise
         yield Listing({}, lambda name, most: b"", size=path.stat().st_size)
         return

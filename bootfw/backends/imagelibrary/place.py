@@ -5,17 +5,24 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
 
-SUFFIXES = (".iso", ".img", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
+DISKS = (".img", ".raw")
+"""Suffixes of disk images, byte for byte."""
+
+SUFFIXES = (".iso", *DISKS, ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """Names of images: they are parts of URLs, and of the configurations of boot programs."""
 
 _EDGE = 65536
 """Bytes at both ends of a file that determine its version: the volume descriptors, with their dates, are there."""
+
+DIGESTS = ".chunks"
+"""The suffix of the file beside a disk image that has the digests of its chunks."""
 
 Change = tuple[int, int, int, int]
 """Differs whenever the file may have changed: device, inode, size in bytes, time of the latest change in ns."""
@@ -31,6 +38,9 @@ class Place:
     suffix: str
     """"" : it is a directory."""
     change: Change
+    """Of the image, or of its digests."""
+    digests: bool = False
+    """Whether there is a file with the digests of a disk image."""
 
     @property
     def is_directory(self) -> bool:
@@ -52,7 +62,8 @@ def places(root: Path) -> Iterator[Place | str]:
     :raise OSError: the directory can't be read.
     """
     seen: dict[str, str] = {}
-    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+    entries = {entry.name: entry for entry in sorted(os.scandir(root), key=lambda entry: entry.name)}
+    for entry in entries.values():
         if entry.name.startswith("."):
             continue
         try:
@@ -69,7 +80,12 @@ def places(root: Path) -> Iterator[Place | str]:
             yield f"{entry.path}: {seen[name]} is the image {name} already"
         else:
             seen[name] = entry.name
-            yield Place(name, Path(entry.path), suffix, change_of(status))
+            change = change_of(status)
+            digests = entries.get(f"{entry.name}{DIGESTS}") if suffix in DISKS else None
+            if digests is not None:
+                with suppress(OSError):
+                    change = (*change[:3], max(change[3], change_of(digests.stat())[3]))
+            yield Place(name, Path(entry.path), suffix, change, digests is not None)
 
 
 def change_of(status: os.stat_result) -> Change:

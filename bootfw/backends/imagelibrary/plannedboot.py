@@ -15,12 +15,15 @@ class PlannedBoot:
     """A plan, and where clients find the files.
 
     :param content: path of the files in the image; the path contains the version.
-    :param whole: path of the image itself; "": it is a directory.
+    :param whole: path of the image itself; "": it is a directory. For the image of a disk, *content* is that of the
+        system that writes it.
+    :param name: path of the image without its version: ``images/debian-12``.
     """
 
     plan: Plan = field(hash=False)
     content: str
     whole: str
+    name: str
 
     def path(self, name: str) -> str:
         """Return the path at which clients find a file of the image, or with IMAGE the image itself."""

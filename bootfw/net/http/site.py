@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from bootfw.boot.backends import with_client_lookup
 from bootfw.boot.clients import Clients
 from bootfw.boot.onceper import OncePer
-from bootfw.events import Event, HandshakeFailed, SystemUp, TransferRefused
+from bootfw.events import Event, HandshakeFailed, InstallationReported, SystemUp, TransferRefused
 from bootfw.interfaces import IBackend
 from bootfw.lease import mac_text
 from bootfw.net.admission import Admission
@@ -62,7 +62,11 @@ _REPORT_AGAIN = 60.0
 PHONE_HOME = b"/bootfw/up"
 """The path that an installed system requests when it is up."""
 
-_PHONE_HOME = PHONE_HOME.decode()
+INSTALLING, FAILED = b"/bootfw/installing", b"/bootfw/failed"
+"""The paths that the system which installs a machine requests, with "what": how far it is, and why it has failed."""
+
+_REPORTS = frozenset((PHONE_HOME, INSTALLING, FAILED))
+_REPORT_TARGETS = frozenset(path.decode() for path in _REPORTS)
 
 _ABSOLUTE = re.compile(rb"\Ahttps?://[^/]*", re.IGNORECASE)
 
@@ -103,8 +107,8 @@ class BootResource(Resource):
     def render(self, request: Any) -> Any:
         """See IResource."""
         request.setHeader(b"Server", b"bootfw")
-        if request.path == PHONE_HOME:
-            self._phoned_home(request)
+        if request.path in _REPORTS:
+            self._reported(request)
             return NOT_DONE_YET
         transfer_request = _transfer_request(request)
         if request.method not in (b"GET", b"HEAD"):
@@ -122,8 +126,8 @@ class BootResource(Resource):
         self._context.publish(TransferRefused(self._context.reactor.seconds(), transfer_request, status, message))
         refuse(request, status, message)
 
-    def _phoned_home(self, request: Any) -> None:
-        """Report that an installed system is up, for a GET or a POST."""
+    def _reported(self, request: Any) -> None:
+        """Publish what a machine reports by a GET or a POST."""
         try:
             mac = mac_text(request.args[b"mac"][-1].decode("ascii")) if b"mac" in request.args else ""
         except ValueError:
@@ -131,7 +135,12 @@ class BootResource(Resource):
             return
         protocol = "https" if request.isSecure() else "http"
         peer = _address(request.getClientAddress())
-        self._context.publish(SystemUp(self._context.reactor.seconds(), peer, mac, protocol))
+        now = self._context.reactor.seconds()
+        if request.path == PHONE_HOME:
+            self._context.publish(SystemUp(now, peer, mac, protocol))
+        else:
+            what = request.args.get(b"what", [b""])[-1].decode("utf-8", "replace")
+            self._context.publish(InstallationReported(now, peer, mac, what, request.path == FAILED))
         request.setResponseCode(204)
         request.finish()
 
@@ -197,7 +206,7 @@ class Connection(Channel):
             return
         between = self._next_is_request_line and not self._handlingRequest and not self._buffer
         head = parse(data) if between and self.persistent else None
-        if head is None or head.target == _PHONE_HOME:
+        if head is None or head.target in _REPORT_TARGETS:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
         if not self._admitted():

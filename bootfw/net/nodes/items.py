@@ -9,7 +9,15 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from bootfw.boot.secondstage import BootProgram
-from bootfw.events import Event, SecondStageFound, SystemUp, TransferBegun, TransferEnded, TransferRefused
+from bootfw.events import (
+    Event,
+    InstallationReported,
+    SecondStageFound,
+    SystemUp,
+    TransferBegun,
+    TransferEnded,
+    TransferRefused,
+)
 from bootfw.net.nodes.announcements import Unreadable
 from bootfw.values import Address, Agreed, Client, Mode, Outcome, TransferReport, TransferRequest
 
@@ -264,12 +272,21 @@ def _up_of(fields: Fields, now: float) -> SystemUp:
     return SystemUp(now - fields.seconds(), fields.peer(), fields.text(), fields.text())
 
 
+def _installation(event: InstallationReported, now: float) -> list[object]:
+    return ["installation", _ago(now, event.at), list(event.peer), event.mac, event.what, event.failed]
+
+
+def _installation_of(fields: Fields, now: float) -> InstallationReported:
+    return InstallationReported(now - fields.seconds(), fields.peer(), fields.text(), fields.text(), fields.flag())
+
+
 _ENCODERS: dict[type[Event], Callable[[Any, float], list[object]]] = {
     TransferBegun: begun_item,
     TransferEnded: _ended,
     TransferRefused: _refused,
     SecondStageFound: _second_stage,
     SystemUp: _up,
+    InstallationReported: _installation,
 }
 _DECODERS: dict[str, Callable[[Fields, float], Event]] = {
     "begun": _begun_of,
@@ -277,6 +294,7 @@ _DECODERS: dict[str, Callable[[Fields, float], Event]] = {
     "refused": _refused_of,
     "second-stage": _second_stage_of,
     "up": _up_of,
+    "installation": _installation_of,
 }
 
 

@@ -94,6 +94,7 @@ const KINDS = {
   returned: (s) => ["other", "plain", s.data.file, "has returned to the firmware in the boot before"],
   system: () => ["dhcp", "from-client", "System", "an operating system sent a DHCP request"],
   report: (s) => ["other", s.data.by_system ? "from-client" : "plain", s.data.protocol, s.data.what],
+  installation: (s) => ["other", s.data.failed ? "broken" : "from-client", s.data.failed ? "Installation failed" : "Installation", s.data.what],
   up: () => ["other", "from-client", "Up", "the installed system reported that it is up"],
 };
 

@@ -1,0 +1,133 @@
+"""Writes the receiver system: a kernel, and an initial RAM disk that writes a disk image to the disk of its machine.
+
+mkinitramfs of initramfs-tools makes the RAM disk, with the drivers, udev and the DHCP client of this system. Added are
+the Python that runs bootfw, its standard library, and diskinstall.py.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Template
+
+from bootfw import __version__
+from bootfw.cli.failure import CommandError
+from bootfw.cli.receivescript import write_script
+
+KERNEL, INITRD, MARK = "vmlinuz", "initrd.img", "receiver.txt"
+"""The files of the system. By the last one images.toml recognizes it."""
+
+_SCRIPT = "bootfw.pyz"
+
+_LEFT_OUT = (
+    "__pycache__", "config-*", "dist-packages", "ensurepip", "idlelib", "lib2to3", "lib-dynload", "pydoc_data",
+    "site-packages", "test", "tests", "tkinter", "turtledemo", "unittest",
+)  # fmt: skip
+"""Of the standard library."""
+
+_NO_EXTENSIONS = ("_curses", "_dbm", "_gdbm", "_sqlite3", "_test", "_tkinter", "_xx", "readline", "xx")
+"""How the names of those extension modules begin whose libraries are left out."""
+
+
+def write_system(directory: Path, kernel: str = "") -> str:
+    """Write the system to *directory*, in place of one that is there.
+
+    :param kernel: the version of the kernel, as ``uname -r`` prints it; "": the newest one of this machine.
+    :return: the version of the kernel.
+    :raise CommandError: this machine lacks something.
+    :raise OSError: it can't be written.
+    """
+    image, kernel = _kernel(kernel)
+    program = shutil.which("mkinitramfs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if program is None:
+        raise CommandError(
+            "there is no mkinitramfs: apt install initramfs-tools busybox, or run this on another machine with Debian "
+            "or Ubuntu, and copy the directory"
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        with tempfile.TemporaryDirectory() as configuration:
+            _configure(Path(configuration))
+            command = [program, "-d", configuration, "-o", str(made / INITRD), kernel]
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode or not (made / INITRD).exists():
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise CommandError(f"mkinitramfs has failed: {lines[-1] if lines else f'exit code {done.returncode}'}")
+        shutil.copyfile(image, made / KERNEL)
+        (made / MARK).write_text(f"bootfw {__version__}\nLinux {kernel}\n")
+        for path in (made, *made.iterdir()):
+            path.chmod(0o755 if path == made else 0o644)
+        _replace(directory, made)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return kernel
+
+
+def _replace(directory: Path, made: Path) -> None:
+    """:raise CommandError: what is there is no receiver system."""
+    if directory.exists():
+        if not (directory / MARK).exists():
+            raise CommandError(f"{directory} exists, and is no receiver system: remove it, or name another directory")
+        old = Path(f"{made}.old")
+        directory.rename(old)
+        made.rename(directory)
+        shutil.rmtree(old)
+    else:
+        made.rename(directory)
+
+
+def _kernel(kernel: str) -> tuple[Path, str]:
+    """Return the file of a kernel, and its version.
+
+    :raise CommandError: there is none.
+    """
+    found = {path.name.removeprefix("vmlinuz-"): path for path in Path("/boot").glob("vmlinuz-*")}
+    there = [each for each in found if Path("/lib/modules", each).is_dir()]
+    if kernel and kernel not in there:
+        known = f"; there are {', '.join(sorted(there))}" if there else ""
+        raise CommandError(f"there is no kernel {kernel} in /boot with its modules in /lib/modules{known}")
+    if not there:
+        raise CommandError(
+            "there is no kernel in /boot with its modules in /lib/modules: apt install linux-image-amd64"
+        )
+    newest = kernel or max(there, key=_order)
+    return found[newest], newest
+
+
+def _order(kernel: str) -> list[tuple[int, str]]:
+    return [(int(part or -1), text) for part, text in re.findall(r"(\d+)|(\D+)", kernel)]
+
+
+def _configure(directory: Path) -> None:
+    """Write a configuration of mkinitramfs, with what is added to its RAM disk."""
+    boot = Template(files("bootfw.cli").joinpath("initramfs/boot.j2").read_text("utf-8"), keep_trailing_newline=True)
+    python = Path(sys.executable).resolve()
+    for name in ("hooks", "scripts", "conf.d", "bootfw/files"):
+        (directory / name).mkdir(parents=True)
+    (directory / "initramfs.conf").write_text("MODULES=most\nBUSYBOX=auto\nKEYMAP=n\nCOMPRESS=zstd\nRUNSIZE=10%\n")
+    hook = directory / "hooks/bootfw"
+    hook.write_text(files("bootfw.cli").joinpath("initramfs/hook").read_text("utf-8"))
+    hook.chmod(0o755)
+    (directory / "scripts/bootfw").write_text(boot.render(python=python))
+    root = directory / "bootfw/files"
+    write_script(str(root / _SCRIPT), "bootfw.cli.diskinstall")
+    library = Path(sysconfig.get_path("stdlib")).resolve()
+    shutil.copytree(library, root / library.relative_to("/"), ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    (directory / "bootfw/programs").write_text("".join(f"{path}\n" for path in (python, *_extensions())))
+
+
+def _extensions() -> Iterator[Path]:
+    """Yield the files of the extension modules."""
+    place = Path(sysconfig.get_config_var("DESTSHARED") or "/nonexistent").resolve()
+    for path in sorted(place.glob("*.so")):
+        if not path.name.startswith(_NO_EXTENSIONS):
+            yield path

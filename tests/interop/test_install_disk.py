@@ -1,0 +1,73 @@
+"""Machines get the image of a disk, all at once: each boots the receiver, and what was written in the end."""
+
+import os
+import random
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from .lab import Lab, Program
+from .machines.disks import boot_sector
+from .machines.receiver import receiver
+from .qemu import Card, start_machine
+from .test_install import COMMAND, Site
+
+pytestmark = [pytest.mark.interop, pytest.mark.firmware]
+
+SECONDS = 600
+"""Three emulated machines boot Linux twice on a busy machine."""
+
+MACS = [f"52:54:00:16:01:{number:02x}" for number in range(1, 4)]
+
+SIZE = 12 << 20
+
+
+def disk_image(message: str) -> bytes:
+    """A disk with one partition, whose boot record prints *message*."""
+    record = bytearray(boot_sector(message))
+    struct.pack_into("<B3xB3xII", record, 446, 0x80, 0x83, 2048, SIZE // 512 - 2048)
+    return bytes(record) + random.Random(18).randbytes(SIZE - 512)
+
+
+def start(lab: Lab, mac: str, disk: Path) -> Program:
+    """A PC with an empty disk, which it tries after the network."""
+    disk.write_bytes(b"")
+    os.truncate(disk, SIZE + (4 << 20))
+    drive = f"if=none,id=disk,format=raw,cache=unsafe,file={disk}"
+    device = "virtio-blk-pci,drive=disk,bootindex=9"
+    return start_machine(
+        lab,
+        "qemu-system-x86_64",
+        *("-machine", "pc,graphics=off", "-boot", "n", "-action", "reboot=reset", "-drive", drive, "-device", device),
+        cards=(Card("virtio-net-pci", "bootindex=1", mac=mac),),
+        memory=512,
+        name=disk.stem,
+    )
+
+
+def test_machines_get_a_disk_image_at_once(lab: Lab, tmp_path: Path) -> None:
+    site = Site(lab, tmp_path)
+    receiver(COMMAND, site.images / "receiver")
+    image = disk_image("the-image-is-installed")
+    (tmp_path / "system.img").write_bytes(image)
+    with site.configuration.open("a") as file:
+        # It takes so long that the machines receive most of it together.
+        file.write('[multicast]\nlisten = ["0.0.0.0:64494"]\nrate = "250 kB"\n')
+    server = site.serve()
+    site.run("images", "add", tmp_path / "system.img")
+    (site.images / "system.cmdline").write_text("console=ttyS0 quiet")
+    assert "BIOS x86_64, UEFI x86_64" in next(line for line in site.run("images").splitlines() if "Disk image" in line)
+    install = site.start("install", *MACS, "system")
+    install.wait_for("switch them on", SECONDS)
+    disks = [tmp_path / f"disk{number}.img" for number in range(len(MACS))]
+    consoles = [start(lab, mac, disk) for mac, disk in zip(MACS, disks, strict=True)]
+    assert install.wait(SECONDS) == 0, install.output
+    assert install.output.count("  up after ") == len(MACS)
+    for console in consoles:
+        console.wait_for("the-image-is-installed", SECONDS, "the disk that was written")
+    for disk in disks:
+        assert disk.read_bytes()[:SIZE] == image
+    assert server.output.count("one-time boot 'install/system.ipxe' served") == len(MACS)
+    print(install.output, site.run("status"), re.findall(r".*multicast.*", server.output))
