@@ -87,7 +87,9 @@ def _run(arguments: argparse.Namespace) -> int:
         from bootfw.cli.receiversystem import write_system
 
         directory = Path(arguments.write_system)
-        kernel = write_system(directory, arguments.kernel)
+        kernel, warnings = write_system(directory, arguments.kernel)
+        for line in warnings:
+            sys.stderr.write(f"mkinitramfs: {line}\n")
         sys.stdout.write(f"{directory}: a receiver of disk images with Linux {kernel}\n")
         return 0
     return _receive(arguments)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -36,11 +36,11 @@ _NO_EXTENSIONS = ("_curses", "_dbm", "_gdbm", "_sqlite3", "_test", "_tkinter", "
 """How the names of those extension modules begin whose libraries are left out."""
 
 
-def write_system(directory: Path, kernel: str = "") -> str:
+def write_system(directory: Path, kernel: str = "") -> tuple[str, Sequence[str]]:
     """Write the system to *directory*, in place of one that is there.
 
     :param kernel: the version of the kernel, as ``uname -r`` prints it; "": the newest one of this machine.
-    :return: the version of the kernel.
+    :return: the version of the kernel, and the warnings of mkinitramfs.
     :raise CommandError: this machine lacks something.
     :raise OSError: it can't be written.
     """
@@ -58,8 +58,8 @@ def write_system(directory: Path, kernel: str = "") -> str:
             _configure(Path(configuration))
             command = [program, "-d", configuration, "-o", str(made / INITRD), kernel]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
         if done.returncode or not (made / INITRD).exists():
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise CommandError(f"mkinitramfs has failed: {lines[-1] if lines else f'exit code {done.returncode}'}")
         shutil.copyfile(image, made / KERNEL)
         (made / MARK).write_text(f"bootfw {__version__}\nLinux {kernel}\n")
@@ -69,7 +69,7 @@ def write_system(directory: Path, kernel: str = "") -> str:
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
-    return kernel
+    return kernel, lines
 
 
 def _replace(directory: Path, made: Path) -> None:
