@@ -36,15 +36,16 @@ _NO_EXTENSIONS = ("_curses", "_dbm", "_gdbm", "_sqlite3", "_test", "_tkinter", "
 """How the names of those extension modules begin whose libraries are left out."""
 
 
-def write_system(directory: Path, kernel: str = "") -> tuple[str, Sequence[str]]:
+def write_system(directory: Path, kernel: str = "", root: Path = Path("/")) -> tuple[str, Sequence[str]]:
     """Write the system to *directory*, in place of one that is there.
 
     :param kernel: the version of the kernel, as ``uname -r`` prints it; "": the newest one of this machine.
+    :param root: of the file system with the kernels.
     :return: the version of the kernel, and the warnings of mkinitramfs.
     :raise CommandError: this machine lacks something.
     :raise OSError: it can't be written.
     """
-    image, kernel = _kernel(kernel)
+    image, kernel = _kernel(root, kernel)
     program = shutil.which("mkinitramfs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
         raise CommandError(
@@ -85,13 +86,13 @@ def _replace(directory: Path, made: Path) -> None:
         made.rename(directory)
 
 
-def _kernel(kernel: str) -> tuple[Path, str]:
+def _kernel(root: Path, kernel: str) -> tuple[Path, str]:
     """Return the file of a kernel, and its version.
 
     :raise CommandError: there is none.
     """
-    found = {path.name.removeprefix("vmlinuz-"): path for path in Path("/boot").glob("vmlinuz-*")}
-    there = [each for each in found if Path("/lib/modules", each).is_dir()]
+    found = {path.name.removeprefix("vmlinuz-"): path for path in (root / "boot").glob("vmlinuz-*")}
+    there = [each for each in found if (root / "lib/modules" / each).is_dir()]
     if kernel and kernel not in there:
         known = f"; there are {', '.join(sorted(there))}" if there else ""
         raise CommandError(f"there is no kernel {kernel} in /boot with its modules in /lib/modules{known}")
