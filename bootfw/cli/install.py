@@ -3,7 +3,9 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -109,7 +111,9 @@ def _install(options: argparse.Namespace) -> int:
     assembly = Assembly(configuration)
     needs_resolver(configuration)
     _needs_dhcp(assembly)
-    wanted = [_order(mac, image, assembly, options) for mac, image in _wanted(assembly, options)]
+    # The images are examined once, however many machines there are.
+    installable = cache(partial(installable_image, assembly))
+    wanted = [_order(mac, image, assembly, options, installable) for mac, image in _wanted(assembly, options)]
     orders = orders_of(configuration, options, changes=True)
     made, failed = [], 0
     for each in wanted:
@@ -173,7 +177,9 @@ def _is_image(word: str, assembly: Assembly) -> bool:
     return False
 
 
-def _order(mac: str, name: str, assembly: Assembly, options: argparse.Namespace) -> _Order:
+def _order(
+    mac: str, name: str, assembly: Assembly, options: argparse.Namespace, installable: Callable[[str], OSImage]
+) -> _Order:
     """Return what a machine is to install.
 
     :raise CommandError: it can't be installed.
@@ -188,7 +194,7 @@ def _order(mac: str, name: str, assembly: Assembly, options: argparse.Namespace)
             raise CommandError(
                 f'{mac}: give IMAGE, set one with "bootfw machines image", or write image = "NAME" into its host file'
             )
-    image = installable_image(assembly, name)
+    image = installable(name)
     path = relative(answers.removesuffix(SUFFIX))
     if path:
         _check_answers(assembly, image, path, mac)
