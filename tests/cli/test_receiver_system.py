@@ -90,9 +90,7 @@ def test_mkinitramfs_that_fails_leaves_nothing(root: Path) -> None:
 
 def test_directory_with_something_else_is_kept(root: Path) -> None:
     (root / "images/win11").mkdir(parents=True)
-    with pytest.raises(
-        CommandError, match=r"images/win11 exists, and is no receiver system: remove it, or name"
-    ):
+    with pytest.raises(CommandError, match=r"images/win11 exists, and is no receiver system: remove it, or name"):
         write_system(root / "images/win11", root=root)
     assert [path.name for path in (root / "images").iterdir()] == ["win11"]
 
