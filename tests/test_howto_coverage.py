@@ -127,6 +127,8 @@ EXECUTED = {
         ("console", "test_four_clients_receive_a_file_when_the_master_is_killed"),
         ("toml", "test_machines_receive_an_image_as_the_page_says"),
         ("console", "test_machines_receive_an_image_as_the_page_says"),
+        ("toml", "test_an_image_is_uploaded_as_the_page_says"),
+        ("console", "test_an_image_is_uploaded_as_the_page_says"),
         ("console", "test_the_commands_of_the_page"),
         ("console", "test_the_commands_of_the_page"),
     ],
