@@ -22,6 +22,7 @@ from bootfw.cli.hostchecks import (
     check_host,
     check_interfaces,
     check_loaders,
+    check_multicast,
     check_neighbours,
     check_network,
     check_permissions,
@@ -106,6 +107,7 @@ def _checks(source: str | None, probe_network: bool) -> Iterator[Check]:
     wanted = wanted_ports(settings, parts)
     yield from check_ports(host, wanted, status)
     yield from check_interfaces(host, settings)
+    yield from check_multicast(host, settings)
     yield from check_neighbours(host)
     yield from check_permissions(host, settings, parts, state)
     yield from check_loaders(parts)

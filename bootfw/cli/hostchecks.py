@@ -41,6 +41,9 @@ OK, WARNING, PROBLEM, SKIPPED = "ok", "warning", "problem", "skipped"
 _ETHERNET_MTU = 1500
 """Size in bytes of an IP packet that firmware expects to pass."""
 
+_IFF_MULTICAST = 0x1000
+"""Of linux/if.h."""
+
 _LEAST_FREE = 64 << 20
 """Bytes of free disk space below which there is a problem."""
 
@@ -101,6 +104,11 @@ class Host:
         except OSError:
             return ""
 
+    def sends_multicast(self, interface: str) -> bool:
+        """Return whether an interface has the flag MULTICAST; true if that can't be read."""
+        flags = self._text(self.sys / "class" / "net" / interface / "flags")
+        return not flags or bool(int(flags, 16) & _IFF_MULTICAST)
+
     def setting(self, name: str) -> str:
         """Return the value of a sysctl; "": it can't be read."""
         try:
@@ -128,8 +136,10 @@ def wanted_ports(settings: Settings, parts: Parts) -> list[Wanted]:
         ("http", settings.http.listen),
         ("https", settings.http.https_listen),
         ("metrics", settings.metrics.listen),
+        ("multicast-master", settings.multicast.listen),
     ):
         found += [(service, "tcp", address) for address in listen]
+    found += [("multicast", "udp", ("0.0.0.0", image.address[1])) for image in settings.multicast.images]
     return found
 
 
@@ -187,12 +197,9 @@ def check_interfaces(host: Host, settings: Settings) -> Iterator[Check]:
     """Check that the interfaces exist, have an address and a usual MTU, and do not drop packets of clients."""
     for name, problem in missing_interfaces(settings.interfaces).items():
         yield Check("interfaces", PROBLEM, f"{name}: {problem}", 'correct "interfaces" in [bootfw]')
-    numbers = {address.interface for address in host.addresses() if address.family == socket.AF_INET}
-    served = [link for link in host.links() if link.name != "lo"]
-    served = [link for link in served if not settings.interfaces or link.name in settings.interfaces]
-    usable = [link for link in served if link.index in numbers]
+    served, usable = _served(host, settings)
     for link in served:
-        if link.index not in numbers and settings.interfaces:
+        if link not in usable and settings.interfaces:
             yield Check(
                 "interfaces", PROBLEM, f"{link.name} has no IPv4 address, so no client there is answered", "give it one"
             )
@@ -214,6 +221,14 @@ def check_interfaces(host: Host, settings: Settings) -> Iterator[Check]:
     yield from _check_rp_filter(host, [link.name for link in usable], settings)
 
 
+def _served(host: Host, settings: Settings) -> tuple[list[Link], list[Link]]:
+    """Return the links that are served, and those of them that have an IPv4 address."""
+    numbers = {address.interface for address in host.addresses() if address.family == socket.AF_INET}
+    served = [link for link in host.links() if link.name != "lo"]
+    served = [link for link in served if not settings.interfaces or link.name in settings.interfaces]
+    return served, [link for link in served if link.index in numbers]
+
+
 def _check_rp_filter(host: Host, names: Sequence[str], settings: Settings) -> Iterator[Check]:
     relayed = any(subnet.relays for subnet in settings.dhcp.subnets) or settings.dhcp.foreign_networks
     # The kernel uses the larger of both values (Documentation/networking/ip-sysctl.rst): 1 is strict, 2 is loose.
@@ -232,6 +247,41 @@ def _check_rp_filter(host: Host, names: Sequence[str], settings: Settings) -> It
         )
     else:
         yield Check("rp_filter", OK, "packets of clients are not dropped for their sender's address")
+
+
+def check_multicast(host: Host, settings: Settings) -> Iterator[Check]:
+    """Check that multicast leaves by the interfaces and may reach the subnets. Yields nothing where it is off."""
+    images, files = settings.multicast, settings.tftp
+    ways = []
+    if (images.listen or images.images) and "multicast" in images.methods:
+        ways.append(("[multicast] ttl", images.ttl))
+    if files.listen and files.multicast_groups:
+        ways.append(("[tftp] multicast-ttl", files.multicast_ttl))
+    if not ways:
+        return
+    _, usable = _served(host, settings)
+    without = [link.name for link in usable if not host.sends_multicast(link.name)]
+    if without:
+        yield Check(
+            "multicast",
+            WARNING,
+            f"{', '.join(without)}: multicast is off, so nothing is received there that is sent to a group",
+            f"ip link set {without[0]} multicast on",
+        )
+    own = [ip_address(each.address) for each in host.addresses() if each.family == socket.AF_INET]
+    networks = [subnet.network for subnet in settings.dhcp.subnets]
+    routed = [str(network) for network in networks if not any(address in network for address in own)]
+    near = [key for key, ttl in ways if ttl == 1] if routed else []
+    if near:
+        yield Check(
+            "multicast",
+            WARNING,
+            f"this host has no address in {', '.join(routed)}, so machines there are behind a router, which multicast "
+            f"does not pass: {' and '.join(near)} is 1",
+            "set it to one more than the routers on the way, which have to forward multicast",
+        )
+    if not without and not near:
+        yield Check("multicast", OK, "what is sent to a group leaves by every interface, as far as its TTL says")
 
 
 def check_neighbours(host: Host) -> Iterator[Check]:

@@ -108,14 +108,25 @@ def _master_reply(server: str, port: int, image: str) -> frisbeemaster.GetReply:
 class Output:
     """The file or block device that an image is written to.
 
-    :raise OSError: it can't be opened; a device that is mounted is busy.
+    :raise ReceiveError: there is no such device, or it is in use.
+    :raise OSError: it can't be opened.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        exists = os.path.exists(path)
+        if not exists and os.path.dirname(os.path.abspath(path)) == "/dev":
+            raise ReceiveError(f"there is no device {path}")  # a file there would be one in memory
         # On a block device O_EXCL means that nothing else uses it (open(2)).
-        is_device = os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode)
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if is_device else os.O_CREAT), 0o644)
+        is_device = exists and stat.S_ISBLK(os.stat(path).st_mode)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if is_device else os.O_CREAT), 0o644)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise ReceiveError(
+                f"{path} is in use: it or a part of it is mounted, or belongs to swap, RAID or LVM"
+            ) from None
         self._is_device = is_device
 
     def fit(self, size: int) -> None:

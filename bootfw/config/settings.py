@@ -244,7 +244,8 @@ class TFTPSettings:
     to UDP port 1758. When no address is left, and to clients without that option, files are sent one by one. Needs one
     process that serves files, so `workers` is 1 then. Empty: no multicast."""
     multicast_ttl: int = field(default=1, validator=within(1, 255, "hops"), metadata=RESTART)
-    """How many routers multicast may pass, plus one: 1 to 255."""
+    """How many routers multicast may pass, plus one: 1 to 255. With 1, the default of IP (RFC 1112, section 6.1), it
+    stays in the network of the server."""
 
     def __attrs_post_init__(self) -> None:
         if self.writable_by and not self.writable:
@@ -610,8 +611,9 @@ class MulticastSettings:
     """Images that are sent at a time at most; an image counts for each network, and by unicast for each receiver."""
     idle_seconds: float = field(default=180.0, validator=within(1, 86400, "seconds"), metadata={"toml": Seconds})
     """An image is no longer sent when no receiver has wanted a block for so long."""
-    ttl: int = field(default=5, validator=within(1, 255, "hops"))
-    """How many routers multicast may pass, plus one: 1 to 255. It is that of frisbee; 1: the network of the server."""
+    ttl: int = field(default=1, validator=within(1, 255, "hops"))
+    """How many routers multicast may pass, plus one: 1 to 255. With 1, the default of IP (RFC 1112, section 6.1), it
+    stays in the network of the server."""
     images: tuple[MulticastImage, ...] = field(
         default=(),
         converter=_multicast_images,

@@ -23,6 +23,7 @@ from bootfw.cli.hostchecks import (
     check_host,
     check_interfaces,
     check_loaders,
+    check_multicast,
     check_neighbours,
     check_permissions,
     check_ports,
@@ -31,7 +32,7 @@ from bootfw.cli.hostchecks import (
     wanted_ports,
 )
 from bootfw.cli.main import main
-from bootfw.config.settings import DHCPSettings, Settings
+from bootfw.config.settings import DHCPSettings, MulticastImage, MulticastSettings, Settings, TFTPSettings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.net.linux.netlink import Link, LinkAddress, NeighbourTable
 from bootfw.wire.dhcp4 import BOOTREPLY, Message
@@ -187,6 +188,71 @@ def test_a_strict_reverse_path_filter(tmp_path: Path) -> None:
     assert result("two", Settings(), links=2) == WARNING
     assert result("relayed", relayed) == WARNING
     assert result("loose", relayed, filters="2") == OK
+
+
+MULTICAST = MulticastSettings(listen=(("0.0.0.0", 64494),))
+
+
+def multicast_host(directory: Path, links: int = 1, flags: str = "0x1003") -> Host:
+    made = host(directory, links=links)
+    made.sys = directory / "class-sys"
+    for number in range(links):
+        (made.sys / f"class/net/eth{number}").mkdir(parents=True)
+        (made.sys / f"class/net/eth{number}/flags").write_text(f"{flags if number == links - 1 else '0x1003'}\n")
+    return made
+
+
+def test_multicast_is_checked_where_it_is_on(tmp_path: Path) -> None:
+    found = multicast_host(tmp_path)
+    assert results(check_multicast(found, Settings())) == []
+    unicast = MulticastSettings(listen=MULTICAST.listen, methods=("unicast",))
+    assert results(check_multicast(found, Settings(multicast=unicast))) == []
+    fixed = MulticastSettings(images=(MulticastImage("disk.img", ("239.192.2.1", 3564)),))
+    files = TFTPSettings(multicast_groups="239.255.77.1-239.255.77.14")
+    for settings in (Settings(multicast=MULTICAST), Settings(multicast=fixed), Settings(tftp=files)):
+        assert results(check_multicast(found, settings)) == [("multicast", OK)]
+
+
+def test_an_interface_that_sends_no_multicast(tmp_path: Path) -> None:
+    found = multicast_host(tmp_path, links=2, flags="0x3")
+    (check,) = check_multicast(found, Settings(multicast=MULTICAST))
+    assert (check.result, check.text.split(":")[0], check.remedy) == (WARNING, "eth1", "ip link set eth1 multicast on")
+    (check,) = check_multicast(found, Settings(interfaces=("eth0",), multicast=MULTICAST))
+    assert check.result == OK
+    found.sys = tmp_path / "none"
+    assert results(check_multicast(found, Settings(multicast=MULTICAST))) == [("multicast", OK)]
+
+
+def test_subnets_that_multicast_does_not_reach(tmp_path: Path) -> None:
+    subnets = tuple(
+        Subnet(network=f"10.{number}.0.0/24", pool=(f"10.{number}.0.10-10.{number}.0.20",)) for number in (0, 9)
+    )
+    found = multicast_host(tmp_path)
+
+    def checked(ttl: int, groups: str = "") -> list[str]:
+        settings = Settings(
+            dhcp=DHCPSettings(mode="server", subnets=subnets, foreign_networks=True),
+            multicast=MulticastSettings(listen=MULTICAST.listen, ttl=ttl),
+            tftp=TFTPSettings(multicast_groups=groups),
+        )
+        return [check.text for check in check_multicast(found, settings) if check.result == WARNING]
+
+    (text,) = checked(1)
+    assert text.startswith("this host has no address in 10.9.0.0/24, so machines there")
+    assert text.endswith(": [multicast] ttl is 1")
+    assert checked(2) == []
+    (text,) = checked(2, "239.255.77.1-239.255.77.14")
+    assert text.endswith(": [tftp] multicast-ttl is 1")
+
+
+def test_ports_of_images_are_wanted() -> None:
+    images = (MulticastImage("disk.img", ("239.192.2.1", 3564)),)
+    settings = Settings(
+        dhcp=DHCPSettings(mode="off"), multicast=MulticastSettings(listen=MULTICAST.listen, images=images)
+    )
+    wanted = wanted_ports(settings, Parts.__new__(Parts))
+    assert ("multicast-master", "tcp", ("0.0.0.0", 64494)) in wanted
+    assert ("multicast", "udp", ("0.0.0.0", 3564)) in wanted
 
 
 def test_neighbours_that_the_kernel_had_no_room_for() -> None:

@@ -32,6 +32,7 @@ SOME = ["disk.img", "-o", "out", "--server", "127.0.0.1"]
         ),
         ([*SOME[:3], "--group", "239.1.2.3"], '"239.1.2.3" is no port: 1 to 65535'),
         (["disk.img", "-o", "away/out", "--server", "127.0.0.1"], "away/out: No such file or directory"),
+        (["disk.img", "-o", "/dev/nosuch0", "--server", "127.0.0.1"], "there is no device /dev/nosuch0"),
         ([SOME[0] * 40, *SOME[1:]], "a name of 320 bytes; it may have 256"),
     ],
 )

@@ -1,10 +1,14 @@
 """``bootfw receive``, and the same as one file, in a network that loses packets."""
 
 import hashlib
+import os
 import random
 import re
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -118,6 +122,54 @@ def test_a_reception_that_was_killed_goes_on_where_it_was(lab: Lab) -> None:
     assert have >= 3
     other = station.run(*command, "--resume", "--sha256", "00", seconds=SECONDS)
     assert (other.exit_code, f"has the SHA-256 digest {digest}, not 00" in other.output) == (1, True), other.output
+
+
+@contextmanager
+def loop_device(file: Path, size: int) -> Iterator[str]:
+    """Yield a block device of so many bytes."""
+    with file.open("wb") as created:
+        created.truncate(size)
+    done = subprocess.run(["losetup", "--find", "--show", file], check=True, capture_output=True, text=True)
+    device = done.stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/loop-control"), reason="the kernel has no loop devices")
+def test_an_image_is_written_to_a_disk(lab: Lab) -> None:
+    sender = start(lab, 5 * CHUNK_SIZE + 512)
+    station = sender.station(0)
+    command = (*alone(lab), "debian.img", "--group", GROUP, "--digests", sender.digests, "-o")
+    room = 6 * CHUNK_SIZE
+    with loop_device(lab.directory / "disk", room) as disk:
+        with open(disk, "r+b") as opened:
+            opened.write(sender.content[: 2 * CHUNK_SIZE])
+            opened.seek(room - 5)
+            opened.write(b"other")
+        done = station.run(*command, disk, "--resume", seconds=SECONDS)
+        assert (done.exit_code, f"{disk} has 2 of 6 chunks" in done.output) == (0, True), done.output
+        with open(disk, "rb") as opened:
+            written = opened.read()
+        assert written[: len(sender.content)] == sender.content
+        assert (len(written), written[-5:]) == (room, b"other")  # what is behind the image stays
+        holder = os.open(disk, os.O_RDONLY | os.O_EXCL)  # as mount(2) does
+        try:
+            done = station.run(*command, disk, seconds=SECONDS)
+        finally:
+            os.close(holder)
+        assert done.exit_code == 1
+        assert (
+            done.output
+            == f"receive: {disk} is in use: it or a part of it is mounted, or belongs to swap, RAID or LVM\n"
+        )
+    with loop_device(lab.directory / "small", 5 * CHUNK_SIZE) as disk:
+        done = station.run(*command, disk, seconds=SECONDS)
+        assert done.exit_code == 1
+        assert f"{disk} has {5 * CHUNK_SIZE} bytes, and the image has {5 * CHUNK_SIZE + 512}" in done.output
+        with open(disk, "rb") as opened:
+            assert not any(opened.read())
 
 
 def test_what_can_not_be_received(lab: Lab) -> None:
