@@ -28,8 +28,8 @@ from attrs import frozen
 
 GROUP, PORT = "239.192.9.9", 3564
 SERVER = "10.99.0.1"
-SIZE = 21 * 2**20
-"""Bytes: that of the image in the figures of the peer."""
+MIB = 21
+"""Size of the image in the figures of the peer."""
 LIMIT = 120
 """Seconds for one run."""
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -56,8 +56,8 @@ def _run(*words: str) -> None:
 
 
 @contextlib.contextmanager
-def segment(receivers: int, loss: float) -> Iterator[tuple[str, list[str]]]:
-    """Yield the namespaces of the server and of the receivers."""
+def segment(receivers: int, loss: float, link: float = 0) -> Iterator[tuple[str, list[str]]]:
+    """Yield the namespaces of the server and of the receivers, whose links take *link* Mbit/s; 0: any rate."""
     name = f"mc{os.getpid()}"
     switch, server = f"{name}-sw", f"{name}-s"
     clients = [f"{name}-c{number}" for number in range(receivers)]
@@ -76,6 +76,9 @@ def segment(receivers: int, loss: float) -> Iterator[tuple[str, list[str]]]:
             _run("ip", "-n", host, "address", "add", f"{address}/16", "dev", "eth0")
             _run("ip", "-n", host, "link", "set", "eth0", "up")
             _run("ip", "-n", host, "route", "add", "224.0.0.0/4", "dev", "eth0")
+            if link and host != server:
+                shape = ("tbf", "rate", f"{link}mbit", "burst", "16kb", "limit", "128kb")
+                _run("tc", "-n", switch, "qdisc", "add", "dev", f"p{number}", "root", *shape)
         if loss:
             rules = "add table ip t; add chain ip t in { type filter hook input priority 0; }; "
             rules += f"add rule ip t in meta l4proto udp numgen random mod 1000 < {round(loss * 10)} drop"
@@ -115,14 +118,14 @@ def _server(kind: str, image: Path, directory: Path, arguments: list[str]) -> li
     return [str(Path(sys.executable).with_name("bootfw")), "run", "-c", str(configuration)]
 
 
-def run(kind: str, receivers: int, loss: float, arguments: list[str]) -> Result:
+def run(kind: str, receivers: int, loss: float, arguments: list[str], size: int, link: float) -> Result:
     """Send the image once."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="multicast")))
         (directory / "images").mkdir()
         image = directory / "images" / "disk.img"
-        image.write_bytes(random.Random(1).randbytes(SIZE))
-        server, clients = stack.enter_context(segment(receivers, loss))
+        image.write_bytes(random.Random(1).randbytes(size))
+        server, clients = stack.enter_context(segment(receivers, loss, link))
         log = stack.enter_context((directory / "log").open("wb"))
         inside = ("ip", "netns", "exec")
         serving = subprocess.Popen(
@@ -201,13 +204,17 @@ def main() -> None:
     parser.add_argument("--servers", nargs="+", default=["frisbeed", "bootfw"])
     parser.add_argument("--receivers", nargs="+", type=int, default=[1, 3, 10])
     parser.add_argument("--loss", nargs="+", type=float, default=[0, 2], help="percent")
+    parser.add_argument("--link", type=float, default=0, help="Mbit/s that the link of each receiver takes; 0: any")
+    parser.add_argument("--mib", type=int, default=MIB, help="size of the image")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--frisbeed", nargs="*", default=[], help="more arguments for frisbeed, without their dashes")
     given = parser.parse_args()
     for program in ("frisbee", "frisbeed"):
         if shutil.which(program) is None:
             raise SystemExit(f"{program} is not on the PATH")
-    blocks = SIZE // 1024
+    size = given.mib * 2**20
+    blocks = size // 1024
+    arguments = [f"-{word}" for word in given.frisbeed]
     columns = (
         "loss",
         "receivers",
@@ -229,7 +236,7 @@ def main() -> None:
             rounds: dict[str, list[Result]] = {kind: [] for kind in given.servers}
             for _ in range(given.runs):
                 for kind, results in rounds.items():
-                    results.append(run(kind, receivers, loss, [f"-{word}" for word in given.frisbeed]))
+                    results.append(run(kind, receivers, loss, arguments, size, given.link))
             for kind, results in rounds.items():
                 wall, cpu = (statistics.median(getattr(each, what) for each in results) for what in ("wall", "cpu"))
                 sent, requests = (statistics.median(getattr(each, w) for each in results) for w in ("sent", "requests"))
@@ -237,7 +244,7 @@ def main() -> None:
                 # What the link loses and what finds no room in a socket is lost to the receiver alike.
                 needed = least(receivers, 1 - (1 - loss / 100) * (1 - full))
                 print(
-                    f"| {loss:g}% | {receivers} | {kind} | {wall:.2f} | {SIZE / wall / 1e6:.1f} | {cpu:.2f} "
+                    f"| {loss:g}% | {receivers} | {kind} | {wall:.2f} | {size / wall / 1e6:.1f} | {cpu:.2f} "
                     f"| {sent:.0f} | {100 * (sent / blocks - 1):+.1f}% "
                     f"| {100 * (needed - 1):+.1f}% | {100 * full:.1f}% | {requests:.0f} |",
                     flush=True,

@@ -3,7 +3,7 @@
 Frisbee's receivers acknowledge nothing. But a receiver that has completed a chunk requests another one, and one that
 lacks blocks says which. A link that is too slow by half loses half of the blocks; so the share that is lost says how
 fast the link is. Where a slower rate loses as much, it was not the rate: the link is bad, and it is sent on as fast as
-before.
+before, until that has to be found out again.
 """
 
 from math import inf
@@ -36,6 +36,9 @@ _LEAST = 0.5
 the link."""
 _UNCHANGED = 0.7
 """Where at least this share of the loss remains at a slower rate, the rate was not the reason."""
+_FORGOTTEN = 0.98
+"""Factor of what is tolerated beyond TOLERANCE for each chunk that a receiver has completed. A link that was bad for a
+while would else be sent more than it takes from then on; one that stays bad is tried at a slower rate once in 20."""
 _MOST_TOLERATED = 0.5
 """Share of the blocks: a link that loses more is not used as fast as one that loses nothing."""
 _ENOUGH = 200
@@ -123,6 +126,7 @@ class Pace:
 
     def _completed(self) -> None:
         """A receiver wants a chunk that was not sent lately, so it has completed another one."""
+        self._tolerance = max(TOLERANCE, self._tolerance * _FORGOTTEN)
         growth = _GROWTH if self.rate < self._ceiling else _PROBING
         self.rate = min(self.limit, self.rate * growth)
 

@@ -72,6 +72,31 @@ def test_a_slow_link_that_loses_is_filled() -> None:
     assert link.loss(80) < 0.06
 
 
+@pytest.mark.parametrize("loses", [0.1, 0.3])
+def test_a_link_that_was_bad_for_a_while_is_filled_almost_without_loss(loses: float) -> None:
+    pace = Pace(1e9)
+    link = Link(pace, 12e6)
+    link.carry(40)
+    link.loses = loses
+    link.carry(12)
+    link.loses = 0.0
+    link.carry(150)
+    assert link.loss(150) < 0.02
+    assert 0.9 * 12e6 < pace.rate < 1.05 * 12e6
+
+
+@pytest.mark.parametrize("loses", [0.1, 0.3])
+def test_a_link_that_stays_bad_is_slower_for_few_chunks_only(loses: float) -> None:
+    pace = Pace(50e6)
+    link = Link(pace, 1e9, loses)
+    link.carry(60)
+    rates = []
+    for _ in range(200):
+        link.carry(1)
+        rates.append(pace.rate)
+    assert sum(rates) > 0.95 * 50e6 * 200
+
+
 def test_it_recovers_when_the_link_does() -> None:
     pace = Pace(50e6)
     link = Link(pace, 2e6)
