@@ -14,6 +14,7 @@ from attrs import frozen
 from bootfw.ability import provides
 from bootfw.backends.imagelibrary.backend import ImagesBackend
 from bootfw.backends.imagelibrary.library import OSImage
+from bootfw.backends.imagelibrary.menuimages import WIMBOOT
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.template import SUFFIX
 from bootfw.cli.assembly import Assembly
@@ -195,6 +196,11 @@ def _order(
                 f'{mac}: give IMAGE, set one with "bootfw machines image", or write image = "NAME" into its host file'
             )
     image = installable(name)
+    if any(way.plan.recipe.kind == "wimboot" for way in image.ways) and is_missing(WIMBOOT, mac, assembly):
+        raise CommandError(
+            f"{name} is booted by wimboot, which no backend of {assembly.source} has: download it from "
+            "https://github.com/ipxe/wimboot/releases to the boot directory"
+        )
     path = relative(answers.removesuffix(SUFFIX))
     if path:
         _check_answers(assembly, image, path, mac)

@@ -82,12 +82,16 @@ def test_the_image_that_was_set_is_installed(site: Path, run: Run) -> None:
     assert ordered(run) == ["install/rescue.ipxe"]
 
 
-def test_files_beside_the_answers_must_exist(site: Path, run: Run) -> None:
+def test_wimboot_and_files_beside_the_answers_must_exist(site: Path, run: Run) -> None:
     make_tar(site / "images/win.tar", dict(next(tree for tree in TREES if tree.family == "windows").files))
     (site / "bootfw.toml").write_text(CONFIG + '[[backend]]\nuse = "directory"\nroot = "files"\n')
     (site / "files/win").mkdir(parents=True)
     for name in ("unattend.xml", "startnet.cmd"):
         (site / "files/win" / name).write_text("x")
+    code, _, err = run(MAC, "win")
+    assert code == 1
+    assert err.startswith("bootfw: win is booted by wimboot, which no backend of bootfw.toml has: download it from")
+    (site / "files/wimboot").write_text("x")
     code, _, err = run(MAC, "win", "--answers", "win/unattend.xml")
     assert code == 1
     assert "has win/winpeshl.ini, which win loads with the answers" in err
