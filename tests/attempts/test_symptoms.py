@@ -861,6 +861,7 @@ def test_machine_that_installs_itself_has_not_booted_yet() -> None:
         (attempt,) = machine.fold.running()
         assert stage_line(attempt.stages[-1]) == f"the installer: {percent} % of 20 MB are on /dev/sda"
         assert [stage.kind for stage in attempt.stages].count(StageKind.INSTALLATION) == 1
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.BOOTED]
     machine.fold.up(machine.now, (ADDRESS, 40000), MAC)
     assert machine.verdict == ("up", "")
     reports(machine, "100 % of 20 MB are on /dev/sda")

@@ -112,6 +112,16 @@ def test_digests_are_noticed_in_the_next_scan(root: Path) -> None:
     assert [image.digests for image in library.scan()] == [False]
 
 
+def test_digests_that_are_older_than_the_image_do_not_count(root: Path, backend: Any) -> None:
+    """Another image was copied over the one that they are of."""
+    (root / "win11.img").write_bytes(disk_image())
+    (root / "win11.img.chunks").write_bytes(b"digests")
+    made = (root / "win11.img").stat().st_mtime_ns - 1
+    os.utime(root / "win11.img.chunks", ns=(made, made))
+    assert not images(root)["win11"].digests
+    assert content(backend, f"images/win11~{images(root)['win11'].version}.img.chunks") == "missing"
+
+
 def test_suffixes() -> None:
     assert split_name("win11.RAW") == ("win11", ".raw")
     assert split_name("win11.img.chunks") == ("", "")
@@ -126,7 +136,7 @@ def test_digests_of_each_version_are_served(root: Path, backend: Any) -> None:
     (root / "win11.img.chunks").write_bytes(b"first")
     first = images(root)["win11"].version
     assert content(backend, f"images/win11~{first}.img.chunks") == b"first"
-    for entry, data in ((".new.chunks", b"second"), (".new", disk_image(gpt=True))):
+    for entry, data in ((".new", disk_image(gpt=True)), (".new.chunks", b"second")):
         (root / entry).write_bytes(data)
     (root / ".new.chunks").rename(root / "win11.img.chunks")
     (root / ".new").rename(root / "win11.img")
@@ -156,7 +166,7 @@ def test_no_descriptor_is_left(root: Path) -> None:
     (root / "win11.img").write_bytes(disk_image())
     for number in range(3):
         (root / "win11.img.chunks").write_bytes(b"%d" % number)
-        os.utime(root / "win11.img.chunks", (number, number))
+        os.utime(root / "win11.img.chunks", ns=(0, (root / "win11.img").stat().st_mtime_ns + number))
         assert content(backend, f"images/win11~{images(root)['win11'].version}.img.chunks") == b"%d" % number
         backend._reactor.now += SECONDS
     backend.close()

@@ -5,7 +5,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -40,7 +39,7 @@ class Place:
     change: Change
     """Of the image, or of its digests."""
     digests: bool = False
-    """Whether there is a file with the digests of a disk image."""
+    """Whether there is a file with the digests of a disk image. One that is older than the image is of another one."""
 
     @property
     def is_directory(self) -> bool:
@@ -81,11 +80,18 @@ def places(root: Path) -> Iterator[Place | str]:
         else:
             seen[name] = entry.name
             change = change_of(status)
-            digests = entries.get(f"{entry.name}{DIGESTS}") if suffix in DISKS else None
-            if digests is not None:
-                with suppress(OSError):
-                    change = (*change[:3], max(change[3], change_of(digests.stat())[3]))
-            yield Place(name, Path(entry.path), suffix, change, digests is not None)
+            digests = _digests(entries.get(f"{entry.name}{DIGESTS}")) if suffix in DISKS else None
+            has_digests = digests is not None and digests.st_mtime_ns >= status.st_mtime_ns
+            if digests is not None and has_digests:
+                change = (*change[:3], max(change[3], change_of(digests)[3]))
+            yield Place(name, Path(entry.path), suffix, change, has_digests)
+
+
+def _digests(entry: "os.DirEntry[str] | None") -> os.stat_result | None:
+    try:
+        return entry.stat() if entry is not None else None
+    except OSError:
+        return None
 
 
 def change_of(status: os.stat_result) -> Change:
