@@ -45,6 +45,8 @@ def write_system(directory: Path, kernel: str = "", root: Path = Path("/")) -> t
     :raise CommandError: this machine lacks something.
     :raise OSError: it can't be written.
     """
+    if directory.exists() and any(directory.iterdir()) and not (directory / MARK).exists():
+        raise CommandError(f"{directory} exists, and is no receiver system: remove it, or name another directory")
     image, kernel = _kernel(root, kernel)
     program = shutil.which("mkinitramfs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
@@ -74,16 +76,11 @@ def write_system(directory: Path, kernel: str = "", root: Path = Path("/")) -> t
 
 
 def _replace(directory: Path, made: Path) -> None:
-    """:raise CommandError: what is there is no receiver system."""
+    old = Path(f"{made}.old")
     if directory.exists():
-        if not (directory / MARK).exists():
-            raise CommandError(f"{directory} exists, and is no receiver system: remove it, or name another directory")
-        old = Path(f"{made}.old")
         directory.rename(old)
-        made.rename(directory)
-        shutil.rmtree(old)
-    else:
-        made.rename(directory)
+    made.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _kernel(root: Path, kernel: str) -> tuple[Path, str]:
@@ -122,7 +119,12 @@ def _configure(directory: Path) -> None:
     root = directory / "bootfw/files"
     write_script(str(root / _SCRIPT), "bootfw.cli.diskinstall")
     library = Path(sysconfig.get_path("stdlib")).resolve()
-    shutil.copytree(library, root / library.relative_to("/"), ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    shutil.copytree(
+        library,
+        root / library.relative_to("/"),
+        ignore=shutil.ignore_patterns(*_LEFT_OUT),
+        ignore_dangling_symlinks=True,
+    )
     (directory / "bootfw/programs").write_text("".join(f"{path}\n" for path in (python, *_extensions())))
 
 

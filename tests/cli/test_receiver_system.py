@@ -47,6 +47,7 @@ def put(root: Path, program: str) -> None:
 
 def test_system_has_the_newest_kernel_and_what_bootfw_runs_by(root: Path) -> None:
     directory = root / "images/receiver"
+    directory.mkdir(parents=True)
     assert write_system(directory, root=root) == ("6.1.0-10-amd64", ["W: a warning"])
     files = {path.name: path.read_text() for path in directory.iterdir()}
     assert files == {
@@ -90,6 +91,7 @@ def test_mkinitramfs_that_fails_leaves_nothing(root: Path) -> None:
 
 def test_directory_with_something_else_is_kept(root: Path) -> None:
     (root / "images/win11").mkdir(parents=True)
+    (root / "images/win11/file").write_text("x")
     with pytest.raises(CommandError, match=r"images/win11 exists, and is no receiver system: remove it, or name"):
         write_system(root / "images/win11", root=root)
     assert [path.name for path in (root / "images").iterdir()] == ["win11"]
