@@ -52,6 +52,8 @@ class Setup:
 def own(line: str) -> bool:
     """Whether a line of the log is bootfw's, or says that twistd begins or ends."""
     stamped = re.match(r"\d{4}-\S+ \[([^\]#]*)(#\w+)?\]", line)
+    if stamped is not None and stamped[1] == "-":  # Twisted 22.4 logs these without a name
+        return line.endswith(("] Received SIGTERM, shutting down.", "] Main loop terminated."))
     return stamped is None or stamped[1].startswith(("bootfw", "twisted.scripts.", "twisted.internet.base"))
 
 

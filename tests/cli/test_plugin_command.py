@@ -19,6 +19,7 @@ def test_there_is_a_template_for_each_kind_that_a_beginner_writes() -> None:
 
 def test_new_plugins_pass_their_tests_and_are_formatted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`make types` checks their types: mypy reads those of Twisted for that, which takes long without its cache."""
+    pytest.importorskip("ruff")
     for kind in KINDS:
         assert main(["plugin", "new", f"my-{kind}", "--kind", kind]) == 0
     printed = capsys.readouterr().out.splitlines()

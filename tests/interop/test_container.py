@@ -1,14 +1,11 @@
-"""The container image: built by buildah, and started with the command, the account and the capabilities of its page.
-
-It is not started by podman or docker: these need more of the machine than a container that runs the tests has.
-"""
+"""The container image: built by buildah, started with the capabilities of its page, and by podman as the page says."""
 
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from attrs import frozen
 from howtos import blocks
 
 from .chroots import Chroot, copy_source
-from .lab import Lab, need
+from .lab import Lab, Program, need, wait_until
 
 pytestmark = [pytest.mark.interop, pytest.mark.firmware]
 
@@ -29,12 +26,37 @@ DEFAULT = (
 """The capabilities of a container of podman, if none is added or dropped."""
 
 
+CONTAINERS = """\
+[containers]
+cgroups = "disabled"
+default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
+log_driver = "k8s-file"
+
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+lock_type = "file"
+static_dir = "{directory}/libpod"
+tmp_dir = "{directory}/tmp"
+volume_path = "{directory}/volumes"
+"""
+"""Podman needs no control groups, no systemd and no higher limits than this process has, and leaves nothing behind."""
+
+STORAGE = """\
+[storage]
+driver = "vfs"
+graphroot = "{directory}/store"
+runroot = "{directory}/run"
+"""
+
+
 @frozen
 class Image:
-    """An image, and its files."""
+    """An image, its files, and the environment in which buildah and podman have it."""
 
     config: dict[str, Any]
     root: Chroot
+    storage: dict[str, str]
 
     @property
     def command(self) -> list[str]:
@@ -61,12 +83,17 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     shutil.copytree(building.path / "source/dist", directory / "source/dist")
     building.remove()
 
+    storage = {}
+    for name, text in (("CONTAINERS_CONF", CONTAINERS), ("CONTAINERS_STORAGE_CONF", STORAGE)):
+        path = directory / name.lower()
+        path.write_text(text.format(directory=directory))
+        storage[name] = str(path)
+
     def buildah(*arguments: str | Path) -> str:
-        storage = ["--storage-driver", "vfs", "--root", str(directory / "store"), "--runroot", str(directory / "run")]
         done = subprocess.run(
-            ["buildah", *storage, *map(str, arguments)],
+            ["buildah", *map(str, arguments)],
             cwd=directory / "source",
-            env={**os.environ, "BUILDAH_ISOLATION": "chroot"},
+            env={**os.environ, **storage, "BUILDAH_ISOLATION": "chroot"},
             capture_output=True,
             text=True,
             timeout=600,
@@ -85,7 +112,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     name = rest[rest.index("--tag") + 1]
     config = json.loads(buildah("inspect", "--type", "image", name))["Docker"]["config"]
     working = buildah("from", "--pull-never", name)
-    yield Image(config, Chroot(Path(buildah("mount", working))))
+    yield Image(config, Chroot(Path(buildah("mount", working))), storage)
     buildah("umount", working)
     shutil.rmtree(directory)
 
@@ -119,3 +146,42 @@ def test_the_image_serves_and_knows_whether_it_is_healthy(image: Image, lab: Lab
     assert fetched.read_text() == "#!ipxe\necho hello\n", got.output
     server.stop()
     assert "Server Shut Down" in server.output
+
+
+@pytest.fixture
+def podman(image: Image, lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Runs podman on a host, with a /srv of the test, until it ends."""
+    need("podman")
+    (tmp_path / "srv/boot").mkdir(parents=True)
+    mounts = f"mount -t tmpfs none /sys/fs/cgroup && mount --bind {tmp_path}/srv /srv"
+    host = lab.host("bootfw", "10.77.0.1/24")
+
+    def run(*words: str) -> Program:
+        program = host.start("podman", *words, first=mounts, environment=image.storage)
+        program.wait(120)
+        return program
+
+    yield run
+    run("rm", "--force", "--time", "10", "bootfw")
+
+
+def test_podman_runs_it_as_the_page_says(podman: Callable[..., Program], lab: Lab, tmp_path: Path) -> None:
+    need("tftp")
+    (tmp_path / "srv/boot/hello.ipxe").write_text("#!ipxe\necho hello\n")
+    program, *words = RUN.split()
+    assert (program, words[-1]) == ("podman", "bootfw")
+    started = podman(*words)
+    assert started.exit_code == 0, started.output
+
+    def healthy() -> bool:
+        return podman("healthcheck", "run", "bootfw").exit_code == 0
+
+    wait_until(healthy, 60, "every wanted socket is bound")
+    fetched = tmp_path / "hello.ipxe"
+    client = lab.host("client", "10.77.0.2/24")
+    got = client.run("tftp", "10.77.0.1", "-m", "octet", "-c", "get", "hello.ipxe", fetched, seconds=60)
+    assert fetched.read_text() == "#!ipxe\necho hello\n", got.output
+    owner = podman("exec", "bootfw", "stat", "--format", "%U", "/proc/1")
+    assert owner.output.strip() == "bootfw", "root is given up"
+    assert podman("stop", "bootfw").exit_code == 0
+    assert "Server Shut Down" in podman("logs", "bootfw").output
