@@ -40,11 +40,13 @@ release: $(VENV)/installed-test
 	tools/release $(BIN)/python
 	$(MAKE) --no-print-directory sbom
 
-# Of an environment of its own, with what an operator installs and nothing else.
+# Of an environment of its own, with what an operator installs and nothing else. What pip notes down about the origin of
+# bootfw, the path of this checkout, does not belong into it.
 sbom: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[release]'
 	rm -rf build/sbom && $(BIN)/python -m venv --without-pip build/sbom
 	$(BIN)/python -m pip --quiet --python build/sbom install '.[tls,iso,zstd,yaml,rich,metrics,otel]'
+	rm build/sbom/lib/python3.*/site-packages/bootfw-*.dist-info/direct_url.json
 	mkdir -p dist && $(BIN)/cyclonedx-py environment --output-reproducible -o dist/sbom.json build/sbom
 
 install-clients:

@@ -5,20 +5,24 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import frozen
-from howtos import blocks
+from howtos import blocks, read
 
 from .chroots import Chroot, copy_source
-from .lab import Lab, Program, need, wait_until
+from .lab import Host, Lab, Program, need, wait_until
 
 pytestmark = [pytest.mark.interop, pytest.mark.firmware]
 
 BUILD, RUN = (block.strip().removeprefix("$ ").removeprefix("# ") for block in blocks("packages.md", "console")[-2:])
+
+COMMAND = str(Path(sys.executable).with_name("bootfw"))
 
 DEFAULT = (
     "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+net_bind_service,+setfcap,+setgid,+setpcap,+setuid,+sys_chroot"
@@ -46,8 +50,19 @@ STORAGE = """\
 [storage]
 driver = "vfs"
 graphroot = "{directory}/store"
+rootless_storage_path = "{directory}/store"
 runroot = "{directory}/run"
 """
+
+
+def podman_settings(directory: Path) -> dict[str, str]:
+    """The environment in which buildah and podman store everything in *directory*."""
+    environment = {}
+    for name, text in (("CONTAINERS_CONF", CONTAINERS), ("CONTAINERS_STORAGE_CONF", STORAGE)):
+        path = directory / name.lower()
+        path.write_text(text.format(directory=directory))
+        environment[name] = str(path)
+    return environment
 
 
 @frozen
@@ -83,11 +98,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     shutil.copytree(building.path / "source/dist", directory / "source/dist")
     building.remove()
 
-    storage = {}
-    for name, text in (("CONTAINERS_CONF", CONTAINERS), ("CONTAINERS_STORAGE_CONF", STORAGE)):
-        path = directory / name.lower()
-        path.write_text(text.format(directory=directory))
-        storage[name] = str(path)
+    storage = podman_settings(directory)
 
     def buildah(*arguments: str | Path) -> str:
         done = subprocess.run(
@@ -148,40 +159,84 @@ def test_the_image_serves_and_knows_whether_it_is_healthy(image: Image, lab: Lab
     assert "Server Shut Down" in server.output
 
 
-@pytest.fixture
-def podman(image: Image, lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """Runs podman on a host, with a /srv of the test, until it ends."""
-    need("podman")
-    (tmp_path / "srv/boot").mkdir(parents=True)
-    mounts = f"mount -t tmpfs none /sys/fs/cgroup && mount --bind {tmp_path}/srv /srv"
-    host = lab.host("bootfw", "10.77.0.1/24")
+NOBODY = 65534
+"""The number of the account `nobody`, and of its group."""
 
-    def run(*words: str) -> Program:
-        program = host.start("podman", *words, first=mounts, environment=image.storage)
-        program.wait(120)
+
+class Podman:
+    """Podman on a host, with a /srv of the test; as root, or as a user with a storage of its own."""
+
+    def __init__(self, host: Host, directory: Path, environment: dict[str, str], user: int = 0) -> None:
+        self.host = host
+        self._environment = environment
+        mounts = ["mount -t tmpfs none /sys/fs/cgroup", f"mount --bind {directory}/srv /srv"]
+        self._words = ["podman"]
+        if user:
+            (directory / "subordinate").write_text("nobody:100000:65536\n")
+            mounts += [f"mount --bind {directory}/subordinate /etc/{name}" for name in ("subuid", "subgid")]
+            self._words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "podman"]
+        self._first = " && ".join(mounts)
+
+    def __call__(self, *words: str) -> Program:
+        """A command, when it has ended."""
+        program = self.host.start(
+            *self._words, *words, first=self._first, environment=self._environment, directory=Path("/")
+        )
+        program.wait(240)
         return program
 
-    yield run
-    run("rm", "--force", "--time", "10", "bootfw")
+    def serves(self, client: Host, directory: Path) -> None:
+        """The container of the page serves DHCP and TFTP, knows that it is healthy, gives up root, and ends."""
+        (directory / "srv/boot/hello.ipxe").write_text("#!ipxe\necho hello\n")
+        program, *words = RUN.split()
+        assert (program, words[-1]) == ("podman", "bootfw")
+        started = self(*words)
+        assert started.exit_code == 0, started.output
+        try:
+            wait_until(lambda: self("healthcheck", "run", "bootfw").exit_code == 0, 120, "every wanted socket is bound")
+            fetched = directory / "hello.ipxe"
+            got = client.run("tftp", "10.77.0.1", "-m", "octet", "-c", "get", "hello.ipxe", fetched, seconds=60)
+            assert fetched.read_text() == "#!ipxe\necho hello\n", got.output
+            probed = client.run(COMMAND, "probe", "10.77.0.1", "--as", "uefi", "--json", seconds=60)
+            assert json.loads(probed.output)["boots"], probed.output
+            owner = self("exec", "bootfw", "stat", "--format", "%U", "/proc/1")
+            assert owner.output.strip() == "bootfw", "root is given up"
+            stopped = self("stop", "bootfw")
+            assert stopped.exit_code == 0, stopped.output
+            assert "Server Shut Down" in self("logs", "bootfw").output
+        finally:
+            self("rm", "--force", "--time", "10", "bootfw")
 
 
-def test_podman_runs_it_as_the_page_says(podman: Callable[..., Program], lab: Lab, tmp_path: Path) -> None:
+def test_podman_runs_it_as_the_page_says(image: Image, lab: Lab, tmp_path: Path) -> None:
+    need("podman")
     need("tftp")
-    (tmp_path / "srv/boot/hello.ipxe").write_text("#!ipxe\necho hello\n")
-    program, *words = RUN.split()
-    assert (program, words[-1]) == ("podman", "bootfw")
-    started = podman(*words)
-    assert started.exit_code == 0, started.output
+    (tmp_path / "srv/boot").mkdir(parents=True)
+    podman = Podman(lab.host("bootfw", "10.77.0.1/24"), tmp_path, image.storage)
+    podman.serves(lab.host("client", "10.77.0.2/24"), tmp_path)
 
-    def healthy() -> bool:
-        return podman("healthcheck", "run", "bootfw").exit_code == 0
 
-    wait_until(healthy, 60, "every wanted socket is bound")
-    fetched = tmp_path / "hello.ipxe"
-    client = lab.host("client", "10.77.0.2/24")
-    got = client.run("tftp", "10.77.0.1", "-m", "octet", "-c", "get", "hello.ipxe", fetched, seconds=60)
-    assert fetched.read_text() == "#!ipxe\necho hello\n", got.output
-    owner = podman("exec", "bootfw", "stat", "--format", "%U", "/proc/1")
-    assert owner.output.strip() == "bootfw", "root is given up"
-    assert podman("stop", "bootfw").exit_code == 0
-    assert "Server Shut Down" in podman("logs", "bootfw").output
+def test_podman_runs_it_without_root_where_its_ports_are_free_to_use(image: Image, lab: Lab, tmp_path: Path) -> None:
+    need("podman")
+    need("newuidmap")
+    need("tftp")
+    (tmp_path / "srv/boot").mkdir(parents=True)
+    host = lab.host("bootfw", "10.77.0.1/24")
+    setting = re.search(r"sysctl (net\.ipv4\.ip_unprivileged_port_start)=(\d+)", read("packages.md"))
+    assert setting is not None
+    done = host.run("sh", "-c", f"echo {setting[2]} >/proc/sys/{setting[1].replace('.', '/')}", seconds=60)
+    assert done.exit_code == 0, done.output
+    storage = Path(tempfile.mkdtemp(prefix="bootfw-podman-"))  # a path that another user can enter
+    try:
+        saved = storage / "image.tar"
+        as_root = Podman(host, tmp_path, image.storage)
+        assert as_root("save", "--output", str(saved), "bootfw").exit_code == 0
+        environment = {"HOME": str(storage), "XDG_RUNTIME_DIR": str(storage), **podman_settings(storage)}
+        for path in (storage, *storage.iterdir()):
+            os.chown(path, NOBODY, NOBODY)
+        podman = Podman(host, tmp_path, environment, NOBODY)
+        loaded = podman("load", "--input", str(saved))
+        assert loaded.exit_code == 0, loaded.output
+        podman.serves(lab.host("client", "10.77.0.2/24"), tmp_path)
+    finally:
+        shutil.rmtree(storage)
