@@ -26,9 +26,11 @@ CREDIT = 0.004
 because there was other work to do, and that goes first."""
 TOLERANCE = 0.04
 """Share of the blocks that may be lost without a reason to be slower."""
-_GROWTH, _PROBING = 1.1, 1.002
-"""Factors of the rate for each chunk that a receiver has completed: usually, and when it is what the link could take at
-the latest loss."""
+_GROWTH = 1.1
+"""Factor of the rate for each chunk that a receiver has completed."""
+_PROBING = 0.0005
+"""Share by which the rate grows, when it is what the link could take at the latest loss, for each chunk that has been
+completed since: slowly at first, as the link may be full; to twice the rate in 50 chunks, where a receiver was busy."""
 _MARGIN = 0.95
 """Share of what the link can take."""
 _LEAST = 0.5
@@ -76,6 +78,8 @@ class Pace:
     _tolerance: float = field(default=TOLERANCE, init=False)
     _ceiling: float = field(default=inf, init=False)
     """What the link could take at the latest loss, less the margin."""
+    _probed: int = field(default=0, init=False)
+    """Chunks that have been completed since then."""
     _lowered: tuple[float, float] | None = field(default=None, init=False)
     """(rate before, share that was lost at it) of the latest reduction; None: there was none, or it was undone."""
     _passes: dict[int, _Pass] = field(factory=dict, init=False)
@@ -127,7 +131,10 @@ class Pace:
     def _completed(self) -> None:
         """A receiver wants a chunk that was not sent lately, so it has completed another one."""
         self._tolerance = max(TOLERANCE, self._tolerance * _FORGOTTEN)
-        growth = _GROWTH if self.rate < self._ceiling else _PROBING
+        growth = _GROWTH
+        if self.rate >= self._ceiling:
+            self._probed += 1
+            growth = min(_GROWTH, 1 + _PROBING * self._probed)
         self.rate = min(self.limit, self.rate * growth)
 
     def lost(self, chunk: int, missing: int, since: float, now: float) -> int:
@@ -158,3 +165,4 @@ class Pace:
         if slower < self.rate:
             self._lowered = found.rate, share
             self.rate = self._ceiling = slower
+            self._probed = 0

@@ -97,6 +97,18 @@ def test_a_link_that_stays_bad_is_slower_for_few_chunks_only(loses: float) -> No
     assert sum(rates) > 0.95 * 50e6 * 200
 
 
+def test_it_recovers_soon_from_a_receiver_that_was_busy_for_a_moment() -> None:
+    pace = Pace(1e9)
+    link = Link(pace, 12e6)
+    link.carry(60)
+    link.loses = 0.6
+    link.carry(1)
+    link.loses = 0.0
+    assert pace.rate < 0.6 * 12e6
+    link.carry(60)
+    assert pace.rate > 0.9 * 12e6
+
+
 def test_it_recovers_when_the_link_does() -> None:
     pace = Pace(50e6)
     link = Link(pace, 2e6)
