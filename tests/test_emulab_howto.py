@@ -50,7 +50,7 @@ def until(condition: Callable[[], Any]) -> Any:
 
 def configured(directory: Path, tmcd: int, bootinfo: int, orders: int) -> Path:
     """The configuration of the page and its host file, for this host: node and server are 127.0.0.1."""
-    config, host_file = blocks(PAGE, "toml")
+    config, host_file, *_ = blocks(PAGE, "toml")
     (directory / "hosts").mkdir()
     (directory / "hosts" / "pc1.toml").write_text(host_file.replace("10.9.0.11", "127.0.0.1"))
     config = re.sub(r"\[\[dhcp\.subnet\]\]\n(?:.+\n)+", "", config).replace('mode = "server"', 'mode = "off"')
