@@ -19,6 +19,8 @@ from installing import EMULAB, install_plugin
 from twistd import bootfw, free_port
 
 from bootfw.cli.main import main as bootfw_command
+from bootfw.config.configuration import load_config
+from bootfw.config.settings import may_write
 
 PAGE = "emulab.md"
 SECONDS = 60.0
@@ -158,3 +160,15 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().err == (
         f"bootfw-emulab: no server answers at {tmp_path}/control.sock: No such file or directory\n"
     )
+
+
+def test_the_images_of_the_page(tmp_path: Path) -> None:
+    """They are sent and uploaded as in multicast.md, whose tests do so."""
+    config, _, images = blocks(PAGE, "toml")
+    path = tmp_path / "bootfw.toml"
+    path.write_text(config + images)
+    settings = load_config(path, {}).settings
+    assert settings.multicast.listen == (("0.0.0.0", 64494),)
+    assert may_write(settings.multicast, "10.9.0.11")
+    assert not may_write(settings.multicast, "10.10.0.1")
+    assert settings.interfaces == ("eth0",)

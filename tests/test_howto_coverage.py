@@ -53,6 +53,7 @@ EXECUTED = {
         ("toml", "test_the_testbed_of_the_page"),
         ("toml", "test_the_testbed_of_the_page"),
         ("console", "test_the_testbed_of_the_page"),
+        ("toml", "test_the_images_of_the_page"),
     ],
     "from-dnsmasq.md": [
         ("", "test_import_of_the_page"),
