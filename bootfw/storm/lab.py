@@ -30,6 +30,9 @@ STOP_SECONDS = 10.0
 _KILL_GROUP = 'read -r _; kill -s KILL -- "-$1"'
 """A shell script that kills a process group when its standard input ends."""
 
+_SET_BACK = 'read -r _; while [ $# -gt 0 ]; do echo "$2" >"$1"; shift 2; done'
+"""One that writes to each file the value that follows it, then."""
+
 
 @frozen
 class Namespace:
@@ -198,16 +201,24 @@ def _larger_neighbour_table() -> Iterator[None]:
     The kernel has one neighbour table for all network namespaces, with a limit of 1,024 entries, and drops what is sent
     to any more. Only the host's own namespace has the setting; where it can't be changed, it stays as it is.
     """
-    with contextlib.ExitStack() as stack:
-        # The largest comes first, and last when they are set back: the kernel expects them in this order.
-        for key in ("gc_thresh3", "gc_thresh2", "gc_thresh1"):
-            path = Path("/proc/sys/net/ipv4/neigh/default") / key
-            with contextlib.suppress(OSError):
-                before = path.read_text()
-                if int(before) < NEIGHBOURS:
-                    path.write_text(str(NEIGHBOURS))
-                    stack.callback(path.write_text, before)
+    before: list[str] = []
+    # The largest comes first, and last when they are set back: the kernel expects them in this order.
+    for key in ("gc_thresh3", "gc_thresh2", "gc_thresh1"):
+        path = Path("/proc/sys/net/ipv4/neigh/default") / key
+        with contextlib.suppress(OSError):
+            value = path.read_text().strip()
+            if int(value) < NEIGHBOURS:
+                path.write_text(str(NEIGHBOURS))
+                before = [str(path), value, *before]
+    if not before:
         yield
+        return
+    # Another process sets them back, even if this one is killed.
+    guard = subprocess.Popen(["sh", "-c", _SET_BACK, "sh", *before], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.communicate()
 
 
 def _run(*command: str) -> None:
