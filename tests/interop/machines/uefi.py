@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -66,6 +67,7 @@ def start_uefi_machine(
     disk: Path | None = None,
     installed: Path | None = None,
     display: bool = False,
+    words: Sequence[str] = (),
 ) -> Program:
     """EDK2's boot options are, in this order: PXEv4, PXEv6, HTTPv4, HTTPv6, then its shell.
 
@@ -74,6 +76,7 @@ def start_uefi_machine(
     *fw_cfg*: name to QEMU's source of the value, such as ``string=n`` or ``file=/a/path``.
     *disk*: a directory, whose files are on a disk with one FAT partition, the last boot option. *installed*: see
     ``installed_disk()``. With either give the cards a ``bootindex``. *display*: it has a graphics card.
+    *words*: more of QEMU's words.
     """
     what = _KINDS[kind]
     for needed in (what.program, what.code, what.variables):
@@ -96,6 +99,7 @@ def start_uefi_machine(
         *(_disk(disk) if disk else ()),
         *(installed_disk(installed) if installed else ()),
         *(("-device", "VGA") if display else ()),
+        *words,
         cards=cards,
         memory=memory,
         name=f"uefi-{kind}",
