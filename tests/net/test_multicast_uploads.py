@@ -183,6 +183,22 @@ def test_an_image_whose_digests_can_not_be_stored_is_not_replaced() -> None:
     assert scene.outcome() == (Outcome.FAILED, "Disk full or allocation exceeded: no space")
 
 
+def test_digests_are_dropped_when_the_image_can_not_get_its_name() -> None:
+    scene = Scene()
+    client = scene.upload(PutRequest("disk.img", 3))
+    image, digests = Slow(), Slow()
+    upload: Any = client.protocol._upload
+    upload._writer = image
+    client.send(b"abc").close()
+    scene.backend.answer = digests
+    image.answer()
+    digests.answer()
+    assert (image.calls, digests.calls) == (["finish"], [])
+    image.answer(DiskFull())
+    assert (image.calls, digests.calls) == (["finish", "cancel"], ["cancel"])
+    assert scene.outcome()[0] is Outcome.FAILED
+
+
 def test_nothing_is_read_while_a_part_is_being_stored() -> None:
     scene = Scene()
     client = scene.upload(PutRequest("disk.bin"))
@@ -276,6 +292,17 @@ def test_an_upload_that_is_cut_off_leaves_the_file(reason: type[Exception]) -> N
     assert outcome is Outcome.STOPPED_BY_PEER
     assert detail.endswith(f"after {CHUNK_SIZE + 1} of {2 * CHUNK_SIZE} bytes")
     assert scene.put(PutRequest("disk.bin", 1)).error == Error.NONE
+
+
+def test_an_upload_without_a_size_is_whole_only_when_its_client_has_closed_the_connection() -> None:
+    scene = Scene()
+    scene.upload(PutRequest("disk.bin")).send(b"abc").close(ConnectionLost)
+    assert scene.outcome() == (Outcome.STOPPED_BY_PEER, "the connection was lost after 3 bytes")
+    assert scene.backend.files == {}
+
+
+def test_the_largest_image_is_taken() -> None:
+    assert Scene().put(PutRequest("disk.bin", MOST)).error == Error.NONE
 
 
 def test_an_upload_without_a_size_is_cut_off_where_it_is_too_large() -> None:
