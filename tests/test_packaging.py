@@ -177,6 +177,16 @@ def with_pytest(installed: Environment, shared: Path) -> Environment:
     return Environment(shared / "with-pytest")
 
 
+@pytest.fixture(scope="session")
+def with_plugins(with_pytest: Environment, wheels: dict[Path, Path], shared: Path) -> Environment:
+    """The same with the distributions that require bootfw alone: pip may not look for more. Tests don't change it."""
+    with alone(shared, "with-plugins") as first:
+        if first:
+            copied = with_pytest.copy(shared / "with-plugins")
+            copied.install("--no-index", *(wheels[root] for root in (PLUGIN, EMULAB, TXTFTP, FBTFTP)))
+    return Environment(shared / "with-plugins")
+
+
 @pytest.fixture
 def environment(with_pytest: Environment, tmp_path: Path) -> Environment:
     """The same, for a test to change."""
@@ -285,18 +295,26 @@ def test_the_environment_of_the_page(tmp_path: Path) -> None:
     assert (tmp_path / "opt/bootfw/lib/systemd/system/bootfw.service").is_file()
 
 
-def run_its_tests(distribution: Path, environment: Environment, tmp_path: Path) -> None:
-    """The tests of *distribution* itself pass, with what is installed."""
-    shutil.copytree(distribution / "tests", tmp_path / "tests")
-    environment.run("python", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", tmp_path, "tests", cwd=tmp_path)
+def test_the_wheels_bring_their_plugins(with_plugins: Environment, tmp_path: Path) -> None:
+    assert plugins_of(with_plugins, tmp_path) == {
+        **dict.fromkeys(BUILT_IN, "bootfw"),
+        "backend http-mirror": "bootfw-http-mirror",
+        "resolver emulab": "bootfw-emulab",
+    }
+    assert "nodes" in with_plugins.run("bootfw-emulab", "--help", cwd=tmp_path)
 
 
-def test_the_mirror_works_with_the_wheel(environment: Environment, wheels: dict[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("root", [PLUGIN, FBTFTP, TXTFTP], ids=["mirror", "fbtftp", "txtftp"])
+def test_a_distribution_works_with_the_wheel(with_plugins: Environment, root: Path, tmp_path: Path) -> None:
     """The boundary of the public names: a plugin of its own distribution, its own tests, and bootfw's wheel."""
-    environment.install(wheels[PLUGIN])
-    found = plugins_of(environment, tmp_path)
-    assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "backend http-mirror": "bootfw-http-mirror"}
-    run_its_tests(PLUGIN, environment, tmp_path)
+    shutil.copytree(root / "tests", tmp_path / "tests")
+    with_plugins.run("python", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", tmp_path, "tests", cwd=tmp_path)
+
+
+def test_twistd_works_when_distributions_are_removed(with_plugins: Environment, tmp_path: Path) -> None:
+    environment = with_plugins.copy(tmp_path / "environment")
+    environment.pip("uninstall", "--yes", "bootfw-txtftp")
+    assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
     environment.pip("uninstall", "--yes", "bootfw")
     environment.run("twistd", "--help", cwd=tmp_path)
 
@@ -313,17 +331,11 @@ def test_the_store_in_postgresql_works_with_the_wheel(
     environment.run("python", "-m", "pytest", *arguments, contract, cwd=tmp_path)
 
 
-def test_the_services_of_emulab_work_with_the_wheel(
-    environment: Environment, wheels: dict[Path, Path], tmp_path: Path
-) -> None:
+def test_the_services_of_emulab_work_with_the_wheel(with_plugins: Environment, tmp_path: Path) -> None:
     """Its templates are in the wheel; the rest of its tests use the checkout."""
-    environment.install(wheels[EMULAB])
-    found = plugins_of(environment, tmp_path)
-    assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "resolver emulab": "bootfw-emulab"}
     arguments = ("-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider", "-k", "what_tmcc_gets")
     path, tests = f"pythonpath={EMULAB / 'tests'}", EMULAB / "tests" / "test_emulab_replies.py"
-    environment.run("python", "-m", "pytest", *arguments, "-o", path, tests, cwd=tmp_path)
-    assert "nodes" in environment.run("bootfw-emulab", "--help", cwd=tmp_path)
+    with_plugins.run("python", "-m", "pytest", *arguments, "-o", path, tests, cwd=tmp_path)
 
 
 def test_redfish_works_with_the_wheel(environment: Environment, wheels: dict[Path, Path], tmp_path: Path) -> None:
@@ -332,22 +344,6 @@ def test_redfish_works_with_the_wheel(environment: Environment, wheels: dict[Pat
     assert environment.pip("check") == ""
     found = plugins_of(environment, tmp_path)
     assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "power redfish": "bootfw-redfish"}
-
-
-def test_the_drop_in_for_fbtftp_works_with_the_wheel(
-    environment: Environment, wheels: dict[Path, Path], tmp_path: Path
-) -> None:
-    environment.install(wheels[FBTFTP])
-    run_its_tests(FBTFTP, environment, tmp_path)
-
-
-def test_the_drop_in_for_python_tx_tftp_works_with_the_wheel(
-    environment: Environment, wheels: dict[Path, Path], tmp_path: Path
-) -> None:
-    environment.install(wheels[TXTFTP])
-    run_its_tests(TXTFTP, environment, tmp_path)
-    environment.pip("uninstall", "--yes", "bootfw-txtftp")
-    assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
