@@ -10,7 +10,7 @@ from math import inf
 
 from attrs import define, field
 
-from bootfw.wire.frisbee import PACKET_SIZE
+from bootfw.wire.frisbee import CHUNK_BLOCKS, PACKET_SIZE
 
 START = 12.5e6
 """Bytes per second at the beginning, 100 Mbit/s."""
@@ -82,6 +82,11 @@ class Pace:
     """Chunks that have been completed since then."""
     _lowered: tuple[float, float] | None = field(default=None, init=False)
     """(rate before, share that was lost at it) of the latest reduction; None: there was none, or it was undone."""
+    _wanted: int = field(default=0, init=False)
+    """Chunks that receivers have requested, and for which the rate has not grown. At first a receiver requests several
+    without having completed any, so it grows no faster than chunks are sent."""
+    _sent: int = field(default=0, init=False)
+    """Blocks of the next chunk that were sent."""
     _passes: dict[int, _Pass] = field(factory=dict, init=False)
     """Chunk -> its latest transmission; the oldest first."""
 
@@ -106,7 +111,7 @@ class Pace:
     def begin(self, chunk: int, now: float) -> None:
         """A chunk is wanted again, or for the first time: what is sent of it from now on is a new transmission."""
         if self._passes.pop(chunk, None) is None:
-            self._completed()
+            self._wanted += 1
         if len(self._passes) >= _REMEMBERED:
             del self._passes[next(iter(self._passes))]
         self._passes[chunk] = _Pass(now, self.rate)
@@ -123,6 +128,12 @@ class Pace:
             found.sent |= blocks
             found.rate = min(found.rate, self.rate)
             found.latest = now
+        self._sent += count
+        while self._sent >= CHUNK_BLOCKS:
+            self._sent -= CHUNK_BLOCKS
+            if self._wanted:
+                self._wanted -= 1
+                self._completed()
 
     def hold(self, until: float) -> None:
         """Send nothing before *until*."""

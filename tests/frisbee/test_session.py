@@ -237,7 +237,7 @@ def all_sent_to_one() -> tuple[Session, float]:
     return made, run(made, 1.0)
 
 
-@pytest.mark.parametrize(("after", "sent"), [(0.01, 0), (UNREAD - 0.1, 0), (UNREAD + 0.1, 1024)])
+@pytest.mark.parametrize(("after", "sent"), [(0.01, 0), (UNREAD - 0.25, 0), (UNREAD + 0.1, 1024)])
 def test_a_chunk_of_which_a_receiver_has_read_nothing_yet_is_not_sent_again(after: float, sent: int) -> None:
     made, now = all_sent_to_one()
     made.handle(Input.REQUEST, whole(1), now + after)
@@ -273,7 +273,8 @@ def test_completed_chunks_make_it_faster_and_losses_slower() -> None:
     faster = made.pace.rate
     assert faster > before
     made.handle(Input.REQUEST, PartialRequest(ONE, 3, 0, (1 << 256) - 1), now + 1)
-    assert made.pace.rate == pytest.approx(faster * 0.75, rel=0.06)
+    # It became faster when the last chunk had been sent.
+    assert made.pace.rate == pytest.approx(faster / 1.1 * 0.75, rel=0.06)
 
 
 def run(made: Session, now: float) -> float:
