@@ -137,6 +137,7 @@ def loop_device(file: Path, size: int) -> Iterator[str]:
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
+@pytest.mark.firmware  # what is received: the tests above
 @pytest.mark.skipif(not os.path.exists("/dev/loop-control"), reason="the kernel has no loop devices")
 def test_an_image_is_written_to_a_disk(lab: Lab) -> None:
     sender = start(lab, 5 * CHUNK_SIZE + 512)
