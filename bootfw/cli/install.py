@@ -92,7 +92,7 @@ class _Order:
     image: OSImage
     answers: str
     """Their path; "": none."""
-    power: IPower | None
+    power: "IPower | None"
     """By which it is started; None: it is not."""
 
     @property

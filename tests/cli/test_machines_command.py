@@ -162,7 +162,7 @@ def test_forget_removes_what_was_set_and_keeps_the_boots(run: Run, store: Sqlite
         (["name", MAC, "web_1"], 'name must be a host name, such as "web1" or "web1.example.org", not "web_1"'),
         (["name", MAC, "taken"], f"taken is the name of {OTHER} already; give one of them another name"),
         (["tag", MAC, "a b"], "a tag must be of at most 63 letters, digits and ._:=/-, and begin with a letter or "),
-        (["image", MAC, "debian-12"], "no images are served by bootfw.toml"),
+        (["image", MAC, "debian-12"], "there is no /srv/boot, in which images are by default"),
     ],
 )
 def test_a_change_with_a_mistake_is_refused(run: Run, arguments: list[str], error: str) -> None:
