@@ -4,11 +4,12 @@ The parts that decide are the real ones: LeadershipStates, AddressServer with it
 is that of memorycluster.py. No address has two clients at a time, and no acknowledged lease is lost.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from socket import inet_aton
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -17,7 +18,7 @@ from memorycluster import Content, Link
 
 from bootfw.dhcp.answer import Answer
 from bootfw.dhcp.server import AddressServer
-from bootfw.dhcp.storedends import StoredEnds, limited
+from bootfw.dhcp.storedends import StoredEnds, extended, limited
 from bootfw.errors import StateError
 from bootfw.leadershipstates import SILENCE, Do, Input, LeadershipStates, State
 from bootfw.lease import Lease
@@ -78,7 +79,7 @@ class Node:
     calls: list[Call] = field(factory=list)
     """Of the store, in their order."""
     paused: bool = False
-    inbox: list[tuple[int, int, str, bool]] = field(factory=list)
+    inbox: list[tuple[int, int, str, bool, int]] = field(factory=list)
     """What has come while it was paused."""
 
 
@@ -92,6 +93,8 @@ class Nodes(RuleBasedStateMachine):
         """Client -> its address, and until when it may use it by its own clock, which is right."""
         self.offers: dict[int, str] = {}
         """Client -> the address of the latest offer that it has got."""
+        self.released: Counter[int] = Counter()
+        """Client -> how often it has released its address. It does not use what it has requested before."""
 
     def clock(self, node: Node) -> float:
         # Both clocks of a node: the one that is never set, and the wall clock, which NTP keeps within ten seconds.
@@ -162,7 +165,7 @@ class Nodes(RuleBasedStateMachine):
 
         node.calls.append(Call(lambda: node.link._stand(node.name, silent), stood, stands=True))
 
-    def take(self, node: Node, client: int, kind: int, address: str, rapid: bool = True) -> None:
+    def take(self, node: Node, client: int, kind: int, address: str, rapid: bool, released: int) -> None:
         """Take a message of a client."""
         decides = self.decides(node)
         if node.server is None or not (decides or node.states.state is State.CUT_OFF):
@@ -177,14 +180,10 @@ class Nodes(RuleBasedStateMachine):
         if not decides:
             if isinstance(answer, Answer) and answer.kind is MessageType.ACK and len(answer.commit) == 1:
                 [lease] = answer.commit
-                seconds = int(max(0.0, node.ends.end(lease.address, lease.client) - self.clock(node)))
-                if seconds:
-                    self.acknowledge(client, lease.address, limited(answer.options, seconds))
+                if seconds := node.ends.seconds(lease.address, lease.client, self.clock(node)):
+                    self.acknowledge(client, lease.address, limited(answer.options, seconds), released)
             return
-        leases = [
-            evolve(lease, expires=lease.expires + OUTAGE) if lease.state.value == "active" else lease
-            for lease in answer.commit
-        ]
+        leases = [extended(lease, OUTAGE) for lease in answer.commit]
         if not leases:
             return
         node.ends.begin(leases)
@@ -194,7 +193,7 @@ class Nodes(RuleBasedStateMachine):
             ends.finish(leases, stored=not isinstance(result, StateError))
             may_answer = self.decides(node) or node.states.state is State.CUT_OFF
             if not isinstance(result, StateError) and isinstance(answer, Answer) and may_answer:
-                self.acknowledge(client, answer.address, answer.options)
+                self.acknowledge(client, answer.address, answer.options, released)
 
         def commit() -> None:
             if self.content.epoch != epoch or self.content.owner is not node.link:
@@ -203,8 +202,10 @@ class Nodes(RuleBasedStateMachine):
 
         node.calls.append(Call(commit, committed))
 
-    def acknowledge(self, client: int, address: str, options: Any) -> None:
+    def acknowledge(self, client: int, address: str, options: Any, released: int) -> None:
         """The client gets an ACK."""
+        if released != self.released[client]:
+            return
         until = self.now + int.from_bytes(options[LEASE_TIME], "big")
         for other, (theirs, end) in self.held.items():
             assert other == client or theirs != address or end <= self.now, f"{address} has {other} and {client}"
@@ -242,14 +243,15 @@ class Nodes(RuleBasedStateMachine):
     def releases(self, n: int, client: int) -> None:
         if client in self.held:
             address, _ = self.held.pop(client)
+            self.released[client] += 1
             self.arrives(n, client, RELEASE, address)
 
     def arrives(self, n: int, client: int, kind: int, address: str, rapid: bool = True) -> None:
         node = self.nodes[n]
         if node.paused:
-            node.inbox.append((client, kind, address, rapid))
+            node.inbox.append((client, kind, address, rapid, self.released[client]))
         else:
-            self.take(node, client, kind, address, rapid)
+            self.take(node, client, kind, address, rapid, self.released[client])
 
     @rule(seconds=st.sampled_from([0.1, 0.3, 0.5, 1.0, 2.0, 40.0]))
     def passes(self, seconds: float) -> None:

@@ -290,8 +290,8 @@ class DHCPSettings:
         default=1800.0, validator=within(0, 31536000, "seconds"), metadata={"toml": Seconds, **RESTART}
     )
     """With a store that several servers share: how long leases are renewed beyond their end while the store can't be
-    reached, by DHCPv6 too. The store keeps each address for its client so much longer, so that no other server gives it
-    to another machine; the clocks of the servers may differ by less than that."""
+    reached, by DHCPv6 too. The store keeps each address for its client so much longer, and a minute, so that no other
+    server gives it to another machine; the clocks of the servers may differ by less than that minute."""
     subnets: tuple[Subnet, ...] = field(
         default=(),
         converter=_subnets,

@@ -1,18 +1,24 @@
 """Until when the store keeps each address for its client: what can be renewed while the store can't be reached.
 
 A lease is stored with a later end than the one that its client gets. Another server, which knows the store only, gives
-the address to no other client before that end. So the lease can be renewed up to it without the store.
+the address to no other client before that end, by its own clock. So the lease can be renewed without the store, until
+the latest time at which no server's clock has come to that end.
 """
 
 from collections.abc import Iterable, Mapping
 from math import inf
 
-from bootfw.lease import Lease, LeaseState
+from attrs import evolve
+
+from bootfw.lease import NEVER, Lease, LeaseState
 from bootfw.wire.options import Option, uint32_bytes
+
+CLOCK_DIFFERENCE = 60.0
+"""Seconds by which the clocks of servers with one store may differ."""
 
 
 class StoredEnds:
-    """The stored ends of all leases, by the clock of the store."""
+    """The stored ends of all leases, by the clock of the server that has stored them."""
 
     def __init__(self) -> None:
         self._ends: dict[str, tuple[bytes, float]] = {}
@@ -24,6 +30,13 @@ class StoredEnds:
         """Return the stored end of the client's lease of an address; -inf: it has none for certain."""
         holder, end = self._ends.get(address, (b"", -inf))
         return end if holder == client else -inf
+
+    def seconds(self, address: str, client: bytes, now: float) -> int:
+        """Return how long the client may keep an address without the store; 0: not at all.
+
+        :param now: the time by the clock of this server.
+        """
+        return int(max(0.0, self.end(address, client) - CLOCK_DIFFERENCE - now))
 
     def load(self, leases: Iterable[Lease]) -> None:
         """Take all that is stored."""
@@ -48,6 +61,13 @@ class StoredEnds:
                 del self._writing[lease.address]
                 if stored and _is_held(lease):
                     self._ends[lease.address] = lease.client, lease.expires
+
+
+def extended(lease: Lease, outage: float) -> Lease:
+    """Return a lease as it is stored, so that it can be renewed for *outage* seconds beyond its end."""
+    if lease.state is not LeaseState.ACTIVE or lease.expires == NEVER:
+        return lease
+    return evolve(lease, expires=lease.expires + outage + CLOCK_DIFFERENCE)
 
 
 def _is_held(lease: Lease) -> bool:

@@ -6,8 +6,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.dhcp.storedends import StoredEnds, limited
-from bootfw.lease import Lease, LeaseState
+from bootfw.dhcp.storedends import CLOCK_DIFFERENCE, StoredEnds, extended, limited
+from bootfw.lease import NEVER, Lease, LeaseState
 
 LEASE = Lease("10.0.0.1", b"a", "", LeaseState.ACTIVE, 0.0, 100.0)
 TIME, T1, T2, MASK = 51, 58, 59, 1
@@ -23,6 +23,23 @@ def test_what_is_loaded_and_stored_counts() -> None:
     assert ends.end("10.0.0.1", b"a") == 100.0
     ends.finish([longer], stored=True)
     assert ends.end("10.0.0.1", b"a") == 200.0
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(-CLOCK_DIFFERENCE / 2, CLOCK_DIFFERENCE / 2))
+def test_a_client_keeps_its_address_until_no_clock_has_come_to_the_stored_end(
+    outage: float, now: float, behind: float
+) -> None:
+    """Of clocks that differ by as much as they may: half of it behind is this one, half of it ahead is another."""
+    ends = StoredEnds()
+    ends.load([stored := extended(LEASE, outage)])
+    until = now + ends.seconds("10.0.0.1", b"a", now - behind)
+    assert until <= now or until + CLOCK_DIFFERENCE / 2 <= stored.expires + 1e-6
+    assert ends.seconds("10.0.0.1", b"a", LEASE.expires) == int(outage)
+
+
+def test_leases_that_have_no_end_or_are_over_are_stored_as_they_are() -> None:
+    for lease in (evolve(LEASE, expires=NEVER), evolve(LEASE, state=LeaseState.RELEASED)):
+        assert extended(lease, 60.0) is lease
 
 
 def test_a_renewal_that_may_not_be_stored_leaves_the_earlier_end() -> None:

@@ -108,7 +108,7 @@ class Leasing:
         """
         if self._ends is None or lease.state is not LeaseState.ACTIVE:
             return 0
-        return int(max(0.0, self._ends.end(lease.address, lease.client) - self._store.by_wall_clock(now)))
+        return self._ends.seconds(lease.address, lease.client, self._store.by_wall_clock(now))
 
     def use(self, settings: DHCPSettings, dhcp6: DHCP6Settings) -> None:
         """Replace the settings after a reload.

@@ -3,26 +3,25 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attrs import evolve
 from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bootfw.dhcp.storedends import StoredEnds
+from bootfw.dhcp.storedends import StoredEnds, extended
 from bootfw.interfaces import ILeaseStore, IReservationStore
-from bootfw.lease import NEVER, Lease, LeaseState, Reservation
+from bootfw.lease import Lease, Reservation
 
 
 @implementer(ILeaseStore, IReservationStore)
 class RenewableLeases:
     """Wraps the lease store of several servers.
 
-    :param seconds: how much later the stored ends are.
+    :param outage: the seconds by which leases can be renewed beyond their end.
     """
 
-    def __init__(self, store: Any, seconds: float) -> None:
+    def __init__(self, store: Any, outage: float) -> None:
         self._store = store
-        self._seconds = seconds
+        self._outage = outage
         self.ends = StoredEnds()
 
     def load(self) -> Iterable[Lease]:
@@ -37,7 +36,7 @@ class RenewableLeases:
 
     def commit(self, leases: Sequence[Lease]) -> Any:
         """See ILeaseStore."""
-        later = list(map(self._extended, leases))
+        later = [extended(lease, self._outage) for lease in leases]
         self.ends.begin(later)
         return maybeDeferred(self._store.commit, later).addCallbacks(
             self._stored, self._failed, callbackArgs=(later,), errbackArgs=(later,)
@@ -50,11 +49,6 @@ class RenewableLeases:
     def close(self) -> Any:
         """See ILeaseStore."""
         return self._store.close()
-
-    def _extended(self, lease: Lease) -> Lease:
-        if lease.state is not LeaseState.ACTIVE or lease.expires == NEVER:
-            return lease
-        return evolve(lease, expires=lease.expires + self._seconds)
 
     def _stored(self, result: Any, leases: Sequence[Lease]) -> Any:
         self.ends.finish(leases, stored=True)
