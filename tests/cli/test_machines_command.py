@@ -162,7 +162,6 @@ def test_forget_removes_what_was_set_and_keeps_the_boots(run: Run, store: Sqlite
         (["name", MAC, "web_1"], 'name must be a host name, such as "web1" or "web1.example.org", not "web_1"'),
         (["name", MAC, "taken"], f"taken is the name of {OTHER} already; give one of them another name"),
         (["tag", MAC, "a b"], "a tag must be of at most 63 letters, digits and ._:=/-, and begin with a letter or "),
-        (["image", MAC, "debian-12"], "there is no /srv/boot, in which images are by default"),
     ],
 )
 def test_a_change_with_a_mistake_is_refused(run: Run, arguments: list[str], error: str) -> None:
@@ -171,6 +170,14 @@ def test_a_change_with_a_mistake_is_refused(run: Run, arguments: list[str], erro
     assert (code, out) == (1, "")
     assert errors.startswith(f"bootfw: {error}")
     assert [machine["mac"] for machine in json.loads(run("--json")[1])] == [OTHER]
+
+
+def test_an_image_that_does_not_exist_is_refused(run: Run, here: Path) -> None:
+    (here / "images").mkdir()
+    (here / "bootfw.toml").write_text(CONFIGURATION + '[[backend]]\nuse = "images"\nroot = "images"\n')
+    code, out, errors = run("image", MAC, "debian-12")
+    assert (code, out) == (1, "")
+    assert errors.startswith("bootfw: there is no image debian-12")
 
 
 def test_a_host_file_names_a_machine_and_what_was_set_overrides_it(
