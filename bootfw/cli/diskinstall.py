@@ -76,7 +76,7 @@ class Order:
         return unquote(urlsplit(self.url).path).lstrip("/")
 
     def report_url(self, path: str, what: str = "") -> str:
-        """Return the URL by which the server is told *what* has happened."""
+        """Return the URL that reports *what* has happened to the server."""
         parts = urlsplit(self.url)
         query = "&".join(f"{key}={quote(value)}" for key, value in (("mac", self.mac), ("what", what)) if value)
         return f"{parts.scheme}://{parts.netloc}/bootfw/{path}?{query}"

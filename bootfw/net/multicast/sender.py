@@ -101,7 +101,7 @@ class ImageSender:
         return [each.record() for each in self.transmissions()]
 
     def sends(self, path: str) -> bool:
-        """Whether an image is being sent, or will be as soon as a receiver joins that was told where."""
+        """Whether an image is being sent, or will be as soon as a receiver joins whose request was answered."""
         return path in self._requested or any(each.image == path and each.transmissions for each in self._fixed)
 
     def _channels(self) -> Iterable[Channel]:

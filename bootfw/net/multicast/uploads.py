@@ -307,42 +307,42 @@ class Uploads:
 
     async def _put(self, request: PutRequest, peer: Address, local: str) -> PutReply:
         options = {"tsize": request.size, "mtime": request.mtime}
-        asked = evolve(
+        transfer = evolve(
             request_for(request.image, peer, local),
             write=True,
             options=tuple((name, str(value)) for name, value in options.items() if value),
         )
         most = self._services.settings.max_upload
         try:
-            self._check(request, asked)
-            found = await self._existing(asked)
+            self._check(request, transfer)
+            found = await self._existing(transfer)
             if request.status_only:
                 return evolve(found, most=most)
-            port = await self._begin(request, asked, local)
+            port = await self._begin(request, transfer, local)
         except Exception as error:
-            reply = self._refusal(error, request, asked)
+            reply = self._refusal(error, request, transfer)
             return evolve(reply, most=most) if isinstance(error, _Refused) else reply
         return evolve(found, address=local, port=port, most=most)
 
-    def _refusal(self, error: Exception, request: PutRequest, asked: TransferRequest) -> PutReply:
+    def _refusal(self, error: Exception, request: PutRequest, transfer: TransferRequest) -> PutReply:
         services = self._services
         now = services.reactor.seconds()
         known = transfer_error(error)
         if known is None:
-            services.publish(PluginFailed(now, "the backend", f"replace {asked.path}", traceback_of(error)))
+            services.publish(PluginFailed(now, "the backend", f"replace {transfer.path}", traceback_of(error)))
             known = TransferError("Internal error")
         if not request.status_only:
-            services.publish(TransferRefused(now, asked, known.tftp_code, known.message, known.detail))
+            services.publish(TransferRefused(now, transfer, known.tftp_code, known.message, known.detail))
         if isinstance(known, _Refused):
             return PutReply(known.error)
         return PutReply(next((number for kind, number in _ERRORS if isinstance(known, kind)), Error.FAILED))
 
-    def _check(self, request: PutRequest, asked: TransferRequest) -> None:
+    def _check(self, request: PutRequest, transfer: TransferRequest) -> None:
         """:raise TransferError: the client may not upload this now."""
         settings = self._services.settings
-        if not may_write(settings, asked.peer[0]):
+        if not may_write(settings, transfer.peer[0]):
             raise AccessViolation("Uploads are not allowed")
-        if request.host not in (_ITSELF, asked.peer[0]):
+        if request.host not in (_ITSELF, transfer.peer[0]):
             raise _Refused(Error.NO_ACCESS, f"Uploads are not allowed for another host, {request.host}")
         if request.size > settings.max_upload:
             raise _Refused(
@@ -350,16 +350,16 @@ class Uploads:
             )
         if request.mtime > self._services.wall():
             raise _Refused(Error.BAD_MTIME, f"The time of the file, {request.mtime}, is in the future")
-        if asked.path in self._running:
+        if transfer.path in self._running:
             raise _Refused(Error.TRY_AGAIN, "The image is being uploaded")
-        if self._services.sends(asked.path):
+        if self._services.sends(transfer.path):
             raise _Refused(Error.TRY_AGAIN, "The image is being sent")
 
-    async def _existing(self, asked: TransferRequest) -> PutReply:
+    async def _existing(self, transfer: TransferRequest) -> PutReply:
         """Return what there is of the image."""
         try:
             reader: IReader = await _answer(
-                self._services.open_file(asked.path, evolve(asked, write=False, options=()))
+                self._services.open_file(transfer.path, evolve(transfer, write=False, options=()))
             )
         except FileMissing:
             return PutReply()
@@ -368,24 +368,24 @@ class Uploads:
         finally:
             reader.close()
 
-    async def _begin(self, request: PutRequest, asked: TransferRequest, local: str) -> int:
+    async def _begin(self, request: PutRequest, transfer: TransferRequest, local: str) -> int:
         """Return the port of a new upload.
 
         :raise Exception: it can't begin.
         """
         services = self._services
-        settings, path = services.settings, asked.path
+        settings, path = services.settings, transfer.path
         if len(self._running) >= settings.sessions:
             raise _Refused(Error.TRY_AGAIN, f"{settings.sessions} images are uploaded already ([multicast] sessions)")
         self._running[path] = None
         try:
-            writer: IWriter = await _answer(services.replace_file(path, asked))
+            writer: IWriter = await _answer(services.replace_file(path, transfer))
         except BaseException:
             del self._running[path]
             raise
         seconds = min(float(request.timeout) or settings.upload_seconds, settings.upload_seconds)
         session = UploadSession(request.size, settings.max_upload, seconds, services.reactor.seconds())
-        upload = Upload(services, asked, session, writer, lambda: self._running.pop(path))
+        upload = Upload(services, transfer, session, writer, lambda: self._running.pop(path))
         port = self._listen(upload, local)
         if port is None:
             del self._running[path]
