@@ -56,8 +56,7 @@ class DirectoryBackend:
     A client may also request a file by its full path on this host, as with dnsmasq and atftpd: with the root
     ``/srv/boot``, ``srv/boot/kernel`` is ``kernel``, unless that path exists below the root.
 
-    An upload replaces a file only by replace(). Missing directories of its path are created when it is
-    complete.
+    An upload replaces a file only by replace(). Missing directories of its path are created when it is complete.
 
     :param root: the directory.
     :param ignore_case: if a name does not exist, serve one that differs only in upper and lower case; of several, the
@@ -163,8 +162,7 @@ class DirectoryBackend:
         mount = self._mount(name)
         if mount is None or self._threads is None:
             return self._create(name, request, self._reactor)
-        creating = self._threads.call(mount, lambda: self._create(name, request, None), Upload.cancel)
-        return creating.addCallback(DetachedWriter, self._threads, mount)
+        return self._create_in_threads(self._threads, mount, name, request)
 
     def replace(self, path: str, request: Any) -> Any:
         """See IReplacingBackend. Images are large, so they are written in threads on every file system."""
@@ -172,8 +170,13 @@ class DirectoryBackend:
         if self._threads is None:
             return self._create(name, request, None, replaces=True)
         mount = self._mount(name) or os.fsencode(self.root)
-        creating = self._threads.call(mount, lambda: self._create(name, request, None, replaces=True), Upload.cancel)
-        return creating.addCallback(DetachedWriter, self._threads, mount)
+        return self._create_in_threads(self._threads, mount, name, request, replaces=True)
+
+    def _create_in_threads(
+        self, threads: Threads, mount: bytes, name: bytes, request: Any, replaces: bool = False
+    ) -> Any:
+        creating = threads.call(mount, lambda: self._create(name, request, None, replaces), Upload.cancel)
+        return creating.addCallback(DetachedWriter, threads, mount)
 
     def _mount(self, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
         """Return the mount point of a file system on the path of *name* that can hang; None: there is none."""

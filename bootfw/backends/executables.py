@@ -29,8 +29,10 @@ _HEAD = 4096
 _GZIP = b"\x1f\x8b\x08"
 
 _SECTOR = 2048
-_DISK_SECTORS = (512, 4096)
 """Bytes in a sector of a CD."""
+
+_DISK_SECTORS = (512, 4096)
+"""The same of disks."""
 
 
 @frozen

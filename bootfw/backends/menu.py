@@ -68,8 +68,8 @@ class MenuBackend:
 
     Images of operating systems, such as ISO images of installers, are those of the ``images`` backend, which serves the
     files in them. ``install/debian-12.ipxe`` boots one of them, and ``install/debian-12/preseed.cfg.ipxe`` one with the
-    answers at ``preseed.cfg``: ``bootfw install`` orders these scripts. They have disk images too,
-    which no menu shows: the receiver among the images writes one to the disk of the machine, without a question.
+    answers at ``preseed.cfg``: ``bootfw install`` orders these scripts. They have disk images too, which
+    no menu shows: the receiver among the images writes one to the disk of the machine, without a question.
 
     :param root: the directory, or a list of directories, relative to the configuration file.
     :param images: the directory of images of operating systems, or a list of directories: the ``root`` of each

@@ -285,7 +285,7 @@ class ImagesBackend:
     def _scan(self) -> None:
         self._take(*self._look())
 
-    def _look(self) -> tuple[list[Place], list["_New"], list[str]]:
+    def _look(self) -> tuple[list[Place], list[_New], list[str]]:
         """Return the images, those that are new, and problems. It may be called in any thread."""
         there: list[Place] = []
         new: list[_New] = []
@@ -316,7 +316,7 @@ class ImagesBackend:
             there.append(entry)
         return there, new, problems
 
-    def _take(self, there: list[Place], new: list["_New"], problems: list[str]) -> None:
+    def _take(self, there: list[Place], new: list[_New], problems: list[str]) -> None:
         """Take over what _look() has found."""
         now = self._seconds()
         self._scanned_at = now
@@ -348,7 +348,7 @@ class ImagesBackend:
                 self._log.warn("backend images: {problem}", problem=problem)
         self._problems = tuple(problems)
 
-    def _opened(self, new: "_New") -> _OpenImage:
+    def _opened(self, new: _New) -> _OpenImage:
         place, descriptor = new.place, new.descriptor
         # Where an unpacked CD has B.B00, its boot program requests b.b00.
         at = Path(f"/proc/self/fd/{descriptor}")
