@@ -3,12 +3,14 @@
 import errno
 import os
 import traceback
+from collections.abc import Callable
 from inspect import iscoroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
+from bootfw.events import Event, PluginFailed
 
 
 def as_deferred(answer: Any) -> "Deferred[Any] | None":
@@ -56,6 +58,17 @@ def transfer_error(error: BaseException) -> TransferError | None:
         kind = _BY_ERRNO.get(error.errno)
         return kind() if kind is not None else TransferError(os.strerror(error.errno) if error.errno else "")
     return None
+
+
+def reported_error(
+    error: BaseException, publish: Callable[[Event], None], now: float, plugin: str, what: str
+) -> TransferError:
+    """Return the error for the client. A bug of *plugin* in *what* is published, and an internal error to the client."""
+    known = transfer_error(error)
+    if known is None:
+        publish(PluginFailed(now, plugin, what, traceback_of(error)))
+        return TransferError("Internal error")
+    return known
 
 
 def traceback_of(error: BaseException) -> str:

@@ -13,10 +13,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bootfw.boot.pluginresult import as_deferred, traceback_of, transfer_error
+from bootfw.boot.pluginresult import as_deferred, reported_error
 from bootfw.config.settings import MulticastSettings
 from bootfw.errors import FileMissing, TransferError, WireError
-from bootfw.events import Event, PluginFailed, TransferRefused
+from bootfw.events import Event, TransferRefused
 from bootfw.frisbee.pace import Pace
 from bootfw.frisbee.session import Input, Session
 from bootfw.interfaces import IBatchReceiver, ICacheableReader, IReader
@@ -332,10 +332,7 @@ class Channel(DatagramProtocol):
     def _not_opened(self, key: Key, error: BaseException, request: TransferRequest) -> None:
         services = self._services
         now = services.reactor.seconds()
-        known = transfer_error(error)
-        if known is None:
-            services.publish(PluginFailed(now, "the backend", f"open {request.path}", traceback_of(error)))
-            known = TransferError("Internal error")
+        known = reported_error(error, services.publish, now, "the backend", f"open {request.path}")
         # The protocol has no reply for it, so the receiver goes on asking.
         if now - self._refused.get(key, -_REFUSED_AGAIN) >= _REFUSED_AGAIN:
             if len(self._refused) >= _MOST_REFUSED:

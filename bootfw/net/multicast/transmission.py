@@ -7,9 +7,9 @@ from typing import Any
 from attrs import define, field
 from twisted.python.failure import Failure
 
-from bootfw.boot.pluginresult import as_deferred, checked_bytes, traceback_of, transfer_error
+from bootfw.boot.pluginresult import as_deferred, checked_bytes, reported_error
 from bootfw.errors import TransferError
-from bootfw.events import Event, ImageSent, PluginFailed
+from bootfw.events import Event, ImageSent
 from bootfw.frisbee.blockqueue import Burst
 from bootfw.frisbee.pace import LARGEST_BURST
 from bootfw.frisbee.session import Input, NoReply, Reply, Session, State
@@ -144,12 +144,8 @@ class Transmission:
     def _failed(self, error: BaseException | None) -> None:
         assert error is not None
         now = self._reactor.seconds()
-        known = transfer_error(error)
-        if known is None:
-            self._publish(
-                PluginFailed(now, f"reader {type(self._reader).__name__}", f"send {self.image}", traceback_of(error))
-            )
-            known = TransferError("Internal error")
+        reader = f"reader {type(self._reader).__name__}"
+        known = reported_error(error, self._publish, now, reader, f"send {self.image}")
         self._handle(Input.FAILED, f"{known.message}: {known.detail}" if known.detail else known.message, now)
 
     def _length(self, burst: Burst) -> int:

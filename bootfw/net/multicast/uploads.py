@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from bootfw.boot.pluginresult import as_deferred, traceback_of, transfer_error
+from bootfw.boot.pluginresult import as_deferred, reported_error
 from bootfw.config.settings import MulticastSettings, may_write, port_range
 from bootfw.errors import (
     AccessViolation,
@@ -21,7 +21,7 @@ from bootfw.errors import (
     IllegalOperation,
     TransferError,
 )
-from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, TransferRefused
+from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
 from bootfw.frisbee.digests import OF_A_DISK, SUFFIX, ChunkDigests
 from bootfw.frisbee.upload import Input, Part, State, UploadSession
 from bootfw.interfaces import IReader, IWriter
@@ -196,12 +196,9 @@ class Upload(Factory):
         self._busy = False
         error = failure.value
         assert error is not None
-        known = transfer_error(error)
-        if known is None:
-            now = self._services.reactor.seconds()
-            what = f"store {self.request.path}"
-            self._services.publish(PluginFailed(now, "the writer of an upload", what, traceback_of(error)))
-            known = TransferError("Internal error")
+        services, what = self._services, f"store {self.request.path}"
+        now = services.reactor.seconds()
+        known = reported_error(error, services.publish, now, "the writer of an upload", what)
         self.handle(Input.FAILED, f"{known.message}: {known.detail}" if known.detail else known.message)
 
     async def _store(self, part: Part) -> None:
@@ -327,10 +324,7 @@ class Uploads:
     def _refusal(self, error: Exception, request: PutRequest, transfer: TransferRequest) -> PutReply:
         services = self._services
         now = services.reactor.seconds()
-        known = transfer_error(error)
-        if known is None:
-            services.publish(PluginFailed(now, "the backend", f"replace {transfer.path}", traceback_of(error)))
-            known = TransferError("Internal error")
+        known = reported_error(error, services.publish, now, "the backend", f"replace {transfer.path}")
         if not request.status_only:
             services.publish(TransferRefused(now, transfer, known.tftp_code, known.message, known.detail))
         if isinstance(known, _Refused):
