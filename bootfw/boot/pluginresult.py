@@ -63,7 +63,7 @@ def transfer_error(error: BaseException) -> TransferError | None:
 def reported_error(
     error: BaseException, publish: Callable[[Event], None], now: float, plugin: str, what: str
 ) -> TransferError:
-    """Return the error for the client. A bug of *plugin* in *what* is published, and an internal error to the client."""
+    """Return the error for the client. A bug of *plugin* in *what* is published, and is internal to the client."""
     known = transfer_error(error)
     if known is None:
         publish(PluginFailed(now, plugin, what, traceback_of(error)))
