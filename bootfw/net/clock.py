@@ -86,6 +86,7 @@ class MonotonicReactor:
         directlyProvides(self, providedBy(reactor))
         self._reactor = reactor
         began = wall() - now()
+        self._now, self._began = now, began
         self.seconds: Callable[[], float] = lambda: now() + began
         self.shift: Callable[[], float] = lambda: wall() - now() - began
         self._timer = _Timer(reactor, self._run)
@@ -108,7 +109,7 @@ class MonotonicReactor:
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> Any:
         """See IReactorTime."""
         assert delay >= 0, f"{delay} is before now"
-        due = self.seconds() + delay
+        due = self._now() + self._began + delay  # seconds(), inlined: this runs for each delivery of events
         call: Any = DelayedCall(due, callable, args, kw, self._cancelled, self._put, self.seconds)
         self._pending += 1
         if delay:
