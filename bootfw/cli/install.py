@@ -128,7 +128,7 @@ def _install(options: argparse.Namespace) -> int:
             sys.stderr.write(f"bootfw: {error}\n")
             failed += 1
         else:
-            made.append(Installation(order, each.phones_home, len(wanted) > 1))
+            made.append(Installation(order, each.phones_home, each.image.is_disk, len(wanted) > 1))
     if not made:
         return 1
     it, is_started = ("it", "it is being started") if len(made) == 1 else ("them", "they are being started")

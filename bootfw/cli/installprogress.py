@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import define, field
 
-from bootfw.attempts.attempt import BootAttempt, Stage, StageKind, Verdict
+from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.attempts.attempttext import outcome_line, stage_line
 from bootfw.attempts.record import Record, attempt_of
 from bootfw.cli.boots import changed_boots, coloured
@@ -19,8 +19,14 @@ from bootfw.terminal import StatusLine, printable
 FAILED = 1
 """Exit code: the boot has failed."""
 
+RETRIED_FOR = 300.0
+"""Seconds after which an installation that the machine tries again has failed, if it reports no progress."""
+
 _LOADED = ("complete", "unconfirmed")
 """Outcomes of a transfer of which the client has the file."""
+
+_INSTALLATION_FAILED = "installation-failed"
+"""Key of the cause that a report of the machine results in: see bootfw/attempts/symptoms.py."""
 
 _BOOTS = 5
 """Number of the machine's latest boots that are read."""
@@ -33,12 +39,14 @@ class Installation:
     :param order: the one-time boot, as the control socket has it: "mac", "file" and "ordered".
     :param unattended: the machine phones home at the end of the installation. Else its end can't be seen, and it is
         shown until the installer has been loaded.
+    :param retries: the machine tries again when its installation has failed: it writes a disk image.
     :param shows_name: it is one of several: its lines begin with the machine, and have verdicts and reports only.
     :param seconds: a clock.
     """
 
     order: Record
     unattended: bool
+    retries: bool = False
     shows_name: bool = False
     _seconds: Callable[[], float] = time.monotonic
     _loaded: bool = field(default=False, init=False)
@@ -49,6 +57,8 @@ class Installation:
     """What the machine does now."""
     _since: float = field(default=0.0, init=False)
     """When it began to do that, in seconds."""
+    _failing_since: float | None = field(default=None, init=False)
+    """When its installation failed, and the machine has reported no progress since; None: it has not failed."""
 
     def __attrs_post_init__(self) -> None:
         self._since = self._seconds()
@@ -63,6 +73,11 @@ class Installation:
     def doing(self) -> str:
         """For how long it has been doing what."""
         return f"{self._seconds() - self._since:5.0f} s  {self._doing}"
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether all tries have failed for RETRIED_FOR."""
+        return self._failing_since is not None and self._seconds() - self._failing_since >= RETRIED_FOR
 
     def follow(self, server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> int:
         """See follow(): this one alone."""
@@ -100,6 +115,11 @@ class Installation:
                 self._print(stage.until if transfer else stage.at, printable(stage_line(stage)), status)
 
     def _show_verdict(self, attempt: BootAttempt, status: StatusLine) -> int | None:
+        if attempt.verdict is not Verdict.FAILED:
+            self._failing_since = None
+        elif self.retries and attempt.cause is not None and attempt.cause.key == _INSTALLATION_FAILED:
+            self._show_failed_try(attempt, attempt.cause, status)
+            return None
         if attempt.verdict is Verdict.IN_PROGRESS or not self._is_new((attempt.id, attempt.verdict, attempt.ended)):
             return None
         outcome = printable(outcome_line(attempt))
@@ -116,6 +136,16 @@ class Installation:
         # An UP before that is of the system that was there before.
         done = attempt.verdict is Verdict.UP or (attempt.verdict is Verdict.BOOTED and not self.unattended)
         return 0 if self._loaded and done else None
+
+    def _show_failed_try(self, attempt: BootAttempt, cause: Cause, status: StatusLine) -> None:
+        """Print why a try has failed, once for all tries that fail alike."""
+        if self._failing_since is None:
+            self._failing_since = self._seconds()
+        if self._is_new((attempt.id, cause.sentence)):
+            outcome = printable(outcome_line(attempt))
+            self._does(f"tries again; {outcome}")
+            self._print(attempt.ended or time.time(), coloured(outcome, attempt.verdict), status)
+            sys.stdout.write("The machine tries again.\n")
 
     def _print(self, at: float, line: str, status: StatusLine) -> None:
         status.clear()
@@ -154,6 +184,9 @@ def follow(
                     if code is not None:
                         del waiting[mac]
                         failed += code != 0
+            for each in [each for each in waiting.values() if each.has_given_up]:
+                del waiting[each.mac]
+                failed += 1
             if not waiting:
                 return FAILED if failed else 0
             status.show(_summary(list(waiting.values()), len(installations), failed))

@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.attempts.record import attempt_record
-from bootfw.cli.installprogress import Installation
+from bootfw.cli.installprogress import RETRIED_FOR, Installation
 from bootfw.cli.installprogress import follow as follow_all
 from bootfw.cli.running import ServerEnded
 from bootfw.terminal import StatusLine
@@ -147,6 +147,39 @@ def test_failed_boot_ends_with_its_remedy(capsys: pytest.CaptureFixture[str]) ->
     lost = transfer(ORDERED + 6, FILE, outcome="timed_out", bytes=50, seconds=9.0)
     assert follow([evolve(FAILED, stages=(DISCOVER, lost))]) == 1
     assert "still ordered" in capsys.readouterr().out
+
+
+FAILED_TRY = evolve(
+    LOADED,
+    stages=(*LOADED.stages, Stage(ORDERED + 50, StageKind.INSTALLATION, {"what": "no disk", "failed": True})),
+    verdict=Verdict.FAILED,
+    ended=ORDERED + 50,
+    cause=Cause("installation-failed", "could not be installed: no disk", "see the console"),
+)
+
+
+def test_a_machine_that_tries_again_has_not_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another reason is printed, the same one is not."""
+    other = evolve(FAILED_TRY, ended=ORDERED + 90, cause=Cause("installation-failed", "could not: slow", ""))
+    server: Any = Server([[], [FAILED_TRY], [evolve(FAILED_TRY, ended=ORDERED + 80)], [other], [LOADED], [UP]])
+    assert Installation(ORDER, True, retries=True).follow(server, lambda seconds: None) == 0
+    assert server.turns == []
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "  failed:" in line or "again" in line] == [
+        "12:00:50  failed: could not be installed: no disk",
+        "The machine tries again.",
+        "12:01:30  failed: could not: slow",
+        "The machine tries again.",
+    ]
+
+
+@pytest.mark.parametrize(("progress", "code"), [((), 1), ((LOADED,), 0)])
+def test_a_machine_whose_tries_all_fail_has_failed_after_a_while(progress: Sequence[BootAttempt], code: int) -> None:
+    """Progress begins the time anew."""
+    tries = [[evolve(FAILED_TRY, ended=ORDERED + ended)] for ended in (50, 80, 110)]
+    server: Any = Server([tries[0], *[[each] for each in progress], *tries[1:], [UP]])
+    machine = Installation(ORDER, True, retries=True, seconds=lambda: server.change * RETRIED_FOR * 0.6)
+    assert machine.follow(server, lambda seconds: None) == code
 
 
 def test_boots_before_the_order_and_of_other_machines_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
