@@ -1,14 +1,18 @@
 """Servers and commands that are forks of a process which has imported bootfw: they start in a fifth of the CPU time.
 
-From there on it is the same program. Tests that are about starting, installing or workers run the real one.
+So are the workers of these servers. From there on it is the same program. Tests that are about starting or installing
+run the real one; workers that are real programs are in net/test_workers.py, test_systemd.py and test_supervision.py.
 """
 
 import atexit
 import ctypes
+import fcntl
+import gc
 import importlib
 import json
 import os
 import pkgutil
+import resource
 import secrets
 import signal
 import socket
@@ -23,20 +27,26 @@ from typing import Any
 ONE_PROCESSOR = ("taskset", "--cpu-list", str(secrets.choice(sorted(os.sched_getaffinity(0)))))
 """Followed by a command: on one processor a server has no workers, unless its configuration says how many.
 
-Each of them takes 0.8 s of CPU to start. What is tested with workers says so.
+What is tested with workers says so.
 """
+WORKER_NAME = "bootfw.cli.work"
+"""/proc/PID/comm of a worker that is a fork."""
 _PROGRAMS = {
     str(Path(sys.executable).parent / name): function
     for name, function in (("twistd", "twisted.scripts.twistd:run"), ("bootfw", "bootfw.cli.main:main"))
 }
+_WORKER = "bootfw.cli.worker"
 _REACTOR = "twisted.internet.reactor"
-_IMPORT_IT = ("bootfw.tap", "bootfw.cli.worker")
+_IMPORT_IT = ("bootfw.tap", _WORKER)
 """These import the reactor, and each process needs one of its own."""
 _NAMESPACES = Path("/run/netns")
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <sys/prctl.h>
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # <sys/prctl.h>
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWNET = 0x20000, 0x4000000, 0x40000000  # <sched.h>
 _MS_REC, _MS_SLAVE = 0x4000, 1 << 19  # <sys/mount.h>
 _MESSAGE = 65536
+_MOST_STREAMS = 16
+_ABOVE_STREAMS = 64
+"""A descriptor that no process starts with."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -112,11 +122,7 @@ class _Server:
 
     def fork(self, request: dict[str, Any], streams: list[int]) -> int:
         """The number of the new process, a child of this one."""
-        with _adopting():
-            socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
-            answer = self._socket.recv(_MESSAGE)
-        assert answer, "the process that forks has ended"
-        return int(answer)
+        return _fork_by(self._socket, request, streams)
 
     def stop(self) -> None:
         self._socket.close()
@@ -131,6 +137,15 @@ def _server() -> _Server:
     if os.getpid() not in _servers:
         _servers[os.getpid()] = _Server()
     return _servers[os.getpid()]
+
+
+def _fork_by(server: socket.socket, request: dict[str, Any], streams: Sequence[int]) -> int:
+    with _adopting():
+        socket.send_fds(server, [json.dumps(request).encode()], streams)
+        answer = server.recv(_MESSAGE)
+    if not answer:
+        raise OSError("the process that forks has ended")
+    return int(answer)
 
 
 @contextmanager
@@ -159,7 +174,7 @@ def _serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Fork a process for each request. Returns in each of them: (the request, its streams)."""
     tester = os.getppid()
     while True:
-        message, streams, _, _ = socket.recv_fds(requests, _MESSAGE, 3)
+        message, streams, _, _ = socket.recv_fds(requests, _MESSAGE, _MOST_STREAMS)
         if not message:
             os._exit(0)
         reading, writing = os.pipe()
@@ -187,13 +202,8 @@ def _serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def _become(request: dict[str, Any], streams: list[int]) -> None:
     """What Popen, ``setpriv`` and ``ip netns exec`` do for a program."""
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-    os.closerange(3, max(streams) + 1)
-    # The objects know of the old ones whether they are terminals, and where they are.
+    _use_streams(dict(enumerate(streams)))
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.setsid()
     # nohup ignores SIGHUP, a shell ignores SIGINT for background jobs.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -215,6 +225,78 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     sys.argv = request["command"]
 
 
+def _use_streams(streams: dict[int, int]) -> None:
+    """Have these descriptors only: number -> what it is now."""
+    moved = {number: fcntl.fcntl(stream, fcntl.F_DUPFD, _ABOVE_STREAMS) for number, stream in streams.items()}
+    os.closerange(0, _ABOVE_STREAMS)
+    for number, stream in moved.items():
+        os.dup2(stream, number)
+        os.close(stream)
+    # The objects know of the old ones whether they are terminals, and where they are.
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def _fork_workers() -> None:
+    """Have the workers of this process, a server, be forks of one that is as this one is now, a child of it."""
+    from twisted.internet.process import Process
+
+    server, (ours, theirs) = os.getpid(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # it ends after the server
+            signal.signal(number, signal.SIG_IGN)
+        _use_streams({**dict.fromkeys(range(3), os.open(os.devnull, os.O_RDWR)), 3: theirs.detach()})
+        _become_worker(*_serve(socket.socket(fileno=3)))
+        sys.exit(importlib.import_module(_WORKER).main())
+    theirs.close()
+    execute: Any = Process._fork
+
+    def fork(self: Any, path: Any, uid: Any, gid: Any, program: Any, args: Any, environment: Any, **how: Any) -> None:
+        words = [os.fsdecode(word) for word in args]
+        # twistd may have gone to the background as another process.
+        if words[1:] != ["-m", _WORKER] or os.getpid() != server:
+            execute(self, path, uid, gid, program, args, environment, **how)
+            return
+        streams = how["fdmap"]
+        request = {
+            "command": words,
+            "numbers": list(streams),
+            "environment": {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()},
+            "directory": os.getcwd(),
+            "user": [os.getuid(), os.getgid(), os.getgroups()],
+            "open files": resource.getrlimit(resource.RLIMIT_NOFILE),
+            "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        }
+        self.pid = _fork_by(ours, request, list(streams.values()))
+        self.status = -1
+
+    Process._fork = fork  # type: ignore[assignment,method-assign]
+
+
+def _become_worker(request: dict[str, Any], streams: list[int]) -> None:
+    """What Twisted and ``python -m`` do for a worker."""
+    _libc.prctl(_PR_SET_NAME, WORKER_NAME.encode(), 0, 0, 0)
+    _use_streams(dict(zip(request["numbers"], streams, strict=True)))
+    sys.stdin = None
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    resource.setrlimit(resource.RLIMIT_NOFILE, tuple(request["open files"]))
+    os.chdir(request["directory"])
+    user, group, groups = request["user"]
+    if os.getuid() != user:
+        os.setgroups(groups)
+        os.setgid(group)
+        os.setuid(user)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.path[:0] = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.orig_argv = request["command"]
+    sys.argv = request["command"][2:]
+
+
 def _enter(namespace: Path) -> None:
     """With the /sys of the network namespace, as ``ip netns exec`` has it."""
     with open(namespace) as opened:
@@ -232,7 +314,10 @@ def _must(result: int, what: str) -> None:
 
 def main() -> None:
     _import_all()
+    gc.freeze()  # what is shared stays so
     _become(*_serve(socket.socket(fileno=int(sys.argv[1]))))
+    if Path(sys.argv[0]).name == "twistd" or sys.argv[1:2] == ["run"]:
+        _fork_workers()
     module, _, function = _PROGRAMS[sys.argv[0]].partition(":")
     sys.exit(getattr(importlib.import_module(module), function)())
 

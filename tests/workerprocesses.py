@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from forks import WORKER_NAME
+
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -10,7 +12,12 @@ def children(pid: int) -> list[int]:
 def workers_of(pid: int) -> list[int]:
     """The children that run their program. A child by vfork(2) that does not yet must not be stopped: its parent is
     stopped with it."""
-    return [child for child in children(pid) if "bootfw.cli.worker" in command_line(child)]
+    return [child for child in children(pid) if _is_worker(child)]
+
+
+def _is_worker(pid: int) -> bool:
+    """Whether it is one, as a program or as a fork."""
+    return "bootfw.cli.worker" in command_line(pid) or _lines(Path(f"/proc/{pid}/comm")) == [WORKER_NAME]
 
 
 def command_line(pid: int) -> str:

@@ -237,7 +237,10 @@ def test_transfers_that_began_before_the_workers_were_ready_survive_losses(
     content = os.urandom(1_200_000)
     (root / "file").write_bytes(content)
     lab.lose(5)
-    start_bootfw(server, lab.directory, configuration(root), 69)
+    path = lab.directory / "slow.toml"
+    path.write_text(configuration(root))
+    # Forks (see forks.py) would be ready before a transfer has begun.
+    server.start("env", *BOOTFW, "-c", path, name="bootfw").wait_until_bound(69)
     paths = [tmp_path / f"fetched-{number}" for number in range(16)]
     running = [station.start(*CURL.get((SERVER, 69), "file", path), "--no-buffer") for path in paths]
     give_up = time.monotonic() + SECONDS
