@@ -13,8 +13,8 @@ from bootfw.wire.frisbee import CHUNK_SIZE
 SUFFIX = ".chunks"
 """Of the file beside an image that has its digests."""
 
-OF_A_DISK = ".img"
-"""The suffix of images that are written to disks, which have digests."""
+DISKS = (".img", ".raw")
+"""The suffixes of images that are written to disks, which have digests. As in bootfw/backends/imagelibrary/place.py."""
 
 _LENGTH = hashlib.sha256().digest_size
 

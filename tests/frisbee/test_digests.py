@@ -5,7 +5,8 @@ from io import BytesIO
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.frisbee.digests import ChunkDigests, Digests
+from bootfw.backends.imagelibrary import place
+from bootfw.frisbee.digests import DISKS, SUFFIX, ChunkDigests, Digests
 from bootfw.wire.frisbee import CHUNK_SIZE
 
 SIZES = st.sampled_from([0, 1, 65_536, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 2 * CHUNK_SIZE])
@@ -18,3 +19,8 @@ def test_digests_of_bytes_as_they_come_are_those_of_the_file(sizes: list[int]) -
     for part in parts:
         made.update(part)
     assert made.result() == Digests.of(BytesIO(b"".join(parts)).read)
+
+
+def test_the_image_library_knows_the_same_names() -> None:
+    """Backends import bootfw.api only, so the names are written down twice."""
+    assert (place.DISKS, place.DIGESTS) == (DISKS, SUFFIX)

@@ -163,14 +163,15 @@ def test_a_file_is_replaced_when_the_upload_is_complete() -> None:
     assert scene.backend.files == {"disk.bin": b"after"}
 
 
-def test_a_disk_image_gets_its_digests() -> None:
-    scene = Scene(backend=Files(disk_img=b"before"))
+@pytest.mark.parametrize("name", ["disk.img", "disk.raw", "DISK.IMG"])
+def test_a_disk_image_gets_its_digests(name: str) -> None:
+    scene = Scene()
     content = b"a" * CHUNK_SIZE + b"bc"
-    scene.upload(PutRequest("disk.img")).send(content[:7], content[7:]).close()
-    assert scene.backend.files["disk.img"] == content
-    found = Digests.parse(scene.backend.files["disk.img.chunks"])
+    scene.upload(PutRequest(name)).send(content[:7], content[7:]).close()
+    assert scene.backend.files[name] == content
+    found = Digests.parse(scene.backend.files[f"{name}.chunks"])
     assert found == Digests(len(content), tuple(hashlib.sha256(c).digest() for c in (content[:CHUNK_SIZE], b"bc")))
-    assert [request.path for request in scene.backend.requests] == ["disk.img", "disk.img.chunks"]
+    assert [request.path for request in scene.backend.requests] == [name, f"{name}.chunks"]
     assert dict(scene.backend.requests[1].options) == {"tsize": str(len(found.dump()))}
 
 

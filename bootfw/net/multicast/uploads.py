@@ -22,7 +22,7 @@ from bootfw.errors import (
     TransferError,
 )
 from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
-from bootfw.frisbee.digests import OF_A_DISK, SUFFIX, ChunkDigests
+from bootfw.frisbee.digests import DISKS, SUFFIX, ChunkDigests
 from bootfw.frisbee.upload import Input, Part, State, UploadSession
 from bootfw.interfaces import IReader, IWriter
 from bootfw.net.admission import Admission
@@ -129,7 +129,7 @@ class Upload(Factory):
         self._began = services.reactor.seconds()
         self._agreed = Agreed(tsize=session.announced or None)
         self._connection: _Connection | None = None
-        self._digests = ChunkDigests() if request.path.endswith(OF_A_DISK) else None
+        self._digests = ChunkDigests() if request.path.casefold().endswith(DISKS) else None
         self._busy = False
         """The writer has not answered."""
 
