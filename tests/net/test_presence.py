@@ -57,7 +57,7 @@ def test_every_node_knows_all_itself_first_and_the_others_by_name() -> None:
         ("b", "here", "1"),
     ]
     assert (rows[0]["node"], rows[0]["heard"]) == (first.announcements.node, 0.0)
-    assert set(first.presence.here()) == {row["node"] for row in rows[1:]}
+    assert set(first.presence.others_here()) == {row["node"] for row in rows[1:]}
 
 
 def test_a_node_that_is_not_heard_is_gone_and_then_forgotten() -> None:
@@ -67,7 +67,7 @@ def test_a_node_that_is_not_heard_is_gone_and_then_forgotten() -> None:
     assert first.states()["a"] == "here"
     pass_time(cluster, clock, 1)
     assert first.states() == {"c": "here", "a": "gone", "b": "here"}
-    assert first.presence.here() == [third.announcements.node]
+    assert first.presence.others_here() == [third.announcements.node]
     (gone,) = (row for row in first.presence.nodes() if row["name"] == "a")
     assert gone["heard"] == GONE_AFTER + 1
     clock.advance(FORGOTTEN_AFTER)

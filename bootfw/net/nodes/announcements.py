@@ -1,4 +1,4 @@
-"""The kinds of announcements between nodes, and who gets them.
+"""Announcements: what a node sends to all others by the store that they share, and the subscribers of each kind.
 
 An announcement has a kind and items, which are JSON values; each kind is described where it is named. During an upgrade
 of the cluster its nodes are of different versions: a node ignores kinds that it does not know, and whatever a later
@@ -17,8 +17,8 @@ from twisted.logger import Logger
 from bootfw.interfaces import INodes
 
 JOINED = "joined"
-"""A node receives announcements from now on, and has missed the earlier ones: the others repeat what it needs. It has
-no items."""
+"""A node receives announcements from now on, and has missed the earlier ones, so the others repeat what it needs. There
+are no items."""
 
 LONGEST = 6900
 """Bytes of JSON in one announcement; see INodes.announce()."""
@@ -74,12 +74,15 @@ class Announcements:
             self.announce(kind, *items[half:])
 
     def join(self) -> None:
-        """Take part."""
+        """Begin to send and to receive."""
         self._hears = False
         self._leave = self._nodes.join_nodes(self._received)
 
     def leave(self) -> "Deferred[None]":
-        """Fires when what was announced is sent or dropped. Nothing is received after the call."""
+        """Stop both. Nothing is received after the call.
+
+        :return: fires when what was announced is sent or dropped.
+        """
         leave, self._leave = self._leave, None
         return succeed(None) if leave is None else leave()
 
@@ -88,7 +91,9 @@ class Announcements:
             return
         node, *items = values
         if not self._hears:
-            # Only now is it certain that the answers will be heard.
+            # The store has subscribed this node at some time after join(). Announced any earlier, JOINED could be
+            # answered before that, and the answers would be lost. Every node announces itself once a second
+            # (presence.py), so this is soon.
             self._hears = True
             self.announce(JOINED)
         for receive in self._receivers.get(kind, ()):

@@ -1,4 +1,4 @@
-"""This server among the nodes of its cluster: what it announces, what it takes from the others, and which there are."""
+"""The cluster as this server's service sees it: joins it, announces to it, and answers which other nodes are up."""
 
 import os
 import time
@@ -30,21 +30,24 @@ _MOST_ADDRESSES = 16
 """Addresses of its own that a node announces; a host with containers has hundreds."""
 
 _STANDING = frozenset(state.value for state in State if state is not State.RESIGNED)
-"""What a node says of its leadership that takes part in the choice of a leader. One without DHCP says ""."""
+"""Values of "leadership" in the description of a node that can be chosen as leader. A node without DHCP has ""."""
 
 
 class Cluster(Service):
-    """Takes part in the cluster while it runs, and after that until leave().
+    """Takes part in the cluster from startService() to leave().
+
+    A stop has two steps: stopService() announces that this node stops; leave() comes when all processes of this server
+    have ended, since the other nodes need what happens to their transfers until then.
 
     :param reactor: IReactorTime.
     :param store: what the nodes share.
     :param publish: called with the events of this server.
     :param observe: called with events of other nodes.
     :param on_message: takes a message between the processes of this server in this one.
-    :param broadcast: sends it to the others; None: there are no others.
+    :param broadcast: sends a message to the other processes of this server; None: there are none.
     :param known: returns the messages that bring a new process to the state of the others.
     :param positions: see TFTPProtocol; of this process.
-    :param describe: returns what Presence says of this server beside its host, process and version.
+    :param describe: returns what the description in Presence has beside host, process and version.
     :param roots: see FileComparison.
     :raise zope.interface.Invalid: the store does not keep to INodes.
     """
@@ -67,11 +70,11 @@ class Cluster(Service):
         self._reactor = reactor
         self._publish, self._on_message, self._broadcast = publish, on_message, broadcast
         self._positions, self._describe = positions, describe
-        self._began = time.time()
+        self._since = time.time()
         self._announcements = Announcements(store)
         self._node = Node(reactor, self._announcements, self._send_to_processes, observe, known)
-        self._presence = Presence(reactor, self._announcements, self._said)
-        self._comparison = FileComparison(reactor, self._announcements, self._presence.here, roots)
+        self._presence = Presence(reactor, self._announcements, self._describe_node)
+        self._comparison = FileComparison(reactor, self._announcements, self._presence.others_here, roots)
         self._positions_turn: IDelayedCall | None = None
         """When the positions of this process's transfers are announced next."""
         self.operations: Mapping[str, Operation] = {"compare-files": self._compare_files}
@@ -85,41 +88,42 @@ class Cluster(Service):
         self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
 
     def stopService(self) -> None:
-        """Say goodbye; leave() is next."""
+        """Announce that this node stops, and drop what is under way; leave() comes next."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._cancel_positions()
         self._presence.stop()
         self._comparison.close()
 
     def leave(self) -> "Deferred[None]":
-        """Announce what is left, and nothing more; see Node.stop(). All processes of this server have ended."""
+        """Announce what is left, and nothing more; see Node.stop(). Called when all processes of this server have
+        ended."""
         return self._node.stop()
 
     # This server, to the others
 
     def publish(self, event: Event) -> None:
-        """Give an event to the observers, and to the other nodes what they need of it."""
+        """Give an event to the observers, and announce what other nodes need of it."""
         self._node.publish(event)
         self._publish(event)
 
     def announce(self, kind: str, *values: Any) -> None:
         """Announce a message that a process of this server has sent to the others of this server."""
-        self._node.share(kind, *values)
+        self._node.announce(kind, *values)
 
     def share(self, kind: str, *values: Any) -> None:
         """Send a message of this process to all others of this server, and announce it."""
         if self._broadcast is not None:
             self._broadcast(kind, *values)
-        self._node.share(kind, *values)
+        self._node.announce(kind, *values)
 
     def take_positions(self, positions: Iterable[tuple[Address, int]]) -> None:
-        """Announce how far long transfers of a worker are."""
+        """Announce the positions that a worker has reported of its long transfers."""
         self._node.transfers.take_positions(positions)
 
     def hand_over(self) -> bool:
-        """Announce how far the transfers of this process are, which end now.
+        """Announce the positions of the transfers of this process, which end now.
 
-        :return: whether there are successors, which can go on with them.
+        :return: whether there is a node that can go on with them. If not, nothing is announced.
         """
         self._cancel_positions()
         has_successors = self.has_successors
@@ -128,7 +132,7 @@ class Cluster(Service):
         return has_successors
 
     def announce_presence(self) -> None:
-        """Say now what describe() returns now, and not within a second."""
+        """Announce at once that the result of describe() has changed, instead of with the next announcement."""
         self._presence.announce()
 
     def latest_transfer(self) -> float:
@@ -136,7 +140,7 @@ class Cluster(Service):
         return self._node.transfers.latest
 
     def _announce_positions(self) -> None:
-        """Announce how far the long transfers of this process are; workers report theirs as often."""
+        """Announce the positions of the long transfers of this process; workers report theirs as often."""
         self._node.transfers.take_positions(self._positions())
         self._positions_turn = self._reactor.callLater(POSITIONS_EVERY, self._announce_positions)
 
@@ -145,14 +149,14 @@ class Cluster(Service):
             self._positions_turn.cancel()
             self._positions_turn = None
 
-    def _said(self) -> Mapping[str, Any]:
-        """Return what this node says of itself; see Presence."""
+    def _describe_node(self) -> Mapping[str, Any]:
+        """Return the description of this node; see Presence."""
         addresses = sorted(address for family in (AF_INET, AF_INET6) for address in own_addresses(family) or ())
         return {
             "name": gethostname(),
             "pid": os.getpid(),
             "version": __version__,
-            "since": self._began,
+            "since": self._since,
             "addresses": [each for each in addresses if not ip_address(each).is_loopback][:_MOST_ADDRESSES],
             **self._describe(),
         }
@@ -161,13 +165,13 @@ class Cluster(Service):
 
     @property
     def has_successors(self) -> bool:
-        """Whether another node was heard lately that can go on with the transfers of this one: it does not drain."""
-        return any(not said.get("draining") for said in self._presence.said())
+        """Whether another node is up that does not drain, and so can go on with the transfers of this one."""
+        return any(not node.get("draining") for node in self._presence.descriptions())
 
     @property
     def others_stand(self) -> bool:
         """Whether another node leads, or can lead when this one resigns."""
-        return any(said.get("leadership") in _STANDING for said in self._presence.said())
+        return any(node.get("leadership") in _STANDING for node in self._presence.descriptions())
 
     def addresses_of_others(self) -> Iterable[str]:
         """Return the addresses of the other nodes, also of those that have stopped or are gone."""
@@ -186,7 +190,8 @@ class Cluster(Service):
             self._broadcast(kind, *values)
 
     def _compare_files(self, given: Mapping[str, Any]) -> "Deferred[Sequence[Mapping[str, Any]]]":
-        """Compare the files of all nodes; see Operation and FileComparison.compare(), whose nodes get their names."""
+        """Compare the files of all nodes; see Operation and FileComparison.compare(). The identifiers of the nodes are
+        replaced by the names that operators know."""
         names = {row["node"]: row["name"] for row in self._presence.nodes()}
 
         def named(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

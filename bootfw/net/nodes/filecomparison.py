@@ -1,8 +1,8 @@
-"""Compares what the nodes serve, for ``bootfw lint --cluster``.
+"""Compares the files that the nodes serve, for ``bootfw lint --cluster``.
 
 One node sends a question to all others. Each lists its files in a thread and answers with a digest of each bucket
-(FileList). Then the files of those buckets that differ are requested. Announcements may be lost, so a node that does
-not answer in time is named as one that was not compared.
+(FileList). Then the first node requests the files of the buckets that differ. Announcements may be lost, so the result
+names a node that does not answer in time as one that was not compared.
 """
 
 import json
@@ -20,13 +20,13 @@ from bootfw.net.nodes.announcements import Announcements, Unreadable
 from bootfw.net.nodes.filelist import BUCKETS, FileList, list_files
 
 FILES_WANTED = "files-wanted"
-"""All nodes shall list their files and answer with FILES. An item is the key of a question, text."""
+"""Requests FILES of all nodes. An item is the key of a question, text."""
 
 FILES = "files"
 """[key, digests of the buckets]."""
 
 BUCKETS_WANTED = "buckets-wanted"
-"""The files of some buckets are wanted: [key, numbers of the buckets]."""
+"""Requests the files of some buckets: [key, numbers of the buckets]."""
 
 BUCKET = "bucket"
 """A part of a bucket: [key, number of the bucket, index of the part, count of parts, {path: version}]."""
@@ -38,9 +38,11 @@ MOST_DIFFERENCES = 200
 """Files that are named as different; when there are more, the others are not looked at."""
 
 _BUCKETS_AT_ONCE = 8
+"""Buckets that are requested together: where all files differ, MOST_DIFFERENCES are found in the first ones, and the
+others need not be sent."""
 
 _LIST_KEPT = 120.0
-"""Seconds that a node keeps its list for the question that it was made for."""
+"""Seconds that a node keeps its list for later requests of the same question."""
 
 _PART = 5000
 """Bytes of JSON in one part of a bucket."""
@@ -48,11 +50,11 @@ _PART = 5000
 
 @define(eq=False)
 class _Question:
-    """What one comparison has learned so far."""
+    """One comparison: the answers that have come, and those that have not."""
 
-    waits_for: set[tuple[Any, ...]] = field(factory=set)
+    outstanding: set[tuple[Any, ...]] = field(factory=set)
     """Answers that have not come: (node,) or (node, bucket)."""
-    answered: "Deferred[None]" = field(factory=Deferred)
+    all_answered: "Deferred[None]" = field(factory=Deferred)
     """Fires when none is waited for."""
     digests: dict[str, Sequence[str]] = field(factory=dict)
     """Node -> digests of its buckets."""
@@ -61,16 +63,16 @@ class _Question:
     parts: dict[tuple[str, int], set[int]] = field(factory=dict)
     """(node, bucket) -> which of its parts have come."""
 
-    def came(self, *answer: Any) -> None:
-        """Do not wait for this answer any more."""
-        self.waits_for.discard(answer)
-        if not self.waits_for and not self.answered.called:
-            self.answered.callback(None)
+    def note_answer(self, *answer: Any) -> None:
+        """Take that this answer is complete."""
+        self.outstanding.discard(answer)
+        if not self.outstanding and not self.all_answered.called:
+            self.all_answered.callback(None)
 
 
 @define(eq=False)
 class FileComparison:
-    """Answers the questions of other nodes, and can ask them.
+    """Answers the questions of other nodes, and sends them those of this one.
 
     Nodes are named as in Announcements.node.
 
@@ -83,8 +85,8 @@ class FileComparison:
     _announcements: Announcements
     _others: Callable[[], Iterable[str]]
     _roots: Callable[[], Iterable[Path]]
-    _list: "tuple[str, Deferred[FileList]] | None" = field(default=None, init=False)
-    """The latest list that was made, with the key of the question that it was made for."""
+    _listing: "tuple[str, Deferred[FileList]] | None" = field(default=None, init=False)
+    """The key of the latest question, and the list that answers it."""
     _forget: "IDelayedCall | None" = field(default=None, init=False)
     """When the list is dropped."""
     _questions: dict[str, _Question] = field(factory=dict, init=False)
@@ -98,7 +100,7 @@ class FileComparison:
 
     def close(self) -> None:
         """Drop the list."""
-        self._list = None
+        self._listing = None
         if self._forget is not None:
             self._forget.cancel()
             self._forget = None
@@ -119,7 +121,7 @@ class FileComparison:
             others = sorted(set(self._others()) - {own})
             answers = self._wait(question, [(node,) for node in others])
             self._announcements.announce(FILES_WANTED, key)
-            files = await self._listed(key)
+            files = await self._list_files(key)
             await answers
             question.digests[own] = files.digests()
             compared = sorted(question.digests)
@@ -132,7 +134,7 @@ class FileComparison:
                 answers = self._wait(question, [(node, number) for node in answering for number in numbers])
                 self._announcements.announce(BUCKETS_WANTED, [key, numbers])
                 await answers
-                silent = {node for node, *_ in question.waits_for}
+                silent = {node for node, *_ in question.outstanding}
                 compared = [node for node in compared if node not in silent]
                 for number in numbers:
                     buckets = {node: question.buckets.get((node, number), {}) for node in compared}
@@ -149,47 +151,56 @@ class FileComparison:
             del self._questions[key]
 
     def _wait(self, question: _Question, answers: Iterable[tuple[Any, ...]]) -> "Deferred[None]":
-        """Return what fires when these answers have come, after ANSWER_WITHIN seconds at the latest."""
-        question.waits_for, question.answered = set(answers), Deferred()
-        if not question.waits_for:
+        """Wait until these answers have come, or for ANSWER_WITHIN seconds.
+
+        :return: fires in both cases; question.outstanding has those that have not come.
+        """
+        question.outstanding, question.all_answered = set(answers), Deferred()
+        if not question.outstanding:
             return succeed(None)
-        timeout = self._reactor.callLater(ANSWER_WITHIN, question.answered.callback, None)
+        timeout = self._reactor.callLater(ANSWER_WITHIN, question.all_answered.callback, None)
 
         def answered(_: None) -> None:
             if timeout.active():
                 timeout.cancel()
 
-        return question.answered.addCallback(answered)
+        return question.all_answered.addCallback(answered)
 
-    def _listed(self, key: str) -> "Deferred[FileList]":
-        """Return what fires with the files of this node, which are listed once for each question."""
-        if self._list is None or self._list[0] != key:
+    def _list_files(self, key: str) -> "Deferred[FileList]":
+        """List the files of this node, once for each question.
+
+        Digests and buckets of one question have to come from one list, or a file that is changed between them would
+        differ without need.
+        """
+        if self._listing is None or self._listing[0] != key:
             roots = list(self._roots())
-            made: Deferred[FileList]
+            listing: Deferred[FileList]
             if IReactorThreads.providedBy(self._reactor):
-                made = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), list_files, roots)
+                listing = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), list_files, roots)
             else:
-                made = succeed(list_files(roots))
+                listing = succeed(list_files(roots))
             self.close()
-            self._list = key, made
+            self._listing = key, listing
             self._forget = self._reactor.callLater(_LIST_KEPT, self._drop)
+        # Several requests may wait for one list. Each gets a Deferred of its own, since a callback of one would change
+        # the result for the next.
         listed: Deferred[FileList] = Deferred()
 
         def pass_on(files: FileList) -> FileList:
             listed.callback(files)
             return files
 
-        self._list[1].addCallback(pass_on)
+        self._listing[1].addCallback(pass_on)
         return listed
 
     def _drop(self) -> None:
         self._forget = None
-        self._list = None
+        self._listing = None
 
     def _files_wanted(self, node: str, items: Sequence[Any]) -> None:
         for key in items:
             _check(isinstance(key, str))
-            self._listed(key).addCallback(self._send_digests, key)
+            self._list_files(key).addCallback(self._send_digests, key)
 
     def _send_digests(self, files: FileList, key: str) -> None:
         self._announcements.announce(FILES, [key, files.digests()])
@@ -201,14 +212,14 @@ class FileComparison:
             if question is not None:
                 _check(isinstance(digests, list) and len(digests) == BUCKETS)
                 question.digests[node] = digests
-                question.came(node)
+                question.note_answer(node)
 
     def _buckets_wanted(self, node: str, items: Sequence[Any]) -> None:
         for item in items:
             key, numbers, *_ = _with_key(item, 2)
             _check(isinstance(numbers, list) and all(number in range(BUCKETS) for number in numbers))
-            if self._list is not None and self._list[0] == key:
-                self._listed(key).addCallback(self._send_buckets, key, numbers)
+            if self._listing is not None and self._listing[0] == key:
+                self._list_files(key).addCallback(self._send_buckets, key, numbers)
 
     def _send_buckets(self, files: FileList, key: str, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -227,7 +238,7 @@ class FileComparison:
                 come = question.parts.setdefault((node, number), set())
                 come.add(index)
                 if len(come) >= count:
-                    question.came(node, number)
+                    question.note_answer(node, number)
 
 
 def _check(is_right: bool) -> None:
@@ -236,7 +247,11 @@ def _check(is_right: bool) -> None:
 
 
 def _with_key(item: Any, values: int) -> Sequence[Any]:
-    """Return *item*, which has the key of a question and at least so many values with it."""
+    """Return *item*, a list that begins with the key of a question.
+
+    :param values: how many values it has at least; a later version may append more.
+    :raise Unreadable: it is no such list.
+    """
     _check(isinstance(item, list) and len(item) >= values and isinstance(item[0], str))
     return item  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""The files that a node serves, as a list that can be compared with those of other nodes by few short messages.
+"""The files that a node serves, as a list that nodes can compare by few short messages.
 
 Files are put into BUCKETS by their path. Two lists are equal when the digests of all their buckets are; where one
 differs, only the files of that bucket need be compared one by one.
@@ -14,6 +14,7 @@ from pathlib import Path
 from attrs import define, field
 
 BUCKETS = 256
+"""Few enough that the digests of all fit into one announcement."""
 
 
 def bucket_of(path: str) -> int:
@@ -25,8 +26,8 @@ def bucket_of(path: str) -> int:
 class FileList:
     """All files of a node.
 
-    :param files: path -> its version, as text: size and time of the latest modification, which copies keep. Of a link
-        to a directory it is where that leads.
+    :param files: path -> its version, as text: size and time of the latest modification, which copies keep; or for a
+        link to a directory its target.
     """
 
     files: Mapping[str, str]
@@ -49,16 +50,16 @@ class FileList:
 def _digest(bucket: Mapping[str, str]) -> str:
     if not bucket:
         return ""
-    made = blake2b(digest_size=6)
+    digest = blake2b(digest_size=6)
     for path in sorted(bucket):
-        made.update(f"{path}\0{bucket[path]}\0".encode("utf-8", "surrogateescape"))
-    return made.hexdigest()
+        digest.update(f"{path}\0{bucket[path]}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def list_files(roots: Iterable[Path]) -> FileList:
-    """List the regular files below directories, of which the first one that has a path is the one that serves it.
+    """List the regular files below directories. Where several have the same path, the first directory serves it.
 
-    What this process can't read is left out, as it is not served. It blocks: for 100,000 files about a second.
+    What this process can't read is left out, as it is not served. Blocks: for 100,000 files about a second.
     """
     files: dict[str, str] = {}
     for root in roots:

@@ -28,13 +28,16 @@ def generated_items(path: str, content: bytes) -> Iterator[list[object]]:
 
 @define(eq=False)
 class GeneratedParts:
-    """Joins parts to files. Those of a node come in their order; a file with a part missing is dropped."""
+    """Joins parts to files. Parts of one node arrive in order; when one is lost, its file is dropped."""
 
     _begun: dict[str, tuple[str, int, bytearray]] = field(factory=dict, init=False)
-    """Node -> the file of which parts have come: path, size, content."""
+    """Node -> the file of which some parts have come: path, size, content so far. A node sends one file after the
+    other, so the first part of the next one replaces it."""
 
     def add(self, node: str, item: Any) -> tuple[str, bytes] | None:
-        """Take a part, and return the file that it completes.
+        """Take a part.
+
+        :return: the file that it completes, (path, content); None: it completes none.
 
         :raise Unreadable: it is of another shape.
         """

@@ -56,6 +56,7 @@ class Fields:
         self._fields = iter(item)
 
     def _next(self, kind: type[_Value]) -> _Value:
+        # Not isinstance(): JSON's true would pass as the number 1.
         value = next(self._fields, None)
         if type(value) is not kind:
             raise Unreadable(f"{value!r:.100} is no {kind.__name__}")

@@ -1,4 +1,7 @@
-"""Stands for leader of the servers that share a store, with one delayed call."""
+"""Whether this server leads those that share a store: the adapter of bootfw/leadershipstates.py to the store.
+
+It asks the store a few times a second, and gives its answers to the table of states; docs/adr/0019-leadership.md.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +16,7 @@ from bootfw.interfaces import ILeadership
 from bootfw.leadershipstates import CONFIRM_EVERY, LOOK_EVERY, Do, Input, LeadershipStates, Standing, State
 
 _SOONEST = 0.05
-"""Seconds from an answer of the store to the next question."""
+"""Seconds from an answer of the store to the next question, at least: also a slow store gets a pause."""
 
 _PUBLISHED = (State.STANDBY, State.LEADING, State.CUT_OFF)
 """The states that are published. The others last for a moment."""
@@ -48,12 +51,12 @@ class Leadership:
         self._publish = publish
         self._do = {Do.LOAD: self._load, Do.FOLLOW: follow}
         self._states = LeadershipStates(State.RESIGNED)
-        self._next: Any = None
+        self._next_question: Any = None
         """The delayed call of the next question; None: the store has not answered the latest one, or it is over."""
-        self._life = 0
-        """Counts start(): what was under way before is void."""
+        self._starts = 0
+        """Count of start(), so that the answer to a question from before a restart is ignored."""
         self._loads = 0
-        """Counts loads; the result of an earlier one is void."""
+        """Count of loads, so that the result of an earlier one is ignored."""
         self._reason = ""
         """Why the store can't be reached or used."""
         self._published: tuple[str, str, bool] | None = None
@@ -62,32 +65,36 @@ class Leadership:
         """Requests that were dropped unread because another server leads."""
 
     def start(self) -> None:
-        """Stand, until stop()."""
+        """Stand for leader, until stop()."""
         if self._states.state is State.RESIGNED:
-            self._life += 1
+            self._starts += 1
             self._states = LeadershipStates()
             self._published, self._reason = None, ""
             self._ask()
 
     def stop(self, closed: "Deferred[Any]") -> "Deferred[Any]":
-        """Stand no more. Fires when the store is released.
+        """Stand no more.
 
         :param closed: fires when leases and orders are closed.
+        :return: fires when the store is released.
         """
         if self._states.state is State.RESIGNED:
             return closed
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        if self._next_question is not None:
+            self._next_question.cancel()
+            self._next_question = None
         led = self._states.state in (State.LEADING, State.UNCONFIRMED, State.CUT_OFF)
         self._handle(Input.RESIGN)
         if led:
             self._publish(LeadershipChanged(self._seconds(), State.RESIGNED.value, self.node))
+        # Not earlier: once another node leads, the store refuses what this one has still to write.
         return closed.addCallback(lambda _: maybeDeferred(self._store.resign))
 
     @property
     def decides(self) -> bool:
-        """Whether this server decides now."""
+        """Whether this server gives addresses and chooses boot files now. Read before each batch and each reply."""
+        # The clock decides and no timer: after the process was stopped (SIGSTOP, a paused virtual machine), packets are
+        # read before a timer that is due runs.
         states = self._states
         if states.state is not State.LEADING:
             return False
@@ -113,7 +120,7 @@ class Leadership:
 
     @property
     def refusal(self) -> str:
-        """Why this server refuses what only the leader can do, and where to ask."""
+        """Why this server refuses what only the leader can do, and which server leads, for the operator."""
         if self._states.state is State.RESIGNED:
             return "this server does not lead, since it is about to stop: ask another one"
         where = f"{self.leader} leads: ask there" if self.leader not in ("", self.node) else "no server leads"
@@ -132,25 +139,26 @@ class Leadership:
         }
 
     def _ask(self) -> None:
-        self._next = None
-        now, life = self._seconds(), self._life
+        self._next_question = None
+        now, start = self._seconds(), self._starts
         silent = self._states.silent(now)
         maybeDeferred(self._store.stand, self.node, silent).addCallbacks(
-            self._answered, self._unavailable, callbackArgs=(now, life), errbackArgs=(now, life)
+            self._answered, self._unavailable, callbackArgs=(now, start), errbackArgs=(now, start)
         ).addErrback(lambda failure: self._log.failure("Failed to take the answer of the store.", failure))
 
-    def _answered(self, standing: Standing, sent: float, life: int) -> None:
-        if life != self._life or self._states.state is State.RESIGNED:
+    def _answered(self, standing: Standing, sent: float, start: int) -> None:
+        if start != self._starts or self._states.state is State.RESIGNED:
             return
         try:
             if not standing.leads or self._states.state is not State.STANDBY:
-                self._reason = ""  # a standby that leads may have a reason why it can't load
+                # A standby that the store takes for the leader has failed to load: it keeps that reason until it can.
+                self._reason = ""
             self._handle(Input.LEADS if standing.leads else Input.FOLLOWS, (standing, sent))
         finally:
             self._ask_again(sent)
 
-    def _unavailable(self, failure: Failure, sent: float, life: int) -> None:
-        if life != self._life or self._states.state is State.RESIGNED:
+    def _unavailable(self, failure: Failure, sent: float, start: int) -> None:
+        if start != self._starts or self._states.state is State.RESIGNED:
             return
         self._reason = str(failure.value)
         if failure.check(StateError) is None and (self._published is None or not self._published[2]):
@@ -162,7 +170,7 @@ class Leadership:
         if self._states.state is State.RESIGNED:
             return
         every = LOOK_EVERY if self._states.state is State.STANDBY else CONFIRM_EVERY
-        self._next = self._reactor.callLater(max(_SOONEST, sent + every - self._seconds()), self._ask)
+        self._next_question = self._reactor.callLater(max(_SOONEST, sent + every - self._seconds()), self._ask)
 
     def _load(self) -> None:
         self._loads += 1
@@ -191,7 +199,9 @@ class Leadership:
         self._handle(Input.NOT_LOADED)
 
     def _handle(self, event: Input, argument: Any = None) -> None:
-        """Take one input of the table, do what follows from it, and publish a change."""
+        """Give an input to the table of states, do the actions that follow, and publish a change."""
+        # The answers of the store are timed by when the question was sent (_answered): it may have waited in a network
+        # or for a disk since, while a standby has counted.
         states, now = self._states, self._seconds()
         states.run(self._do, event, argument, now)
         published = states.state.value, self.leader, bool(self._reason)

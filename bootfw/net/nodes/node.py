@@ -1,4 +1,4 @@
-"""This server as a node of a cluster: what it announces, and what it takes from the announcements of others."""
+"""This server as a node of a cluster: the exchange of messages between its processes and the other nodes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -46,16 +46,16 @@ class Node:
     """Announces the messages between the processes of this server, and sends these processes what other nodes announce.
 
     :param reactor: IReactorTime.
-    :param send: called with (kind, values) of a message to all processes of this server.
+    :param send_to_processes: called with (kind, values) of a message to all processes of this server.
     :param observe: called with events of other nodes.
-    :param known: returns the messages that bring a new process to the state of the others.
+    :param known_messages: returns the messages that bring a new process to the state of the others.
     """
 
     _reactor: Any
     _announcements: Announcements
-    _send: Callable[[str, tuple[Any, ...]], None]
+    _send_to_processes: Callable[[str, tuple[Any, ...]], None]
     _observe: Callable[[Sequence[Event]], None]
-    _known: Callable[[], Iterable[Message]]
+    _known_messages: Callable[[], Iterable[Message]]
     _outbox: Outbox = field(init=False)
     transfers: TransferAnnouncer = field(init=False)
     _generated: GeneratedParts = field(factory=GeneratedParts, init=False)
@@ -73,14 +73,14 @@ class Node:
         subscribe = self._announcements.subscribe
         subscribe(JOINED, self._has_joined)
         subscribe(EVENTS, self._events)
-        subscribe(RUNNING, lambda node, items: self._send("elsewhere", (RUNNING, node, items)))
-        subscribe(POSITIONS, lambda node, items: self._send("elsewhere", (POSITIONS, node, items)))
+        subscribe(RUNNING, lambda node, items: self._send_to_processes("elsewhere", (RUNNING, node, items)))
+        subscribe(POSITIONS, lambda node, items: self._send_to_processes("elsewhere", (POSITIONS, node, items)))
         subscribe(CLIENTS, self._clients)
         subscribe(PROGRAMS, self._programs)
         subscribe(GENERATED, self._generated_files)
 
     def start(self) -> None:
-        """Take part."""
+        """Join the cluster."""
         self._announcements.join()
         self._interval = self._reactor.callLater(REPEATED_EVERY, self._repeat)
 
@@ -89,6 +89,8 @@ class Node:
 
         :return: fires when it is sent or dropped.
         """
+        # Without an interval publish() and announce() do nothing: the end of a transfer by this stop is not announced,
+        # so that the others still have it when its client's next packet comes to them.
         if self._interval is not None:
             self._interval.cancel()
             self._interval = None
@@ -96,15 +98,16 @@ class Node:
         return self._announcements.leave()
 
     def publish(self, event: Event) -> None:
-        """Take an event of this node."""
+        """Announce what an event of this node says of a transfer."""
         if self._interval is not None:
             self.transfers.take(event)
 
-    def share(self, kind: str, *values: Any) -> None:
-        """Announce a message of one process of this server to the others."""
+    def announce(self, kind: str, *values: Any) -> None:
+        """Announce a message of a process of this server to the other nodes; messages of other kinds are ignored."""
         if self._interval is None:
             return
         if kind == "client":
+            # Each boot request of a client has its message, mostly the same one.
             (machine,) = values
             if self._announced.get(machine.mac) != machine:
                 self._announced[machine.mac] = machine
@@ -113,9 +116,9 @@ class Node:
             client, program = values
             self._outbox.add(PROGRAMS, program_item(client, program, self._reactor.seconds()))
         elif kind == "generated":
-            self._share_generated(*values)
+            self._announce_generated(*values)
 
-    def _share_generated(self, path: str, content: bytes) -> None:
+    def _announce_generated(self, path: str, content: bytes) -> None:
         if len(content) > LARGEST and self._warned.due(path, self._reactor.seconds()):
             self._log.warn(
                 '"{path}", which was generated for a client, has {size} bytes: other nodes get no file of more than '
@@ -135,32 +138,34 @@ class Node:
     # Announcements of other nodes.
 
     def _has_joined(self, node: str, items: Sequence[Any]) -> None:
+        # The new node has none of this. Clients that were announced in this interval would be left out otherwise.
         self._announced.clear()
         self.transfers.repeat()
         latest: dict[str, deque[tuple[Any, ...]]] = {}
-        for kind, values in self._known():
+        for kind, values in self._known_messages():
             latest.setdefault(kind, deque(maxlen=MOST_ANNOUNCED)).append(values)
-        for kind, every in latest.items():
-            for values in every:
-                self.share(kind, *values)
+        for kind, messages in latest.items():
+            for values in messages:
+                self.announce(kind, *values)
 
     def _events(self, node: str, items: Sequence[Any]) -> None:
+        # The processes get the items as they came: each decodes them by its own clock.
         now = self._reactor.seconds()
         events = [event for event in (event_of(item, now) for item in items) if event is not None]
-        self._send("elsewhere", (EVENTS, node, items))
+        self._send_to_processes("elsewhere", (EVENTS, node, items))
         self._observe(events)
 
     def _clients(self, node: str, items: Sequence[Any]) -> None:
         for client in map(client_of, items):
-            self._send("client", (client,))
+            self._send_to_processes("client", (client,))
 
     def _programs(self, node: str, items: Sequence[Any]) -> None:
         now = self._reactor.seconds()
         for item in items:
-            self._send("boot-program", program_of(item, now))
+            self._send_to_processes("boot-program", program_of(item, now))
 
     def _generated_files(self, node: str, items: Sequence[Any]) -> None:
         for item in items:
             file = self._generated.add(node, item)
             if file is not None:
-                self._send("generated", file)
+                self._send_to_processes("generated", file)

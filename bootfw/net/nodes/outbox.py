@@ -10,7 +10,7 @@ from bootfw.net.nodes.announcements import Announcements
 
 @define(eq=False)
 class Outbox:
-    """Announces items at the end of the turn, those of a kind together.
+    """Announces items at the end of the turn, those of a kind together: a batch of requests becomes one announcement.
 
     :param reactor: IReactorTime.
     """
@@ -18,11 +18,12 @@ class Outbox:
     _reactor: Any
     _announcements: Announcements
     _items: dict[str, list[object]] = field(factory=dict, init=False)
-    """By kind."""
+    """Kind -> items that are to be announced."""
     _turn: "IDelayedCall | None" = field(default=None, init=False)
+    """The call that announces them; None: there are none."""
 
     def add(self, kind: str, item: object) -> None:
-        """Announce *item* soon."""
+        """Announce *item* at the end of this turn."""
         self._items.setdefault(kind, []).append(item)
         if self._turn is None:
             self._turn = self._reactor.callLater(0, self._send)

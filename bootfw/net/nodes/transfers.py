@@ -1,4 +1,4 @@
-"""Announces the transfers of this node to the others, and what their observers need to know of them."""
+"""Announces the transfers of this node: so that another node can go on with them, and for the observers there."""
 
 from collections.abc import Iterable
 from math import inf
@@ -25,11 +25,11 @@ class TransferAnnouncer:
     _reactor: Any
     _outbox: Outbox
     latest: float = field(default=-inf, init=False)
-    """When a transfer began or ended last."""
+    """When a transfer began or ended last, in seconds of the reactor's clock; a drain waits for a pause."""
     _running: dict[Address, TransferBegun] = field(factory=dict, init=False)
     """Client -> its TFTP transfer."""
     _positions: dict[Address, int] = field(factory=dict, init=False)
-    """Client -> the block that it has acknowledged, of those whose numbers on the wire repeat."""
+    """Client -> the block that it has acknowledged, for files of more blocks than there are numbers on the wire."""
 
     def take(self, event: Event) -> None:
         """Take an event."""
@@ -41,12 +41,13 @@ class TransferAnnouncer:
             self._has_begun(event)
         elif type(event) is TransferEnded:
             self._has_ended(event)
+            # Another node goes on with it, or can: the others must not forget it.
             if event.report.outcome is Outcome.HANDED_OVER:
                 return
         self._outbox.add(EVENTS, item)
 
     def take_positions(self, positions: Iterable[tuple[Address, int]]) -> None:
-        """Take how far transfers of long files are."""
+        """Take positions of transfers of long files: (client, the block that it has acknowledged)."""
         now = self._reactor.seconds()
         for peer, block in positions:
             if peer in self._running:
@@ -54,7 +55,7 @@ class TransferAnnouncer:
                 self._outbox.add(POSITIONS, position_item(peer, block, now))
 
     def repeat(self) -> None:
-        """Announce all transfers that are under way, for nodes that have missed them."""
+        """Announce all transfers that are under way: an announcement may be lost, and a node may have just joined."""
         now = self._reactor.seconds()
         for peer, event in self._running.items():
             self._outbox.add(RUNNING, begun_item(evolve(event, acked=self._positions.get(peer)), now))
