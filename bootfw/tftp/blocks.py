@@ -27,12 +27,12 @@ class Blocks:
 
 
 def wire_number(block: int) -> int:
-    """The 16 bits that stand for absolute *block* in a packet; 65535 is followed by 0."""
+    """Return the 16 bits that stand for absolute *block* in a packet; 65535 is followed by 0."""
     return block & 0xFFFF
 
 
 def advance(acked: int, number: int, limit: int) -> int | None:
-    """The absolute block that 16-bit *number* means, when it lies 0 to *limit* blocks after *acked*; else None.
+    """Return the absolute block that 16-bit *number* means, if it is 0 to *limit* blocks after *acked*; else None.
 
     :param limit: at most 65535, so that the answer is unambiguous.
     """
@@ -42,7 +42,7 @@ def advance(acked: int, number: int, limit: int) -> int | None:
 
 
 def frame(blocks: Blocks, blksize: int, data: bytes) -> bytes:
-    """The DATA datagrams of *blocks*, one after the other: each ``blksize + 4`` bytes long, the last may be shorter.
+    """Return the DATA datagrams of *blocks* in one string: each has ``blksize + 4`` bytes, the last may be shorter.
 
     :param data: the content of the run; only the last block may be short of *blksize*.
     :raise ValueError: *data* doesn't fill all blocks but the last, or is too long.

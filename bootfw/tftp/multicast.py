@@ -35,7 +35,7 @@ MASTER_SILENCE = 3.0
 and atftp gives up after 30 s without a datagram."""
 
 MOST_SILENCES = 2
-"""So often in a row a client may fall silent as the master; then it has left."""
+"""How often in a row a client may fall silent as the master; then it has left."""
 
 
 class State(Key):
@@ -96,12 +96,12 @@ class Member:
     """Datagrams that were sent again while it was the master, and OACKs of its own."""
     silences: int = field(default=0, init=False)
     """How often in a row it has fallen silent as the master client."""
-    joined: int = field(default=0, init=False)
+    sent_before: int = field(default=0, init=False)
     """How many blocks had been sent to the group when it joined."""
     has_requested: bool = field(default=False, init=False)
     """It has requested a block, as the master."""
-    hushed_at: float = field(default=-inf, init=False)
-    """When an OACK has reminded it that it is not the master."""
+    reminded_at: float = field(default=-inf, init=False)
+    """When an OACK has last reminded it that it is not the master."""
 
     @property
     def is_master(self) -> bool:
@@ -138,7 +138,7 @@ class MulticastSession(Machine):
     table: ClassVar[Table]
 
     address: tuple[str, int]
-    """Of the group: where its clients receive blocks."""
+    """The address of the group, where its clients receive blocks."""
     size: int
     """Bytes of the file."""
     blksize: int
@@ -154,31 +154,31 @@ class MulticastSession(Machine):
     block: int = field(default=0, init=False)
     """The block that the master has requested last; 0: it has not acknowledged anything yet."""
 
-    _count: int = field(default=0, init=False)
+    _sent_count: int = field(default=0, init=False)
     """How many blocks have been sent to the group."""
-    _sent: "array[int]" = field(init=False)
-    """For each block: ``_count`` when it was sent last; 0: it was not. The first one is none."""
+    _last_sending: "array[int]" = field(init=False)
+    """For each block: ``_sent_count`` when it was sent last; 0: it was not. The first one is none."""
     _timer: RetransmitTimer = field(init=False)
-    """Of the master, since it is the master; the next four are of that time too."""
+    """The timer of the master. It and the next three fields begin anew with each master."""
     _heard_at: float = field(default=0.0, init=False)
     """When it was heard last, or became the master."""
     _requested: bytearray = field(factory=bytearray, init=False)
     """1 for each block that it has requested."""
-    _credit: int = field(default=0, init=False)
+    _resendings_left: int = field(default=0, init=False)
     """How many blocks the timer may send again before the next ACK."""
     _wait: float = field(default=0.0, init=False)
-    """For the answer to what is sent next."""
+    """How long to wait for the answer to what is sent next."""
     _datagram: bytes = field(default=b"", init=False)
     """The DATA that is in flight."""
     _sent_at: float = field(default=0.0, init=False)
     """When it, or the OACK, was sent for the last time."""
-    _once: bool = field(default=True, init=False)
-    """It was sent once only, so the time until the answer is a round trip (Karn's algorithm)."""
-    _due: float = field(default=0.0, init=False)
-    """When it is sent again."""
+    _was_sent_once: bool = field(default=True, init=False)
+    """Whether it was sent only once: then the time until the answer is a round trip (Karn's algorithm)."""
+    _resend_at: float = field(default=0.0, init=False)
+    """When it is sent again, unless an ACK comes before."""
 
     def __attrs_post_init__(self) -> None:
-        self._sent = array("Q", bytes(8 * (self.last_block + 1)))
+        self._last_sending = array("Q", bytes(8 * (self.last_block + 1)))
 
     @property
     def last_block(self) -> int:
@@ -191,8 +191,8 @@ class MulticastSession(Machine):
         if self.state in (State.IDLE, State.FETCHING):
             return None
         if len(self.members) == 1:
-            return self._due
-        return min(self._due, self._heard_at + MASTER_SILENCE)
+            return self._resend_at
+        return min(self._resend_at, self._heard_at + MASTER_SILENCE)
 
     @property
     def wanted(self) -> tuple[int, int]:
@@ -226,8 +226,8 @@ class MulticastSession(Machine):
         if number == self.last_block or member is not self.master:
             return self._heard(member, number, now)
         self._note_ack(number, now)
-        self._wait = self._timer.progressed(now - self._sent_at if self._once else None)
-        return self._want(number + 1)
+        self._wait = self._timer.progressed(now - self._sent_at if self._was_sent_once else None)
+        return self._fetch(number + 1)
 
     @goes(STAY, State.FETCHING, State.APPOINTING, State.IDLE)
     def _acked(self, argument: tuple[Member, int], now: float) -> State:
@@ -242,13 +242,13 @@ class MulticastSession(Machine):
         # there would be two blocks for each ACK from then on (RFC 1123 section 4.2.3.1).
         if self._requested[number + 1] and now - self._sent_at < CLIENT_TIMEOUT:
             return self.state
-        answered = self._once and number >= self.block
+        answered = self._was_sent_once and number >= self.block
         self._note_ack(number, now)
         if number + 1 == self.block:
             self._repeat_block(now)
             return self.state
         self._wait = self._timer.progressed(now - self._sent_at if answered else None)
-        return self._want(number + 1)
+        return self._fetch(number + 1)
 
     @goes(STAY, State.APPOINTING, State.IDLE)
     def _acked_meanwhile(self, argument: tuple[Member, int], now: float) -> State:
@@ -269,8 +269,8 @@ class MulticastSession(Machine):
         self._datagram = data(self.block, content)
         self.out.append((None, self._datagram))
         self._note_sent()
-        self._sent_at, self._once = now, True
-        self._due = now + self._wait
+        self._sent_at, self._was_sent_once = now, True
+        self._resend_at = now + self._wait
         return State.AWAITING_ACK
 
     @goes(State.IDLE)
@@ -279,24 +279,24 @@ class MulticastSession(Machine):
         return self._end_all(argument[1])
 
     @goes(STAY, State.APPOINTING, State.IDLE)
-    def _silent(self, argument: Any, now: float) -> State:
+    def _timed_out(self, argument: Any, now: float) -> State:
         """Send the OACK or block again; or make the next client the master, if there is one; or time out."""
         assert self.master is not None
         others = len(self.members) > 1
         if others and now >= self._heard_at + MASTER_SILENCE:
-            return self._pass_on(now)
-        if now < self._due:
+            return self._appoint_next(now)
+        if now < self._resend_at:
             return self.state
         wait = self._timer.again()
         if wait is None:
-            return self._pass_on(now) if others else self._give_up(now)
-        self._due = now + wait
+            return self._appoint_next(now) if others else self._give_up(now)
+        self._resend_at = now + wait
         if self.state is State.APPOINTING:
             # A client that has lost them all repeats its request.
             if self._timer.attempt <= SENDINGS:
                 self._repeat_oack(self.master)
-        elif self._credit > 0:
-            self._credit -= 1
+        elif self._resendings_left > 0:
+            self._resendings_left -= 1
             self._repeat_block(now)
         return self.state
 
@@ -336,26 +336,26 @@ class MulticastSession(Machine):
         nothing is left to do."""
         self.wants = None
         self.block = 0
-        least = self._least() if len(self.members) > 1 else 0
-        lacking = (member for member in self.members if not self._may_be_complete(member, least))
+        oldest_sending = self._oldest_sending() if len(self.members) > 1 else 0
+        lacking = (member for member in self.members if not self._may_be_complete(member, oldest_sending))
         self.master = master = next(lacking, None) or next(iter(self.members), None)
         if master is None:
             return State.IDLE
         self._timer = RetransmitTimer(master.watchdog, Flight(now, now))
         self._heard_at = self._sent_at = now
         self._requested = bytearray(self.last_block + 1)
-        self._credit = SPARE
-        self._once = True
-        self._due = now + self._timer.first()
+        self._resendings_left = SPARE
+        self._was_sent_once = True
+        self._resend_at = now + self._timer.first()
         self._send_oack(master)
         return State.APPOINTING
 
-    def _pass_on(self, now: float) -> State:
+    def _appoint_next(self, now: float) -> State:
         """Make the next client the master; the silent one goes to the end, or has left."""
         silent = self.master
         assert silent is not None
         silent.silences += 1
-        if silent.silences >= MOST_SILENCES or self._may_be_complete(silent, self._least()):
+        if silent.silences >= MOST_SILENCES or self._may_be_complete(silent, self._oldest_sending()):
             return self._give_up(now)
         del self.members[silent]
         self.members[silent] = None
@@ -366,36 +366,36 @@ class MulticastSession(Machine):
         return state
 
     def _give_up(self, now: float) -> State:
-        """The master has left without a word."""
+        """End the transfer of the master, which has not answered."""
         master = self.master
         assert master is not None
         if self.block == self.last_block and master.acked > 0:
             # Many clients close their port with the last block in hand, and a lost last ACK is never repeated.
             detail = f"no ACK after block {master.acked} of {self.last_block}"
             return self._leave(master, Outcome.UNCONFIRMED, detail, now)
-        if self._may_be_complete(master, self._least()):
+        if self._may_be_complete(master, self._oldest_sending()):
             detail = "each block was sent to the group since it joined; it has requested none"
             return self._leave(master, Outcome.UNCONFIRMED, detail, now)
         return self._leave(master, Outcome.TIMED_OUT, f"no ACK after block {master.acked}", now)
 
     def _add(self, member: Member) -> None:
-        member.joined = self._count
+        member.sent_before = self._sent_count
         self.members[member] = None
 
     def _note_sent(self) -> None:
-        self._count += 1
-        self._sent[self.block] = self._count
+        self._sent_count += 1
+        self._last_sending[self.block] = self._sent_count
 
-    def _least(self) -> int:
-        """``_count`` when that block was sent whose last sending is the longest ago; 0: one was not sent yet."""
-        return min(self._sent[1:])
+    def _oldest_sending(self) -> int:
+        """Return ``_last_sending`` of the block that was sent the longest ago; 0: one was not sent yet."""
+        return min(self._last_sending[1:])
 
-    def _may_be_complete(self, member: Member, least: int) -> bool:
-        """Whether a client may have every block: each was sent since it joined, and it has not requested one.
+    def _may_be_complete(self, member: Member, oldest_sending: int) -> bool:
+        """Return whether a client may have every block: each was sent since it joined, and it has requested none.
 
-        :param least: see _least().
+        :param oldest_sending: see _oldest_sending().
         """
-        return not member.has_requested and member.joined < least
+        return not member.has_requested and member.sent_before < oldest_sending
 
     def _heard(self, member: Member, number: int, now: float) -> State:
         """Take an ACK of the last block, or one of a client that is not the master."""
@@ -405,8 +405,8 @@ class MulticastSession(Machine):
         if number == self.last_block:
             return self._leave(member, Outcome.COMPLETE, "", now)
         # Some clients answer every OACK with ACK 0. An answer to that would have the next one as its answer.
-        if number and now - member.hushed_at >= CLIENT_TIMEOUT:
-            member.hushed_at = now
+        if number and now - member.reminded_at >= CLIENT_TIMEOUT:
+            member.reminded_at = now
             self._send_oack(member)
         return self.state
 
@@ -416,9 +416,9 @@ class MulticastSession(Machine):
         self._heard_at = master.last_heard = now
         master.acked = max(master.acked, number)
         master.silences = 0
-        self._credit += SENDINGS
+        self._resendings_left += SENDINGS
 
-    def _want(self, block: int) -> State:
+    def _fetch(self, block: int) -> State:
         self.wants = self.block = block
         self._requested[block] = 1
         assert self.master is not None
@@ -430,16 +430,16 @@ class MulticastSession(Machine):
         self.out.append((None, self._datagram))
         self._note_sent()
         self.master.retransmitted += 1
-        self._sent_at, self._once = now, False
+        self._sent_at, self._was_sent_once = now, False
 
     def _repeat_oack(self, member: Member) -> None:
         self._send_oack(member)
         member.retransmitted += 1
         if member is self.master and self.state is State.APPOINTING:
-            self._once = False
+            self._was_sent_once = False
 
     def _send_oack(self, member: Member) -> None:
-        """RFC 2090: ``addr,port,mc``; mc is 1 for the master client."""
+        """Send a client its OACK with ``addr,port,mc`` (RFC 2090); mc is 1 for the master client."""
         host, port = self.address
         value = f"{host},{port},{int(member is self.master)}"
         acknowledged = member.agreed.acknowledged
@@ -483,7 +483,7 @@ TABLE: Table = {
         Input.FAILED: illegal,
         Input.PEER_ERROR: MulticastSession._stopped,
         Input.REQUESTED: MulticastSession._requested_again,
-        Input.TICK: MulticastSession._silent,
+        Input.TICK: MulticastSession._timed_out,
         Input.CANCEL: MulticastSession._cancelled,
         Input.REPLACED: MulticastSession._replaced,
     },
@@ -505,7 +505,7 @@ TABLE: Table = {
         Input.FAILED: illegal,
         Input.PEER_ERROR: MulticastSession._stopped,
         Input.REQUESTED: MulticastSession._requested_again,
-        Input.TICK: MulticastSession._silent,
+        Input.TICK: MulticastSession._timed_out,
         Input.CANCEL: MulticastSession._cancelled,
         Input.REPLACED: MulticastSession._replaced,
     },

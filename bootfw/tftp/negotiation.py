@@ -59,8 +59,8 @@ def negotiate(
             # curl 7.88 reports an illegal operation for an acknowledged 0, so an empty file gets no tsize.
             answer = requested if write else size or None
         elif name == "windowsize" and 1 <= requested <= 65535 and not netascii:
-            # The place of a translated block is only known while reading on from the one before it, so a
-            # netascii window can't be sent again from its middle.
+            # Where a translated block begins in the file is known only while reading on from the block before it, so
+            # a netascii window can't be sent again from its middle.
             answer = min(requested, limits.max_windowsize)
         if answer is not None:
             agreed[name] = answer
@@ -75,7 +75,7 @@ def negotiate(
 
 
 def without_timeout(agreed: Agreed) -> Agreed:
-    """*agreed* with the client's ``timeout`` left out of the OACK, for a server that does not wait that long.
+    """Return *agreed* without the client's ``timeout`` in the OACK, for a watchdog that does not wait that long.
 
     RFC 2349: the server may leave the option out; it may not acknowledge another value.
     """
@@ -84,12 +84,12 @@ def without_timeout(agreed: Agreed) -> Agreed:
 
 
 def without_windows(request_options: Options) -> Options:
-    """*request_options* of a transfer to a group, where RFC 7440 has no meaning."""
+    """Return *request_options* without ``windowsize``, which has no meaning in a transfer to a group."""
     return tuple(option for option in request_options if option[0].lower() != "windowsize")
 
 
 def with_multicast(agreed: Agreed, request_options: Options, value: str) -> Agreed:
-    """*agreed* with the option of RFC 2090 in the OACK, where the client has named it.
+    """Return *agreed* with the option of RFC 2090 in the OACK, at the place where the client has named it.
 
     :param value: ``addr,port,mc``.
     """
@@ -99,7 +99,8 @@ def with_multicast(agreed: Agreed, request_options: Options, value: str) -> Agre
 
 
 def _decimal(text: str) -> int | None:
-    """ASCII digits and nothing else: int() alone would take "-1", "1_0", " 7" and the digits of other scripts."""
+    """Return the number that ASCII digits stand for; None: it is something else."""
+    # int() alone would take "-1", "1_0", " 7" and the digits of other scripts.
     if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
         return int(text)
     return None

@@ -7,7 +7,7 @@ from attrs import define, field
 
 
 def encode(data: bytes) -> bytes:
-    """*data* of a file as it is on the wire. Each byte stands for itself, so any split of a file encodes alike."""
+    """Return *data* of a file as it is on the wire. Each byte is encoded alone, so a file may be split anywhere."""
     return data.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
 
 
@@ -24,7 +24,7 @@ class NetasciiReading:
     _requested: tuple[int, int] = field(default=(0, 0), init=False)
 
     def need(self, offset: int, length: int) -> tuple[int, int]:
-        """(offset, length) to read in the file for *length* bytes from *offset* on the wire.
+        """Return (offset, length) to read in the file for *length* bytes from *offset* on the wire.
 
         :param offset: where the latest block began, or where it ended.
         :raise ValueError: it is another one.
@@ -37,7 +37,10 @@ class NetasciiReading:
         return position, length - len(left)
 
     def feed(self, source: bytes) -> bytes:
-        """What was read at that place, as on the wire: *length* bytes, fewer at the end of the file."""
+        """Return the block on the wire: *length* bytes, fewer at the end of the file.
+
+        :param source: what was read where need() has said.
+        """
         offset, length = self._requested
         position, left = self._positions[offset]
         encoded = left + encode(source)
@@ -57,10 +60,10 @@ class NetasciiWriting:
     _offset: int = field(default=0, init=False)
     """In the file."""
     _cr: bytes = field(default=b"", init=False)
-    """The previous block ended in a CR, whose meaning depends on the next byte."""
+    """A CR at the end of the previous block, or b"": its meaning depends on the next byte."""
 
     def feed(self, payload: bytes, final: bool) -> tuple[int, bytes]:
-        """(offset, data) to write in the file for the next block on the wire; data may be empty."""
+        """Return (offset, data) to write in the file for the next block on the wire; data may be empty."""
         wire = self._cr + payload
         self._cr = b""
         if wire.endswith(b"\r") and not final:

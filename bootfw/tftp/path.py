@@ -1,11 +1,14 @@
 """File names as clients write them, made into paths."""
 
 LONGEST_NAME = 4095
-"""Characters of a file name: Linux opens no longer path (PATH_MAX). What clients name is remembered and logged."""
+"""Characters of a file name: Linux opens no longer path (PATH_MAX). Names are kept in memory and logged, so they have a
+limit."""
 
 
 def relative(filename: str) -> str:
-    r"""*filename* with ``/`` only, relative, without empty and ``.`` parts: ``\boot\\x86//a`` becomes ``boot/x86/a``.
+    r"""Return *filename* as a relative path: ``\boot\\x86//a`` becomes ``boot/x86/a``.
+
+    It has ``/`` only, and no empty and no ``.`` parts.
 
     ``..`` parts stay: only a backend knows where its root is, and stops them there. The empty string means that
     nothing was named.

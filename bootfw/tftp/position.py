@@ -29,12 +29,12 @@ class Position:
     attempt: int
     """How often what is in flight has been sent."""
     wait: float
-    """For an answer to that."""
+    """How long to wait for an answer to that."""
     sent_ago: float
-    """Since when it was sent, for the last time."""
+    """How long ago it was sent for the last time."""
     remaining: float
-    """Until the deadline, which is not always that of the wait. It is no point in time: another process may have begun
-    before the clock was set, and have another one."""
+    """How long it is until the deadline, which is not always the end of the wait. It is no point in time, as another
+    process may have another clock: it may have begun before the clock was set."""
     round_trip: float | None
     """The shortest one; None: none was measured."""
     last_heard: float
@@ -45,7 +45,7 @@ class Position:
 
 
 class Continuing(Proving):
-    """A part of ReadSession, and of no use without it."""
+    """The part of ReadSession that gives and takes a Position. It is used only as a base class of that."""
 
     __slots__ = ()
 
@@ -56,9 +56,9 @@ class Continuing(Proving):
     _paused_at: int
 
     def position(self, now: float) -> Position:
-        """The state that another session needs to continue this one, which must not have ended."""
+        """Return the state that another session needs to continue this one, which must not have ended."""
         self.flight.close()
-        shortest = self._timer.shortest
+        shortest = self._timer.shortest_round_trip
         return Position(
             state=self.state,
             acked=self.flight.acked,
@@ -90,7 +90,7 @@ class Continuing(Proving):
             self._set_size(self.size)
         self.flight.acked = self._acked_before_fetch = position.acked
         self.flight.sent, self._burst_end, self._start_block = position.sent, position.burst_end, position.start_block
-        # The answer has waited for this process, too, and is no round trip.
+        # The answer has also waited for this process to begin, so the time until now measures no round trip.
         self._sent_once_from = self.flight.sent + 1
         self._proof = position.proof
         self._resent, self.retransmitted = position.resent, position.retransmitted

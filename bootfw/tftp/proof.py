@@ -18,7 +18,7 @@ RATIO = 50
 """Bytes that may be sent for each byte received while all that was acknowledged could have been guessed."""
 
 SENDINGS = 3
-"""Of the same OACK or block to a peer that may not be there."""
+"""How often the same OACK or block is sent to a peer that may not be there."""
 
 SPARE = 4
 """Blocks that may be sent again in a transfer beyond SENDINGS for each ACK."""
@@ -69,7 +69,7 @@ class Proof:
     _choices: int = field(default=1, init=False)
     """How many sizes the burst could have had."""
     _blocks: float = field(default=0.0, init=False)
-    """That may be sent, by the ACKs received."""
+    """How many blocks may be sent, by the ACKs received."""
     _reserve: int = field(default=0, init=False)
     """How far ``_blocks`` may fall below 0 for what is sent again."""
     _has_progressed: bool = field(default=False, init=False)
@@ -101,7 +101,7 @@ class Proof:
             self._reserve = RESERVE
 
     def sent(self, blocks: int, length: int) -> None:
-        """Count what has been sent: by the ratio as long as that allows it, else by the ACKs."""
+        """Subtract what has been sent: from ``balance`` if that suffices, else from the blocks that the ACKs allow."""
         if length + 4 * blocks <= self.balance:
             self.balance -= length + 4 * blocks
         else:
@@ -138,6 +138,6 @@ class Proof:
 
 
 def marker(block: int, randbelow: Callable[[int], int]) -> bytes:
-    """A DATA packet that is out of order for a client that expects one of the blocks around *block*."""
+    """Return a DATA packet that is out of order for a client that expects one of the blocks around *block*."""
     # Not too far ahead: U-Boot takes a number 0x8000 ahead for an old one, and does not answer that.
     return _header(_DATA, (block + _NEAREST + randbelow(_SPREAD)) & 0xFFFF)

@@ -30,7 +30,7 @@ _option_ack = lru_cache(1024)(option_ack)  # machines that boot together get the
 
 
 class Proving(Session[State]):
-    """A part of ReadSession, and of no use without it."""
+    """The part of ReadSession for PROVING and NEGOTIATING. It is used only as a base class of that."""
 
     __slots__ = ()
 
@@ -70,7 +70,7 @@ class Proving(Session[State]):
         timer = self._timer
         waited = now - self.flight.sent_at if acked > self._start_block else inf
         if not self._burst_end - proof.repeats <= block <= self._burst_end:
-            if waited < timer.shortest < inf:
+            if waited < timer.shortest_round_trip < inf:
                 if block == acked:
                     return self.state  # The same, of the burst before.
                 # Blocks of an earlier burst have arrived after all; what the timer sends next begins behind them.
@@ -79,7 +79,7 @@ class Proving(Session[State]):
                 timer.progressed(None)
                 return self._close(Outcome.COMPLETE) if block == self._last_block else self.state
             proof.burst_failed()
-        elif waited < timer.soonest:
+        elif waited < timer.soonest_answer:
             proof.burst_failed()
         elif proof.burst_confirmed():
             self._proof = None
@@ -93,7 +93,7 @@ class Proving(Session[State]):
     def _resend_burst(self, argument: None, now: float) -> State:
         """Send the end of the burst or all of it again, with one block more, if that is little enough for a peer that
         may not be there, or only the marker; later wait, or give up."""
-        if self._early(now):
+        if self._is_early(now):
             return self.state
         wait = self._timer.again()
         if wait is None:
@@ -117,7 +117,7 @@ class Proving(Session[State]):
     def _oack_timed_out(self, argument: None, now: float) -> State:
         """Send the OACK again, three times in all, then wait; or give up. Where a second OACK may end the client: once,
         when its own timer has had two turns."""
-        if self._early(now):
+        if self._is_early(now):
             return self.state
         self._sent_once_from = 1
         if self.oack_once and self._timer.attempt == 1:

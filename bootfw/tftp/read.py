@@ -54,7 +54,7 @@ class ReadSession(Continuing):
     wants: Blocks | None = field(default=None, init=False)
     """What the adapter has to read now; set exactly while FETCHING. FETCHED may set it again."""
     wanted_bytes: int = field(default=0, init=False)
-    """How much that is, from ``(wants.first - 1) * blksize`` on. Not more, though a file may have grown; may be 0."""
+    """Bytes of ``wants``, from ``(wants.first - 1) * blksize`` on. Not more, even if the file has grown; may be 0."""
     cached_through: int = field(default=0, init=False)
     """Set by the adapter: everything after what is in flight, up to this block, is framed and is sent without FETCHING.
     0: nothing is."""
@@ -72,9 +72,9 @@ class ReadSession(Continuing):
     """The value of ``acked`` at which a repeated ACK has been answered with the window."""
     _resent_end: int = field(default=-1, init=False)
     """The end of the latest window that was sent again although it may have arrived (0: the OACK)."""
-    _prompts: bool = field(default=False, init=False)
-    """The timer wants what is being fetched, with a marker behind it."""
-    _prompted: tuple[int, int] = field(default=_NO_PROMPT, init=False)
+    _is_prompt: bool = field(default=False, init=False)
+    """Whether what is being fetched is for _prompt(), so that a marker follows it."""
+    _prompt_range: tuple[int, int] = field(default=_NO_PROMPT, init=False)
     """(The last block before those that only timeouts have sent, the last of these). If nothing was lost, and the timer
     was early, the ACKs of all from the one to the other may come one after the other."""
     _proof: Proof | None = field(default=None, init=False)
@@ -138,7 +138,7 @@ class ReadSession(Continuing):
 
     @property
     def steady(self) -> bool:
-        """An ACK for everything in flight means nothing but the next window: the fast path may answer it.
+        """Whether an ACK for everything in flight means nothing but the next window, so the fast path may answer it.
 
         A whole window is in flight that was sent once, and the wait for its ACK is the usual one; so the wait after the
         next window is the same, and no retransmission has to be remembered.
@@ -147,7 +147,7 @@ class ReadSession(Continuing):
         return (
             self.state is State.AWAITING_ACK
             and flight.sent >= self._sent_once_from
-            and flight.wait == timer.usual
+            and flight.wait == timer.usual_wait
             and flight.derivable
         )
 
@@ -156,7 +156,7 @@ class ReadSession(Continuing):
         """Bounds in seconds, both included: round trips between them teach neither the watchdog nor the timer."""
         least, most = self._timer.bounds
         # A shorter one than ever before changes what comes too soon to be an answer. That matters with windows only.
-        return (max(least, self._timer.shortest) if self.flight.windowsize > 1 else least), most
+        return (max(least, self._timer.shortest_round_trip) if self.flight.windowsize > 1 else least), most
 
     # Transitions
 
@@ -201,9 +201,9 @@ class ReadSession(Continuing):
         if block == self.flight.sent and not echo:
             return self._send_next(wait, now)
         # The same happens if the timer was early: the ACK of the window comes first, and then that of the new block.
-        first, last = self._prompted
+        first, last = self._prompt_range
         if not echo and not (first <= block <= last and now - self.flight.sent_at < CLIENT_TIMEOUT):
-            self._prompted = _NO_PROMPT
+            self._prompt_range = _NO_PROMPT
             return self._fetch(block + 1, wait)
         wait = min(wait, self._timer.grace)
         if self.flight.sent == self._last_block or self.flight.sent >= block + self.agreed.windowsize:
@@ -253,9 +253,9 @@ class ReadSession(Continuing):
         self.out.append(blocks)
         self.wants = None
         self.flight.deadline = now + self.flight.wait
-        prompts, self._prompts = self._prompts, False
+        is_prompt, self._is_prompt = self._is_prompt, False
         if self._proof is None:
-            if prompts and blocks.last != self._last_block:
+            if is_prompt and blocks.last != self._last_block:
                 self._send_marker(blocks.last)
             return State.AWAITING_ACK
         self._burst_end = blocks.last
@@ -271,7 +271,7 @@ class ReadSession(Continuing):
         """With windows: send one new block and a marker, at later timeouts everything that is not acknowledged with one
         more; or give up. Without windows: send the block again, three times for each ACK that has come, on balance, and
         four times more in all; then wait."""
-        if self._early(now):
+        if self._is_early(now):
             return self.state
         wait = self._timer.again()
         if wait is None:
@@ -326,13 +326,13 @@ class ReadSession(Continuing):
         self._last_block = size // self.agreed.blksize + 1
 
     def _fetch_next(self, wait: float) -> State:
-        """Want the next window or burst."""
+        """Publish the next window or burst in ``wants``."""
         if self._proof is not None:
             self._proof.draw()
         return self._fetch(self.flight.acked + 1, wait)
 
     def _prompt(self, wait: float) -> State:
-        """Want what makes a client with windows acknowledge the last block that it has, after a timeout.
+        """Publish in ``wants`` what makes a client with windows acknowledge, after a timeout, the last block it has.
 
         Mostly an ACK was lost. Then the client has the whole window, and would answer a copy of it once at most (atftp)
         or never (U-Boot), and send its ACK again after some seconds. A new block moves it on, and the marker behind
@@ -343,15 +343,15 @@ class ReadSession(Continuing):
         last = min(flight.sent + 1, flight.acked + self.agreed.windowsize + BEYOND_WINDOW)
         if self._last_block >= 0:
             last = min(last, self._last_block)
-        self._prompted = flight.sent if attempt == 2 else self._prompted[0], last
+        self._prompt_range = flight.sent if attempt == 2 else self._prompt_range[0], last
         # What was sent twice was lost before: then it is more likely that blocks are missing than that an ACK is.
         is_first = attempt == 2 and self._sent_once_from <= flight.acked + 1
         return self._fetch(last if is_first and last > flight.sent else flight.acked + 1, wait, last)
 
     def _fetch(self, first: int, wait: float, last: int = 0) -> State:
-        """Want everything from block *first* to the end of the window or burst, or to block *last* for a prompt."""
+        """Publish in ``wants`` the blocks from *first* to the end of the window or burst, or to *last* for a prompt."""
         blksize = self.agreed.blksize
-        self._prompts = last > 0
+        self._is_prompt = last > 0
         if not last:
             last = self.flight.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
         if self.size is not None and last >= self._last_block:
@@ -386,13 +386,13 @@ class ReadSession(Continuing):
         return State.AWAITING_ACK
 
     def _progress(self, block: int, now: float) -> float:
-        """The peer has everything up to *block*; gives the wait after the next sending."""
+        """Note that the peer has everything up to *block*, and return the wait after the next sending."""
         self.flight.acked = block
         # The ACK of a block that was sent twice may answer either sending: Karn's rule again.
         return self._timer.progressed(now - self.flight.sent_at if block >= self._sent_once_from else None)
 
     def _ack_repeated(self, now: float) -> State:
-        """The ACK of before has come again.
+        """Take a repetition of the latest ACK.
 
         With single blocks it is never answered (Sorcerer's Apprentice, RFC 1123 section 4.2.3.1). With windows it means
         that the first block got lost, but not always:
@@ -416,14 +416,14 @@ class ReadSession(Continuing):
         self._repeats_acks = True
         waited = now - self.flight.sent_at
         echo = waited < CLIENT_TIMEOUT and self.flight.acked in (self._resent_at, self._resent_end)
-        if echo or waited < self._timer.soonest:
+        if echo or waited < self._timer.soonest_answer:
             return self.state
         self._resent_at = self.flight.acked
         self._resent_end = self.flight.sent
         return self._fetch(self.flight.acked + 1, self.flight.wait)
 
     def _peer_has_acked(self) -> bool:
-        """The peer has acknowledged something."""
+        """Return whether the peer has acknowledged something."""
         return self.flight.acked > 0 or bool(self.agreed.acknowledged)
 
     def _give_up(self) -> State:
@@ -434,7 +434,7 @@ class ReadSession(Continuing):
         return self._close(Outcome.TIMED_OUT, f"no ACK after block {self.flight.acked}")
 
     def _stopped(self, code: int, text: str) -> State:
-        """The peer's ERROR has ended it. It is never answered."""
+        """End because of the peer's ERROR, which is never answered."""
         detail = f"error {code}: {text!r}"
         ended = code in (ErrorCode.NOT_DEFINED, ErrorCode.OPTION_NEGOTIATION)
         if ended and self.flight.acked <= 1 and self.agreed.tsize is not None:

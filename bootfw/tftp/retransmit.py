@@ -12,7 +12,7 @@ from attrs import define, field
 from bootfw.tftp.flight import Flight
 
 SHORTEST_GRACE = 0.002
-"""Seconds. Timers and schedulers are not more precise than this."""
+"""Seconds, the least ``grace``. Timers and schedulers are not more precise than this."""
 
 CLIENT_TIMEOUT = 1.0
 """Seconds since the last sending after which a repeated ACK is one of the client's timer, and no answer to a block that
@@ -24,7 +24,7 @@ class WatchdogFailed(Exception):
 
 
 class Watchdog(Protocol):
-    """An IWatchdog, for this layer, which is pure and knows no interfaces.
+    """The type of an IWatchdog in this layer, which does not import zope.interface.
 
     One with ``progressed(seconds)`` learns from round trips: from all of them, or, with the attributes of an
     ILearningWatchdog too, from those outside of its bounds.
@@ -42,16 +42,16 @@ class RetransmitTimer:
     _flight: Flight
     attempt: int = field(default=1, init=False)
     """How often the newest datagrams have been sent."""
-    usual: float = field(default=0.0, init=False)
+    usual_wait: float = field(default=0.0, init=False)
     """The wait after the first attempt, as the watchdog gave it last."""
-    soonest: float = field(default=0.0, init=False)
-    """Half of the shortest round trip: an ACK sooner after a sending can't be an answer to it. At first 0."""
-    shortest: float = field(default=inf, init=False)
+    soonest_answer: float = field(default=0.0, init=False)
+    """Half of the shortest round trip: an ACK that comes sooner after a sending is no answer to it. At first 0."""
+    shortest_round_trip: float = field(default=inf, init=False)
     """The shortest round trip."""
     _learn: Callable[[float | None], None] | None = field(init=False)
     _get_wait: Callable[[int], float | None] = field(init=False)
-    _selective: bool = field(init=False)
-    """The watchdog is an ILearningWatchdog: round trips within its bounds need not be reported."""
+    _has_bounds: bool = field(init=False)
+    """Whether the watchdog is an ILearningWatchdog: round trips within its bounds need not be reported."""
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -59,7 +59,7 @@ class RetransmitTimer:
             self._get_wait = self._watchdog.wait
         except Exception as error:
             raise WatchdogFailed from error
-        self._selective = hasattr(self._watchdog, "unremarkable")
+        self._has_bounds = hasattr(self._watchdog, "unremarkable")
 
     @property
     def grace(self) -> float:
@@ -67,18 +67,18 @@ class RetransmitTimer:
         return max(2 * self._flight.round_trip, SHORTEST_GRACE)
 
     def first(self) -> float:
-        """Start attempt 1; returns the wait after it."""
+        """Start attempt 1, and return the wait after it."""
         self.attempt = 1
         # By contract wait(1) is never None; if it is, the wait is 0 and the transfer is given up at once. Adding 0.0
         # raises for anything but a number, which is cheaper than a check of the type.
         try:
-            self.usual = usual = (self._get_wait(1) or 0.0) + 0.0
+            self.usual_wait = usual_wait = (self._get_wait(1) or 0.0) + 0.0
         except Exception as error:
             raise WatchdogFailed from error
-        return usual
+        return usual_wait
 
     def again(self) -> float | None:
-        """Start the next attempt; returns the wait after it. None: give up instead."""
+        """Start the next attempt, and return the wait after it. None: give up instead."""
         self.attempt += 1
         try:
             wait = self._get_wait(self.attempt)
@@ -87,23 +87,23 @@ class RetransmitTimer:
             raise WatchdogFailed from error
 
     def progressed(self, seconds: float | None) -> float:
-        """Take an answer of the peer; returns the wait after the next transmission.
+        """Take an answer of the peer, and return the wait after the next transmission.
 
         :param seconds: the round trip; None when the answer can't be matched to one sending (Karn's rule, RFC 6298
             section 3).
         """
         if self._learn is not None:
-            least, calm = self.bounds
-            if seconds is None or not least <= seconds <= calm:
+            least, most = self.bounds
+            if seconds is None or not least <= seconds <= most:
                 try:
                     self._learn(seconds)
                 except Exception as error:
                     raise WatchdogFailed from error
         if seconds is not None:
             self._flight.round_trip = seconds
-            if seconds < self.shortest:
-                self.shortest = seconds
-                self.soonest = seconds / 2
+            if seconds < self.shortest_round_trip:
+                self.shortest_round_trip = seconds
+                self.soonest_answer = seconds / 2
         return self.first()
 
     @property
@@ -111,7 +111,7 @@ class RetransmitTimer:
         """Bounds in seconds, both included. Only round trips outside of them may change the wait, and are reported."""
         if self._learn is None:
             return 0.0, inf
-        if not self._selective:
+        if not self._has_bounds:
             return 0.0, 0.0
         watchdog: Any = self._watchdog
         try:

@@ -39,14 +39,14 @@ class Session(Generic[_State]):
     """Datagrams that were sent again."""
 
     _row: Any = field(init=False)
-    """The state's row of the table."""
+    """The row of the table for ``state``, so that handle() has one lookup less."""
     flight: Flight = field(init=False)
     """The blocks in flight. Their times, positions and the deadline are stored only there."""
     _timer: RetransmitTimer = field(init=False)
 
     @classmethod
     def use_table(cls, table: Table, states: type[enum.Enum], inputs: type[enum.Enum]) -> None:
-        """Have sessions of this class run by *table*.
+        """Set the *table* that sessions of this class follow.
 
         :raise TypeError: it has a hole.
         """
@@ -91,8 +91,8 @@ class Session(Generic[_State]):
         self.state = state
         self._row = self._table[state]
 
-    def _early(self, now: float) -> bool:
-        """TICK has come before its time."""
+    def _is_early(self, now: float) -> bool:
+        """Return whether TICK has come before its time."""
         return self.flight.deadline is not None and now < self.flight.deadline
 
     def _fail(self, failure: TransferError, detail: str = "") -> _State:

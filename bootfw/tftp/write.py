@@ -87,17 +87,18 @@ class WriteSession(Session[State]):
     bytes_transferred: int = field(default=0, init=False)
     """Bytes that are stored."""
 
-    _once: bool = field(default=True, init=False)
-    """The latest ACK or OACK was sent once, so the time until its answer is a round trip (Karn's algorithm)."""
+    _was_sent_once: bool = field(default=True, init=False)
+    """Whether the latest ACK or OACK was sent only once: then the time until its answer is a round trip (Karn's
+    algorithm)."""
     _repeats: int = field(default=0, init=False)
     """How often the latest ACK or OACK was repeated."""
     _echoes: int = field(default=0, init=False)
     """Repeated blocks that the repeats of the ACK before may still cause."""
     _backlog: list[bytes] = field(factory=list, init=False)
     """Payloads of the blocks that follow ``stores``."""
-    _missing: int = field(default=0, init=False)
-    """The latest block that an ACK has reported missing, because a later one arrived first."""
-    _dropped: int = field(default=0, init=False)
+    _reported_missing: int = field(default=0, init=False)
+    """The latest block that an ACK has reported missing, because a later one arrived first; 0: none since a timeout."""
+    _latest_dropped: int = field(default=0, init=False)
     """The latest block that was dropped because it arrived before its turn while another one was being stored."""
 
     def __attrs_post_init__(self) -> None:
@@ -156,7 +157,7 @@ class WriteSession(Session[State]):
         if block is None or block < ahead:
             return self.state
         if block > ahead:
-            self._dropped = block
+            self._latest_dropped = block
             return self.state
         if len(payload) > self.agreed.blksize:
             return self._too_long(payload)
@@ -181,7 +182,7 @@ class WriteSession(Session[State]):
             self._acknowledge(now)
         if self._backlog:
             return self._store(self._backlog.pop(0))
-        if self._dropped > self.stored:
+        if self._latest_dropped > self.stored:
             self._report_missing(self.stored + 1, now)
         self.flight.deadline = now + self.flight.wait
         return State.RECEIVING
@@ -196,7 +197,7 @@ class WriteSession(Session[State]):
     @goes(STAY, State.CLOSED)
     def _resend_opening(self, argument: None, now: float) -> State:
         """Send the OACK or ACK 0 again, up to three times in all, then wait; or time out."""
-        if self._early(now):
+        if self._is_early(now):
             return self.state
         wait = self._timer.again()
         if wait is None:
@@ -212,18 +213,18 @@ class WriteSession(Session[State]):
         self.out.append(self._opening())
         self.retransmitted += 1
         self._repeats += 1
-        self._once = False
+        self._was_sent_once = False
         return self.state
 
     @goes(STAY, State.CLOSED)
     def _acknowledge_again(self, argument: None, now: float) -> State:
         """ACK the last stored block again, or time out."""
-        if self._early(now):
+        if self._is_early(now):
             return self.state
         wait = self._timer.again()
         if wait is None:
             return self._close(Outcome.TIMED_OUT, f"no DATA after block {self.stored}")
-        self._missing = 0
+        self._reported_missing = 0
         self._acknowledge(now)
         self.flight.deadline = now + wait
         return self.state
@@ -231,7 +232,7 @@ class WriteSession(Session[State]):
     @goes(STAY, State.CLOSED)
     def _leave(self, argument: None, now: float) -> State:
         """End at the deadline."""
-        return self.state if self._early(now) else self._done(argument, now)
+        return self.state if self._is_early(now) else self._done(argument, now)
 
     @goes(State.CLOSED)
     def _done(self, argument: Any, now: float) -> State:
@@ -276,7 +277,7 @@ class WriteSession(Session[State]):
             return self._too_long(payload)
         # Only the first block after an ACK answers it. The other blocks of a window (RFC 7440) measure no round trip.
         if self.stored == self.acked:
-            self.flight.wait = self._timer.progressed(now - self.flight.sent_at if self._once else None)
+            self.flight.wait = self._timer.progressed(now - self.flight.sent_at if self._was_sent_once else None)
         else:
             self.flight.wait = self._timer.first()
         return self._store(payload)
@@ -288,8 +289,8 @@ class WriteSession(Session[State]):
 
     def _acknowledge(self, now: float) -> None:
         """ACK the last stored block."""
-        self._once = self.acked != self.stored
-        if self._once:
+        self._was_sent_once = self.acked != self.stored
+        if self._was_sent_once:
             # Each copy of the previous ACK may have caused a copy of the next block. Those copies must not be
             # acknowledged again, or ACKs and blocks would double to the end of the file.
             self._echoes, self._repeats = self._repeats, 0
@@ -302,8 +303,8 @@ class WriteSession(Session[State]):
 
     def _report_missing(self, block: int, now: float) -> None:
         """Report that *block* is missing, once (RFC 7440 section 4); after that the timeout does."""
-        if self._missing != block:
-            self._missing = block
+        if self._reported_missing != block:
+            self._reported_missing = block
             self._acknowledge(now)
 
     def _too_long(self, payload: bytes) -> State:

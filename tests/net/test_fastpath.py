@@ -758,6 +758,6 @@ def state_of(session: ReadSession) -> tuple[object, ...]:
         (flight.sent_at, flight.wait, flight.round_trip),
         (timer.attempt, timer.grace),
         # With single blocks nothing depends on the shortest round trip, and the fast path does not look for it.
-        (timer.soonest, timer.shortest) if flight.windowsize > 1 else None,
+        (timer.soonest_answer, timer.shortest_round_trip) if flight.windowsize > 1 else None,
         [getattr(watchdog, name, None) for name in ("_rto", "_srtt", "_rttvar", "_attempt")],
     )

@@ -14,7 +14,7 @@ from tftpserver import Direct, numbered
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.events import TransferBegun, TransferEnded
-from bootfw.net.tftp.handover import KEEP_SECONDS, AdoptedTransfer
+from bootfw.net.tftp.handover import ADOPTION_TIMEOUT, AdoptedTransfer
 from bootfw.values import Agreed, Mode, Outcome, TransferRequest
 from bootfw.wire import tftp
 
@@ -129,7 +129,7 @@ def test_error_of_the_client_ends_an_adopted_transfer(direct: Direct) -> None:
 
 def test_adopted_transfer_times_out_without_a_packet(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
-    direct.clock.advance(KEEP_SECONDS - 1)
+    direct.clock.advance(ADOPTION_TIMEOUT - 1)
     assert ends(direct) == []
     direct.clock.advance(1)
     assert ends(direct) == [(Outcome.FAILED, "its worker ended, and the client was not heard again")]
@@ -155,7 +155,7 @@ def test_uploads_and_netascii_transfers_are_not_continued(direct: Direct, change
         assert direct.say(packet) == [refusal]
         assert direct.say(packet) == []
         direct.protocol.take_over([AdoptedTransfer(begun, 0)])
-    direct.clock.advance(KEEP_SECONDS)
+    direct.clock.advance(ADOPTION_TIMEOUT)
     assert direct.say(tftp.ack(2)) == []
     assert direct.clock.getDelayedCalls() == []
 

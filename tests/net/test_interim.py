@@ -17,7 +17,7 @@ from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.events import Event, TransferBegun, TransferEnded
 from bootfw.interfaces import IBackend
-from bootfw.net.tftp.handover import KEEP_SECONDS, AdoptedTransfer, AdoptedTransfers, Handover
+from bootfw.net.tftp.handover import ADOPTION_TIMEOUT, AdoptedTransfer, AdoptedTransfers, Handover
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transfer import Transfer
 from bootfw.net.tftp.transferport import opener
@@ -232,7 +232,7 @@ def test_nothing_but_the_last_block_of_a_stored_upload_is_acknowledged(data: byt
     client.send(b"\0\3\0\1last", address)
     server.network.advance(0.01)
     assert link.volume == [len(tftp.ack(1))]
-    server.network.advance(KEEP_SECONDS)
+    server.network.advance(ADOPTION_TIMEOUT)
     client.send(b"\0\3\0\1last", address)
     server.network.advance(0.01)
     assert len(link.volume) == 1, "it is forgotten"

@@ -23,8 +23,9 @@ from bootfw.wire.tftp import ErrorCode, ack, error
 _DATA = b"\0\3"
 _ACK = b"\0\4"
 
-KEEP_SECONDS = 120.0
-"""Seconds to wait for the next datagram of a client. One that writes to flash may pause for so long."""
+ADOPTION_TIMEOUT = 120.0
+"""Seconds after an adoption within which the next datagram of a client has to come. A client that writes to flash may
+pause for so long."""
 
 POSITIONS_EVERY = 0.25
 """Seconds between two reports of positions. In this time no transfer sends WRAP blocks."""
@@ -83,7 +84,7 @@ class ServingPort(Protocol):
     """A port with transfers of its own."""
 
     def begun_elsewhere(self, event: TransferBegun, now: float) -> None:
-        """Take that another node has begun this transfer, or goes on with it."""
+        """Note that another node has begun this transfer, or goes on with it."""
 
 
 @define(eq=False)
@@ -102,7 +103,7 @@ class AdoptedTransfers:
     elsewhere: TransfersElsewhere = field(factory=TransfersElsewhere, init=False)
     """The transfers of other nodes. Each may be continued here, once its client is heard here."""
     ports: WeakSet[ServingPort] = field(factory=WeakSet, init=False)
-    """Those that share this."""
+    """The ports that share this. Weak, as a port that a reload removes does not take itself out."""
     _waiting: dict[Address, AdoptedTransfer] = field(factory=dict, init=False)
     _stored: dict[Address, int] = field(factory=dict, init=False)
     """Client -> the last block of its upload, as numbered on the wire. The other process has acknowledged it once."""
@@ -111,7 +112,7 @@ class AdoptedTransfers:
     _timeout: "IDelayedCall | None" = field(default=None, init=False)
 
     def add(self, adopted: Iterable[AdoptedTransfer]) -> list[tuple[TransferBegun, Handover]]:
-        """Wait for packets of their clients, for KEEP_SECONDS. Uploads end at once: what was stored is unknown.
+        """Wait for packets of their clients, for ADOPTION_TIMEOUT. Uploads end at once: what was stored is unknown.
 
         :return: the transfers that were handed over, to be continued at once.
         """
@@ -126,7 +127,7 @@ class AdoptedTransfers:
             else:
                 self._waiting[request.peer] = transfer
         if self._waiting or self._lost:
-            self._keep()
+            self._start_timeout()
         return handed
 
     def announced(self, kind: str, node: str, items: Sequence[Any]) -> None:
@@ -147,7 +148,7 @@ class AdoptedTransfers:
         """
         self._stored.update(stored)
         if self._stored:
-            self._keep()
+            self._start_timeout()
 
     def reply(self, peer: Address, data: bytes) -> bytes | None:
         """Return the reply to *data*, which is of no transfer that goes on; None: there is none.
@@ -160,10 +161,11 @@ class AdoptedTransfers:
         block = self._stored.get(peer)
         return ack(block) if block is not None and data[:4] == _DATA + block.to_bytes(2, "big") else None
 
-    def _keep(self) -> None:
+    def _start_timeout(self) -> None:
+        # One timer for all. A later adoption does not put it off, so what comes later may wait for less time.
         if self._timeout is None:
             reason = "its worker ended, and the client was not heard again"
-            self._timeout = self._reactor.callLater(KEEP_SECONDS, self._timed_out, reason)
+            self._timeout = self._reactor.callLater(ADOPTION_TIMEOUT, self._timed_out, reason)
 
     def take(self, peer: Address) -> AdoptedTransfer | None:
         """Remove and return the transfer of *peer*, which has sent a datagram; None: there is none."""

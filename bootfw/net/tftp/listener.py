@@ -58,9 +58,10 @@ Listen = Callable[[DatagramProtocol, str], Any]
 """Opens a port of its own for one transfer, bound to the given address ("" for any); raises CannotListenError."""
 
 _negotiate = lru_cache(1024)(negotiate)  # machines that boot together ask for the same
-_REQUESTS = (b"\0\1", b"\0\2")
-_REMEMBERED = 512
-"""Bytes of a request (RFC 2347). Up to that it is parsed once: machines that boot together send the same."""
+_REQUEST_OPCODES = (b"\0\1", b"\0\2")
+_LONGEST_CACHED_REQUEST = 512
+"""Bytes, the most that RFC 2347 allows a request. Up to that its parsed form is cached: machines that boot together
+send the same."""
 _ACK = b"\0\4"
 _ERROR = b"\0\5"
 
@@ -68,17 +69,19 @@ MOST_TRANSFERS = 8192
 """Transfers at once on one port. Another one then takes the place of the oldest that was never acknowledged, or is
 dropped: its client requests it again."""
 
-MOVED_WITHIN = 0.1
-"""Seconds that an announcement may have been under way. So soon after it was heard here no client begins elsewhere."""
+ANNOUNCEMENT_DELAY = 0.1
+"""Seconds that an announcement of another node may take to arrive. A transfer whose client was heard here within them
+stays here: no client begins at another node so soon after that."""
 
 _REQUEST = RequestKind("file", 2.0)
-"""iPXE has repeated it three times by then, and gives up after 8 s; EDK2 repeats it after 4 s, U-Boot after 5."""
-_OF_TRANSFERS = (b"\0\3", b"\0\4", b"\0\5")
+"""A request that has waited for 2 s is not answered: iPXE has repeated it three times by then, and gives up after 8 s;
+EDK2 repeats it after 4 s, U-Boot after 5."""
+_TRANSFER_OPCODES = (b"\0\3", b"\0\4", b"\0\5")
 
 
 def _request_kind(data: bytes) -> RequestKind | None:
-    """Packets of transfers are not dropped: they are cheap, and belong to what has begun."""
-    return None if data[:2] in _OF_TRANSFERS else _REQUEST
+    """Return the kind of a datagram for the Backlog. None: it belongs to a transfer; it is cheap, and never dropped."""
+    return None if data[:2] in _TRANSFER_OPCODES else _REQUEST
 
 
 @implementer(IBatchReceiver)
@@ -144,9 +147,11 @@ class TFTPProtocol(DatagramProtocol):
         self._transfers: dict[Address, Transfer] = {}
         self._shares = Shares()
         self._unproven: dict[Address, Transfer] = {}
-        """Those of which _make_room() has not seen an acknowledgement, the oldest first."""
+        """Transfers whose clients may have sent only their requests, the oldest first. One that has had an ACK stays
+        until _make_room() comes to it, so that no ACK has to remove it."""
         self._fitting: dict[Via, int] = {}
-        """The largest block size for each way that requests of this batch came: one lookup of the MTU for all."""
+        """The largest block size for each Via of the requests of this batch: the MTU is looked up once for all of them,
+        and again for the next batch, as it may change."""
         self._parsed = Cache(ParsedRequest.parse)
         self._context = TransferContext(
             reactor=reactor,
@@ -162,14 +167,16 @@ class TFTPProtocol(DatagramProtocol):
         self._adopted = adopted or AdoptedTransfers(reactor, publish)
         self._adopted.ports.add(self)
         self._heir: TFTPProtocol | None = None
-        """Has the port from a reload on, and gets what arrives here for it; None: none does."""
+        """The protocol that has taken over the port by a reload, and gets the requests that still arrive here. None:
+        there is none."""
         self._elders: tuple[TFTPProtocol, ...] = ()
-        """Had the port until a reload. Their transfers go on, and some of their clients' packets arrive here."""
+        """The protocols that had the port before reloads, as long as their transfers run. Packets of these may arrive
+        here."""
         self._shares_port = False
-        """There is an heir or an elder."""
+        """Whether there is an heir or an elder: one attribute to test for each datagram."""
         self._keep = None if recorder is None else recorder.keep_tftp
-        self._number = 0
-        """That of the port, for the recorder."""
+        self._port_number = 0
+        """The number of the port, for the flight recorder."""
         self._states = ListenerStates()
         self._do = {Do.END_TRANSFERS: self._end_transfers}
 
@@ -205,7 +212,7 @@ class TFTPProtocol(DatagramProtocol):
         context = self._context
         context.send = sender_of(transport)
         if self._keep is not None:
-            context.keep, self._number = self._keep, transport.getHost().port
+            context.keep, self._port_number = self._keep, transport.getHost().port
         if self._groups is not None and hasattr(transport, "getHandle"):
             sock = transport.getHandle()
             if sock.family == socket.AF_INET:
@@ -227,23 +234,23 @@ class TFTPProtocol(DatagramProtocol):
         self._fitting.clear()
         batching = self._batching
         if len(batch) == 1 or batching is None:
-            self._received(batch, now)
+            self._take_batch(batch, now)
         else:
             batching.begin_batch()
             try:
-                self._received(batch, now)
+                self._take_batch(batch, now)
             finally:
                 batching.end_batch()
         self._fitting.clear()
 
-    def _received(self, batch: Any, now: float) -> None:
+    def _take_batch(self, batch: Any, now: float) -> None:
         find = self._transfers.get
         for data, peer, via in batch:
             try:
                 transfer = find(peer)
-                if data[:2] in _REQUESTS:
+                if data[:2] in _REQUEST_OPCODES:
                     if not (self._shares_port and self._pass_on(data, peer, via, now)):
-                        self._requested(data, peer, via, transfer, now)
+                        self._take_request(data, peer, via, transfer, now)
                 # A transfer with a port of its own receives there (RFC 1350 section 4: its TID); what comes here is
                 # stray.
                 elif transfer is not None and transfer.port is None:
@@ -253,6 +260,7 @@ class TFTPProtocol(DatagramProtocol):
                 elif not (self._shares_port and self._pass_on(data, peer, via, now)):
                     self._on_stray(data, peer, now)
             except Exception:
+                # A bug of ours, as no packet may raise. The rest of the batch is of other clients.
                 self._log.failure("Unexpected error for a datagram of {peer}.", peer=peer)
 
     def _pending_backend(self, answer: Any) -> str:
@@ -283,7 +291,7 @@ class TFTPProtocol(DatagramProtocol):
 
     # Requests.
 
-    def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
+    def _take_request(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
         admission = self._admission
         if admission is not None and not admission.admits("tftp", peer, now):
             return
@@ -297,7 +305,7 @@ class TFTPProtocol(DatagramProtocol):
         ):
             return
         try:
-            parsed = self._parsed[data] if len(data) <= _REMEMBERED else ParsedRequest.parse(data)
+            parsed = self._parsed[data] if len(data) <= _LONGEST_CACHED_REQUEST else ParsedRequest.parse(data)
         except WireError as error:
             self._malformed.count(str(error), peer, now)
             reply = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
@@ -326,18 +334,18 @@ class TFTPProtocol(DatagramProtocol):
         except Exception as error:
             self._refuse(request, data, via, self._client_error(request, error, now), now, quirks)
             return
-        kind = WriteTransfer if request.write else ReadTransfer
-        transfer = kind(request, data, via, self._context, quirks)
+        transfer_class = WriteTransfer if request.write else ReadTransfer
+        transfer = transfer_class(request, data, via, self._context, quirks)
         if known is not None and known.raw == data:
             transfer.earlier = known.reached()
         keep = self._keep
         if keep is not None:
-            keep((now, False, data, len(data), 0, peer, via, self._number))
-            transfer.number, transfer.packets_left = self._number, OF_TRANSFER
+            keep((now, False, data, len(data), 0, peer, via, self._port_number))
+            transfer.recorded_port, transfer.packets_to_record = self._port_number, OF_TRANSFER
         self._await_file(transfer, answer, now)
 
     def _has_room(self, peer: Address, now: float) -> bool:
-        """Whether *peer* may have another transfer. If need be, room is made."""
+        """Return whether *peer* may have another transfer, after _make_room() if there are MOST_TRANSFERS."""
         if not self._shares.allows(peer[0], MOST_TRANSFERS):
             if self._admission is not None:
                 self._admission.drop("tftp", "too many transfers at once of one client", peer, now)
@@ -353,7 +361,7 @@ class TFTPProtocol(DatagramProtocol):
         unproven = self._unproven
         while unproven:
             transfer = unproven.pop(next(iter(unproven)))
-            if not transfer.acknowledged:
+            if not transfer.client_has_answered:
                 transfer.replace(now)
                 return True
         return False
@@ -361,7 +369,7 @@ class TFTPProtocol(DatagramProtocol):
     def _keep_refused(self, raw: bytes, peer: Address, via: Via | None, reply: bytes, now: float) -> None:
         keep = self._keep
         if keep is not None:
-            number = self._number
+            number = self._port_number
             if raw:
                 keep((now, False, raw[:LONGEST_KEPT], len(raw), 0, peer, via, number))
             keep((now, True, reply, len(reply), 0, peer, via, number))
@@ -369,7 +377,7 @@ class TFTPProtocol(DatagramProtocol):
     # Adopted transfers
 
     def positions(self) -> list[tuple[Address, int]]:
-        """(peer, the block that it has acknowledged) of the transfers whose numbers on the wire will come again."""
+        """Return (peer, the block that it has acknowledged) of the transfers whose block numbers wrap on the wire."""
         found = self._transfers.items()
         return [(peer, t.session.acked) for peer, t in found if t.numbers_repeat]
 
@@ -418,7 +426,7 @@ class TFTPProtocol(DatagramProtocol):
             transfer = elder._transfers.get(peer)
             if transfer is None:
                 continue
-            if data[:2] not in _REQUESTS:
+            if data[:2] not in _REQUEST_OPCODES:
                 if transfer.port is None:
                     transfer.datagram(data, now)
                 return True
@@ -431,7 +439,7 @@ class TFTPProtocol(DatagramProtocol):
         """Drop the transfers on this port, with an ERROR to the clients that no other process can go on with."""
         now = self._reactor.seconds()
         for transfer in self.on_this_port:
-            if transfer.can_hand_over or transfer.reported:
+            if transfer.can_hand_over or transfer.is_reported:
                 transfer.finish()
             else:
                 transfer.cancel("another process serves this port now, start again", now)
@@ -439,26 +447,28 @@ class TFTPProtocol(DatagramProtocol):
     # Other nodes
 
     def begun_elsewhere(self, event: TransferBegun, now: float) -> None:
-        """End the transfer of a client if that is at another node now, which serves it.
+        """End the transfer of a client that another node serves now.
 
-        :param event: what it has begun or continued there.
+        :param event: the transfer that it has begun or continued there.
         """
         transfer = self._transfers.get(event.request.peer)
         if transfer is None or transfer.session is None or transfer.port is not None:
             return
+        # Of a transfer that was continued, the node with the latest ACK goes on. One that was begun anew there has
+        # ended ours, unless our client was heard just before.
         if event.acked is not None and event.request.filename == transfer.request.filename:
             moved = event.acked >= transfer.session.acked
         else:
-            moved = event.at - transfer.session.last_heard > MOVED_WITHIN
+            moved = event.at - transfer.session.last_heard > ANNOUNCEMENT_DELAY
         if moved:
-            transfer.hand_over(now)
+            transfer.go_on_elsewhere(now)
 
     def hand_over(self) -> None:
         """End the transfers that can go on at another node, without an ERROR: this one stops."""
         now = self._reactor.seconds()
         for transfer in self.on_this_port:
             if transfer.can_go_on_elsewhere:
-                transfer.hand_over(now)
+                transfer.go_on_elsewhere(now)
 
     def _resume_elsewhere(self, data: bytes, peer: Address, via: Via | None, now: float) -> bool:
         """Go on with a transfer of another node, if *data* is of one."""
@@ -495,10 +505,10 @@ class TFTPProtocol(DatagramProtocol):
         return TransferBegun(now, transfer.request, begun_event.agreed, begun_event.etag, block)
 
     def take_over(self, adopted: Iterable[AdoptedTransfer]) -> None:
-        """Go on with what has been handed over, and with the others as soon as their clients are heard. Where transfers
-        have ports of their own, that is never.
+        """Go on with transfers that were handed over, and with the others as soon as their clients are heard.
 
-        Those that end otherwise are published as well, so that each has one end.
+        Where transfers have ports of their own, their clients send to ports that are closed, and are never heard here.
+        A TransferEnded is published for each that does not go on, so that each transfer has one.
         """
         for begun_event, handover in self._adopted.add(adopted):
             self._continue(begun_event, handover.raw, handover.via, handover.position, self._reactor.seconds())
@@ -530,13 +540,19 @@ class TFTPProtocol(DatagramProtocol):
         now: float,
         elsewhere: TransferElsewhere | None = None,
     ) -> None:
-        """:param elsewhere: what another node does; then *resumed* is the number on the wire of the ACK."""
+        """Open the file again, and go on from *resumed*.
+
+        :param raw: the datagram of the request, by which its copies are known; b"": it is lost, and a copy of it begins
+            a new transfer.
+        :param resumed: as of ReadSession.
+        :param elsewhere: the transfer of another node; then *resumed* is the number on the wire of the ACK.
+        """
         request = begun_event.request
         quirks = self._personas.quirks(request, self._client_at)
         transfer = ReadTransfer(request, raw, via, self._context, quirks)
         transfer.begun_event, transfer.resumed, transfer.elsewhere = begun_event, resumed, elsewhere
         if self._keep is not None:
-            transfer.number, transfer.packets_left = self._number, OF_TRANSFER
+            transfer.recorded_port, transfer.packets_to_record = self._port_number, OF_TRANSFER
         try:
             answer = self._open_file(request, transfer.quirks)
         except Exception as error:
@@ -547,7 +563,7 @@ class TFTPProtocol(DatagramProtocol):
     # Files.
 
     def _open_file(self, request: TransferRequest, quirks: TFTPQuirks | None) -> Any:
-        """Call the backend: returns a reader or writer, or a Deferred of one.
+        """Call the backend, and return a reader or writer, or a Deferred of one.
 
         :raise Exception: see IBackend.
         """
@@ -609,7 +625,10 @@ class TFTPProtocol(DatagramProtocol):
         transfer.begin(agreed, watchdog, now)
 
     def _join_group(self, groups: Groups, alone: ReadTransfer, options: wire.Options, now: float) -> bool:
-        """Have a client get its file from a group, in place of a transfer of its own. Returns False if it can't."""
+        """Make a client a member of a group, which sends it the file, in place of a transfer of its own.
+
+        :return: False if it has to go on alone.
+        """
         request = alone.request
         agreed = _negotiate(
             without_windows(options), write=False, mode=request.mode, size=alone.size, limits=self._limits(alone)
@@ -636,7 +655,7 @@ class TFTPProtocol(DatagramProtocol):
         transfer.finish()
 
     def _client_error(self, request: TransferRequest, error: BaseException, now: float) -> TransferError:
-        """The error to send to the client. A bug in the backend is published with its traceback."""
+        """Return the error to send to the client. A bug in the backend is published with its traceback."""
         known = transfer_error(error)
         if known is None:
             known = TransferError("Internal error")
@@ -653,7 +672,10 @@ class TFTPProtocol(DatagramProtocol):
         now: float,
         quirks: TFTPQuirks | None,
     ) -> None:
-        """:param raw: the datagram of the request, for the recorder; b"": it has that."""
+        """Send an ERROR for a request, and publish a TransferRefused.
+
+        :param raw: the datagram of the request, for the flight recorder; b"": it has recorded that already.
+        """
         reply = wire.error(refusal.tftp_code, refusal.message)
         self._context.send(reply, request.peer, via, 0)
         self._keep_refused(raw, request.peer, via, reply, now)
@@ -672,7 +694,7 @@ class TFTPProtocol(DatagramProtocol):
             # Twisted's port cuts off what is longer, and a block that was cut would pass for the last one.
             largest = getattr(transfer.port or self.transport, "maxPacketSize", 65535)
             max_blksize = min(max_blksize, largest - 4)
-        # The same object for nearly all: it need not be made, and the cache of _negotiate finds it by identity.
+        # Nearly all transfers share one object, which the cache of _negotiate finds by identity.
         limits = self._usual_limits
         if max_blksize != limits.max_blksize:
             limits = Limits(max_blksize, limits.max_windowsize)

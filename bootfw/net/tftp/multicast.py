@@ -29,7 +29,7 @@ MOST_MEMBERS = 1000
 
 
 def requests_multicast(request: TransferRequest, options: Options) -> bool:
-    """Whether the client requests a file by multicast. Groups have IPv4 addresses.
+    """Return whether the client requests a file by multicast. Groups have IPv4 addresses.
 
     :param options: those of the request that are allowed.
     """
@@ -134,17 +134,17 @@ class GroupTransfer(Transfer):
 
     @classmethod
     def in_place_of(cls, transfer: ReadTransfer, group: Group) -> "GroupTransfer":
-        """Return one that goes on with what *transfer* has begun."""
-        made = cls(transfer.request, transfer.raw, transfer.via, group.context, transfer.quirks, group=group)
-        made.number, made.packets_left = transfer.number, transfer.packets_left
-        made.backend_wait = transfer.backend_wait
-        return made
+        """Return a member of *group* that goes on in place of *transfer*, whose request has opened the file."""
+        grouped = cls(transfer.request, transfer.raw, transfer.via, group.context, transfer.quirks, group=group)
+        grouped.recorded_port, grouped.packets_to_record = transfer.recorded_port, transfer.packets_to_record
+        grouped.backend_wait = transfer.backend_wait
+        return grouped
 
     def datagram(self, data: bytes, now: float) -> None:
         """See Transfer."""
         opcode = data[:2]
         if opcode == b"\0\4" and len(data) >= 4:
-            if self.packets_left:
+            if self.packets_to_record:
                 self._keep(data, now)
             self._handle(Input.ACK, data[2] << 8 | data[3], now)
         elif opcode == b"\0\5" and len(data) >= 4:

@@ -55,7 +55,7 @@ def _open_first(
 ) -> Any:
     for position, path in enumerate(paths):
         try:
-            # The request says the same as the path: some backends go by it.
+            # Some backends go by the path of the request, so it has to be the alternative, too.
             answer = backend.open(path, request if path == request.path else evolve(request, path=path))
         except FileMissing as missing:
             reason = reason or missing.detail
@@ -89,9 +89,9 @@ def _alternatives(path: str, quirks: TFTPQuirks) -> Iterator[str]:
 
 
 def _without_tail(path: str) -> Iterator[str]:
-    """*path* without the DHCP option that the client took for a part of the name.
+    """Yield *path* without the DHCP option that the client took for a part of the name.
 
-    The first byte that is no text is the code of that option, or its length: then the code stands before it.
+    The first byte that is no text is the code of that option, or its length: then the code is the byte before it.
     """
     found = _NO_TEXT.search(path)
     if found is None:

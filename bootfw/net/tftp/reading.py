@@ -61,7 +61,7 @@ class ReadTransfer(Transfer):
         """See Transfer."""
         if self.session is None or self._reader is None or self.request.mode is not Mode.OCTET:
             return False
-        return bool(etag_of(self._reader, self._size)) and not self.reported
+        return bool(etag_of(self._reader, self._size)) and not self.is_reported
 
     @property
     def numbers_repeat(self) -> bool:
@@ -125,7 +125,7 @@ class ReadTransfer(Transfer):
         """See Transfer."""
         opcode = data[:2]
         if opcode == b"\0\4" and len(data) >= 4:
-            if self.packets_left:
+            if self.packets_to_record:
                 self._keep(data, now)
             if self.session is not None:
                 self._ack_received(data[2] << 8 | data[3], now)
@@ -153,7 +153,7 @@ class ReadTransfer(Transfer):
         """Take an ACK that the fast path did not answer; see TakeACK."""
         if head >> 16 != _ACK or self._states.state is _FINISHED:
             return False
-        if self.packets_left:
+        if self.packets_to_record:
             self._keep(head.to_bytes(4), now)
         self._ack_received(head & 0xFFFF, now)
         return True

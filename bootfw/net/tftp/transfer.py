@@ -60,7 +60,7 @@ class BackendTimeout(TransferError):
 
 
 def keep_nothing(packet: KeptPacket) -> None:
-    """Keep it as a server without a flight recorder does."""
+    """Take the place of FlightRecorder.keep_tftp where there is no flight recorder: drop the packet."""
 
 
 def send_nothing(data: bytes, peer: Address, via: Via | None, segment: int) -> None:
@@ -75,16 +75,16 @@ class TransferContext:
     alarm: "Alarm[Transfer]"
     publish: Callable[[Event], None]
     on_stray: Callable[[bytes, Address, float], None]
-    """Called with (data, peer, now) of a datagram that no transfer can use: it may be malformed."""
+    """Called with (data, peer, now) for a datagram that a transfer can't use: it may be malformed."""
     on_finished: "Callable[[Transfer], None]"
     """Called once, when the transfer has ended and released its resources."""
     frame_cache: FrameCache
     randbelow: Callable[[int], int] = randbelow
     """Random numbers that a peer can't guess."""
     send: Send = field(default=send_nothing, init=False)
-    """Set by the listener while its port is open, and so is the next."""
+    """Set by the listener while its port is open, as ``fast_path`` is."""
     fast_path: FastPath | None = field(default=None, init=False)
-    """None: that port has none."""
+    """None: the port has no fast path."""
     keep: Callable[[KeptPacket], None] = keep_nothing
     """Takes packets for the flight recorder."""
     blocking: BlockingCalls = field(init=False)
@@ -118,10 +118,10 @@ class Transfer:
     _agreed: Agreed = field(default=_NOTHING_AGREED, init=False)
     backend_wait: tuple[float, str] = field(default=(0.0, ""), init=False)
     """How long the backend of that name took to open the file."""
-    packets_left: int = field(default=0, init=False)
+    packets_to_record: int = field(default=0, init=False)
     """How many of the next packets the flight recorder keeps, of those that the fast path does not handle."""
-    number: int = field(default=0, init=False)
-    """The port that it sends from; 0: it has no flight recorder."""
+    recorded_port: int = field(default=0, init=False)
+    """The number of the port that it sends from, for the flight recorder; 0: there is none."""
     earlier: Reached | None = field(default=None, init=False)
     """How far the transfer was that a copy of its request has ended, by which this one began. If that copy only came
     late, the client goes on with the former one, which its first packet shows. None: there was none, or that packet has
@@ -156,19 +156,19 @@ class Transfer:
         return None
 
     @property
-    def reported(self) -> bool:
-        """Whether it has ended, and only stays to answer a repeated last packet."""
+    def is_reported(self) -> bool:
+        """Whether its end is published. It may stay to answer a repeated last packet."""
         return self._states.state is not State.RUNNING
 
     @property
-    def acknowledged(self) -> bool:
-        """Whether its client has sent anything but its request."""
+    def client_has_answered(self) -> bool:
+        """Whether its client has sent an ACK or DATA after its request. A forged source address has not."""
         return self.session is not None and self.session.last_heard > self._started_at
 
     @property
-    def recorded(self) -> bool:
+    def is_recorded(self) -> bool:
         """Whether the flight recorder keeps its packets."""
-        return self.number != 0
+        return self.recorded_port != 0
 
     @property
     def can_hand_over(self) -> bool:
@@ -176,7 +176,7 @@ class Transfer:
         return False
 
     def reached(self) -> Reached | None:
-        """How far it is, for a transfer that a copy of its request begins in its place."""
+        """Return how far it is, for the transfer that a copy of its request begins in its place."""
         return self.earlier or self._reached()
 
     def handover(self, port: int) -> Any:
@@ -190,7 +190,7 @@ class Transfer:
         raise NotImplementedError
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
-        """Make the session and act on what it publishes."""
+        """Create the session, and act on what it publishes."""
         self._agreed = agreed
         self._started_at = now if self.begun_event is None else self.begun_event.at
         try:
@@ -211,8 +211,8 @@ class Transfer:
         """
         self.port, self._own_send, self.port_is_unguessable = port, send, unguessable
         # A recording shows the port that each packet was sent from, which is no longer that of the listener.
-        if self.recorded:
-            self.number = port.getHost().port
+        if self.is_recorded:
+            self.recorded_port = port.getHost().port
 
     def datagram(self, data: bytes, now: float) -> None:
         """Take a datagram of the peer that is no request."""
@@ -220,7 +220,7 @@ class Transfer:
 
     def request_repeated(self, now: float) -> bool:
         """Take another copy of the request. Returns False if the client has started again: it begins a new transfer."""
-        if self.packets_left:
+        if self.packets_to_record:
             self._keep(self.raw, now)
         session = self.session
         # The file is still being opened, and the client repeats its request because we have not answered.
@@ -235,8 +235,8 @@ class Transfer:
     def ring(self, now: float) -> float | None:
         """Act on the deadline. Returns None: see Alarm."""
         if self._pending is None:
-            if self.recorded:
-                self.packets_left = max(self.packets_left, AT_TIMEOUT)
+            if self.is_recorded:
+                self.packets_to_record = max(self.packets_to_record, AT_TIMEOUT)
             self._handle(self.session.Input.TICK, None, now)
             return None
         # While a result of the backend is pending, the deadline is that of the backend.
@@ -275,28 +275,28 @@ class Transfer:
         """Whether the file has more blocks than there are numbers on the wire."""
         return False
 
-    def hand_over(self, now: float) -> None:
+    def go_on_elsewhere(self, now: float) -> None:
         """End without an ERROR: another node goes on with it."""
         self._end(Input.CLOSE, (Outcome.HANDED_OVER, ""), now)
 
     def send(self, data: bytes, segment: int = 0) -> None:
         """Send to the peer."""
         (self._own_send or self._context.send)(data, self.request.peer, self.via, segment)
-        if self.packets_left:
-            self.packets_left -= 1
+        if self.packets_to_record:
+            self.packets_to_record -= 1
             context = self._context
             # A window is kept as its first header; the recorder knows the others by the length of a segment.
             # Copied, since a slice of cached frames would keep their chunk in memory.
             kept = bytes(data[:4]) if data[1] == _DATA else data
             now = context.reactor.seconds()
-            context.keep((now, True, kept, len(data), segment, self.request.peer, self.via, self.number))
+            context.keep((now, True, kept, len(data), segment, self.request.peer, self.via, self.recorded_port))
 
     def _keep(self, data: bytes, now: float) -> None:
         """Keep a packet of the peer, if there is a flight recorder."""
-        if self.packets_left:
-            self.packets_left -= 1
+        if self.packets_to_record:
+            self.packets_to_record -= 1
             kept = data[:4] if data[1] == _DATA else data[:LONGEST_KEPT]
-            self._context.keep((now, False, kept, len(data), 0, self.request.peer, self.via, self.number))
+            self._context.keep((now, False, kept, len(data), 0, self.request.peer, self.via, self.recorded_port))
 
     def await_result(
         self,
@@ -412,8 +412,8 @@ class Transfer:
     def _error_received(self, data: bytes, now: float) -> None:
         packet = wire.parse(data)
         assert isinstance(packet, wire.Error)
-        if self.recorded:
-            self.packets_left = max(self.packets_left, 1)
+        if self.is_recorded:
+            self.packets_to_record = max(self.packets_to_record, 1)
             self._keep(data, now)
         if self.session is None:
             self.finish()

@@ -27,13 +27,16 @@ SPARE = 64
 _AGAIN = 60.0
 """Seconds until the log repeats that descriptors are used up."""
 
-_REQUESTS = (b"\0\1", b"\0\2")
+_REQUEST_OPCODES = (b"\0\1", b"\0\2")
 _ERROR = b"\0\5"
 
 
 @implementer(IBatchReceiver)
 class TransferProtocol(DatagramProtocol):
-    """The port of one transfer. Other peers get ERROR 5 (RFC 1350 section 4)."""
+    """The port of one transfer. Other peers get ERROR 5 (RFC 1350 section 4).
+
+    It is not connect()ed: the kernel would then drop what other peers send, and they would get no ERROR.
+    """
 
     noisy = False
     _log = Logger()
@@ -59,8 +62,9 @@ class TransferProtocol(DatagramProtocol):
         for data, peer, via in batch:
             try:
                 if peer == self._peer:
-                    if data[:2] not in _REQUESTS:
+                    if data[:2] not in _REQUEST_OPCODES:
                         self._transfer.datagram(data, now)
+                # Never for an ERROR: two servers would answer each other for ever.
                 elif data[:2] != _ERROR and len(data) >= 4:
                     self.send(_UNKNOWN_TID, peer, via, 0)
             except Exception:
@@ -121,6 +125,7 @@ def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callabl
                 if code != errno.EADDRINUSE or numbers is None:
                     raise
                 continue
+            # Checked on the open port: only its descriptor says how many are in use.
             if not _leaves_descriptors(port):
                 port.stopListening()
                 raise too_many()

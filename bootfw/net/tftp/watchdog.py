@@ -23,7 +23,7 @@ class _EveryRoundTrip:
 
 
 def begin_watchdog(policy: IWatchdogPolicy, agreed: Agreed) -> tuple[Agreed, Watchdog]:
-    """A watchdog of *policy*, and *agreed* without the client's timeout if the watchdog does not keep to it."""
+    """Return *agreed* and a watchdog of *policy*, without the client's timeout if the watchdog does not keep to it."""
     watchdog = policy.begin(agreed)
     if agreed.timeout is not None and not _honours_timeout(watchdog):
         agreed = _without_timeout(agreed)

@@ -56,7 +56,7 @@ class WriteTransfer(Transfer):
         """See Transfer."""
         opcode = data[:2]
         if opcode == b"\0\3" and len(data) >= 4:
-            if self.packets_left:
+            if self.packets_to_record:
                 self._keep(data, now)
             number = data[2] << 8 | data[3]
             if self.session is not None and not (self.earlier is not None and self._goes_on(self.earlier, number, now)):
@@ -127,7 +127,10 @@ class WriteTransfer(Transfer):
             self._handle(write.Input.STORED, None, now)
 
     def _finish(self, now: float) -> bool:
-        """Have the writer make the complete file visible. False: it answers later."""
+        """Have the writer make the complete file visible.
+
+        :return: False if it answers later.
+        """
         waiting = as_deferred(self._timed("finish"))
         if waiting is None:
             self._writer = None

@@ -29,7 +29,7 @@ class InterimServer:
         """Whether there are transfers on the shared sockets that another process can't continue."""
         # An upload has a writer, and a netascii transfer a translation, that can't move to another process.
         under_way = (transfer for tftp in self._tftps() for transfer in tftp.on_this_port)
-        return any(not transfer.can_hand_over and not transfer.reported for transfer in under_way)
+        return any(not transfer.can_hand_over and not transfer.is_reported for transfer in under_way)
 
     def drain(self) -> None:
         """Drop new requests, which their clients retry, so that ``busy`` becomes false."""
