@@ -108,7 +108,7 @@ def listen_on(reactor: Any, spec: PortSpec, sock: socket | None) -> Any:
     """
     if spec.service in UDP_SERVICES:
         return listen(reactor, spec.protocol, *spec.address, sock)
-    site = spec.certificate.around(spec.protocol) if spec.service == "https" else spec.protocol
+    site = spec.certificate.tls_factory(spec.protocol) if spec.service == "https" else spec.protocol
     return listen_http(reactor, site, *spec.address, sock)
 
 

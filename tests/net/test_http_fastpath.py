@@ -262,7 +262,7 @@ def test_the_cache_of_small_files_is_bounded(tmp_path: Path, reads: list[int]) -
         (tmp_path / f"{number}").write_bytes(bytes(1000))
     opened = iter([0, 1, 2, 2, 3, 4, 0])
     web = Web(lambda: file(str(tmp_path / f"{next(opened)}"))())
-    small = smallfiles.SmallFiles(web.site.files._context, kept=3500)
+    small = smallfiles.SmallFiles(web.site.files._context, capacity=3500)
     web.site.files._small_files = small
     for number in (0, 1, 2, 2, 3, 4):
         get(web, b"/%d" % number)

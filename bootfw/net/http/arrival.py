@@ -12,10 +12,11 @@ _LOOPBACK = 1  # the index of lo in every network namespace
 
 
 def arrived_by(transport: Any) -> Via | None:
-    """How the first packet of a connection arrived; None: that is not known, or it came from this host.
+    """Return the interface that the SYN of a connection came by; None: it is not known, or the client is on this host.
 
-    :param transport: of a connection, TLS or not.
+    :param transport: the connection's, with TLS around it or without.
     """
+    # With TLS the transport is a protocol whose own transport is the TCP connection.
     while hasattr(transport, "transport"):
         transport = transport.transport
     sock = getattr(transport, "socket", None)
@@ -30,6 +31,8 @@ def _interface_of(sock: socket.socket) -> int:
     # The kernel keeps the interface of the SYN where UDP sockets have the one for multicast (tcp_v4_syn_recv_sock).
     if sock.family == socket.AF_INET6:
         return sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF)
+    # For IPv4, IP_MULTICAST_IF returns an address, which an interface need not have. IP_PKTOPTIONS returns the index,
+    # and only to a socket that has IP_PKTINFO.
     sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
     size = socket.CMSG_SPACE(_PACKET_INFO.size)
     message = sock.getsockopt(socket.IPPROTO_IP, _IP_PKTOPTIONS, size)

@@ -41,7 +41,7 @@ class Certificate:
     ends: datetime
 
     def problem(self, now: float) -> str:
-        """Why clients will refuse it, for the operator; "" when it is valid.
+        """Return why clients will refuse it, for the operator; "": it is valid.
 
         :param now: seconds since the epoch.
         """
@@ -81,7 +81,7 @@ class RenewedCertificate:
 
     :param reactor: IReactorTime.
     :param publish: called with a CertificateLoaded or CertificateProblem.
-    :param renewed: called with the names of each certificate that is loaded.
+    :param names_changed: called with the names of each certificate that is loaded.
     :param wall: the time of day, in seconds since the epoch.
     :raise ConfigError: see load().
     """
@@ -91,47 +91,50 @@ class RenewedCertificate:
         reactor: Any,
         settings: HTTPSettings,
         publish: Callable[[Event], None],
-        renewed: Callable[[Sequence[str]], None],
+        names_changed: Callable[[Sequence[str]], None],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._publish = publish
-        self._renewed = renewed
+        self._names_changed = names_changed
         self._wall = wall
-        self._seen = self._state()
+        self._loaded_files = self._file_identities()
         self._reported = ""
-        self._take(load(settings))
+        self._use(load(settings))
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """See IOpenSSLServerConnectionCreator."""
+        # The files are looked at for each connection, by two stat(2). With a timer, clients would get the old
+        # certificate until it fires.
         self.renew()
         self._check()
         return SSL.Connection(self._current.context, None)
 
     def renew(self) -> None:
         """Reload the certificate if a file has changed."""
-        state = self._state()
-        if state != self._seen:
-            self._seen = state
+        # The files are looked at before they are read: a change in between is found the next time.
+        identities = self._file_identities()
+        if identities != self._loaded_files:
+            self._loaded_files = identities
             try:
-                self._take(load(self._settings))
+                self._use(load(self._settings))
             except ConfigError as error:
                 self._report(f"{error.message}; the previous one stays in use")
 
-    def around(self, site: Any) -> Any:
-        """A factory that serves *site* by TLS."""
+    def tls_factory(self, site: Any) -> Any:
+        """Return a protocol factory that serves *site* by TLS."""
         site.explain = refusal
         factory = TLSMemoryBIOFactory(self, False, site, **_clock(self._reactor))
         factory.noisy = False
         return factory
 
-    def _take(self, certificate: Certificate) -> None:
+    def _use(self, certificate: Certificate) -> None:
         self._current = certificate
         self._reported = ""
         ends = certificate.ends.timestamp()
         self._publish(CertificateLoaded(self._reactor.seconds(), self._settings.certificate, certificate.names, ends))
-        self._renewed(certificate.names)
+        self._names_changed(certificate.names)
         self._check()
 
     def _check(self) -> None:
@@ -144,16 +147,17 @@ class RenewedCertificate:
             self._reported = problem
             self._publish(CertificateProblem(self._reactor.seconds(), self._settings.certificate, problem))
 
-    def _state(self) -> list[tuple[int, ...]]:
-        """Identity of both files; it differs after each change. certbot's are symbolic links whose targets change."""
-        found: list[tuple[int, ...]] = []
+    def _file_identities(self) -> list[tuple[int, ...]]:
+        """Return what differs after each change of one of the two files; for a file that is not there, its errno."""
+        identities: list[tuple[int, ...]] = []
         for path in (self._settings.certificate, self._settings.key or self._settings.certificate):
             try:
+                # certbot's files are symbolic links, and a renewal replaces their targets: stat(2) follows them.
                 status = os.stat(path)
-                found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+                identities.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
             except OSError as error:
-                found.append((error.errno or 0,))
-        return found
+                identities.append((error.errno or 0,))
+        return identities
 
 
 _REFUSALS = {
@@ -171,16 +175,21 @@ _CLOSED = (
     "it closed the connection during the handshake; does it trust the issuer of the certificate, and is the "
     "certificate for the name or address in the URL?"
 )
-"""EDK2 sends no alert."""
+"""EDK2 closes the connection without an alert, so the reason can only be guessed."""
 
 
 def refusal(error: BaseException, transport: Any) -> str:
-    """Why a TLS handshake failed, for the operator; "" when the connection ended for another reason."""
+    """Return why a TLS handshake failed, for the operator; "": the connection ended for another reason.
+
+    :param error: the reason of connectionLost().
+    :param transport: of the connection that is lost.
+    """
     entries = error.args[0] if isinstance(error, SSL.Error) and error.args else None
     if not entries or not isinstance(entries, list):
         connection = transport.getHandle()
-        begun = connection is not None and connection.client_random() is not None
-        return _CLOSED if begun and connection.get_peer_finished() is None else ""
+        # A port scanner closes the connection before its ClientHello, and any client may close it after the handshake.
+        has_client_hello = connection is not None and connection.client_random() is not None
+        return _CLOSED if has_client_hello and connection.get_peer_finished() is None else ""
     reason = str(entries[-1][-1])
     meaning = next((text for words, text in _REFUSALS.items() if words in reason), "")
     return f"{meaning} ({reason})" if meaning else reason
@@ -238,13 +247,13 @@ def _clock(reactor: Any) -> dict[str, Any]:
 def _validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
     if hasattr(certificate, "not_valid_after_utc"):
         return certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    # cryptography before 42; Debian 12 has 38. They are in UTC, and say nothing of it.
+    # cryptography before 42; Debian 12 has 38. The times are in UTC, without a tzinfo.
     return certificate.not_valid_before.replace(tzinfo=UTC), certificate.not_valid_after.replace(tzinfo=UTC)
 
 
 def _context(chain: Sequence[x509.Certificate], key: Any) -> SSL.Context:
     # OpenSSL's own list of ciphers, which for TLS 1.2 still has those with RSA key exchange: EDK2 before 2023 and iPXE
-    # know no elliptic curves. What is older than 1.2 no firmware needs.
+    # know no elliptic curves. No firmware needs a version before 1.2.
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)

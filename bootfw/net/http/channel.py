@@ -15,13 +15,15 @@ _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e\x80-\xff]+ 
 
 
 class Channel(HTTPChannel):
-    """An HTTPChannel that answers with 400 what Twisted's takes, or logs a traceback for.
+    """An HTTPChannel that answers with 400 where Twisted's accepts a request or logs a traceback.
 
-    That is a Content-Length of thousands of digits and, with Twisted before 24.10, a malformed request line.
+    It does so for a Content-Length of thousands of digits and, with Twisted before 24.10, for a malformed request line.
     """
 
     def lineReceived(self, line: bytes) -> None:
         """See HTTPChannel."""
+        # Only HTTPChannel knows whether the line is a header or the first line of a request, for which it adds a
+        # request.
         before = len(self.requests)
         super().lineReceived(line)  # type: ignore[no-untyped-call]
         transport: Any = self.transport
@@ -39,7 +41,7 @@ class Channel(HTTPChannel):
 
 
 class QuietRequest(Request):
-    """A request that is not logged if it is a HEAD; Twisted's logs that the body is left out."""
+    """A Request that logs nothing for a HEAD; Twisted's logs that the body is left out."""
 
     def render(self, resrc: Any) -> None:
         """See Request."""

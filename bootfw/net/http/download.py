@@ -61,10 +61,10 @@ class Download:
     deadline: float | None = field(default=None, init=False)
     """When the alarm calls ring(); None: not watched."""
     _reader: "IReader | None" = field(default=None, init=False)
-    _file: FileSender | None = field(default=None, init=False)
-    """Sends by sendfile(2) all but the last TAIL bytes; None: the rest is read and written."""
+    _sender: FileSender | None = field(default=None, init=False)
+    """Sends by sendfile(2) all but the last TAIL bytes; None: what is left is read and written."""
     _drained: bool = field(default=False, init=False)
-    """The transport has sent everything that was written to it."""
+    """The transport has sent everything that was written to it. sendfile(2) would overtake what it has not sent."""
     _awaited: "Deferred[Any] | None" = field(default=None, init=False)
     """The pending Deferred of the backend, for the file or for one read. Cancelled when the download ends first."""
     _offset: int = field(default=0, init=False)
@@ -72,16 +72,20 @@ class Download:
     _stop: int | None = field(default=None, init=False)
     """Offset at which the response ends; None: the size is not known yet."""
     _sent: int = field(default=0, init=False)
+    """Bytes of the body that the transport or the socket has taken, for the report."""
     _detail: str = field(default="", init=False)
+    """The range of the file that is sent, for the report; "": the whole file."""
     _opening: "Deferred[Any] | None" = field(default=None, init=False)
     """The Deferred that the backend's open() returned; None: it answered at once."""
     _opening_since: float = field(default=0.0, init=False)
     _waited: tuple[float, str] = field(default=(0.0, ""), init=False)
     """(seconds that open() took, name of the backend), for the report."""
     _began: float | None = field(default=None, init=False)
+    """When the response began; None: it has not, or it is an error, so no end is reported."""
     _states: DownloadStates = field(factory=DownloadStates, init=False)
     _looping: bool = field(default=False, init=False)
-    """_go_on() is running further up the stack and will look at the state again: a nested call returns at once."""
+    """_go_on() is running further up the stack and will look at the state again: a nested call returns at once. A
+    transport may call resumeProducing() within write(); without this each chunk would deepen the stack."""
 
     def open(self) -> None:
         """Have the backend open the file, and answer as soon as it has."""
@@ -112,11 +116,11 @@ class Download:
             self._wait_for(waiting, self._opened_late, self.not_opened, self._close)
 
     def ring(self, now: float) -> None:
-        """No progress was made for STALLED_SECONDS seconds."""
+        """See Alarm. No progress was made for STALLED_SECONDS seconds."""
         self._handle(Input.TICK)
 
     def cancel(self, reason: str) -> None:
-        """End it from our side. The connection is reset, which no client takes for the end of the file.
+        """End the download from our side. The connection is reset, which no client takes for the end of the file.
 
         :param reason: for the report.
         """
@@ -170,7 +174,7 @@ class Download:
 
         def on_head(head: Any) -> None:
             known = head if isinstance(head, bytes) else b""
-            self._respond(self._context.types.found(self.request.path, validators.etag, known), validators, size)
+            self._respond(self._context.types.examine(self.request.path, validators.etag, known), validators, size)
 
         try:
             head = self._context.read(reader, self.request.filename, 0, HEAD)
@@ -219,7 +223,7 @@ class Download:
         else:
             self._handle(Input.OPENED)
             if self._stop is not None and self._reader is not None:
-                self._file = file_sender(http.transport, self._reader, self._context.reactor.seconds)
+                self._sender = file_sender(http.transport, self._reader, self._context.reactor.seconds)
             http.registerProducer(self, True)
             self._progress()
             self._go_on()
@@ -231,6 +235,8 @@ class Download:
         """
         known = transfer_error(error)
         if known is None:
+            # Not an error that the contract names: a bug of the plugin, whose traceback goes to the log and not to the
+            # client.
             self._report_failure(error, "open")
             self._refuse(500, "Internal error")
         else:
@@ -261,41 +267,43 @@ class Download:
                 if self._offset == self._stop:
                     self._http.unregisterProducer()
                     self._handle(Input.COMPLETE, self._detail)
-                elif self._file is not None and self._drained:
-                    self._send(self._file)
+                elif self._sender is not None and self._drained:
+                    self._send(self._sender)
                 else:
+                    # Also the first chunk of a file that sendfile(2) sends: it leaves with the head of the response.
                     self._read()
         finally:
             self._looping = False
 
-    def _send(self, file: FileSender) -> None:
-        if self._send_turn(file):
+    def _send(self, sender: FileSender) -> None:
+        if self._send_turn(sender):
             try:
-                file.wait(self._writable)
+                sender.wait(self._on_writable)
             except OSError:
-                self._file = None  # no descriptor is left: the rest is read
+                self._sender = None  # no descriptor is left: the rest is read
             else:
                 self._handle(Input.PAUSE)
 
-    def _writable(self) -> None:
-        """The connection takes more. A turn of a large file is this and nothing else: the download stays paused."""
-        assert self._file is not None
-        if self._send_turn(self._file):
+    def _on_writable(self) -> None:
+        """Send more: the connection takes it. A turn of a large file is this and nothing else, and the download stays
+        PAUSED: the table, the transport and the producer are needed again when sendfile(2) has sent its part."""
+        assert self._sender is not None
+        if self._send_turn(self._sender):
             self._progress()
         else:
             self.resumeProducing()
 
-    def _send_turn(self, file: FileSender) -> bool:
+    def _send_turn(self, sender: FileSender) -> bool:
         """Send what the connection takes now; false: the rest is to be read."""
         assert self._stop is not None
         stop = self._stop - TAIL
-        sent, goes_on = file.send(self._offset, stop) if self._offset < stop else (0, False)
+        sent, goes_on = sender.send(self._offset, stop) if self._offset < stop else (0, False)
         self._offset += sent
         self._sent += sent
         if goes_on and self._offset < stop:
             return True
-        self._file = None
-        file.stop()
+        self._sender = None
+        sender.stop()
         return False
 
     def _read(self) -> None:
@@ -325,6 +333,7 @@ class Download:
         length = self._next_length()
         try:
             data = checked_bytes(answer, length, self._reader)
+            # Before the last bytes are written: without them the client has no complete response of a changed file.
             if self._offset + len(data) == self._stop and provides(self._reader, IVerifiableReader):
                 self._reader.verify()
         except Exception as error:
@@ -336,6 +345,7 @@ class Download:
             if self._stop is not None:
                 self._handle(Input.FAILED, f"the file ended at byte {self._offset}, before its size")
                 return
+            # A reader without a size has ended. _go_on() finds that the response is complete.
             self._stop = self._offset
         self._drained = False
         self._http.write(data)
@@ -356,6 +366,8 @@ class Download:
         """Give the table one input, and do what it says."""
         states = self._states
         states.handle(event, argument)
+        # An action may lead to another input, at once or later: a connection that is cut calls stopProducing(). The
+        # table ignores these inputs, since the download has ended.
         while states.out:
             do = states.out.pop(0)
             if do is Do.REFUSE_LATE:
@@ -394,9 +406,11 @@ class Download:
         self.deadline = None
         self._context.alarm.forget(self)
         self._context.downloads.discard(self)
-        file, self._file = self._file, None
-        if file is not None:
-            file.stop()
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.stop()
+        # _awaited is cleared before cancel(): the failure that this causes is not an error of the backend, see
+        # _wait_for().
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             try:
@@ -422,7 +436,10 @@ class Download:
         on_error: Callable[[BaseException], None],
         dispose: Callable[[Any], None],
     ) -> None:
-        """When *answer* fires call *on_result* or *on_error*; *dispose* with a result that comes after the end."""
+        """Call *on_result* or *on_error* when *answer* fires.
+
+        :param dispose: called with a result that comes after the end of the download: a file has to be closed.
+        """
         self._awaited = answer
 
         def on_value(value: Any) -> None:

@@ -25,9 +25,10 @@ class DownloadContext:
     backend: IBackend
     publish: Callable[[Event], None]
     alarm: Alarm[Any]
-    """Calls ring() of its owners. That of a site has the site's connections, too, so it is armed all the time: to arm a
-    timer for each download would cost more than many a download."""
+    """Calls ring() of downloads, and of the site's connections. Idle connections keep it armed: to arm a timer for each
+    download would cost more than a small download itself."""
     downloads: set[Any] = field(factory=set, init=False)
+    """The downloads under way, without those that smallfiles.py answers."""
     types: MediaTypes = field(factory=MediaTypes, init=False)
     blocking: BlockingCalls = field(init=False)
 
@@ -35,7 +36,7 @@ class DownloadContext:
         self.blocking = BlockingCalls(self.publish, self.reactor.seconds)
 
     def open(self, request: TransferRequest) -> Any:
-        """What the backend's open() returns for *request*.
+        """Return what the backend's open() returns for *request*.
 
         :raise FileMissing: the name can't be that of a file.
         """
@@ -48,7 +49,7 @@ class DownloadContext:
         return self.backend.open(request.path, request)
 
     def version(self, request: TransferRequest) -> Hashable | None:
-        """The identity of the content that open() would find; None: it is to be opened, or it is not there."""
+        """Return the identity of the content that open() would find; None: only open() finds out."""
         if not provides(self.backend, IVersionedBackend):
             return None
         try:
@@ -57,7 +58,7 @@ class DownloadContext:
             return None  # open() reports it
 
     def read(self, reader: IReader, name: str, offset: int, length: int) -> Any:
-        """What *reader*, of the file *name*, answers. That it has blocked is published."""
+        """Return what *reader*, of the file *name*, returns. A call that has blocked the reactor is published."""
         began = self.reactor.seconds()
         answer = reader.read(offset, length)
         took = self.reactor.seconds() - began
@@ -66,5 +67,5 @@ class DownloadContext:
         return answer
 
     def backend_of(self, answer: Any) -> str:
-        """The name of the backend that *answer*, a Deferred that open() returned, waits for."""
+        """Return the name of the backend that *answer*, a Deferred that open() returned, waits for."""
         return self.backend.pending_backend(answer) if provides(self.backend, IBatchingBackend) else "the backend"

@@ -16,7 +16,7 @@ _YEAR_10000 = 253402300800
 
 
 def look_up(http: Any) -> Header:
-    """The headers of a request, twisted.web's or a PlainRequest."""
+    """Return a function that looks up a header of a request, twisted.web's or a PlainRequest."""
     if isinstance(http, PlainRequest):
         return http.header
 
@@ -36,7 +36,7 @@ def when_lost(http: Any, call: Callable[[], None]) -> None:
 
 
 def validators_of(reader: IReader, size: int | None) -> Validators:
-    """What identifies this version of a file; empty unless *reader* is an ICacheableReader."""
+    """Return what identifies this version of a file; empty unless *reader* is an ICacheableReader."""
     if not provides(reader, ICacheableReader):
         return Validators("", None)
     etag, modified = etag_of(reader, size), reader.modified
@@ -46,7 +46,7 @@ def validators_of(reader: IReader, size: int | None) -> Validators:
 
 
 def all_validators_of(reader: IReader, size: int | None) -> Validators:
-    """The same with the former entity tag, for a request that may have conditions."""
+    """Return the same with the former entity tag, for a request that may have conditions."""
     return evolve(validators_of(reader, size), former_etag=_quoted(former_etag_of(reader, size)))
 
 

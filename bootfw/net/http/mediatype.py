@@ -19,7 +19,7 @@ HEAD = 0x8006
 """The bytes that by_content() looks at: the volume descriptor of an ISO 9660 image is the last of them."""
 
 REMEMBERED = 1024
-"""Most files whose type, found by their content, is cached."""
+"""Files whose type, found by their content, is cached, at most."""
 
 _BY_NAME = {
     ".efi": EFI,
@@ -36,29 +36,35 @@ _EFI_APPLICATION = 10
 class MediaTypes:
     """Media types of files; a file is read for its type once per version."""
 
-    _found: dict[tuple[str, str], bytes] = field(factory=dict, init=False)
+    _by_content: dict[tuple[str, str], bytes] = field(factory=dict, init=False)
     """Path and entity tag -> type; the oldest comes first."""
 
     def of(self, path: str, etag: str) -> bytes | None:
-        """The type of that version of a file; None: its first bytes are needed."""
-        return _BY_NAME.get(PurePosixPath(path).suffix.lower()) or self._found.get((path, etag))
+        """Return the type of that version of a file; None: its first bytes are needed, see examine()."""
+        return _BY_NAME.get(PurePosixPath(path).suffix.lower()) or self._by_content.get((path, etag))
 
-    def found(self, path: str, etag: str, head: bytes) -> bytes:
-        """The type of a file that begins with *head*, which is remembered. Empty: it could not be read."""
+    def examine(self, path: str, etag: str, head: bytes) -> bytes:
+        """Return the type of a file by its first bytes, and cache it for that version of the file.
+
+        :param etag: "": the file has no versions, so nothing is cached.
+        :param head: the first HEAD bytes; empty: they could not be read.
+        """
         kind = by_content(head)
         if etag and head:
-            self._found[path, etag] = kind
-            if len(self._found) > REMEMBERED:
-                del self._found[next(iter(self._found))]
+            self._by_content[path, etag] = kind
+            if len(self._by_content) > REMEMBERED:
+                del self._by_content[next(iter(self._by_content))]
         return kind
 
 
 def by_content(head: bytes) -> bytes:
-    """The type by the first HEAD bytes of a file."""
+    """Return the type by the first HEAD bytes of a file."""
     if _is_efi_application(head):
         return EFI
     if head[0x8001:0x8006] == b"CD001":
         return ISO
+    # A Linux kernel ends its first sector as a disk does; "HdrS" in the next one is its setup header (Linux x86 boot
+    # protocol, section 1.1).
     if head[510:512] == b"\x55\xaa" and head[0x202:0x206] != b"HdrS" and _is_disk(head):
         return IMG
     return UNKNOWN

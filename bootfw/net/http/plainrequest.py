@@ -1,8 +1,8 @@
 """The fast path of HTTP: a GET or HEAD as boot programs send it, without twisted.web's Request.
 
-Half of what a small file costs is twisted.web's: headers as objects, a resource tree, a Request with cookies, session
-and site. A request that arrives whole, has a target of plain characters and no body needs none of these. Whatever else
-comes is left to twisted.web, see parse(). The responses of both are the same bytes, which
+twisted.web takes half of the CPU time of a small file: for headers as objects, a resource tree, a Request with cookies,
+session and site. A request that arrives whole, has a target of plain characters and no body needs none of these. Every
+other one is left to twisted.web, see parse(). The responses of both are the same bytes, which
 tests/net/test_http_fastpath.py compares.
 """
 
@@ -20,11 +20,12 @@ from bootfw.tftp.path import relative
 from bootfw.wire.http import names_directory
 
 LARGEST = 4096
-"""Bytes of a request that is looked at. Those of boot programs have 60 to 400."""
+"""Bytes of a request, at most, for the fast path. Those of boot programs have 60 to 400."""
 
 _REQUEST = re.compile(
     rb"(GET|HEAD) (/[A-Za-z0-9/._~+=,@:-]*) HTTP/1\.1\r\n"
-    # What says something about a body, a protocol or the connection is left to twisted.web.
+    # Headers about a body, a protocol or the connection are left to twisted.web, but for the usual values of
+    # Connection.
     rb"((?i:(?!content-length|transfer-encoding|expect|upgrade|connection:(?![ \t]*(?:keep-alive|close)\r))"
     rb"[A-Za-z0-9-]+:[ \t]*[\x21-\x7e][\x20-\x7e]*\r\n)*)\r\n",
 )
@@ -42,9 +43,10 @@ class RequestHead(NamedTuple):
     fields: bytes
     """The lines with the headers."""
     closes: bool
-    """The connection ends with the response."""
+    """Whether the connection ends with the response."""
     is_plain_get: bool
-    """It requests the whole file, in any version: it has no Range and no condition."""
+    """Whether it is a GET of the whole file in any version: without Range, without a condition (RFC 9110 section
+    13)."""
 
 
 @define(eq=False)
@@ -52,12 +54,12 @@ class PlainRequest:
     """A request and its response, with those methods of twisted.web's Request that a Download calls.
 
     :param channel: the connection.
-    :param over: called when the response is complete.
+    :param done: called when the response is complete.
     """
 
     channel: Any
     head: RequestHead
-    _over: Callable[[], None]
+    _done: Callable[[], None]
     _status: int = field(default=200, init=False)
     _headers: dict[bytes, bytes] = field(factory=dict, init=False)
     _length: int | None = field(default=None, init=False)
@@ -77,7 +79,9 @@ class PlainRequest:
         return self.channel.transport
 
     def header(self, name: str) -> str | None:
-        """The request's header *name*, lower-case; None: it is absent. Several of one name are joined by commas."""
+        """Return the value of the condition or Range *name*; None: it is absent. Several of one name are joined by
+        commas."""
+        # A download looks up conditions and Range only, which few requests have.
         if not _CONDITIONAL.search(self.head.fields):
             return None
         key = name.lower().encode()
@@ -90,7 +94,7 @@ class PlainRequest:
         self._on_lost = call
 
     def lost(self) -> None:
-        """The connection is lost."""
+        """Note that the connection is lost."""
         if self._on_lost is not None:
             self._on_lost()
 
@@ -123,7 +127,7 @@ class PlainRequest:
             self.write(b"")
         if self._chunked:
             self.transport.write(b"0\r\n\r\n")
-        self._over()
+        self._done()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See IConsumer."""
@@ -139,7 +143,7 @@ class PlainRequest:
         respond(self.transport, self.head.closes, rest)
 
     def end_of_head(self) -> bytes:
-        """The end of the response's head, from the date on."""
+        """Return the end of the response's head: all that follows the date."""
         lines = [name + b": " + value for name, value in self._headers.items()]
         return b"\r\n".join([b"", *lines, b"", b""])
 
@@ -164,11 +168,14 @@ def respond(transport: Any, closes: bool, rest: bytes) -> None:
 
 
 def send_whole(transport: Any, data: bytes) -> None:
-    """Send a whole response. The socket takes it now where nothing else waits, which saves a turn of the reactor.
+    """Send a whole response, at once if nothing else is to be sent before it: that saves a turn of the reactor.
 
-    Only a whole one: a longer file would be sent in one turn, as far as its client can take it.
+    This is not for a part of a longer one: all that the client can take would be sent in one turn, while other clients
+    wait.
     """
     is_plain = isinstance(transport, TCPConnection) and not transport.TLS
+    # Twisted's write() only fills its buffer, and the reactor empties that in a later turn. Both attributes are its
+    # buffer.
     if is_plain and not (transport.dataBuffer or transport._tempDataBuffer):
         sent = transport.writeSomeData(data)
         if isinstance(sent, int):  # else it is the reason of a lost connection, which the next write finds out
@@ -179,7 +186,7 @@ def send_whole(transport: Any, data: bytes) -> None:
 
 
 def parse(data: bytes) -> RequestHead | None:
-    """The request that *data* is, whole and nothing else; None: it is for twisted.web."""
+    """Return the request if *data* is one whole request and nothing else; None: it is for twisted.web."""
     return _parsed(data) if len(data) <= LARGEST else None
 
 
@@ -202,7 +209,7 @@ def _parsed(data: bytes) -> RequestHead | None:
 
 @lru_cache(64)
 def _head(status: int, closes: bool) -> bytes:
-    """The beginning of a response, up to the date."""
+    """Return the beginning of a response, up to the date."""
     connection = b"Connection: close\r\n" if closes else b""
     return b"HTTP/1.1 %d %b\r\n%bServer: bootfw\r\nDate: " % (status, RESPONSES[status], connection)
 

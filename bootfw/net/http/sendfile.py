@@ -14,16 +14,17 @@ from bootfw.ability import provides
 from bootfw.interfaces import IComparingReader, IFileReader, IReader
 
 PIECE = 2 * 1024 * 1024
-"""Bytes of one call of sendfile(2). Of a disk that takes 10 ms to read them, a turn waits no longer than that."""
+"""Bytes of one call of sendfile(2), which waits for the disk where the page cache does not have them: a disk that reads
+200 MB/s stops the reactor for 10 ms."""
 
 MOST = 8 * 1024 * 1024
 """Bytes that one connection sends in one turn of the reactor, at most."""
 
 TURN = 0.001
-"""Seconds after which a turn ends, whatever it has sent: other connections are due."""
+"""Seconds after which a turn ends, whatever it has sent: other connections wait."""
 
 _SAMPLE = 1024
-"""Bytes of what is sent that its reader compares."""
+"""Bytes at the beginning of each turn that the reader remembers, to find out later whether the file was changed."""
 
 
 @implementer(IWriteDescriptor)
@@ -31,11 +32,11 @@ _SAMPLE = 1024
 class FileSender:
     """Sends from a file to a TCP connection of Twisted's.
 
-    The connection's own buffer has to be empty: what is in there would be overtaken.
+    The transport's buffer has to be empty: sendfile(2) would overtake what is in there.
 
-    The reactor watches a duplicate of the connection's descriptor from the first wait() to stop(). The transport's own
-    is watched for what the client sends; to watch that for room as well, and no longer, in every turn costs two system
-    calls and as much CPU as sending half a megabyte.
+    From the first wait() to stop() the reactor watches a duplicate of the connection's descriptor. It watches the
+    transport's own descriptor for what the client sends; to watch that one for room as well, and to stop that again, in
+    every turn costs two system calls and as much CPU as sending half a megabyte.
     """
 
     _transport: Any
@@ -43,9 +44,9 @@ class FileSender:
     _seconds: Callable[[], float]
     """The clock."""
     _start: int = 0
-    """Where the file begins there."""
+    """The offset in _fd at which the file begins: it may be a part of an image."""
     _remember: Callable[[int, bytes], None] | None = None
-    """See IReader."""
+    """See IComparingReader."""
     _duplicate: int = field(default=-1, init=False)
     """-1: the reactor does not watch it."""
     _writable: Callable[[], None] | None = field(default=None, init=False)
@@ -53,7 +54,8 @@ class FileSender:
     def send(self, offset: int, stop: int) -> tuple[int, bool]:
         """Send what the connection takes now of the file's bytes from *offset* to *stop*, as much as a turn may.
 
-        :return: how many, and whether it can go on so. Else the rest is to be read, which will tell what is wrong.
+        :return: (number of bytes, whether sendfile(2) can go on). If not, the rest is to be read, and the read finds
+            the error.
         """
         sock, begin, end = self._transport.getHandle().fileno(), offset, min(stop, offset + MOST)
         if self._remember is not None:
@@ -65,7 +67,7 @@ class FileSender:
             try:
                 sent = os.sendfile(sock, self._fd, self._start + offset, length)
             except (BlockingIOError, ConnectionError):
-                break  # the transport finds out by itself that the connection is lost
+                break  # the reactor reports a lost connection to the transport
             except OSError:
                 return offset - begin, False
             if not sent:
@@ -86,7 +88,8 @@ class FileSender:
             self._transport.reactor.addWriter(self)
 
     def stop(self) -> None:
-        """Wait no longer. To be called before the connection is closed: the duplicate would keep it open."""
+        """Wait no longer. To be called before the connection is closed: the duplicate would keep it open for the
+        client."""
         self._writable = None
         if self._duplicate >= 0:
             self._transport.reactor.removeWriter(self)
@@ -105,8 +108,10 @@ class FileSender:
             self._writable()
 
     def connectionLost(self, reason: Any) -> None:
-        """See IFileDescriptor. The transport may not be watched at all: this makes it look, and end the download."""
+        """See IFileDescriptor. The reactor has found an error of the duplicate."""
         self.stop()
+        # The transport may be watched for nothing, and would never find the error. With an empty buffer it resumes its
+        # producer, if that is paused; the download then writes, and the write finds the error.
         self._transport.producerPaused = True
         self._transport.startWriting()
 
@@ -116,7 +121,7 @@ class FileSender:
 
 
 def file_sender(transport: Any, reader: IReader, seconds: Callable[[], float]) -> FileSender | None:
-    """A sender of what *reader* reads; None: it is no file, or the bytes have to pass through us, as for TLS.
+    """Return a sender of what *reader* reads; None: it is no file, or the bytes have to be read here, as for TLS.
 
     :param seconds: the clock.
     """

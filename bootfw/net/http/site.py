@@ -63,7 +63,7 @@ PHONE_HOME = b"/bootfw/up"
 """The path that an installed system requests when it is up."""
 
 INSTALLING, FAILED = b"/bootfw/installing", b"/bootfw/failed"
-"""The paths that the system which installs a machine requests, with "what": how far it is, and why it has failed."""
+"""The paths that an installer requests, with the argument "what": how far it is, and why it has failed."""
 
 _REPORTS = frozenset((PHONE_HOME, INSTALLING, FAILED))
 _REPORT_TARGETS = frozenset(path.decode() for path in _REPORTS)
@@ -77,7 +77,7 @@ class BootResource(Resource):
     :param reactor: IReactorTime.
     :param publish: called with each event; must not raise.
     :param clients: finds the client at an address, for the backend; None: a client is its address.
-    :param alarm: of the site that this is a part of; None: it has its own.
+    :param alarm: the Alarm of the site that this is a part of; None: it has its own.
     """
 
     isLeaf = True
@@ -108,7 +108,7 @@ class BootResource(Resource):
         """See IResource."""
         request.setHeader(b"Server", b"bootfw")
         if request.path in _REPORTS:
-            self._reported(request)
+            self._take_report(request)
             return NOT_DONE_YET
         transfer_request = _transfer_request(request)
         if request.method not in (b"GET", b"HEAD"):
@@ -126,8 +126,8 @@ class BootResource(Resource):
         self._context.publish(TransferRefused(self._context.reactor.seconds(), transfer_request, status, message))
         refuse(request, status, message)
 
-    def _reported(self, request: Any) -> None:
-        """Publish what a machine reports by a GET or a POST."""
+    def _take_report(self, request: Any) -> None:
+        """Publish what a machine reports of its installation, by a GET or a POST."""
         try:
             mac = mac_text(request.args[b"mac"][-1].decode("ascii")) if b"mac" in request.args else ""
         except ValueError:
@@ -168,17 +168,19 @@ class BootResource(Resource):
 
 
 class Connection(Channel):
-    """A client's connection. Its deadline is for the next request to be complete; a Download has its own."""
+    """A client's connection."""
 
     deadline: float | None = None
+    """When the alarm calls ring(). Until then the next request has to be complete or, if the connection is closing, the
+    rest of the response has to be sent. None: a request is being answered, and its Download has a deadline."""
 
     delimiter = b"\n"  # RFC 9112 section 2.2: a recipient may take a single LF for the end of a line
     _next_is_request_line = True
 
     _plain: PlainRequest | None = None
     """The request of the fast path that is being answered; None: there is none."""
-    _held: bytes = b""
-    """What has come meanwhile: the next requests."""
+    _next_requests: bytes = b""
+    """What has come while _plain is being answered."""
 
     def connectionMade(self) -> None:
         """See IProtocol."""
@@ -200,12 +202,16 @@ class Connection(Channel):
     def dataReceived(self, data: bytes) -> None:
         """See IProtocol."""
         if self._plain is not None:
-            self._held += data
-            if len(self._held) > self._optimisticEagerReadSize:
+            # Responses go out in the order of the requests (RFC 9112 section 9.3.2). Beyond a limit the client has to
+            # wait, as HTTPChannel does for its own requests.
+            self._next_requests += data
+            if len(self._next_requests) > self._optimisticEagerReadSize:
                 self._networkProducer.pauseProducing()
             return
-        between = self._next_is_request_line and not self._handlingRequest and not self._buffer
-        head = parse(data) if between and self.persistent else None
+        # The fast path is only for a request that begins with *data*: HTTPChannel must have nothing of it, nor of
+        # another.
+        is_between = self._next_is_request_line and not self._handlingRequest and not self._buffer
+        head = parse(data) if is_between and self.persistent else None
         if head is None or head.target in _REPORT_TARGETS:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
@@ -225,7 +231,8 @@ class Connection(Channel):
         factory.files.render_plain(self._plain, transfer)
 
     def _admitted(self) -> bool:
-        """Whether to answer the request that is complete. Otherwise it is refused, and the connection closes."""
+        """Return whether to answer the request that is complete. If not, it is refused here, and the connection
+        closes."""
         if self.factory.admits(self):
             return True
         transport: Any = self.transport
@@ -237,13 +244,13 @@ class Connection(Channel):
         """The response to a request of the fast path is complete."""
         self._plain = None
         self.factory.idle(self)
-        held, self._held = self._held, b""
+        data, self._next_requests = self._next_requests, b""
         if not self.persistent:
             self.loseConnection()  # type: ignore[no-untyped-call]
-        elif held:
+        elif data:
             if not self._waitingForTransport:
                 self._networkProducer.resumeProducing()
-            self.dataReceived(held)
+            self.dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
         """See LineReceiver."""
@@ -270,7 +277,9 @@ class Connection(Channel):
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def requestDone(self, request: Any) -> None:
-        """It is answered. The next request may have arrived already."""
+        """See HTTPChannel: a request is answered."""
+        # First, since the next request may have arrived already, and super() handles it: that makes the connection
+        # busy.
         self.factory.idle(self)
         super().requestDone(request)  # type: ignore[no-untyped-call]
 
@@ -283,7 +292,7 @@ class Connection(Channel):
             self.leave(now)
 
     def leave(self, now: float) -> None:
-        """Close; reset it if the rest is not sent within GRACE seconds."""
+        """Close the connection; reset it if the rest of a response is not sent within GRACE seconds."""
         transport: Any = self.transport
         if not transport.disconnecting:
             self.loseConnection()  # type: ignore[no-untyped-call]
@@ -298,7 +307,7 @@ class FileRequest(Request):
         self.content = io.BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Drop it."""
+        """Drop a part of the body."""
 
     def process(self) -> None:
         """Reduce the target to a path: clients may send an absolute URL (RFC 9112 section 3.2.2), or leave out the
@@ -317,7 +326,7 @@ class BootSite(Site):
     :param clients: see BootResource.
     :param admission: decides which requests are served; None: all of them.
     :param interfaces: connections that come by others are refused; None: they may come by all.
-    :param service: its name in events about refused requests.
+    :param service: the name of the service in events about refused requests: "http" or "https".
     """
 
     _log = Logger(namespace="bootfw")
@@ -347,8 +356,8 @@ class BootSite(Site):
         self._publish = publish
         self._refusals = OncePer(_REPORT_AGAIN)
         self.explain: Callable[[BaseException, Any], str] = lambda reason, transport: ""
-        """Gives the failure of a TLS handshake from the reason of connectionLost() and the transport; "" where it was
-        none."""
+        """Returns why a TLS handshake failed, see refusal() of certificate.py; "": it did not. This module has to be
+        loadable without pyOpenSSL."""
 
     def close(self) -> "Deferred[None]":
         """Reset connections with a download, close the others.
@@ -365,13 +374,14 @@ class BootSite(Site):
         return self._emptied
 
     def joined(self, connection: "Connection") -> None:
-        """A client has connected."""
+        """Count a connection, or refuse it."""
         refused = not self._is_welcome(connection)
         most = _most_connections()
         if not refused and not self._shares.allows(connection.peer[0], most):
             self._drop(connection, "too many connections at once of one client")
             refused = True
         if refused or (len(self._connections) >= most and not self._make_room()):
+            # It is lost in a later turn of the reactor, so it is counted like the others until left() is called for it.
             transport: Any = connection.transport
             transport.abortConnection()
         self._connections.add(connection)
@@ -379,14 +389,14 @@ class BootSite(Site):
         self.idle(connection)
 
     def _is_welcome(self, connection: "Connection") -> bool:
-        """Whether the lists of addresses and interfaces let the client be served."""
+        """Return whether the configured addresses and interfaces allow to serve the client."""
         interfaces, admission = self._interfaces, self._admission
         if admission is not None and not admission.serves(self._service, connection.peer, self._clock.seconds()):
             return False
         return interfaces is None or interfaces.all_served or interfaces.serves(arrived_by(connection.transport))
 
     def admits(self, connection: "Connection") -> bool:
-        """Whether to serve a request that has come on *connection*."""
+        """Return whether to serve a request that has come on *connection*."""
         admission = self._admission
         return admission is None or admission.admits(self._service, connection.peer, self._clock.seconds())
 
@@ -401,7 +411,7 @@ class BootSite(Site):
         self.wait(connection, self._clock.seconds() + STALLED_SECONDS)
 
     def busy(self, connection: "Connection") -> None:
-        """Its request is complete, and is going to be answered."""
+        """Note that a request is complete, and is going to be answered."""
         self._idle.pop(connection, None)
 
     def wait(self, connection: "Connection", until: float) -> None:
@@ -410,7 +420,7 @@ class BootSite(Site):
         self._alarm.watch(connection)
 
     def left(self, connection: "Connection", reason: BaseException) -> None:
-        """A connection is gone."""
+        """Forget a connection that is lost, and publish why its TLS handshake failed."""
         transport: Any = connection.transport
         why = self.explain(reason, transport)
         if why:
@@ -427,7 +437,10 @@ class BootSite(Site):
             emptied.callback(None)
 
     def _make_room(self) -> bool:
-        """Close the connection that has waited longest for a request. Returns False if none has waited for long."""
+        """Close the connection that has waited longest for a request, if that is more than SPARED seconds.
+
+        :return: whether one was closed.
+        """
         now = self._clock.seconds()
         if self._refusals.due(("", "too many"), now):
             self._log.warn(
@@ -437,6 +450,7 @@ class BootSite(Site):
                 spared=SPARED,
             )
         oldest = next(iter(self._idle), None)
+        # idle() has set the deadline to STALLED_SECONDS after the last response.
         if oldest is None or oldest.deadline is None or oldest.deadline > now + STALLED_SECONDS - SPARED:
             return False
         del self._idle[oldest]
@@ -477,7 +491,7 @@ def listen_http(reactor: Any, factory: Any, address: str, port: int, sock: socke
 def open_stream_socket(
     address: str, port: int, *, shared: bool = False, beside: Sequence[socket.socket] = ()
 ) -> socket.socket:
-    """A listening, non-blocking TCP socket. "::" is IPv6 only, so that "0.0.0.0" can have the same port.
+    """Open a listening, non-blocking TCP socket. "::" is IPv6 only, so that "0.0.0.0" can have the same port.
 
     The address may be one that this host does not have yet (IP_FREEBIND). One with a zone needs its interface.
 
@@ -501,6 +515,8 @@ def open_stream_socket(
         else:
             sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         where = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
+        # The kernel lets a second socket have the port if both have the option at the time of bind(2) and listen(2).
+        # They have it no longer than that: another program of the same user could share the port as well.
         with with_option(socket.SO_REUSEPORT, [sock, *beside] if beside else []):
             sock.bind(where)
             sock.listen(BACKLOG)
@@ -534,4 +550,4 @@ def _address(address: Any) -> Address:
         return address.host, address.port, address.flowInfo, int(address.scopeID)
     if isinstance(address, IPv4Address):
         return address.host, address.port
-    return "", 0  # a UNIX socket's, of an application with a site of its own
+    return "", 0  # of a UNIX socket, in an application that has a site of its own

@@ -1,8 +1,9 @@
 """Responses to a plain GET of a small file, ready to be sent by one system call.
 
-A short cut of Download: the same bytes and the same events as it sends and publishes for a file that is opened, read
-and written in one turn, which tests/net/test_http_fastpath.py compares. What is kept is the response to a version of a
-file. The backend says for every request which version it has now; one that can't say so opens the file.
+It sends the bytes and publishes the events that a Download does for a file that is opened, read and written in one
+turn; tests/net/test_http_fastpath.py compares both. A response is kept for one version of a file, and the backend gives
+the current version for each request. For a backend that has no versions (IVersionedBackend) the file is opened each
+time.
 """
 
 from typing import Any, NamedTuple
@@ -37,15 +38,15 @@ class _Response(NamedTuple):
 class SmallFiles:
     """The responses of one site.
 
-    :param kept: bytes of responses that are kept.
+    :param capacity: bytes of responses that are kept at most.
     """
 
     _context: DownloadContext
-    _kept: int = KEPT
+    _capacity: int = KEPT
     _responses: dict[tuple[str, object], _Response] = field(factory=dict, init=False)
     """Path and identity of the content -> its response."""
     bytes_kept: int = field(default=0, init=False)
-    """Of all responses that are kept now."""
+    """Bytes of all responses that are kept now."""
 
     def repeat(self, transport: Any, request: TransferRequest, closes: bool) -> bool:
         """Answer a plain GET with a response that is kept.
@@ -118,7 +119,7 @@ class SmallFiles:
         if type(body) is not bytes or len(body) != size:
             return None
         types = self._context.types
-        kind = types.of(request.path, validators.etag) or types.found(request.path, validators.etag, body[:HEAD])
+        kind = types.of(request.path, validators.etag) or types.examine(request.path, validators.etag, body[:HEAD])
         headers.describe(http, kind, validators, size)
         http.setHeader(b"Content-Length", b"%d" % size)
         return http.end_of_head() + body
@@ -126,5 +127,5 @@ class SmallFiles:
     def _keep(self, key: tuple[str, object], response: _Response) -> None:
         self._responses[key] = response
         self.bytes_kept += len(response.rest)
-        while self.bytes_kept > self._kept:
+        while self.bytes_kept > self._capacity:
             self.bytes_kept -= len(self._responses.pop(next(iter(self._responses))).rest)

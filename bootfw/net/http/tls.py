@@ -10,9 +10,9 @@ from bootfw.net.http.urls import WebURLs
 
 
 def tls() -> Any:
-    """The module bootfw.net.http.certificate, which needs pyOpenSSL. It is loaded late: HTTPS is off as a rule.
+    """Return the module bootfw.net.http.certificate. It needs pyOpenSSL, so it is imported only where HTTPS is on.
 
-    :raise ConfigError: pyOpenSSL is not there.
+    :raise ConfigError: pyOpenSSL is not installed.
     """
     try:
         from bootfw.net.http import certificate
@@ -22,13 +22,13 @@ def tls() -> Any:
 
 
 def renewed_certificate(reactor: Any, settings: HTTPSettings, publish: Callable[[Event], None], urls: WebURLs) -> Any:
-    """A RenewedCertificate whose names *urls* knows.
+    """Return a RenewedCertificate. *urls* gets the names that it is for.
 
-    :raise ConfigError: with its whole path.
+    :raise ConfigError: see RenewedCertificate; its path begins with ``http``.
     """
     try:
-        made = tls().RenewedCertificate(reactor, settings, publish, urls.certified)
+        certificate = tls().RenewedCertificate(reactor, settings, publish, urls.certified)
     except ConfigError as error:
         raise error.under("http") from error
-    urls.renew = made.renew
-    return made
+    urls.renew = certificate.renew
+    return certificate

@@ -13,42 +13,47 @@ _ANY = ("0.0.0.0", "::")
 
 @define(eq=False)
 class WebURLs:
-    """Keeps the addresses that HTTP and HTTPS listen on, so that URLs are right when a port changes."""
+    """Builds our URLs from the addresses that HTTP and HTTPS listen on now."""
 
     names: Sequence[str] = ()
-    """Host names and addresses that the certificate is for. HTTPS is reached by our address where that is one of them,
-    and else by the first name, since a client refuses what the certificate does not say."""
+    """Host names and addresses that the certificate is for. The URL of HTTPS has our address if that is one of them,
+    and else the first host name, since a client refuses a certificate that is not for the host in the URL."""
     renew: Callable[[], None] = lambda: None
     """Called before the URL of HTTPS is used: where workers serve the files, only this loads a new certificate here."""
     _listening: dict[str, list[ListenAddress]] = field(factory=dict, init=False)
+    """Scheme -> where it is served."""
     _urls: dict[str, tuple[str, str]] = field(factory=dict, init=False)
+    """Our address -> what of() returns: each DHCP reply may need it, and it changes only with the attributes above."""
 
     def listening(self, scheme: str, address: ListenAddress) -> None:
-        """*scheme*, "http" or "https", is served at *address*."""
+        """Note that *scheme*, "http" or "https", is served at *address*."""
         known = self._listening.setdefault(scheme, [])
         if address not in known:
             known.append(address)
             self._urls.clear()
 
     def lost(self, scheme: str, address: ListenAddress) -> None:
-        """*scheme* is not served at *address*, or no longer: this host does not have it now."""
+        """Note that *scheme* is not served at *address*, for instance since this host does not have it now."""
         if address in self._listening.get(scheme, ()):
             self._listening[scheme].remove(address)
             self._urls.clear()
 
     def certified(self, names: Sequence[str]) -> None:
-        """The certificate is for *names* from now on."""
+        """Note that the certificate is for *names* from now on."""
         self.names = names
         self._urls.clear()
 
     def clear(self) -> None:
-        """Nothing is served any more."""
+        """Note that nothing is served any more."""
         self._listening.clear()
         self._urls.clear()
 
     def of(self, server: str) -> tuple[str, str]:
-        """The beginning of our URLs, ``http://10.77.0.1:8069`` and the same with https, for a client whose request came
-        to *server*, our address on its link; "" for what is not served to it."""
+        """Return the beginning of our URLs for a client: (``http://10.77.0.1:8069``, the same with https).
+
+        :param server: our address on the client's link.
+        :return: "" for a scheme that is not served there.
+        """
         if "https" in self._listening:
             self.renew()
         urls = self._urls.get(server)
@@ -68,7 +73,7 @@ class WebURLs:
 
 
 def _reached(listening: Sequence[ListenAddress], server: str) -> ListenAddress | None:
-    """Host and port of the listener that a client on the link of *server* reaches; None: it reaches none."""
+    """Return host and port of the listener that a client on the link of *server* reaches; None: it reaches none."""
     server = server.partition("%")[0]
     ours = ip_address(server)
     others = []
