@@ -55,10 +55,10 @@ def begin(direct: Direct, request: bytes) -> None:
     direct.clock.advance(0.001)
 
 
-def stopped_at(direct: Direct, block: int, copy: bytes, first: int = 0) -> list[bytes]:
-    """The client acknowledges blocks *first* to *block*, and after a pause a copy of its request comes."""
+def stopped_at(direct: Direct, block: int, copy: bytes, first: int = 0, window: int = 1) -> list[bytes]:
+    """The client acknowledges each window from *first* to *block*, and after a pause a copy of its request comes."""
     begin(direct, copy)
-    for number in range(first, block + 1):
+    for number in (*range(first, block, window), block):
         direct.say(tftp.ack(number))
     direct.clock.advance(1.5)
     direct.take()
@@ -149,11 +149,12 @@ def test_netascii_transfer_ends_after_a_late_copy(direct: Direct) -> None:
     assert direct.say(tftp.ack(5)) == [ERROR]
 
 
+@pytest.mark.usefixtures("proven_peers")
 def test_ambiguous_block_number_ends_the_transfer(direct: Direct, tmp_path: Path) -> None:
     """ACK 0 is the one of the OACK, and that of block 65536."""
     (tmp_path / "file").write_bytes(bytes(8 * 66_000))
-    copy = request(("blksize", "8"))
-    stopped_at(direct, 65_535, copy)
+    copy = request(("blksize", "8"), ("windowsize", "64"))
+    stopped_at(direct, 65_535, copy, window=64)
     assert direct.say(tftp.ack(0)) == [ERROR]
 
 

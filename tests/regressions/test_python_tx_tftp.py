@@ -1,4 +1,7 @@
-"""What is wrong in python-tx-tftp, which this project replaces: D1 to D11 of our study of it, each by its number."""
+"""What is wrong in python-tx-tftp, which this project replaces: D1 to D11 of our study of it, each by its number.
+
+D3, a repeated ACK just behind the roll-over, is in case 11 of test_sharp_cases.py.
+"""
 
 from typing import Any
 
@@ -49,18 +52,6 @@ def test_d2_upload_continues_after_block_65535() -> None:
     assert direct.say(tftp.data(last & 0xFFFF, b"")) == [tftp.ack(last & 0xFFFF)]
     stored = files.files["file"]
     assert stored == b"".join(number.to_bytes(8, "big") for number in range(1, last))
-    direct.protocol.close()
-
-
-def test_d3_repeated_ack_just_behind_the_rollover() -> None:
-    content = numbered(8 * 65_545)
-    direct = Direct(Files({"file": content}))
-    direct.say(tftp.request(False, "file", "octet", [("blksize", "8")]))
-    for number in range(65_538):
-        [sent] = direct.say(tftp.ack(number & 0xFFFF))
-        if number > 65_535:
-            assert [direct.say(tftp.ack(stale)) for stale in (65_534, 65_535, 0)] == [[], [], []]
-    assert sent == tftp.data(65_538 & 0xFFFF, content[65_537 * 8 : 65_538 * 8])
     direct.protocol.close()
 
 

@@ -205,20 +205,22 @@ class Endless:
         return self._twice[start : start + min(wanted.stop, self.size) - wanted.start]
 
 
-@pytest.mark.parametrize("window", [1, 16])
+@pytest.mark.parametrize(("window", "mebibytes"), [(1, 33), (16, 100)])
 @pytest.mark.usefixtures("proven_peers")
-def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window: int) -> None:
-    """Block numbers wrap three times, from 65535 to 0."""
-    content = Endless(100 << 20)
+def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window: int, mebibytes: int) -> None:
+    """Block numbers wrap after each 32 MiB, from 65535 to 0. Old ACKs that come just behind that get no answer."""
+    content = Endless(mebibytes << 20)
     direct = Direct(Files({"file": content}))
     direct.say(tftp.request(False, "file", "octet", [("windowsize", str(window))]))
-    acked, last, got = 0, (100 << 20) // 512 + 1, direct.say(tftp.ack(0))
+    acked, last, got = 0, (mebibytes << 20) // 512 + 1, direct.say(tftp.ack(0))
     while got:
         for number, datagram in enumerate(got, acked + 1):
             assert datagram == tftp.data(number & 0xFFFF, content[(number - 1) * 512 : number * 512])
         assert len(got) == min(window, last - acked)
         acked += len(got)
         got = direct.say(tftp.ack(acked & 0xFFFF))
+        if acked > window and acked & 0xFFFF <= window:
+            assert [direct.say(tftp.ack((acked - old) & 0xFFFF)) for old in (window, window + 1)] == [[], []]
     assert acked == last
     assert of_type(TransferEnded, direct.events[-1]).report.outcome.name == "COMPLETE"
 
