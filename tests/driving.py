@@ -51,10 +51,11 @@ def step(session: Any, event: Any, argument: Any, now: float) -> None:
     cell = session._table[before][event]
     acked, size = session.acked, session.bytes_transferred
     session.handle(event, argument, now)
+    after = session.state
     if cell is table.ignore:
-        assert session.state is before
+        assert after is before
     else:
-        assert session.state in [before if state is table.STAY else state for state in cell.successors]
+        assert after in cell.successors or (after is before and table.STAY in cell.successors)
     assert session.acked >= acked
     assert session.bytes_transferred >= size
     if outcome is not None:
@@ -103,10 +104,11 @@ class Reading:
     randbelow: Callable[[int], int] = lambda below: below - 1
     now: float = 0.0
     session: read.ReadSession = field(init=False)
-    sent: list[wire.Packet] = field(factory=list, init=False)
     fetched: list[tuple[int, int]] = field(factory=list, init=False)
     """(offset, length) of every read."""
     datagrams: list[bytes] = field(factory=list, init=False)
+    _untaken: list[bytes] = field(factory=list, init=False)
+    """Those that take() has not given."""
 
     def __attrs_post_init__(self) -> None:
         size = len(self.content) if self.known else None
@@ -126,14 +128,19 @@ class Reading:
 
     def take(self) -> list[wire.Packet]:
         """What has been sent since the last call."""
-        sent, self.sent = self.sent, []
+        sent = list(map(wire.parse, self._untaken))
+        self._untaken.clear()
         return sent
 
-    def give(self, event: read.Input, argument: Any = None, at: float | None = None) -> list[wire.Packet]:
-        """One input; gives what is sent then."""
+    def put(self, event: read.Input, argument: Any = None, at: float | None = None) -> None:
+        """One input."""
         self.now = self.now if at is None else at
         step(self.session, event, argument, self.now)
         self._go_on()
+
+    def give(self, event: read.Input, argument: Any = None, at: float | None = None) -> list[wire.Packet]:
+        """One input; gives what is sent then."""
+        self.put(event, argument, at)
         return self.take()
 
     def ack(self, number: int, at: float | None = None) -> list[wire.Packet]:
@@ -174,7 +181,7 @@ class Reading:
             else:
                 datagrams = [item]
             self.datagrams += datagrams
-            self.sent += map(wire.parse, datagrams)
+            self._untaken += datagrams
         self.session.out.clear()
 
     _held: bytes = field(default=b"", init=False)

@@ -60,9 +60,9 @@ class Sender:
     def receive(self, datagram: bytes, now: float) -> None:
         packet = wire.parse(datagram)
         if isinstance(packet, wire.Ack):
-            self.reading.give(read.Input.ACK, packet.block, now)
+            self.reading.put(read.Input.ACK, packet.block, now)
         elif isinstance(packet, wire.Error):
-            self.reading.give(read.Input.PEER_ERROR, (packet.code, packet.message), now)
+            self.reading.put(read.Input.PEER_ERROR, (packet.code, packet.message), now)
 
     def ring(self, now: float) -> None:
         self.reading.now = now
@@ -70,7 +70,7 @@ class Sender:
             self._fetch_at = None
             self.reading.fetch()
         else:
-            self.reading.give(read.Input.TICK, None, now)
+            self.reading.put(read.Input.TICK, None, now)
 
 
 @define(eq=False)

@@ -43,10 +43,10 @@ from bootfw.wire.options6 import Option as Option6
 
 SERVER, SERVER6 = "10.77.0.1", "fd77::1"
 
-BOUND = 100
+BOUND = 70
 """What the tables are bounded by in this test."""
 
-STRANGERS = 400
+STRANGERS = 4 * BOUND
 
 BOUNDS = (
     *((fold, "ATTEMPTS"), (clients, "MACHINES"), (onceper, "_CAPACITY"), (admission, "REMEMBERED")),

@@ -269,9 +269,14 @@ class MemoryHost:
         """Return the port that receives a datagram to *address*. As in Linux, a broadcast reaches only ports that are
         not bound to an address."""
         ipv6 = is_ipv6(address)
-        found = [known for known in self.ports if known.port == port and known.ipv6 == ipv6]
-        exact = next((known for known in found if known.interface == address), None)
-        return exact or next((known for known in found if known.wildcard), None)
+        anywhere = None
+        for known in self.ports:
+            if known.port == port and known.ipv6 == ipv6:
+                if known.interface == address:
+                    return known
+                if anywhere is None and known.wildcard:
+                    anywhere = known
+        return anywhere
 
     def forget(self, port: MemoryPort) -> None:
         """*port* is closed."""

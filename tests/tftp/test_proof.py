@@ -294,10 +294,10 @@ def test_a_guessing_peer_gets_little_more_than_without_windows(guess: str, windo
         for step in range(1, 101):
             now = blind.now + apart
             while blind.session.deadline is not None and blind.session.deadline <= now:
-                blind.tick()
+                blind.put(Input.TICK, at=blind.session.deadline)
             if blind.session.outcome is not None:
                 break
-            blind.ack(GUESSES[guess](step, windowsize, dice) & 0xFFFF, at=now)
+            blind.put(Input.ACK, GUESSES[guess](step, windowsize, dice) & 0xFFFF, now)
             acks += 1
         blocks += sum(len(packet) > 4 for packet in blind.datagrams[1:])
     assert blocks / acks < 3.1
@@ -411,7 +411,7 @@ def test_a_peer_that_guesses_for_long_is_proven_as_rarely_as_promised(windowsize
         blind = reading(windowsize, seed)
         blind.ack(0, at=0.01)
         while blind.session.acked < 200 and not blind.session.proven:
-            blind.ack(blind.session.acked + 1, at=blind.now + 0.01)
+            blind.put(Input.ACK, blind.session.acked + 1, blind.now + 0.01)
         proven += blind.session.proven
     assert proven / 200 < 1.5 / (SAFETY * windowsize)
 
