@@ -272,7 +272,7 @@ class BootService(MultiService):
                 self._publish,
                 lambda path, request: self._layers.open(path, request),
                 lambda path, request: self._layers.replace(path, request),
-                self._image_sender.sends,
+                self._image_sender.is_sending,
                 self._admission,
             )
         )

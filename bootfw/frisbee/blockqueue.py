@@ -1,4 +1,4 @@
-"""The blocks of an image that receivers want: each is sent once for all that have requested it."""
+"""The blocks of an image that receivers have requested: each is sent once for all that have requested it."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ class Burst:
 
 @define(eq=False)
 class BlockQueue:
-    """What is to be sent, a chunk after the other, in the order of the requests.
+    """The blocks to be sent, chunk by chunk, in the order of the requests.
 
     :param blocks: how many the image has.
     """
@@ -75,7 +75,7 @@ class BlockQueue:
         return sum(wanted.bit_count() for wanted in self._wanted.values())
 
     def add(self, chunk: int, wanted: int, in_flight: float) -> int:
-        """Want the blocks of a chunk that are in a map. What the image does not have is left out.
+        """Add the blocks of a chunk that are in a map. What the image does not have is left out.
 
         :param in_flight: what was sent at this time or later is on its way to the receiver: at most UNREAD seconds ago.
         :return: the map of those that were not wanted before and are not in flight.
@@ -108,7 +108,8 @@ class BlockQueue:
         return burst
 
     def put_back(self, burst: Burst) -> None:
-        """Want the blocks of a burst again before all others: it could not be sent."""
+        """Add the blocks of a burst, which could not be sent, before all others."""
+        # It is not in flight, so a request of these blocks has to add them.
         sent = self._sent.get(burst.chunk)
         if sent and sent[-1][1] == burst.map:
             sent.pop()
@@ -116,7 +117,7 @@ class BlockQueue:
         self._wanted = again | self._wanted
 
     def clear(self) -> None:
-        """Want nothing."""
+        """Drop everything."""
         self._wanted.clear()
         self._sent.clear()
 
@@ -129,7 +130,9 @@ class BlockQueue:
         return found
 
     def _forget(self, before: float) -> None:
-        """Forget what was sent before a time, of the chunks that were sent first."""
+        """Forget what was sent before a time."""
+        # The chunks are in the order of their latest burst, so the first one with something left ends the search. What
+        # is too old of the others is ignored by _sent_since().
         while True:
             chunk = next(iter(self._sent))
             sent = self._sent[chunk]

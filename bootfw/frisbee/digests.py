@@ -11,7 +11,7 @@ from bootfw.errors import BootfwError
 from bootfw.wire.frisbee import CHUNK_SIZE
 
 SUFFIX = ".chunks"
-"""Of the file beside an image that has its digests."""
+"""The name of the file with the digests of an image is the name of the image with this suffix."""
 
 DISKS = (".img", ".raw")
 """The suffixes of images that are written to disks, which have digests. As in bootfw/backends/imagelibrary/place.py."""
@@ -33,7 +33,7 @@ class Digests:
 
     @classmethod
     def of(cls, read: Callable[[int], bytes]) -> "Digests":
-        """The digests of what *read* returns.
+        """Return the digests of what *read* returns.
 
         :param read: called with a number of bytes; returns as many or fewer, and none at the end. Its OSErrors pass.
         """
@@ -62,13 +62,13 @@ class Digests:
         return digests
 
     def dump(self) -> bytes:
-        """The file of digests, in JSON."""
+        """Return the content of the file of digests, in JSON."""
         lines = ",\n".join(f'"{each.hex()}"' for each in self.chunks)
         head = f'{{"algorithm": "sha256", "chunk-size": {CHUNK_SIZE}, "size": {self.size}, "chunks": [\n'
         return (head + lines + "\n]}\n").encode()
 
     def matches(self, chunk: int, content: bytes) -> bool:
-        """Whether *content* is that chunk."""
+        """Return whether *content* is that chunk."""
         return chunk < len(self.chunks) and hashlib.sha256(content).digest() == self.chunks[chunk]
 
 
@@ -80,7 +80,7 @@ class ChunkDigests:
     _complete: list[bytes] = field(factory=list, init=False)
     """The digests of the chunks that are complete."""
     _chunk: Any = field(factory=hashlib.sha256, init=False)
-    """That of the chunk of the next byte, so far."""
+    """The digest, so far, of the chunk that the next byte belongs to."""
 
     def update(self, content: bytes) -> None:
         """Take the next bytes."""
@@ -95,7 +95,7 @@ class ChunkDigests:
                 self._chunk = hashlib.sha256()
 
     def result(self) -> Digests:
-        """The digests of what has come."""
+        """Return the digests of what has come."""
         rest = (self._chunk.digest(),) if self._size % CHUNK_SIZE else ()
         return Digests(self._size, (*self._complete, *rest))
 

@@ -15,12 +15,12 @@ from bootfw.wire.frisbee import CHUNK_BLOCKS, PACKET_SIZE
 START = 12.5e6
 """Bytes per second at the beginning, 100 Mbit/s."""
 SLOWEST = 1e6
-"""Bytes per second."""
+"""Bytes per second; losses never lead to a slower rate."""
 SHORTEST_INTERVAL = 0.002
 """Seconds between two bursts, while they are shorter than LARGEST_BURST. Timers are not more precise than a
 millisecond."""
 LARGEST_BURST = 32
-"""Packets. Receivers have room for some 200, if they are busy for a moment; small switches for less."""
+"""Packets in a burst. Receivers have room for some 200, if they are busy for a moment; small switches for less."""
 CREDIT = 0.004
 """Seconds that a burst may be late without being lost for the rate. What has not been sent for longer was not sent
 because there was other work to do, and that goes first."""
@@ -33,21 +33,21 @@ _PROBING = 0.0005
 completed since: slowly at first, as the link may be full; to twice the rate in 50 chunks, where a receiver was busy."""
 _MARGIN = 0.95
 """Share of what the link can take."""
-_LEAST = 0.5
+_LEAST_SHARE = 0.5
 """Share of the rate that remains at least: a receiver that was busy for a moment has lost much, and says little about
 the link."""
 _UNCHANGED = 0.7
 """Where at least this share of the loss remains at a slower rate, the rate was not the reason."""
-_FORGOTTEN = 0.98
+_FORGETTING = 0.98
 """Factor of what is tolerated beyond TOLERANCE for each chunk that a receiver has completed. A link that was bad for a
 while would else be sent more than it takes from then on; one that stays bad is tried at a slower rate once in 20."""
 _MOST_TOLERATED = 0.5
 """Share of the blocks: a link that loses more is not used as fast as one that loses nothing."""
-_ENOUGH = 200
-"""Blocks of a chunk that must have been sent, for the share that was lost to mean something."""
-_REMEMBERED = 64
-"""Chunks."""
-_ARRIVED = 0.05
+_MEANINGFUL_BLOCKS = 200
+"""Blocks of a chunk that must have been sent before the share that was lost counts."""
+_MOST_PASSES = 64
+"""Chunks whose latest transmissions are kept."""
+_ARRIVAL_SECONDS = 0.05
 """Seconds after which a block has arrived, been read, and would not be requested any more."""
 
 
@@ -61,7 +61,7 @@ class _Pass:
     sent: int = 0
     """Map of the blocks."""
     latest: float = 0.0
-    """When the latest block was sent."""
+    """When its latest block was sent."""
 
 
 @define(eq=False)
@@ -78,14 +78,14 @@ class Pace:
     _tolerance: float = field(default=TOLERANCE, init=False)
     _ceiling: float = field(default=inf, init=False)
     """What the link could take at the latest loss, less the margin."""
-    _probed: int = field(default=0, init=False)
+    _completed_since_loss: int = field(default=0, init=False)
     """Chunks that have been completed since then."""
-    _lowered: tuple[float, float] | None = field(default=None, init=False)
+    _latest_reduction: tuple[float, float] | None = field(default=None, init=False)
     """(rate before, share that was lost at it) of the latest reduction; None: there was none, or it was undone."""
-    _wanted: int = field(default=0, init=False)
+    _requested_chunks: int = field(default=0, init=False)
     """Chunks that receivers have requested, and for which the rate has not grown. At first a receiver requests several
     without having completed any, so it grows no faster than chunks are sent."""
-    _sent: int = field(default=0, init=False)
+    _blocks_of_next_chunk: int = field(default=0, init=False)
     """Blocks of the next chunk that were sent."""
     _passes: dict[int, _Pass] = field(factory=dict, init=False)
     """Chunk -> its latest transmission; the oldest first."""
@@ -109,15 +109,15 @@ class Pace:
         return self._due
 
     def begin(self, chunk: int, now: float) -> None:
-        """A chunk is wanted again, or for the first time: what is sent of it from now on is a new transmission."""
+        """Begin a new transmission of a chunk, which was requested for the first time or again."""
         if self._passes.pop(chunk, None) is None:
-            self._wanted += 1
-        if len(self._passes) >= _REMEMBERED:
+            self._requested_chunks += 1
+        if len(self._passes) >= _MOST_PASSES:
             del self._passes[next(iter(self._passes))]
         self._passes[chunk] = _Pass(now, self.rate)
 
     def sent(self, chunk: int, blocks: int, count: int, now: float) -> None:
-        """A burst was sent.
+        """Count a burst that was sent.
 
         :param blocks: map of its blocks.
         :param count: how many they are.
@@ -128,52 +128,53 @@ class Pace:
             found.sent |= blocks
             found.rate = min(found.rate, self.rate)
             found.latest = now
-        self._sent += count
-        while self._sent >= CHUNK_BLOCKS:
-            self._sent -= CHUNK_BLOCKS
-            if self._wanted:
-                self._wanted -= 1
-                self._completed()
+        self._blocks_of_next_chunk += count
+        while self._blocks_of_next_chunk >= CHUNK_BLOCKS:
+            self._blocks_of_next_chunk -= CHUNK_BLOCKS
+            if self._requested_chunks:
+                self._requested_chunks -= 1
+                self._speed_up()
 
     def hold(self, until: float) -> None:
         """Send nothing before *until*."""
         self._due = max(self._due, until)
 
-    def _completed(self) -> None:
-        """A receiver wants a chunk that was not sent lately, so it has completed another one."""
-        self._tolerance = max(TOLERANCE, self._tolerance * _FORGOTTEN)
+    def _speed_up(self) -> None:
+        """Raise the rate: a receiver requests a chunk that was not sent lately, so it has completed another one."""
+        self._tolerance = max(TOLERANCE, self._tolerance * _FORGETTING)
         growth = _GROWTH
         if self.rate >= self._ceiling:
-            self._probed += 1
-            growth = min(_GROWTH, 1 + _PROBING * self._probed)
+            self._completed_since_loss += 1
+            growth = min(_GROWTH, 1 + _PROBING * self._completed_since_loss)
         self.rate = min(self.limit, self.rate * growth)
 
     def lost(self, chunk: int, missing: int, since: float, now: float) -> int:
-        """A receiver lacks blocks of a chunk, which may have been sent.
+        """Take a request of blocks that may have been sent already, and lower the rate if too many were lost.
 
         :param missing: map of these blocks.
         :param since: when it began to receive.
         :return: how many of them were sent to it.
         """
         found = self._passes.get(chunk)
-        if found is None or since > found.began or now < found.latest + _ARRIVED:
+        # What was sent before it began to receive, or may still be on its way, is not lost.
+        if found is None or since > found.began or now < found.latest + _ARRIVAL_SECONDS:
             return 0
         lost, count = (missing & found.sent).bit_count(), found.sent.bit_count()
-        if count >= _ENOUGH and lost > self._tolerance * count:
+        if count >= _MEANINGFUL_BLOCKS and lost > self._tolerance * count:
             self._slow_down(found, lost / count)
         return lost
 
     def _slow_down(self, found: _Pass, share: float) -> None:
-        if self._lowered is not None and found.rate <= self.rate * 1.01:
-            before, share_before = self._lowered
+        if self._latest_reduction is not None and found.rate <= self.rate * 1.01:
+            before, share_before = self._latest_reduction
             if share_before * _UNCHANGED <= share <= _MOST_TOLERATED:
                 self._tolerance = share * 1.5
-                self._lowered, self._ceiling = None, inf
+                self._latest_reduction, self._ceiling = None, inf
                 self.rate = min(self.limit, before)
                 return
         # A chunk that was sent before the rate was lowered says the same about the link.
-        slower = max(SLOWEST, found.rate * max(_LEAST, (1 - share) * _MARGIN))
+        slower = max(SLOWEST, found.rate * max(_LEAST_SHARE, (1 - share) * _MARGIN))
         if slower < self.rate:
-            self._lowered = found.rate, share
+            self._latest_reduction = found.rate, share
             self.rate = self._ceiling = slower
-            self._probed = 0
+            self._completed_since_loss = 0

@@ -28,7 +28,7 @@ from bootfw.wire.frisbee import (
 JOIN_INTERVAL = 0.5
 """Seconds between two JOINs, as of Emulab's client."""
 REQUESTED_CHUNKS = 2
-"""Chunks that it has requested and not completed, at least: the server always has something to send."""
+"""Chunks that it has requested and not completed, at least, so that the server always has something to send."""
 OPEN_CHUNKS = 16
 """Chunks that it collects at a time, each of which takes 1 MiB. Others, which other receivers have requested, are left
 out, and requested later."""
@@ -78,10 +78,11 @@ class _Chunk:
     missing: int
     """Map of the blocks that have not come."""
     data: bytearray
-    last: int
-    """The highest block that is to come: after it, what is missing is lost."""
-    requested: bool = False
-    """Blocks of it have been requested by us."""
+    last_expected: int
+    """The highest block that is still to come. When it has come, the others that are missing were lost: the server
+    sends the blocks of a chunk in ascending order."""
+    is_requested: bool = False
+    """Whether we have requested blocks of it."""
 
 
 @define(eq=False)
@@ -100,7 +101,8 @@ class Reception(Machine):
     patience: float
     """Seconds without a packet of the server after which it fails; inf: never."""
     shuffle: Callable[[list[int]], None]
-    """Brings the chunks into the order in which they are requested: for each receiver another one."""
+    """Shuffles the chunks into the order in which they are requested. Each receiver has its own order, so that together
+    they request all of the image."""
     began: float = field(alias="now")
     have: Container[int] = field(default=())
     """Chunks that are stored already."""
@@ -115,17 +117,17 @@ class Reception(Machine):
     """Blocks that were missing, and came."""
     repeated: int = field(default=0, init=False)
     """Blocks that came and were not missing."""
-    _left: set[int] = field(factory=set, init=False)
+    _not_stored: set[int] = field(factory=set, init=False)
     """Chunks that are not stored."""
-    _order: list[int] = field(factory=list, init=False)
-    """Those of which nothing has come, the next one at the end."""
+    _not_begun: list[int] = field(factory=list, init=False)
+    """Chunks of which nothing has come, the next one to be requested at the end."""
     _open: dict[int, _Chunk] = field(factory=dict, init=False)
-    _heard: dict[int, float] = field(factory=dict, init=False)
+    _overheard_at: dict[int, float] = field(factory=dict, init=False)
     """Chunk -> when another receiver has requested it."""
     _last_heard: float = field(default=0.0, init=False)
-    """When the server was heard."""
-    _quiet: float = field(default=QUIET, init=False)
-    """The next pause."""
+    """When a packet of the server came last."""
+    _pause: float = field(default=QUIET, init=False)
+    """Seconds without a block after which what is missing is requested again."""
 
     def __attrs_post_init__(self) -> None:
         self._last_heard = self.began
@@ -139,7 +141,7 @@ class Reception(Machine):
     @property
     def stored(self) -> int:
         """How many chunks are stored."""
-        return self.chunks - len(self._left)
+        return self.chunks - len(self._not_stored)
 
     # Transitions
 
@@ -150,10 +152,10 @@ class Reception(Machine):
             return self._fail(f"the server sends chunks of {reply.chunk_size} blocks of {reply.block_size} bytes")
         self.size = reply.size
         self._last_heard = now
-        self._left = {chunk for chunk in range(self.chunks) if chunk not in self.have}
-        self._order = list(self._left)
-        self.shuffle(self._order)
-        if not self._left:
+        self._not_stored = {chunk for chunk in range(self.chunks) if chunk not in self.have}
+        self._not_begun = list(self._not_stored)
+        self.shuffle(self._not_begun)
+        if not self._not_stored:
             return self._finish(now)
         self._request_more(now)
         self._wait(now)
@@ -184,11 +186,11 @@ class Reception(Machine):
         start = block.block * BLOCK_SIZE
         chunk.data[start : start + BLOCK_SIZE] = block.data
         chunk.missing ^= bit
-        self._quiet = QUIET
+        self._pause = QUIET
         if not chunk.missing:
             self._complete(number, chunk)
             self._request_more(now)
-        elif block.block >= chunk.last:
+        elif block.block >= chunk.last_expected:
             self._request_missing(number, chunk)
         self._wait(now)
         return self.state
@@ -196,24 +198,24 @@ class Reception(Machine):
     @goes(STAY)
     def _overheard(self, request: Request | PartialRequest, now: float) -> State:
         """What it gets will come here, too: do not request it for a while."""
-        if request.chunk in self._left:
+        if request.chunk in self._not_stored:
             if isinstance(request, Request):
-                self._heard[request.chunk] = now
+                self._overheard_at[request.chunk] = now
             self._wait(now)
         return self.state
 
     @goes(STAY, State.COMPLETE)
     def _stored(self, chunk: int, now: float) -> State:
         """After the last one: leave."""
-        self._left.discard(chunk)
-        self._heard.pop(chunk, None)
-        return self.state if self._left else self._finish(now)
+        self._not_stored.discard(chunk)
+        self._overheard_at.pop(chunk, None)
+        return self.state if self._not_stored else self._finish(now)
 
     @goes(STAY)
     def _rejected(self, chunk: int, now: float) -> State:
         """Receive the chunk again."""
-        self._order.append(chunk)
-        self._heard.pop(chunk, None)
+        self._not_begun.append(chunk)
+        self._overheard_at.pop(chunk, None)
         self._request_more(now)
         self._wait(now)
         return self.state
@@ -229,7 +231,7 @@ class Reception(Machine):
         for number, chunk in self._open.items():
             self._request_missing(number, chunk)
         self._request_more(now)
-        self._quiet = min(self._quiet + QUIET, LONGEST_QUIET)
+        self._pause = min(self._pause + QUIET, LONGEST_QUIET)
         self._wait(now)
         return self.state
 
@@ -241,9 +243,9 @@ class Reception(Machine):
 
     def _begin(self, number: int) -> _Chunk | None:
         """Collect a chunk; None: it is stored or complete, or there is no room or no such chunk."""
-        if number not in self._left or len(self._open) >= OPEN_CHUNKS or number not in self._order:
+        if number not in self._not_stored or len(self._open) >= OPEN_CHUNKS or number not in self._not_begun:
             return None
-        self._order.remove(number)
+        self._not_begun.remove(number)
         count = blocks_in(number, blocks_of(self.size))
         self._open[number] = chunk = _Chunk(count, (1 << count) - 1, bytearray(count * BLOCK_SIZE), count - 1)
         return chunk
@@ -255,25 +257,25 @@ class Reception(Machine):
 
     def _request_more(self, now: float) -> None:
         """Request whole chunks, in order, without those that others have requested just now."""
-        requested = sum(chunk.requested for chunk in self._open.values())
-        for number in reversed(self._order[:]):
+        requested = sum(chunk.is_requested for chunk in self._open.values())
+        for number in reversed(self._not_begun[:]):
             if requested >= REQUESTED_CHUNKS or len(self._open) >= OPEN_CHUNKS:
                 break
-            if now - self._heard.get(number, -inf) < OVERHEARD_FOR:
+            if now - self._overheard_at.get(number, -inf) < OVERHEARD_FOR:
                 continue
             chunk = self._begin(number)
             assert chunk is not None
-            chunk.requested = True
+            chunk.is_requested = True
             requested += 1
             self.out.append(Request(self.source, number, 0, chunk.count))
 
     def _request_missing(self, number: int, chunk: _Chunk) -> None:
-        self.out.append(PartialRequest(self.source, number, int(chunk.requested), chunk.missing))
-        chunk.requested = True
-        chunk.last = chunk.missing.bit_length() - 1
+        self.out.append(PartialRequest(self.source, number, int(chunk.is_requested), chunk.missing))
+        chunk.is_requested = True
+        chunk.last_expected = chunk.missing.bit_length() - 1
 
     def _wait(self, now: float) -> None:
-        self.deadline = now + self._quiet
+        self.deadline = now + self._pause
 
     def _finish(self, now: float) -> State:
         self.deadline = None

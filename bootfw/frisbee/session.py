@@ -1,4 +1,4 @@
-"""The session that sends an image to all who have joined: a table, driven by what receivers send and by time.
+"""The session that sends an image to its receivers: a table, driven by what they send and by time.
 
 ``handle()`` takes what happened, and the session publishes what to do. Nothing that a peer does raises.
 """
@@ -34,9 +34,9 @@ class State(Key):
     """The states of a session."""
 
     WAITING = "waiting"
-    """No block is wanted."""
+    """All blocks that were requested are sent."""
     PACING = "pacing"
-    """Blocks are wanted, and the next burst is due at ``deadline``."""
+    """Requested blocks are not sent yet; the next burst is due at ``deadline``."""
     READING = "reading"
     """The blocks of the next burst are being read."""
     ENDED = "ended"
@@ -82,18 +82,6 @@ class NoReply:
 
 
 @define(eq=False)
-class Receiver:
-    """A receiver that has joined and not left."""
-
-    joined: float
-    heard: float
-    since: float = inf
-    """When it sent its first request. Until then it may not have got the reply to its JOIN."""
-    lost: int = 0
-    """Blocks that it has requested again after they had been sent."""
-
-
-@define(eq=False)
 class Session(Machine):
     """Sends an image. ``wants`` is set exactly while READING; ``deadline`` is set while WAITING and PACING.
 
@@ -106,7 +94,7 @@ class Session(Machine):
     """Bytes of the image."""
     pace: Pace
     idle_seconds: float
-    """It ends when so long no block was wanted and no receiver joined; inf: never."""
+    """Seconds without a request and without a JOIN after which it ends; inf: never."""
     _began: float = field(alias="now")
     state: State = field(default=State.WAITING, init=False)
     deadline: float | None = field(default=None, init=False)
@@ -114,8 +102,9 @@ class Session(Machine):
     """What the adapter has to read and send now."""
     detail: str = field(default="", init=False)
     """Why it has ended; "": it was idle, or it has not."""
-    receivers: dict[str, Receiver] = field(factory=dict, init=False)
-    """Address -> those that have joined and not left."""
+    receivers: dict[str, float] = field(factory=dict, init=False)
+    """Address of a receiver that has joined and not left -> when it sent its first request. Infinite until then: it may
+    not have got the reply to its JOIN."""
     joined: int = field(default=0, init=False)
     """Receivers that have joined so far."""
     completed: int = field(default=0, init=False)
@@ -151,30 +140,27 @@ class Session(Machine):
             return self.state
         self.out.append(Reply(join.source, join))
         # It repeats its JOIN until it gets the reply.
-        known = self.receivers.get(join.source)
-        if known is not None:
-            known.heard = now
-        elif len(self.receivers) < MOST_RECEIVERS:
+        if join.source not in self.receivers and len(self.receivers) < MOST_RECEIVERS:
             self.joined += 1
-            self.receivers[join.source] = Receiver(now, now)
+            self.receivers[join.source] = inf
         if self.state is State.WAITING:
             self.deadline = self._idle_end(now)
         return self.state
 
     @goes(State.WAITING, State.PACING)
     def _first_request(self, request: Request | PartialRequest, now: float) -> State:
-        """Want its blocks, and send the first of them as soon as the pace allows."""
+        """Add its blocks, and send the first of them as soon as the pace allows."""
         return self._pace() if self._add(request, now) else State.WAITING
 
     @goes(STAY)
     def _further_request(self, request: Request | PartialRequest, now: float) -> State:
-        """Want its blocks, too: together with those that are wanted already, each of them once."""
+        """Add its blocks to those that were requested already, each of them once."""
         self._add(request, now)
         return self.state
 
     @goes(STAY)
     def _leaves(self, leave: Leave, now: float) -> State:
-        """It has the image. What it has requested may be wanted by others, and is sent."""
+        """Count a receiver that has the image. What it has requested is sent all the same: others may need it."""
         if self.receivers.pop(leave.source, None) is not None:
             self.completed += 1
         return self.state
@@ -204,30 +190,30 @@ class Session(Machine):
 
     @goes(State.ENDED)
     def _ends_idle(self, argument: object, now: float) -> State:
-        """No receiver wants anything for a long time."""
+        """End: no receiver has requested anything for a long time."""
         return self._end("")
 
     @goes(State.ENDED)
     def _ends(self, detail: str, now: float) -> State:
-        """End, for the reason that is given. The protocol has no message that would tell the receivers."""
+        """End, for the reason that is given. The protocol has no message for the receivers about that."""
         return self._end(detail)
 
     # Parts of them
 
     def _add(self, request: Request | PartialRequest, now: float) -> int:
-        """Want the blocks of a request; returns the map of those that were not wanted before."""
+        """Add the blocks of a request, and return the map of those that are new in the queue."""
         chunk, wanted = request.chunk, request.wanted
-        receiver = self.receivers.get(request.source)
+        first_request = self.receivers.get(request.source)
+        # What was sent so recently is on its way to this receiver, and not lost. See the two constants.
         in_flight = now - IN_FLIGHT
-        if receiver is not None and wanted == WHOLE_CHUNK:
-            in_flight = min(in_flight, max(receiver.since, now - UNREAD))
+        if first_request is not None and wanted == WHOLE_CHUNK:
+            in_flight = min(in_flight, max(first_request, now - UNREAD))
         new = self._queue.add(chunk, wanted, in_flight)
-        if receiver is not None:
-            receiver.heard = now
-            receiver.since = min(receiver.since, now)
-            lost = self.pace.lost(chunk, new, receiver.since, now)
-            receiver.lost += lost
-            self.blocks_lost += lost
+        if first_request is not None:
+            self.receivers[request.source] = first_request = min(first_request, now)
+            self.blocks_lost += self.pace.lost(chunk, new, first_request, now)
+        # Most of a chunk is sent again for a receiver that has nothing of it: a new transmission. Less is a repair of
+        # the latest one, whose losses are still counted.
         if new.bit_count() > CHUNK_BLOCKS // 2 or new.bit_count() == blocks_in(chunk, self.blocks):
             self.pace.begin(chunk, now)
         return new

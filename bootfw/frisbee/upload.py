@@ -92,8 +92,8 @@ class UploadSession(Machine):
     detail: str = field(default="", init=False)
     """Why, for the operator; "": the image is complete."""
     _parts: list[bytes] = field(factory=list, init=False)
-    """What has come and is not in ``wants``."""
-    _held: int = field(default=0, init=False)
+    """The bytes that have come and are not in ``wants``."""
+    _unpublished_bytes: int = field(default=0, init=False)
     """Bytes in ``_parts``."""
 
     def __attrs_post_init__(self) -> None:
@@ -110,25 +110,25 @@ class UploadSession(Machine):
     @goes(State.RECEIVING, State.STORING, State.ENDED)
     def _receives(self, data: bytes, now: float) -> State:
         """Have a part stored as soon as there is a whole one. End when it is more than announced or allowed."""
-        if not self._keep(data):
+        if not self._append(data):
             return self._too_large()
-        return self._store() if self._held >= CHUNK_SIZE else State.RECEIVING
+        return self._store() if self._unpublished_bytes >= CHUNK_SIZE else State.RECEIVING
 
     @goes(STAY, State.ENDED)
     def _receives_more(self, data: bytes, now: float) -> State:
         """Keep what had come before the connection was paused."""
-        return self.state if self._keep(data) else self._too_large()
+        return self.state if self._append(data) else self._too_large()
 
     @goes(State.DRAINING, State.FINISHING, State.ENDED)
     def _client_ends(self, argument: object, now: float) -> State:
         """Have the rest stored, if it is the whole image."""
-        return self._drain(f"the client closed the connection {self._where()}")
+        return self._drain(f"the client closed the connection {self._progress()}")
 
     @goes(State.DRAINING, State.ENDED)
     def _client_ends_early(self, argument: object, now: float) -> State:
         """Have the rest stored after the part that is being stored, if it is the whole image."""
         if not self._is_whole():
-            return self._end(Outcome.STOPPED_BY_PEER, f"the client closed the connection {self._where()}")
+            return self._end(Outcome.STOPPED_BY_PEER, f"the client closed the connection {self._progress()}")
         self.deadline = None
         return State.DRAINING
 
@@ -137,26 +137,26 @@ class UploadSession(Machine):
         """Have the rest stored if everything that was announced had come; without a size the end was not seen."""
         if self.announced and self._is_whole():
             return self._drain("")
-        return self._end(Outcome.STOPPED_BY_PEER, f"the connection was lost {self._where()}")
+        return self._end(Outcome.STOPPED_BY_PEER, f"the connection was lost {self._progress()}")
 
     @goes(State.DRAINING, State.ENDED)
     def _connection_lost_early(self, argument: object, now: float) -> State:
-        """The same, while a part is being stored."""
+        """Have the rest stored after that part, under the same condition."""
         if self.announced and self._is_whole():
             self.deadline = None
             return State.DRAINING
-        return self._end(Outcome.STOPPED_BY_PEER, f"the connection was lost {self._where()}")
+        return self._end(Outcome.STOPPED_BY_PEER, f"the connection was lost {self._progress()}")
 
     @goes(State.RECEIVING, State.STORING)
     def _part_stored(self, argument: object, now: float) -> State:
         """Go on reading, unless another whole part is there."""
-        self._count()
-        return self._store() if self._held >= CHUNK_SIZE else State.RECEIVING
+        self._note_stored()
+        return self._store() if self._unpublished_bytes >= CHUNK_SIZE else State.RECEIVING
 
     @goes(State.DRAINING, State.FINISHING)
     def _rest_stored(self, argument: object, now: float) -> State:
         """Have the file get its name once everything is stored."""
-        self._count()
+        self._note_stored()
         return self._drained()
 
     @goes(State.ENDED)
@@ -172,7 +172,7 @@ class UploadSession(Machine):
     @goes(State.ENDED)
     def _takes_too_long(self, argument: object, now: float) -> State:
         """The client has not sent everything in time."""
-        return self._end(Outcome.TIMED_OUT, f"not complete within {self.seconds:g} s, {self._where()}")
+        return self._end(Outcome.TIMED_OUT, f"not complete within {self.seconds:g} s, {self._progress()}")
 
     @goes(State.ENDED)
     def _fails(self, detail: str, now: float) -> State:
@@ -186,28 +186,28 @@ class UploadSession(Machine):
 
     # Parts of them
 
-    def _keep(self, data: bytes) -> bool:
+    def _append(self, data: bytes) -> bool:
         self.received += len(data)
         self._parts.append(data)
-        self._held += len(data)
+        self._unpublished_bytes += len(data)
         return self.received <= (self.announced or self.most)
 
     def _store(self) -> State:
-        self._take()
+        self._publish_part()
         return State.STORING
 
-    def _take(self) -> None:
+    def _publish_part(self) -> None:
         self.wants = Part(self.stored, b"".join(self._parts))
-        self._parts, self._held = [], 0
+        self._parts, self._unpublished_bytes = [], 0
 
-    def _count(self) -> None:
+    def _note_stored(self) -> None:
         assert self.wants is not None
         self.stored += len(self.wants.content)
         self.wants = None
 
     def _is_whole(self) -> bool:
-        """Whether what has come can be the image. Without an announced size it must not be empty: that is also what a
-        client sends that connects and dies."""
+        """Return whether what has come can be the image. Without an announced size it must not be empty: a client that
+        connects and dies sends nothing either."""
         return self.received == self.announced if self.announced else self.received > 0
 
     def _drain(self, otherwise: str) -> State:
@@ -217,12 +217,12 @@ class UploadSession(Machine):
         return self._drained()
 
     def _drained(self) -> State:
-        if not self._held:
+        if not self._unpublished_bytes:
             return State.FINISHING
-        self._take()
+        self._publish_part()
         return State.DRAINING
 
-    def _where(self) -> str:
+    def _progress(self) -> str:
         of = f" of {self.announced}" if self.announced else ""
         return f"after {self.received}{of} bytes"
 
@@ -234,7 +234,7 @@ class UploadSession(Machine):
     def _end(self, outcome: Outcome, detail: str) -> State:
         self.outcome, self.detail = outcome, detail
         self.deadline = self.wants = None
-        self._parts, self._held = [], 0
+        self._parts, self._unpublished_bytes = [], 0
         return State.ENDED
 
 

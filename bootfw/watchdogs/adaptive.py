@@ -20,7 +20,8 @@ PAUSE = 0.12
 has, and repeats the ACK when it has received nothing for 100 ms; a datagram sent sooner restarts that time."""
 
 SILENCE = 6.0
-"""The same for atftp and U-Boot, which wait 5 s: the least wait after QUICK transmissions."""
+"""Least wait in seconds after QUICK transmissions: atftp and U-Boot repeat an ACK when they have received nothing for
+5 s."""
 
 FIRST_WAIT = 0.2
 """Seconds. Up to this, a wait that follows from the first round trip stays until a datagram is lost, even if the next
@@ -37,10 +38,10 @@ class AdaptiveWatchdog:
     _srtt: float | None = field(default=None, init=False)
     _rttvar: float = field(default=0.0, init=False)
     _attempt: int = field(default=1, init=False)
-    _unsure: bool = field(default=False, init=False)
-    """The previous round trip could not be measured."""
-    _only_first: bool = field(default=False, init=False)
-    """Only one round trip has been measured so far."""
+    _previous_unmeasured: bool = field(default=False, init=False)
+    """Whether the latest answer measured no round trip."""
+    _has_one_sample: bool = field(default=False, init=False)
+    """Whether only one round trip has been measured so far."""
     unremarkable_from: float = field(default=0.0, init=False)
     unremarkable: float = field(default=0.0, init=False)
 
@@ -49,8 +50,8 @@ class AdaptiveWatchdog:
         self._attempt = attempt
         if attempt == 1:
             return self._rto
-        waited = sum(map(self._backed_off, range(1, attempt)))
-        return self._backed_off(attempt) if waited < self._policy.patience_seconds else None
+        waited = sum(map(self._wait_after, range(1, attempt)))
+        return self._wait_after(attempt) if waited < self._policy.patience_seconds else None
 
     def progressed(self, seconds: float | None) -> None:
         """See IAdaptiveWatchdog."""
@@ -58,26 +59,26 @@ class AdaptiveWatchdog:
             # Karn: the wait that led to an answer is kept until a round trip can be measured again (RFC 6298 section 5,
             # 5.5 and 5.7). But not the first time: usually a datagram was lost, and the network has not become slower.
             # With windows on a lossy link few answers can be measured: each wait would grow with all earlier losses.
-            if self._unsure:
-                self._rto = self._grown(min(self._attempt, 3))
-            self._unsure = True
+            if self._previous_unmeasured:
+                self._rto = self._exponential_wait(min(self._attempt, 3))
+            self._previous_unmeasured = True
             self.unremarkable = 0.0
             return
         if self.unremarkable_from == 0.0 and seconds <= self.unremarkable:
             return
-        self._unsure = False
+        self._previous_unmeasured = False
         # The first round trip is that of the OACK. On a busy server it includes the time for all requests that arrived
         # with this one, and says little of those to come. The averages would need eight of these to forget it.
-        first = self._srtt is None or (self._only_first and seconds < self._srtt / 2)
-        self._only_first = self._srtt is None
-        if self._srtt is None or first:
+        is_first = self._srtt is None or (self._has_one_sample and seconds < self._srtt / 2)
+        self._has_one_sample = self._srtt is None
+        if self._srtt is None or is_first:
             self._srtt, self._rttvar = seconds, seconds / 2
         else:
             self._rttvar += (abs(self._srtt - seconds) - self._rttvar) / 4
             self._srtt += (seconds - self._srtt) / 8
-        self._fit()
+        self._set_wait()
 
-    def _fit(self) -> None:
+    def _set_wait(self) -> None:
         assert self._srtt is not None
         policy = self._policy
         least = policy.min_seconds
@@ -86,18 +87,19 @@ class AdaptiveWatchdog:
         # than twice the shortest wait. Processing each round trip of a thousand transfers would itself make the round
         # trips longer. And so it would to learn a second one of each small file: a longer wait matters only when a
         # datagram is lost, and then the next round trip is learned.
-        kept = max(2 * least, FIRST_WAIT if self._only_first else 0.0)
-        self.unremarkable_from = self._srtt / 2 if self._rto > kept else 0.0
+        fixed_below = max(2 * least, FIRST_WAIT if self._has_one_sample else 0.0)
+        self.unremarkable_from = self._srtt / 2 if self._rto > fixed_below else 0.0
         self.unremarkable = (self._srtt + self._rto) / 2
 
-    def _backed_off(self, attempt: int) -> float:
+    def _wait_after(self, attempt: int) -> float:
+        """Return the wait for *attempt*: the exponential one, and from the third on at least PAUSE or SILENCE."""
         if attempt < 3:
-            return self._grown(attempt)
+            return self._exponential_wait(attempt)
         pause = PAUSE * GROWTH ** (attempt - 3) if attempt <= QUICK else SILENCE
-        return max(self._grown(attempt), min(pause, self._policy.max_seconds))
+        return max(self._exponential_wait(attempt), min(pause, self._policy.max_seconds))
 
-    def _grown(self, attempt: int) -> float:
-        """The wait for *attempt*: longer for each attempt after the first."""
+    def _exponential_wait(self, attempt: int) -> float:
+        """Return the wait for *attempt*, longer for each attempt after the first (RFC 6298 section 5.5)."""
         growth = 2.0 if self._srtt is None else GROWTH
         # 2.0 ** 1024 would overflow; the maximum is reached long before.
         return min(self._rto * growth ** min(attempt - 1, 64), max(self._policy.max_seconds, self._rto))

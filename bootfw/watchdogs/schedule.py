@@ -13,7 +13,7 @@ from bootfw.api import ConfigError, IWatchdog
 @implementer(IWatchdog)
 @frozen
 class Schedule:
-    """Waits that many seconds after the first sending, the second and so on, then gives up."""
+    """Waits the seconds of a list: after the first sending, after the second and so on. Then it gives up."""
 
     waits: tuple[float, ...]
     """Not empty."""
@@ -24,12 +24,12 @@ class Schedule:
 
 
 def repeated(seconds: float, patience: float) -> Schedule:
-    """The same wait, until *patience* seconds are over."""
+    """Return a Schedule with the same wait, until *patience* seconds are over."""
     return Schedule((float(seconds),) * -int(-patience // seconds))
 
 
 def above(least: float, *, inclusive: bool = False) -> Callable[[Any, Any, float], None]:
-    """A validator for a number of seconds or a factor: finite, and above *least* (or equal)."""
+    """Return a validator for a number of seconds or a factor: finite, and above *least* (or equal)."""
 
     def validate(policy: Any, attribute: Any, value: float) -> None:
         check(value, least, inclusive, attribute.name)
@@ -43,6 +43,6 @@ def check(value: float, least: float, inclusive: bool, *path: str | int) -> None
     :raise ConfigError: with *path*, whose names are spelled as the configuration does.
     """
     if not (isfinite(value) and (value > least or (inclusive and value == least))):
-        wanted = f"at least {least:g}" if inclusive else f"above {least:g}"
+        allowed = f"at least {least:g}" if inclusive else f"above {least:g}"
         where = tuple(part.replace("_", "-") if isinstance(part, str) else part for part in path)
-        raise ConfigError(f"must be a finite number {wanted}, not {value}", where)
+        raise ConfigError(f"must be a finite number {allowed}, not {value}", where)

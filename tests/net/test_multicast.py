@@ -277,6 +277,19 @@ def test_a_backend_may_answer_later() -> None:
     assert one.receiver.image == IMAGE
 
 
+def test_a_file_that_is_opened_after_the_end_is_closed() -> None:
+    opening: Deferred[IReader] = Deferred()
+    scene = Scene(files={"disk.img": opening})
+    channel = scene.serve()
+    scene.receiver("10.0.0.11").ask()
+    scene.network.advance(1)
+    assert len(scene.requests) == 1
+    channel.end("the test ends it")
+    reader = Counted(IMAGE)
+    opening.callback(reader)
+    assert (reader.closed, channel.transmissions) == (1, {})
+
+
 class SlowReader(Counted):
     """Answers each read when it is told to."""
 

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from bootfw.config.settings import Settings, networks
 from bootfw.events import DatagramsMalformed, Event
 from bootfw.net.admission import Admission
-from bootfw.net.multicast.master import CONNECTIONS, IDLE, Master
+from bootfw.net.multicast.master import CONNECTION_SECONDS, CONNECTIONS, Master
 from bootfw.net.multicast.sender import ImageSender
 from bootfw.net.multicast.uploads import Uploads
 from bootfw.values import Address
@@ -114,7 +114,7 @@ def test_another_protocol_is_counted_and_closed() -> None:
 def test_a_connection_without_a_request_is_closed() -> None:
     scene = Scene()
     _, transport = scene.connect()
-    scene.clock.advance(IDLE)
+    scene.clock.advance(CONNECTION_SECONDS)
     assert transport.disconnected
 
 

@@ -1,4 +1,4 @@
-"""The UDP port of one image, where its receivers send what they want: a transmission for each network."""
+"""The UDP port of one image: receives the requests of its receivers, and has a transmission for each network."""
 
 import ipaddress
 import socket
@@ -41,6 +41,12 @@ PROTOCOL = "frisbee"
 SEND_BUFFER = 128 * 1024
 """Bytes, which Linux doubles: packets wait there while the link is busy. When it is full, the link is slower than the
 image is sent, and nothing is lost. The less waits, the sooner others are sent: their packets wait behind."""
+
+_REFUSED_AGAIN = 60.0
+"""Seconds until the refusal of an image is published again: receivers repeat a JOIN twice a second, for ever."""
+
+_MOST_REFUSED = 256
+"""Receivers and networks whose refusals are remembered. At more, all are forgotten."""
 
 _PRIORITY_BULK = 2
 """TC_PRIO_BULK (linux/pkt_sched.h): with the usual queue of three bands, packets of other services leave first."""
@@ -113,7 +119,7 @@ class Channel(DatagramProtocol):
         self._on_close = on_close
         self._opening: dict[Key, Deferred[Any]] = {}
         self._refused: dict[Key, float] = {}
-        """Key -> when a refusal was published: receivers repeat a JOIN twice a second, for ever."""
+        """Key -> when a refusal was published."""
         self._groups: Groups | None = None
         self._write: Any = None
         self._counters: Any = None
@@ -125,7 +131,7 @@ class Channel(DatagramProtocol):
         self._counters = getattr(transport, "counters", None)
         if hasattr(transport, "getHandle"):
             self._configure(transport.getHandle())
-        self._wait()
+        self._start_idle_time()
 
     def _configure(self, sock: socket.socket) -> None:
         services = self._services
@@ -152,15 +158,15 @@ class Channel(DatagramProtocol):
         self.image, moved, self.group = image, group != self.group, group
         transport: Any = self.transport
         if moved and hasattr(transport, "getHandle"):
-            # It stays in the group that it was in, whose packets are dropped.
+            # The socket stays in the old group until it is closed; _dispatch() drops the packets of that.
             self._join(transport.getHandle())
 
     def stopProtocol(self) -> None:
-        """Nothing can be sent any more."""
+        """End every transmission: the port is closed."""
         self.close()
 
     def close(self) -> None:
-        """End every transmission; the port can be closed."""
+        """End every transmission, before the port is closed."""
         self._on_empty = None
         self.end("the server ends it")
         self._services.alarm.forget(self)
@@ -174,17 +180,19 @@ class Channel(DatagramProtocol):
         """End every transmission."""
         opening, self._opening = self._opening, {}
         for pending in opening.values():
-            pending.cancel()
+            # If a Deferred without a canceller is cancelled, Twisted drops its late result, an open file.
+            if pending._canceller is not None:
+                pending.cancel()
         for transmission in list(self.transmissions.values()):
             transmission.end(reason)
 
     def ring(self, now: float) -> None:
-        """No receiver has joined for the idle time."""
+        """End the channel if no receiver has joined for the idle time."""
         self.deadline = None
         if self._on_empty is not None and not self.transmissions:
             self._on_empty(self)
 
-    def _wait(self) -> None:
+    def _start_idle_time(self) -> None:
         if self._on_empty is not None:
             self.deadline = self._services.reactor.seconds() + self._services.settings.idle_seconds
             self._services.alarm.watch(self)
@@ -204,13 +212,13 @@ class Channel(DatagramProtocol):
         for data, peer, via in batch:
             try:
                 if services.interfaces.serves(via) and services.admission.serves(SERVICE, peer, now):
-                    self._received(frisbee.parse(data), peer, via, now)
+                    self._take_packet(frisbee.parse(data), peer, via, now)
             except WireError as error:
                 services.malformed.count(str(error), peer, now)
             except Exception:
                 self._log.failure("Unexpected error for a datagram of {peer}.", peer=peer)
 
-    def _received(self, packet: frisbee.Packet, peer: Address, via: Via, now: float) -> None:
+    def _take_packet(self, packet: frisbee.Packet, peer: Address, via: Via, now: float) -> None:
         event = _INPUTS.get(type(packet))
         if event is None:
             self._drop("another server sends to the group and port of this image", peer, now)
@@ -223,10 +231,10 @@ class Channel(DatagramProtocol):
         elif not via.local:
             self._drop("it is not known which address it has come to", peer, now)
         else:
-            self._take(event, packet, peer, via, now)
+            self._dispatch(event, packet, peer, via, now)
 
-    def _take(self, event: Input, packet: frisbee.Packet, peer: Address, via: Via, now: float) -> None:
-        method, destination = self._way(peer, via)
+    def _dispatch(self, event: Input, packet: frisbee.Packet, peer: Address, via: Via, now: float) -> None:
+        method, destination = self._route(peer, via)
         if method is Method.MULTICAST and via.destination != self.group:
             self._drop(f"it was sent to the group {via.destination}, and not to {self.group}", peer, now)
             return
@@ -240,8 +248,8 @@ class Channel(DatagramProtocol):
         elif event is not Input.LEAVE and key not in self._opening:
             self._open(key, method, (destination, self.port), event, packet, peer, via, now)
 
-    def _way(self, peer: Address, via: Via) -> tuple[Method, str]:
-        """Return how blocks are sent to a receiver, and where: as its packet has come."""
+    def _route(self, peer: Address, via: Via) -> tuple[Method, str]:
+        """Return the method and the address by which a receiver gets blocks: those by which its packet has come."""
         if via.destination in ("", via.local):
             return Method.UNICAST, peer[0]
         if ipaddress.IPv4Address(via.destination).is_multicast:
@@ -271,14 +279,22 @@ class Channel(DatagramProtocol):
         request = request_for(self.image, peer, via.local)
 
         def opened(reader: Any) -> None:
-            self._opening.pop(key, None)
             self._begin(key, method, destination, reader, request, via)
             found = self.transmissions.get(key)
             if found is not None:
                 found.take(event, packet, peer, services.reactor.seconds())
 
+        def opened_later(reader: Any) -> None:
+            if self._opening.get(key) is not pending:
+                # end() was called meanwhile.
+                reader.close()
+                return
+            del self._opening[key]
+            opened(reader)
+
         def failed(failure: Failure) -> None:
-            if self._opening.pop(key, None) is not None:
+            if self._opening.get(key) is pending:
+                del self._opening[key]
                 self._not_opened(key, failure.value or FileMissing(), request)
 
         try:
@@ -291,7 +307,7 @@ class Channel(DatagramProtocol):
             opened(answer)
         else:
             self._opening[key] = pending
-            pending.addCallbacks(opened, failed)
+            pending.addCallbacks(opened_later, failed)
 
     def _begin(
         self, key: Key, method: Method, destination: Address, reader: IReader, request: TransferRequest, via: Via
@@ -333,7 +349,7 @@ class Channel(DatagramProtocol):
         services = self._services
         now = services.reactor.seconds()
         known = reported_error(error, services.publish, now, "the backend", f"open {request.path}")
-        # The protocol has no reply for it, so the receiver goes on asking.
+        # The protocol has no reply that refuses an image, so the receiver repeats its JOIN.
         if now - self._refused.get(key, -_REFUSED_AGAIN) >= _REFUSED_AGAIN:
             if len(self._refused) >= _MOST_REFUSED:
                 self._refused.clear()
@@ -343,14 +359,11 @@ class Channel(DatagramProtocol):
     # Sending.
 
     def _send(self, data: Any, peer: Address, via: Via, segment: int) -> bool:
+        # The port reports no error of a single datagram, but counts what the kernel had no room for.
         counters = self._counters
         before = counters.send_errors if counters is not None else 0
         self._write(data, peer, via, segment)
         return counters is None or counters.send_errors == before
-
-
-_REFUSED_AGAIN = 60.0
-_MOST_REFUSED = 256
 
 
 def request_for(image: str, peer: Address, local: str) -> TransferRequest:

@@ -19,8 +19,8 @@ SERVICE = "multicast-master"
 
 CONNECTIONS = 256
 """Most connections at a time; further ones are closed, and their receivers try again."""
-IDLE = 15.0
-"""Seconds that a connection may take. Receivers wait 5 s for the reply."""
+CONNECTION_SECONDS = 15.0
+"""Seconds after which a connection is reset. Receivers wait 5 s for the reply."""
 
 
 class MasterProtocol(Protocol, TimeoutMixin):
@@ -34,7 +34,7 @@ class MasterProtocol(Protocol, TimeoutMixin):
         self._pending: Any = None
         self.callLater = self.factory.reactor.callLater  # type: ignore[method-assign]
         self.factory.connections.add(self)
-        self.setTimeout(IDLE)  # type: ignore[no-untyped-call]
+        self.setTimeout(CONNECTION_SECONDS)  # type: ignore[no-untyped-call]
 
     def timeoutConnection(self) -> None:
         """See TimeoutMixin."""
@@ -43,7 +43,7 @@ class MasterProtocol(Protocol, TimeoutMixin):
     def dataReceived(self, data: bytes) -> None:
         """See IProtocol."""
         if self._pending is not None:
-            return
+            return  # A connection carries one request.
         self._received += data
         transport: Any = self.transport
         peer, local = transport.getPeer(), transport.getHost().host
@@ -63,6 +63,7 @@ class MasterProtocol(Protocol, TimeoutMixin):
         self._pending.addCallback(self._reply)
 
     def _reply(self, reply: Any) -> None:
+        # The connection may have been lost, or timed out, while a backend was answering.
         if self in self.factory.connections:
             self.transport.write(wire.pack(reply))  # type: ignore[union-attr]
             self.transport.loseConnection()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Sends images to many machines at a time: their ports and groups, the bounds, and what the master server answers."""
+"""Sends images to many machines at a time: their ports, groups and limits, and the replies of the master server."""
 
 import ipaddress
 from collections.abc import Callable, Iterable
@@ -28,11 +28,12 @@ _ANY = "0.0.0.0"
 
 
 @define(eq=False)
-class _Requested:
-    """A channel that the master server has opened."""
+class _OnDemand:
+    """A channel that was opened because a receiver requested its image from the master server."""
 
     channel: Channel
     port: Any
+    """Its open port."""
 
 
 class ImageSender:
@@ -56,14 +57,15 @@ class ImageSender:
     ) -> None:
         self._reactor = reactor
         self._services = Services(
-            reactor, publish, open_file, interfaces, admission, settings, self._has_room, self._share
+            reactor, publish, open_file, interfaces, admission, settings, self._has_room, self._share_rate
         )
         self._fixed: list[Channel] = []
-        """Those of configured images."""
-        self._requested: dict[str, _Requested] = {}
-        """Path of an image -> its channel, which the master server has opened."""
+        """The channels of configured images. The service opens and closes their ports."""
+        self._on_demand: dict[str, _OnDemand] = {}
+        """Path of an image -> the channel that was opened for a request of it."""
         self._next = 0
-        """The number of the group that is tried next: one that was in use lately is used last."""
+        """Counts the groups and ports that were tried, so that one which was in use lately is used last:
+        receivers of it may still be there."""
 
     def use(self, settings: MulticastSettings) -> None:
         """Use other settings from now on. What is being sent is sent on, within the new limits."""
@@ -73,13 +75,13 @@ class ImageSender:
             image = images.get(channel.port)
             if image is not None:
                 channel.use(image.path, image.address[0])
-        self._share()
+        self._share_rate()
 
     def fixed(self, path: str, group: str, port: int) -> Channel:
         """Return the protocol for the port of a configured image."""
-        made = Channel(self._services, path, group, port, None, self._fixed_closed)
-        self._fixed.append(made)
-        return made
+        channel = Channel(self._services, path, group, port, None, self._fixed_closed)
+        self._fixed.append(channel)
+        return channel
 
     def _fixed_closed(self, channel: Channel) -> None:
         if channel in self._fixed:
@@ -87,8 +89,8 @@ class ImageSender:
 
     def close(self) -> None:
         """End every transmission."""
-        for requested in list(self._requested.values()):
-            self._close(requested)
+        for on_demand in list(self._on_demand.values()):
+            self._close(on_demand)
         self._services.alarm.stop()
         self._services.malformed.stop()
 
@@ -100,23 +102,23 @@ class ImageSender:
         """Return the state of each transmission, for the operator."""
         return [each.record() for each in self.transmissions()]
 
-    def sends(self, path: str) -> bool:
-        """Whether an image is being sent, or will be as soon as a receiver joins whose request was answered."""
-        return path in self._requested or any(each.image == path and each.transmissions for each in self._fixed)
+    def is_sending(self, path: str) -> bool:
+        """Return whether an image is being sent, or may be soon: a receiver knows its port and has not joined yet."""
+        return path in self._on_demand or any(each.image == path and each.transmissions for each in self._fixed)
 
     def _channels(self) -> Iterable[Channel]:
         yield from self._fixed
-        for requested in self._requested.values():
-            yield requested.channel
+        for on_demand in self._on_demand.values():
+            yield on_demand.channel
 
     def _has_room(self) -> bool:
         return len(self.transmissions()) < self._services.settings.sessions
 
-    def _share(self) -> None:
+    def _share_rate(self) -> None:
         """Share the rate among the transmissions that have something to send."""
         settings = self._services.settings
         every = self.transmissions()
-        busy = sum(each.busy for each in every)
+        busy = sum(each.is_busy for each in every)
         rate = min(settings.rate, settings.total_rate / max(1, busy))
         for each in every:
             if each.session.pace.limit != rate:
@@ -129,23 +131,24 @@ class ImageSender:
 
         :param local: our address that the request has come to.
         """
-        asked = request_for(request.image, peer, local)
+        transfer = request_for(request.image, peer, local)
         method = _preferred(self._allowed() & request.methods)
         if not method:
             return succeed(GetReply(Error.NO_METHOD))
 
         def opened(reader: IReader) -> GetReply:
+            # Opened only to see that it exists; the channel opens it again, for each network.
             try:
                 size, mtime = reader.size, mtime_of(reader)
             finally:
                 reader.close()
             if size is None or size > frisbee.LARGEST_IMAGE:
                 return GetReply(Error.INVALID)
-            channel = self._running(asked.path)
+            channel = self._running(transfer.path)
             if channel is None and request.status_only:
                 return GetReply(method=self._allowed(), mtime=mtime, size=size)
             if channel is None:
-                channel = self._begin(asked.path)
+                channel = self._begin(transfer.path)
             if channel is None:
                 return GetReply(Error.TRY_AGAIN)
             address = self._address(channel, method, local)
@@ -161,7 +164,7 @@ class ImageSender:
                 self._log.failure("The image can't be opened.", failure=failure)
             return GetReply(Error.FAILED)
 
-        return maybeDeferred(self._services.open_file, asked.path, asked).addCallback(opened).addErrback(failed)
+        return maybeDeferred(self._services.open_file, transfer.path, transfer).addCallback(opened).addErrback(failed)
 
     def _allowed(self) -> Method:
         found = NO_METHOD
@@ -171,9 +174,9 @@ class ImageSender:
 
     def _running(self, path: str) -> Channel | None:
         """Return the channel of an image that is sent, or will be as soon as a receiver joins."""
-        requested = self._requested.get(path)
-        if requested is not None:
-            return requested.channel
+        on_demand = self._on_demand.get(path)
+        if on_demand is not None:
+            return on_demand.channel
         return next((channel for channel in self._fixed if channel.image == path), None)
 
     def _address(self, channel: Channel, method: Method, local: str) -> str:
@@ -198,7 +201,7 @@ class ImageSender:
         groups, ports = last - first + 1, high - low + 1
         taken_ports = {each.port for each in self._channels()}
         taken_groups = {each.group for each in self._channels()}
-        if len(self._requested) >= settings.sessions:
+        if len(self._on_demand) >= settings.sessions:
             return None
         for _ in range(max(groups, ports)):
             group = str(ipaddress.IPv4Address(first + self._next % groups))
@@ -206,26 +209,26 @@ class ImageSender:
             self._next += 1
             if port in taken_ports or group in taken_groups:
                 continue
-            channel = Channel(self._services, path, group, port, self._emptied)
+            channel = Channel(self._services, path, group, port, self._close_empty)
             try:
                 opened = listen(self._reactor, channel, _ANY, port)
             except CannotListenError as error:
                 self._log.warn("No image is sent from port {port}: {reason}", port=port, reason=error.socketError)
                 continue
-            self._requested[path] = _Requested(channel, opened)
+            self._on_demand[path] = _OnDemand(channel, opened)
             return channel
         return None
 
-    def _emptied(self, channel: Channel) -> None:
-        """No receiver uses a channel any more."""
-        requested = self._requested.get(channel.image)
-        if requested is not None and requested.channel is channel:
-            self._close(requested)
+    def _close_empty(self, channel: Channel) -> None:
+        """Close a channel that has no receiver any more."""
+        on_demand = self._on_demand.get(channel.image)
+        if on_demand is not None and on_demand.channel is channel:
+            self._close(on_demand)
 
-    def _close(self, requested: _Requested) -> None:
-        self._requested.pop(requested.channel.image, None)
-        requested.channel.close()
-        requested.port.stopListening()
+    def _close(self, on_demand: _OnDemand) -> None:
+        self._on_demand.pop(on_demand.channel.image, None)
+        on_demand.channel.close()
+        on_demand.port.stopListening()
 
 
 def _preferred(methods: Method) -> Method:

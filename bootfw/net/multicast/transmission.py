@@ -26,11 +26,11 @@ Send = Callable[[Any, Address, Via, int], bool]
 
 @define(eq=False)
 class Transmission:
-    """Reads and sends what its session wants, when it is due.
+    """Reads the blocks that its session publishes, and sends them when they are due.
 
     :param send: sends from the port of the image.
-    :param over: called once when it has ended.
-    :param changed: called when it begins to be busy, or is no longer.
+    :param on_ended: called once when it has ended.
+    :param on_busy_changed: called when it begins to be busy, or is no longer.
     """
 
     image: str
@@ -45,14 +45,14 @@ class Transmission:
     _alarm: "Alarm[Any]"
     _send: Send
     _publish: Callable[[Event], None]
-    _over: Callable[["Transmission"], None]
-    _changed: Callable[[], None]
+    _on_ended: Callable[["Transmission"], None]
+    _on_busy_changed: Callable[[], None]
     _drop: Callable[[str, Address, float], None]
-    busy: bool = field(default=False, init=False)
-    """Blocks are wanted."""
+    is_busy: bool = field(default=False, init=False)
+    """Whether receivers have requested blocks that are not sent yet."""
     _frames: memoryview = field(init=False)
     _reading: Any = field(default=None, init=False)
-    """The Deferred of a read that has not answered yet."""
+    """The Deferred of a read that has not fired; None: there is none."""
     _source: bytes = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Transmission:
         return self.session.deadline
 
     def ring(self, now: float) -> float | None:
-        """The deadline of the session has come; returns the next one."""
+        """Act on the deadline of the session, and return the next one."""
         self._handle(Input.TICK, None, now)
         return self.session.deadline
 
@@ -87,7 +87,7 @@ class Transmission:
         self._handle(Input.CANCEL, reason, self._reactor.seconds())
 
     def _replies(self, reply: Reply) -> Iterator[bytes]:
-        """Return what is sent for a JOIN.
+        """Yield the packets that are sent for a JOIN.
 
         In a busy group Emulab's receiver (2011) takes the reply to its JOIN2 only if that is the first packet that
         comes after it. It then takes the reply to a JOIN, which is right for an image of whole blocks.
@@ -100,21 +100,21 @@ class Transmission:
 
     def _handle(self, event: Input, argument: object, now: float) -> None:
         session = self.session
-        if self._is_over():
+        if self._has_ended():
             return
         session.handle(event, argument, now)
         burst = session.wants
         if burst is not None and self._reading is None:
             self._read(burst, now)
-        elif self._is_over():
+        elif self._has_ended():
             self._end(now)
             return
-        busy = session.state in (State.PACING, State.READING)
-        if busy is not self.busy:
-            self.busy = busy
-            self._changed()
+        is_busy = session.state in (State.PACING, State.READING)
+        if is_busy is not self.is_busy:
+            self.is_busy = is_busy
+            self._on_busy_changed()
 
-    def _is_over(self) -> bool:
+    def _has_ended(self) -> bool:
         return self.session.state is State.ENDED
 
     def _read(self, burst: Burst, now: float) -> None:
@@ -128,15 +128,16 @@ class Transmission:
             self._send_burst(burst, answer, now)
         else:
             self._reading = pending
-            pending.addCallbacks(self._read_late, self._failed_late, callbackArgs=(burst,))
+            pending.addCallbacks(self._read_answered, self._read_failed, callbackArgs=(burst,))
 
-    def _read_late(self, data: Any, burst: Burst) -> None:
+    def _read_answered(self, data: Any, burst: Burst) -> None:
         self._reading = None
+        # If the session has ended meanwhile, it wants nothing.
         if self.session.wants is burst:
             self._send_burst(burst, data, self._reactor.seconds())
             self._alarm.watch(self)
 
-    def _failed_late(self, failure: Failure) -> None:
+    def _read_failed(self, failure: Failure) -> None:
         self._reading = None
         if self.session.wants is not None:
             self._failed(failure.value)
@@ -153,15 +154,15 @@ class Transmission:
         return min(burst.length, self.session.size - burst.offset)
 
     def _send_burst(self, burst: Burst, answer: Any, now: float) -> None:
-        wanted = self._length(burst)
+        length = self._length(burst)
         try:
-            data = checked_bytes(answer, wanted, self._reader)
-            if len(data) < wanted:
+            data = checked_bytes(answer, length, self._reader)
+            if len(data) < length:
                 raise TransferError(f"the file ended at byte {burst.offset + len(data)}, before its size")
         except TransferError as error:
             self._failed(error)
             return
-        if wanted < burst.length:
+        if length < burst.length:
             data = data.ljust(burst.length, b"\0")
         frames = frisbee.fill_blocks(self._frames, self._source, burst.chunk, burst.blocks, data)
         sent = self._send(frames, self.destination, self._via, PACKET_SIZE)
@@ -173,7 +174,7 @@ class Transmission:
         if reading is not None:
             reading.cancel()
         self._reader.close()
-        self.busy = False
+        self.is_busy = False
         session = self.session
         self._publish(
             ImageSent(
@@ -190,7 +191,7 @@ class Transmission:
                 session.detail,
             )
         )
-        self._over(self)
+        self._on_ended(self)
 
     @property
     def method_name(self) -> str:
@@ -213,5 +214,5 @@ class Transmission:
             "sent": session.blocks_sent * frisbee.BLOCK_SIZE,
             "wanted": session.blocks_wanted * frisbee.BLOCK_SIZE,
             "loss": session.blocks_lost / sent if sent else 0.0,
-            "rate": session.pace.rate if self.busy else 0.0,
+            "rate": session.pace.rate if self.is_busy else 0.0,
         }

@@ -1,4 +1,4 @@
-"""Images that clients upload: what the master server replies to a PUT, and the TCP port of each upload."""
+"""Images that clients upload: the replies of the master server to their PUTs, and the TCP port of each upload."""
 
 import time
 from collections.abc import Callable
@@ -36,11 +36,11 @@ from bootfw.wire.frisbeemaster import Error, PutReply, PutRequest
 SERVICE = "multicast-upload"
 """The name of the service, in events."""
 
-_ITSELF = "0.0.0.0"
-"""The host of a PUT that is for the client itself."""
+_THE_CLIENT = "0.0.0.0"
+"""The host in a PUT for an upload by the client that sends the PUT."""
 
 _BACKLOG = 4
-"""Connections to the port of an upload that wait at most; one is taken."""
+"""The backlog of the port of an upload, of which one connection is accepted."""
 
 _ERRORS: tuple[tuple[type[TransferError], Error], ...] = (
     (AccessViolation, Error.NO_ACCESS),
@@ -50,8 +50,8 @@ _ERRORS: tuple[tuple[type[TransferError], Error], ...] = (
 )
 
 
-class _Refused(TransferError):
-    """A PUT is refused, with a number of frisbee's own."""
+class _PutRefused(TransferError):
+    """A PUT is refused with an error of frisbee's protocol."""
 
     def __init__(self, error: Error, message: str) -> None:
         self.error = error
@@ -64,7 +64,7 @@ class Services:
 
     :param open_file: the open() of the backends.
     :param replace_file: their replace().
-    :param sends: whether the image of a path is being sent.
+    :param is_sending: whether the image of a path is being sent.
     :param wall: seconds since the epoch.
     """
 
@@ -73,7 +73,7 @@ class Services:
     publish: Callable[[Event], None]
     open_file: Callable[[str, TransferRequest], Any]
     replace_file: Callable[[str, TransferRequest], Any]
-    sends: Callable[[str], bool]
+    is_sending: Callable[[str], bool]
     admission: Admission
     wall: Callable[[], float] = time.time
     alarm: "Alarm[Any]" = field(init=False)
@@ -105,7 +105,7 @@ class Upload(Factory):
     """One upload: its port takes one connection, of the client that has requested it.
 
     :param writer: takes the image.
-    :param over: called once when it has ended.
+    :param on_ended: called once when it has ended.
     """
 
     noisy = False
@@ -117,21 +117,21 @@ class Upload(Factory):
         request: TransferRequest,
         session: UploadSession,
         writer: IWriter,
-        over: Callable[[], object],
+        on_ended: Callable[[], object],
     ) -> None:
         self.request = request
         self.session = session
         self.port: Any = None
-        """The port that listens; None: it does not, or no longer."""
+        """The port that listens; None once the client has connected."""
         self._services = services
         self._writer: IWriter | None = writer
-        self._over = over
+        self._on_ended = on_ended
         self._began = services.reactor.seconds()
         self._agreed = Agreed(tsize=session.announced or None)
         self._connection: _Connection | None = None
         self._digests = ChunkDigests() if request.path.casefold().endswith(DISKS) else None
-        self._busy = False
-        """The writer has not answered."""
+        self._is_writing = False
+        """Whether the writer has not answered yet."""
 
     @property
     def deadline(self) -> float | None:
@@ -139,18 +139,18 @@ class Upload(Factory):
         return self.session.deadline
 
     def begin(self, port: Any) -> None:
-        """The client gets to know the port."""
+        """Accept the connection of the client at *port*, whose number is in the reply to its PUT."""
         self.port = port
         self._services.publish(TransferBegun(self._began, self.request, self._agreed))
         self._services.alarm.watch(self)
 
     def ring(self, now: float) -> float | None:
-        """The deadline has come."""
+        """Act on the deadline of the session, and return the next one."""
         self.handle(Input.TICK)
         return self.session.deadline
 
     def buildProtocol(self, addr: Any) -> Any:
-        """See IProtocolFactory. None: another client."""
+        """See IProtocolFactory. None: it is another client, or a second connection."""
         expected, services = self.request.peer[0], self._services
         if addr.host != expected:
             reason = f"{self.request.path}: this port is for the upload of {expected}"
@@ -163,37 +163,37 @@ class Upload(Factory):
         return self._connection
 
     def handle(self, event: Input, argument: Any = None) -> None:
-        """Take an input of the session, and do what it wants then."""
+        """Give the session an input, and do what it publishes."""
         session = self.session
-        if self._is_over():
+        if self._has_ended():
             return
         session.handle(event, argument, self._services.reactor.seconds())
         if event is Input.DATA and self._digests is not None:
             self._digests.update(argument)
         self._services.alarm.watch(self)
-        if self._is_over():
+        if self._has_ended():
             self._end()
-        elif not self._busy and session.wants is not None:
+        elif not self._is_writing and session.wants is not None:
             self._run(self._store(session.wants), Input.STORED)
-        elif not self._busy and session.state is State.FINISHING:
+        elif not self._is_writing and session.state is State.FINISHING:
             self._run(self._finish(), Input.FINISHED)
 
-    def _is_over(self) -> bool:
+    def _has_ended(self) -> bool:
         return self.session.state is State.ENDED
 
     def _run(self, work: Any, event: Input) -> None:
-        self._busy = True
-        self._flow()
+        self._is_writing = True
+        self._pause_or_resume()
         running: Deferred[None] = Deferred.fromCoroutine(work)
         running.addCallbacks(self._done, self._failed, callbackArgs=(event,))
 
     def _done(self, answer: None, event: Input) -> None:
-        self._busy = False
+        self._is_writing = False
         self.handle(event)
-        self._flow()
+        self._pause_or_resume()
 
     def _failed(self, failure: Failure) -> None:
-        self._busy = False
+        self._is_writing = False
         error = failure.value
         assert error is not None
         services, what = self._services, f"store {self.request.path}"
@@ -226,13 +226,16 @@ class Upload(Factory):
         self._writer = None
         await _answer(digests.finish())
 
-    def _flow(self) -> None:
-        """Read from the connection only while nothing is being stored."""
+    def _pause_or_resume(self) -> None:
+        """Read from the connection only while nothing is being stored.
+
+        So a client is not faster than the disk, and what waits is in the buffers of the kernel.
+        """
         connection = self._connection
         transport: Any = connection.transport if connection is not None else None
         if transport is None or self.session.state not in (State.RECEIVING, State.STORING):
             return
-        if self._busy:
+        if self._is_writing:
             transport.pauseProducing()
         else:
             transport.resumeProducing()
@@ -266,7 +269,7 @@ class Upload(Factory):
             now,
         )
         services.publish(TransferEnded(now, report))
-        self._over()
+        self._on_ended()
 
 
 class Uploads:
@@ -318,7 +321,7 @@ class Uploads:
             port = await self._begin(request, transfer, local)
         except Exception as error:
             reply = self._refusal(error, request, transfer)
-            return evolve(reply, most=most) if isinstance(error, _Refused) else reply
+            return evolve(reply, most=most) if isinstance(error, _PutRefused) else reply
         return evolve(found, address=local, port=port, most=most)
 
     def _refusal(self, error: Exception, request: PutRequest, transfer: TransferRequest) -> PutReply:
@@ -327,7 +330,7 @@ class Uploads:
         known = reported_error(error, services.publish, now, "the backend", f"replace {transfer.path}")
         if not request.status_only:
             services.publish(TransferRefused(now, transfer, known.tftp_code, known.message, known.detail))
-        if isinstance(known, _Refused):
+        if isinstance(known, _PutRefused):
             return PutReply(known.error)
         return PutReply(next((number for kind, number in _ERRORS if isinstance(known, kind)), Error.FAILED))
 
@@ -336,21 +339,21 @@ class Uploads:
         settings = self._services.settings
         if not may_write(settings, transfer.peer[0]):
             raise AccessViolation("Uploads are not allowed")
-        if request.host not in (_ITSELF, transfer.peer[0]):
-            raise _Refused(Error.NO_ACCESS, f"Uploads are not allowed for another host, {request.host}")
+        if request.host not in (_THE_CLIENT, transfer.peer[0]):
+            raise _PutRefused(Error.NO_ACCESS, f"Uploads are not allowed for another host, {request.host}")
         if request.size > settings.max_upload:
-            raise _Refused(
+            raise _PutRefused(
                 Error.TOO_BIG, f"{request.size} bytes are more than the {settings.max_upload} of [multicast] max-upload"
             )
         if request.mtime > self._services.wall():
-            raise _Refused(Error.BAD_MTIME, f"The time of the file, {request.mtime}, is in the future")
+            raise _PutRefused(Error.BAD_MTIME, f"The time of the file, {request.mtime}, is in the future")
         if transfer.path in self._running:
-            raise _Refused(Error.TRY_AGAIN, "The image is being uploaded")
-        if self._services.sends(transfer.path):
-            raise _Refused(Error.TRY_AGAIN, "The image is being sent")
+            raise _PutRefused(Error.TRY_AGAIN, "The image is being uploaded")
+        if self._services.is_sending(transfer.path):
+            raise _PutRefused(Error.TRY_AGAIN, "The image is being sent")
 
     async def _existing(self, transfer: TransferRequest) -> PutReply:
-        """Return what there is of the image."""
+        """Return the reply with time and size of the image that exists."""
         try:
             reader: IReader = await _answer(
                 self._services.open_file(transfer.path, evolve(transfer, write=False, options=()))
@@ -370,7 +373,9 @@ class Uploads:
         services = self._services
         settings, path = services.settings, transfer.path
         if len(self._running) >= settings.sessions:
-            raise _Refused(Error.TRY_AGAIN, f"{settings.sessions} images are uploaded already ([multicast] sessions)")
+            raise _PutRefused(
+                Error.TRY_AGAIN, f"{settings.sessions} images are uploaded already ([multicast] sessions)"
+            )
         self._running[path] = None
         try:
             writer: IWriter = await _answer(services.replace_file(path, transfer))
@@ -384,7 +389,7 @@ class Uploads:
         if port is None:
             del self._running[path]
             writer.cancel()
-            raise _Refused(Error.TRY_AGAIN, f"No port of [multicast] ports, {settings.ports}, is free")
+            raise _PutRefused(Error.TRY_AGAIN, f"No port of [multicast] ports, {settings.ports}, is free")
         self._running[path] = upload
         upload.begin(port)
         return int(port.getHost().port)
