@@ -382,7 +382,7 @@ class BootService(MultiService):
             observe=self._observe_others,
             on_message=self.on_message,
             broadcast=self._broadcast,
-            known=self._memory,
+            known=self._shared_state,
             positions=self.positions,
             describe=self._describe,
             roots=self._served_directories,
@@ -777,7 +777,7 @@ class BootService(MultiService):
         workers.join(
             self._of_worker,
             publish=self._publish,
-            memory=self._memory,
+            shared_state=self._shared_state,
             serve=self._serve,
         )
         if self._recordings is not None:
@@ -946,7 +946,7 @@ class BootService(MultiService):
         if self._broadcast is not None and self._recorder is not None:
             self._broadcast("packets", number, self._recorder.transfers_of(addresses, since))
 
-    def _memory(self) -> list[tuple[str, tuple[Any, ...]]]:
+    def _shared_state(self) -> list[tuple[str, tuple[Any, ...]]]:
         """See Workers.join()."""
         leased = self._leasing.leased() if self._leasing is not None and self._clients.shares_leases else ()
         # What is known of a machine from its boot comes later, and replaces what its lease says.

@@ -117,7 +117,7 @@ class Program:
     def _begin(
         self,
         listening: Sequence[PortKey],
-        memory: Sequence[tuple[str, tuple[Any, ...]]],
+        shared_state: Sequence[tuple[str, tuple[Any, ...]]],
         adopted: Sequence[AdoptedTransfer],
         stored: Sequence[tuple[Address, int]],
     ) -> None:
@@ -143,7 +143,7 @@ class Program:
         service.privilegedStartService()
         service.startService()
         self._given.close_unused()
-        for kind, values in memory:
+        for kind, values in shared_state:
             service.on_message(kind, values)
         service.take_over(adopted, stored)
         timed.callLater(POSITIONS_EVERY, self._send_positions, [])

@@ -751,11 +751,11 @@ def test_worker_processes_get_the_reachable_urls(hosts: tuple[Host, Host], watch
         service.startService()
     waiting = ("url", "http", ("10.9.9.1", 8069), False)
     assert sent == [waiting, ("url", "http", ("0.0.0.0", 8070), True)]
-    assert service._memory() == [("url", waiting[1:])], "what a new process has to know"
+    assert service._shared_state() == [("url", waiting[1:])], "what a new process has to know"
     hosts[0].ip("addr", "add", "10.9.9.1/24", "dev", "s9")
     watched.until(lambda: service.ready)
     assert sent[2:] == [("url", "http", ("10.9.9.1", 8069), True)]
-    assert service._memory() == []
+    assert service._shared_state() == []
 
 
 def test_the_web_page_is_served_on_an_address_that_arrives_late(hosts: tuple[Host, Host], watched: Watched) -> None:

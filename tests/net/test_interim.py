@@ -99,7 +99,7 @@ def test_handed_over_transfer_continues(directory: DirectoryBackend) -> None:
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)
-    assert not server.interim.busy
+    assert not server.interim.is_busy
     ((_, handover),) = server.hand_over()
     assert 0 < handover.position.acked < len(CONTENT) // 512
     assert server.received(download) == CONTENT
@@ -121,9 +121,9 @@ def test_handover_waits_for_the_transfer_of_a_generated_file() -> None:
     server = Server(MemoryBackend({"file": CONTENT}))
     download = server.client().download("file")
     server.network.advance(0.02)
-    assert server.interim.busy
+    assert server.interim.is_busy
     assert server.received(download) == CONTENT
-    assert not server.interim.busy
+    assert not server.interim.is_busy
 
 
 def test_pending_open_delays_the_handover() -> None:
@@ -136,10 +136,10 @@ def test_pending_open_delays_the_handover() -> None:
     server = Server(Slow({}))
     download = server.client().download("file")
     server.network.advance(0.02)
-    assert server.interim.busy
+    assert server.interim.is_busy
     answer.callback(MemoryReader(b"late"))
     assert server.received(download) == b"late"
-    assert not server.interim.busy
+    assert not server.interim.is_busy
 
 
 def test_draining_interim_server_leaves_requests_to_the_worker(directory: DirectoryBackend) -> None:
@@ -162,7 +162,7 @@ def test_transfer_on_an_ephemeral_port_is_completed(directory: DirectoryBackend)
     network_listen["open"] = opener(server.host, "0.0.0.0", "ephemeral")
     download = server.client().download("file")
     server.network.advance(0.02)
-    assert not server.interim.busy
+    assert not server.interim.is_busy
     assert server.hand_over() == []
     assert server.received(download) == CONTENT
     assert server.ends() == [Outcome.COMPLETE]
@@ -182,12 +182,12 @@ def test_handover_waits_until_an_upload_is_stored() -> None:
     server = Server(Files({}))
     upload = server.client().upload("new", CONTENT)
     server.network.advance(0.02)
-    assert server.interim.busy
+    assert server.interim.is_busy
     server.network.result_of(upload)
     assert server.ends() == [Outcome.COMPLETE]
     ((protocol, _),) = server.interim._serving
     assert protocol.transfers == 1, "its last block may come again"
-    assert not server.interim.busy
+    assert not server.interim.is_busy
     assert server.hand_over() == []
 
 
@@ -197,7 +197,7 @@ def test_the_last_ack_of_an_upload_is_repeated_by_the_worker() -> None:
     server.network.link = link = LosesOne("10.0.0.1", len(CONTENT) // 512 + 2)  # ACK 0 is the first
     upload = server.client().upload("new", CONTENT)
     server.network.run_until(link.has_lost)
-    assert not server.interim.busy
+    assert not server.interim.is_busy
     assert server.hand_over() == []
     server.network.result_of(upload)
     assert server.ends() == [Outcome.COMPLETE]
@@ -207,7 +207,7 @@ def test_an_upload_that_takes_too_long_is_refused_and_reported() -> None:
     server = Server(Files({}))
     upload = server.client().upload("new", CONTENT)
     server.network.advance(0.02)
-    assert server.interim.busy
+    assert server.interim.is_busy
     assert server.hand_over() == []
     failure = server.network.result_of(upload.addErrback(lambda failure: failure.value))
     assert "another process serves this port now" in str(failure)

@@ -195,8 +195,8 @@ def test_change_between_request_and_reply_is_applied(wire: Host) -> None:
     class Late(NetlinkSocket):
         late = True
 
-        def notified(self) -> bool:
-            found = super().notified()
+        def discard_notifications(self) -> bool:
+            found = super().discard_notifications()
             if self.late:
                 self.late = False
                 wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
@@ -206,8 +206,8 @@ def test_change_between_request_and_reply_is_applied(wire: Host) -> None:
         kernel = Late(NETLINK_ROUTE, RTMGRP_IPV4_IFADDR)
     with closing(kernel):
         assert kernel.dump(18, bytes(16)), "RTM_GETLINK"
-        assert kernel.notified()
-        assert not kernel.notified()
+        assert kernel.discard_notifications()
+        assert not kernel.discard_notifications()
 
 
 def test_a_closed_client_opens_another_socket(tables: Netlink, hosts: tuple[Host, Host]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from bootfw.net.draining import DRAIN_WITHIN
 from bootfw.net.workers import workerstates
 from bootfw.net.workers.workerstates import (
-    CHECK_EVERY,
+    CHECK_INTERIM_EVERY,
     DRAIN_AFTER,
     EARLY_EXIT,
     EXIT_WITHIN,
@@ -75,7 +75,7 @@ def test_starting_spawn_failed_is_a_lost_worker_that_is_started_again() -> None:
 
 
 def test_starting_prepared_looks_at_the_interim_server() -> None:
-    takes(in_state(State.STARTING), Input.PREPARED, State.READY, Do.CHECK)
+    takes(in_state(State.STARTING), Input.PREPARED, State.READY, Do.CHECK_INTERIM)
 
 
 def test_starting_disconnected_waits_for_the_exit() -> None:
@@ -104,12 +104,12 @@ def test_ready_prepared_is_repeated() -> None:
 
 
 def test_ready_busy_looks_again_soon() -> None:
-    takes(in_state(State.READY, NOW - DRAIN_AFTER), Input.BUSY, State.READY, deadline=NOW + CHECK_EVERY)
+    takes(in_state(State.READY, NOW - DRAIN_AFTER), Input.BUSY, State.READY, deadline=NOW + CHECK_INTERIM_EVERY)
 
 
 def test_ready_busy_drains_the_interim_server_after_a_while() -> None:
     worker = in_state(State.READY, NOW - DRAIN_AFTER - 0.1)
-    takes(worker, Input.BUSY, State.READY, Do.DRAIN, deadline=NOW + CHECK_EVERY)
+    takes(worker, Input.BUSY, State.READY, Do.DRAIN, deadline=NOW + CHECK_INTERIM_EVERY)
 
 
 def test_ready_busy_hands_over_in_the_end() -> None:
@@ -128,12 +128,12 @@ def test_ready_disconnected_waits_for_the_exit() -> None:
 
 
 def test_ready_exited_is_a_lost_worker_that_is_started_again() -> None:
-    worker = in_state(State.READY, deadline=NOW + CHECK_EVERY)
+    worker = in_state(State.READY, deadline=NOW + CHECK_INTERIM_EVERY)
     takes(worker, Input.EXITED, State.SCHEDULED, Do.REPORT, argument="why", deadline=NOW)
 
 
 def test_ready_tick_looks_again() -> None:
-    takes(in_state(State.READY, deadline=NOW), Input.TICK, State.READY, Do.CHECK)
+    takes(in_state(State.READY, deadline=NOW), Input.TICK, State.READY, Do.CHECK_INTERIM)
 
 
 def test_ready_stop_kills_in_the_next_turn() -> None:

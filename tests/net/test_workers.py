@@ -82,7 +82,7 @@ class Reactor(Clock):
 class InterimServer:
     """Replaces an InterimServer: there are no ports."""
 
-    busy: bool = False
+    is_busy: bool = False
     did: list[str] = field(factory=list)
 
     def stored_uploads(self) -> list[tuple[Address, int]]:
@@ -121,7 +121,7 @@ def events() -> list[Event]:
 def workers(reactor: Reactor, events: list[Event]) -> Workers:
     """Two of them, started."""
     workers = Workers(reactor, 2, "bootfw.cli.worker", None)
-    workers.join(lambda kind, values: False, publish=events.append, memory=list, serve=no_ports)
+    workers.join(lambda kind, values: False, publish=events.append, shared_state=list, serve=no_ports)
     workers.startService()
     reactor.advance(0)
     return workers
@@ -148,7 +148,7 @@ def test_a_process_gets_its_sockets_when_it_and_the_interim_server_are_ready(
 def test_no_process_is_created_before_the_reactor_turns(reactor: Reactor) -> None:
     """Until then SIGTERM ends the main process without its handler, and workers would keep its ports for a while."""
     workers = Workers(reactor, 2, "bootfw.cli.worker", None)
-    workers.join(lambda kind, values: False, publish=lambda event: None, memory=list, serve=no_ports)
+    workers.join(lambda kind, values: False, publish=lambda event: None, shared_state=list, serve=no_ports)
     workers.startService()
     assert reactor.processes == []
     reactor.advance(0)
@@ -158,11 +158,11 @@ def test_no_process_is_created_before_the_reactor_turns(reactor: Reactor) -> Non
 def test_transfer_that_cannot_be_handed_over_delays_the_handover(
     workers: Workers, reactor: Reactor, interim: InterimServer
 ) -> None:
-    interim.busy = True
+    interim.is_busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 40)
     assert (reactor.processes[0].messages, interim.did) == (["prepare"], [])
-    interim.busy = False
+    interim.is_busy = False
     reactor.advance(0.1)
     assert (reactor.processes[0].messages, interim.did) == (["prepare", "begin"], ["hand over"])
 
@@ -170,7 +170,7 @@ def test_transfer_that_cannot_be_handed_over_delays_the_handover(
 def test_an_interim_server_with_such_transfers_is_drained_and_in_the_end_hands_over(
     workers: Workers, reactor: Reactor, interim: InterimServer
 ) -> None:
-    interim.busy = True
+    interim.is_busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 70)
     assert set(interim.did) == {"drain"}
@@ -182,14 +182,14 @@ def test_an_interim_server_with_such_transfers_is_drained_and_in_the_end_hands_o
 def test_the_interim_server_continues_while_a_process_that_never_served_is_replaced(
     workers: Workers, reactor: Reactor, interim: InterimServer, events: list[Event]
 ) -> None:
-    interim.busy = True
+    interim.is_busy = True
     reactor.processes[0].say("prepared")
     reactor.processes[0].end()
     reactor.advance(1)
     assert of_type(WorkerLost, events[0]).transfers == 0
     assert len(reactor.processes) == 3
     assert interim.did == []
-    interim.busy = False
+    interim.is_busy = False
     reactor.processes[2].say("prepared")
     assert (reactor.processes[2].messages, interim.did) == (["prepare", "begin"], ["hand over"])
 
@@ -356,7 +356,7 @@ def test_restarted_workers_get_the_port_while_old_processes_end() -> None:
 
     def workers_on(reactor: Reactor) -> Workers:
         workers = Workers(reactor, 2, "bootfw.cli.worker", None)
-        workers.join(lambda kind, values: False, publish=lambda event: None, memory=list, serve=serve)
+        workers.join(lambda kind, values: False, publish=lambda event: None, shared_state=list, serve=serve)
         return workers
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:

@@ -8,10 +8,10 @@ _SO_BINDTODEVICE = 25
 
 
 def bind_to(sock: socket.socket, device: str) -> bool:
-    """Have *sock* send and receive by *device* only.
+    """Bind *sock* to an interface: it sends and receives there only.
 
     :return: false: there is no such interface now.
-    :raise OSError: the kernel does not let us; its text says what is needed.
+    :raise OSError: the kernel refuses it. Where a capability is missing, the text names it.
     """
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device.encode() + b"\0")

@@ -19,14 +19,14 @@ _MEMBERSHIP6 = struct.Struct("@16si")  # struct ipv6_mreq
 class Groups:
     """Keeps a socket in multicast groups.
 
-    Whenever the kernel reports that interfaces or their addresses have changed, it joins on all of them again; where it
-    is a member already that does nothing.
+    Whenever the kernel reports that interfaces or their addresses have changed, the socket joins the groups on all of
+    them again. Where it is a member, the kernel refuses that with EADDRINUSE, so no list of memberships is kept.
 
-    :param reactor: with an IReactorFDSet it goes on; with another one it joins once.
+    :param reactor: an IReactorFDSet; with any other reactor, interfaces that appear later are not noticed.
     :param sock: of IPv4 or IPv6.
-    :param groups: their addresses, of the same family.
-    :param interfaces: on those that are served.
-    :param service: what is missing on an interface that can't be joined on, for the log.
+    :param groups: the addresses of the groups, of the same family.
+    :param interfaces: the socket joins on those that are served.
+    :param service: the name of the service, for log lines about interfaces on which it can't join.
     """
 
     _log = Logger()
@@ -45,7 +45,7 @@ class Groups:
         self._service = service
         self._interfaces = interfaces
         self._logged: set[int] = set()
-        """Numbers of errors that were logged."""
+        """The errno of each error that was logged."""
         self._changes: Changes | None = None
 
     def start(self) -> None:
@@ -53,9 +53,9 @@ class Groups:
         if IReactorFDSet.providedBy(self._reactor):
             try:
                 addresses = RTMGRP_IPV6_IFADDR if self._socket.family == socket.AF_INET6 else RTMGRP_IPV4_IFADDR
-                self._changes = Changes(self._reactor, RTMGRP_LINK | addresses, self._changed)
+                self._changes = Changes(self._reactor, RTMGRP_LINK | addresses, self._on_changes)
             except OSError as error:
-                self._complain(error, "interfaces that appear later are not noticed")
+                self._warn_once(error, "interfaces that appear later are not noticed")
         self._join()
 
     def stop(self) -> None:
@@ -64,7 +64,7 @@ class Groups:
             self._changes.close()
             self._changes = None
 
-    def _changed(self, changes: Sequence[Change]) -> None:
+    def _on_changes(self, changes: Sequence[Change]) -> None:
         self._join()
 
     def _join(self) -> None:
@@ -73,9 +73,9 @@ class Groups:
                 try:
                     self._join_one(group, index)
                 except OSError as error:
-                    # A member already; gone again; without IPv6.
+                    # It is a member already, or the interface is gone, or has no address of this family.
                     if error.errno not in (errno.EADDRINUSE, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL):
-                        self._complain(error, f"no {self._service} on interface {self._interfaces.name(index)}")
+                        self._warn_once(error, f"no {self._service} on interface {self._interfaces.name(index)}")
 
     def _join_one(self, group: bytes, index: int) -> None:
         if self._socket.family == socket.AF_INET6:
@@ -84,7 +84,7 @@ class Groups:
             membership = _MEMBERSHIP4.pack(group, bytes(4), index)
             self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
 
-    def _complain(self, error: OSError, what: str) -> None:
+    def _warn_once(self, error: OSError, what: str) -> None:
         if error.errno not in self._logged:
             self._logged.add(error.errno or 0)
             self._log.warn("{what}: {reason}", what=what, reason=error.strerror)

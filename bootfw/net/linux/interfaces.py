@@ -22,7 +22,7 @@ class IPv4Address:
     mask: int
 
     def is_beside(self, other: str) -> bool:
-        """Whether *other* is in the same network."""
+        """Return whether *other* is in the same network."""
         return (_number(self.address) ^ _number(other)) & self.mask == 0
 
 
@@ -42,7 +42,7 @@ class IPv6Address:
 
 
 def own_addresses(family: int) -> frozenset[str] | None:
-    """The addresses of this host, tentative ones too, without link-local ones; None: this process can't know them.
+    """Return the addresses of this host, tentative ones too, without link-local ones; None: netlink is forbidden.
 
     :param family: AF_INET or AF_INET6.
     """
@@ -53,7 +53,7 @@ def own_addresses(family: int) -> frozenset[str] | None:
 
 
 def address_on(name: str, family: int) -> str:
-    """Return an address of an interface that is not link-local; "": it has none, or this process can't know it.
+    """Return an address of an interface that is not link-local; "": it has none, or netlink is forbidden.
 
     :param family: AF_INET or AF_INET6.
     """
@@ -71,7 +71,7 @@ def _every_address() -> Sequence[LinkAddress] | None:
 
 
 def index_of(name: str) -> int:
-    """The index that the interface has now; 0: there is none."""
+    """Return the index that the interface has now; 0: there is no such interface."""
     try:
         return socket.if_nametoindex(name)
     except OSError:
@@ -79,11 +79,11 @@ def index_of(name: str) -> int:
 
 
 _LISTED = 12
-"""Most names or addresses in a message; a host with containers has hundreds."""
+"""Names or addresses in a message, at most; a host with containers has hundreds."""
 
 
 def missing_interfaces(names: Iterable[str]) -> dict[str, str]:
-    """Those of *names* that no interface has now -> what is wrong, with the names that exist."""
+    """Return those of *names* that no interface has now -> the error for the operator, with the names that exist."""
     return {name: _no_interface(name) for name in names if not index_of(name)}
 
 
@@ -97,14 +97,14 @@ def _no_interface(name: str) -> str:
 
 
 def missing_interface(name: str) -> str:
-    """What is wrong when no interface is called *name* now, with the names that exist; "": there is one."""
+    """Return the error if no interface has *name* now, with the names that exist; "": there is one."""
     return "" if index_of(name) else _no_interface(name)
 
 
 def unusable_address(address: str, kernel: Netlink | None = None) -> str:
-    """Why clients can't reach *address* on this host, such as that no interface has it; "" when they can.
+    """Return why clients can't reach *address* on this host, for instance since no interface has it; "": they can.
 
-    Where netlink is forbidden, a socket that can be bound to it is the proof.
+    Where netlink is forbidden, this tries to bind a socket to the address.
 
     :param kernel: shared with others; None: one of its own.
     """
@@ -163,30 +163,31 @@ _SMALLEST_BLKSIZE = 512  # bytes that every client accepts (RFC 1350), whatever 
 
 
 def fitting_blksize(blksize: int, via: Via, mtu: Callable[[Via], int | None]) -> int:
-    """*blksize*, or what fits into one packet of the interface.
+    """Return *blksize*, or less if a block would not fit into one packet of the interface.
 
-    What fits Ethernet is made to fit a smaller MTU as well. More than that was set on purpose: it is for a network with
-    jumbo frames, or for clients that reassemble fragments.
+    A size that fits Ethernet is reduced to fit a smaller MTU as well. A larger one is kept, since the operator has set
+    it for a network with jumbo frames, or for clients that reassemble fragments.
 
     :param mtu: see Interfaces.mtu.
     """
     largest = mtu(via) if blksize <= _LARGEST_ON_ETHERNET else None
     if largest is None:
         return blksize
+    # The headers of IPv6, UDP and TFTP are 40 + 8 + 4 bytes, those of IPv4 20 + 8 + 4.
     return max(_SMALLEST_BLKSIZE, min(blksize, largest - (52 if ":" in via.local else 32)))
 
 
 _REPORTED = 256
-"""Interfaces whose first dropped request is reported: those of containers come and go."""
+"""Interfaces whose first dropped request is reported, at most: those of containers come and go without end."""
 
 
 class Interfaces:
-    """Knows interfaces by the index that arrives with a datagram.
+    """The interfaces of this host, by the index that a datagram arrives with, and which of them are served.
 
-    :param names: those that are served; empty: all.
-    :param dropped: called with the name of another one at the first request that arrives there.
+    :param names: the interfaces that are served; empty: all.
+    :param dropped: called with the name of an interface that is not served, at the first request that arrives there.
     :param kernel: shared with others; None: one of its own.
-    :param excepted: names of those that are not served.
+    :param excepted: names of interfaces that are not served.
     """
 
     def __init__(
@@ -198,12 +199,12 @@ class Interfaces:
     ) -> None:
         self._names, self._excepted = frozenset(names), frozenset(excepted)
         self.all_served = not (names or excepted)
-        """serves() is true for every datagram."""
+        """Whether serves() is true for every datagram."""
         self._dropped = dropped
         self._reported: set[str] = set()
         self._kernel = kernel or Netlink()
         self._every: Sequence[LinkAddress] = ()
-        """The table that _ipv4 and _ipv6 were made of."""
+        """The table from which _ipv4 and _ipv6 were built. Netlink returns the same object until something changes."""
         self._ipv4: dict[int, tuple[IPv4Address, ...]] = {}
         self._ipv6: dict[int, tuple[IPv6Address, ...]] = {}
 
@@ -214,7 +215,7 @@ class Interfaces:
         self._reported.clear()
 
     def serves(self, via: Via | None) -> bool:
-        """Whether to answer a datagram that arrived there. One whose interface is unknown is answered."""
+        """Return whether to answer a datagram that arrived by *via*. If its interface is not known, it is answered."""
         if self.all_served or via is None or not via.interface:
             return True
         name = self.name(via.interface)
@@ -226,7 +227,7 @@ class Interfaces:
         return False
 
     def served(self) -> Iterator[int]:
-        """The indexes of those that exist now. Without netlink only those that are listed by name are known."""
+        """Return the indexes of the served interfaces that exist now; without netlink, only of those listed by name."""
         try:
             present = {link.name: index for index, link in self._kernel.links().items()}
         except OSError:
@@ -237,14 +238,15 @@ class Interfaces:
         return (not self._names or name in self._names) and name not in self._excepted
 
     def generation(self) -> int | None:
-        """A number that is another one after each change of an interface or address; None when that can't be known."""
+        """Return a number that changes with each change of an interface or address; None: netlink is forbidden."""
         try:
             return self._kernel.refresh()
         except OSError:
             return None
 
     def name(self, index: int) -> str:
-        """The present name of the interface; "": it is gone. Not cached: names change, and indexes are reused."""
+        """Return the name that the interface has now; "": it is gone."""
+        # Not cached here: names change, and indexes are reused.
         if not index:
             return ""
         try:
@@ -257,7 +259,7 @@ class Interfaces:
                 return ""
 
     def mtu(self, via: Via) -> int | None:
-        """Bytes of the largest IP packet, or None when the interface is not known, or gone."""
+        """Return the bytes of the largest IP packet; None: the interface is not known, or gone."""
         try:
             link = self._kernel.links().get(via.interface)
         except OSError:
@@ -265,22 +267,22 @@ class Interfaces:
         return link.mtu or None if link is not None else None
 
     def addresses(self, index: int) -> tuple[IPv4Address, ...] | None:
-        """The IPv4 addresses that the interface has now, the primary one first; None when they can't be known."""
+        """Return the IPv4 addresses that the interface has now, the primary one first; None: netlink is forbidden."""
         return self._ipv4.get(index, ()) if self._read() else None
 
     def is_own(self, address: str) -> bool:
-        """Whether an interface of this host has *address* now; false when that can't be known."""
+        """Return whether an interface of this host has *address* now; false also where netlink is forbidden."""
         try:
             return any(each.address == address for each in self._kernel.addresses())
         except OSError:
             return False
 
     def addresses6(self, index: int) -> tuple[IPv6Address, ...]:
-        """The IPv6 addresses of the interface that others can reach, those that are not temporary first."""
+        """Return the IPv6 addresses of the interface that other hosts can reach, those that are not temporary first."""
         return self._ipv6.get(index, ()) if self._read() else ()
 
     def set_neighbour(self, address: str, hardware: bytes, via: Via) -> bool:
-        """Have datagrams to *address* leave by the interface of *via*, for *hardware*; see Netlink.set_neighbour."""
+        """Have datagrams to *address* leave by the interface of *via*, for *hardware*; see Netlink.set_neighbour()."""
         return bool(via.interface) and self._kernel.set_neighbour(address, hardware, via.interface)
 
     def _read(self) -> bool:

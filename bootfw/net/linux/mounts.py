@@ -28,8 +28,8 @@ _LOCAL = frozenset(
 _NO_FILES = ("/proc/", "/sys/", "/dev/")
 """Directories that hold no files to serve, but mounts of many types (binfmt_misc by autofs, cgroup ...)."""
 
-_AGE = 1.0
-"""Seconds until the table is read again."""
+_TABLE_SECONDS = 1.0
+"""Seconds for which the table is cached."""
 
 _LINKS = 40  # the kernel's own limit, path_resolution(7)
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
@@ -46,44 +46,47 @@ class MountTable:
     _table: Path = Path("/proc/self/mountinfo")
     _seconds: Callable[[], float] = time.monotonic
     _read_at: float | None = field(default=None, init=False)
-    _hanging: frozenset[bytes] = field(default=frozenset(), init=False)
+    _mount_points: frozenset[bytes] = field(default=frozenset(), init=False)
+    """What hanging() returned last."""
     _roots: dict[Path, tuple[bytes | None, bytes, bool]] = field(factory=dict, init=False)
-    """Of this reading of the table, by root: the first mount point on the way to it, the directory that it is, and
-    whether a file system that can hang is mounted below it."""
+    """Root -> (the first mount point on the way to it, the directory that it is without symbolic links, whether a file
+    system that can hang is mounted below it). Cleared when the table is read again."""
 
     def hanging(self) -> frozenset[bytes]:
-        """The mount points. ``/`` is left out: without it nothing works at all."""
+        """Return the mount points of file systems that can hang. ``/`` is left out: without it nothing works at all."""
         now = self._seconds()
-        if self._read_at is None or now - self._read_at >= _AGE:
+        if self._read_at is None or now - self._read_at >= _TABLE_SECONDS:
             self._read_at = now
             self._roots.clear()
             try:
-                self._hanging = frozenset(_mount_points(self._table.read_bytes()))
+                self._mount_points = frozenset(_parse(self._table.read_bytes()))
             except OSError:
-                self._hanging = frozenset()
-        return self._hanging
+                self._mount_points = frozenset()
+        return self._mount_points
 
     def on_the_way_to(self, root: Path, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
-        """The first mount point on the path to *name* below *root*; None: there is none, and opening it can't hang.
+        """Return the first mount point on the path to *name* below *root*; None: there is none, so opening it can't
+        hang.
 
         Symbolic links are followed as if *root* were ``/``. Nothing behind a mount point is accessed.
 
         :param ignore_case: the name may differ in upper and lower case.
         """
-        hanging = self.hanging()
-        if not hanging:
+        mount_points = self.hanging()
+        if not mount_points:
             return None
         known = self._roots.get(root)
         if known is None:
-            mounts = {mount_point: mount_point for mount_point in hanging}
+            mounts = {mount_point: mount_point for mount_point in mount_points}
             found, top = _walk(b"", os.fsencode(os.path.abspath(root)), mounts.get)
-            known = self._roots[root] = found, top, any(mount_point.startswith(top + b"/") for mount_point in hanging)
-        found, top, below = known
-        if found or not name or not below:
+            known = self._roots[root] = found, top, any(each.startswith(top + b"/") for each in mount_points)
+        found, top, has_mounts_below = known
+        # Most roots have no such mount, and their files need no walk.
+        if found or not name or not has_mounts_below:
             return found
-        mounts = {mount_point: mount_point for mount_point in hanging}
+        mounts = {mount_point: mount_point for mount_point in mount_points}
         if ignore_case:
-            alike = {mount_point.lower(): mount_point for mount_point in hanging}
+            alike = {mount_point.lower(): mount_point for mount_point in mount_points}
             return _walk(top, name, lambda mount_point: alike.get(mount_point.lower()))[0]
         return _walk(top, name, mounts.get)[0]
 
@@ -91,8 +94,8 @@ class MountTable:
 PROBE_SECONDS = 1.0
 """Timeout of a probe. A file system that has not answered by then hangs."""
 
-_ANSWERED = 10.0
-"""Seconds for which the result of a probe is cached."""
+_ANSWER_SECONDS = 10.0
+"""Seconds for which an answer is cached. That a file system hangs is not cached: it may answer at any time."""
 
 
 @define(eq=False)
@@ -107,15 +110,19 @@ class MountProbe:
     """Mount point -> the thread that waits for its answer, perhaps for ever; one for each at most."""
 
     def hangs(self, path: Path) -> bool:
-        """Whether *path* is on, or leads to, a file system that does not answer. Blocks for PROBE_SECONDS at most."""
+        """Return whether *path* is on, or leads to, a file system that does not answer.
+
+        Blocks for PROBE_SECONDS at most, and not at all while an earlier probe still waits.
+        """
         mount_point = self._mounts.on_the_way_to(path)
         if mount_point is None:
             return False
         now = self._seconds()
-        if mount_point in self._answered and now - self._answered[mount_point] < _ANSWERED:
+        if mount_point in self._answered and now - self._answered[mount_point] < _ANSWER_SECONDS:
             return False
         thread = self._probing.get(mount_point)
         if thread is None:
+            # A daemon thread: one that waits for ever must not prevent the process from ending.
             thread = threading.Thread(target=_probe, args=(mount_point,), name="bootfw probe", daemon=True)
             self._probing[mount_point] = thread
             thread.start()
@@ -133,12 +140,13 @@ def _probe(mount_point: bytes) -> None:
         os.statvfs(mount_point)
 
 
-def _mount_points(table: bytes) -> "set[bytes]":
+def _parse(table: bytes) -> "set[bytes]":
+    """Return the mount points of file systems that can hang, from the text of /proc/self/mountinfo."""
     types: dict[bytes, bytes] = {}
     for line in table.splitlines():
         before, _, after = line.partition(b" - ")
         mount_point = _ESCAPED.sub(lambda code: bytes((int(code[1], 8),)), before.split(b" ")[4])
-        types[mount_point] = after.partition(b" ")[0]  # of several at one place the latest counts
+        types[mount_point] = after.partition(b" ")[0]  # several may be mounted on one directory: the last one counts
     return {
         mount_point
         for mount_point, kind in types.items()
@@ -149,31 +157,37 @@ def _mount_points(table: bytes) -> "set[bytes]":
 
 
 def _walk(top: bytes, path: bytes, mount: Callable[[bytes], bytes | None]) -> tuple[bytes | None, bytes]:
-    """(the first mount point on *path*, the directory that the walk reached). Absolute links begin at *top*, and ``..``
-    stops there."""
+    """Return (the first mount point on *path*, the directory that the walk reached).
+
+    os.path.realpath() can't be used: it looks at each directory on the way, and the first one on a file system that
+    hangs would block. The walk reads no link at or behind a mount point.
+
+    :param top: where absolute links begin, and where ``..`` ends.
+    :param mount: returns the mount point that a directory is; None: it is none.
+    """
     pending = path.split(b"/")[::-1]
-    mount_point, links = top, 0
+    directory, links = top, 0
     while pending:
         name = pending.pop()
         if name in (b"", b"."):
             continue
         if name == b"..":
-            if mount_point != top:
-                mount_point = mount_point.rpartition(b"/")[0]
+            if directory != top:
+                directory = directory.rpartition(b"/")[0]
             continue
-        below = mount_point + b"/" + name
+        below = directory + b"/" + name
         found = mount(below)
         if found is not None:
-            return found, mount_point
+            return found, directory
         try:
             target = os.readlink(below)
         except OSError:  # no link, or missing
-            mount_point = below
+            directory = below
             continue
         links += 1
         if links > _LINKS:
             break
         if target.startswith(b"/"):
-            mount_point = top
+            directory = top
         pending += target.split(b"/")[::-1]
-    return None, mount_point
+    return None, directory

@@ -1,6 +1,6 @@
 """Reports that the kernel's neighbour table is full.
 
-The kernel keeps the hardware addresses of at most 1,024 neighbours, as it is delivered. More machines than that on one
+By default the kernel keeps the hardware addresses of at most 1,024 neighbours. More machines than that on one
 link get no answers: the kernel drops what is sent to those that it has no room for, broadcasts too, and reports success
 (udp_send_skb() in net/ipv4/udp.c hides ENOBUFS). From the server's side they are clients that fall silent.
 """
@@ -30,16 +30,20 @@ SETTINGS: Mapping[int, str] = {
 @implementer(IBatchObserver)
 @define(eq=False)
 class NeighbourObserver:
-    """Looks at the tables when a client has fallen silent, and publishes an event when they have overflowed since.
+    """Reads the tables when a client has fallen silent, and publishes an event if they have overflowed since the last
+    time.
 
-    :param tables: reads the tables; an OSError means that this process may not.
+    A table that overflows without a client that falls silent harms no boot.
+
+    :param tables: returns the tables; it raises OSError where this process may not read them.
     """
 
     _tables: Callable[[], Sequence[NeighbourTable]]
     _publish: Callable[[Event], None]
-    _seen: dict[int, int] | None = field(default=None, init=False)
-    """Address family -> overflows so far; None: not read yet."""
-    _looked: float = field(default=-inf, init=False)
+    _overflows: dict[int, int] | None = field(default=None, init=False)
+    """Address family -> overflows when the table was read last; None: it was not read yet."""
+    _read_at: float = field(default=-inf, init=False)
+    """When the tables were read last, in seconds of the clock."""
 
     def observe(self, event: Event) -> None:
         """See IBootObserver."""
@@ -47,24 +51,25 @@ class NeighbourObserver:
 
     def observe_many(self, events: Sequence[Event]) -> None:
         """See IBatchObserver."""
-        if self._seen is None:  # the first events are those of the start
-            self._seen = {table.family: table.overflows for table in self._read()}
+        # The first events are those of the start: overflows before that are none of this server's.
+        if self._overflows is None:
+            self._overflows = {table.family: table.overflows for table in self._read()}
         for event in events:
             kind = type(event)
             if kind is TransferEnded:
-                silent = event.report.outcome is Outcome.TIMED_OUT  # type: ignore[attr-defined]
+                is_silent = event.report.outcome is Outcome.TIMED_OUT  # type: ignore[attr-defined]
             else:
-                silent = kind is BootAttemptEnded
-            if silent and not 0 <= event.at - self._looked < INTERVAL:
-                self._looked = event.at
-                self._look(event.at)
+                is_silent = kind is BootAttemptEnded
+            if is_silent and not 0 <= event.at - self._read_at < INTERVAL:
+                self._read_at = event.at
+                self._compare(event.at)
 
-    def _look(self, now: float) -> None:
-        assert self._seen is not None
+    def _compare(self, now: float) -> None:
+        assert self._overflows is not None
         for table in self._read():
-            before = self._seen.get(table.family, 0)
+            before = self._overflows.get(table.family, 0)
             if table.overflows > before:
-                self._seen[table.family] = table.overflows
+                self._overflows[table.family] = table.overflows
                 setting = SETTINGS[table.family]
                 self._publish(NeighbourTableFull(now, setting, table.most, table.overflows - before))
 

@@ -1,6 +1,7 @@
 """A client of netlink(7): the kernel's tables of links, addresses, routes and neighbours, and changes to them.
 
-The kernel answers a request while sendmsg(2) runs, so nothing here waits: a missing answer is an error.
+The kernel answers a request while sendmsg(2) runs, so nothing here waits: a missing answer is an error. Requests are
+therefore plain calls, without Deferreds.
 """
 
 import errno
@@ -126,7 +127,7 @@ class AddressChanged:
 
 @frozen
 class ChangesLost:
-    """More changes came than the socket could hold (ENOBUFS): read the tables again."""
+    """More changes came than the socket could hold (ENOBUFS), so the tables have to be read again."""
 
 
 Change = LinkChanged | AddressChanged | ChangesLost
@@ -146,17 +147,17 @@ class NetlinkSocket:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
         self._socket.bind((0, groups))
         self._sequence = 0
-        self.has_notified = False
-        """A notification was taken off the queue, which notified() has not returned yet."""
+        self.has_notifications = False
+        """Whether notifications came, among the answers to a request, since the last discard_notifications()."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         self.poll = poll.poll
-        """Called with 0: an empty list if nothing is in the queue."""
+        """Called with 0, returns an empty list if nothing is in the queue."""
         self._discarded = bytearray(1)
         self.fileno = self._socket.fileno
         self.close = self._socket.close
 
-    def notified(self) -> bool:
+    def discard_notifications(self) -> bool:
         """Discard all notifications. Return whether there were any, or some were lost, since the last call."""
         while True:
             try:
@@ -169,12 +170,12 @@ class NetlinkSocket:
                 # ENOBUFS: the queue was full and notifications were lost, so the tables have changed, too (netlink(7)).
                 if error.errno != errno.ENOBUFS:
                     raise
-            self.has_notified = True
-        notified, self.has_notified = self.has_notified, False
-        return notified
+            self.has_notifications = True
+        had_some, self.has_notifications = self.has_notifications, False
+        return had_some
 
     def receive(self) -> bytes:
-        """The next datagram.
+        """Return the next datagram.
 
         :raise BlockingIOError: there is none.
         :raise OSError: ENOBUFS: notifications were lost.
@@ -182,7 +183,7 @@ class NetlinkSocket:
         return self._socket.recv(_BUFFER)
 
     def request(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
-        """Send a request and return the bodies of its answer.
+        """Send a request and return the bodies of the messages that answer it.
 
         :raise OSError: the kernel refused it (ENOENT: there is no such entry), or did not answer.
         """
@@ -195,8 +196,8 @@ class NetlinkSocket:
 
     def _exchange(self, kind: int, body: bytes, flags: int) -> tuple[list[bytes], bool]:
         # A full receive buffer would have no room for the answer.
-        self.has_notified = self.notified()
-        # Never 0, the number of what the kernel reports on its own.
+        self.has_notifications = self.discard_notifications()
+        # Never 0, which is the number of notifications.
         self._sequence = self._sequence % 0xFFFFFFFF + 1
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
         answer: list[bytes] = []
@@ -210,11 +211,11 @@ class NetlinkSocket:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self.has_notified = True
+                self.has_notifications = True
                 continue
             for kind, flags, sequence, body in messages(datagram):
                 if sequence != self._sequence:
-                    self.has_notified = True
+                    self.has_notifications = True
                     continue
                 complete = complete and not flags & _NLM_F_DUMP_INTR
                 if kind in (_NLMSG_ERROR, _NLMSG_DONE):
@@ -230,7 +231,7 @@ class NetlinkSocket:
                     return answer, complete
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """All entries of a table. See request()."""
+        """Return all entries of a table. See request()."""
         return self.request(kind, body, _NLM_F_DUMP)
 
 
@@ -238,15 +239,17 @@ class Netlink:
     """Links, addresses and neighbours of this host, from one rtnetlink socket, which is opened with the first use.
 
     Links and addresses are read again only after the kernel has reported a change: an unchanged table costs one
-    system call. The network namespace is the one of the first use.
+    system call. The socket belongs to the network namespace in which it was opened.
     """
 
     def __init__(self) -> None:
         self._socket: NetlinkSocket | None = None
         self._refusal: OSError | None = None
+        """Why this process may not use netlink: it is raised again without another attempt."""
         self._may_write = True
         self._generation = 0
         self._links: Mapping[int, Link] | None = None
+        """None: to be read with the next use. The same for _addresses."""
         self._addresses: Sequence[LinkAddress] | None = None
 
     def close(self) -> None:
@@ -259,55 +262,56 @@ class Netlink:
     def refresh(self) -> int:
         """Drop the tables if one has changed.
 
-        :return: a number that is another one after each change.
+        :return: a number that changes with each change of a table.
         :raise OSError: this process may not use netlink.
         """
-        sock = self._socket or self._opened()
-        # Without a notification poll(2) costs a third of recv(2), whose error Python raises as an exception.
-        if (sock.has_notified or sock.poll(0)) and sock.notified():
+        sock = self._socket or self._open()
+        # This runs for each request. Without a notification poll(2) costs a third of recv(2), whose error Python raises
+        # as an exception.
+        if (sock.has_notifications or sock.poll(0)) and sock.discard_notifications():
             self._links = self._addresses = None
             self._generation += 1
         return self._generation
 
     def links(self) -> Mapping[int, Link]:
-        """The interfaces by index; the same object until something changes.
+        """Return the interfaces by index; the same object until something changes.
 
         :raise OSError: this process may not use netlink.
         """
         self.refresh()
         if self._links is None:
-            found = map(_link, self._opened().dump(_RTM_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
+            found = map(_link, self._open().dump(_RTM_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
             self._links = {link.index: link for link in found}
         return self._links
 
     def addresses(self) -> Sequence[LinkAddress]:
-        """The addresses of all interfaces, the primary one of each first; the same object until something changes.
+        """Return the addresses of all interfaces, the primary one of each first; the same object until one changes.
 
         :raise OSError: this process may not use netlink.
         """
         self.refresh()
         if self._addresses is None:
-            found = map(_address, self._opened().dump(_RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
+            found = map(_address, self._open().dump(_RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
             self._addresses = tuple(each for each in found if each.family in (socket.AF_INET, socket.AF_INET6))
         return self._addresses
 
     def link(self, name: str) -> Link | None:
-        """The interface of that name; None: there is none.
+        """Return the interface of that name; None: there is none.
 
         :raise OSError: this process may not use netlink.
         """
         return next((link for link in self.links().values() if link.name == name), None)
 
     def has_address(self, address: str, interface: int = 0) -> bool:
-        """Whether a datagram to *address* would be delivered on this host.
+        """Return whether a datagram to *address* would be delivered on this host.
 
-        The kernel decides: all of 127.0.0.0/8 is local, and so is what a local route says. An IPv6 address is local
-        when its duplicate address detection is done.
+        The kernel looks up its route, as it does for the datagram: all of 127.0.0.0/8 is local, and so are the
+        addresses of a local route. An IPv6 address is local when its duplicate address detection is done.
 
         :param interface: its index, for an IPv6 address that is valid on one link only.
         :raise OSError: this process may not use netlink.
         """
-        kernel = self._opened()
+        kernel = self._open()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         packed = socket.inet_pton(family, address)
         body = _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + _attribute(_RTA_DST, packed)
@@ -320,7 +324,7 @@ class Netlink:
         return _ROUTE.unpack_from(answer)[7] in _LOCAL_ROUTES
 
     def hardware_address(self, peer: Address) -> str:
-        """The MAC of *peer*, lower-case with colons; "" when it is not known, or *peer* is behind a router."""
+        """Return the MAC of *peer*, lower-case with colons; "": it is not known, or *peer* is behind a router."""
         try:
             family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
             packed = socket.inet_pton(family, peer[0])
@@ -333,38 +337,39 @@ class Netlink:
     def set_neighbour(self, address: str, hardware: bytes, interface: int) -> bool:
         """Have datagrams to the IPv4 *address* leave for *hardware* on the interface with that index.
 
-        For a client that does not answer ARP yet, since it does not know its address.
+        This is for a client that does not answer ARP yet, since it does not know its address.
 
-        :return: false: impossible, usually for lack of CAP_NET_ADMIN; then it is not tried again.
+        :return: false: the kernel refuses it, usually for lack of CAP_NET_ADMIN; then it is not tried again.
         """
         if not self._may_write:
             return False
         header = _NEIGHBOUR.pack(socket.AF_INET, interface, _NUD_REACHABLE, 0, 0)
         entry = header + _attribute(_NDA_DST, socket.inet_aton(address)) + _attribute(_NDA_LLADDR, hardware)
         try:
-            self._opened().request(_RTM_NEWNEIGH, entry, _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_REPLACE)
+            self._open().request(_RTM_NEWNEIGH, entry, _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_REPLACE)
         except OSError as error:
             self._may_write = error.errno not in _REFUSALS
             return False
         return True
 
     def neighbour_tables(self) -> Sequence[NeighbourTable]:
-        """The state of the neighbour tables of IPv4 and IPv6.
+        """Return the state of the neighbour tables of IPv4 and IPv6.
 
         :raise OSError: this process may not use netlink.
         """
-        found = []
-        for body in self._opened().dump(_RTM_GETNEIGHTBL, _NEIGHBOUR_TABLE.pack(socket.AF_UNSPEC)):
+        tables = []
+        for body in self._open().dump(_RTM_GETNEIGHTBL, _NEIGHBOUR_TABLE.pack(socket.AF_UNSPEC)):
             values = dict(_attributes(body, _NEIGHBOUR_TABLE.size))
             if _NDTA_STATS not in values:  # the parameters of one interface
                 continue
             (entries,) = _TABLE_ENTRIES.unpack_from(values[_NDTA_CONFIG])
             (most,) = _UNSIGNED.unpack(values[_NDTA_THRESH3])
             (overflows,) = _TABLE_OVERFLOWS.unpack_from(values[_NDTA_STATS])
-            found.append(NeighbourTable(body[0], entries, most, overflows))
-        return found
+            tables.append(NeighbourTable(body[0], entries, most, overflows))
+        return tables
 
-    def _opened(self) -> NetlinkSocket:
+    def _open(self) -> NetlinkSocket:
+        """Return the socket; the first call opens it."""
         if self._socket is None:
             if self._refusal is not None:
                 raise self._refusal
@@ -377,17 +382,17 @@ class Netlink:
         return self._socket
 
     def _route(self, family: int, packed: bytes) -> int:
-        """Index of the interface on whose link the address is; 0: there is no route, or a router is in between."""
+        """Return the index of the interface on whose link the address is; 0: no route, or a router is in between."""
         header = _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
-        answer = self._opened().request(_RTM_GETROUTE, header + _attribute(_RTA_DST, packed))
-        found = dict(_attributes(answer[0], _ROUTE.size))
-        if _RTA_GATEWAY in found or _RTA_OIF not in found:
+        answer = self._open().request(_RTM_GETROUTE, header + _attribute(_RTA_DST, packed))
+        attributes = dict(_attributes(answer[0], _ROUTE.size))
+        if _RTA_GATEWAY in attributes or _RTA_OIF not in attributes:
             return 0
-        return int(_INTEGER.unpack(found[_RTA_OIF])[0])
+        return int(_INTEGER.unpack(attributes[_RTA_OIF])[0])
 
     def _neighbour(self, family: int, packed: bytes, interface: int) -> str:
         header = _NEIGHBOUR.pack(family, interface, 0, 0, 0)
-        (answer,) = self._opened().request(_RTM_GETNEIGH, header + _attribute(_NDA_DST, packed))
+        (answer,) = self._open().request(_RTM_GETNEIGH, header + _attribute(_NDA_DST, packed))
         if _NEIGHBOUR.unpack_from(answer)[2] & _NUD_UNRESOLVED:
             return ""
         return dict(_attributes(answer, _NEIGHBOUR.size)).get(_NDA_LLADDR, b"").hex(":")
@@ -399,7 +404,7 @@ class Changes:
 
     :param reactor: an IReactorFDSet.
     :param groups: RTMGRP_... masks of what is reported.
-    :param changed: called with all that has come at once, in order.
+    :param changed: called with the changes that have come at once, in order.
     :raise OSError: this process may not use netlink.
     """
 
@@ -432,7 +437,7 @@ class Changes:
             self._changed(changes)
 
     def fileno(self) -> int:
-        """The descriptor; -1 when closed."""
+        """Return the descriptor; -1: it is closed."""
         return self._socket.fileno() if self._socket is not None else -1
 
     def connectionLost(self, reason: Any) -> None:
@@ -445,7 +450,7 @@ class Changes:
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """The messages in a datagram: type, flags, sequence number, body."""
+    """Return the messages in a datagram: (type, flags, sequence number, body)."""
     at = 0
     while at + _HEADER.size <= len(datagram):
         length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, at)
@@ -468,20 +473,20 @@ def _changes(datagram: bytes) -> Iterator[Change]:
 
 def _link(body: bytes) -> Link:
     _, kind, index, _, _ = _LINK.unpack_from(body)
-    found = dict(_attributes(body, _LINK.size))
-    name = os.fsdecode(found.get(_IFLA_IFNAME, b"").rstrip(b"\0"))
-    mtu = _UNSIGNED.unpack(found.get(_IFLA_MTU, bytes(4)))[0]
-    return Link(index, name, mtu, kind, found.get(_IFLA_ADDRESS, b""))
+    attributes = dict(_attributes(body, _LINK.size))
+    name = os.fsdecode(attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0"))
+    mtu = _UNSIGNED.unpack(attributes.get(_IFLA_MTU, bytes(4)))[0]
+    return Link(index, name, mtu, kind, attributes.get(_IFLA_ADDRESS, b""))
 
 
 def _address(body: bytes) -> LinkAddress:
     family, prefix, flags, scope, interface = _ADDRESS.unpack_from(body)
-    found = dict(_attributes(body, _ADDRESS.size))
-    # On a point-to-point link IFA_ADDRESS is the other end's.
-    packed = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS, b""))
+    attributes = dict(_attributes(body, _ADDRESS.size))
+    # On a point-to-point link IFA_ADDRESS is the address of the other end.
+    packed = attributes.get(_IFA_LOCAL, attributes.get(_IFA_ADDRESS, b""))
     address = socket.inet_ntop(family, packed) if family in (socket.AF_INET, socket.AF_INET6) else ""
-    if _IFA_FLAGS in found:  # all 32 bits of them
-        (flags,) = _UNSIGNED.unpack(found[_IFA_FLAGS])
+    if _IFA_FLAGS in attributes:  # struct ifaddrmsg has room for 8 of the 32 bits
+        (flags,) = _UNSIGNED.unpack(attributes[_IFA_FLAGS])
     return LinkAddress(interface, family, address, prefix, scope, flags)
 
 

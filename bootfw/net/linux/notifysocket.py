@@ -18,7 +18,7 @@ class NotifySocket:
     """
 
     address: str
-    """Of a UNIX datagram socket: a path, or "@" and a name of the abstract namespace."""
+    """The address of a UNIX datagram socket: a path, or "@" and a name of the abstract namespace."""
     watchdog: float | None = None
     """Seconds without a message "WATCHDOG=1" after which the service manager kills this process; None: never."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
@@ -26,16 +26,17 @@ class NotifySocket:
 
     @classmethod
     def from_environ(cls, environ: MutableMapping[str, str]) -> "NotifySocket | None":
-        """The socket that NOTIFY_SOCKET names; None: no service manager has started this process.
+        """Return the socket that NOTIFY_SOCKET names; None: no service manager has started this process.
 
-        The variables are removed: the processes that this one starts must not speak for it.
+        The variables are removed, so that the processes that this one starts do not notify in its name.
         """
         address = environ.pop("NOTIFY_SOCKET", "")
         microseconds, process = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
         if address[:1] not in ("/", "@"):
             return None
-        meant = not process or process == str(os.getpid())
-        seconds = int(microseconds) / 1e6 if meant and microseconds.isdecimal() else 0
+        # A process that has inherited the variables from the one that the service manager watches must ignore them.
+        is_watched = not process or process == str(os.getpid())
+        seconds = int(microseconds) / 1e6 if is_watched and microseconds.isdecimal() else 0
         return cls(address, seconds or None)
 
     def notify(self, **assignments: str) -> bool:
@@ -59,16 +60,19 @@ class NotifySocket:
         return True
 
     def ready(self) -> bool:
-        """Say that the service serves, or serves again after reloading(). twistd may have made it another process.
+        """Report that the service serves, or serves again after reloading().
 
         :return: see notify().
         """
+        # As a daemon, twistd has forked: the service manager knows another process as the main one.
         return self.notify(READY="1", MAINPID=str(os.getpid()))
 
     def reloading(self) -> None:
-        """Say that the configuration is being reloaded; ready() ends it."""
+        """Report that the configuration is being reloaded, until ready()."""
+        # The service manager compares the time with that of its reload command (systemd.service(5),
+        # Type=notify-reload).
         self.notify(RELOADING="1", MONOTONIC_USEC=str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000))
 
     def stopping(self) -> None:
-        """Say that the service ends."""
+        """Report that the service is ending."""
         self.notify(STOPPING="1", STATUS="stopping")

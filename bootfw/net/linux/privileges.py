@@ -5,8 +5,8 @@ import os
 import pwd
 
 KEPT = ("CAP_NET_BIND_SERVICE", "CAP_NET_RAW")
-"""For ports below 1024 on interfaces and addresses that appear later; for binding to an interface that was deleted and
-made again, and for ARP probes."""
+"""CAP_NET_BIND_SERVICE: for ports below 1024 on interfaces and addresses that appear later. CAP_NET_RAW: for binding to
+an interface that was deleted and created again, and for ARP probes."""
 
 # linux/capability.h, linux/prctl.h
 _NUMBERS = {"CAP_NET_BIND_SERVICE": 10, "CAP_NET_RAW": 13}
@@ -24,7 +24,7 @@ class _Sets(ctypes.Structure):
 
 
 def keep_capabilities() -> None:
-    """Have the kernel leave this thread its permitted capabilities when it becomes another user."""
+    """Have the kernel keep this thread's permitted capabilities when it becomes another user (PR_SET_KEEPCAPS)."""
     ctypes.CDLL(None).prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
 
 
@@ -34,6 +34,7 @@ def become(user: pwd.struct_passwd) -> None:
     :raise OSError: the kernel does not allow it.
     """
     keep_capabilities()
+    # The user last: the groups can be changed by root only.
     os.initgroups(user.pw_name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
@@ -41,11 +42,12 @@ def become(user: pwd.struct_passwd) -> None:
 
 
 def restrict_capabilities() -> None:
-    """Give up every capability but those that are KEPT, which are in effect again after a setuid().
+    """Give up every capability but those that are KEPT.
 
-    Processes that this one starts have none.
+    After a setuid() a process has them as permitted ones only; this puts them into effect again. They are not
+    inheritable, so processes that this one starts have none.
 
-    :raise OSError: this process has not got them.
+    :raise OSError: the kernel does not allow it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     bits = sum(1 << _NUMBERS[name] for name in KEPT)
@@ -53,6 +55,7 @@ def restrict_capabilities() -> None:
     sets = (_Sets * 2)()
     if libc.capget(ctypes.byref(header), sets):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    # A unit may give fewer of them, and to take one that is not permitted is an error.
     bits &= sets[0].permitted
     sets[0] = _Sets(bits, bits, 0)
     sets[1] = _Sets(0, 0, 0)
@@ -61,14 +64,14 @@ def restrict_capabilities() -> None:
 
 
 def clear_ambient_capabilities() -> None:
-    """Have workers and callouts start without the capabilities that a unit gives by AmbientCapabilities=."""
+    """Clear the capabilities that a unit gives by AmbientCapabilities=: workers and callouts would inherit them."""
     ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def give_directory(path: str, user: pwd.struct_passwd) -> None:
-    """Create a directory for *user* alone, or give an existing one and all that is in it to that account.
+    """Create a directory that only *user* can read, or give an existing one and all that is in it to that account.
 
-    Like StateDirectory= of a unit: what belongs to the account already is left alone.
+    A directory that belongs to the account already is left as it is; StateDirectory= of a unit does the same.
 
     :raise OSError: it can't be created, or given away.
     """

@@ -1,6 +1,6 @@
 """Messages between the processes of one server: pickled, with a length prefix. Both ends run the same code.
 
-Sockets go by a connection of their own, since a pipe does not carry descriptors.
+Sockets travel on a connection of their own, since a pipe does not carry descriptors.
 """
 
 import os
@@ -13,8 +13,8 @@ from twisted.internet import fdesc
 from twisted.internet.abstract import FileDescriptor
 from twisted.protocols.basic import Int32StringReceiver
 
-Received = Callable[[str, tuple[Any, ...]], None]
-"""Takes the kind of a message and its values."""
+OnReceived = Callable[[str, tuple[Any, ...]], None]
+"""Called with the kind of a message and its values."""
 
 MAX_MESSAGE = 1 << 28
 """Bytes. Messages are small, but the configuration and the state for a new worker may be large."""
@@ -25,8 +25,8 @@ class Channel(Int32StringReceiver):
 
     MAX_LENGTH = MAX_MESSAGE
 
-    def __init__(self, received: Received) -> None:
-        self._received = received
+    def __init__(self, on_received: OnReceived) -> None:
+        self._on_received = on_received
 
     def send(self, kind: str, *values: Any) -> None:
         """Send a message. Messages arrive in order; the last ones may be lost if the other process ends."""
@@ -38,8 +38,8 @@ class Channel(Int32StringReceiver):
 
     def stringReceived(self, string: bytes) -> None:
         """See Int32StringReceiver."""
-        # Unpickling runs what the sender wants. The sender has this pipe from us, and runs the same code.
-        self._received(*pickle.loads(string))
+        # Unpickling runs code that the sender chooses. The sender has this pipe from us, and runs the same program.
+        self._on_received(*pickle.loads(string))
 
 
 _DESCRIPTORS_PER_MESSAGE = 64
@@ -58,7 +58,9 @@ def send_sockets(channel: socket.socket, sockets: Sequence[socket.socket]) -> No
 
 
 def received_sockets(channel: socket.socket, count: int) -> list[socket.socket]:
-    """Take *count* sockets that another process has sent by send_sockets().
+    """Receive *count* sockets that another process has sent by send_sockets().
+
+    This does not wait: sockets are sent before the message that announces them, so they are in the buffer already.
 
     :raise OSError: they are not there.
     """
@@ -80,18 +82,18 @@ def packed(kind: str, *values: Any) -> bytes:
     return pickle.dumps((kind, values), pickle.HIGHEST_PROTOCOL)
 
 
-class _Pipe(FileDescriptor):
+class _InheritedPipe(FileDescriptor):
     """An end of a pipe that this process inherited.
 
-    :param lost: called once, when either end has been closed.
+    :param on_lost: called once, when either end has been closed.
     """
 
     connected = 1
 
-    def __init__(self, reactor: Any, descriptor: int, lost: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, descriptor: int, on_lost: Callable[[], None]) -> None:
         super().__init__(reactor)
         self._descriptor = descriptor
-        self._lost = lost
+        self._on_lost = on_lost
         fdesc.setNonBlocking(descriptor)
 
     def fileno(self) -> int:
@@ -103,28 +105,29 @@ class _Pipe(FileDescriptor):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         os.close(self._descriptor)
         self._descriptor = -1
-        self._lost()
+        self._on_lost()
 
 
-class Incoming(_Pipe):
+class Incoming(_InheritedPipe):
     """The reading end of a pipe."""
 
     def __init__(
-        self, reactor: Any, descriptor: int, received: Callable[[bytes], None], lost: Callable[[], None]
+        self, reactor: Any, descriptor: int, on_received: Callable[[bytes], None], on_lost: Callable[[], None]
     ) -> None:
-        super().__init__(reactor, descriptor, lost)
-        self._received = received
+        super().__init__(reactor, descriptor, on_lost)
+        self._on_received = on_received
         self.startReading()  # type: ignore[no-untyped-call]
 
     def doRead(self) -> Any:
         """See IReadDescriptor."""
-        return fdesc.readFromFD(self._descriptor, self._received)
+        return fdesc.readFromFD(self._descriptor, self._on_received)
 
 
-class Outgoing(_Pipe):
-    """The writing end of a pipe. write() reaches the pipe at once, so its data outlives this process.
+class Outgoing(_InheritedPipe):
+    """The writing end of a pipe. write() writes to the pipe at once, so that the data is read even if this process
+    dies.
 
-    Data is buffered only while the pipe is full.
+    Data is buffered here only while the pipe is full.
     """
 
     def write(self, data: bytes) -> None:
@@ -143,6 +146,6 @@ def socket_connection() -> tuple[socket.socket, socket.socket]:
     """Return two ends of a connection that carries sockets: (ours, that of the other process)."""
     # SOCK_SEQPACKET keeps messages apart, so each is read with its own descriptors.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # A process that hangs takes nothing: when the buffer is full, sending to it is an error and does not stop us.
+    # A process that hangs reads nothing. When the buffer is full, sending to it is an error and does not block.
     ours.setblocking(False)
     return ours, theirs

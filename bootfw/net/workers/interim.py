@@ -19,20 +19,20 @@ Serve = Callable[..., tuple[Any, Any]]
 
 @define(eq=False)
 class InterimServer:
-    """Serves until hand_over(). Transfers on ports of their own can't be handed over, and finish here after that."""
+    """Serves until hand_over(). Transfers on ports of their own can't be handed over, and finish here afterwards."""
 
     _serving: Sequence[tuple[Any, Any]]
     """Pairs of (protocol, port)."""
 
     @property
-    def busy(self) -> bool:
-        """Whether there are transfers on the shared sockets that another process can't continue."""
+    def is_busy(self) -> bool:
+        """Whether there are transfers on the worker's sockets that another process can't continue."""
         # An upload has a writer, and a netascii transfer a translation, that can't move to another process.
         under_way = (transfer for tftp in self._tftps() for transfer in tftp.on_this_port)
         return any(not transfer.can_hand_over and not transfer.is_reported for transfer in under_way)
 
     def drain(self) -> None:
-        """Drop new requests, which their clients retry, so that ``busy`` becomes false."""
+        """Drop new requests, which their clients retry, so that ``is_busy`` becomes false."""
         for tftp in self._tftps():
             tftp.drain()
 
@@ -48,10 +48,10 @@ class InterimServer:
         :return: (peer, state) of each transfer that another process has to continue.
         """
         # All states are taken before anything ends, in one turn of the reactor: no datagram is read in between.
-        moved = []
+        handed_over = []
         for number, tftp in enumerate(self._tftps()):
             movable = [transfer for transfer in tftp.on_this_port if transfer.can_hand_over]
-            moved += [(transfer.request.peer, transfer.handover(number)) for transfer in movable]
+            handed_over += [(transfer.request.peer, transfer.handover(number)) for transfer in movable]
         for tftp in self._tftps():
             tftp.abandon_transfers()
         # Transfers on ports of their own finish here, but no others begin.
@@ -59,7 +59,7 @@ class InterimServer:
         # These are copies of the worker's sockets. What arrives from now on waits in the kernel for its process.
         for _, port in self._serving:
             port.stopListening()
-        return moved
+        return handed_over
 
     def close(self) -> Any:
         """End all transfers and close all ports."""

@@ -16,16 +16,16 @@ WAIT = 2.0
 
 @define(eq=False)
 class _Query:
-    missing: int
-    """Answers that have not come."""
+    unanswered: int
+    """The number of workers that have not answered."""
     result: "Deferred[list[Datagram]]"
     timeout: IDelayedCall
-    found: list[Datagram] = field(factory=list)
+    packets: list[Datagram] = field(factory=list)
 
 
 @define(eq=False)
 class PacketQueries:
-    """Queries that have been sent to workers and are not answered by all of them.
+    """Queries that were sent to workers and are not answered by all of them.
 
     :param reactor: IReactorTime.
     """
@@ -56,13 +56,13 @@ class PacketQueries:
         query = self._pending.get(number)
         if query is None:
             return
-        query.found += packets
-        query.missing -= 1
-        if not query.missing:
+        query.packets += packets
+        query.unanswered -= 1
+        if not query.unanswered:
             self._end(number)
 
     def close(self) -> None:
-        """Wait for no answer any more."""
+        """End every query with the packets that have come so far."""
         for number in list(self._pending):
             self._end(number)
 
@@ -70,4 +70,4 @@ class PacketQueries:
         query = self._pending.pop(number)
         if query.timeout.active():
             query.timeout.cancel()
-        query.result.callback(query.found)
+        query.result.callback(query.packets)

@@ -26,31 +26,32 @@ class SharedPort:
     """The interface that it is bound to; "": all of them."""
     closed: bool = field(default=False, init=False)
     on_reopened: Callable[[], None] = field(default=lambda: None, init=False)
-    """Called when the sockets are other ones, with the same descriptors."""
+    """Called when the sockets were replaced; their descriptors have the same numbers."""
     on_closed: Callable[[], "Deferred[None]"] = field(default=lambda: succeed(None), init=False)
     """Called when the port is closed here; fires when the other processes have closed their sockets too."""
     _closed_everywhere: "Deferred[None]" = field(init=False)
 
     def reopen(self) -> bool:
-        """Replace the sockets when their interface has been deleted and made again.
+        """Replace the sockets when their interface was deleted and created again.
 
         A bound socket leaves its SO_REUSEPORT group for good when it is bound to another interface, and one socket of
         the port would get all that arrives.
 
-        :return: false: the interface is gone already.
+        :return: false: the interface is gone again, and the old sockets stay.
         :raise CannotListenError: see open_shared(); the old sockets stay.
         """
         port = self.getHost().port
         opened = open_shared(self.service, self.configured[0], port, len(self.sockets), self.device)
-        with_port = all(sock.getsockname()[1] for sock in opened.sockets)
-        if with_port:
+        # open_socket() leaves a socket unbound, with port 0, while there is no such interface.
+        are_bound = all(sock.getsockname()[1] for sock in opened.sockets)
+        if are_bound:
             for old, new in zip(self.sockets, opened.sockets, strict=True):
                 # dup2(2) puts the new socket behind the old number, so everything that holds the number goes on
                 # working.
                 os.dup2(new.fileno(), old.fileno(), inheritable=False)
             self.on_reopened()
         opened.stopListening()
-        return with_port
+        return are_bound
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """See IListeningPort."""
@@ -100,6 +101,7 @@ def open_shared(
             shared = replaces or bool(sockets)
             sockets.append(_open(service, address, port, shared=shared, device=device, beside=beside))
             if len(sockets) == 1:
+                # With port 0 the kernel has chosen one, which the other sockets need.
                 port = sockets[0].getsockname()[1] or port
                 # The kernel compares the option of both sockets when the second one is bound, so it may be set after
                 # bind(2).

@@ -45,7 +45,8 @@ TERMINAL_SIGNALS = signal.SIGINT, signal.SIGHUP
 """A terminal sends these to all its processes. Workers ignore them: the main process ends its workers itself."""
 
 _TO, _FROM, _SOCKETS = 3, 4, 5
-"""Descriptors in the worker: the pipe that it reads, the one that it writes, the connection that sockets come by."""
+"""Descriptors in the worker: the pipe that it reads, the one that it writes, the connection that it gets sockets from.
+bootfw/cli/worker.py has the same numbers."""
 
 CHECK_WITHIN = 60.0
 """Seconds that a process has to load another configuration."""
@@ -73,21 +74,21 @@ class _Worker(ProcessProtocol):
     _connection: socket.socket | None = field(default=None, init=False)
     """Carries sockets to the process; None: there is none."""
     _loaded: object = field(default=None, init=False)
-    """The configuration that the process has."""
+    """The configuration that the process uses or, before it serves, was given to prepare."""
     interim: InterimServer | None = field(default=None, init=False)
     """Serves the worker's sockets until its first process is ready."""
     _transfers: dict[Address, TransferBegun] = field(factory=dict, init=False)
     """Client -> its transfer, for transfers that have begun and not ended."""
     _positions: dict[Address, int] = field(factory=dict, init=False)
     """Client -> the last acknowledged block of a long transfer, as the process last reported."""
-    _line: bytes = field(default=b"", init=False)
+    _partial_line: bytes = field(default=b"", init=False)
     """An incomplete line of the standard output or error of the process."""
-    _do: dict[Do, Callable[[], None]] = field(init=False)
+    _actions: dict[Do, Callable[[], None]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._do = {
+        self._actions = {
             Do.SPAWN: self._spawn,
-            Do.CHECK: self._check,
+            Do.CHECK_INTERIM: self._check_interim,
             Do.DRAIN: self._drain,
             Do.BEGIN: self._begin,
             Do.REPORT: self._report,
@@ -105,7 +106,7 @@ class _Worker(ProcessProtocol):
     def handle(self, event: Input, argument: Any = None) -> None:
         """Take one input of the table, and carry out the actions that it returns."""
         # The deadline is watched after the actions, each of which may be an input that sets another one.
-        self.states.run(self._do, event, argument, self._workers.reactor.seconds())
+        self.states.run(self._actions, event, argument, self._workers.reactor.seconds())
         self._workers.watch(self)
 
     def record(self) -> dict[str, Any]:
@@ -136,11 +137,12 @@ class _Worker(ProcessProtocol):
     def check(self, configuration: object, ports: Sequence[SharedPort]) -> bool:
         """Have the process load another configuration, for which it gets the sockets of *ports*.
 
-        :return: false: there is none, or it does not serve yet, and will load what is in use when it does.
-        :raise OSError: it can't get its sockets.
+        :return: false: no process serves. The next one loads the configuration that is in use when it begins.
+        :raise OSError: the sockets can't be sent.
         """
         if not self.states.has_sockets:
             return False
+        # Sockets before the message, here and below: the process takes them when it reads the message, without a wait.
         self._send_sockets(ports)
         self._channel.send("check", configuration, [_key(port) for port in ports])
         self.handle(Input.LOAD)
@@ -156,12 +158,13 @@ class _Worker(ProcessProtocol):
         send_sockets(self._connection, [port.sockets[self.number] for port in ports])
 
     def send_packed(self, message: bytes) -> None:
-        """Send a message if the process serves. A later process gets the whole state when it begins to serve."""
+        """Send a message if the process serves. A later process gets all state when it begins to serve, see
+        needed_to_serve()."""
         if self.states.has_sockets:
             self._channel.send_packed(message)
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Publish an event of the process or the interim server, and note which transfers are in flight."""
+        """Publish events of the process or the interim server, and note which transfers are under way."""
         for event in events:
             if type(event) is TransferEnded:
                 self._transfers.pop(event.report.request.peer, None)
@@ -178,7 +181,7 @@ class _Worker(ProcessProtocol):
     def connectionMade(self) -> None:
         """See ProcessProtocol."""
         self._channel = Channel(self._received)
-        self._channel.makeConnection(_Pipe(self.transport))  # type: ignore[no-untyped-call]
+        self._channel.makeConnection(_ProcessPipe(self.transport))  # type: ignore[no-untyped-call]
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """See ProcessProtocol."""
@@ -186,12 +189,14 @@ class _Worker(ProcessProtocol):
             self._channel.dataReceived(data)  # type: ignore[no-untyped-call]
             return
         # The standard output and error: what plugins print, and the traceback of a process that fails to start.
-        *lines, self._line = (self._line + data).split(b"\n")
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         for line in lines:
             self._workers.log.warn("worker {number}: {line}", number=self.number, line=line.decode(errors="replace"))
 
     def childConnectionLost(self, childFD: int) -> None:
         """See ProcessProtocol. Some time may pass until processEnded(), and transport has no such pipe any more."""
+        # The standard output and error say nothing about the process: its children may hold them open, or it may close
+        # them itself.
         if childFD == _TO:
             self.handle(Input.DISCONNECTED)
             self._workers.checked(self, ["it has ended"])
@@ -253,8 +258,8 @@ class _Worker(ProcessProtocol):
         self._loaded = self._workers.configuration
         self._channel.send("prepare", self._loaded, self._workers.count)
 
-    def _check(self) -> None:
-        self.handle(Input.BUSY if self.interim is not None and self.interim.busy else Input.FREE)
+    def _check_interim(self) -> None:
+        self.handle(Input.BUSY if self.interim is not None and self.interim.is_busy else Input.FREE)
 
     def _drain(self) -> None:
         if self.interim is not None:
@@ -263,6 +268,7 @@ class _Worker(ProcessProtocol):
     def _begin(self) -> None:
         handed, stored = {}, []
         if self.interim is not None:
+            # First: hand_over() drops all transfers.
             stored = self.interim.stored_uploads()
             handed = dict(self.interim.hand_over())
             self._positions = {peer: handover.position.acked for peer, handover in handed.items()}
@@ -275,18 +281,18 @@ class _Worker(ProcessProtocol):
             AdoptedTransfer(begun, self._positions.get(peer, 0), handed.get(peer))
             for peer, begun in self._transfers.items()
         ]
-        ports, known = self._workers.memory()
+        ports, shared_state = self._workers.needed_to_serve()
         try:
             self._send_sockets(ports)
         except OSError as error:
             self._workers.log.error("worker {number} can't get its sockets: {error}", number=self.number, error=error)
             self._kill()
             return
-        if self._loaded is not self._workers.configuration:  # it has changed since the process was created
+        if self._loaded is not self._workers.configuration:  # a reload has changed it since the process was created
             self._channel.send("check", self._workers.configuration, [])
             self.use(self._workers.configuration)
-        self._channel.send("begin", [_key(port) for port in ports], known, adopted, stored)
-        self._workers.begun()
+        self._channel.send("begin", [_key(port) for port in ports], shared_state, adopted, stored)
+        self._workers.note_serving()
 
     def _report(self) -> None:
         # While the interim server serves, the process has no transfer that is lost with it.
@@ -303,8 +309,8 @@ class _Worker(ProcessProtocol):
 
 
 @define(eq=False)
-class _Pipe:
-    """The transport of a Channel: a pipe of a process."""
+class _ProcessPipe:
+    """The transport of a Channel: the pipe to the process of a worker."""
 
     _transport: Any
 
@@ -334,7 +340,7 @@ class Workers(Service):
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     publish: Callable[[Event], None] = field(init=False)
     _on_message: OnMessage = field(init=False)
-    _memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(init=False)
+    _shared_state: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(init=False)
     _serve: Serve = field(init=False)
     on_positions: Callable[[Sequence[tuple[Address, int]]], None] = field(default=lambda positions: None, init=False)
     """Takes what positions() of a worker's service returns, a few times a second."""
@@ -342,17 +348,17 @@ class Workers(Service):
     """When the workers stop, other nodes go on with their transfers."""
     _workers: list[_Worker] = field(factory=list, init=False)
     _ports: list[SharedPort] = field(factory=list, init=False)
-    _closing: list[SharedPort] = field(factory=list, init=False)
-    """Ports of earlier processes, some of which have not ended."""
-    _left: "list[_LeftPort]" = field(factory=list, init=False)
+    _ending_ports: list[SharedPort] = field(factory=list, init=False)
+    """Ports of processes that stopService() is ending: they have the sockets until they have ended."""
+    _half_closed: "list[_HalfClosedPort]" = field(factory=list, init=False)
     """Ports that are closed in this process, and open in some workers."""
     _interim_servers: list[InterimServer] = field(factory=list, init=False)
     """All interim servers. One that has handed over may still have transfers on ports of their own."""
     _alarm: "Alarm[_Worker]" = field(init=False)
     _check: "_Check | None" = field(default=None, init=False)
     """The configuration that the processes are loading, or have loaded and don't use yet."""
-    _begun: "list[Deferred[None]]" = field(factory=list, init=False)
-    """Fire when no interim server is left, or by cancel()."""
+    _until_serving: "list[Deferred[None]]" = field(factory=list, init=False)
+    """Fire when no interim server is left, or by cancel(): one for each pending ready()."""
     packet_queries: PacketQueries = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -364,7 +370,7 @@ class Workers(Service):
         on_message: OnMessage,
         *,
         publish: Callable[[Event], None],
-        memory: Callable[[], list[tuple[str, tuple[Any, ...]]]],
+        shared_state: Callable[[], list[tuple[str, tuple[Any, ...]]]],
         serve: Serve,
     ) -> None:
         """Have the workers serve for a BootService; see its add_workers().
@@ -372,11 +378,11 @@ class Workers(Service):
         :param on_message: takes (kind, values) of what a worker has broadcast. The other workers get it too if this
             returns True.
         :param publish: takes the events of the workers, and those about them.
-        :param memory: returns the messages that bring a new worker to the state of the others.
+        :param shared_state: returns the messages that bring a new worker to the state of the others.
         :param serve: serves a socket in this process, while its worker starts.
         """
         self._on_message, self.publish = on_message, publish
-        self._memory, self._serve = memory, serve
+        self._shared_state, self._serve = shared_state, serve
 
     # Ports
 
@@ -391,12 +397,12 @@ class Workers(Service):
             raise CannotListenError(*spec.address, OSError(errno.EADDRINUSE, reason))
         self._ports = self.ports
         # A process that has not ended has its socket still, so even the first new one has to share the port.
-        replaces = any(spec.key == _key(port) for port in self._closing)
+        replaces = any(spec.key == _key(port) for port in self._ending_ports)
         opened = open_shared(
             spec.service, *spec.address, self.count, spec.device, replaces=replaces, beside=spec.beside
         )
         opened.on_reopened = partial(self._reopened, opened)
-        opened.on_closed = partial(self._leave, _key(opened))
+        opened.on_closed = partial(self._closed_in_workers, _key(opened))
         self._ports.append(opened)
         return opened
 
@@ -404,29 +410,36 @@ class Workers(Service):
         for worker in self._workers:
             worker.reopened(port)
 
-    def _leave(self, key: PortKey) -> "Deferred[None]":
-        """Return what fires when no process of a worker has the port any more."""
-        # Workers that start now get no socket of a closed port, see memory().
+    def _closed_in_workers(self, key: PortKey) -> "Deferred[None]":
+        """Return a Deferred that fires when no process of a worker has the port any more.
+
+        Until then the address is in use: a reload that opens the port again has to wait.
+        """
+        # Workers that start now get no socket of a closed port, see needed_to_serve().
         holders = {worker for worker in self._workers if worker.states.has_sockets}
         if not holders:
             return succeed(None)
-        self._left.append(left := _LeftPort(key, holders))
-        return left.closed
+        self._half_closed.append(half_closed := _HalfClosedPort(key, holders))
+        return half_closed.closed
 
     def closed(self, worker: _Worker, key: PortKey | None = None) -> None:
-        """The process of *worker* has closed a port; None: it has ended, so it has closed every one."""
-        held = [left for left in self._left if worker in left.holders and key in (None, left.key)]
-        # It reports a port as often as it has closed it.
-        for left in held if key is None else held[:1]:
-            left.holders.discard(worker)
-            if not left.holders:
-                self._left.remove(left)
-                left.closed.callback(None)
+        """Note that the process of *worker* has closed a port.
+
+        :param key: of the port; None: the process has ended, so it has closed every port.
+        """
+        held = [port for port in self._half_closed if worker in port.holders and key in (None, port.key)]
+        # A port may have been closed, opened and closed again. A process reports each of its ends, the oldest first.
+        for port in held if key is None else held[:1]:
+            port.holders.discard(worker)
+            if not port.holders:
+                self._half_closed.remove(port)
+                port.closed.callback(None)
 
     # Processes
 
     def records(self) -> list[dict[str, Any]]:
-        """The workers, for the status: number, state, and process id, which is None where there is no process."""
+        """Return the workers, for the status: number, state, and process id, which is None where there is no
+        process."""
         return [worker.record() for worker in self._workers]
 
     def under_way(self) -> list[tuple[int, Address]]:
@@ -444,6 +457,7 @@ class Workers(Service):
         def publish(event: Event) -> None:
             worker.publish((event,))
 
+        # Copies of the sockets: the interim server closes its own, and the worker's process gets the others.
         serving = [self._serve(p.service, p.configured, p.sockets[worker.number].dup(), publish) for p in self.ports]
         self._interim_servers.append(interim := InterimServer(serving))
         return interim
@@ -460,16 +474,16 @@ class Workers(Service):
             check.done.callback(["the server is stopping"])
         workers, self._workers = self._workers, []
         # No worker is left to wait for, so what waits in ready() goes on.
-        self.begun()
+        self.note_serving()
         interim_servers, self._interim_servers = self._interim_servers, []
         ports, self._ports = self._ports, []
-        self._closing += ports
+        self._ending_ports += ports
         closing = [interim.close() for interim in interim_servers]
         return DeferredList([worker.stop() for worker in workers] + closing).addCallback(self._has_stopped, ports)
 
     def _has_stopped(self, results: Any, ports: Sequence[SharedPort]) -> None:
         for port in ports:
-            self._closing.remove(port)
+            self._ending_ports.remove(port)
 
     def broadcast(self, kind: str, *values: Any) -> None:
         """Send a message to all workers."""
@@ -479,7 +493,7 @@ class Workers(Service):
 
     @property
     def ports(self) -> list[SharedPort]:
-        """Those that are open."""
+        """The ports that are open."""
         return [port for port in self._ports if not port.closed]
 
     def ready(self) -> "Deferred[list[str]]":
@@ -488,32 +502,35 @@ class Workers(Service):
         :return: what is still missing after READY_WITHIN seconds, a line for each worker.
         """
         waiting: Deferred[None] = Deferred()
-        self._begun.append(waiting)
+        self._until_serving.append(waiting)
         waiting.addTimeout(READY_WITHIN, self.reactor)
         # They may all serve already.
-        self.begun()
+        self.note_serving()
 
         def missing(result: object) -> list[str]:
-            self._begun = [each for each in self._begun if each is not waiting]
+            self._until_serving = [each for each in self._until_serving if each is not waiting]
             starting = [worker.number for worker in self._workers if worker.interim is not None]
             return [f"worker {number} is still starting: try again" for number in starting]
 
         return waiting.addBoth(missing)
 
-    def begun(self) -> None:
-        """Note that a process serves."""
+    def note_serving(self) -> None:
+        """Note that a process serves; end the wait of ready() if it was the last one."""
         if not any(worker.interim is not None for worker in self._workers):
-            waiting, self._begun = self._begun, []
+            waiting, self._until_serving = self._until_serving, []
             for each in waiting:
                 each.callback(None)
 
-    def check(self, configuration: object, known: Sequence[SharedPort]) -> "Deferred[list[str]]":
+    def check(self, configuration: object, served: Sequence[SharedPort]) -> "Deferred[list[str]]":
         """Have every process load another configuration, and open the ports that it needs.
 
-        :param known: the ports that the processes have already.
-        :return: why some can't use it, a line for each reason. Without any, use() is next, else abandon().
+        A configuration is used by all processes or by none: the caller calls use() if this returns no reason, and
+        abandon() otherwise.
+
+        :param served: the ports that the processes have already.
+        :return: why some can't use it, a line for each reason.
         """
-        ports = [port for port in self.ports if port not in known]
+        ports = [port for port in self.ports if port not in served]
         self._check = check = _Check(configuration, ports)
         for worker in self._workers:
             try:
@@ -525,7 +542,7 @@ class Workers(Service):
         return self._answered(check)
 
     def _answered(self, check: "_Check") -> "Deferred[list[str]]":
-        """Return what fires when every process has answered, or has ended, or CHECK_WITHIN is over."""
+        """Return a Deferred that fires when every process has answered or ended, or CHECK_WITHIN seconds are over."""
         if not check.waiting:
             return succeed(check.errors)
         done: Deferred[list[str]] = Deferred()
@@ -540,7 +557,10 @@ class Workers(Service):
         return done.addCallback(stop)
 
     def checked(self, worker: _Worker, errors: Sequence[str]) -> None:
-        """A process has loaded the configuration, or can't."""
+        """Note that a process has loaded the configuration.
+
+        :param errors: why it can't use it; empty: it can.
+        """
         check = self._check
         if check is None or worker not in check.waiting:
             return
@@ -566,7 +586,7 @@ class Workers(Service):
                 worker.use(check.configuration)
 
     def abandon(self) -> "Deferred[Any]":
-        """Have the workers forget what they have loaded.
+        """Have the workers forget the configuration that they have loaded.
 
         :return: fires when they have closed the sockets that they got for it.
         """
@@ -606,7 +626,7 @@ class Workers(Service):
     # Called by _Worker
 
     def watch(self, worker: _Worker) -> None:
-        """Note that the deadline of *worker* may have changed."""
+        """Have the alarm follow the deadline of *worker*, which may have changed."""
         if worker.deadline is None:
             self._alarm.forget(worker)
         else:
@@ -617,12 +637,13 @@ class Workers(Service):
 
         :param sockets: the descriptor that it gets its sockets from.
         :return: IProcessTransport.
-        :raise OSError: the system has no room for it.
+        :raise OSError: the system can't create a process.
         """
         descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r", _SOCKETS: sockets}
         # The process finds the same modules and plugins, also those that this one has by sys.path only.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        # The process inherits the blocked signals, and unblocks them once it ignores them.
+        # Without this a Ctrl-C would end the process until it ignores the signals. It inherits them blocked, and
+        # unblocks them when it ignores them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
         try:
             return self.reactor.spawnProcess(
@@ -631,9 +652,9 @@ class Workers(Service):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def memory(self) -> tuple[list[SharedPort], list[tuple[str, tuple[Any, ...]]]]:
-        """Return what a process needs to serve: (its ports, what the other workers know)."""
-        return self.ports, self._memory()
+    def needed_to_serve(self) -> tuple[list[SharedPort], list[tuple[str, tuple[Any, ...]]]]:
+        """Return what a process needs to serve: (its ports, the messages that bring it to the state of the others)."""
+        return self.ports, self._shared_state()
 
 
 @define(eq=False)
@@ -642,21 +663,23 @@ class _Check:
 
     configuration: object
     ports: Sequence[SharedPort]
-    """Those that were opened for it."""
+    """The ports that were opened for it."""
     workers: list[_Worker] = field(factory=list, init=False)
+    """The workers whose processes got it."""
     waiting: set[_Worker] = field(factory=set, init=False)
-    """Those that have not reported."""
+    """Those of them that have not answered."""
     errors: list[str] = field(factory=list, init=False)
     done: "Deferred[list[str]] | None" = field(default=None, init=False)
+    """Fires with the errors; None: nothing waits for an answer."""
 
 
 @define(eq=False)
-class _LeftPort:
+class _HalfClosedPort:
     """A port that is closed in the main process, and open in some workers."""
 
     key: PortKey
     holders: set[_Worker]
-    """Those that have not closed it."""
+    """The workers whose processes have not closed it."""
     closed: "Deferred[None]" = field(factory=Deferred, init=False)
 
 

@@ -1,4 +1,4 @@
-"""Connects the BootService of a worker to the main process: where its sockets come from and its events go."""
+"""Connects the BootService of a worker to the main process: its sockets come from there, and its events go there."""
 
 import os
 import socket
@@ -26,20 +26,21 @@ _NOT_SENT = (BackendProblem, ListenerBound, ListenerClosed, ReadinessChanged)
 
 @define(eq=False)
 class GivenSockets:
-    """The SocketSource of a worker: every socket was opened by the main process."""
+    """The SocketSource of a worker: the main process has opened every socket."""
 
     _reactor: Any
     _sockets: dict[PortKey, socket.socket]
-    """Those that no port has taken."""
+    """The sockets that no port uses yet."""
     _ports: dict[PortKey, Any] = field(factory=dict, init=False)
     follow_interfaces: bool = field(default=False, init=False)
+    """The main process does that, and sends "reopened" when it has replaced a socket."""
 
     def add(self, sockets: Iterable[tuple[PortKey, socket.socket]]) -> None:
-        """Have more sockets."""
+        """Add sockets for the ports of another configuration."""
         self._sockets.update(sockets)
 
     def close_unused(self) -> None:
-        """Close those that no port has taken: what arrives there would wait for ever."""
+        """Close the sockets that no port uses: datagrams that arrive there would wait for ever."""
         unused, self._sockets = self._sockets, {}
         for sock in unused.values():
             sock.close()
@@ -58,7 +59,7 @@ class GivenSockets:
         return closed
 
     def replace(self, key: PortKey, sock: socket.socket) -> None:
-        """Have a port serve another socket, which is closed here. Its transfers go on."""
+        """Put another socket behind the descriptor of a port. Its transfers go on; *sock* itself is closed."""
         with sock:
             port = self._ports.get(key)
             # A reload may have closed the port here before the message came.
@@ -90,8 +91,8 @@ class EventPipe:
     _channel: Channel
     _given: GivenSockets
     _events: list[Event] = field(factory=list, init=False)
-    _turn: "IDelayedCall | None" = field(default=None, init=False)
-    """The scheduled call that sends the events."""
+    _scheduled: "IDelayedCall | None" = field(default=None, init=False)
+    """The call that sends the events in the next turn of the reactor; None: there is none."""
     _paused: bool = field(default=False, init=False)
     """The pipe is full."""
     _dropped: int = field(default=0, init=False)
@@ -116,17 +117,17 @@ class EventPipe:
             self._send_soon()
 
     def _send_soon(self) -> None:
-        if self._turn is None:
-            self._turn = self._reactor.callLater(0, self._send)
+        if self._scheduled is None:
+            self._scheduled = self._reactor.callLater(0, self._send)
 
     def _send(self) -> None:
-        self._turn = None
+        self._scheduled = None
         if not self._paused:
             self.flush()
 
     def flush(self) -> None:
         """Send the queued events now."""
-        # Behind the events that were kept: they were published before those that found the queue full.
+        # After the queued events, since those were published before the queue was full.
         if self._dropped:
             self._events.append(EventsDropped(self._reactor.seconds(), self._dropped))
             self._dropped = 0

@@ -1,5 +1,5 @@
-"""A worker as a table: no process, scheduled, starting, ready, serving, loading, silent, overdue, disconnected,
-stopping."""
+"""A worker as a table: its process is started, gets its sockets, serves, loads configurations, and is replaced when it
+ends or hangs."""
 
 from enum import Enum
 from typing import Any, ClassVar
@@ -15,15 +15,15 @@ MAX_WAIT = 30.0
 """Seconds between two starts, at most."""
 
 PREPARE_WITHIN = 120.0
-"""Seconds that a process has to load its configuration and its plugins, before it is killed and replaced. Its reactor
-does not turn meanwhile."""
+"""Seconds that a process has to load its configuration and its plugins, before it is killed and replaced. Its
+reactor does not run meanwhile."""
 
 DRAIN_AFTER = 5.0
 """Seconds from the start of a process. If the interim server still has transfers that it can't hand over, it accepts no
 new ones from now on."""
 HAND_OVER_AFTER = 60.0
 """Seconds from the start of a process. The interim server hands over now, and such transfers are lost."""
-CHECK_EVERY = 0.02
+CHECK_INTERIM_EVERY = 0.02
 """Seconds between two looks at the transfers of the interim server."""
 
 HEARTBEAT_EVERY = 1.0
@@ -79,15 +79,15 @@ class Input(Key):
     PREPARED = "prepared"
     """The process reports that it can serve."""
     BUSY = "busy"
-    """After CHECK: the interim server has transfers that it can't hand over."""
+    """After CHECK_INTERIM: the interim server has transfers that it can't hand over."""
     FREE = "free"
-    """After CHECK: it has none, or there is no interim server."""
+    """After CHECK_INTERIM: it has none, or there is no interim server."""
     LOAD = "load"
     """The process is sent another configuration, to load it."""
     LOADED = "loaded"
     """The process reports that it has loaded another configuration, can't load it, or has forgotten it."""
     HEARTBEAT = "heartbeat"
-    """The process reports that its reactor turns."""
+    """The process reports that its reactor runs."""
     DISCONNECTED = "disconnected"
     """The pipe to the process is closed."""
     EXITED = "exited"
@@ -103,7 +103,7 @@ class Do(Enum):
 
     SPAWN = "spawn"
     """Create the process; then SPAWN_FAILED if that fails."""
-    CHECK = "check"
+    CHECK_INTERIM = "check interim"
     """Look at the interim server's transfers; then BUSY or FREE."""
     DRAIN = "drain"
     """Make the interim server accept no new transfers."""
@@ -167,7 +167,7 @@ def not_started(worker: "WorkerStates", argument: Any, now: float) -> State:
 def prepared(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Look whether the interim server can hand over."""
     worker.deadline = None
-    worker.out.append(Do.CHECK)
+    worker.out.append(Do.CHECK_INTERIM)
     return State.READY
 
 
@@ -179,7 +179,7 @@ def wait_for_transfers(worker: "WorkerStates", argument: Any, now: float) -> Sta
         return begin(worker, argument, now)
     if waited > DRAIN_AFTER:
         worker.out.append(Do.DRAIN)
-    worker.deadline = now + CHECK_EVERY
+    worker.deadline = now + CHECK_INTERIM_EVERY
     return State.READY
 
 
@@ -254,7 +254,8 @@ def kill(worker: "WorkerStates", argument: Any, now: float) -> State:
 
 @goes(State.STOPPING)
 def stop_now(worker: "WorkerStates", argument: Any, now: float) -> State:
-    """Tell the process to end, and kill it in the next turn: it has no transfers, and may not read for a while."""
+    """Tell the process to end, and kill it in the next turn: it has no transfers, and while it loads plugins it reads
+    nothing."""
     worker.deadline = now
     worker.out.append(Do.CLOSE)
     return State.STOPPING
@@ -338,7 +339,7 @@ TABLE: Table = {
         Input.HEARTBEAT: illegal,
         Input.DISCONNECTED: disconnected,
         Input.EXITED: restart,
-        # Every CHECK_EVERY seconds until the interim server can hand over.
+        # Every CHECK_INTERIM_EVERY seconds until the interim server can hand over.
         Input.TICK: prepared,
         Input.STOP: stop_now,
     },
