@@ -80,8 +80,10 @@ class PendingProbes:
         self._received = received
         self._kind = kind
         self._pending: dict[tuple[str, str], _Probe] = {}
+        """(address, interface) -> its probe; the interface is "" for a ping."""
         self._alarm: Alarm[_Probe] = Alarm(reactor, self._timed_out)
         self._read_at = 0.0
+        """When the socket was read last, in seconds of the clock."""
         reactor.addReader(self)
 
     def start(
@@ -98,6 +100,7 @@ class PendingProbes:
         try:
             send()
         except OSError as error:
+            # *done* must not be called before this returns, so the timer calls it.
             timeout = 0.0
             self._log.debug("{address}: no {kind}: {error}", address=address, kind=self._kind, error=error)
         probe = _Probe(address, interface, client, done, self._reactor.seconds() + timeout)
@@ -264,7 +267,7 @@ class IcmpProbe:
 
 
 def _icmp_socket(identifier: int) -> socket.socket:
-    """A socket that receives only the replies to echo requests of *identifier*, or of the one that the kernel
+    """Return a socket that receives only the replies to echo requests of *identifier*, or of the one that the kernel
     chooses."""
     flags = socket.SOCK_NONBLOCK
     try:
@@ -288,7 +291,7 @@ def _icmp_socket(identifier: int) -> socket.socket:
 
 
 def _echo(identifier: int, data: bytes) -> bytes:
-    """An echo request with *data*, of an even number of bytes; its checksum is that of RFC 1071."""
+    """Return an echo request with *data*, of an even number of bytes; its checksum is that of RFC 1071."""
     total = (_ECHO << 8) + identifier + sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

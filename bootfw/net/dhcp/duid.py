@@ -31,7 +31,7 @@ def own_duid() -> bytes:
 
 
 def duid_of(standing: Standing | None) -> bytes:
-    """Return the DUID of a server that leads others, or else is alone.
+    """Return the DUID of a server: the leader of a cluster, or one that is alone.
 
     All nodes of a cluster have the same one, a DUID-UUID (RFC 6355): a client goes on with the next leader.
     """

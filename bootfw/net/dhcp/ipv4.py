@@ -58,6 +58,8 @@ class IPv4:
 
     def request_kind(self, data: bytes) -> RequestKind:
         """See Family."""
+        # By bytes at fixed places, since the backlog is trimmed before requests are parsed. Where option 53 is not the
+        # first one, a DISCOVER counts as another request, which may wait for longer.
         direct = data[_GIADDR] == _NO_RELAY or not data.startswith(_COOKIE, _COOKIE_AT)
         if data.startswith(_COOKIE_AND_DISCOVER, _COOKIE_AT):
             return _DISCOVER if direct else _RELAYED_DISCOVER

@@ -37,8 +37,11 @@ class Batch:
         self.began = 0.0
         """When its commit began, in seconds of the clock."""
         self.leases: list[Lease] = []
+        """All leases that have changed, in the order of the changes."""
         self.granted: list[Lease] = []
+        """Those of clients that did not have the address before, for AddressesGranted."""
         self.waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        """(function, arguments) of each call to be made when the batch is durable."""
         self.durable: bool | None = None
         """None: the commit is pending; True: the leases are durable; False: the store failed."""
 
@@ -66,14 +69,17 @@ class Journal:
         self._pending: dict[Batch, None] = {}
         """Batches whose commit has begun and not ended, the oldest first."""
         self._leases_pending = 0
+        """Number of leases in these batches."""
         self.full = False
         """MOST_PENDING leases are pending: no request may be answered that could add another one."""
         self._unreported: list[Lease] = []
         """Leases granted since the last event."""
         self._next_event: Any = None
+        """The delayed call that publishes them; None: the next ones are published at once."""
         self._failing = False
         """The latest commit has failed, or one is overdue."""
         self._abandoned = False
+        """Another server leads: the store refuses what is pending, and that is no failure."""
 
     def put(self, leases: Sequence[Lease], new: bool = False) -> Batch:
         """Add *leases* to the batch that the next flush() commits.
@@ -88,7 +94,7 @@ class Journal:
 
     def flush(self) -> None:
         """Commit the leases that were added since the last call."""
-        # Without a timer: while nothing is requested, no client waits for the store.
+        # No timer is needed: while there are no requests, no client waits for the store.
         if self._pending and not self._failing:
             self._report_overdue()
         batch = self._batch
@@ -103,7 +109,7 @@ class Journal:
         # A store that raises, or has no Deferred to return, is treated as one whose Deferred has fired.
         committed = maybeDeferred(self._store.commit, batch.leases)
         committed.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
-        # What a waiting callback raises is a bug of ours, and says nothing about the store: the leases are durable.
+        # An exception in a waiting call is a bug of ours, and no failure of the store: the leases are durable.
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
 
     def close(self) -> None:

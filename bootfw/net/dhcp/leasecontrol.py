@@ -61,7 +61,7 @@ class LeaseControl:
         to_wall_clock: Callable[[Lease], Lease] = lambda lease: lease,
     ) -> None:
         self._reactor = reactor
-        self._by_wall = to_wall_clock
+        self._to_wall_clock = to_wall_clock
         self._server = server
         self._server6 = server6
         self._store = store
@@ -150,13 +150,15 @@ class LeaseControl:
         return done(self._store.save_reservations(tuple(self._reservations)), reservation_record(found))
 
     def _record(self, lease: Lease, now: float) -> Record:
-        shown = self._by_wall(lease)
+        # *now* is by the clock of *lease*, so it is converted by the same difference.
+        shown = self._to_wall_clock(lease)
         return lease_record(shown, now + shown.granted - lease.granted)
 
     def _servers(self) -> Sequence[AddressServer | AddressServer6]:
         return [self._server] if self._server6 is None else [self._server, self._server6]
 
     def _remove(self, result: Any, reservation: Reservation) -> Any:
+        """Remove a reservation. As an errback of its saving: the command fails, so the reservation must not stay."""
         self._reservations.remove(reservation)
         server_for(reservation, self._server, self._server6).unreserve(reservation)
         return result

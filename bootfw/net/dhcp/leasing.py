@@ -64,6 +64,8 @@ class Leasing:
         """The DHCPv6 address server; None: DHCPv6 assigns no addresses."""
         self._outside: dict[str, Lease] = {}
         """Address -> its lease, for addresses in no subnet: a reload may add the subnet again."""
+        # The layers of the store: WallTimeLeases is the outer one, so that stored ends are by the wall clock, which
+        # the servers that share a store have in common.
         renewable = RenewableLeases(store, settings.store_outage_seconds) if standing is not None else None
         self._ends = None if renewable is None else renewable.ends
         self._store = store = WallTimeLeases(renewable or store, reactor.seconds, shift_of(reactor), self._leases)
@@ -86,16 +88,20 @@ class Leasing:
         except BaseException:
             store.close()
             raise
-        self._checking: Any = None
+        self._clock_check: Any = None
+        """The delayed call of the next _check_clock(); None: there is no wall clock that could be set."""
         if isinstance(reactor, MonotonicReactor):
             self._check_clock()
         self.detect_conflicts(settings)
 
     def close(self) -> "Deferred[Any]":
-        """Close the store. Fires when everything that was committed is durable."""
-        if self._checking is not None:
-            self._checking.cancel()
-            self._checking = None
+        """Close the store, and end conflict detection.
+
+        :return: fires when everything that was committed is durable.
+        """
+        if self._clock_check is not None:
+            self._clock_check.cancel()
+            self._clock_check = None
         for probe in (self.probe, self.ping):
             if probe is not None:
                 probe.close()
@@ -128,7 +134,7 @@ class Leasing:
             self._log.warn("a stored reservation is ignored: {error}", error=error)
 
     def _new_server4(self, settings: DHCPSettings) -> AddressServer:
-        made = AddressServer(
+        server = AddressServer(
             settings.subnets,
             classes=settings.classes,
             authoritative=settings.authoritative,
@@ -137,8 +143,8 @@ class Leasing:
             probes=bool(settings.probe_seconds),
         )
         if self._standing is not None:
-            made.begin_search_at((self._standing.epoch - 1) * _GOLDEN_RATIO % 1)
-        return made
+            server.begin_search_at((self._standing.epoch - 1) * _GOLDEN_RATIO % 1)
+        return server
 
     def _new_server6(self, settings: DHCP6Settings | None) -> AddressServer6 | None:
         if settings is None or settings.mode != "server":
@@ -147,6 +153,7 @@ class Leasing:
         return AddressServer6(settings.subnets, duid_of(self._standing), admission.admit6, settings.classes)
 
     def _restore(self, leases: Iterable[Lease]) -> None:
+        """Enter leases in the server that has their subnet; those of no subnet are kept in ``_outside``."""
         for lease in leases:
             if not (self.server.restore(lease) or (self.server6 is not None and self.server6.restore(lease))):
                 self._outside[lease.address] = lease
@@ -180,7 +187,7 @@ class Leasing:
 
     def _check_clock(self) -> None:
         self._store.check()
-        self._checking = self._clock.callLater(CHECK_INTERVAL, self._check_clock)
+        self._clock_check = self._clock.callLater(CHECK_INTERVAL, self._check_clock)
 
     def proxy_found(self, interface: str, mac: str, addresses: Sequence[str]) -> None:
         """End the quarantine of those of *addresses* where the only reply to a probe was from *mac*.

@@ -28,6 +28,8 @@ RECORDED = frozenset(
 """Reasons that end a boot attempt, so their events contain the boot request."""
 
 _REPEATED_AFTER = 60.0
+"""Seconds until the same event is published again."""
+
 _SERVER_REPEATED_AFTER = 600.0
 """Seconds until another DHCP server is reported again."""
 
@@ -63,6 +65,7 @@ class NoReplyReports:
         :param request: the boot request; None: the client does not boot, or it is unknown.
         """
         if reason is NoReplyReason.OTHER_SERVER:
+            # The event of a client that boots ends its boot attempt, so each such client has its own.
             boots = request is not None and self._once_per.due((reason, detail, client), now)
             if self._servers_seen.due((detail, interface), now) or boots:
                 self._publish(OtherServerSeen(now, detail, interface, client))

@@ -103,7 +103,7 @@ class OtherBootServers:
         return "other boot servers"
 
     def connectionLost(self, reason: Any) -> None:
-        """See IFileDescriptor: the reactor gives up the descriptor."""
+        """See IFileDescriptor. The reactor has given up the descriptor."""
         self.close()
 
     def doRead(self) -> None:

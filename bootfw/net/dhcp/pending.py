@@ -35,7 +35,7 @@ class PendingResolutions(Generic[Adapted]):
     ) -> None:
         self._chain = chain
         self._adapt = adapt
-        self._needless = optional_architectures
+        self._optional_architectures = optional_architectures
         self._resolving: dict[Hashable, Deferred[Any]] = {}
 
     def resolve(self, key: Hashable, request: BootRequest, done: Callable[[Adapted | None, str], None]) -> bool:
@@ -86,7 +86,7 @@ class PendingResolutions(Generic[Adapted]):
             self._log.failure("Failed to answer a boot client.", failure)
 
     def _no_file(self, request: BootRequest) -> str:
-        if request.architecture in self._needless:
+        if request.architecture in self._optional_architectures:
             return ""
         if not self._chain.resolvers:
             return 'there is no resolver; add a [[resolver]], such as use = "by-architecture"'

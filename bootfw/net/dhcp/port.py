@@ -35,10 +35,11 @@ _BOOT_SERVER_REQUEST = RequestKind("boot-server", 1.0)
 """iPXE and EDK2 repeat it after 1 s; iPXE gives up a second later."""
 
 IGNORED = "the configuration has its hardware address in ignore"
-"""The reason of an event."""
+"""Why a request gets no reply, in RequestIgnored."""
 
 _MAX_INGRESSES = 256
-"""Entries of the cache of ingresses; there is one for each combination in Via."""
+"""Entries of the cache of ingresses. There is one for each Via, of which a sender chooses the destination: any of our
+addresses, and by IPv6 multicast groups."""
 
 
 @define(eq=False)
@@ -178,7 +179,7 @@ class DHCPPort(DatagramProtocol):
         self.other_servers: OtherBootServers | None = None
         """Watches for other boot servers; None: it does not. It is closed with the port."""
         self._draining = False
-        self._number = 0
+        self._port_number = 0
         """Number of the UDP port, for the flight recorder."""
         self._ingresses: dict[Via | None, Ingress] = {}
         """A cache; it is emptied if an interface or address of this host changes."""
@@ -199,8 +200,8 @@ class DHCPPort(DatagramProtocol):
             transport.trim_backlog = self._backlog.trim
         recorder = self.services.recorder
         if recorder is not None:
-            self._number = transport.getHost().port
-            self.send = recorder.sender(self.seconds, self.send, self._number)
+            self._port_number = transport.getHost().port
+            self.send = recorder.sender(self.seconds, self.send, self._port_number)
         leadership = self.services.leadership
         if leadership is not None:
             self.send = partial(self._send_if_answering, leadership, self.send)
@@ -245,6 +246,8 @@ class DHCPPort(DatagramProtocol):
         if leadership is not None and not self.answers(leadership):
             leadership.dropped += len(batch)
             return
+        # A change of an interface or address empties the cache. Where it can't be known whether there was one, the
+        # cache serves for one batch.
         generation = interfaces.generation() if batch[0][2] is not None else None
         if generation is None or generation != self._generation or len(ingresses) >= _MAX_INGRESSES:
             ingresses.clear()
@@ -256,11 +259,12 @@ class DHCPPort(DatagramProtocol):
                 if not (interfaces.all_served or interfaces.serves(via)):
                     continue
                 if keep is not None and len(data) <= LONGEST_KEPT:
-                    keep((now, data, peer, via, self._number, False))
+                    keep((now, data, peer, via, self._port_number, False))
                 ingress = ingresses.get(via)
                 if ingress is None:
                     ingress = ingresses[via] = family.ingress(via, services)
                 query = parse(data, peer, via, ingress, services)
+                # Admission comes after parsing: it counts by the client's hardware address too.
                 if admission is None or admission.admits_dhcp(service, peer, query.hardware, now):
                     if ignored and query.mac.startswith(ignored):
                         self.publish(RequestIgnored(now, family.client(query), IGNORED))
@@ -274,7 +278,7 @@ class DHCPPort(DatagramProtocol):
             self.after_batch()
 
     def answers(self, leadership: Leadership) -> bool:
-        """Whether this server answers, which is one of several."""
+        """Return whether this server, one of several that share a store, answers requests now."""
         return leadership.decides
 
     def _send_if_answering(
@@ -285,7 +289,7 @@ class DHCPPort(DatagramProtocol):
         to: Address,
         via: Via | None,
     ) -> None:
-        """Another server may have begun to lead while a request waited for a resolver or for the store."""
+        """Send a reply, unless another server leads by now: the request may have waited for a resolver or the store."""
         if self.answers(leadership):
             send(data, to, via)
 

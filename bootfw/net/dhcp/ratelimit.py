@@ -32,10 +32,10 @@ class RateLimit:
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
         self._buckets = TokenBuckets(_SOURCES)
-        """For each source: our address on a link, a relay, or the port of a switch (the relay's option 82)."""
+        """A bucket for each source: our address on a link, a relay, or the port of a switch (the relay's option 82)."""
 
     def admit(self, message: Message, arrival: Arrival, now: float, free: Callable[[], int]) -> bool:
-        """Whether one more client may get an address. If so, it is counted.
+        """Return whether one more client may get an address. If so, it is counted.
 
         :param free: counts the free addresses of its network.
         """
@@ -49,7 +49,7 @@ class RateLimit:
         return self._take_of_port((arrival.server, message.giaddr), circuit, now)
 
     def admit6(self, link: Any, now: float) -> bool:
-        """The same by DHCPv6, whose pools are large.
+        """Return the same for DHCPv6. Its pools are so large that the free addresses do not matter.
 
         :param link: see Arrival6.
         """

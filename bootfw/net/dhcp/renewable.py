@@ -16,6 +16,9 @@ from bootfw.lease import Lease, Reservation
 class RenewableLeases:
     """Wraps the lease store of several servers.
 
+    Each lease is stored with a later end; see bootfw.dhcp.storedends. ``ends`` has these ends while the store can't be
+    reached.
+
     :param outage: the seconds by which leases can be renewed beyond their end.
     """
 
@@ -36,6 +39,7 @@ class RenewableLeases:
 
     def commit(self, leases: Sequence[Lease]) -> Any:
         """See ILeaseStore."""
+        # begin() comes first: from the call on, the store may have these leases or the earlier ones.
         later = [extended(lease, self._outage) for lease in leases]
         self.ends.begin(later)
         return maybeDeferred(self._store.commit, later).addCallbacks(

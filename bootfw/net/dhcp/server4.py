@@ -108,6 +108,7 @@ class Server4(DHCPPort):
         result = self._addresses.handle(message, ingress.arrival, now)
         leadership = self.services.leadership
         if leadership is not None and leadership.renews:
+            # Nothing of *result* is committed: the store can't be reached.
             self._renew(result, query, now, leadership)
             return
         if isinstance(result, NoReply):
@@ -121,7 +122,7 @@ class Server4(DHCPPort):
             if self._starts_probe(result, query):
                 return
             if _RAPID_COMMIT in message.options:
-                # A BOOTP reply can't wait for a probe.
+                # The address can't be probed here. When it counts as unused, it can be leased at once.
                 self._addresses.probe_finished(result.address, False, now)
                 self.handle(query, now)
                 return
@@ -165,6 +166,7 @@ class Server4(DHCPPort):
             return False
         else:
             probe = partial(self._probe.start, interface=interface, server=answer.server, client=message.chaddr)
+        # A client that repeats its DISCOVER meanwhile is answered once, by the xid of its latest one.
         pending = address in self._probing
         self._probing[address] = query
         if not pending:
@@ -172,6 +174,10 @@ class Server4(DHCPPort):
         return True
 
     def _probed(self, address: str, user: str | None) -> None:
+        """Handle the request that waits for the probe of *address* again.
+
+        :param user: see conflict.Done.
+        """
         query = self._probing.pop(address, None)
         if query is None:
             return
@@ -182,6 +188,7 @@ class Server4(DHCPPort):
         if user is not None:
             self.publish(AddressTaken(now, address, user, False))
         self.handle(query, now)
+        # A timer or another socket has called this: no batch of requests, at whose end the journal is flushed.
         self._journal.flush()
 
     # Boot files
@@ -233,8 +240,9 @@ class Server4(DHCPPort):
         file: BootChoice | None = None,
         why: str = "",
     ) -> None:
-        """Reply.
+        """Build the reply, and send it when *batch* is durable.
 
+        :param batch: the leases that it acknowledges; None: it acknowledges none.
         :param request: the boot request; None: the client does not boot.
         :param file: the boot file; None: there is none, and *why* is the reason, "" if it is not to be reported.
         """
@@ -269,6 +277,7 @@ class Server4(DHCPPort):
         to, lacks_arp = server_destination(
             message, answer, query.peer, server_port=settings.server_port, client_port=settings.client_port
         )
+        # The client has no address yet, so it answers no ARP request for it: the kernel gets the entry from us.
         if lacks_arp and not (_is_on_link(answer) and self._set_neighbour(answer.address, message.chaddr, query.via)):
             to = BROADCAST, settings.client_port
         self.send(data, to, query.via)

@@ -50,7 +50,7 @@ class DHCPServices:
     admission: Admission | None = None
     """Decides which requests are served; None: all of them."""
     leadership: Leadership | None = None
-    """Whether this server decides, of several; None: it always does."""
+    """Whether this server leads those that share its store; None: it is alone and always answers."""
 
     def __attrs_post_init__(self) -> None:
         self.persona_by_name = dict(self.personas.by_name)

@@ -1,4 +1,4 @@
-"""A DHCP port of a server that is a standby: another server answers."""
+"""The DHCP port of a standby: another server answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,10 @@ from bootfw.values import Address, Via
 
 @implementer(IBatchReceiver)
 class StandbyPort(DatagramProtocol):
-    """Drops all requests unread, and counts them. The port is open, so that a takeover has nothing to bind."""
+    """Drops all requests unread, and counts them.
+
+    The socket stays open, so that a takeover has nothing to bind: the protocol of the port is replaced.
+    """
 
     noisy = False
 
@@ -21,7 +24,8 @@ class StandbyPort(DatagramProtocol):
         self._leadership = leadership
 
     def startProtocol(self) -> None:
-        """See DatagramProtocol. The backlog was perhaps that of a protocol which answered."""
+        """See DatagramProtocol."""
+        # The port may have served a DHCPPort before, whose backlog must not count these requests.
         transport: Any = self.transport
         if hasattr(transport, "trim_backlog"):
             transport.trim_backlog = None

@@ -1,4 +1,4 @@
-"""The operations of ``bootfw leases`` that a standby offers: it lists what the store has."""
+"""The operations of ``bootfw leases`` on a standby, which lists what the store has."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

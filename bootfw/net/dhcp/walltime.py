@@ -46,8 +46,9 @@ class WallTimeLeases:
         self._shift = shift
         self._all_leases = all_leases
         self._stored_shift = 0.0
-        """The shift that the times in the store were converted with."""
-        self._outdated = False
+        """The shift by which the times in the store were converted; 0 until the clock is set, so that then no lease has
+        to be converted."""
+        self._store_is_outdated = False
         """The clock was set, and the store has not taken all leases since then."""
 
     def load(self) -> Iterable[Lease]:
@@ -71,36 +72,37 @@ class WallTimeLeases:
                 seconds=abs(shift - self._stored_shift),
             )
             self._stored_shift = shift
-        if clock_was_set or (self._outdated and not leases):
+        # After a failure only check(), which passes no leases, tries to store all of them again, and not each commit.
+        if clock_was_set or (self._store_is_outdated and not leases):
             leases = list({lease.address: lease for lease in (*self._all_leases(), *leases)}.values())
             return self._store_all(leases)
         return self._store.commit([self.to_wall_clock(lease) for lease in leases] if self._stored_shift else leases)
 
     def _store_all(self, leases: Sequence[Lease]) -> "Deferred[Any]":
         def stored(result: Any) -> Any:
-            self._outdated = False
+            self._store_is_outdated = False
             return result
 
         def failed(failure: Failure) -> Failure:
-            if not self._outdated:
+            if not self._store_is_outdated:
                 self._log.warn(
                     "leases can't be stored with the times of the clock as it is now: {reason}; retried every "
                     "{seconds:.0f} s",
                     reason=failure.getErrorMessage(),
                     seconds=CHECK_INTERVAL,
                 )
-            self._outdated = True
+            self._store_is_outdated = True
             return failure
 
         return maybeDeferred(self._store.commit, list(map(self.to_wall_clock, leases))).addCallbacks(stored, failed)
 
     def check(self) -> None:
         """Store all leases again if the clock was set, or if that has failed before."""
-        if self._outdated or abs(self._shift() - self._stored_shift) >= _STEP:
+        if self._store_is_outdated or abs(self._shift() - self._stored_shift) >= _STEP:
             self.commit(()).addErrback(lambda failure: None)  # _store_all() has logged it
 
     def to_wall_clock(self, lease: Lease) -> Lease:
-        """*lease* with times of the wall clock."""
+        """Return *lease* with times of the wall clock."""
         shift = self._stored_shift
         if not shift:
             return lease
@@ -108,7 +110,11 @@ class WallTimeLeases:
         return evolve(lease, granted=lease.granted + shift, expires=expires)
 
     def by_wall_clock(self, now: float) -> float:
-        """Return the time *now* by the wall clock; by the later one, where it was set and not all leases since."""
+        """Return the time *now* by the wall clock.
+
+        While leases in the store have the times of before the clock was set, it is the later of both clocks: then no
+        lease counts as valid for longer than it is.
+        """
         return now + max(self._shift(), self._stored_shift)
 
     def save_reservations(self, reservations: Sequence[Reservation]) -> Any:
