@@ -91,7 +91,7 @@ class Answer:
     probe: bool = False
     """Another machine may use the address: probe it before this OFFER leaves, then call
     :meth:`~bootfw.dhcp.server.AddressServer.probe_finished`. A reply to the probe by the client itself does not
-        count."""
+    count."""
     reservation: Reservation | None = None
     message: str = ""
     """The text of a NAK (option 56), for the client and the operator."""

@@ -102,8 +102,8 @@ class Exchange:
                 return NoReply(NoReplyReason.MALFORMED, "a REQUEST that names no address")
             requested = expected.number
         # A client that chose us, or sends to us only, has the address from us even if we have no record of it any more.
-        ours = chosen is not None or (renewing and self.arrival.unicast)
-        return self._answer_request(requested, ours)
+        is_our_client = chosen is not None or (renewing and self.arrival.unicast)
+        return self._answer_request(requested, is_our_client)
 
     def release(self) -> NoReply:
         """Take a RELEASE."""
@@ -158,37 +158,41 @@ class Exchange:
         reason = NoReplyReason.EXHAUSTED if book.has_pool_for(client) else NoReplyReason.NO_POOL
         return NoReply(reason, book.name)
 
-    def _answer_request(self, requested: int, ours: bool) -> Result:
+    def _answer_request(self, requested: int, is_our_client: bool) -> Result:
         """Answer a REQUEST: ACK if the client may have *requested*, NAK if it must not, no reply if we can't know.
 
-        :param ours: the client selected this server, or sends to it only.
+        :param is_our_client: the client selected this server, or sends to it only.
         """
         book, client, reservation, now = self.book, self.client, self.reservation, self.now
         key = client.key
         binding = book.find(requested)
-        authority = ours or self.policy.authoritative
+        has_authority = is_our_client or self.policy.authoritative
         if binding is None:
             address = text_of(requested, 4)
             if requested not in book:
                 return self._nak(f"{address} is not of this network")
             # Another server may give addresses of the same network.
-            return self._nak(f"{address} is not given here") if authority else NoReply(NoReplyReason.UNKNOWN, address)
+            return (
+                self._nak(f"{address} is not given here") if has_authority else NoReply(NoReplyReason.UNKNOWN, address)
+            )
         address = binding.address
         lease = binding.lease
-        record = lease is not None and lease.client == key and lease.state is not LeaseState.DECLINED
+        has_record = lease is not None and lease.client == key and lease.state is not LeaseState.DECLINED
         held_by_same_machine = book.allocator.held_by_same_machine(binding, client, reservation)
         if not held_by_same_machine and not book.is_allowed(binding, client, reservation):
-            known_bad = record or authority or binding.pool is not None
-            return self._nak(f"{address} is kept for others") if known_bad else NoReply(NoReplyReason.UNKNOWN, address)
+            must_not_use = has_record or has_authority or binding.pool is not None
+            return (
+                self._nak(f"{address} is kept for others") if must_not_use else NoReply(NoReplyReason.UNKNOWN, address)
+            )
         if not held_by_same_machine and not binding.free_for(key, now):
             return self._nak(f"{address} is in use")
         if reservation is not None and self._should_move(binding, reservation):
             return self._nak(f"{reservation.address} is reserved for it")
-        if not record and not held_by_same_machine and binding.offered_to != key:
-            holds = book.leased.get(key)
-            if holds is not None and holds is not binding and self._has_current_lease(holds):
-                return self._nak(f"it has {holds.address}")
-            if not authority:
+        if not has_record and not held_by_same_machine and binding.offered_to != key:
+            held = book.leased.get(key)
+            if held is not None and held is not binding and self._has_current_lease(held):
+                return self._nak(f"it has {held.address}")
+            if not has_authority:
                 return NoReply(NoReplyReason.UNKNOWN, address)
             known = reservation is not None or book.allocator.knows(client)
             if not known and not self.policy.admit(self.message, self.arrival, now, book.free):

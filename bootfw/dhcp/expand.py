@@ -15,7 +15,7 @@ PLACEHOLDERS: Mapping[str, Callable[[BootRequest], str | None]] = {
     "uuid": lambda request: request.uuid,
     "architecture": lambda request: request.architecture,
 }
-"""Name -> what of the request it stands for."""
+"""Name -> function that returns its value for a request; None or "": the request has none."""
 
 LISTEN_KEYS: Mapping[str, str] = {"http": "listen", "https": "https-listen"}
 """Placeholder -> the key of ``[http]`` that makes us serve it."""
@@ -25,7 +25,7 @@ _PLACEHOLDER = re.compile(r"(?<!\$)\{([^{}]*)\}")
 
 
 def expand(text: str, request: BootRequest) -> str:
-    """*text* with its PLACEHOLDERS filled in; all else stays.
+    """Return *text* with the values of its PLACEHOLDERS; everything else stays as it is.
 
     :raise BootRefused: the request does not have what a placeholder stands for, or we don't serve it.
     """
@@ -45,17 +45,20 @@ def expand(text: str, request: BootRequest) -> str:
 
 
 def not_served(scheme: str) -> str:
-    """The reason for the operator when a client would need our own HTTP or HTTPS, and we have none."""
+    """Return the reason for the operator when a client needs our own HTTP or HTTPS server, and there is none."""
     return f"no {scheme.upper()} is served where this client could reach it: set [http] {LISTEN_KEYS[scheme]}"
 
 
 def placeholders(text: str) -> list[str]:
-    """The names of what stands in *text* to be filled in."""
+    """Return the names of the placeholders in *text*."""
     return [found[1] for found in _PLACEHOLDER.finditer(text) if found[1] in PLACEHOLDERS]
 
 
 def check_placeholders(text: str) -> None:
-    """:raise ConfigError: *text* holds a placeholder that :func:`expand` does not know."""
+    """Check that :func:`expand` knows all placeholders in *text*.
+
+    :raise ConfigError: it does not.
+    """
     for found in _PLACEHOLDER.finditer(text):
         if found[1] not in PLACEHOLDERS:
             known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)

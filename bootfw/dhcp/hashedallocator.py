@@ -109,6 +109,8 @@ class HashedAllocator:
     def _next_of(
         self, pool: Pool[Subnet6], client: ClientIA, now: float, excluded: Collection[int]
     ) -> Binding[Subnet6] | None:
+        # A new address comes first while there is memory for its binding: an expired one is still the address that its
+        # last client prefers.
         if len(self._book.bindings) < REUSE_EXPIRED_ABOVE:
             return self._computed_address(pool, client, excluded) or pool.longest_free(now, excluded)
         expired = pool.longest_free(now, excluded)
@@ -130,6 +132,7 @@ class HashedAllocator:
     def _computed_address(
         self, pool: Pool[Subnet6], client: ClientIA, excluded: Collection[int]
     ) -> Binding[Subnet6] | None:
+        # By the MAC address firmware and system, whose DUIDs differ, compute the same address.
         seed = client.mac.encode() or client.duid
         for attempt in range(_ATTEMPTS if pool.size else 0):
             # SOLICIT and REQUEST compute the same address: no offer is stored between them.

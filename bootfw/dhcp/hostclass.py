@@ -44,10 +44,10 @@ class ClientClass:
 
     def __str__(self) -> str:
         conditions = {"vendor-class": self.vendor_class, "user-class": self.user_class, "mac": ", ".join(self.mac)}
-        said = [f"{key} {value}" for key, value in conditions.items() if value]
+        parts = [f"{key} {value}" for key, value in conditions.items() if value]
         if self.known is not None:
-            said.append("known clients" if self.known else "unknown clients")
-        return ", ".join(said)
+            parts.append("known clients" if self.known else "unknown clients")
+        return ", ".join(parts)
 
     def _is_of(self, mac: str, known: bool) -> bool:
         """Return whether the conditions hold that are not about options."""

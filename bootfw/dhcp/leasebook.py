@@ -103,6 +103,7 @@ class LeaseBook(Generic[SubnetT, AllocatorT]):
         self._quarantine = Quarantine()
         self._own_addresses = own_addresses
         self._masks = [(int(s.network.netmask), int(s.network.network_address), s) for s in subnets]
+        """(mask, first address, subnet) of each subnet."""
         self.own_pools = {subnet: tuple(self._pools(subnet, classes)) for subnet in subnets}
         """Subnet -> its pools, those of classes first."""
         self.pools = {

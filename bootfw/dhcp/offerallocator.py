@@ -89,6 +89,8 @@ class OfferAllocator:
             if binding.offered_to and self._offered.get(binding.offered_to) is binding:
                 del self._offered[binding.offered_to]
             self._offered[key] = binding
+            # The result of an earlier probe does not count for this client: an address that was unused then may be in
+            # use now.
             binding.offered_to, binding.probed = key, False
         binding.offered_until = now + OFFER_SECONDS
         self._book.binding_changed(binding, now)
@@ -116,5 +118,6 @@ class OfferAllocator:
         return client.key in self._book.leased or client.key in self._offered
 
     def _end(self, binding: Binding[Subnet], key: bytes, now: float) -> None:
+        """End the offer of *binding* to the client with *key*; the caller indexes the binding again."""
         self._offered.pop(key, None)
         binding.offered_to, binding.offered_until = b"", now

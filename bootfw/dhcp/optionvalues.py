@@ -36,14 +36,17 @@ class OptionType:
     kind: type
     """str, int or bool."""
     encode: Callable[[Any], bytes]
-    """The bytes of the option; raises ValueError."""
+    """Encodes a value as the bytes of the option; raises ValueError."""
     single: bool = True
     """The value may be one of *kind*."""
     many: bool = False
     """The value may be a list of *kind*."""
 
     def check(self, value: Any) -> None:
-        """:raise ConfigError: *value* is of another type, or an item of the list is."""
+        """Check that *value* is of this type.
+
+        :raise ConfigError: it is not, or an item of the list is not.
+        """
         if self.many and isinstance(value, list):
             for index, item in enumerate(value):
                 if not self._is_item(item):
@@ -63,7 +66,7 @@ def _list_of(kind: type, encode: Callable[[Any], bytes]) -> OptionType:
 
 
 def number(size: int, signed: bool = False) -> Callable[[int], bytes]:
-    """An encoder for integers of *size* bytes."""
+    """Return an encoder for integers of *size* bytes."""
 
     def encode(value: int) -> bytes:
         try:
@@ -76,7 +79,7 @@ def number(size: int, signed: bool = False) -> Callable[[int], bytes]:
 
 
 def binary(value: str) -> bytes:
-    """The bytes of ``"0x0104"`` or ``"01:04"``. Plain text is refused: where bytes are expected it is a mistake.
+    """Return the bytes of ``"0x0104"`` or ``"01:04"``. Plain text is refused: where bytes are expected it is a mistake.
 
     :raise ValueError: it is neither.
     """
@@ -104,7 +107,10 @@ _COMMON: Mapping[str, OptionType] = {
 
 
 def address_types(encode: Callable[[str], bytes]) -> Mapping[str, OptionType]:
-    """The types of one address and of several, which *encode* turns into bytes."""
+    """Return the types of one address and of several.
+
+    :param encode: encodes one address.
+    """
 
     def encode_all(value: str | list[str]) -> bytes:
         return b"".join(map(encode, [value] if isinstance(value, str) else value))
@@ -113,7 +119,7 @@ def address_types(encode: Callable[[str], bytes]) -> Mapping[str, OptionType]:
 
 
 def named(listed: Mapping[str, str]) -> dict[str, tuple[int, str]]:
-    """Name -> code and type, of ``{"text": "host-name=12 ..."}``."""
+    """Convert lists such as ``{"text": "host-name=12 ..."}`` to name -> (code, type)."""
     return {
         name: (int(code), kind)
         for kind, names in listed.items()
@@ -128,24 +134,26 @@ class OptionTable:
     names: Mapping[str, tuple[int, str]]
     """Name -> code and type."""
     types: Mapping[str, OptionType]
-    """Of each type."""
+    """Name of a type -> the type."""
     last: int
     """The largest code."""
     reserved: Collection[int]
     """Codes that only the server sets, since they are part of the protocol."""
     otherwise: Mapping[int, str]
-    """Of some of these, what to write instead."""
+    """Code of some of these -> what to write instead, for the operator."""
     several: Mapping[int, Callable[[Any], Mapping[int, bytes]]] = field(factory=dict)
-    """Code -> what makes options of a value, each under a key of its own; raises ConfigError."""
+    """Code -> function that encodes a value as several options, each under a key of its own; raises ConfigError."""
     checks: Mapping[int, Callable[[bytes], None]] = field(factory=dict)
-    """Code -> raises ValueError for bytes that no client can use. A value that says its type is not checked."""
+    """Code -> function that raises ValueError for bytes that no client can use. A value that says its type is not
+    checked."""
     _kinds: Mapping[int, str] = field(init=False)
+    """Code -> name of its type."""
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_kinds", dict(self.names.values()))
 
     def values(self, table: Mapping[Any, Any]) -> dict[int, bytes]:
-        """Code -> bytes, of options by name or number.
+        """Encode options by name or number: code -> bytes.
 
         A value is of its option's type: ``ntp-servers = ["10.77.0.1"]``. Options without a name here say theirs:
         ``"224" = {uint16 = 7}``. A value may be bytes too, under a number that is an int.
@@ -156,10 +164,10 @@ class OptionTable:
         collector = ErrorCollector()
         for key, value in table.items():
             with collector.under(key):
-                made = self._options(key, value)
-                for code in found.keys() & made:
+                encoded = self._options(key, value)
+                for code in found.keys() & encoded:
                     raise ValueError(f"option {code_of(code)} is there twice")
-                found |= made
+                found |= encoded
         collector.finish()
         return found
 
@@ -189,7 +197,7 @@ class OptionTable:
 
 
 def typed(value: Any, types: Mapping[str, OptionType], kind: str | None = None) -> bytes:
-    """The bytes of a value of type *kind*, or of one that says its type: ``{uint16 = 7}``.
+    """Encode a value of type *kind*, or one that says its type: ``{uint16 = 7}``.
 
     :raise ConfigError, ValueError: it is no such value; the path is that below it.
     """
@@ -210,7 +218,10 @@ def typed(value: Any, types: Mapping[str, OptionType], kind: str | None = None) 
 
 
 def _refuse_bytes(value: str) -> None:
-    """:raise ValueError: *value* looks like bytes, and clients would get the digits as text."""
+    """Check that a text does not look like bytes: clients would get the digits as text.
+
+    :raise ValueError: it does.
+    """
     try:
         found = hexadecimal(value)
     except ValueError:  # a text that begins with "0x"
@@ -228,7 +239,7 @@ def suboptions(
     join: Callable[[Mapping[int, bytes]], bytes],
     read: Callable[[bytes], Any] = len,
 ) -> Callable[[Any], Mapping[int, bytes]]:
-    """For :attr:`OptionTable.several`: what makes option *code*, which consists of sub-options.
+    """Return a function for :attr:`OptionTable.several` that encodes option *code*, which consists of sub-options.
 
     Its value is a table of them, ``{"1" = {address = "10.77.0.9"}}``, or all of it as bytes, or a value that says its
     type. Plain text is refused.
@@ -269,7 +280,7 @@ def suboptions(
 
 
 def numbered(table: Any, what: str, low: int, high: int, example: str) -> Iterator[tuple[Any, Any]]:
-    """The items of *table*, whose keys are numbers from *low* to *high*, each there once.
+    """Yield the items of *table*, whose keys are numbers from *low* to *high*, each there once.
 
     :raise ConfigError, ValueError: they are not.
     """
@@ -287,7 +298,7 @@ def numbered(table: Any, what: str, low: int, high: int, example: str) -> Iterat
 
 
 def at_least(low: int, size: int) -> Callable[[bytes], None]:
-    """For :attr:`OptionTable.checks`: each number of *size* bytes is *low* or more."""
+    """Return a check for :attr:`OptionTable.checks`: each number of *size* bytes is *low* or more."""
 
     def check(encoded: bytes) -> None:
         for at in range(0, len(encoded), size):
@@ -299,20 +310,20 @@ def at_least(low: int, size: int) -> Callable[[bytes], None]:
 
 
 def url(encoded: bytes) -> None:
-    """For :attr:`OptionTable.checks`."""
+    """Check that the bytes are a URL, see :attr:`OptionTable.checks`."""
     if not _SCHEME.match(encoded):
         found = shown(encoded.decode("utf-8", "replace"))
         raise ValueError(f'must be a URL, such as "http://10.77.0.1/x", not {found}')
 
 
 def is_number(key: Any) -> bool:
-    """Whether *key* of a table is a number; TOML has those as text."""
+    """Return whether *key* of a table is a number; in TOML all keys are text."""
     return isinstance(key, int) or (key.isascii() and key.isdecimal())
 
 
 @contextmanager
 def under(key: Any) -> Iterator[None]:
-    """What is raised inside is about the value of *key*.
+    """Have errors that are raised inside name *key* in their path.
 
     :raise ConfigError: with the path from *key* on.
     """
@@ -366,7 +377,7 @@ def _address_pairs(values: list[str]) -> bytes:
 
 
 def _routes(values: list[str]) -> bytes:
-    """RFC 3442: the length of the prefix in bits, the significant bytes of the network, then the router."""
+    """Encode routes (RFC 3442): the length of the prefix in bits, the significant bytes of the network, the router."""
     out = b""
     for value in values:
         network, _, router = value.partition(" ")
@@ -437,7 +448,7 @@ _TABLE4 = OptionTable(
 
 
 def option_values(table: Mapping[Any, Any]) -> dict[int, bytes]:
-    """Code -> bytes, of options by name or number; see OptionTable.values().
+    """Encode DHCPv4 options by name or number: code -> bytes; see OptionTable.values().
 
     :raise ConfigError: with the path below *table*.
     """
@@ -485,7 +496,8 @@ _EXAMPLE = '{"9" = {"1" = {text = "x"}}}'
 
 
 def _vendor_options(value: Any) -> dict[int, bytes]:
-    """``{"9" = {"1" = {text = "x"}}}``: by enterprise, then by number. Bytes are one option as it is on the wire."""
+    """Encode ``{"9" = {"1" = {text = "x"}}}``: options by enterprise, then by number. Bytes are one option as it is on
+    the wire."""
     if isinstance(value, bytes):
         return {options6.key_of(options6.Option.VENDOR_OPTIONS, value): value}
     found: dict[int, bytes] = {}
@@ -536,8 +548,10 @@ _TABLE6 = OptionTable(
 
 
 def option_values6(table: Mapping[Any, Any]) -> dict[int, bytes]:
-    """key_of() -> bytes, of options by name or number; see OptionTable.values(). Vendor options are those of some
-    enterprises: ``vendor-opts = {"9" = {"1" = {text = "x"}, "2" = {uint16 = 7}}}`` (RFC 8415 section 21.17).
+    """Encode DHCPv6 options by name or number: key_of() -> bytes; see OptionTable.values().
+
+    Vendor options are listed by enterprise number: ``vendor-opts = {"9" = {"1" = {text = "x"}, "2" = {uint16 = 7}}}``
+    (RFC 8415 section 21.17).
 
     :raise ConfigError: with the path below *table*.
     """

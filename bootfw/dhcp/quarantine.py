@@ -16,6 +16,7 @@ class Quarantine:
         self._clients: dict[int, bytes] = {}
         """Address -> the client that declined it."""
         self._probed: dict[int, None] = {}
+        """Addresses that answered a probe, the earliest first: a dictionary is used as an ordered set."""
         self._declined: dict[bytes, dict[int, None]] = {}
         """Client -> the addresses that it declined, the latest last."""
 
@@ -23,7 +24,7 @@ class Quarantine:
         """Begin the quarantine of *address*.
 
         :param client: the client that declined it; empty: a host answered a probe of it.
-        :return: the address whose quarantine must end because *client* has declined too many; None: no one.
+        :return: the address whose quarantine must end because *client* has declined too many; None: there is none.
         """
         self.discard(address)
         if not client:

@@ -81,14 +81,15 @@ def server_reply(
     persona: Persona = _NO_PERSONA,
     size: int | None = None,
 ) -> Message:
-    """The reply of a server to *message*: OFFER, ACK, NAK, or BOOTP's.
+    """Build the reply of a server to *message*: OFFER, ACK, NAK, or a BOOTP reply.
 
     Options that don't fit are left out; see :func:`fit_options`.
 
-    :param request: what classify() made of *message*; None: the client does not boot.
-    :param choice: of adapt() or adapt_menu(); None: the reply names no boot file.
-    :param persona: the client's.
-    :param size: bytes that it may have; None: reply_size().
+    :param answer: the result of AddressServer.handle() for *message*.
+    :param request: the result of classify() for *message*; None: the client does not boot.
+    :param choice: the result of adapt() or adapt_menu(); None: the reply names no boot file.
+    :param persona: the persona of the client.
+    :param size: largest size in bytes; None: reply_size().
     """
     options: dict[int, bytes] = {}
     if answer.kind is not None:

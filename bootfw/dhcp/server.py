@@ -81,7 +81,7 @@ class AddressServer(LeaseBooks[Subnet, OfferAllocator]):
     def handle(self, message: Message, arrival: Arrival, now: float) -> Result:
         """Answer *message*.
 
-        :param now: seconds since the epoch.
+        :param now: the time, in seconds of the clock that leases have in memory.
         """
         answer = _ANSWERS.get(message.options.get(_MESSAGE_TYPE))
         if message.op != BOOTREQUEST or answer is None:

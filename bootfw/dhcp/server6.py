@@ -29,6 +29,8 @@ _NAMES_NO_SERVER = frozenset((MessageType.SOLICIT, MessageType.CONFIRM, MessageT
 
 @define(eq=False)
 class _Exchange:
+    """One message with its client, and the subnet and lease book of the client's link."""
+
     message: Message
     arrival: Arrival6
     now: float
@@ -80,7 +82,7 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
     def handle(self, message: Message, arrival: Arrival6, now: float) -> Answer6 | NoReply:
         """Answer *message*.
 
-        :param now: seconds since the epoch.
+        :param now: the time, in seconds of the clock that leases have in memory.
         """
         kind = message.kind
         handle = _HANDLERS.get(kind)
@@ -233,7 +235,7 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
         )
 
     def _renew(self, exchange: _Exchange) -> Answer6 | NoReply:
-        """RENEW and REBIND (sections 18.3.4 and 18.3.5)."""
+        """Answer RENEW and REBIND (sections 18.3.4 and 18.3.5)."""
         book, now = exchange.book, exchange.now
         is_rebind = exchange.message.kind is MessageType.REBIND
         ia_options: list[tuple[int, bytes]] = []

@@ -1,4 +1,4 @@
-"""Until when the store keeps each address for its client: what can be renewed while the store can't be reached.
+"""The stored ends of leases, which say how long a lease can be renewed while the store can't be reached.
 
 A lease is stored with a later end than the one that its client gets. Another server, which knows the store only, gives
 the address to no other client before that end, by its own clock. So the lease can be renewed without the store, until
@@ -39,12 +39,16 @@ class StoredEnds:
         return int(max(0.0, self.end(address, client) - CLOCK_DIFFERENCE - now))
 
     def load(self, leases: Iterable[Lease]) -> None:
-        """Take all that is stored."""
+        """Take the leases that are stored, in place of all that is known."""
         self._ends = {lease.address: (lease.client, lease.expires) for lease in leases if _is_held(lease)}
         self._writing.clear()
 
     def begin(self, leases: Iterable[Lease]) -> None:
-        """These are being written. Until it is known that they are stored, either they or earlier ones are."""
+        """Note that leases are being written.
+
+        Until it is known that they are stored, the store may have these or the earlier ones, so the earlier of both
+        ends counts.
+        """
         for lease in leases:
             end = min(self.end(lease.address, lease.client), lease.expires)
             if _is_held(lease) and end > -inf:
@@ -54,7 +58,10 @@ class StoredEnds:
             self._writing[lease.address] = lease
 
     def finish(self, leases: Iterable[Lease], *, stored: bool) -> None:
-        """These are stored, or it is not known whether they are."""
+        """Note that a write has ended.
+
+        :param stored: the leases are stored; false: it is not known.
+        """
         for lease in leases:
             # A later one for the address may be stored already.
             if self._writing.get(lease.address) is lease:
@@ -71,6 +78,7 @@ def extended(lease: Lease, outage: float) -> Lease:
 
 
 def _is_held(lease: Lease) -> bool:
+    """Return whether the lease keeps its address for a client."""
     return lease.state is LeaseState.ACTIVE and bool(lease.client)
 
 
