@@ -29,6 +29,7 @@ class MemoryStore:
     """
 
     _leases: dict[str, Lease] = field(factory=dict, init=False, repr=False)
+    """Address -> lease."""
     _reservations: Sequence[Reservation] = field(default=(), init=False, repr=False)
     _orders: dict[str, dict[str, Mapping[str, object]]] = field(factory=dict, init=False, repr=False)
     """Kind -> MAC -> order."""
@@ -63,11 +64,11 @@ class MemoryStore:
 
     def save_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[Any]":
         """See IOrderStore."""
-        kept = self._orders.setdefault(kind, {})
+        stored = self._orders.setdefault(kind, {})
         for mac, order in orders.items():
-            kept.pop(mac, None)
+            stored.pop(mac, None)
             if order is not None:
-                kept[mac] = order
+                stored[mac] = order
         return succeed(None)
 
     def close_orders(self, kind: str) -> "Deferred[Any]":

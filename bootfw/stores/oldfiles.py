@@ -23,6 +23,7 @@ NEXT_BOOTS = "next-boot.sqlite"
 """Name of the old file with one-time boots, in the state directory."""
 
 _NEXT_BOOTS_APPLICATION = 0x62667732
+"""SQLite's application id of the old file with one-time boots: "bfw2"."""
 
 SUFFIX = ".imported"
 """Suffix of a file that was imported."""
@@ -33,6 +34,7 @@ LEFT JOIN main.{table} AS ours ON ours.address = theirs.address
 WHERE ours.address IS NULL OR theirs.granted >= ours.granted
 """
 
+# Without "position": it is the order in which the rows are appended to those that are there.
 _RESERVATION = "address, mac, client_id, uuid, circuit_id, hostname, options"
 
 _RESERVATIONS = f"""

@@ -176,7 +176,7 @@ class SqliteStore:
     def _open_again(self, user: str) -> None:
         """Open the file while the service runs: after a failure once in OPEN_AGAIN_AFTER seconds, without waiting.
 
-        To wait for another process, or to look for damage, blocks the reactor.
+        Waiting for another process and looking for damage block the reactor.
         """
         now = self._reactor.seconds() if IReactorTime.providedBy(self._reactor) else inf
         before = self._open_failure
@@ -259,6 +259,7 @@ def _run(reactor: Any, file: StateFile, queue: "SimpleQueue[_Write]") -> None:
 
 
 def _next_batch(queue: "SimpleQueue[_Write]") -> list[_Write]:
+    """Wait for a write, and return it with those that are queued behind it, up to about MAX_ROWS leases."""
     batch = [queue.get()]
     rows = len(batch[0].rows)
     while rows < MAX_ROWS and not batch[-1].is_last:
@@ -273,7 +274,7 @@ def _next_batch(queue: "SimpleQueue[_Write]") -> list[_Write]:
 def _write_batch(file: StateFile, batch: Sequence[_Write]) -> None:
     file.write_leases([row for write in batch for row in write.rows])
     reservations = [write.reservations for write in batch if write.reservations is not None]
-    if reservations:
+    if reservations:  # each write has all of them, so the latest one is enough
         file.replace_reservations(reservations[-1])
     for write in batch:
         if write.orders is not None:
@@ -285,6 +286,7 @@ def _write_batch(file: StateFile, batch: Sequence[_Write]) -> None:
 
 
 def _error_of(do: Callable[..., None], *arguments: Any) -> Exception | None:
+    """Call *do*, and return the exception that it raises; None: it raises none."""
     try:
         do(*arguments)
     except Exception as error:  # any exception has to reach the Deferreds

@@ -126,7 +126,7 @@ class StateFile:
 
     @classmethod
     def create(cls, path: Path) -> None:
-        """Make an empty file that only the owner of its directory can read; an existing file is left as it is.
+        """Create an empty file that only the owner of its directory can read; an existing file is left as it is.
 
         The file gets its name when it is complete, so a file that is not complete is always a damaged one.
         """
@@ -152,7 +152,7 @@ class StateFile:
 
     @classmethod
     def open(cls, path: Path, wait: float | None = None) -> "StateFile":
-        """Open an existing file, check all of it for damage, and bring it to the newest schema version.
+        """Open an existing file, check all of it for damage, and migrate it to the newest schema version.
 
         :param wait: seconds to wait for another process to close it; None: LOCK_TIMEOUT.
         """
@@ -186,7 +186,7 @@ class StateFile:
         return opened
 
     def leases(self) -> Iterator[Lease]:
-        """All leases by address, those of IPv6 last. Nothing may be written while they are read."""
+        """Yield all leases by address, those of IPv6 last. Nothing may be written while they are read."""
         with as_state_errors(self.path):
             for table, types in (("lease", _TYPES), ("lease6", (bytes, *_TYPES[1:]))):
                 for row in self.connection.execute(f"SELECT {_COLUMNS} FROM {table} ORDER BY address"):
@@ -228,7 +228,7 @@ class StateFile:
         self.connection.execute(f"INSERT OR REPLACE INTO {table} ({_COLUMNS}) VALUES {parameters}", values)
 
     def reservations(self) -> Iterator[Reservation]:
-        """All reservations, in the order in which they were given."""
+        """Yield all reservations, in the order in which they were added."""
         with as_state_errors(self.path):
             for row in self.connection.execute(f"SELECT {_RESERVATION} FROM reservation ORDER BY position"):
                 address, mac, client_id, uuid, circuit_id, hostname, options, seconds = row
@@ -262,7 +262,7 @@ class StateFile:
             db.executemany("INSERT INTO reservation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
-        """The orders of one kind, by MAC."""
+        """Return the orders of one kind, by MAC."""
         found: dict[str, Mapping[str, object]] = {}
         with as_state_errors(self.path):
             statement = "SELECT mac, content FROM machine_order WHERE kind = ? ORDER BY mac"
@@ -296,7 +296,7 @@ class StateFile:
             )
 
     def attempts(self, machine: str, verdict: str, since: float, before: float, limit: int) -> list[BootAttempt]:
-        """The latest boot attempts; see IAttemptStore."""
+        """Return the latest boot attempts; see IAttemptStore."""
         where, values = ["began >= ?"], list[Any]([since])
         for condition, value in (("mac = ?", machine), ("verdict = ?", verdict), ("began < ?", before)):
             if value:
@@ -311,7 +311,12 @@ class StateFile:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """For a write: raise StateError if it fails, or if the file that was written has no name any more."""
+        """Run a block that writes.
+
+        :raise StateError: it has failed, or the file that was written has no name any more.
+        """
+        # SQLite goes on with a file that was removed or replaced, and reports no error: its writes would be lost with
+        # the process. So this is checked after each write, before a lease is acknowledged.
         with as_state_errors(self.path):
             yield self.connection
         for path, opened in self._files.items():
@@ -377,7 +382,7 @@ def check_database(path: Path, db: sqlite3.Connection, schema: str) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """The file that *path* names; None: there is none."""
+    """Return (device, inode) of the file at *path*; None: there is none."""
     try:
         status = os.stat(path)
     except OSError:
@@ -386,7 +391,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _encode_attempt(attempt: BootAttempt) -> bytes:
-    # An attempt is some kilobytes of much the same words.
+    # The JSON of an attempt has some kilobytes, in which the same words are repeated.
     return zlib.compress(json.dumps(attempt_record(attempt), separators=(",", ":")).encode(), 1)
 
 
@@ -395,7 +400,10 @@ def _decode_attempt(content: bytes) -> BootAttempt:
 
 
 def _version(path: Path, db: sqlite3.Connection) -> int:
-    """The schema version of a file that is bootfw's, and no newer than this program."""
+    """Return the schema version of a state file.
+
+    :raise StateError: it is not a state file of bootfw, or newer than this program.
+    """
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
@@ -409,6 +417,7 @@ def _version(path: Path, db: sqlite3.Connection) -> int:
 
 
 def _text(content: bytes) -> str:
+    """Decode a text of SQLite; the host name of a client may be any bytes, see row_of()."""
     return content.decode("utf-8", "surrogateescape")
 
 

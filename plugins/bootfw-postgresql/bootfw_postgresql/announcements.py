@@ -44,14 +44,15 @@ class Announcements:
     _database: Database
     _receive: Callable[[str, Sequence[object]], None]
     _node: str = field(factory=lambda: uuid4().hex, init=False)
-    """A name of this node that no other has: a session gets its own notifications too."""
+    """Identifies this node, to pass over its own announcements: a session gets its own notifications too."""
     _sending: Lane = field(init=False)
     _pending: int = field(default=0, init=False)
     """Announcements that wait for the database."""
     _sent_at: float | None = field(default=None, init=False)
     """When a transaction with announcements was committed last, in seconds of the monotonic clock."""
     _ended: Event = field(factory=Event, init=False)
-    _connected: Lock = field(factory=Lock, init=False)
+    """Set by end(), in the reactor's thread: the thread that listens has to end."""
+    _connection_lock: Lock = field(factory=Lock, init=False)
     """Held while the listening connection is stored, closed or cut."""
     _connection: Connection | None = field(default=None, init=False)
     """The connection that listens."""
@@ -82,14 +83,17 @@ class Announcements:
             raise ValueError(f"an announcement has {LONGEST} bytes at most, and one of the kind {kind} {len(payload)}")
         if self._pending < MAX_PENDING:
             self._pending += 1
-            self._sending.write([(payload,)]).addCallbacks(self._got_through, _drop).addBoth(self._sent)
+            self._sending.write([(payload,)]).addCallbacks(self._note_sent, _ignore_state_error).addBoth(
+                self._note_ended
+            )
 
     def end(self) -> "Deferred[Any]":
         """Stop; fires when both connections are closed."""
         self._ended.set()
-        with self._connected:
+        with self._connection_lock:
             if self._connection is not None:
-                # The thread waits for the socket, and finds its end.
+                # The thread waits for the socket without a timeout. A shutdown wakes it; it closes the connection
+                # itself, so the descriptor must not be closed here (detach).
                 with socket.socket(fileno=self._connection.fileno()) as end:
                     with suppress(OSError):
                         end.shutdown(socket.SHUT_RDWR)
@@ -100,10 +104,10 @@ class Announcements:
         payloads = [payload for (payload,) in rows]
         connection.execute("SELECT pg_notify(%s, payload) FROM unnest(%b::text[]) payload", (self._channel, payloads))
 
-    def _got_through(self, _: object) -> None:
+    def _note_sent(self, _: object) -> None:
         self._sent_at = monotonic()
 
-    def _sent(self, _: object) -> None:
+    def _note_ended(self, _: object) -> None:
         self._pending -= 1
 
     def _listen(self) -> None:
@@ -114,7 +118,7 @@ class Announcements:
                 try:
                     self._listen_on(connection)
                 finally:
-                    with self._connected:
+                    with self._connection_lock:
                         self._connection = None
                         connection.close()
             self._ended.wait(RETRY_SECONDS)
@@ -122,11 +126,11 @@ class Announcements:
 
     def _listen_on(self, connection: Connection) -> None:
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
-        with self._connected:
+        with self._connection_lock:
             if self._ended.is_set():
                 return
             self._connection = connection
-        own = f'["{self._node}"'  # as announce() begins it
+        own = f'["{self._node}"'  # the beginning of our own payloads: they need not be decoded
         for notification in connection.notifies():
             if not notification.payload.startswith(own):
                 self._reactor.callFromThread(self._received, notification.payload)
@@ -137,5 +141,5 @@ class Announcements:
             self._receive(kind, values)
 
 
-def _drop(failure: Any) -> None:
+def _ignore_state_error(failure: Any) -> None:
     failure.trap(StateError)

@@ -1,4 +1,4 @@
-"""Where the database is, and connections to it; errors are StateErrors that name the database."""
+"""A database and connections to it. Errors become StateErrors that name the database."""
 
 import os
 import socket
@@ -17,11 +17,10 @@ from bootfw.api import StateError
 from bootfw_postgresql.schema import VERSION, migrate, version_of
 
 ANSWERS_WITHIN = 5.0
-"""Seconds that the server has for one statement. libpq itself waits for ever, for a server that is stopped."""
-
+"""Seconds that the server has for one statement. libpq itself waits for ever for a server that is stopped."""
 
 _MIGRATES_WITHIN = 120.0
-"""The same while the schema is changed."""
+"""Seconds that it has for one statement while the schema is changed."""
 
 
 class Connection(psycopg.Connection[Any]):
@@ -60,8 +59,8 @@ _PARAMETERS: Mapping[str, Any] = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
 }
-"""Defaults for what the conninfo leaves out. libpq's own ones wait for minutes when the server's host is gone, and with
-several hosts take a standby, which can't be written."""
+"""Defaults for what the conninfo leaves out. With those of libpq a connection waits for minutes when the server's host
+is gone, and with several hosts may be to a standby, which can't be written."""
 
 # The server ends the session of a host that is gone as soon, and with it the session's lock. A lease is only a lease
 # when it is durable, whatever the default of the role or of the database is.
@@ -145,7 +144,7 @@ class Database:
         return found
 
     def has_tables(self) -> bool:
-        """Whether the schema has been made."""
+        """Return whether the schema has our tables."""
         connection = self._connect()
         try:
             with self.errors():
@@ -180,7 +179,7 @@ class Database:
             raise self.state_error(error) from error
 
     def state_error(self, error: psycopg.Error) -> StateError:
-        """The StateError for an error of a statement."""
+        """Return the StateError for an error of a statement."""
         return StateError(self._message(error))
 
     def _message(self, error: psycopg.Error) -> str:

@@ -1,4 +1,4 @@
-"""Does jobs on one connection, in the order of the calls, in a thread of its own."""
+"""A lane: one connection, a thread, and a queue of jobs, which are done in the order of the calls."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,8 +26,9 @@ MAX_JOBS = 1024
 
 @frozen(eq=False)
 class _Job:
+    """What the thread is to do; a job with neither work nor rows fires when all earlier ones are done."""
+
     work: Work | None = None
-    """None: nothing is to be done."""
     rows: Rows | None = None
     """Rows to write, with those of the jobs before and after, in one statement."""
     closes: bool = False
@@ -52,9 +53,10 @@ class Lane:
     _connect: Callable[[], Connection]
     _write: Callable[[Rows, Connection], None] | None = None
     _connection: Connection | None = field(default=None, init=False)
-    _turn: Lock = field(factory=Lock, init=False)
+    _connection_lock: Lock = field(factory=Lock, init=False)
     """Held while the connection is used: by the thread, or by now()."""
     _queue: "SimpleQueue[_Job] | None" = field(default=None, init=False)
+    """The jobs that the thread has not begun; None: there is no thread."""
     _thread: Thread | None = field(default=None, init=False)
 
     def now(self, work: Work) -> Any:
@@ -62,7 +64,7 @@ class Lane:
 
         :raise StateError: it failed.
         """
-        with self._turn:
+        with self._connection_lock:
             return self._attempt(work)
 
     def later(self, work: Work | None = None) -> "Deferred[Any]":
@@ -76,6 +78,7 @@ class Lane:
     def close(self) -> "Deferred[Any]":
         """Close the connection after all jobs. Nothing is called after it."""
         if self._queue is None and IReactorFromThreads.providedBy(self._reactor):
+            # There was no job, at most calls of now(): no thread has to be started to close the connection.
             job = _Job(closes=True)
             self._drop()
             job.done.callback(None)
@@ -107,7 +110,7 @@ class Lane:
             self._reactor.callFromThread(_fire, self._do(jobs))
 
     def _do(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any]]:
-        """Do jobs; each with its result, or with the exception."""
+        """Do jobs, and return each with its result or exception."""
         done: list[tuple[_Job, Any]] = []
         unavailable: Unavailable | None = None
         for group, work in self._grouped(jobs):
@@ -125,6 +128,7 @@ class Lane:
         return done
 
     def _grouped(self, jobs: Sequence[_Job]) -> Iterator[tuple[Sequence[_Job], Work | None]]:
+        """Yield jobs that are done together, with their work; None: there is nothing to do."""
         for are_rows, run in groupby(jobs, lambda job: job.rows is not None):
             group = list(run)
             if are_rows:
@@ -135,6 +139,13 @@ class Lane:
                 yield from (([job], job.work) for job in group)
 
     def _attempt(self, work: Work) -> Any:
+        """Do *work*, twice if the connection was lost.
+
+        :raise Unavailable: there is no connection.
+        :raise StateError: the server refuses it.
+        """
+        # An open connection may have been lost long ago, which only the next statement shows. A new one has just
+        # answered: when it is lost too, the work fails.
         tries = 1 if self._connection is None else 2
         while True:
             tries -= 1

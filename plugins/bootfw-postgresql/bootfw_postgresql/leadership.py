@@ -34,7 +34,7 @@ AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) 
 
 @define(eq=False)
 class Leadership:
-    """This process among those that stand for leader. All but the Deferreds happens in the thread of its lane.
+    """This process among those that stand for leader. Everything but the Deferreds is done in the thread of its lane.
 
     :param reactor: IReactorFromThreads.
     """
@@ -43,15 +43,15 @@ class Leadership:
     _database: Database
     _token: str = field(factory=lambda: uuid4().hex, init=False)
     _epoch: int | None = field(default=None, init=False)
-    """Of this process as the leader; None: it does not lead."""
+    """The epoch in which this process leads; None: it does not lead."""
     _session: tuple[Any, ...] | None = field(default=None, init=False)
     """Our latest session at the server."""
-    _locked: Connection | None = field(default=None, init=False)
+    _locking_connection: Connection | None = field(default=None, init=False)
     """The connection that has the lock."""
     _seen: tuple[Connection, int, int] | None = field(default=None, init=False)
-    """What was seen last of another leader, and by which connection."""
-    _watched: Connection | None = field(default=None, init=False)
-    """The connection that has seen another leader confirm its epoch."""
+    """(connection, epoch, confirmations): what was seen last of another leader, and by which connection."""
+    _watching_connection: Connection | None = field(default=None, init=False)
+    """The connection that has seen another leader confirm its epoch; see _campaign()."""
     _lane: Lane = field(init=False)
 
     @_lane.default
@@ -87,11 +87,12 @@ class Leadership:
             self._epoch = None
             self._unlock(connection)
             return _follows(owner_of(connection, self._database))
-        if self._locked is not connection:
+        if self._locking_connection is not connection:
             self._try_lock(connection)  # the session that had it was lost
         return Standing(True, self._epoch, confirmed[0], node, confirmed[1])
 
     def _campaign(self, connection: Connection, node: str, silent: Standing | None) -> Standing:
+        """Begin an epoch if there is no leader, or if it has been silent for long enough; see ILeadership.stand()."""
         is_free = self._try_lock(connection)
         owner = owner_of(connection, self._database)
         self._watch(connection, owner)
@@ -99,8 +100,11 @@ class Leadership:
         is_silent = silent is not None and (owner.epoch, owner.confirmations) == (silent.epoch, silent.confirmations)
         if is_free:
             # A leader that was not seen may have lost its session together with us, and come back: wait for it.
-            may_lead = owner.confirmations == UNATTENDED or self._watched is connection or is_silent or is_ours
+            may_lead = (
+                owner.confirmations == UNATTENDED or self._watching_connection is connection or is_silent or is_ours
+            )
         else:
+            # Without confirmations the lock is that of a "bootfw" command or of a leader that is just beginning: wait.
             may_lead = owner.confirmations != UNATTENDED and (is_silent or is_ours)
             if may_lead:
                 self._take_lock(connection)
@@ -114,7 +118,7 @@ class Leadership:
     def _watch(self, connection: Connection, owner: Owner) -> None:
         before, self._seen = self._seen, (connection, owner.epoch, owner.confirmations)
         if before is not None and before[:2] == self._seen[:2] and before[2] < owner.confirmations:
-            self._watched = connection
+            self._watching_connection = connection
 
     def _begin(self, connection: Connection, owner: Owner, node: str) -> int | None:
         with connection.transaction():
@@ -125,7 +129,7 @@ class Leadership:
         row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", self._database.lock).fetchone()
         is_free = row == (True,)
         if is_free:
-            self._locked = connection
+            self._locking_connection = connection
         return is_free
 
     def _take_lock(self, connection: Connection) -> None:
@@ -139,12 +143,12 @@ class Leadership:
         except LockNotAvailable as error:
             holder = holder_of(connection, self._database)
             raise StateError(f"{self._database}: the session of {holder}, which is silent, does not end") from error
-        self._locked = connection
+        self._locking_connection = connection
 
     def _unlock(self, connection: Connection) -> None:
-        if self._locked is connection:
+        if self._locking_connection is connection:
             connection.execute("SELECT pg_advisory_unlock_all()")
-        self._locked = None
+        self._locking_connection = None
 
     def _resign(self, connection: Connection) -> None:
         if self._epoch is not None:

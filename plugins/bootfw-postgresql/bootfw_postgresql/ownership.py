@@ -22,7 +22,7 @@ from bootfw_postgresql.database import Connection, Database
 from bootfw_postgresql.lane import Rows, Work
 
 UNATTENDED = -1
-"""In place of the number of confirmations: the owner does not confirm its epoch."""
+"""Instead of the number of confirmations: the owner does not confirm its epoch."""
 
 _BEGIN = """
 UPDATE owner SET epoch = epoch + 1, confirmations = %s, token = %s, name = %s, since = now()
@@ -87,14 +87,14 @@ class Ownership:
     _epoch: int | None = None
     _leads: bool = field(init=False)
     _token: str = field(factory=lambda: uuid4().hex, init=False)
-    """Of the epoch that this object begins."""
-    _begun: bool = field(init=False)
-    """Whether the epoch is ours; else it is the one that our first connection has found."""
+    """Token of the epoch that this object begins."""
+    _owns_epoch: bool = field(init=False)
+    """The epoch is ours; false: it is the one that our first connection has found, and our first write ends it."""
     _session: tuple[Any, ...] | None = field(default=None, init=False)
     """Our latest session at the server."""
 
     def __attrs_post_init__(self) -> None:
-        self._leads = self._begun = self._epoch is not None
+        self._leads = self._owns_epoch = self._epoch is not None
 
     def connect(self) -> Connection:
         """Connect.
@@ -139,14 +139,14 @@ class Ownership:
 
     def _begin(self, connection: Connection) -> None:
         """Begin an epoch with the first write, unless this process leads."""
-        if self._begun:
+        if self._owns_epoch:
             return
         owner = owner_of(connection, self._database)
         name = f"process {os.getpid()} on {socket.gethostname()}"
         epoch = owner.succeed(connection, self._token, name) if owner.epoch == self._epoch else None
         if epoch is None:
             raise self._superseded(connection)
-        self._epoch, self._begun = epoch, True
+        self._epoch, self._owns_epoch = epoch, True
 
     def _require(self, connection: Connection) -> None:
         """Verify that the epoch is ours; in a transaction: until its end."""
@@ -155,15 +155,19 @@ class Ownership:
             raise self._superseded(connection)
 
     def _take_lock(self, connection: Connection) -> None:
-        """Take the lock, and see whether another process has written since this one has loaded."""
+        """Take the lock, and check that no other process has written since this one has loaded.
+
+        :raise Superseded: one has.
+        """
         try:
             connection.execute("SELECT pg_advisory_lock(%s, %s)", self._database.lock)
         except LockNotAvailable as error:
             holder = holder_of(connection, self._database)
             raise StateError(f"{self._database}: {holder} uses it; is bootfw running already?") from error
+        # With our own token the epoch is ours, perhaps begun by a connection that was lost before it answered.
         owner = owner_of(connection, self._database)
         if self._epoch is None or owner.token == self._token:
-            self._epoch, self._begun = owner.epoch, owner.token == self._token
+            self._epoch, self._owns_epoch = owner.epoch, owner.token == self._token
         elif owner.epoch != self._epoch:
             raise self._superseded(connection)
 

@@ -1,4 +1,4 @@
-"""The tables, and how those of an earlier version become those of this one."""
+"""The tables, and the migration of those of an earlier version."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ _LOCK = 0x62667732
 
 
 def version_of(connection: psycopg.Connection[Any]) -> int | None:
-    """The version of the schema that the connection's search_path names; None: it has no tables of ours."""
+    """Return the version of the schema that the connection's search_path names; None: it has none of our tables."""
     if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
         return None
     row = connection.execute("SELECT version FROM schema_version").fetchone()
@@ -89,7 +89,7 @@ def version_of(connection: psycopg.Connection[Any]) -> int | None:
 
 
 def migrate(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Make the schema, or bring it to VERSION, in one transaction; a newer one is left as it is.
+    """Create the schema, or migrate it to VERSION, in one transaction; a newer one is left as it is.
 
     Of two processes that start at once, one waits for the other. If it fails, the connection has to be closed.
     """

@@ -9,7 +9,7 @@ from bootfw.api import BootAttempt, Lease, LeaseState, Reservation, StateError, 
 from bootfw_postgresql.database import Connection
 
 Row = tuple[str, bytes, str, bytes, str, bytes, str, float, float, str]
-"""A lease."""
+"""A lease: a value for each column that _WRITE_LEASES names."""
 
 _STATES = {state.value: state for state in LeaseState}
 
@@ -87,7 +87,7 @@ def _lease(
 
 
 def is_current(connection: Connection, epoch: int) -> bool:
-    """Whether *epoch* is the latest one. In a transaction: and will be until its end."""
+    """Return whether *epoch* is the latest one. In a transaction it then stays so until the end."""
     return connection.execute("SELECT FROM owner WHERE epoch = %s FOR KEY SHARE", (epoch,)).rowcount == 1
 
 

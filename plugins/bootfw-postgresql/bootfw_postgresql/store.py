@@ -1,4 +1,4 @@
-"""The ``postgresql`` store."""
+"""The ``postgresql`` store: what each interface of a store does with which connection."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -43,7 +43,7 @@ _SECRETS = ("password", "sslpassword")
 
 @define
 class _Prepared:
-    """What prepare() has read, until it is used."""
+    """What prepare() has read. Each part is used once, since it changes from then on."""
 
     leases: Sequence[Lease] | None
     reservations: Sequence[Reservation] | None
@@ -75,9 +75,9 @@ class PostgresqlStore:
     _ownership: Ownership = field(init=False, repr=False)
     _lane: Lane | None = field(default=None, init=False, repr=False)
     """The lane of leases, reservations and orders."""
-    _closing: Lane | None = field(default=None, init=False, repr=False)
+    _closing_lane: Lane | None = field(default=None, init=False, repr=False)
     """The latest lane of leases that was closed. Its session may not have ended."""
-    _records: Lane | None = field(default=None, init=False, repr=False)
+    _attempts_lane: Lane | None = field(default=None, init=False, repr=False)
     """The lane of boot attempts."""
     _announcements: Announcements | None = field(default=None, init=False, repr=False)
     """None: it has not joined the nodes, or has left them."""
@@ -129,7 +129,7 @@ class PostgresqlStore:
         """See ILeaseStore."""
         if self._lane is None or _LEASES not in self._users:
             # An operator's command may arrive while the service stops.
-            return fail(self._is_closed())
+            return fail(self._closed_error())
         return self._lane.write(list(map(statements.row_of, leases)))
 
     def close(self) -> "Deferred[Any]":
@@ -149,7 +149,7 @@ class PostgresqlStore:
     def save_reservations(self, reservations: Sequence[Reservation]) -> "Deferred[Any]":
         """See IReservationStore."""
         if self._lane is None or _LEASES not in self._users:
-            return fail(self._is_closed())
+            return fail(self._closed_error())
         work = partial(statements.replace_reservations, reservations=tuple(reservations))
         return self._lane.later(self._ownership.write(work))
 
@@ -168,7 +168,7 @@ class PostgresqlStore:
         if self._lane is not None:
             return self._lane.later(work)
         if self._leadership is not None and not self._leads:
-            return fail(self._follows())
+            return fail(self._not_leading_error())
         # Called after close_orders(): nothing would close the connection later, so write now and close it.
         lane = self._new_lane(None)
         saved = lane.later(work)
@@ -182,18 +182,18 @@ class PostgresqlStore:
     def save_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> "Deferred[Any]":
         """See IAttemptStore."""
         work = partial(statements.write_attempts, attempts=tuple(attempts), keep=keep, since=since)
-        return self._recording().later(work)
+        return self._open_attempts_lane().later(work)
 
     def find_attempts(
         self, machine: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
     ) -> "Deferred[Any]":
         """See IAttemptStore."""
         search = partial(statements.attempts, machine=machine, verdict=verdict, since=since, before=before, limit=limit)
-        return self._recording().later(search)
+        return self._open_attempts_lane().later(search)
 
     def close_attempts(self) -> "Deferred[Any]":
         """See IAttemptStore."""
-        lane, self._records = self._records, None
+        lane, self._attempts_lane = self._attempts_lane, None
         return lane.close() if lane is not None else succeed(None)
 
     def read_leases(self) -> "Deferred[Any]":
@@ -209,7 +209,7 @@ class PostgresqlStore:
         return self._read(partial(statements.orders, kind=kind))
 
     def _read(self, work: Work) -> "Deferred[Any]":
-        """Read by a connection of its own, without the right to write."""
+        """Read by a connection of its own, which takes no lock: another server leads."""
         lane = Lane(self._reactor, self._database, self._database.connect)
         found = lane.later(work)
         lane.close()
@@ -246,13 +246,13 @@ class PostgresqlStore:
         """See ILeadership."""
         assert not self._users, "the leases and orders of the time before are not closed"
         if not self._leads:
-            return fail(self._follows())
+            return fail(self._not_leading_error())
         assert self._standing is not None
         if self._lane is not None:
             self._lane.close()  # of an earlier call, whose result was not used
         self._ownership = Ownership(self._database, self._standing.epoch)
         self._lane = Lane(self._reactor, self._database, self._ownership.connect, self._ownership.write_leases)
-        return self._lane.later(_everything).addCallback(self._note_prepared, self._lane)
+        return self._lane.later(_read_all).addCallback(self._note_prepared, self._lane)
 
     def resign(self) -> "Deferred[None]":
         """See ILeadership."""
@@ -276,7 +276,7 @@ class PostgresqlStore:
         if lane is self._lane:
             self._prepared = prepared
 
-    def _follows(self) -> StateError:
+    def _not_leading_error(self) -> StateError:
         leader = self._standing.leader if self._standing is not None else ""
         return StateError(f"{self._database}: {leader or 'another server'} leads")
 
@@ -285,7 +285,7 @@ class PostgresqlStore:
         assert user not in self._users or self._lane is None, "it is loaded already"
         if self._lane is None:
             if self._leadership is not None and not self._leads:
-                raise self._follows()
+                raise self._not_leading_error()
             self._ownership = Ownership(self._database, self._standing.epoch if self._standing is not None else None)
             lane = self._new_lane(self._reactor)
             lane.now(lambda connection: None)
@@ -299,25 +299,26 @@ class PostgresqlStore:
             return succeed(None)
         if self._users:
             return self._lane.later()  # fires after all earlier jobs
-        self._closing, self._lane, self._prepared = self._lane, None, None
-        return self._closing.close()
+        self._closing_lane, self._lane, self._prepared = self._lane, None, None
+        return self._closing_lane.close()
 
     def _new_lane(self, reactor: Any) -> Lane:
-        if self._closing is not None:
-            self._closing.join()
-            self._closing = None
+        if self._closing_lane is not None:
+            # Its session has the lock, and may still write.
+            self._closing_lane.join()
+            self._closing_lane = None
         return Lane(reactor, self._database, self._ownership.connect, self._ownership.write_leases)
 
-    def _recording(self) -> Lane:
-        if self._records is None:
-            self._records = Lane(self._reactor, self._database, self._database.connect)
-        return self._records
+    def _open_attempts_lane(self) -> Lane:
+        if self._attempts_lane is None:
+            self._attempts_lane = Lane(self._reactor, self._database, self._database.connect)
+        return self._attempts_lane
 
-    def _is_closed(self) -> StateError:
+    def _closed_error(self) -> StateError:
         return StateError(f"{self._database}: is closed")
 
 
-def _everything(connection: Connection) -> _Prepared:
+def _read_all(connection: Connection) -> _Prepared:
     return _Prepared(
         statements.leases(connection), statements.reservations(connection), statements.all_orders(connection)
     )

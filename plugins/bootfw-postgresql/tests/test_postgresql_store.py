@@ -110,7 +110,7 @@ def test_what_waits_for_a_database_that_is_down_waits_for_one_try_to_connect(
 
     lane._connect = counting
     waiting: list[Deferred[Any]] = []
-    with lane._turn:
+    with lane._connection_lock:
         for number in range(20):
             waiting += [store.commit([numbered(number)]), store.save_orders("one", {MAC: {}})]
     for deferred in waiting:
@@ -501,7 +501,7 @@ def test_commits_that_arrive_while_the_database_is_busy_are_one_transaction(
     store = make_store()
     loaded(store)
     assert store._lane is not None
-    with store._lane._turn:
+    with store._lane._connection_lock:
         waiting = [store.commit([numbered(number)]) for number in range(300)]
     assert result(reactor, DeferredList(waiting)) == [(True, None)] * 300
     assert len(server.run(f"SELECT DISTINCT xmin::text FROM {schema}.lease")) <= 2
