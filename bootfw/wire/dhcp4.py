@@ -148,7 +148,7 @@ class Message:
 
 
 def parse(data: bytes) -> Message:
-    """The message in a datagram, of client or server.
+    """Parse the message in a datagram, of client or server.
 
     :raise WireError: it is refused; see the table of the module.
     """
@@ -198,7 +198,10 @@ def parse(data: bytes) -> Message:
 
 
 def _scan_overloaded(options: dict[int, bytes], file: bytes, sname: bytes) -> tuple[bytes, bytes]:
-    """Add what option 52 says is in the other fields. Returns *file* and *sname*, empty where they hold options."""
+    """Add the options that the fields file and sname hold, by option 52.
+
+    :return: *file* and *sname*, empty where they hold options.
+    """
     overloaded = _OVERLOADS.get(options.pop(_OVERLOAD)[:1], 0)
     if overloaded & _OVERLOADED_FILE:  # file before sname: RFC 3396 section 5
         _scan(file, 0, options)
@@ -231,7 +234,7 @@ def _scan(area: bytes, at: int, found: dict[int, bytes]) -> None:
 
 
 def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
-    """The datagram of *message*, padded to the 300 bytes of BOOTP.
+    """Encode *message*, padded to the 300 bytes of BOOTP.
 
     Option 53 comes first, then 54, then the others in their order, 82 last. An option of more than 255 bytes is
     split (RFC 3396). sname and file never hold options: iPXE would read them as names. Nothing is left out.
@@ -274,7 +277,7 @@ def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
 
 
 _dotted = lru_cache(256)(inet_ntoa)
-"""An address field as text. Cached: most fields hold no address, or that of a relay."""
+"""Converts an address field to text. Cached: most fields hold no address, or that of a relay."""
 
 
 @lru_cache(256)
@@ -283,7 +286,7 @@ def _packed(address: str) -> bytes:
 
 
 def pack_reply(request: Message, ciaddr: str, yiaddr: str, siaddr: str, options: bytes) -> bytes:
-    """The reply to *request* whose options are bytes already, as of :func:`pack_options`; sname and file are empty.
+    """Encode the reply to *request* with *options*, the result of :func:`pack_options`; sname and file are empty.
 
     The same bytes as of :func:`pack`, several times faster; the caller checks the size.
     """
@@ -306,7 +309,7 @@ def pack_reply(request: Message, ciaddr: str, yiaddr: str, siaddr: str, options:
 
 
 def pack_options(options: Mapping[int, bytes]) -> bytes:
-    """*options* in the order of :func:`pack`, without END.
+    """Encode *options* in the order of :func:`pack`, without END.
 
     :raise ValueError: they can't be encoded, or hold PAD, END or option 52, which callers don't set.
     """
@@ -327,12 +330,12 @@ def pack_options(options: Mapping[int, bytes]) -> bytes:
 
 
 def option_size(code: int, value: bytes) -> int:
-    """Bytes that :func:`pack` writes for an option, split where it has to be (RFC 3396)."""
+    """Return how many bytes :func:`pack` writes for an option, which it splits if it is long (RFC 3396)."""
     return len(value) + 2 * max(1, -(-len(value) // 255)) + (code == _BOOTFILE_NAME)
 
 
 def reply_size(request: Message) -> int:
-    """Bytes of DHCP message that the reply to *request* may have: what *max_size* of :func:`pack` should be.
+    """Return how many bytes the reply to *request* may have: *max_size* of :func:`pack`.
 
     Option 57 counts the IP datagram here, the smaller of its two readings. Absent, malformed or below the legal
     minimum, it means 576. A relay removes the option that it has added, so the client needs no room for it.

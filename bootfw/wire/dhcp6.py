@@ -82,11 +82,11 @@ class Message:
     options: Options = ()
 
     def first(self, code: int) -> bytes | None:
-        """The bytes of the first option with that code; None: there is none."""
+        """Return the bytes of the first option with that code; None: there is none."""
         return first(self.options, code)
 
     def every(self, code: int) -> list[bytes]:
-        """The bytes of each option with that code."""
+        """Return the bytes of each option with that code."""
         return [value for found, value in self.options if found == code]
 
 
@@ -98,17 +98,17 @@ class Relay:
     link: str
     """An address on the client's link; "::" when the relay does not name it (RFC 6221)."""
     peer: str
-    """Who sent it to the relay: the client, or the relay before."""
+    """The address that sent it to the relay: of the client, or of the relay before."""
     options: Options = ()
     """Without the message itself."""
 
     def first(self, code: int) -> bytes | None:
-        """The bytes of the first option with that code; None: there is none."""
+        """Return the bytes of the first option with that code; None: there is none."""
         return first(self.options, code)
 
 
 def parse(data: bytes) -> tuple[Message, tuple[Relay, ...]]:
-    """The message in a datagram, of client or server, and the relays that it came by, the last one first.
+    """Parse a datagram: return the message, of client or server, and the relays that forwarded it, the last one first.
 
     :raise WireError: it is refused; see the table of the module.
     """
@@ -144,7 +144,7 @@ def _relay(data: bytes) -> tuple[Relay, bytes]:
 
 
 def pack(message: Message, relays: Sequence[Relay] = (), wrapped_as: MessageType = MessageType.RELAY_REPLY) -> bytes:
-    """The datagram of *message*.
+    """Encode *message* as a datagram.
 
     :param relays: on its way, the first one first, as parse() returns those of a request.
     :param wrapped_as: RELAY_FORWARD or RELAY_REPLY.

@@ -29,7 +29,7 @@ _ARCHITECTURES: Mapping[str, str] = {
     "loongarch32": "loongarch32-uefi",
     "loongarch64": "loongarch64-uefi",
 }
-"""That name -> the one of wire/iana.py."""
+"""Name that UEFI gives -> name in wire/iana.py."""
 
 NO_EFI = "no UEFI program"
 """The result of machine_of() for files that UEFI can't run."""
@@ -39,7 +39,7 @@ _signature = Struct("<4sH")
 
 
 def machine_of(head: bytes) -> str:
-    """The architecture, as in wire/iana.py, that a program is for.
+    """Return the architecture, as in wire/iana.py, that a program is for.
 
     :param head: its first 4096 bytes.
     :return: NO_EFI for a file that is no Portable Executable; "" when it is one of a machine that is not known, or a
@@ -58,7 +58,7 @@ def machine_of(head: bytes) -> str:
 
 
 def runs_on(machine: str, architecture: str) -> bool:
-    """Whether a program can run on a client.
+    """Return whether a program can run on a client.
 
     :param machine: of machine_of().
     :param architecture: of the client, as in wire/iana.py.

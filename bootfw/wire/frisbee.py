@@ -1,4 +1,4 @@
-"""Frisbee's packets: the multicast distribution of disk images of Emulab (Hibler et al., USENIX ATC 2003).
+"""Packets of frisbee, Emulab's multicast distribution of disk images (Hibler et al., USENIX ATC 2003).
 
 An image is a row of chunks of 1,024 blocks of 1,024 bytes. A client joins, requests blocks of a chunk, and gets them
 from the server, like all clients that have joined. Integers are little endian, except for the address of the sender.
@@ -18,7 +18,7 @@ from attrs import astuple, frozen
 from bootfw.errors import WireError
 
 BLOCK_SIZE = 1024
-"""Bytes of a block. Clients of Emulab end at any other."""
+"""Bytes of a block. Emulab's clients exit if it is another number."""
 CHUNK_BLOCKS = 1024
 """Blocks of a chunk; the last chunk of an image may have fewer."""
 CHUNK_SIZE = BLOCK_SIZE * CHUNK_BLOCKS
@@ -32,7 +32,7 @@ LARGEST_IMAGE = (1 << 31) * CHUNK_SIZE - 1
 
 
 class Type(enum.IntEnum):
-    """What a packet is for. Only the answers to JOIN and JOIN2 are replies; BLOCK is a request."""
+    """Whether a packet is a request or a reply. Only the answers to JOIN and JOIN2 are replies; BLOCK is a request."""
 
     REQUEST = 1
     REPLY = 2
@@ -55,7 +55,7 @@ class Join:
     """JOIN or JOIN2: a client wants the size of the image."""
 
     source: str
-    """The IPv4 address of the sender, as it says. Receivers drop packets whose real source is another one."""
+    """The IPv4 address of the sender in the packet. Receivers drop packets that come from another one."""
     client: int
     """A random number that the client has chosen for this run, 32 bits."""
     version: int
@@ -82,7 +82,7 @@ class Join2Reply:
     source: str
     """See Join."""
     client: int
-    """That of the JOIN2."""
+    """The client of the JOIN2."""
     size: int
     """Bytes."""
     chunk_size: int = CHUNK_BLOCKS
@@ -99,7 +99,7 @@ class Block:
     """See Join."""
     chunk: int
     block: int
-    """Its number in the chunk."""
+    """Number of the block in the chunk."""
     data: bytes
     """1,024 bytes; zeros follow the end of the image."""
 
@@ -112,7 +112,7 @@ class Request:
     """See Join."""
     chunk: int
     first: int
-    """The first block, its number in the chunk."""
+    """Number of the first block in the chunk."""
     count: int
 
     @property
@@ -192,9 +192,9 @@ class Leave:
     source: str
     """See Join."""
     client: int
-    """That of its JOIN."""
+    """See Join."""
     seconds: int
-    """Since its JOIN."""
+    """Seconds since its JOIN."""
     statistics: Statistics | None = None
     """None: a LEAVE, of a client that was built without statistics."""
 
@@ -219,11 +219,11 @@ _SIZES = {
     Subtype.PREQUEST: _PLACE.size + _MAP_SIZE,
     Subtype.JOIN2: _JOIN2.size,
 }
-"""Bytes behind the header."""
+"""Subtype -> bytes behind the header."""
 
 
 def parse(data: bytes) -> Packet:
-    """The packet in one datagram.
+    """Parse the packet in one datagram.
 
     :raise WireError: it is not a packet of frisbee.
     """
@@ -321,7 +321,7 @@ def _check(subtype: Subtype, chunk: int, first: int, count: int) -> None:
 
 
 def pack(packet: Packet) -> bytes:
-    """The datagram of a packet.
+    """Encode a packet as a datagram.
 
     :raise ValueError, struct.error: a number does not fit, or a block has another length than 1,024 bytes.
     """
@@ -381,10 +381,10 @@ def fill_blocks(buffer: memoryview, source: bytes, chunk: int, blocks: Sequence[
 
 
 def blocks_of(size: int) -> int:
-    """How many blocks an image of *size* bytes has."""
+    """Return how many blocks an image of *size* bytes has."""
     return -(-size // BLOCK_SIZE)
 
 
 def blocks_in(chunk: int, blocks: int) -> int:
-    """How many blocks a chunk has, of an image of *blocks* blocks; 0: there is no such chunk."""
+    """Return how many blocks a chunk has, of an image of *blocks* blocks; 0: there is no such chunk."""
     return max(0, min(CHUNK_BLOCKS, blocks - chunk * CHUNK_BLOCKS))

@@ -1,4 +1,4 @@
-"""The messages of frisbee's master server: which image is sent where.
+"""Messages of frisbee's master server, which tells clients where an image is sent.
 
 A client connects to TCP port 64494, sends one request of a fixed size, and reads one reply. Integers are big endian.
 ``parse_request()`` and the other parsers raise WireError and nothing else, on any input.
@@ -45,7 +45,7 @@ class Error(enum.IntEnum):
 
 
 class SignatureType(enum.IntEnum):
-    """What tells one version of an image from another."""
+    """The kinds of signatures, by which versions of an image differ."""
 
     NONE = 0
     MTIME = 1
@@ -60,9 +60,9 @@ class GetRequest:
     image: str
     """Its name, up to 256 bytes."""
     methods: Method = Method.MULTICAST
-    """Those that the client can receive by."""
+    """The methods by which the client can receive."""
     status_only: bool = False
-    """Nothing is started."""
+    """The client asks for the status only: no transmission is started."""
     host: str = "0.0.0.0"
     """The host that it is for; 0.0.0.0: the client itself."""
 
@@ -74,7 +74,7 @@ class GetReply:
     error: int = Error.NONE
     """An Error, or another number."""
     method: Method = NO_METHOD
-    """Of a transmission: its method. Otherwise those that are allowed."""
+    """The method of the transmission that is under way; otherwise the methods that are allowed."""
     running: bool = False
     server: str = "0.0.0.0"
     """The address that the blocks come from."""
@@ -142,7 +142,7 @@ PUT_REPLY_SIZE = _HEADER.size + _HAS_PUT.size
 
 
 def request_size(data: bytes) -> int:
-    """How many bytes the request has that begins with *data*; 0: not known yet.
+    """Return how many bytes the request has that begins with *data*; 0: not known yet.
 
     :raise WireError: no request begins so.
     """
@@ -160,7 +160,7 @@ def request_size(data: bytes) -> int:
 
 
 def parse_request(data: bytes) -> Request:
-    """The request in *data*.
+    """Parse the request in *data*.
 
     :raise WireError: it is none, or not whole.
     """
@@ -175,7 +175,7 @@ def parse_request(data: bytes) -> Request:
 
 
 def parse_get_reply(data: bytes) -> GetReply:
-    """The reply to a GET.
+    """Parse the reply to a GET.
 
     :raise WireError: it is none, or not whole.
     """
@@ -195,7 +195,7 @@ def parse_get_reply(data: bytes) -> GetReply:
 
 
 def parse_put_reply(data: bytes) -> PutReply:
-    """The reply to a PUT.
+    """Parse the reply to a PUT.
 
     :raise WireError: it is none, or not whole.
     """
@@ -220,7 +220,7 @@ def _name(field: bytes, length: int) -> str:
 
 
 def pack(message: GetRequest | GetReply | PutRequest | PutReply) -> bytes:
-    """The bytes of a message.
+    """Encode a message.
 
     :raise ValueError, struct.error: a name is too long, or a number does not fit.
     """

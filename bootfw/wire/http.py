@@ -8,7 +8,7 @@ from email.utils import formatdate, parsedate_tz
 from attrs import evolve, frozen
 
 Header = Callable[[str], str | None]
-"""The value of the request's header of that name; repeated headers are joined by commas; None: absent."""
+"""Returns the value of the request's header of that name; repeated headers are joined by commas; None: absent."""
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 # No file is longer than 30 digits can say, and int() refuses thousands of digits.
@@ -19,7 +19,7 @@ _ENCODED = re.compile(rb"[ \x80-\xff]")
 
 
 def encode_target(line: bytes) -> bytes:
-    """A request line with the spaces and non-ASCII bytes of its target percent-encoded.
+    """Return a request line with the spaces and non-ASCII bytes of its target percent-encoded.
 
     Boot programs write file names into it unencoded, as GRUB's and U-Boot's HTTP clients do. The target is the part
     between the first space and the last one.
@@ -33,7 +33,7 @@ def encode_target(line: bytes) -> bytes:
 
 
 def names_directory(filename: str) -> bool:
-    """Whether *filename*, decoded, can only name a directory: ``/a/``, ``/a/.``, ``/a/..``; the root does not count."""
+    """Return whether *filename*, decoded, can only name a directory: ``/a/``, ``/a/.``, ``/a/..``; false for the root."""
     parts = filename.replace("\\", "/").split("/")
     return parts[-1] in ("", ".", "..") and any(part not in ("", ".") for part in parts)
 
@@ -67,14 +67,14 @@ def as_named(header: Header, validators: Validators) -> Validators:
 
 
 def failed_precondition(header: Header, validators: Validators) -> int | None:
-    """The status that a GET or HEAD ends with at once, 412 or 304; None: go on (section 13.2.2)."""
+    """Return the status that a GET or HEAD ends with at once, 412 or 304; None: go on (section 13.2.2)."""
     if _is_another(header, validators):
         return 412
     return 304 if _is_known(header, validators) else None
 
 
 def requested_range(header: Header, validators: Validators, size: int) -> range | None:
-    """The bytes that a GET requests; None: all of them; an empty range: the file has none of them (416).
+    """Return the bytes that a GET requests; None: all of them; an empty range: the file has none of them (416).
 
     A header that can't be parsed is ignored, and so is a list of ranges: section 14.2 permits it, and no boot client
     sends one.
@@ -93,12 +93,12 @@ def requested_range(header: Header, validators: Validators, size: int) -> range 
 
 
 def http_date(seconds: int) -> str:
-    """Seconds since the epoch as headers write it (section 5.6.7)."""
+    """Format seconds since the epoch as in headers (section 5.6.7)."""
     return formatdate(seconds, usegmt=True)
 
 
 def _is_another(header: Header, validators: Validators) -> bool:
-    """Whether the client resumes a file that has changed since (sections 13.1.1 and 13.1.4)."""
+    """Return whether the client resumes a file that has changed since (sections 13.1.1 and 13.1.4)."""
     match = header("If-Match")
     if match is not None:
         return not _names(match, validators, weak=False)
@@ -107,7 +107,7 @@ def _is_another(header: Header, validators: Validators) -> bool:
 
 
 def _is_known(header: Header, validators: Validators) -> bool:
-    """Whether the client already has this version (sections 13.1.2 and 13.1.3)."""
+    """Return whether the client already has this version (sections 13.1.2 and 13.1.3)."""
     match = header("If-None-Match")
     if match is not None:
         return _names(match, validators, weak=True)
@@ -116,14 +116,14 @@ def _is_known(header: Header, validators: Validators) -> bool:
 
 
 def _names(text: str, validators: Validators, weak: bool) -> bool:
-    """Whether a list of entity tags has one of this version in it (section 8.8.3.2)."""
+    """Return whether a list of entity tags has one of this version in it (section 8.8.3.2)."""
     if text.strip() == "*":
         return True
     return any(validators.has(tag) and (weak or not prefix) for prefix, tag in _TAG.findall(text))
 
 
 def _is_current(condition: str | None, validators: Validators) -> bool:
-    """Whether If-Range holds (section 13.1.5): only a strong tag does, or the exact date that was sent."""
+    """Return whether If-Range holds (section 13.1.5): only a strong tag does, or the exact date that was sent."""
     if condition is None:
         return True
     if '"' in condition:
@@ -132,7 +132,7 @@ def _is_current(condition: str | None, validators: Validators) -> bool:
 
 
 def _date(text: str | None) -> int | None:
-    """An HTTP date in any of its three forms; None when it is none."""
+    """Parse an HTTP date in any of its three forms; None when it is none."""
     try:
         parsed = parsedate_tz(text) if text is not None else None
         return None if parsed is None else calendar.timegm(parsed[:9]) - (parsed[9] or 0)

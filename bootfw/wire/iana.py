@@ -63,12 +63,12 @@ NETWORK_GEAR = "network-gear"
 
 
 def architecture_name(code: int) -> str:
-    """Such as "x86_64-uefi"; "arch-99" for a number that is not in the table."""
+    """Return the name of an architecture, such as "x86_64-uefi"; "arch-99" for a number that is not in the table."""
     return ARCHITECTURES.get(code) or f"arch-{code}"
 
 
 def architecture_codes(name: str) -> tuple[int, ...]:
-    """The codes that :func:`architecture_name` calls *name*; none when there is no such name."""
+    """Return the codes that :func:`architecture_name` calls *name*; none when there is no such name."""
     codes = tuple(code for code, known in ARCHITECTURES.items() if known == name)
     number = name.removeprefix("arch-")
     if not number.isdecimal() or len(number) > 5:

@@ -59,7 +59,7 @@ class Option(enum.IntEnum):
 
 
 class RelaySuboption(enum.IntEnum):
-    """Inside option 82."""
+    """Codes inside option 82."""
 
     CIRCUIT_ID = 1  # RFC 3046
     REMOTE_ID = 2  # RFC 3046
@@ -70,7 +70,7 @@ class RelaySuboption(enum.IntEnum):
 
 
 class IPXESuboption(enum.IntEnum):
-    """Inside option 175 (iPXE, src/include/ipxe/dhcp.h and features.h). The features hold their version, one byte."""
+    """Codes inside option 175 (iPXE, src/include/ipxe/dhcp.h and features.h). A feature holds its version, one byte."""
 
     PRIORITY = 1  # int8
     ISCSI = 0x11
@@ -87,17 +87,17 @@ class IPXESuboption(enum.IntEnum):
 
 
 def uint8(raw: bytes) -> int:
-    """One byte."""
+    """Decode one byte."""
     return _unsigned(raw, 1)
 
 
 def uint16(raw: bytes) -> int:
-    """Two bytes, big-endian."""
+    """Decode two bytes, big-endian."""
     return _unsigned(raw, 2)
 
 
 def uint32(raw: bytes) -> int:
-    """Four bytes, big-endian."""
+    """Decode four bytes, big-endian."""
     return _unsigned(raw, 4)
 
 
@@ -130,17 +130,17 @@ def _unsigned_bytes(value: int, size: int) -> bytes:
 
 
 def text(raw: bytes) -> str:
-    """UTF-8 with surrogateescape, up to the first NUL: firmware sends strings with and without (RFC 2132 section 2)."""
+    """Decode UTF-8 with surrogateescape, up to the first NUL: some firmware sends one (RFC 2132 section 2)."""
     return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def text_bytes(value: str) -> bytes:
-    """UTF-8 with surrogateescape, without a NUL."""
+    """Encode as UTF-8 with surrogateescape, without a NUL."""
     return value.encode("utf-8", "surrogateescape")
 
 
 def address(raw: bytes) -> str:
-    """One IPv4 address as a dotted quad."""
+    """Decode one IPv4 address as a dotted quad."""
     if len(raw) != 4:
         raise WireError(f"{len(raw)} bytes are no IPv4 address")
     return inet_ntoa(raw)
@@ -148,7 +148,7 @@ def address(raw: bytes) -> str:
 
 @lru_cache(256)
 def address_bytes(value: str) -> bytes:
-    """The inverse of :func:`address`. Cached: most are our own."""
+    """The inverse of :func:`address`. Cached: most are addresses of this server."""
     try:
         return inet_pton(AF_INET, value)
     except OSError:
@@ -156,7 +156,7 @@ def address_bytes(value: str) -> bytes:
 
 
 def first_address(raw: bytes | None) -> str | None:
-    """The first four bytes of an option that should hold one IPv4 address; None: it is absent or shorter.
+    """Decode the first four bytes of an option that should hold one IPv4 address; None: it is absent or shorter.
 
     A client that sends the option twice makes eight bytes of it (RFC 3396); both halves are the same address.
     """
@@ -164,7 +164,7 @@ def first_address(raw: bytes | None) -> str | None:
 
 
 def addresses(raw: bytes) -> tuple[str, ...]:
-    """One or more IPv4 addresses as dotted quads."""
+    """Decode one or more IPv4 addresses as dotted quads."""
     if not raw or len(raw) % 4:
         raise WireError(f"{len(raw)} bytes are no list of IPv4 addresses")
     return tuple(inet_ntoa(raw[at : at + 4]) for at in range(0, len(raw), 4))
@@ -176,26 +176,26 @@ def addresses_bytes(values: Iterable[str]) -> bytes:
 
 
 def max_message_size(raw: bytes) -> int:
-    """Option 57 in bytes, never below 576, the smallest legal value (RFC 2132 section 9.10)."""
+    """Decode option 57 in bytes, never below 576, the smallest legal value (RFC 2132 section 9.10)."""
     return max(uint16(raw), 576)
 
 
 def architectures(raw: bytes) -> tuple[int, ...]:
-    """Option 93: one or more codes of :mod:`bootfw.wire.iana`, best first (RFC 4578 section 2.1)."""
+    """Decode option 93: one or more codes of :mod:`bootfw.wire.iana`, best first (RFC 4578 section 2.1)."""
     if not raw or len(raw) % 2:
         raise WireError(f"{len(raw)} bytes are no list of architectures")
     return tuple(raw[at] << 8 | raw[at + 1] for at in range(0, len(raw), 2))
 
 
 def network_interface(raw: bytes) -> tuple[int, int, int]:
-    """Option 94: type (1 is UNDI), major and minor version (RFC 4578 section 2.2)."""
+    """Decode option 94: type (1 is UNDI), major and minor version (RFC 4578 section 2.2)."""
     if len(raw) != 3:
         raise WireError(f"{len(raw)} bytes are no network interface")
     return raw[0], raw[1], raw[2]
 
 
 def machine_uuid(raw: bytes) -> str:
-    """Option 97 as the operator knows it: the lower-case text that dmidecode shows and ``qemu -uuid`` takes.
+    """Decode option 97 as the lower-case text that dmidecode shows and ``qemu -uuid`` takes.
 
     On the wire the first three groups are little-endian, as in the SMBIOS table; this turns them round.
     """
@@ -210,7 +210,7 @@ def machine_uuid_bytes(value: str) -> bytes:
 
 
 def user_classes(raw: bytes) -> tuple[bytes, ...]:
-    """Option 77: the classes when every byte fits RFC 3004, else all of it as one class: iPXE sends a bare "iPXE"."""
+    """Decode option 77: the classes if it fits RFC 3004, else all of it as one class: iPXE sends a bare "iPXE"."""
     found = []
     at = 0
     while at < len(raw):
@@ -224,7 +224,7 @@ def user_classes(raw: bytes) -> tuple[bytes, ...]:
 
 @lru_cache(1024)
 def relay_agent(raw: bytes) -> Mapping[int, bytes]:
-    """Option 82: sub-option code to bytes (RFC 3046 section 2.0: neither pad nor end). The first of a code counts.
+    """Decode option 82: sub-option code to bytes (RFC 3046 section 2.0: no pad, no end). The first of a code counts.
 
     A truncated sub-option and what follows it are left out. Cached: a switch sends the same for all
     messages from one of its ports.
@@ -233,17 +233,17 @@ def relay_agent(raw: bytes) -> Mapping[int, bytes]:
 
 
 def ipxe(raw: bytes) -> dict[int, bytes]:
-    """Option 175: code to bytes; the codes are those of IPXESuboption."""
+    """Decode option 175: code to bytes; the codes are those of IPXESuboption."""
     return _whole(raw)
 
 
 def encapsulated(raw: bytes) -> dict[int, bytes]:
-    """Options inside an option (RFC 2132 section 8.4): 0 is a pad, 255 the end. The first of a code counts."""
+    """Decode options inside an option (RFC 2132 section 8.4): 0 is a pad, 255 the end. The first of a code counts."""
     return _whole(raw)
 
 
 def first_encapsulated(raw: bytes, code: int) -> bytes | None:
-    """The first option *code* inside an option, even if what follows is malformed; None: absent."""
+    """Return the first option *code* inside an option, even if what follows is malformed; None: absent."""
     return _suboptions(raw, ends=True)[0].get(code)
 
 
@@ -269,7 +269,7 @@ def _whole(raw: bytes) -> dict[int, bytes]:
 
 
 def _suboptions(raw: bytes, ends: bool) -> tuple[dict[int, bytes], int | None]:
-    """The sub-options that are complete, and the code of the one that is truncated, or None."""
+    """Return the sub-options that are complete, and the code of the one that is truncated, or None."""
     found: dict[int, bytes] = {}
     at, end = 0, len(raw)
     while at < end:

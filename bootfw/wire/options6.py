@@ -63,7 +63,7 @@ class Option(enum.IntEnum):
 
 
 class Status(enum.IntEnum):
-    """What the status code says (RFC 8415 section 21.13)."""
+    """Status codes (RFC 8415 section 21.13)."""
 
     SUCCESS = 0
     UNSPECIFIED_FAILURE = 1
@@ -88,7 +88,7 @@ _HARDWARE_AT: Mapping[int, int] = {DUIDType.LINK_LAYER_TIME: 8, DUIDType.LINK_LA
 
 @frozen
 class IdentityAssociation:
-    """IA_NA, and IA_PD likewise."""
+    """The content of IA_NA or IA_PD."""
 
     iaid: int
     t1: int = 0
@@ -111,7 +111,7 @@ class IAAddress:
 
 
 def read_options(raw: bytes) -> Options:
-    """A run of options, to its end.
+    """Decode options to the end of *raw*.
 
     :raise WireError: it does not end with the end of an option.
     """
@@ -125,7 +125,7 @@ def read_options(raw: bytes) -> Options:
 
 
 def leading_options(raw: bytes) -> Options:
-    """The options up to the first that is truncated; that one and what follows count as absent."""
+    """Decode the options up to the first one that is truncated; that one and all that follow count as absent."""
     found: list[tuple[int, bytes]] = []
     at, end = 0, len(raw)
     while at + 4 <= end:
@@ -146,7 +146,7 @@ def options_bytes(options: Iterable[tuple[int, bytes]]) -> bytes:
 
 
 def first(options: Options, code: int) -> bytes | None:
-    """The bytes of the first option with that code; None: there is none."""
+    """Return the bytes of the first option with that code; None: there is none."""
     for found, value in options:
         if found == code:
             return value
@@ -154,7 +154,7 @@ def first(options: Options, code: int) -> bytes | None:
 
 
 def identity_association(raw: bytes) -> IdentityAssociation:
-    """Option 3 or 25."""
+    """Decode option 3 or 25."""
     if len(raw) < _IA.size:
         raise WireError(f"{len(raw)} bytes are no identity association")
     iaid, t1, t2 = _IA.unpack_from(raw)
@@ -170,7 +170,7 @@ def identity_association_bytes(value: IdentityAssociation) -> bytes:
 
 
 def ia_address(raw: bytes) -> IAAddress:
-    """Option 5."""
+    """Decode option 5."""
     if len(raw) < _IA_ADDRESS.size:
         raise WireError(f"{len(raw)} bytes are no address of an identity association")
     packed, preferred, valid = _IA_ADDRESS.unpack_from(raw)
@@ -187,7 +187,7 @@ def ia_address_bytes(value: IAAddress) -> bytes:
 
 
 def status(raw: bytes) -> tuple[int, str]:
-    """Option 13: the code, of Status or another number, and the text."""
+    """Decode option 13: the code, of Status or another number, and the text."""
     if len(raw) < 2:
         raise WireError("a status code without a code")
     return int.from_bytes(raw[:2], "big"), raw[2:].decode("utf-8", "surrogateescape")
@@ -199,7 +199,7 @@ def status_bytes(code: int, message: str = "") -> bytes:
 
 
 def address(raw: bytes) -> str:
-    """One IPv6 address."""
+    """Decode one IPv6 address."""
     if len(raw) != 16:
         raise WireError(f"{len(raw)} bytes are no IPv6 address")
     return inet_ntop(AF_INET6, raw)
@@ -214,7 +214,7 @@ def address_bytes(value: str) -> bytes:
 
 
 def addresses(raw: bytes) -> tuple[str, ...]:
-    """One or more IPv6 addresses."""
+    """Decode one or more IPv6 addresses."""
     if not raw or len(raw) % 16:
         raise WireError(f"{len(raw)} bytes are no list of IPv6 addresses")
     return tuple(inet_ntop(AF_INET6, raw[at : at + 16]) for at in range(0, len(raw), 16))
@@ -226,7 +226,7 @@ def addresses_bytes(values: Iterable[str]) -> bytes:
 
 
 def uint16s(raw: bytes) -> tuple[int, ...]:
-    """Options 6 and 61: a list of numbers, which may be empty."""
+    """Decode option 6 or 61: a list of numbers, which may be empty."""
     if len(raw) % 2:
         raise WireError(f"{len(raw)} bytes are no list of 16-bit numbers")
     return tuple(raw[at] << 8 | raw[at + 1] for at in range(0, len(raw), 2))
@@ -241,7 +241,7 @@ def uint16s_bytes(values: Iterable[int]) -> bytes:
 
 
 def strings(raw: bytes) -> tuple[bytes, ...]:
-    """Options 15 and 60: strings, each after its length in two bytes."""
+    """Decode option 15 or 60: strings, each after its length in two bytes."""
     found = []
     at, end = 0, len(raw)
     while at < end:
@@ -262,7 +262,7 @@ def strings_bytes(values: Iterable[bytes]) -> bytes:
 
 
 def vendor_class(raw: bytes) -> tuple[int, tuple[bytes, ...]]:
-    """Option 16: the enterprise number (IANA) of its vendor, and the classes."""
+    """Decode option 16: the enterprise number (IANA) of its vendor, and the classes."""
     if len(raw) < 4:
         raise WireError("a vendor class without an enterprise number")
     return int.from_bytes(raw[:4], "big"), strings(raw[4:])
@@ -274,7 +274,7 @@ def vendor_class_bytes(enterprise: int, classes: Sequence[bytes]) -> bytes:
 
 
 def vendor_options(raw: bytes) -> tuple[int, Options]:
-    """Option 17: the enterprise number of its vendor, and its options."""
+    """Decode option 17: the enterprise number of its vendor, and its options."""
     if len(raw) < 4:
         raise WireError("vendor options without an enterprise number")
     return int.from_bytes(raw[:4], "big"), read_options(raw[4:])
@@ -286,8 +286,10 @@ def vendor_options_bytes(enterprise: int, options: Options) -> bytes:
 
 
 def key_of(code: int, value: bytes) -> int:
-    """The key of an option in Values: its code. Option 17 may be there once for each enterprise (RFC 8415 section
-    21.17), so its key has the enterprise number in the bits above the lowest 16.
+    """Return the key of an option in Values: its code.
+
+    Option 17 may be there once for each enterprise (RFC 8415 section 21.17), so its key has the enterprise number in
+    the bits above the lowest 16.
 
     :raise ValueError: it has no such number.
     """
@@ -299,7 +301,7 @@ def key_of(code: int, value: bytes) -> int:
 
 
 def code_of(key: int) -> int:
-    """The code of the option with that :func:`key_of`."""
+    """Return the code of an option by its :func:`key_of`."""
     return key & 0xFFFF
 
 
@@ -311,7 +313,7 @@ def _enterprise(number: int) -> bytes:
 
 
 def domains(raw: bytes) -> tuple[str, ...]:
-    """Option 24: names as labels, never compressed (RFC 8415 section 10)."""
+    """Decode option 24: names as labels, never compressed (RFC 8415 section 10)."""
     found: list[str] = []
     labels: list[str] = []
     at, end = 0, len(raw)
@@ -346,14 +348,14 @@ def domains_bytes(values: Iterable[str]) -> bytes:
 
 
 def link_layer_address(raw: bytes) -> tuple[int, bytes]:
-    """Option 79: the type of hardware, 1 for Ethernet, and its address (RFC 6939 section 4)."""
+    """Decode option 79: the type of hardware, 1 for Ethernet, and its address (RFC 6939 section 4)."""
     if len(raw) < 3:
         raise WireError("a link-layer address without an address")
     return int.from_bytes(raw[:2], "big"), raw[2:]
 
 
 def duid_hardware(duid: bytes) -> tuple[int, bytes]:
-    """The type of hardware and the address in a DUID; (0, b"") when it holds none.
+    """Return the type of hardware and the address in a DUID; (0, b"") when it holds none.
 
     It may be that of another card of the machine (RFC 8415 section 11.2).
     """
@@ -364,5 +366,5 @@ def duid_hardware(duid: bytes) -> tuple[int, bytes]:
 
 
 def duid_machine(duid: bytes) -> bytes:
-    """The 16 bytes of a DUID-UUID (RFC 6355); b"" for other DUIDs."""
+    """Return the 16 bytes of a DUID-UUID (RFC 6355); b"" for other DUIDs."""
     return duid[2:] if len(duid) == 18 and int.from_bytes(duid[:2], "big") == DUIDType.UUID else b""

@@ -34,7 +34,7 @@ _FIN_PSH_ACK, _PSH_ACK = 0x19, 0x18
 
 @frozen
 class Datagram:
-    """One that a server received or sent."""
+    """A UDP datagram that a server received or sent."""
 
     at: float
     """Seconds since the epoch."""
@@ -50,7 +50,7 @@ class Datagram:
 
 @frozen
 class Segment(Datagram):
-    """Of a TCP connection: one with a request, or the only one of its response."""
+    """A TCP segment: one with a request, or the only one of its response."""
 
     sequence: int = 0
     acknowledged: int = 0
@@ -62,7 +62,7 @@ _LATEST = (1 << 64) - 1
 
 
 def write_pcapng(packets: Iterable[Datagram], comment: str = "") -> bytes:
-    """A file of *packets*, which Wireshark and tshark show with their comments.
+    """Encode *packets* as a file, which Wireshark and tshark show with their comments.
 
     :param comment: about all of them.
     """
@@ -82,7 +82,7 @@ def write_pcapng(packets: Iterable[Datagram], comment: str = "") -> bytes:
 
 
 def read_pcapng(data: bytes) -> list[Datagram]:
-    """The packets in a file that write_pcapng() made. Blocks that it does not write are passed over.
+    """Decode the packets in a file of write_pcapng(). Blocks that it does not write are passed over.
 
     :raise WireError: it is another kind of file, or cut off.
     """
@@ -195,7 +195,7 @@ def _from_ip(packet: bytes, at: float, outbound: bool, comment: str) -> Datagram
 
 
 def _checksum(data: bytes) -> int:
-    """RFC 1071."""
+    """Return the checksum of RFC 1071."""
     data += bytes(len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:

@@ -100,7 +100,7 @@ class VendorOptions:
 
 
 def parse(raw: bytes) -> VendorOptions:
-    """The sub-options of an option 43; the end marker may be missing.
+    """Parse option 43; the end marker may be missing.
 
     :raise WireError: a sub-option is truncated or malformed.
     """
@@ -127,7 +127,7 @@ def parse(raw: bytes) -> VendorOptions:
 
 
 def boot_item(raw: bytes) -> BootItem | None:
-    """The menu item that a client chose, from its option 43; None: absent or malformed. Never raises."""
+    """Return the menu item that a client chose, from its option 43; None: absent or malformed. Never raises."""
     item = first_encapsulated(raw, Suboption.BOOT_ITEM)
     return BootItem(_uint16(item, 0), _uint16(item, 2)) if item is not None and len(item) == 4 else None
 
@@ -167,7 +167,7 @@ def _uint16(raw: bytes, at: int) -> int:
 
 
 def pack(options: VendorOptions) -> bytes:
-    """The bytes of an option 43, in the order of the codes and with an end.
+    """Encode option 43, in the order of the codes and with an end marker.
 
     :raise ValueError: more than 255 bytes, or a value out of range: a mistake of the caller.
     """

@@ -98,12 +98,12 @@ _IN_TRANSFER = tuple(opcode.to_bytes(2, "big") for opcode in (Opcode.DATA, Opcod
 
 
 def is_datagram(data: bytes) -> bool:
-    """*data* could belong to a transfer: a DATA, ACK, ERROR or OACK that is long enough."""
+    """Return whether *data* could belong to a transfer: it is a DATA, ACK, ERROR or OACK that is long enough."""
     return len(data) >= 4 and data.startswith(_IN_TRANSFER)
 
 
 def parse(data: bytes) -> Packet:
-    """The packet in one datagram.
+    """Parse the packet in one datagram.
 
     :raise WireError: it is not a TFTP packet.
     """
@@ -158,30 +158,30 @@ def _parse_options(fields: list[str]) -> Options:
 
 
 def request(write: bool, filename: str, mode: str, options: Iterable[tuple[str, str]] = ()) -> bytes:
-    """RRQ or WRQ."""
+    """Encode an RRQ or WRQ."""
     opcode = Opcode.WRQ if write else Opcode.RRQ
     return opcode.to_bytes(2, "big") + _fields([filename, mode, *(text for option in options for text in option)])
 
 
 def data(block: int, payload: bytes) -> bytes:
-    """DATA; *block* is the 16-bit number."""
+    """Encode a DATA; *block* is the 16-bit number."""
     return _HEADER.pack(Opcode.DATA, block) + payload
 
 
 def ack(block: int) -> bytes:
-    """ACK; *block* is the 16-bit number."""
+    """Encode an ACK; *block* is the 16-bit number."""
     return _HEADER.pack(Opcode.ACK, block)
 
 
 @lru_cache(256)
 def error(code: int, message: str) -> bytes:
-    """ERROR. A message that is too long is cut; characters that can't be encoded become ``?``."""
+    """Encode an ERROR. A message that is too long is cut; characters that can't be encoded become ``?``."""
     text = message.encode("utf-8", "replace").partition(b"\0")[0][:MAX_ERROR_TEXT]
     return _HEADER.pack(Opcode.ERROR, code) + text + b"\0"
 
 
 def option_ack(options: Iterable[tuple[str, str]]) -> bytes:
-    """OACK."""
+    """Encode an OACK."""
     return Opcode.OACK.to_bytes(2, "big") + _fields([text for option in options for text in option])
 
 
