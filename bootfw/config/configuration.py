@@ -92,7 +92,7 @@ def read_config(path: Path | str | None, environ: Mapping[str, str]) -> tuple[Co
     :raise ConfigErrors: the file can't be read, or is not TOML.
     """
     source = None if path is None else Path(path)
-    document = {} if source is None else _read(source)
+    document = {} if source is None else _read_file(source)
     origins, errors = environment.apply(environ, document)
     origins |= {error.path[:1]: str(error.path[0]) for error in errors}
     errors += unknown_keys(document, [*SECTIONS, *TABLE_LISTS, *PLUGIN_LISTS, *PLUGIN_TABLES])
@@ -103,7 +103,7 @@ def read_config(path: Path | str | None, environ: Mapping[str, str]) -> tuple[Co
     return Configuration(settings, chosen, directory, source, origins, frozenset(_given(document))), errors
 
 
-def _read(source: Path) -> dict[str, Any]:
+def _read_file(source: Path) -> dict[str, Any]:
     try:
         # Windows editors write a byte order mark.
         text = source.read_bytes().decode("utf-8-sig")
@@ -138,7 +138,7 @@ def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigE
     read["http"] = _with_absolute_paths(read["http"], directory)
     read["persona"] = _personas(document.get("persona", []), others)
     read["machine"] = _machines(document.get("machine", []), others)
-    # [bootfw] is made last: "optional" names interfaces, addresses and networks of the others. Where these are wrong,
+    # [bootfw] is read last: "optional" names interfaces, addresses and networks of the others. Where these are wrong,
     # it can't be checked.
     table = document.get("bootfw", {})
     if others and isinstance(table, dict):
@@ -149,7 +149,7 @@ def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigE
 
 
 def _personas(tables: Any, errors: list[ConfigError]) -> tuple[Rule, ...]:
-    before = len(errors)
+    before = len(errors)  # the check of all rules together needs rules that are valid
     rules = read_tables("persona", tables, errors)
     if len(errors) == before:
         try:
@@ -178,6 +178,7 @@ def _with_absolute_paths(http: HTTPSettings, directory: Path) -> HTTPSettings:
 
 
 def _given(document: Mapping[str, Any]) -> list[KeyPath]:
+    """Return the paths of the settings that *document* sets."""
     tables = [(section, document[section]) for section in SECTIONS if isinstance(document.get(section), dict)]
     return [(section, key) for section, table in tables for key in table]
 

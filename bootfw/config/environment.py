@@ -50,9 +50,9 @@ def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Ke
             if name in settings:
                 section, key = settings[name]
                 path: KeyPath = (section, *key.path)
-                value = _decoded(environ[name], key.annotation)
+                value = _decode(environ[name], key.annotation)
             else:
-                path, value = _plugin_path(name, settings), _decoded(environ[name], Any)
+                path, value = _plugin_path(name, settings), _decode(environ[name], Any)
             _put(document, path, value)
         except ConfigError as error:
             errors.append(error.under(name))
@@ -94,6 +94,11 @@ def _is_address(text: str) -> bool:
 
 
 def _plugin_path(name: str, settings: Iterable[str]) -> KeyPath:
+    """Return the path of the plugin's option that the variable *name* sets.
+
+    :param settings: the variables of all settings, for the error.
+    :raise ConfigError: there is no such variable.
+    """
     if listed := _LISTED.fullmatch(name):
         kind, index, key = listed.groups()
         return kind.lower(), int(index), key.lower().replace("_", "-")
@@ -101,7 +106,7 @@ def _plugin_path(name: str, settings: Iterable[str]) -> KeyPath:
         kind, key = single.groups()
         return kind.lower(), key.lower().replace("_", "-")
     for old, new in RENAMED.items():
-        renamed = name.replace(_in_a_variable(old), _in_a_variable(new))
+        renamed = name.replace(_part_of_variable(old), _part_of_variable(new))
         if renamed != name and renamed in settings:
             raise ConfigError(f'is called "{renamed}" now')
     old, _, key = name.removeprefix(PREFIX).partition("_")
@@ -116,7 +121,7 @@ def _plugin_path(name: str, settings: Iterable[str]) -> KeyPath:
     raise ConfigError(f"unknown variable{like}")
 
 
-def _in_a_variable(key: str) -> str:
+def _part_of_variable(key: str) -> str:
     return key.upper().replace("-", "_")
 
 
@@ -141,7 +146,8 @@ def _put(document: dict[str, Any], path: KeyPath, value: Any) -> None:
         table[path[-1]] = value
 
 
-def _decoded(text: str, annotation: Any) -> Any:
+def _decode(text: str, annotation: Any) -> Any:
+    """Return the value of a variable: parsed as TOML if it is TOML, else the text; see apply()."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # not TOML, a number with too many digits, arrays that are nested too deep

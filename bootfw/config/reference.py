@@ -92,7 +92,7 @@ for those that Kubernetes and Docker set for a service or link of that name, suc
 
 
 def reference() -> str:
-    """The whole page."""
+    """Return the page."""
     parts = [
         INTRODUCTION,
         *(_section(section) for section in SECTIONS),

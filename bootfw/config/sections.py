@@ -75,16 +75,21 @@ def read_tables(name: str, tables: Any, errors: list[ConfigError]) -> tuple[Any,
     if not isinstance(tables, list):
         errors.append(ConfigError(f"must be a list of tables: write [[{name}]]", (name,)))
         return ()
-    kind, made = TABLE_LISTS[name], []
+    kind, instances = TABLE_LISTS[name], []
     for index, table in enumerate(tables):
         try:
-            made.append(_read(table, kind))
+            instances.append(_read_item(table, kind))
         except ConfigError as error:
             errors += error.under(name, index).each
-    return tuple(made)
+    return tuple(instances)
 
 
-def _read(table: Any, kind: type) -> Any:
+def _read_item(table: Any, kind: type) -> Any:
+    """Return the object for one table of a list.
+
+    A class may have a field that takes the whole table ("table" in its metadata, see fields_of()): then keys that are
+    no fields are allowed.
+    """
     keys = fields_of(kind)
     takes = [name for name, each in fields_dict(kind).items() if each.metadata.get("table")]
     if not takes or not isinstance(table, dict):

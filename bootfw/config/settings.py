@@ -105,7 +105,7 @@ def networks(values: Iterable[str | Network]) -> tuple[Network, ...]:
     return convert_all(read, values)
 
 
-def _groups_or_none(instance: Any, attribute: Any, value: str) -> None:
+def _check_groups(instance: Any, attribute: Any, value: str) -> None:
     if value:
         group_range(value)
 
@@ -238,7 +238,7 @@ class TFTPSettings:
     writable_by: tuple[Network, ...] = field(default=(), converter=networks, metadata={"toml": list[str]})
     """Addresses and networks of the clients that may upload, such as `["10.0.0.0/24", "fd77::9"]`. Empty: all of them.
     Needs `writable = true`."""
-    multicast_groups: str = field(default="", validator=_groups_or_none, metadata=RESTART)
+    multicast_groups: str = field(default="", validator=_check_groups, metadata=RESTART)
     """IPv4 multicast addresses, such as `"239.255.77.1-239.255.77.14"`, for clients that request the option `multicast`
     (RFC 2090): those of one file are a group with an address of its own, and each block is sent once for all of them,
     to UDP port 1758. When no address is left, and to clients without that option, files are sent one by one. Needs one

@@ -97,6 +97,7 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
         raise error
     collector = ErrorCollector()
     collector.errors += _unknown(table, [key.path for key in keys])
+    # A required key that is misspelled is reported once, as unknown, and not as missing too.
     guessed = [error.message.partition("did you mean ")[2] for error in collector.errors]
     given: dict[str, Any] = {}
     converted: dict[str, Any] = {key.name: key.default for key in keys if not key.required}
@@ -111,7 +112,7 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
         except TypeError:  # a value on the path that is not a table has been reported already
             continue
         try:
-            given[key.name] = _read(key, value)
+            given[key.name] = _read_value(key, value)
             converted[key.name] = _converted(key, given[key.name])
         except ConfigError as error:
             converted.pop(key.name, None)
@@ -128,7 +129,7 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
         with collector.under():
             kind.check_table(table)
     collector.finish()
-    return _made(make, given, kind)
+    return _instance(make, given, kind)
 
 
 def _unknown(
@@ -159,7 +160,7 @@ def _value_at(table: Any, path: Iterable[str]) -> Any:
     return table
 
 
-def _read(key: Key, value: Any) -> Any:
+def _read_value(key: Key, value: Any) -> Any:
     """Convert a TOML *value* to the argument: tables become instances, sizes and times become numbers.
 
     :raise ConfigError: its type is wrong; the path begins at the table.
@@ -169,12 +170,12 @@ def _read(key: Key, value: Any) -> Any:
     if collector.errors or key.tables is None:
         collector.finish()
         return key.annotation.read(value) if key.annotation in (Size, Seconds) else value
-    made = []
+    instances = []
     for at, table in enumerate(value):
         with collector.under(*key.path, at):
-            made.append(read_table(table, fields_of(key.tables), key.tables, key.tables))
+            instances.append(read_table(table, fields_of(key.tables), key.tables, key.tables))
     collector.finish()
-    return tuple(made)
+    return tuple(instances)
 
 
 def _converted(key: Key, value: Any) -> Any:
@@ -199,8 +200,8 @@ def _validate(key: Key, converted: Mapping[str, Any]) -> None:
         key.attribute.validator(SimpleNamespace(**converted), key.attribute, converted[key.name])
 
 
-def _made(make: Callable[..., Any], given: Mapping[str, Any], kind: type) -> Any:
-    """Call *make*.
+def _instance(make: Callable[..., Any], given: Mapping[str, Any], kind: type) -> Any:
+    """Return the result of *make* for the values *given*.
 
     :raise ConfigError: the values contradict each other, or *make* passed an invalid value to *kind*.
     """

@@ -33,7 +33,7 @@ def encode_target(line: bytes) -> bytes:
 
 
 def names_directory(filename: str) -> bool:
-    """Return whether *filename*, decoded, can only name a directory: ``/a/``, ``/a/.``, ``/a/..``; false for the root."""
+    """Return whether a decoded *filename* can only name a directory: ``/a/``, ``/a/.``, ``/a/..``; not for the root."""
     parts = filename.replace("\\", "/").split("/")
     return parts[-1] in ("", ".", "..") and any(part not in ("", ".") for part in parts)
 
