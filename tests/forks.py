@@ -31,9 +31,11 @@ What is tested with workers says so.
 """
 WORKER_NAME = "bootfw.cli.work"
 """/proc/PID/comm of a worker that is a fork."""
+SHOWING = Path(__file__).parent / "web" / "showing.py"
 _PROGRAMS = {
-    str(Path(sys.executable).parent / name): function
-    for name, function in (("twistd", "twisted.scripts.twistd:run"), ("bootfw", "bootfw.cli.main:main"))
+    str(Path(sys.executable).parent / "twistd"): "twisted.scripts.twistd:run",
+    str(Path(sys.executable).parent / "bootfw"): "bootfw.cli.main:main",
+    str(SHOWING): "web.showing:main",
 }
 _WORKER = "bootfw.cli.worker"
 _REACTOR = "twisted.internet.reactor"
@@ -51,7 +53,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def known(command: Sequence[str]) -> bool:
-    """Whether a process can be forked for this command: that of bootfw or of twistd, maybe on ONE_PROCESSOR."""
+    """Whether a process can be forked for this command: one of the programs here, maybe on ONE_PROCESSOR."""
     return any(word in _PROGRAMS for word in _apart(command)[1][:1])
 
 

@@ -1,18 +1,15 @@
 """A browser, and servers with recorded boots for it."""
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import SHOWING, Fork
+from twistd import clean
 
 from .browsing import FLAGS, Showing, Tab
-
-TESTS = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +30,7 @@ def chromium() -> Iterator[Any]:
 
 
 def _start(state: str) -> Showing:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BOOTFW_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "web.showing", state],
-        cwd=TESTS,
-        env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = Fork([str(SHOWING), state], env=clean(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     return Showing(process)
 
 

@@ -1,4 +1,4 @@
-"""A bootfw with recorded boots, as a process, for a browser: ``python -m web.showing STATE``.
+"""A bootfw with recorded boots, as a process, for a browser: a fork (tests/forks.py) with a state as its argument.
 
 It prints the port of its pages. Each line of its standard input is a command: ``boot NUMBER COUNT`` begins boots and
 ends them half a second later, ``fail NUMBER`` fails one, ``flood COUNT`` changes boots as fast as events go.
@@ -171,7 +171,8 @@ class Waiting(BootService):
         return tuple(evolve(each, state="bound", reason="") for each in found) if self.appeared else found
 
 
-def main(state: str) -> None:
+def main() -> None:
+    state = sys.argv[1]
     now = time.time()
     recordings: Mapping[str, Iterable[BootAttempt]] = {
         "empty": (),
@@ -209,7 +210,3 @@ def main(state: str) -> None:
     sys.stdout.flush()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
