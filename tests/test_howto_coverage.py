@@ -158,7 +158,7 @@ EXECUTED = {
     ],
     "power.md": [
         ("console", "test_the_page_wakes_a_machine"),
-        ("sh", "test_redfish_works_with_the_wheel"),
+        ("sh", "test_the_wheels_with_requirements_of_their_own_bring_their_plugins"),
         ("toml", "test_the_page_switches_a_machine"),
         ("toml", "test_the_page_switches_a_machine"),
         ("console", "test_the_page_switches_a_machine"),

@@ -1,9 +1,11 @@
 """What is installed, in environments of its own: the wheel, the editable install, and a plugin's distribution."""
 
 import contextlib
+import email
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,9 @@ POSTGRESQL = ROOT / "plugins" / "bootfw-postgresql"
 TXTFTP = ROOT / "plugins" / "bootfw-txtftp"
 REDFISH = ROOT / "plugins" / "bootfw-redfish"
 FBTFTP = ROOT / "plugins" / "bootfw-fbtftp"
+BOOTFW_ALONE = (PLUGIN, EMULAB, TXTFTP, FBTFTP)
+"""Distributions that require bootfw, and no package that bootfw does not."""
+OTHERS = (*BOOTFW_ALONE, POSTGRESQL, REDFISH)
 
 pytestmark = [pytest.mark.together, pytest.mark.skipif(find_spec("pip") is None, reason="needs pip")]
 
@@ -51,6 +56,11 @@ class Environment:
                 script.write_bytes(content.replace(os.fsencode(self.path), os.fsencode(path)))
                 script.chmod(mode)
         return copied
+
+    def add(self, other: "Environment") -> None:
+        """The packages of another one, too, without their scripts."""
+        (packages,) = self.path.glob("lib/python*/site-packages")
+        shutil.copytree(other.path / packages.relative_to(self.path), packages, dirs_exist_ok=True, copy_function=_link)
 
     def run(self, program: str, *arguments: str | Path, cwd: Path) -> str:
         """What *program* of this environment prints."""
@@ -128,20 +138,46 @@ def alone(shared: Path, name: str) -> Iterator[bool]:
 
 
 @pytest.fixture(scope="session")
-def wheels(shared: Path) -> dict[Path, Path]:
+def building(shared: Path) -> Environment:
+    """What the distributions require to be built, and nothing else. Tests don't change it."""
+    with alone(shared, "building") as first:
+        if first:
+            (requirements,) = {tuple(build_requirements(root)) for root in (ROOT, *OTHERS)}
+            Environment.create(shared / "building").install(*requirements)
+    return Environment(shared / "building")
+
+
+BUILD = """
+import os, sys
+from setuptools import build_meta
+
+into, *sources = sys.argv[1:]
+for source in sources:
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0, source
+        continue
+    os.chdir(source)
+    sys.argv[1:] = []
+    assert build_meta.get_requires_for_build_wheel() == []
+    build_meta.build_wheel(into)
+    sys.exit()
+"""
+"""What pip does for the wheel of each source (PEP 517), in a process of its own that has imported setuptools."""
+
+
+@pytest.fixture(scope="session")
+def wheels(building: Environment, shared: Path) -> dict[Path, Path]:
     """Root of a distribution -> its wheel, of all seven.
 
-    pip would make an environment with the requirements of the build for each of them, which takes most of the time.
-    They are the same, so one environment has them, and nothing else.
+    pip would make an environment with the requirements of the build for each of them, and start Python thrice, which
+    takes most of the time. They are the same, so one environment has them, and nothing else; see BUILD.
     """
-    roots = (ROOT, PLUGIN, EMULAB, POSTGRESQL, REDFISH, TXTFTP, FBTFTP)
+    roots = (ROOT, *OTHERS)
     with alone(shared, "wheels") as first:
         if first:
-            (requirements,) = {tuple(build_requirements(root)) for root in roots}
-            building = Environment.create(shared / "building")
-            building.install(*requirements)
             sources = [source_of(root, shared / "sources" / root.name) for root in roots]
-            building.pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", shared / "wheels", *sources)
+            building.run("python", "-c", BUILD, shared / "wheels", *sources, cwd=shared)
     wheels = {}
     for root in roots:
         name = "bootfw" if root == ROOT else root.name.replace("-", "_")
@@ -162,35 +198,37 @@ def installed(wheel: Path, shared: Path) -> Environment:
         if first:
             created = Environment.create(shared / "installed")
             created.install(wheel)
-            plugins_of(created, shared)  # compiles almost all that the tests import, here and in the copies
+            # It compiles almost all that the tests import, here and in the copies.
+            assert plugins_of(created, shared) == dict.fromkeys(BUILT_IN, "bootfw")
     return Environment(shared / "installed")
 
 
 @pytest.fixture(scope="session")
-def with_pytest(installed: Environment, shared: Path) -> Environment:
-    """The same with pytest. Tests don't change it."""
-    with alone(shared, "with-pytest") as first:
-        if first:
-            copied = installed.copy(shared / "with-pytest")
-            copied.install("pytest")
-            copied.run("python", "-m", "pytest", "--version", cwd=shared)
-    return Environment(shared / "with-pytest")
-
-
-@pytest.fixture(scope="session")
-def with_plugins(with_pytest: Environment, wheels: dict[Path, Path], shared: Path) -> Environment:
-    """The same with the distributions that require bootfw alone: pip may not look for more. Tests don't change it."""
+def with_plugins(installed: Environment, wheels: dict[Path, Path], shared: Path) -> Environment:
+    """The same with pytest and the distributions that require bootfw alone. Tests don't change it."""
     with alone(shared, "with-plugins") as first:
         if first:
-            copied = with_pytest.copy(shared / "with-plugins")
-            copied.install("--no-index", *(wheels[root] for root in (PLUGIN, EMULAB, TXTFTP, FBTFTP)))
+            copied = installed.copy(shared / "with-plugins")
+            copied.install("pytest", *(wheels[root] for root in BOOTFW_ALONE))
     return Environment(shared / "with-plugins")
 
 
-@pytest.fixture
-def environment(with_pytest: Environment, tmp_path: Path) -> Environment:
-    """The same, for a test to change."""
-    return with_pytest.copy(tmp_path / "environment")
+@pytest.fixture(scope="session")
+def with_all(with_plugins: Environment, wheels: dict[Path, Path], shared: Path) -> Environment:
+    """The same with the others and what they require. Tests don't change it."""
+    with alone(shared, "with-all") as first:
+        if first:
+            copied = with_plugins.copy(shared / "with-all")
+            copied.install(wheels[POSTGRESQL], wheels[REDFISH])
+    return Environment(shared / "with-all")
+
+
+def names_required(wheel: Path) -> set[str]:
+    """Names of the packages that a wheel requires without an extra."""
+    with zipfile.ZipFile(wheel) as opened:
+        (metadata,) = [name for name in opened.namelist() if name.endswith(".dist-info/METADATA")]
+        required = email.message_from_bytes(opened.read(metadata)).get_all("Requires-Dist", [])
+    return {re.split(r"[^\w.-]", line)[0].lower() for line in required if "extra ==" not in line}
 
 
 def plugins_of(environment: Environment, cwd: Path) -> dict[str, str]:
@@ -248,18 +286,12 @@ def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel: Path) -> Non
 
 
 def test_the_wheel_brings_the_command(installed: Environment, tmp_path: Path) -> None:
-    assert "twistd [options] bootfw" in installed.run("twistd", "bootfw", "--help", cwd=tmp_path)
     assert "Network boot services" in installed.run("twistd", "--help", cwd=tmp_path)
     assert "bootfw leases" in installed.run("bootfw", "leases", "--help", cwd=tmp_path)
 
 
 def test_wheel_needs_only_its_declared_dependencies(installed: Environment, tmp_path: Path) -> None:
-    assert installed.pip("check") == ""
     installed.run("python", "-W", "error", "-c", "import bootfw.api, bootfw.tap, bootfw.testing", cwd=tmp_path)
-
-
-def test_the_wheel_brings_the_plugins(installed: Environment, tmp_path: Path) -> None:
-    assert plugins_of(installed, tmp_path) == dict.fromkeys(BUILT_IN, "bootfw")
 
 
 def test_the_example_is_right_for_the_wheel(installed: Environment, tmp_path: Path) -> None:
@@ -268,17 +300,18 @@ def test_the_example_is_right_for_the_wheel(installed: Environment, tmp_path: Pa
     assert printed.splitlines()[0] == f"{example}: OK"
 
 
-def test_an_editable_install_brings_the_same(installed: Environment, tmp_path: Path) -> None:
+def test_an_editable_install_brings_the_same(installed: Environment, building: Environment, tmp_path: Path) -> None:
     """It takes the place of the wheel."""
     source = source_of(ROOT, tmp_path / "checkout")
     environment = installed.copy(tmp_path / "environment")
-    environment.install("--editable", source)
+    environment.add(building)
+    environment.install("--no-build-isolation", "--editable", source)
     used = environment.run("python", "-c", "import bootfw; print(bootfw.__file__)", cwd=tmp_path)
     assert used == f"{source}/bootfw/__init__.py\n"
-    assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
     assert plugins_of(environment, tmp_path) == dict.fromkeys(BUILT_IN, "bootfw")
     environment.pip("uninstall", "--yes", "bootfw")
     assert list(environment.path.rglob("*bootfw*")) == []
+    environment.run("twistd", "--help", cwd=tmp_path)
 
 
 @pytest.mark.firmware
@@ -304,46 +337,56 @@ def test_the_wheels_bring_their_plugins(with_plugins: Environment, tmp_path: Pat
     assert "nodes" in with_plugins.run("bootfw-emulab", "--help", cwd=tmp_path)
 
 
-@pytest.mark.parametrize("root", [PLUGIN, FBTFTP, TXTFTP], ids=["mirror", "fbtftp", "txtftp"])
-def test_a_distribution_works_with_the_wheel(with_plugins: Environment, root: Path, tmp_path: Path) -> None:
-    """The boundary of the public names: a plugin of its own distribution, its own tests, and bootfw's wheel."""
-    shutil.copytree(root / "tests", tmp_path / "tests")
-    with_plugins.run("python", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", tmp_path, "tests", cwd=tmp_path)
+def test_distributions_work_with_the_wheel(with_plugins: Environment, tmp_path: Path) -> None:
+    """The boundary of the public names: plugins of their own distributions, their own tests, and bootfw's wheel.
+
+    The templates of Emulab's services are in their wheel; the rest of its tests use the checkout.
+    """
+    tests = [f"tests_of_{root.name.replace('-', '_')}" for root in (PLUGIN, FBTFTP, TXTFTP)]
+    for root, name in zip((PLUGIN, FBTFTP, TXTFTP), tests, strict=True):
+        shutil.copytree(root / "tests", tmp_path / name)
+    tests.append(f"{EMULAB}/tests/test_emulab_replies.py::test_what_tmcc_gets")
+    arguments = ("-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider")
+    path = f"pythonpath={EMULAB / 'tests'}"
+    with_plugins.run("python", "-m", "pytest", *arguments, "-o", path, *tests, cwd=tmp_path)
 
 
-def test_twistd_works_when_distributions_are_removed(with_plugins: Environment, tmp_path: Path) -> None:
+def test_distributions_require_no_more_than_bootfw_does(wheels: dict[Path, Path]) -> None:
+    required = {root: names_required(wheels[root]) for root in (ROOT, *BOOTFW_ALONE)}
+    for root in BOOTFW_ALONE:
+        assert "bootfw" in required[root], root
+        assert required[root] <= {"bootfw", *required[ROOT]}, root
+
+
+def test_bootfw_works_when_a_distribution_is_removed(with_plugins: Environment, tmp_path: Path) -> None:
     environment = with_plugins.copy(tmp_path / "environment")
     environment.pip("uninstall", "--yes", "bootfw-txtftp")
     assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
-    environment.pip("uninstall", "--yes", "bootfw")
-    environment.run("twistd", "--help", cwd=tmp_path)
 
 
-def test_the_store_in_postgresql_works_with_the_wheel(
-    environment: Environment, wheels: dict[Path, Path], tmp_path: Path
-) -> None:
-    """It passes the contract kits in the wheel, where there is PostgreSQL; the rest of its tests use the checkout."""
-    environment.install(wheels[POSTGRESQL])
-    found = plugins_of(environment, tmp_path)
-    assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "store postgresql": "bootfw-postgresql"}
-    arguments = ("-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider", "-k", "not Offline")
+def test_the_wheels_with_requirements_of_their_own_bring_their_plugins(with_all: Environment, tmp_path: Path) -> None:
+    """Whose own tests use the checkout."""
+    found = plugins_of(with_all, tmp_path)
+    assert found["store postgresql"] == "bootfw-postgresql"
+    assert found["power redfish"] == "bootfw-redfish"
+    assert with_all.pip("check") == ""
+
+
+def test_the_store_in_postgresql_works_with_the_wheel(with_all: Environment, tmp_path: Path) -> None:
+    """It passes a contract kit in the wheel, where there is PostgreSQL."""
+    arguments = (
+        "-q",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        tmp_path,
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "TestOrders and not Offline",
+    )
     contract = POSTGRESQL / "tests" / "test_postgresql_contract.py"
-    environment.run("python", "-m", "pytest", *arguments, contract, cwd=tmp_path)
-
-
-def test_the_services_of_emulab_work_with_the_wheel(with_plugins: Environment, tmp_path: Path) -> None:
-    """Its templates are in the wheel; the rest of its tests use the checkout."""
-    arguments = ("-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider", "-k", "what_tmcc_gets")
-    path, tests = f"pythonpath={EMULAB / 'tests'}", EMULAB / "tests" / "test_emulab_replies.py"
-    with_plugins.run("python", "-m", "pytest", *arguments, "-o", path, tests, cwd=tmp_path)
-
-
-def test_redfish_works_with_the_wheel(environment: Environment, wheels: dict[Path, Path], tmp_path: Path) -> None:
-    """With what it requires; its own tests use the checkout."""
-    environment.install(wheels[REDFISH])
-    assert environment.pip("check") == ""
-    found = plugins_of(environment, tmp_path)
-    assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "power redfish": "bootfw-redfish"}
+    with_all.run("python", "-m", "pytest", *arguments, contract, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
