@@ -62,7 +62,7 @@ EXECUTED = {
         ("console", "test_dnsmasq_of_the_page_is_replaced"),
     ],
     "from-fbtftp.md": [
-        ("console", "test_a_distribution_works_with_the_wheel"),
+        ("console", "test_distributions_work_with_the_wheel"),
         ("python", "test_the_backend_of_the_page_for_fbtftp"),
     ],
     "from-isc-dhcpd.md": [
@@ -86,7 +86,7 @@ EXECUTED = {
         ("toml", "test_configurations_are_right_and_end_at_no_ipxe"),
     ],
     "from-python-tx-tftp.md": [
-        ("console", "test_a_distribution_works_with_the_wheel"),
+        ("console", "test_distributions_work_with_the_wheel"),
         ("python", "test_the_backend_of_the_page_for_python_tx_tftp"),
     ],
     "from-tftpd-hpa.md": [
