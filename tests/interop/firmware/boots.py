@@ -151,7 +151,7 @@ BOOTS = (
     Boot("bios-ipxe-proxy", _bios, _script, proxy=True, quick=True),
     Boot("bios-ipxe-virtio", _virtio, _script, proxy=True),
     Boot("bios-ipxe-http", _bios, _script_by_http, proxy=True, quick=True),
-    Boot("bios-second-card", _second_card, _script, quick=True),
+    Boot("bios-second-card", _second_card, _script),
     Boot("bios-16-at-once", _bios, _script, machines=16, seconds=240),
     Boot("bios-pxelinux-linux", _bios, _pxelinux, proxy=True),
     Boot("bios-grub", _bios, _grub("x86-bios", "i386-pc")),

@@ -66,6 +66,11 @@ def try_boot(boot: Boot, start_server: Callable[[Lab, Host, Task], None], lab: L
     seconds = time.monotonic() - began
     if proofs() < len(consoles):
         raise Failed(f"switched itself off after {seconds:.0f} s")
+    if not loss:
+        # Firmware that gets no system in the end goes on, and keeps a core busy until there is a verdict. On a link
+        # that loses packets the last ACK may be sent again.
+        for console in consoles:
+            console.stop()
     if start_server is bootfw:
         for attempt in verdicts(lab, boot.machines):
             if attempt.verdict is not Verdict.BOOTED:
