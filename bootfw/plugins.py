@@ -6,9 +6,11 @@ configuration does not name are not imported.
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache, partial
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +178,11 @@ def load(reference: str, group: str) -> IBootPlugin:
     if ":" in reference:
         found = [EntryPoint(reference, reference, group)]
     else:
-        found = list(entry_points(group=group, name=reference))
+        found = list(_installed(group).select(name=reference))
+        if not found:
+            # It may have been installed a moment ago: a distribution's directory is older than the files in it.
+            _entry_points.cache_clear()
+            found = list(_installed(group).select(name=reference))
     if not found:
         raise PluginError(_unknown(reference, group))
     if len(found) > 1:
@@ -187,13 +193,36 @@ def load(reference: str, group: str) -> IBootPlugin:
     return _loaded(found[0])
 
 
+def _installed(group: str) -> EntryPoints:
+    """Return the entry points of a group.
+
+    To find them, the metadata of all distributions is read. It is read again when a directory of ``sys.path`` has
+    changed since: a reload finds plugins that were installed while the server ran.
+    """
+    return _entry_points(tuple((path, _modified(path)) for path in sys.path))[group]
+
+
+@lru_cache(maxsize=1)
+def _entry_points(path: tuple[tuple[str, int], ...]) -> Mapping[str, EntryPoints]:
+    found = entry_points()
+    return {group: found.select(group=group) for group in GROUPS}
+
+
+def _modified(path: str) -> int:
+    """Return when a directory of ``sys.path`` was modified, in nanoseconds; -1: it is missing."""
+    try:
+        return os.stat(path or ".").st_mtime_ns
+    except OSError:
+        return -1
+
+
 def _unknown(reference: str, group: str) -> str:
     """Return the message for an unknown name, with similar names."""
     for other in GROUPS:
-        if reference in entry_points(group=other).names:
+        if reference in _installed(other).names:
             return f'"{reference}" is a plugin of the kind {kind_of(other)}: write it under {_section(other)}'
-    known = sorted(entry_points(group=group).names)
-    if not known and any(entry_points(group=other) for other in GROUPS):
+    known = sorted(_installed(group).names)
+    if not known and any(map(_installed, GROUPS)):
         return f'no plugin "{reference}": none of the kind {kind_of(group)} is installed, such as bootfw-redfish'
     if not known:
         return f'no plugin "{reference}": no plugin is installed at all; is the bootfw distribution installed?'
@@ -213,7 +242,7 @@ def list_plugins() -> list[PluginRow]:
     """Import and list every installed plugin, broken ones included."""
     rows = []
     for group in GROUPS:
-        for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+        for entry in sorted(_installed(group), key=lambda entry: entry.name):
             summary = error = ""
             try:
                 summary = load(entry.name, group).summary
@@ -252,40 +281,45 @@ class _ClassPlugin:
 
 
 def _loaded(entry: EntryPoint) -> IBootPlugin:
-    owner = _distribution(entry)
-    origin = f'"{entry.name}"' + (f" (from {owner})" if owner else "")
     module, _, attribute = entry.value.partition(":")
     if not all(part.isidentifier() for part in f"{module.removesuffix('.py')}.{attribute}".split(".")):
-        raise PluginError(f'{origin} names no plugin: write it as "package.module:attribute"')
+        raise PluginError(f'{_origin(entry)} names no plugin: write it as "package.module:attribute"')
     try:
         plugin: Any = importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{origin} can't be loaded: {cannot_import(error, entry.value)}") from error
+        raise PluginError(f"{_origin(entry)} can't be loaded: {cannot_import(error, entry.value)}") from error
     for name in attribute.split("."):
         if not hasattr(plugin, name):
-            raise PluginError(f"{origin} can't be loaded: {no_attribute(plugin, name)}")
+            raise PluginError(f"{_origin(entry)} can't be loaded: {no_attribute(plugin, name)}")
         plugin = getattr(plugin, name)
     if not IBootPlugin.providedBy(plugin) or isinstance(plugin, type):
-        raise PluginError(f"{origin} {not_a_plugin(plugin, GROUPS[entry.group])}")
+        raise PluginError(f"{_origin(entry)} {not_a_plugin(plugin, GROUPS[entry.group])}")
     try:
         verifyObject(IBootPlugin, plugin)
     except Invalid as error:
-        raise PluginError(f"{origin}: {lacking(IBootPlugin, plugin, error)}") from error
-    _verify_kind(plugin, entry.group, origin)
+        raise PluginError(f"{_origin(entry)}: {lacking(IBootPlugin, plugin, error)}") from error
+    _verify_kind(plugin, entry)
     return plugin
 
 
-def _verify_kind(plugin: Any, group: str, origin: str) -> None:
+def _verify_kind(plugin: Any, entry: EntryPoint) -> None:
+    group = entry.group
     required, provided = GROUPS[group], plugin.provides
     if not _is_kind_of(provided, required):
         name = getattr(provided, "__name__", repr(provided))
         meant = [_section(other) for other, makes in GROUPS.items() if _is_kind_of(provided, makes)]
         instead = f": write it under {meant[0]}" if meant else ""
-        raise PluginError(f"{origin} makes {name}, but {kind_of(group)} needs {required.__name__}{instead}")
+        raise PluginError(f"{_origin(entry)} makes {name}, but {kind_of(group)} needs {required.__name__}{instead}")
 
 
 def _is_kind_of(provided: Any, required: Any) -> bool:
     return isinstance(provided, InterfaceClass) and bool(provided.isOrExtends(required))
+
+
+def _origin(entry: EntryPoint) -> str:
+    """Return what the messages call a plugin."""
+    owner = _distribution(entry)
+    return f'"{entry.name}"' + (f" (from {owner})" if owner else "")
 
 
 def _distribution(entry: EntryPoint) -> str:

@@ -1,6 +1,8 @@
 """Plugins: classes as option schemas, names in the configuration, and each way in which a plugin can be wrong."""
 
 import importlib
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -412,6 +414,20 @@ def test_load_by_entry_point_and_by_module_is_the_same(distribution: Callable[..
     plugin = load("inventory", "bootfw.resolvers")
     assert plugin is load("acme_inventory:plugin", "bootfw.resolvers")
     assert plugin.summary == "Asks the inventory."
+
+
+def test_what_is_installed_and_removed_while_the_server_runs_is_seen(
+    distribution: Callable[..., None], tmp_path: Path
+) -> None:
+    distribution("acme", "", acme_inventory=RESOLVER)
+    assert refused("inventory").startswith('no plugin "inventory"; known: ')
+    metadata = tmp_path / "acme-1.2.dist-info"
+    (metadata / "entry_points.txt").write_text("[bootfw.resolvers]\ninventory = acme_inventory:plugin\n")
+    assert load("inventory", "bootfw.resolvers").summary == "Asks the inventory."
+    shutil.rmtree(metadata)
+    # Where all this happens within a tick of the file system's clock, the directory would be as old as before.
+    os.utime(tmp_path, (0, 0))
+    assert refused("inventory").startswith('no plugin "inventory"; known: ')
 
 
 def test_a_missing_plugin_is_named_with_the_known_ones(distribution: Callable[..., None]) -> None:
