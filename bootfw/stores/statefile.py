@@ -140,9 +140,10 @@ class StateFile:
                     os.fchown(fd, owner.st_uid, owner.st_gid)
                 os.close(fd)
                 with closing(sqlite3.connect(scratch)) as db:
+                    # In one transaction: otherwise the disk is waited for after each statement.
                     db.executescript(
-                        f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; "
-                        + "".join(_MIGRATIONS)
+                        f"BEGIN; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; "
+                        f"{''.join(_MIGRATIONS)} COMMIT;"
                     )
                 with suppress(FileExistsError):
                     os.link(scratch, path)
