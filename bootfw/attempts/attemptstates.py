@@ -9,7 +9,7 @@ from bootfw.table import STAY, Key, Machine, Table, check, goes, ignore
 
 
 class State(Key):
-    """What an attempt is."""
+    """The states of an attempt."""
 
     PROVISIONAL = "provisional"
     """A machine sends DHCP requests that an installed system may send, too. There is no record of it yet."""
@@ -22,7 +22,7 @@ class State(Key):
 
 
 class Input(Key):
-    """What can happen to it."""
+    """What can happen to an attempt."""
 
     SEEN = "seen"
     """The client did something that fits what it is doing already."""
@@ -43,7 +43,7 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """The actions of the attempt."""
 
     CHANGED = "changed"
     """Publish that the attempt has changed."""
@@ -139,7 +139,7 @@ check(TABLE, State, Input)
 
 @define(eq=False)
 class AttemptStates(Machine):
-    """Where an attempt stands."""
+    """The state of one attempt."""
 
     table: ClassVar[Table] = TABLE
 

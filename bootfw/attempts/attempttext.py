@@ -8,13 +8,13 @@ from bootfw.attempts.symptoms import program
 
 
 def stage_line(stage: Stage) -> str:
-    """What happened, in a line."""
+    """Return a stage as a line of text."""
     text = _LINES[stage.kind](stage.data)
     return f"{text}, {stage.count} times" if stage.count > 1 else text
 
 
 def outcome_line(attempt: BootAttempt) -> str:
-    """The verdict, and the cause where there is one."""
+    """Return the verdict, and the cause where there is one."""
     verdict = attempt.verdict.value
     return f"{verdict}: {attempt.cause.sentence}" if attempt.cause is not None else verdict
 

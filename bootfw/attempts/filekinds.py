@@ -25,23 +25,23 @@ _CONFIG_DIRECTORY = re.compile(r"(?:.*/)?(?:pxelinux|zpxelinux|s390x|tftpboot)\.
 
 @lru_cache(1024)
 def last_part(path: str) -> str:
-    """The name without directories and query, lower-case."""
+    """Return the name without directories and query, lower-case."""
     return path.partition("?")[0].replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
 
 
 @lru_cache(1024)
 def is_payload(path: str) -> bool:
-    """Whether it is a kernel, a RAM disk or an image: the last files that a loader loads."""
+    """Return whether it is a kernel, a RAM disk or an image: the last files that a loader loads."""
     return _PAYLOAD.fullmatch(last_part(path)) is not None
 
 
 @lru_cache(1024)
 def is_program(path: str) -> bool:
-    """Whether it is a boot program, which loads further files."""
+    """Return whether it is a boot program, which loads further files."""
     return _PROGRAM.fullmatch(last_part(path)) is not None
 
 
 @lru_cache(1024)
 def is_optional(path: str) -> bool:
-    """Whether loaders request it in every boot, and continue if it is missing."""
+    """Return whether loaders request it in every boot, and continue if it is missing."""
     return _OPTIONAL.fullmatch(last_part(path)) is not None or _CONFIG_DIRECTORY.fullmatch(path) is not None

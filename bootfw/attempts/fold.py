@@ -52,6 +52,7 @@ STAGES = 120
 """Stages that one attempt keeps at most: the first FIRST_STAGES, and the latest ones."""
 
 FIRST_STAGES = 40
+"""See STAGES. The first ones show what the firmware is, and the latest ones why it stopped."""
 
 FILES = 200
 """Names of files that one attempt keeps at most."""
@@ -66,7 +67,8 @@ ATTEMPTS = 5000
 """Attempts that are kept in memory at most. Those with a verdict go first."""
 
 REMEMBERED = 7200.0
-"""Seconds for which an attempt with a verdict stays in memory: so late may the phone-home URL be requested."""
+"""Seconds for which an attempt with a verdict stays in memory, so that a late request of the phone-home URL is added to
+it."""
 
 LONGEST_PAUSE = 600.0
 """Seconds: what a machine does after a longer pause is another boot."""
@@ -82,10 +84,12 @@ LONGEST_TRANSFER = 7200.0
 """Seconds that a running transfer keeps an attempt open: the process that served it may be gone."""
 
 _IPXE_PATIENCE = 20.0
-"""iPXE repeats DISCOVER, REQUEST and RRQ for 8 s at most, in gaps of up to 4 s (measured, ROM of Debian 12)."""
+"""The same where iPXE is the firmware. It repeats DISCOVER, REQUEST and RRQ for 8 s at most, in gaps of up to 4 s
+(measured, ROM of Debian 12)."""
 
 SILENT = 40.0
-"""EDK2 sends DISCOVERs in gaps of up to 32 s, and GRUB waits 34 s for lost data (both measured); U-Boot 5 s."""
+"""Seconds of silence after which a machine that has not booted has stopped. EDK2 sends DISCOVERs in gaps of up to 32 s,
+and GRUB waits 34 s for lost data (both measured); U-Boot 5 s."""
 
 _SOONEST_RESTART = 1.0
 """Seconds: no machine is through its power-on self-test sooner. U-Boot repeats DHCP for each file that it loads."""
@@ -93,9 +97,9 @@ _SOONEST_RESTART = 1.0
 _NO_ADDRESS = ("", "0.0.0.0", "::")
 _LOADED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 _OUTCOMES = {outcome: outcome.name.lower() for outcome in Outcome}
-_REQUESTS = {"discover": StageKind.DISCOVER, "request": StageKind.REQUEST, "boot-server": StageKind.BOOT_SERVER}
+_REQUEST_KINDS = {"discover": StageKind.DISCOVER, "request": StageKind.REQUEST, "boot-server": StageKind.BOOT_SERVER}
 _PARAMETER_LISTS = {4: 55, 6: 6}
-"""Version of DHCP -> the option that lists what the client wants: each program has its own list."""
+"""Version of DHCP -> the option with the list of options that the client requests: each program has its own list."""
 
 
 @define(eq=False)
@@ -110,19 +114,19 @@ class _Entry:
     _stage: Stage | None = None
 
     def repeat(self, at: float) -> None:
-        """It happened again."""
+        """Count a repetition."""
         self.count += 1
         self.until = at
         self._stage = None
 
     def end(self, at: float, data: dict[str, Any]) -> None:
-        """It is over; *data* is what is known now."""
+        """End it, with what is known of it now."""
         self.until, self.data = at, data
         self._stage = None
 
     @property
     def stage(self) -> Stage:
-        """The value; the same object until something changes."""
+        """The stage as a value: the same object until something changes, since each change publishes all of them."""
         if self._stage is None:
             self._stage = Stage(self.at, self.kind, self.data, self.count, self.until)
         return self._stage
@@ -136,18 +140,18 @@ class _Attempt:
     began: float
     """Seconds since the epoch."""
     first_seen: float
-    """When it began, on the reactor's clock, as the next."""
-    seen: float
+    """When it began, on the reactor's clock, as the next two times."""
+    last_seen: float
     """When the client did something last."""
     deadline: float
-    """When it is taken to have ended if nothing happens until then."""
+    """When it is judged if nothing happens until then."""
     patience: float
     """Seconds that its firmware pauses at most between two requests."""
     next_lookup: float = -inf
-    """Its MAC is not looked up again before."""
+    """When its MAC may be looked up again."""
     states: AttemptStates = field(factory=AttemptStates)
     keys: dict[str, None] = field(factory=dict)
-    """Under which it is in the index."""
+    """Its keys in the index of Attempts."""
     mac: str = ""
     uuid: str = ""
     addresses: list[str] = field(factory=list)
@@ -155,7 +159,7 @@ class _Attempt:
     architecture: str = ""
     interface: str = ""
     signature: Any = None
-    """What the first DHCP client of this boot, the firmware, can be recognized by."""
+    """The _signature() of the first DHCP client of this boot, the firmware; None: it has sent no DHCP request."""
     round: dict[Any, _Entry] = field(factory=dict)
     """The DHCP messages since the last file or completed exchange, so that repetitions are counted."""
     round_xid: int | None = None
@@ -163,20 +167,21 @@ class _Attempt:
     omitted: int = 0
     running: dict[Any, _Entry] = field(factory=dict)
     """(peer, file name) -> transfers that have begun."""
-    latest: _Entry | None = None
+    latest_request: _Entry | None = None
     """The latest request for a file by TFTP."""
     files: dict[str, None] = field(factory=dict)
     last_file: str = ""
-    named: str = ""
+    named_file: str = ""
     """The latest boot file that a reply named for it, as a path."""
     bytes: int = 0
     has_payload: bool = False
     verdict: Verdict = Verdict.IN_PROGRESS
     cause: Cause | None = None
     ended: float | None = None
+    """Seconds since the epoch, of the verdict."""
 
     def snapshot(self) -> BootAttempt:
-        """The value."""
+        """Return the attempt as a value."""
         stages = tuple([entry.stage for entry in self.entries])
         retries: dict[str, int] = {}
         for stage in stages:
@@ -229,10 +234,10 @@ class Attempts:
     _open: dict[str, _Attempt] = field(factory=dict, init=False)
     """The ones without a verdict."""
     _changed: dict[str, _Attempt] = field(factory=dict, init=False)
-    _take: dict[type[Event], Callable[[Any], None]] = field(init=False)
+    _methods: dict[type[Event], Callable[[Any], None]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._take = {
+        self._methods = {
             RequestClassified: self._requested,
             RequestIgnored: self._ignored,
             ResolverAnswered: self._resolved,
@@ -257,20 +262,20 @@ class Attempts:
             HandshakeFailed: self._no_tls,
             BootReported: self._reported,
             InstallationReported: self._installs,
-            EventsDropped: self._lost,
+            EventsDropped: self._events_dropped,
         }
 
     # What the adapter calls.
 
     def add(self, event: Event) -> None:
         """Take one event, of any kind."""
-        take = self._take.get(type(event))
+        take = self._methods.get(type(event))
         if take is not None:
             take(event)
 
     def up(self, now: float, peer: Address, mac: str = "", protocol: str = "") -> bool:
-        """The phone-home URL was requested. Returns whether there is an attempt that it is about."""
-        found = self._index.get(mac) if mac else self._at(peer, now)
+        """Take a request of the phone-home URL. Return whether there is an attempt of the machine."""
+        found = self._index.get(mac) if mac else self._attempt_at(peer, now)
         if found is None:
             return False
         self._note(found, now, StageKind.UP, {"protocol": protocol} if protocol else {})
@@ -280,27 +285,27 @@ class Attempts:
     def tick(self, now: float) -> None:
         """End the attempts of clients that have been silent for too long; forget the oldest ones."""
         for attempt in [each for each in self._open.values() if each.deadline <= now]:
-            if _is_loading(attempt) and now < attempt.seen + LONGEST_TRANSFER:
+            if _is_loading(attempt) and now < attempt.last_seen + LONGEST_TRANSFER:
                 attempt.deadline = now + self.quiet
             else:
                 self._handle(attempt, Input.SILENT, now)
         for attempt in list(self._all.values()):
-            if attempt.seen + REMEMBERED > now:
+            if attempt.last_seen + REMEMBERED > now:
                 break
             self._handle(attempt, Input.FORGOTTEN, now)
 
     @property
     def idle(self) -> bool:
-        """No tick is needed before the next event."""
+        """Whether no tick is needed before the next event."""
         return not self._open and not self._changed
 
     def changes(self) -> list[BootAttempt]:
-        """The attempts that something was added to since the last call, and which have no verdict."""
+        """Return the attempts without a verdict that have changed since the last call."""
         changed, self._changed = self._changed, {}
         return [attempt.snapshot() for attempt in changed.values()]
 
     def running(self) -> list[BootAttempt]:
-        """The attempts without a verdict, the oldest first."""
+        """Return the attempts without a verdict, the oldest first."""
         return [each.snapshot() for each in self._open.values() if each.states.state is State.RUNNING]
 
     def amend(self, id: str, kind: StageKind, file: str, data: dict[str, Any]) -> bool:
@@ -331,14 +336,14 @@ class Attempts:
 
     def _requested(self, event: RequestClassified) -> None:
         request, at = event.request, event.at
-        kind = _REQUESTS[request.phase]
-        attempt = self._of(request)
+        kind = _REQUEST_KINDS[request.phase]
+        attempt = self._attempt_of(request)
         signature = _signature(request)
         returned = ""
         if attempt is not None and kind is not StageKind.BOOT_SERVER and self._is_restart(attempt, request, event.at):
             is_running = attempt.states.state is State.RUNNING
             if is_running and not attempt.has_payload:
-                self._note(attempt, at, StageKind.RESTART, {"seconds": round(at - attempt.seen, 3)})
+                self._note(attempt, at, StageKind.RESTART, {"seconds": round(at - attempt.last_seen, 3)})
             self._handle(attempt, Input.REPLACED, at)
             if is_running and attempt.cause is not None and attempt.cause.key == PROGRAM_RETURNED:
                 returned = attempt.last_file
@@ -348,7 +353,7 @@ class Attempts:
             if returned:
                 self._note(attempt, at, StageKind.RETURNED, {"file": returned})
         if request.may_be_system and attempt.files:
-            self._system(attempt, at)
+            self._note_system(attempt, at)
             return
         self._identify(attempt, request, signature)
         if (
@@ -380,11 +385,11 @@ class Attempts:
             if request.boot_item is not None:
                 data["item"] = request.boot_item
             attempt.round[key] = attempt.round[kind] = self._note(attempt, at, kind, data)
-        self._seen(attempt, at, attempt.patience, boots=not request.may_be_system)
+        self._mark_seen(attempt, at, attempt.patience, is_boot=not request.may_be_system)
 
     def _is_restart(self, attempt: _Attempt, request: BootRequest, at: float) -> bool:
-        """Whether a DHCP request begins another boot than *attempt*."""
-        if at - attempt.seen > LONGEST_PAUSE:
+        """Return whether a DHCP request begins another boot than *attempt*."""
+        if at - attempt.last_seen > LONGEST_PAUSE:
             return True
         if request.may_be_system:
             return False
@@ -394,10 +399,10 @@ class Attempts:
         if _signature(request) != attempt.signature:
             # A boot program, or the next entry in the firmware's boot order. After a kernel, the firmware was changed.
             return attempt.has_payload and attempt.states.state is State.ENDED
-        if at - attempt.seen < _SOONEST_RESTART:
+        if at - attempt.last_seen < _SOONEST_RESTART:
             return False
         if not request.ipxe:
-            return request.xid != attempt.round_xid or at - attempt.seen > attempt.patience
+            return request.xid != attempt.round_xid or at - attempt.last_seen > attempt.patience
         # A ROM with iPXE loads iPXE again, or a script with "dhcp" in it, and then looks the same.
         if attempt.has_payload:
             return True
@@ -406,20 +411,20 @@ class Attempts:
     def _ignored(self, event: RequestIgnored) -> None:
         if event.request is not None:
             self._requested(RequestClassified(event.at, event.request))
-            self._about(event.mac, event.at, StageKind.NO_ADDRESS, {"reason": event.reason})
+            self._note_about(event.mac, event.at, StageKind.NO_ADDRESS, {"reason": event.reason})
             return
         attempt = self._index.get(event.mac)
         if attempt is not None:
-            self._system(attempt, event.at)
+            self._note_system(attempt, event.at)
 
     def _granted(self, event: AddressesGranted) -> None:
         for lease in event.leases:
             attempt = self._index.get(lease.mac)
             if attempt is not None:
-                self._address(attempt, lease.address)
+                self._add_address(attempt, lease.address)
 
-    def _system(self, attempt: _Attempt, at: float) -> None:
-        """An operating system asks for its address: after a kernel, that is the one that was booted."""
+    def _note_system(self, attempt: _Attempt, at: float) -> None:
+        """Note that an operating system requests its address. After a kernel, it is the one that was booted."""
         if attempt.has_payload and attempt.entries[-1].kind is not StageKind.SYSTEM:
             self._note(attempt, at, StageKind.SYSTEM, {})
 
@@ -442,24 +447,24 @@ class Attempts:
         self._decided(event.request, event.at, data)
 
     def _decided(self, request: BootRequest, at: float, data: dict[str, Any]) -> None:
-        attempt = self._of(request)
+        attempt = self._attempt_of(request)
         if attempt is not None:
             key = data["resolver"], data["outcome"], request.ipxe, request.http
             self._once_in_round(attempt, key, at, StageKind.RESOLVER, data)
 
     def _offered(self, event: OfferMade) -> None:
         request = event.request
-        attempt = self._of(request)
+        attempt = self._attempt_of(request)
         if attempt is None:
             return
         data: dict[str, Any] = {"destination": event.destination[0]}
         file = event.file
         if event.address:
-            self._address(attempt, event.address)
+            self._add_address(attempt, event.address)
             data["address"] = event.address
         if isinstance(file, BootFile):
             data["file"] = file.name
-            attempt.named = file.name.partition("://")[2].partition("/")[2] or file.name.lstrip("/")
+            attempt.named_file = file.name.partition("://")[2].partition("/")[2] or file.name.lstrip("/")
             server = _other_server(file, request)
             if server:
                 data["server"] = server
@@ -476,7 +481,7 @@ class Attempts:
         attempt.round.setdefault(kind, attempt.entries[-1])
 
     def _withheld(self, event: OfferWithheld | FileWithheld) -> None:
-        attempt = self._of(event.request)
+        attempt = self._attempt_of(event.request)
         if attempt is not None:
             kind = StageKind.NO_ANSWER if isinstance(event, OfferWithheld) else StageKind.NO_FILE
             data = {"reason": event.reason, "phase": event.request.phase}
@@ -488,41 +493,41 @@ class Attempts:
             known.repeat(at + self.wall)
         else:
             attempt.round[key] = self._note(attempt, at, kind, data)
-        self._seen(attempt, at, 0.0)
+        self._mark_seen(attempt, at, 0.0)
 
     def _address_refused(self, event: AddressRefused) -> None:
-        self._about(event.mac, event.at, StageKind.ADDRESS_REFUSED, {"address": event.address})
+        self._note_about(event.mac, event.at, StageKind.ADDRESS_REFUSED, {"address": event.address})
 
     def _declined(self, event: AddressTaken) -> None:
         if event.declined:
-            self._about(event.mac, event.at, StageKind.ADDRESS_DECLINED, {"address": event.address})
+            self._note_about(event.mac, event.at, StageKind.ADDRESS_DECLINED, {"address": event.address})
 
     def _exhausted(self, event: PoolExhausted) -> None:
         if event.request is not None:
             self._requested(RequestClassified(event.at, event.request))
-        self._about(event.mac, event.at, StageKind.POOL_EXHAUSTED, {"network": event.network})
+        self._note_about(event.mac, event.at, StageKind.POOL_EXHAUSTED, {"network": event.network})
 
     def _other_server(self, event: OtherServerSeen) -> None:
-        self._about(event.mac, event.at, StageKind.OTHER_SERVER, {"server": event.server})
+        self._note_about(event.mac, event.at, StageKind.OTHER_SERVER, {"server": event.server})
 
     def _other_boot_server(self, event: OtherBootServerSeen) -> None:
         data = {"server": event.server, "file": event.file}
-        self._about(event.mac, event.at, StageKind.OTHER_BOOT_SERVER, data)
+        self._note_about(event.mac, event.at, StageKind.OTHER_BOOT_SERVER, data)
 
     def _not_kept(self, event: LeasesNotKept) -> None:
         for mac in event.macs:
-            self._about(mac, event.at, StageKind.PROBLEM, {"what": event.reason, "doing": "store the lease"})
+            self._note_about(mac, event.at, StageKind.PROBLEM, {"what": event.reason, "doing": "store the lease"})
 
     def _plugin_failed(self, event: PluginFailed) -> None:
         if event.mac:
-            self._about(event.mac, event.at, StageKind.PROBLEM, {"what": event.plugin, "doing": event.doing})
+            self._note_about(event.mac, event.at, StageKind.PROBLEM, {"what": event.plugin, "doing": event.doing})
 
     def _loop_broken(self, event: LoopBroken) -> None:
         data = {"files": list(event.files), "times": event.times}
-        self._about(event.request.mac, event.at, StageKind.LOOP, data)
+        self._note_about(event.request.mac, event.at, StageKind.LOOP, data)
 
-    def _about(self, mac: str, at: float, kind: StageKind, data: dict[str, Any]) -> None:
-        """Note what a DHCP event says about the machine with *mac*, if it boots."""
+    def _note_about(self, mac: str, at: float, kind: StageKind, data: dict[str, Any]) -> None:
+        """Add a stage to the attempt of the machine with *mac*, if it has no verdict yet."""
         attempt = self._index.get(mac)
         if attempt is not None and attempt.states.state is not State.ENDED:
             last = attempt.entries[-1] if attempt.entries else None
@@ -530,7 +535,7 @@ class Attempts:
                 last.repeat(at + self.wall)
             else:
                 self._note(attempt, at, kind, data)
-            self._seen(attempt, at, 0.0)
+            self._mark_seen(attempt, at, 0.0)
 
     # Files.
 
@@ -538,7 +543,7 @@ class Attempts:
         request = event.request
         attempt = self._for_transfer(request, event.at)
         if event.acked is not None and (request.peer, request.filename) in attempt.running:
-            self._seen(attempt, event.at, self.quiet)  # another node goes on with it
+            self._mark_seen(attempt, event.at, self.quiet)  # another node goes on with it
             return
         data: dict[str, Any] = {"protocol": request.protocol, "file": _name(request.path), "peer": request.peer[0]}
         agreed = event.agreed
@@ -551,29 +556,29 @@ class Attempts:
         attempt.running[request.peer, request.filename] = entry
         attempt.round = {}
         if request.protocol == "tftp":
-            attempt.latest = entry
-        self._seen(attempt, event.at, self.quiet, boots=request.protocol == "tftp" and not request.write)
+            attempt.latest_request = entry
+        self._mark_seen(attempt, event.at, self.quiet, is_boot=request.protocol == "tftp" and not request.write)
 
     def _transferred(self, event: TransferEnded) -> None:
         report = event.report
         request, outcome = report.request, report.outcome
         if outcome is Outcome.HANDED_OVER:
             return
-        attempt = self._at(request.peer, event.at)
+        attempt = self._attempt_at(request.peer, event.at)
         entry = attempt.running.pop((request.peer, request.filename), None) if attempt is not None else None
         if attempt is None or entry is None:
             # It began before the service did, or before the machine was known by its MAC.
             attempt = self._for_transfer(request, event.at)
             kind = StageKind.UPLOAD if request.write else StageKind.TRANSFER
             entry = self._note(attempt, report.began, kind, {})
-            if request.protocol == "tftp" and (attempt.latest is None or attempt.latest.at <= entry.at):
-                attempt.latest = entry
+            if request.protocol == "tftp" and (attempt.latest_request is None or attempt.latest_request.at <= entry.at):
+                attempt.latest_request = entry
         entry.end(report.ended + self.wall, _transfer_data(report))
         attempt.bytes += report.bytes_transferred
-        is_left = request.protocol == "tftp" and entry is not attempt.latest
-        patience = 0.0 if is_left else attempt.patience
+        is_abandoned = request.protocol == "tftp" and entry is not attempt.latest_request
+        patience = 0.0 if is_abandoned else attempt.patience
         if outcome in _LOADED and not request.write:
-            if not is_left:
+            if not is_abandoned:
                 patience = self.quiet
                 attempt.last_file = _name(request.path)
             if len(attempt.files) < FILES:
@@ -581,8 +586,8 @@ class Attempts:
             if is_payload(request.path):
                 attempt.has_payload = True
         failed_upload = request.write and outcome not in _LOADED
-        boots = request.protocol == "tftp" and not is_left and (failed_upload or not request.write)
-        self._seen(attempt, event.at, patience, boots=boots)
+        is_boot = request.protocol == "tftp" and not is_abandoned and (failed_upload or not request.write)
+        self._mark_seen(attempt, event.at, patience, is_boot=is_boot)
 
     def _refused(self, event: TransferRefused) -> None:
         request = event.request
@@ -603,8 +608,8 @@ class Attempts:
         else:
             last = self._note(attempt, event.at, StageKind.REFUSED, data)
         if request.protocol == "tftp":
-            attempt.latest = last
-        self._seen(attempt, event.at, attempt.patience, boots=request.protocol == "tftp")
+            attempt.latest_request = last
+        self._mark_seen(attempt, event.at, attempt.patience, is_boot=request.protocol == "tftp")
 
     def _second_stage(self, event: SecondStageFound) -> None:
         attempt = self._for_transfer(event.request, event.at)
@@ -613,18 +618,18 @@ class Attempts:
         )
 
     def _no_tls(self, event: HandshakeFailed) -> None:
-        attempt = self._at(event.peer, event.at)
+        attempt = self._attempt_at(event.peer, event.at)
         if attempt is not None:
             self._note(attempt, event.at, StageKind.TLS, {"reason": event.reason})
-            self._seen(attempt, event.at, attempt.patience)
+            self._mark_seen(attempt, event.at, attempt.patience)
 
     def _reported(self, event: BootReported) -> None:
-        attempt = (self._index.get(event.mac) if event.mac else None) or self._at(event.peer, event.at)
-        if attempt is None or event.at - attempt.seen > LONGEST_PAUSE:
+        attempt = (self._index.get(event.mac) if event.mac else None) or self._attempt_at(event.peer, event.at)
+        if attempt is None or event.at - attempt.last_seen > LONGEST_PAUSE:
             if event.by_system:
                 return  # its boot was not seen, or is long over
             attempt = self._new(event.at, event.mac, "")
-        self._address(attempt, event.peer[0])
+        self._add_address(attempt, event.peer[0])
         data: dict[str, Any] = {"protocol": event.protocol, "what": _name(event.what)}
         if event.by_system:
             data["by_system"] = True
@@ -633,13 +638,13 @@ class Attempts:
             last.repeat(event.at + self.wall)
         else:
             self._note(attempt, event.at, StageKind.REPORT, data)
-        self._seen(attempt, event.at, attempt.patience)
+        self._mark_seen(attempt, event.at, attempt.patience)
 
     def _installs(self, event: InstallationReported) -> None:
-        attempt = (self._index.get(event.mac) if event.mac else None) or self._at(event.peer, event.at)
+        attempt = (self._index.get(event.mac) if event.mac else None) or self._attempt_at(event.peer, event.at)
         if attempt is None:
             return
-        self._address(attempt, event.peer[0])
+        self._add_address(attempt, event.peer[0])
         data: dict[str, Any] = {"what": _name(event.what)}
         if event.failed:
             data["failed"] = True
@@ -650,46 +655,46 @@ class Attempts:
             last.repeat(event.at + self.wall)
         else:
             self._note(attempt, event.at, StageKind.INSTALLATION, data)
-        attempt.seen, attempt.deadline = event.at, event.at + INSTALLER_PATIENCE
+        attempt.last_seen, attempt.deadline = event.at, event.at + INSTALLER_PATIENCE
         if event.failed:
             self._handle(attempt, Input.FAILED, event.at)
         else:
             self._handle(attempt, Input.SEEN if attempt.verdict is Verdict.UP else Input.BOOTS, event.at)
 
     def _for_transfer(self, request: TransferRequest, at: float) -> _Attempt:
-        """The attempt that a request for a file belongs to; a new one where there is none."""
-        attempt = self._at(request.peer, at)
-        if attempt is None or at - attempt.seen > LONGEST_PAUSE:
+        """Return the attempt that a request for a file belongs to: a new one if there is none."""
+        attempt = self._attempt_at(request.peer, at)
+        if attempt is None or at - attempt.last_seen > LONGEST_PAUSE:
             client = self.client_at(request.peer)
             attempt = None if client.mac else self._by_file(request.path, request.peer[0])
             if attempt is None:
                 attempt = self._new(at, client.mac, client.uuid or "")
                 if client.persona:
                     attempt.persona, attempt.architecture = client.persona, client.architecture
-            self._address(attempt, request.peer[0])
+            self._add_address(attempt, request.peer[0])
         return attempt
 
     def _by_file(self, path: str, address: str) -> _Attempt | None:
-        """The latest attempt of a client whose reply named *path*, and whose address is not known.
+        """Return the latest attempt of a client whose reply named *path*, and whose address is not known.
 
         For clients of a proxy that are behind a router: neither their DHCP nor the kernel tells their address. By IPv6
         EDK2 loads its file from another address than it had on port 4011, which the kernel learns with our first
         packet to it; so the only client that has not loaded the file that a reply named is taken for that one.
         """
-        named = [each for each in self._open.values() if each.named == path]
+        named = [each for each in self._open.values() if each.named_file == path]
         waiting = [each for each in named if not each.addresses]
         if waiting:
             return waiting[-1]
         others = [each for each in named if ":" in "".join(each.addresses) and not each.files and not each.running]
         return others[0] if ":" in address and len(others) == 1 else None
 
-    def _at(self, peer: Address, now: float) -> _Attempt | None:
-        """The attempt of the machine at *peer*."""
+    def _attempt_at(self, peer: Address, now: float) -> _Attempt | None:
+        """Return the attempt of the machine at *peer*; None: there is none."""
         attempt = self._index.get(peer[0])
         if attempt is None:
             found = self._index.get(self.client_at(peer).mac)
             if found is not None:
-                self._address(found, peer[0])
+                self._add_address(found, peer[0])
             return found
         ended = attempt.states.state is State.ENDED
         if not ended and (attempt.mac or attempt.uuid):
@@ -700,29 +705,29 @@ class Attempts:
         attempt.next_lookup = now + min(now - attempt.first_seen, LOOKUP_INTERVAL)
         mac = self.client_at(peer).mac
         if not ended:
-            return self._identified(attempt, mac)
+            return self._with_mac(attempt, mac)
         # The address may have passed to another machine.
         found = self._index.get(mac)
         if found is not None and found is not attempt:
-            self._address(found, peer[0])
+            self._add_address(found, peer[0])
         return found or attempt
 
-    def _identified(self, attempt: _Attempt, mac: str) -> _Attempt:
-        """The attempt of a machine that was only known by its address, now that the kernel may know its *mac*.
+    def _with_mac(self, attempt: _Attempt, mac: str) -> _Attempt:
+        """Return the attempt of a machine that was known by its address only, now that its *mac* may be known.
 
         The kernel learns the MAC with our first packet to the address, which is after the first request.
         """
         if not mac:
             return attempt
         known = self._index.get(mac)
-        if known is None or attempt.seen - known.seen > LONGEST_PAUSE:
+        if known is None or attempt.last_seen - known.last_seen > LONGEST_PAUSE:
             attempt.mac = mac
-            self._key(attempt, mac)
+            self._add_key(attempt, mac)
             return attempt
-        self._join(known, attempt)
+        self._merge(known, attempt)
         return known
 
-    def _join(self, attempt: _Attempt, later: _Attempt) -> None:
+    def _merge(self, attempt: _Attempt, later: _Attempt) -> None:
         """Add to *attempt* what the same machine did under an address that was not known to be its own."""
         self._drop(later)
         for entry in later.entries:
@@ -731,22 +736,22 @@ class Attempts:
         attempt.running |= later.running
         for file in list(later.files)[: FILES - len(attempt.files)]:
             attempt.files.setdefault(file)
-        attempt.latest = later.latest or attempt.latest
+        attempt.latest_request = later.latest_request or attempt.latest_request
         attempt.last_file = later.last_file or attempt.last_file
         attempt.bytes += later.bytes
         attempt.has_payload = attempt.has_payload or later.has_payload
         for address in later.addresses:
-            self._address(attempt, address)
+            self._add_address(attempt, address)
 
     # All.
 
-    def _lost(self, event: EventsDropped) -> None:
-        """What is missing might be the very file that an attempt is found to lack: no verdict is better than a wrong
-        one."""
+    def _events_dropped(self, event: EventsDropped) -> None:
+        """Forget the attempts without a verdict. What was dropped may be the file that an attempt seems to lack: no
+        verdict is better than a wrong one."""
         for attempt in list(self._open.values()):
             self._handle(attempt, Input.FORGOTTEN, event.at)
 
-    def _of(self, request: BootRequest) -> _Attempt | None:
+    def _attempt_of(self, request: BootRequest) -> _Attempt | None:
         found = self._index.get(request.mac) if request.mac else None
         if found is None and request.uuid:
             found = self._index.get(request.uuid)
@@ -769,11 +774,11 @@ class Attempts:
         self._all[id] = self._open[id] = attempt
         if mac:
             attempt.mac = mac
-            self._key(attempt, mac)
+            self._add_key(attempt, mac)
         if uuid:
             attempt.uuid = uuid
             if uuid not in self._index or not mac:
-                self._key(attempt, uuid)
+                self._add_key(attempt, uuid)
         return attempt
 
     def _make_room(self, now: float) -> None:
@@ -790,28 +795,28 @@ class Attempts:
             attempt.patience = min(_IPXE_PATIENCE, self.silent) if request.ipxe else self.silent
         if request.mac and not attempt.mac:
             attempt.mac = request.mac
-            self._key(attempt, request.mac)
+            self._add_key(attempt, request.mac)
         if request.uuid and not attempt.uuid:
             attempt.uuid = request.uuid
             if request.uuid not in self._index:
-                self._key(attempt, request.uuid)
+                self._add_key(attempt, request.uuid)
         if request.client_address not in _NO_ADDRESS:
-            self._address(attempt, request.client_address)
+            self._add_address(attempt, request.client_address)
 
-    def _address(self, attempt: _Attempt, address: str) -> None:
+    def _add_address(self, attempt: _Attempt, address: str) -> None:
         if self._index.get(address) is not attempt:
-            self._key(attempt, address)
+            self._add_key(attempt, address)
             if address not in attempt.addresses:
                 attempt.addresses.append(address)
                 if len(attempt.addresses) > ADDRESSES:
-                    self._unkey(attempt, attempt.addresses.pop(0))
+                    self._remove_key(attempt, attempt.addresses.pop(0))
 
-    def _unkey(self, attempt: _Attempt, key: str) -> None:
+    def _remove_key(self, attempt: _Attempt, key: str) -> None:
         attempt.keys.pop(key, None)
         if self._index.get(key) is attempt:
             del self._index[key]
 
-    def _key(self, attempt: _Attempt, key: str) -> None:
+    def _add_key(self, attempt: _Attempt, key: str) -> None:
         self._index[key] = attempt
         attempt.keys[key] = None
 
@@ -826,16 +831,20 @@ class Attempts:
             del attempt.entries[FIRST_STAGES]
             attempt.omitted += 1
 
-    def _seen(self, attempt: _Attempt, at: float, patience: float, *, boots: bool = True) -> None:
-        """The client, or with a patience of 0 our side, did something."""
+    def _mark_seen(self, attempt: _Attempt, at: float, patience: float, *, is_boot: bool = True) -> None:
+        """Put off the deadline, and give SEEN or BOOTS.
+
+        :param patience: seconds until the deadline; 0: not the client did something, but our side.
+        :param is_boot: only a machine that boots does that.
+        """
         state = attempt.states.state
         if patience:
-            attempt.seen = at
+            attempt.last_seen = at
             attempt.deadline = at + max(patience, self.quiet if attempt.running else 0.0)
         if state is State.ENDED and (attempt.has_payload or attempt.verdict is Verdict.UP or not patience):
             # What an installed system loads later says nothing about the boot.
-            boots = False
-        event = Input.BOOTS if boots and (patience or state is State.RUNNING) else Input.SEEN
+            is_boot = False
+        event = Input.BOOTS if is_boot and (patience or state is State.RUNNING) else Input.SEEN
         self._handle(attempt, event, at)
 
     def _handle(self, attempt: _Attempt, event: Input, now: float) -> None:
@@ -881,7 +890,7 @@ class Attempts:
         for table in (self._all, self._open, self._judged, self._changed):
             table.pop(attempt.id, None)
         for key in list(attempt.keys):
-            self._unkey(attempt, key)
+            self._remove_key(attempt, key)
 
 
 def amended(attempt: BootAttempt, kind: StageKind, file: str, data: dict[str, Any]) -> BootAttempt:
@@ -907,23 +916,25 @@ def _last_end(stages: Sequence[Stage], began: float) -> float:
 
 
 def _is_loading(attempt: _Attempt) -> bool:
-    """A transfer runs, and may be in use.
+    """Return whether a transfer runs that the client may still read.
 
     By TFTP only the latest may be: boot programs read one file at a time. When the last ACK of an earlier one is lost,
     the server goes on with it for a minute, and the client with its boot.
     """
-    return any(entry is attempt.latest or entry.data["protocol"] != "tftp" for entry in attempt.running.values())
+    return any(
+        entry is attempt.latest_request or entry.data["protocol"] != "tftp" for entry in attempt.running.values()
+    )
 
 
 def _signature(request: BootRequest) -> Any:
-    """What a program that sends DHCP requests can be recognized by: no two of one boot have the same, but iPXE's."""
+    """Return what tells the DHCP clients of one boot from each other. Only those that are iPXE have the same."""
     options = request.options
     requested = options.get(_PARAMETER_LISTS[request.family])
     return request.family, request.vendor_class, request.user_classes, request.uuid is not None, requested
 
 
 def _other_server(file: BootFile, request: BootRequest) -> str:
-    """The host that serves *file*, "" when it is this one."""
+    """Return the host that serves *file*; "": it is this one."""
     scheme, separator, rest = file.name.partition("://")
     if separator and "/" not in scheme:
         host = rest.partition("/")[0]

@@ -1,4 +1,4 @@
-"""The machines that boot attempts are of: what is known of each from its latest boots."""
+"""The machines that have boot attempts, with what is known of each from the latest ones."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,7 +16,7 @@ class Machine:
     uuid: str = ""
     """In SMBIOS text form; "" when it is not known. Some loaders send none, so it may be that of an earlier boot."""
     persona: str = ""
-    """That of its firmware: of the latest boot that has one."""
+    """The persona of its firmware, from the latest boot that has one."""
     architecture: str = ""
     """Of wire/iana.py; "" when it is not known."""
     addresses: tuple[str, ...] = ()

@@ -11,9 +11,9 @@ Record = dict[str, Any]
 
 
 def attempt_record(attempt: BootAttempt, *, stages: bool = True) -> Record:
-    """*attempt* as JSON values.
+    """Return *attempt* as JSON values.
 
-    :param stages: without, the record is that of a list: short, and the same otherwise.
+    :param stages: false: leave out the stages, as in a list of attempts.
     """
     record: Record = {
         "id": attempt.id,
@@ -50,9 +50,9 @@ def _stage_record(stage: Stage) -> Record:
 
 
 def attempt_of(record: Mapping[str, Any]) -> BootAttempt:
-    """The attempt that attempt_record() made *record* of.
+    """Return the attempt that attempt_record() has made *record* of.
 
-    :raise ValueError, KeyError, TypeError: there is none.
+    :raise ValueError, KeyError, TypeError: *record* is something else.
     """
     cause = record["cause"]
     return BootAttempt(

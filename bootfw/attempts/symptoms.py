@@ -1,8 +1,8 @@
 """Why a boot failed: a table of symptoms, each with what must be true of the stages, a sentence and a remedy.
 
-The first row that applies is the cause. A row speaks of what the client did *last*: what it did without, and then went
-on, is no failure. Loaders look for many files that need not exist, UEFI firmware asks for a file's size before it loads
-it, and a lossy link makes clients repeat themselves; none of these is a symptom by itself.
+The first row that applies is the cause. A row is about what the client did *last*: a file that it lacked, and went on
+without, is no failure. Loaders look for many files that need not exist, UEFI firmware requests a file's size before it
+loads it, and a lossy link makes clients repeat themselves; none of these is a symptom by itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ SMALL_BLOCK = 512
 """Bytes: a block of this size passes every network that IPv4 runs on (576 bytes, RFC 791)."""
 
 SAME_FILE = 3
-"""The client has loaded the same boot program this often in one boot: it goes round in a circle."""
+"""A client that has loaded the same boot program so many times in one boot is in a loop."""
 
 RETURNED_WITHIN = 30.0
 """Seconds from the last packet of a boot program to the next start of its firmware. What takes longer may be a person
@@ -39,14 +39,14 @@ _SERVER_FAULTS = (0, 500, 502, 503, 504)
 
 
 class Facts:
-    """What the rows look at, computed once where a row needs it."""
+    """What the rows test, of one attempt. Each is computed when the first row needs it."""
 
     def __init__(self, attempt: BootAttempt) -> None:
         self.attempt = attempt
         self.stages = attempt.stages
 
     def all(self, *kinds: StageKind) -> list[Stage]:
-        """The stages of these kinds."""
+        """Return the stages of these kinds."""
         return [stage for stage in self.stages if stage.kind in kinds]
 
     @cached_property
@@ -57,7 +57,7 @@ class Facts:
 
     @cached_property
     def tail(self) -> list[Stage]:
-        """What happened after the last complete file, in the order of the ends. Everything, if there is none."""
+        """The stages after the last complete file, in the order of their ends; all stages, if there is none."""
         if not self.loaded:
             return sorted(self.stages, key=_end)
         last = self.loaded[-1]
@@ -66,16 +66,16 @@ class Facts:
 
     @cached_property
     def has_payload(self) -> bool:
-        """A kernel, a RAM disk or an image is loaded, so what a loader tries later need not exist."""
+        """Whether a kernel, a RAM disk or an image is loaded. What a loader tries later need not exist."""
         return any(is_payload(stage.data["file"]) for stage in self.loaded)
 
     @cached_property
-    def broken(self) -> Stage | None:
-        """The last transfer, if it ended before its end, and its file was not loaded in another try."""
+    def broken_transfer(self) -> Stage | None:
+        """The last transfer, if it was incomplete, and its file was not loaded by another one."""
         files = {stage.data["file"] for stage in self.loaded}
         for stage in reversed(self.tail):
             if stage.kind is StageKind.TRANSFER and stage.data.get("outcome") not in (None, "cancelled"):
-                if stage.data["file"] in files or self._is_left(stage):
+                if stage.data["file"] in files or self._is_abandoned(stage):
                     continue
                 if self.has_payload and not is_payload(stage.data["file"]):
                     return None
@@ -84,15 +84,15 @@ class Facts:
                 return stage
         return None
 
-    def _is_left(self, stage: Stage) -> bool:
-        """Whether the client has loaded another file since this transfer began: by TFTP it reads one at a time.
+    def _is_abandoned(self, stage: Stage) -> bool:
+        """Return whether the client has loaded another file since this transfer began: by TFTP it reads one at a time.
 
         When it ends a transfer early and that packet is lost, the server goes on until it times out.
         """
         return stage.data["protocol"] == "tftp" and any(each.at > stage.at for each in self.loaded)
 
     @cached_property
-    def refused(self) -> Stage | None:
+    def refusal(self) -> Stage | None:
         """The last refusal that matters: after it nothing was loaded, and the client can't do without the file."""
         for stage in reversed(self.tail):
             if stage.kind is not StageKind.REFUSED or stage.data.get("upload"):
@@ -105,7 +105,7 @@ class Facts:
 
     @cached_property
     def failed_upload(self) -> Stage | None:
-        """An upload that was not stored."""
+        """The last upload that was not stored."""
         for stage in reversed(self.tail):
             if stage.kind is StageKind.UPLOAD and stage.data.get("outcome") not in (None, "cancelled", *_LOADED):
                 return stage
@@ -114,31 +114,31 @@ class Facts:
         return None
 
     def last(self, *kinds: StageKind) -> Stage | None:
-        """The last stage of these kinds in the tail."""
+        """Return the last stage of these kinds in the tail; None: there is none."""
         return next((stage for stage in reversed(self.tail) if stage.kind in kinds), None)
 
     @cached_property
-    def begun(self) -> bool:
-        """A file was requested."""
+    def has_requested_file(self) -> bool:
+        """Whether the client has requested a file, to load or to store."""
         return bool(self.all(StageKind.TRANSFER, StageKind.REFUSED, StageKind.UPLOAD))
 
     @cached_property
-    def named(self) -> Stage | None:
-        """The last of our messages that named a boot file."""
+    def naming_stage(self) -> Stage | None:
+        """The last of our replies that named a boot file."""
         kinds = (StageKind.OFFER, StageKind.ACK, StageKind.BOOT_SERVER_REPLY)
         return next((stage for stage in reversed(self.all(*kinds)) if stage.data.get("file")), None)
 
     @cached_property
     def named_files(self) -> set[str]:
-        """The paths of the boot files that our messages named."""
+        """The paths of the boot files that our replies named."""
         kinds = (StageKind.OFFER, StageKind.ACK, StageKind.BOOT_SERVER_REPLY)
         names = [stage.data.get("file", "") for stage in self.all(*kinds)]
         return {name.partition("://")[2].partition("/")[2] or name.lstrip("/") for name in names}
 
     @cached_property
-    def elsewhere(self) -> str:
-        """The host that serves the file named last, if it is another one; "" otherwise."""
-        return str(self.named.data.get("server", "")) if self.named is not None else ""
+    def other_host(self) -> str:
+        """The host of the boot file that was named last; "": it is this one."""
+        return str(self.naming_stage.data.get("server", "")) if self.naming_stage is not None else ""
 
 
 def _end(stage: Stage) -> float:
@@ -154,23 +154,25 @@ class Symptom:
 
     key: str
     applies: Callable[[Facts], Found]
-    """Returns a stage, whose data fills the sentence; or true; or what is false: it does not apply."""
+    """Returns a stage, whose data are filled into the sentence, or true; None or false: it does not apply."""
     sentence: str
     remedy: str
     source: str
-    """Where it is known from."""
+    """Where the symptom was seen, or what specifies it."""
     verdict: Verdict = Verdict.FAILED
     fill: Callable[[Facts, Stage], dict[str, Any]] = lambda facts, stage: {}
     """Computes further values for the sentence and the remedy."""
 
     def cause(self, facts: Facts, found: Found) -> Cause:
-        """The cause, filled in."""
+        """Return the cause, with the values of *found* filled in."""
         stage = found if isinstance(found, Stage) else Stage(0.0, StageKind.PROBLEM)
         values = {**stage.data, **self.fill(facts, stage)}
-        return Cause(self.key, self.sentence.format_map(_Known(values)), self.remedy.format_map(_Known(values)))
+        return Cause(self.key, self.sentence.format_map(_Values(values)), self.remedy.format_map(_Values(values)))
 
 
-class _Known(dict[str, Any]):
+class _Values(dict[str, Any]):
+    """What is filled into a sentence. A value that is missing, as in a record of another version, is shown as "?"."""
+
     def __missing__(self, key: str) -> str:
         return "?"
 
@@ -193,7 +195,7 @@ def _disk_full(facts: Facts) -> Found:
 
 def _broken(outcome: str, condition: Callable[[Facts, Stage], bool] = lambda facts, stage: True) -> Any:
     def applies(facts: Facts) -> Found:
-        stage = facts.broken
+        stage = facts.broken_transfer
         return stage if stage is not None and stage.data["outcome"] == outcome and condition(facts, stage) else None
 
     return applies
@@ -205,12 +207,12 @@ def _first_block_lost(facts: Facts, stage: Stage) -> bool:
     return bool(heard and not data["blocks"] and data["blksize"] > SMALL_BLOCK)
 
 
-def _unheard(facts: Facts, stage: Stage) -> bool:
+def _nothing_acknowledged(facts: Facts, stage: Stage) -> bool:
     return not stage.data["bytes"]
 
 
 def _refused(condition: Callable[[Stage], bool]) -> Any:
-    return lambda facts: facts.refused if facts.refused is not None and condition(facts.refused) else None
+    return lambda facts: facts.refusal if facts.refusal is not None and condition(facts.refusal) else None
 
 
 def _is_missing(stage: Stage) -> bool:
@@ -285,7 +287,7 @@ def _without_next_file(facts: Facts) -> Found:
     stage = facts.last(StageKind.NO_FILE, StageKind.NO_ANSWER)
     if stage is None or not facts.loaded or facts.has_payload or not is_program(facts.loaded[-1].data["file"]):
         return None
-    return None if facts.named is not None and _end(facts.named) > _end(stage) else stage
+    return None if facts.naming_stage is not None and _end(facts.naming_stage) > _end(stage) else stage
 
 
 def _circle(facts: Facts) -> Found:
@@ -297,12 +299,12 @@ def _circle(facts: Facts) -> Found:
 
 
 def _unless_leased(*kinds: StageKind) -> Callable[[Facts], Found]:
-    """The stage of these kinds, if the client got no address here after it, and requested no file."""
+    """Return a condition: the last stage of these kinds, if the client got no address here after it and no file."""
 
     def applies(facts: Facts) -> Found:
         stage = next(iter(reversed(facts.all(*kinds))), None)
         leased = facts.all(StageKind.ACK, StageKind.NO_FILE)
-        if stage is None or facts.begun or any(_end(each) > _end(stage) for each in leased):
+        if stage is None or facts.has_requested_file or any(_end(each) > _end(stage) for each in leased):
             return None
         return stage
 
@@ -310,11 +312,15 @@ def _unless_leased(*kinds: StageKind) -> Callable[[Facts], Found]:
 
 
 def _unless_named(*kinds: StageKind) -> Callable[[Facts], Found]:
-    """The stage of these kinds, if no file was named later."""
+    """Return a condition: the last stage of these kinds, if no file was named or requested after it."""
 
     def applies(facts: Facts) -> Found:
         stage = next(iter(reversed(facts.all(*kinds))), None)
-        if stage is None or facts.begun or (facts.named is not None and _end(facts.named) > _end(stage)):
+        if (
+            stage is None
+            or facts.has_requested_file
+            or (facts.naming_stage is not None and _end(facts.naming_stage) > _end(stage))
+        ):
             return None
         return stage
 
@@ -322,10 +328,12 @@ def _unless_named(*kinds: StageKind) -> Callable[[Facts], Found]:
 
 
 def _slow_resolver(facts: Facts) -> Found:
-    if facts.begun:
+    if facts.has_requested_file:
         return None
     for stage in reversed(facts.all(StageKind.RESOLVER)):
-        late = stage.data["outcome"] == "too slow" and not (facts.named and _end(facts.named) > _end(stage))
+        late = stage.data["outcome"] == "too slow" and not (
+            facts.naming_stage and _end(facts.naming_stage) > _end(stage)
+        )
         if late or stage.data.get("seconds", 0.0) >= SLOW:
             return stage
     return None
@@ -333,32 +341,34 @@ def _slow_resolver(facts: Facts) -> Found:
 
 def _unavailable_resolver(facts: Facts) -> Found:
     found = [each for each in facts.all(StageKind.RESOLVER) if each.data["outcome"] == "unavailable"]
-    if not found or facts.begun or (facts.named and _end(facts.named) >= _end(found[-1])):
+    if not found or facts.has_requested_file or (facts.naming_stage and _end(facts.naming_stage) >= _end(found[-1])):
         return None
     return found[-1]
 
 
 def _no_4011(facts: Facts) -> Found:
     offers = [stage for stage in facts.all(StageKind.OFFER) if stage.data.get("boot_server")]
-    if facts.begun or not offers or facts.all(StageKind.BOOT_SERVER) or _insists(facts):
+    if facts.has_requested_file or not offers or facts.all(StageKind.BOOT_SERVER) or _repeats_discover(facts):
         return None
     return offers[-1]
 
 
-def _insists(facts: Facts) -> bool:
-    """It repeats its DISCOVER although it was answered."""
+def _repeats_discover(facts: Facts) -> bool:
+    """Return whether the client repeats its DISCOVER although it was answered."""
     return any(stage.count >= 3 for stage in facts.all(StageKind.DISCOVER))
 
 
 def _no_request(facts: Facts) -> Found:
     offers = facts.all(StageKind.OFFER)
-    if facts.begun or not offers or facts.all(StageKind.REQUEST, StageKind.ACK, StageKind.BOOT_SERVER):
+    if facts.has_requested_file or not offers or facts.all(StageKind.REQUEST, StageKind.ACK, StageKind.BOOT_SERVER):
         return None
-    return offers[-1] if offers[-1].data.get("address") or _insists(facts) else None
+    return offers[-1] if offers[-1].data.get("address") or _repeats_discover(facts) else None
 
 
 def _probe(facts: Facts) -> Found:
-    return facts.attempt.uuid.startswith(PROBE_UUIDS) and not facts.begun and facts.named is not None
+    return (
+        facts.attempt.uuid.startswith(PROBE_UUIDS) and not facts.has_requested_file and facts.naming_stage is not None
+    )
 
 
 def _other_boot_server(facts: Facts) -> Found:
@@ -367,11 +377,11 @@ def _other_boot_server(facts: Facts) -> Found:
 
 
 def _no_file_request(facts: Facts) -> Found:
-    return None if facts.begun or facts.elsewhere else facts.named
+    return None if facts.has_requested_file or facts.other_host else facts.naming_stage
 
 
 def _menu(facts: Facts) -> Found:
-    if facts.begun:
+    if facts.has_requested_file:
         return None
     shown = [each for each in facts.all(StageKind.OFFER, StageKind.ACK) if each.data.get("menu")]
     return shown[-1] if shown and not facts.all(StageKind.BOOT_SERVER) else None
@@ -379,7 +389,7 @@ def _menu(facts: Facts) -> Found:
 
 def _unanswered(facts: Facts) -> Found:
     answers = (StageKind.OFFER, StageKind.ACK, StageKind.NO_FILE, StageKind.BOOT_SERVER_REPLY)
-    return not facts.begun and not facts.all(*answers) and next(iter(facts.all(StageKind.DISCOVER)), None)
+    return not facts.has_requested_file and not facts.all(*answers) and next(iter(facts.all(StageKind.DISCOVER)), None)
 
 
 # What fills the sentences.
@@ -418,7 +428,10 @@ def _other(facts: Facts, stage: Stage) -> dict[str, Any]:
 
 
 def program(architecture: str) -> str:
-    """What a boot program is, by what its header says it is for."""
+    """Return what a boot program is, in words.
+
+    :param architecture: as machine_of() returns it.
+    """
     return architecture if architecture == NO_EFI else f"a program for {architecture}"
 
 
@@ -520,7 +533,7 @@ SYMPTOMS: Sequence[Symptom] = (
     ),
     Symptom(
         "file-refused",
-        lambda facts: facts.refused,
+        lambda facts: facts.refusal,
         'stopped after its request for "{file}" was refused: {message}',
         "see the options of the backend that should serve it",
         "RFC 1350 error codes 2 and 4",
@@ -535,7 +548,7 @@ SYMPTOMS: Sequence[Symptom] = (
     ),
     Symptom(
         "no-transfer",
-        _broken("timed_out", _unheard),
+        _broken("timed_out", _nothing_acknowledged),
         'requested "{file}" and never acknowledged anything that we sent',
         'look for a firewall or NAT between the two that drops UDP from this server; [tftp] ports = "single" sends '
         "from port 69 alone",
@@ -637,7 +650,7 @@ SYMPTOMS: Sequence[Symptom] = (
         "lease-not-stored",
         lambda facts: (
             next((each for each in facts.all(StageKind.PROBLEM) if each.data.get("doing") == "store the lease"), None)
-            if not facts.begun
+            if not facts.has_requested_file
             else None
         ),
         "got no address: its lease could not be stored: {what}",
@@ -761,7 +774,7 @@ _UNKNOWN = Cause(
 
 
 def judge(attempt: BootAttempt) -> tuple[Verdict, Cause | None]:
-    """The verdict on an attempt that is over, and the cause where there is one."""
+    """Return the verdict on an attempt that is over, and the cause where there is one."""
     facts = Facts(attempt)
     if facts.all(StageKind.UP):
         return Verdict.UP, None
@@ -773,6 +786,6 @@ def judge(attempt: BootAttempt) -> tuple[Verdict, Cause | None]:
             return symptom.verdict, symptom.cause(facts, found)
     if facts.loaded:
         return Verdict.BOOTED, None
-    if facts.elsewhere:
+    if facts.other_host:
         return Verdict.ELSEWHERE, None
     return Verdict.FAILED, _UNKNOWN

@@ -40,6 +40,7 @@ _NOT_FOUND: dict[str, type[TransferError]] = {
 }
 """Method -> the error if every backend declines. For an upload "File not found" would be wrong."""
 _NOT_CACHED = object()
+"""The path is not in a _Cache, where None says that the file is missing."""
 _Cache = dict[str, "IShareableReader | None"]
 """Path -> a reader that can be shared, or None if the backend does not have the file."""
 
@@ -89,8 +90,8 @@ class LayeredBackend:
     _all_uniform: bool = field(init=False)
     _per_client: Sequence[bool] = field(init=False)
     """Which backends are an IPerClientBackend."""
-    _versions: Sequence[Callable[[str, TransferRequest], Hashable | None] | None] = field(init=False)
-    """The version() of those that are an IVersionedBackend."""
+    _version_methods: Sequence[Callable[[str, TransferRequest], Hashable | None] | None] = field(init=False)
+    """By position of the backend: its version() if it is an IVersionedBackend, else None."""
     _no_caches: Sequence[_Cache | None] = field(init=False)
     _caches: Sequence[_Cache | None] = field(init=False)
     """By position of the backend: a cache for the current batch if the backend is uniform, else None."""
@@ -104,7 +105,7 @@ class LayeredBackend:
         self._uniform = [provides(backend, IUniformBackend) for _, backend in self.backends]
         self._all_uniform = bool(self._uniform) and all(self._uniform)
         self._per_client = [provides(backend, IPerClientBackend) for _, backend in self.backends]
-        self._versions = [b.version if provides(b, IVersionedBackend) else None for _, b in self.backends]
+        self._version_methods = [b.version if provides(b, IVersionedBackend) else None for _, b in self.backends]
         self._caches = self._no_caches = [None] * len(self.backends)
         clock = self.second_stage.seconds if self.second_stage is not None else self.seconds
         self._blocking = BlockingCalls(self.publish, clock) if self.publish is not None else None
@@ -136,7 +137,7 @@ class LayeredBackend:
         return self._try("open", enumerate(repeat(path, len(self.backends))), path, request)
 
     def open_directory(self, path: str, request: TransferRequest) -> Any:
-        """See IBackend, for a name that can only be that of a directory.
+        """Open a name that can only be that of a directory; otherwise see IBackend.
 
         Only backends whose attribute ``names_directories`` is true have content for it: the tree of Ec2's metadata.
         """
@@ -146,7 +147,7 @@ class LayeredBackend:
         return evolve(self, backends=those).open(path, request)
 
     def version(self, path: str, request: TransferRequest) -> Hashable | None:
-        """See IVersionedBackend. None if one that would be tried before the one that has the file is none."""
+        """See IVersionedBackend. None also if a backend without versions is tried before the one with the file."""
         finder = self.second_stage
         program = finder.last_program(request.peer[0], path) if finder is not None else None
         candidates: Iterator[_Candidate] = (
@@ -154,7 +155,7 @@ class LayeredBackend:
         )
         seconds = self.seconds
         for position, candidate in candidates:
-            version = self._versions[position]
+            version = self._version_methods[position]
             if version is None:
                 return None
             began = seconds()
@@ -169,7 +170,7 @@ class LayeredBackend:
                 if took > BLOCKED_SECONDS and self._blocking is not None:
                     self._blocking.report(f"backend {self.backends[position][0]}", f"version({candidate!r})", took)
             if found is not None:
-                self._found(candidate, position, path, request)
+                self._note_found(candidate, position, path, request)
             return found
         return None
 
@@ -230,7 +231,7 @@ class LayeredBackend:
                 if reader is None:
                     continue
                 if reader is not _NOT_CACHED:
-                    self._found(candidate, position, path, request)
+                    self._note_found(candidate, position, path, request)
                     return reader.share()
             elif self._per_client[position]:
                 request = self._with_client(request)
@@ -254,7 +255,7 @@ class LayeredBackend:
             pending = as_deferred(answer)
             if pending is None:
                 self._check(answer, name, method)
-                self._found(candidate, position, path, request)
+                self._note_found(candidate, position, path, request)
                 if cache is not None and provides(answer, IShareableReader):
                     # The caller closes its reader; the cache keeps another one until end_batch().
                     cache[candidate] = answer.share()  # type: ignore[assignment]
@@ -272,7 +273,7 @@ class LayeredBackend:
 
         def succeeded(answer: Any) -> Any:
             self._check(answer, name, search.method)
-            self._found(candidate, position, search.path, search.request)
+            self._note_found(candidate, position, search.path, search.request)
             return answer
 
         def failed(failure: Failure) -> Any:
@@ -298,7 +299,7 @@ class LayeredBackend:
         if wrong:
             raise TransferError("Internal error", f"{method}() of backend {name}: {wrong}")
 
-    def _found(self, candidate: str, position: int, path: str, request: TransferRequest) -> None:
+    def _note_found(self, candidate: str, position: int, path: str, request: TransferRequest) -> None:
         """Remember the file if it is a boot program, and report if it was found at another path than requested."""
         if self.second_stage is None or request.write:
             return

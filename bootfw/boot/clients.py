@@ -41,14 +41,15 @@ class Clients:
     ) -> None:
         self._hardware_address = hardware_address
         self._seconds = seconds
-        self._reported: dict[tuple[Any, ...], tuple[float, str]] = {}
-        """(address, scope) -> (when the kernel has reported it, MAC)."""
+        self._kernel_macs: dict[tuple[Any, ...], tuple[float, str]] = {}
+        """(address, scope) -> (when it was looked up, MAC in the kernel's neighbour table): a client that loads many
+        files costs one lookup in FRESH seconds."""
         self._broadcast = broadcast
         self._leased_to = leased_to
         self.shares_leases = False
         """Whether other processes need the leases of systems: they serve files that differ for each."""
         self._machines: dict[str, Client] = {}
-        """By MAC; the most recent last."""
+        """MAC -> machine; the most recent last."""
         self._macs: dict[str, tuple[str, bool]] = {}
         """Address -> (MAC, whether the address is leased to it by us); the most recent last."""
 
@@ -120,7 +121,7 @@ class Clients:
         """Return the client at *peer*. May cost system calls, so don't call it for every datagram."""
         address = peer[0]
         # The kernel wins: the address may have moved to another machine since the last request that we have seen.
-        mac, leased = self._reported_by_kernel(peer) or self._leased_to(address), True
+        mac, leased = self._mac_of_kernel(peer) or self._leased_to(address), True
         if not mac:
             mac, leased = self._macs.get(address, ("", False))
         machine = self._machines.get(mac)
@@ -130,17 +131,17 @@ class Clients:
             return machine
         return evolve(machine, address=address, leased=leased)
 
-    def _reported_by_kernel(self, peer: Address) -> str:
-        """The MAC of *peer* in the kernel's neighbour table, "" if it is not there."""
+    def _mac_of_kernel(self, peer: Address) -> str:
+        """Return the MAC of *peer* in the kernel's neighbour table; "": it is not there."""
         if self._hardware_address is None:
             return ""
         key = (peer[0], *peer[3:])
         now = self._seconds()
-        at, mac = self._reported.get(key, (-inf, ""))
+        at, mac = self._kernel_macs.get(key, (-inf, ""))
         if not 0 <= now - at < FRESH:
             mac = self._hardware_address(peer)
             if mac:
-                if len(self._reported) >= MACHINES:
-                    self._reported.clear()
-                self._reported[key] = now, mac
+                if len(self._kernel_macs) >= MACHINES:
+                    self._kernel_macs.clear()
+                self._kernel_macs[key] = now, mac
         return mac

@@ -1,4 +1,4 @@
-"""Rate limits for reports such as log lines: the same one at most once per interval."""
+"""Limits reports, such as log lines, to one per subject and interval."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -29,7 +29,7 @@ class OncePer:
         self._reported: OrderedDict[Hashable, float] = OrderedDict()
 
     def due(self, subject: Hashable, now: float) -> bool:
-        """Return whether to report *subject* now; true also records the report."""
+        """Return whether to report *subject* now. If so, note the time of the report."""
         last = self._reported.get(subject)
         if last is not None and now < last + self._seconds:
             return False

@@ -150,7 +150,7 @@ class ResolverChain:
             fitted = fit(result, request)
             if isinstance(fitted, BootFile) and fitted.content is not None:
                 self.generated.keep(fitted.name, fitted.content)
-        except Exception as error:  # the answer's fields have other types than BootFile declares
+        except Exception as error:  # the fields of the answer have other types than BootFile declares
             self.report_failure(number, request, error)
             return None
         return fitted
@@ -186,7 +186,7 @@ class _Call:
     """The resolution to pass the result to; None: there is none yet, or the call was withdrawn."""
 
     def fired(self, result: Any) -> None:
-        """Take the result, or a Failure."""
+        """Take the result of the Deferred, or a Failure, and keep it until a resolution waits for it."""
         if self.waiting is None:
             self.result = result
         else:
@@ -237,12 +237,12 @@ class _PendingResolution:
         assert call is not None
         now = self._chain.reactor.seconds()
         verdict = self._chain.verdict(call.number, self._request, self._fit, result, call.began, now)
-        self.handle(*_input(verdict))
+        self.handle(*_input_of(verdict))
 
     def _call_next(self) -> tuple[Input, Any]:
         verdict = self._chain.call(self._states.number, self._request, self._fit, self._chain.reactor.seconds())
         if not isinstance(verdict, _Call):
-            return _input(verdict)
+            return _input_of(verdict)
         self._call, verdict.waiting = verdict, self
         return Input.WAIT, None
 
@@ -293,7 +293,7 @@ class _PendingResolution:
         self.handle(Input.TICK)
 
 
-def _input(verdict: Verdict) -> tuple[Input, Any]:
+def _input_of(verdict: Verdict) -> tuple[Input, Any]:
     if verdict is None:
         return Input.PASSED, ""
     if isinstance(verdict, Unsuitable):

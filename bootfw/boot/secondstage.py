@@ -18,7 +18,7 @@ from itertools import islice
 from attrs import define, field
 
 MAX_CLIENTS = 4096
-"""Clients that are remembered; the one whose last request is the oldest is dropped first."""
+"""Clients whose programs are kept; the one whose last request is the oldest is dropped first."""
 
 FORGET_AFTER = 3600.0
 """Seconds without a request after which a client is dropped. A GRUB menu may wait for its user."""
@@ -48,7 +48,7 @@ class BootProgram:
     """Its path in the backend."""
     backend: int
     """Position of the backend that has it."""
-    shim: bool
+    is_shim: bool
     """Whether it is a shim, which loads GRUB as its second stage."""
     loaded: float
     """When the client requested it, in seconds of the clock."""
@@ -63,7 +63,7 @@ class BootProgram:
     def _every_candidate(self, path: str, now: float) -> Iterator[str]:
         directory = self.path.rpartition("/")[0]
         parts = directory.split("/") if directory else []
-        own = _PROGRAM_FILES.search(path) is not None
+        belongs_to_program = _PROGRAM_FILES.search(path) is not None
         # The program lost the first directories of its path.
         for depth in range(len(parts), 0, -1):
             yield "/".join([*parts[:depth], path])
@@ -71,12 +71,12 @@ class BootProgram:
         if directory and path.startswith(f"{directory}/{directory}/"):
             yield path[len(directory) + 1 :]
         # The directory is built into the program, and the program is in another one here.
-        if own:
+        if belongs_to_program:
             requested = path.split("/")
             for start in range(1, len(requested)):
                 yield "/".join([*parts, *requested[start:]])
         # What shim requests as its second stage is no program: a name from stale load options.
-        if self.shim and not path.lower().endswith((".efi", ".signed")) and now - self.loaded <= SHIM_SECONDS:
+        if self.is_shim and not path.lower().endswith((".efi", ".signed")) and now - self.loaded <= SHIM_SECONDS:
             known = _ARCHITECTURE.search(self.path)
             for architecture in (known[1].lower(),) if known else _ARCHITECTURES:
                 yield "/".join([*parts, f"grub{architecture}.efi"])
@@ -118,8 +118,8 @@ class SecondStageFinder:
         program.last_request = now
         self._known.move_to_end(client)
         # Only a shim requests these files, so the program is a shim even if its file name does not say so.
-        if not program.shim and path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
-            program.shim = True
+        if not program.is_shim and path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
+            program.is_shim = True
             if self.broadcast is not None:
                 self.broadcast(client, program)
         return program

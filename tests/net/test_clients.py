@@ -103,7 +103,7 @@ def test_number_of_reported_macs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     clients = Clients(lambda peer: MAC)
     for number in range(20):
         assert clients.lookup((f"10.77.0.{number}", 2070)).mac == MAC
-        assert len(clients._reported) <= 5
+        assert len(clients._kernel_macs) <= 5
 
 
 def test_client_behind_a_router_is_known_from_dhcp() -> None:

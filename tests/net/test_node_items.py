@@ -110,7 +110,7 @@ def test_clients_and_programs_come_back() -> None:
     assert client_of(client_item(client)) == client
     program = BootProgram("a/shimx64.efi", 1, True, 100.0, 101.0)
     who, found = program_of(program_item("10.0.0.9", program, 110.0), 1110.0)
-    assert (who, found.path, found.backend, found.shim) == ("10.0.0.9", "a/shimx64.efi", 1, True)
+    assert (who, found.path, found.backend, found.is_shim) == ("10.0.0.9", "a/shimx64.efi", 1, True)
     assert (found.loaded, found.last_request) == (1100.0, 1101.0)
 
 

@@ -336,7 +336,7 @@ def client_of(item: Any) -> Client:
 def program_item(client: str, program: BootProgram, now: float) -> list[object]:
     """Encode the boot program that the client at an address has loaded."""
     ages = _ago(now, program.loaded), _ago(now, program.last_request)
-    return [client, program.path, program.backend, program.shim, *ages]
+    return [client, program.path, program.backend, program.is_shim, *ages]
 
 
 def program_of(item: Any, now: float) -> tuple[str, BootProgram]:
