@@ -1,6 +1,6 @@
 """Decides which requests are served: by lists of addresses, and by how much one client requests.
 
-It is called for each request, and never for the packets of a transfer. One object serves all ports of a process.
+It is called for each request, and never for the packets of a transfer. One object decides for all ports of a process.
 """
 
 from collections.abc import Callable, Hashable
@@ -29,10 +29,11 @@ DHCP_PER_ADDRESS = 1000
 together, to the boot server for example."""
 
 REMEMBERED = 16_384
-"""Clients whose requests for files are counted at most, networks, and clients of DHCP."""
+"""Clients whose requests for files are counted, at most; as many networks, and as many clients of DHCP."""
 
 ALONE = 10.0
-"""Seconds without a request of another address, after which a client has no limit: there is none to protect from it."""
+"""Seconds without a request of another address, after which a client has no limit: there is no other client to
+protect."""
 
 REPORT_SECONDS = 10.0
 """Minimum seconds between two events about dropped requests of one service."""
@@ -61,7 +62,8 @@ class Admission:
         self._latest = ""
         """The address of the latest request."""
         self._shared_at = -inf
-        """When a request came from another address than the one before it."""
+        """When a request last came from another address than the one before it. If that is long ago, one client is
+        alone with this server, and has no limit."""
         self.use(settings or Settings())
 
     def use(self, settings: Settings) -> None:
@@ -85,14 +87,14 @@ class Admission:
             counter.stop()
 
     def serves(self, service: str, peer: Address, now: float) -> bool:
-        """Whether the lists let the client at *peer* be served. Otherwise its request is counted as dropped."""
+        """Return whether the lists allow to serve the client at *peer*. If not, its request is counted as dropped."""
         refused = self._sources[peer[0]][0]
         if refused:
             self.drop(service, refused, peer, now)
         return not refused
 
     def admits(self, service: str, peer: Address, now: float) -> bool:
-        """Whether to serve a request for a file from *peer*. Otherwise it is counted as dropped."""
+        """Return whether to serve a request for a file from *peer*. If not, it is counted as dropped."""
         refused, network = self._sources[peer[0]]
         most = self._per_second
         if refused:
@@ -112,7 +114,7 @@ class Admission:
         return True
 
     def admits_dhcp(self, service: str, peer: Address, hardware: Hashable, now: float) -> bool:
-        """Whether to serve a request by DHCP. Otherwise it is counted as dropped.
+        """Return whether to serve a request by DHCP. If not, it is counted as dropped.
 
         :param peer: where it comes from: a relay or a client. One without an address of its own is in no list.
         :param hardware: identifies the client, whatever its address is.
@@ -147,10 +149,11 @@ class Admission:
         try:
             parsed = ip_address(address.partition("%")[0])
         except ValueError:
-            return "", None  # a UNIX socket's, of an application with a site of its own
+            return "", None  # of a UNIX socket, in an application that has a site of its own
         if any(parsed in network for network in self._deny):
             return DENIED, None
         if self._allow and not any(parsed in network for network in self._allow):
             return NOT_ALLOWED, None
-        # Programs of this host are no strangers. Such an address comes from no network (RFC 1122 section 3.2.1.3).
+        # Programs of this host have no limit: a loopback address can't come from a network (RFC 1122 section 3.2.1.3).
+        # The limit of a network is for a /24 of IPv4 and a /64 of IPv6.
         return "", None if parsed.is_loopback else parsed.packed[: 3 if parsed.version == 4 else 8]

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.logger import Logger
 
-# Owners looked at in one wake-up; the rest wait for the next turn of the reactor, so that sockets get theirs.
+# Owners that are called in one wake-up. The others wait for the next turn of the reactor, so that sockets are read too.
 _PER_WAKE_UP = 256
 
 # Dead entries that are tolerated before the heap is swept, in addition to one for each owner.
@@ -29,8 +29,9 @@ Owner = TypeVar("Owner", bound=Watched)
 
 
 _Entry = list[Any]
-"""[time, serial number, owner] in the heap. The number is unique, so owners are never compared. With None in the place
-of its owner it is dead, and is dropped at the top of the heap."""
+"""[time, serial number, owner] in the heap. The number is unique, so owners are never compared. The time is never later
+than the owner's deadline. With None in the place of its owner an entry is dead, and is dropped at the top of the
+heap."""
 _WHEN, _NUMBER, _OWNER = 0, 1, 2
 
 
@@ -39,7 +40,7 @@ class Alarm(Generic[Owner]):
 
     :param clock: an IReactorTime.
     :param ring: called as ``ring(owner, now)``. The owner is then no longer watched, until watch() is called for it
-        again; ring may do so, or give the deadline that it has found the owner to have. What it raises is logged.
+        again; ring may do so, or return the owner's new deadline, which costs less. What it raises is logged.
     """
 
     _log = Logger()
@@ -49,9 +50,11 @@ class Alarm(Generic[Owner]):
         self._ring = ring
         self._heap: list[_Entry] = []
         self._entries: dict[Owner, _Entry] = {}
+        """The entry of each watched owner. An entry of the heap that is not in here is dead."""
         self._order = 0
         self._call: Any = None
         self._call_at = 0.0
+        """When _call is due: never later than the earliest deadline."""
         self._ringing = False
 
     def watch(self, owner: Owner) -> None:
@@ -61,8 +64,8 @@ class Alarm(Generic[Owner]):
             return
         entry = self._entries.get(owner)
         if entry is not None:
-            # The usual case, once for each packet: the deadline has moved later. The entry stays, and _take() finds the
-            # new deadline when the old time has come.
+            # The usual case, once for each packet: the deadline has moved later. The entry stays, and _serve() finds
+            # the new deadline when the old time has come.
             if entry[_WHEN] <= deadline:
                 return
             # A heap can't remove an entry from its middle: leave a dead one, and push another.
@@ -99,7 +102,8 @@ class Alarm(Generic[Owner]):
         heapify(self._heap)
 
     def _arm(self) -> None:
-        """Schedule the delayed call for the earliest entry, unless it comes earlier already."""
+        """Schedule the delayed call for the earliest entry. A call that is due earlier stays: _wake() then arms
+        again."""
         if not self._entries:
             self._heap.clear()
             return
@@ -123,29 +127,33 @@ class Alarm(Generic[Owner]):
             for _ in range(_PER_WAKE_UP):
                 if not self._heap or self._heap[0][_WHEN] > now:
                     break
-                self._take(heappop(self._heap), now)
+                self._serve(heappop(self._heap), now)
         finally:
             self._ringing = False
             self._arm()
 
-    def _take(self, entry: _Entry, now: float) -> None:
+    def _serve(self, entry: _Entry, now: float) -> None:
+        """Call ring for the owner of an entry whose time has come, or put the entry back for a deadline that is
+        later."""
         owner: Owner | None = entry[_OWNER]
         if owner is None:
             return
-        again = owner.deadline
-        if again is None or again <= now:
+        next_deadline = owner.deadline
+        if next_deadline is None or next_deadline <= now:
+            # Before the call, in which ring may watch or forget the owner.
             del self._entries[owner]
-            again = self._rung(owner, now) if again is not None else None
+            next_deadline = self._call_ring(owner, now) if next_deadline is not None else None
             # If ring has called watch() for the owner, this entry is not needed any more.
-            if again is None or owner in self._entries:
+            if next_deadline is None or owner in self._entries:
                 return
             self._entries[owner] = entry
         # The deadline is later than this entry: reuse the entry for it.
         self._order += 1
-        entry[_WHEN], entry[_NUMBER] = again, self._order
+        entry[_WHEN], entry[_NUMBER] = next_deadline, self._order
         heappush(self._heap, entry)
 
-    def _rung(self, owner: Owner, now: float) -> float | None:
+    def _call_ring(self, owner: Owner, now: float) -> float | None:
+        # An error in one owner must not keep the deadlines of the others from being served.
         try:
             return self._ring(owner, now)
         except Exception:

@@ -1,9 +1,9 @@
 """Drops requests from a backlog in a socket's buffer, before they are parsed.
 
 When more requests arrive than the server can answer, the buffer fills, and each request waits until all before it are
-answered. Its client has then sent it again or has given up: the answer is worth nothing, and costs as much as one in
-time. Without such stale requests the server keeps up with the new ones. A request that continues an exchange may wait
-longer than one that begins it: where not all can be served, those that have begun are.
+answered. By then its client has sent it again or has given up: the answer is useless, and costs as much as one that is
+in time. Without such stale requests the server keeps up with the new ones. A request that continues an exchange may
+wait longer than one that begins it: where not all can be served, those that have begun are.
 
 A backlog that does not shrink is no storm of machines that are switched on together. Then requests are dropped long
 before their clients give up: the buffer would become full, and the kernel would drop whatever comes.
@@ -44,7 +44,7 @@ RELAY_ALONE = 3600.0
 another client may be lost until one of them is read, so this is long."""
 _RELAYS_REMEMBERED = 1024
 _SHORT = 0.1
-"""Seconds. What has waited for less is no backlog that lasts."""
+"""Seconds. If the datagrams have waited for less, the backlog is not a lasting one."""
 _PAUSE = 0.5
 """Seconds without a full batch, after which a backlog is a new one."""
 
@@ -59,11 +59,11 @@ class RequestKind:
     """Requests that are treated alike."""
 
     name: str
-    """In events."""
+    """Its name in events."""
     patience: float
     """Seconds that such a request may wait in the buffer."""
     relayed: bool = False
-    """A relay sends it, and may send more at once than another address."""
+    """Whether a relay sends it, which may send more at once than another address."""
 
 
 class Backlog:
@@ -100,7 +100,7 @@ class Backlog:
         self._shared_at = -inf
         """When more than one address had requests in the backlog. A relay that is alone has no limit."""
         self._began = self._trimmed = -inf
-        """When the backlog began that lasts, and when there was a backlog last."""
+        """When the present backlog began, and when trim() was called last."""
         self._excess = DropCounter(service, publish, clock, RequestsDropped, REPORT_SECONDS)
 
     def stop(self) -> None:
@@ -167,5 +167,5 @@ class Backlog:
 
 
 def _is_exempt(address: str) -> bool:
-    """Clients without an address send from 0.0.0.0. Programs of this host are no strangers."""
+    """Return whether an address has no limit: 0.0.0.0, from which all clients without an address send, or loopback."""
     return address in ("0.0.0.0", "::1") or address.startswith("127.")

@@ -1,8 +1,8 @@
-"""The sockets that a service wants, and their states: bound as soon as their interfaces and addresses exist.
+"""The wanted sockets of a service, and their states: each is bound as soon as its interface and address exist.
 
-A socket of a specific address is opened at the start even where this host has no such address (IP_FREEBIND), so that
-no other program can take its port meanwhile, and worker processes get every socket once. It is *bound*, as the status
-says it, while the address exists. A UDP socket of an interface that does not exist is open and has no port.
+A socket for a specific address is opened at the start even where this host has no such address (IP_FREEBIND), so that
+no other program can take its port meanwhile, and worker processes get every socket once. Its state is *bound* while the
+address exists. A UDP socket for an interface that does not exist is open and has no port.
 """
 
 import errno
@@ -42,7 +42,7 @@ class WantedSocket:
     """One socket, or with workers one for each of them, of a service, an address and perhaps an interface.
 
     :param open: opens the port. It raises CannotListenError.
-    :param missing: what has to exist for the socket, and does not; "" when it does.
+    :param missing: returns what has to exist for the socket and does not; "": nothing is missing.
     :param changed: called when its state has changed.
     """
 
@@ -62,14 +62,14 @@ class WantedSocket:
     port: Any = field(default=None, init=False)
     """IListeningPort; None: it is not open."""
     states: BindingStates = field(factory=BindingStates, init=False)
-    added: bool = field(default=False, init=False)
-    """Whether add() is over: later errors are retried."""
+    is_added: bool = field(default=False, init=False)
+    """Whether add() has returned: an error in it fails the start, and a later one is retried."""
     since: float = field(default=0.0, init=False)
     """When it entered its state, in seconds of the clock."""
     index: int = field(default=0, init=False)
-    """Of the interface that it is bound to; 0: it has no port yet, or is on all interfaces."""
+    """Index of the interface that it is bound to; 0: it has no port yet, or is on all interfaces."""
     _where: Address | None = field(default=None, init=False)
-    """Of the open port. A port forgets it when it is closed, which the end of the reactor may do before us."""
+    """The address of the open port. A port forgets it when it is closed, and the reactor may close it before we do."""
 
     @property
     def state(self) -> State:
@@ -83,7 +83,7 @@ class WantedSocket:
 
     @property
     def key(self) -> SocketKey:
-        """What tells it from the other sockets of the service."""
+        """What identifies it among the sockets of the service."""
         return self.service, self.address, self.device
 
     @property
@@ -112,14 +112,14 @@ class WantedSocket:
         return host, bound.port
 
     def status(self) -> SocketStatus:
-        """What an operator can see of it."""
+        """Return its state, as an operator sees it."""
         states = self.states
         return SocketStatus(
             self.service, self.where, self.device, states.state.value, states.reason, self.since, self.optional
         )
 
     def sockets(self) -> Sequence[socket.socket]:
-        """Those of the port."""
+        """Return the sockets of the port, which is open: with workers there is one for each."""
         port = self.port
         if isinstance(port, SharedPort):
             return port.sockets
@@ -130,7 +130,8 @@ class Bindings:
     """The wanted sockets of a service.
 
     :param reactor: IReactorTime; where it is an IReactorFDSet too, the kernel reports interfaces and addresses.
-    :param follow: false: another process looks after these sockets, and every one counts as bound.
+    :param follow: whether to follow interfaces and addresses; false: another process does it, and every socket counts
+        as bound.
     :param opens_later: whether a port can be opened when the service runs; false: worker processes have the sockets.
     """
 
@@ -166,7 +167,7 @@ class Bindings:
         self._subscribe(wanted)
         self._wanted.append(wanted)
         self._enter(wanted)
-        wanted.added = True
+        wanted.is_added = True
 
     def _enter(self, wanted: WantedSocket) -> None:
         missing = self._missing(wanted)
@@ -192,14 +193,14 @@ class Bindings:
         self.check_ready()
 
     def start(self) -> None:
-        """Every socket of the start was added."""
+        """Note that every socket of the start was added."""
         self._started = True
         self.check_ready()
 
     def close(self) -> list[WantedSocket]:
-        """Look after none any more.
+        """Look after no socket any more.
 
-        :return: those that were wanted; their ports are open.
+        :return: the sockets that were wanted; their ports are open.
         """
         self._started, self._was_ready = False, None
         self._alarm.stop()
@@ -212,7 +213,7 @@ class Bindings:
         return wanted
 
     def statuses(self) -> tuple[SocketStatus, ...]:
-        """What an operator can see."""
+        """Return the state of every wanted socket, as an operator sees it."""
         return tuple(each.status() for each in self._wanted)
 
     # Interfaces and addresses that appear and disappear
@@ -232,7 +233,7 @@ class Bindings:
     def look(self) -> None:
         """Compare every wanted socket with the interfaces and addresses that exist now.
 
-        Which of them has changed does not matter, and some changes may be lost.
+        The reported changes themselves are not used, since some may be lost.
         """
         for wanted in tuple(self._wanted):
             if wanted.is_anywhere or wanted.state is State.CLOSED:
@@ -293,7 +294,7 @@ class Bindings:
     def _bind_again(self, wanted: WantedSocket) -> bool:
         """Bind the sockets of a port to an interface that has appeared.
 
-        :return: false: it is gone already.
+        :return: false: the interface is gone again.
         :raise OSError: another program has the port there, or the kernel refuses it.
         """
         index = index_of(wanted.interface)
@@ -319,13 +320,14 @@ class Bindings:
         return True
 
     def _refused(self, wanted: WantedSocket, error: CannotListenError) -> None:
-        """Fail add(), unless the port may be held. After that it is retried."""
-        if wanted.added or wanted.may_be_held:
+        """Raise the error in add(), unless another program may have the port. After add() the socket is tried again."""
+        if wanted.is_added or wanted.may_be_held:
             return
         code = getattr(getattr(error, "socketError", None), "errno", None)
         raise self._failed(wanted, code or 0, str(getattr(error, "socketError", error))) from error
 
     def _failed(self, wanted: WantedSocket, code: int, reason: str) -> CannotListenError:
+        """Publish that a socket can't be opened, and return the error to raise."""
         self._publish(ListenerFailed(self._reactor.seconds(), wanted.service, wanted.where, reason))
         return CannotListenError(
             wanted.address[0], wanted.address[1], OSError(code, reason.removeprefix(f"[Errno {code}] "))
@@ -354,18 +356,21 @@ class Bindings:
 
 
 def _needs_interface_to_open(wanted: WantedSocket) -> bool:
-    """Whether there can be no socket before its interface: a TCP socket that has no port can't listen."""
+    """Return whether the socket can't be opened before its interface exists: a TCP socket without a port can't
+    listen."""
     return wanted.service not in UDP_SERVICES and bool(wanted.interface)
 
 
 def _kind_of(error: Any) -> tuple[Input, str]:
-    """The input for an error of bind(2), and the reason as an operator reads it."""
-    held = getattr(error, "errno", None) == errno.EADDRINUSE
-    return (Input.HELD if held else Input.FAILED), str(error)
+    """Return (the input for an error of bind(2), the reason as an operator reads it)."""
+    is_held = getattr(error, "errno", None) == errno.EADDRINUSE
+    return (Input.HELD if is_held else Input.FAILED), str(error)
 
 
 def _refuse_other_holders(sockets: Sequence[socket.socket], wanted: WantedSocket) -> None:
-    """The kernel checks for other sockets of a port in bind(2) only, not when a bound one gets another interface.
+    """Refuse an interface on which another program has the port.
+
+    The kernel checks for other sockets of a port in bind(2) only, and not when a bound socket gets another interface.
 
     :raise OSError: another program has the port on the interface.
     """

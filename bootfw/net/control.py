@@ -30,7 +30,7 @@ from bootfw.net.controlstates import ControlStates, Do, Input
 from bootfw.net.udp.quietport import quiet_port
 
 Operation = Callable[[Mapping[str, Any]], Any]
-"""Takes the value of ``with``. Returns an iterable of records, or a Deferred of one."""
+"""Called with the value of ``with``. Returns an iterable of records, or a Deferred of one."""
 
 _AT_ONCE = 100
 """Records that are written in one turn of the reactor: about a millisecond of work."""
@@ -46,7 +46,7 @@ class NoUnixSockets(BootfwError):
 class ControlError(BootfwError):
     """A request can't be fulfilled. The message goes to the operator.
 
-    :param more: for the program that sent the request, beside the message.
+    :param more: other keys of the last line, for the program that sent the request.
     """
 
     def __init__(self, message: str, **more: object) -> None:
@@ -56,7 +56,10 @@ class ControlError(BootfwError):
 
 @implementer(IPullProducer)
 class ControlProtocol(LineOnlyReceiver):
-    """Runs one connection, which is for one request, as ControlStates says."""
+    """A connection of the control socket, for one request. ControlStates has its states.
+
+    It is a pull producer of its records: an operator's program may read slowly, and there may be many leases.
+    """
 
     delimiter = b"\n"
     transport: Any
@@ -67,7 +70,7 @@ class ControlProtocol(LineOnlyReceiver):
         self._states = ControlStates()
         self._records: Iterator[Mapping[str, Any]] = iter(())
         self._count = 0
-        self._do = {
+        self._actions = {
             Do.CALL: self._call,
             Do.SEND: lambda: self.transport.registerProducer(self, False),
             Do.SEND_MORE: self._send_more,
@@ -97,8 +100,8 @@ class ControlProtocol(LineOnlyReceiver):
         self._handle(Input.LOST)
 
     def _handle(self, event: Input, argument: Any = None) -> None:
-        """Take one input of the table, and do what follows from it."""
-        self._states.run(self._do, event, argument)
+        """Give the table one input, and carry out its actions."""
+        self._states.run(self._actions, event, argument)
 
     def _call(self) -> None:
         answer = maybeDeferred(self._run, self._states.request)
@@ -178,8 +181,8 @@ def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]
     :raise CannotListenError: the socket can't be created, or another process listens on it.
     :raise NoUnixSockets: a sandbox forbids them.
     """
-    # Not Twisted's wantPID: it believes that the process which left a lock is alive if there is one of its number, and
-    # in a container every bootfw is number 1.
+    # Not Twisted's wantPID: its lock counts as held while there is a process with the number in it, and in a container
+    # every bootfw is number 1.
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise _can_not(path, errno.ENAMETOOLONG)
     try:
@@ -202,7 +205,7 @@ def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]
     if os.geteuid() == 0:
         # "twistd --uid" gives root up after this. The owner of the directory is the account of the server's operator.
         owner = path.parent.stat()
-        # That account could put a link in place of the socket, and own what it points to.
+        # That account could put a symbolic link in place of the socket, to become the owner of the link's target.
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
     return port
 

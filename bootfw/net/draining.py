@@ -6,21 +6,22 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 DRAIN_WITHIN = 5.0
-"""Seconds that the transfers under way have to end by themselves. Docker kills a container 10 s after SIGTERM, and the
-clients of the others get an ERROR before that."""
+"""Seconds that the transfers under way have to end by themselves. The clients of those that have not ended get an ERROR
+after that, and before Docker kills the container, 10 s after SIGTERM."""
 
 QUIET = 2.0
 """Seconds without a transfer after which the clients of a node have been moved to others. Balancers check about once a
 second whether a node is ready."""
 
 _CHECKED_EVERY = 0.05
+"""Seconds between two looks at what is under way."""
 
 
 class Draining:
     """Waits until nothing is under way.
 
     :param reactor: IReactorTime.
-    :param under_way: returns what is.
+    :param under_way: returns the transfers and downloads under way.
     :param within: seconds that it waits at most.
     :param latest: of a node that serves new clients until other nodes do: returns when a transfer began or ended last.
         The wait is over when that is QUIET seconds ago. None: there are no new clients.
@@ -43,16 +44,16 @@ class Draining:
 
     @property
     def count(self) -> int:
-        """How many are under way."""
+        """The number of transfers and downloads under way."""
         return len(self._under_way())
 
     @property
     def hands_over(self) -> bool:
-        """Whether other nodes go on with what has not ended."""
+        """Whether other nodes go on with the transfers that have not ended."""
         return self._latest is not None
 
     def start(self) -> "Deferred[None]":
-        """Return what fires when the wait is over."""
+        """Return a Deferred that fires when the wait is over."""
         if self._is_over():
             return succeed(None)
         self._call = self._reactor.callLater(_CHECKED_EVERY, self._check)

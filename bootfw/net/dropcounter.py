@@ -1,4 +1,4 @@
-"""Counts what is dropped, and reports it at a limited rate."""
+"""Counts dropped datagrams and requests, and reports them at a limited rate."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,9 @@ from bootfw.values import Address
 
 
 class DropCounter:
-    """Publishes at most one event per interval, with the number of what was dropped since the last one.
+    """Publishes at most one event per interval, with the number of datagrams or requests dropped since the last one.
 
-    :param service: its name in the events.
+    :param service: the name of the service in the events.
     :param clock: an IReactorTime.
     :param kind: the class of the events.
     :param interval: minimum seconds between two events.
@@ -36,7 +36,7 @@ class DropCounter:
         """Report what has not been reported, and cancel the timer."""
 
     def count(self, reason: str, peer: Address, now: float, by: int = 1) -> None:
-        """Count one, or *by*. It is reported now, or at the end of the interval that the last event began."""
+        """Count *by* more. They are reported now, or at the end of the interval that began with the last event."""
         self.total += by
         self._unreported += by
         self._latest = (reason, peer)

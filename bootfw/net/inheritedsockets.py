@@ -21,7 +21,7 @@ _DHCP = ("dhcp", "boot-server", "dhcp6", "boot-server6")
 _SERVICES = ("tftp", *_DHCP, *_STREAM)
 
 _UNNAMED = ("unknown", "bootfw.socket")
-"""Default names of sockets. Such a socket is for the service that wants its type and address."""
+"""Names that systemd gives to sockets by default. Such a socket is for the service that wants its type and address."""
 
 _FIRST = 3
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -38,8 +38,9 @@ class InheritedSocket:
     name: str
     sock: socket.socket
     used: bool = field(default=False, init=False)
+    """Whether a port serves it, or has served it."""
     closed: bool = field(default=False, init=False)
-    """The configuration has not wanted it since a reload."""
+    """Whether it was closed by a reload, whose configuration does not want it."""
 
     def __str__(self) -> str:
         where = self.sock.getsockname()[:2]
@@ -53,11 +54,11 @@ class InheritedSocket:
         return self.sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, _LONGEST_DEVICE).rstrip(b"\0").decode()
 
     def is_for(self, service: str) -> bool:
-        """Whether its name allows *service*."""
+        """Return whether its name allows to use it for *service*."""
         return self.name == service or self.name in _UNNAMED
 
     def difference(self, service: str, address: ListenAddress, device: str) -> str:
-        """How it differs from the wanted socket; "": it does not."""
+        """Return how it differs from the wanted socket; "": it does not."""
         stream = service in _STREAM
         family, where = resolve(*address)
         if self.sock.type != (socket.SOCK_STREAM if stream else socket.SOCK_DGRAM):
@@ -185,9 +186,9 @@ def check_used(sockets: Sequence[InheritedSocket], listening: Sequence[Listening
 
 
 def close_unwanted(sockets: Sequence[InheritedSocket], wanted: Sequence[SocketStatus]) -> Iterator[str]:
-    """Close the inherited sockets that the configuration wants no longer: what arrives there would wait for ever.
+    """Close the inherited sockets that the configuration no longer wants: what arrives there would wait for ever.
 
-    :param wanted: the sockets that it wants.
+    :param wanted: the sockets that the configuration wants.
     :return: their descriptions.
     """
     ports = [port for port in wanted if port.service in _SERVICES and "/" not in port.address[0]]
@@ -203,5 +204,5 @@ def close_unwanted(sockets: Sequence[InheritedSocket], wanted: Sequence[SocketSt
 
 
 def serve_files(sockets: Sequence[InheritedSocket]) -> bool:
-    """Whether one of them may be for TFTP or HTTP, which workers would serve."""
+    """Return whether one of the sockets may be for TFTP or HTTP, which workers would serve."""
     return any(each.name not in (*_DHCP, "web") for each in sockets)

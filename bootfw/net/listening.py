@@ -24,8 +24,9 @@ class Listening:
     service: str
     address: Address
     note: str = ""
+    """For log lines, such as "on eth0"."""
     device: str = ""
-    """The interface that it is bound to: what is sent to a loopback address does not arrive there. "": to none."""
+    """The interface that it is bound to: a packet to a loopback address does not arrive there. "": it is not bound."""
 
 
 PortKey = tuple[str, ListenAddress, str]
@@ -37,7 +38,7 @@ _ANY = ("0.0.0.0", "::")
 
 
 def devices_for(reactor: Any, service: str, address: ListenAddress, interfaces: Sequence[str]) -> Sequence[str]:
-    """Return the interfaces for which *service* opens a socket each; "" stands for one socket for all of them.
+    """Return the interfaces for which *service* opens a socket each; "" stands for one socket on all interfaces.
 
     A socket is bound to an interface only if it listens on every address: a specific address of this host belongs to
     one interface anyway. HTTP needs no such socket, since its connections use the address that the client chose.
@@ -74,7 +75,7 @@ class SocketSource(Protocol):
 
     @property
     def follow_interfaces(self) -> bool:
-        """Whether this process looks after the ports, see Bindings; otherwise another one does."""
+        """Whether this process follows interfaces and addresses, see Bindings; false: another process does it."""
 
     def listen(self, spec: PortSpec) -> Any:
         """Open a port.
@@ -113,7 +114,7 @@ def listen_on(reactor: Any, spec: PortSpec, sock: socket | None) -> Any:
 
 
 def deliver_to(protocol: Any, port: Any) -> None:
-    """Have an open port deliver to *protocol* from now on. The protocol until now can still send by it.
+    """Have an open port deliver to *protocol* from now on. Its former protocol can still send by it.
 
     :param port: a UDP port of ours, of Twisted or in memory.
     """

@@ -25,8 +25,8 @@ class PluginLifecycle:
     :param plugins: (name, plugin).
     :param publish: takes the events of the plugins.
     :param kind: "resolver", "backend" or "observer", for the log.
-    :param admit: called before each operation of a plugin; raises ControlError if it has to be refused, or done by
-        IStandbyOperable.
+    :param admit: called before each operation of a plugin; raises ControlError if the operation must not run. Then the
+        one of the same name of an IStandbyOperable runs instead, if there is one.
     """
 
     _log = Logger(namespace="bootfw")
@@ -45,12 +45,13 @@ class PluginLifecycle:
         self._kind = kind
         self._admit = admit
         self._started: list[Any] = []
-        self._served: dict[str, Operation] = {}
-        """What the control socket offers."""
+        self._offered: dict[str, Operation] = {}
+        """The operations that the control socket offers. ControlFactory has the same object, so a change takes
+        effect."""
         self._port: Any = None
-        """Of the control socket."""
-        self._closing: Any = None
-        """That of the latest stop, which may not have closed its socket."""
+        """The port of the control socket; None: it is closed."""
+        self._closing_port: Any = None
+        """The port that the latest close() has closed: its socket is open until the next turn of the reactor."""
 
     def start(self) -> None:
         """Start the plugins that are IStartable and not started.
@@ -60,7 +61,7 @@ class PluginLifecycle:
         self._start([plugin for plugin in self._plugins if not any(each is plugin[1] for each in self._started)])
 
     def start_new(self, plugins: Sequence[tuple[str, Any]]) -> None:
-        """Start those of *plugins* that are new, to have them in place of those until now by replace().
+        """Start those of *plugins* that are new. replace() then uses them in place of the present ones.
 
         :raise StateError: from IStartable.start(); then none of them is started.
         """
@@ -77,9 +78,9 @@ class PluginLifecycle:
                 self.retire(plugin)
 
     def replace(self, plugins: Sequence[tuple[str, Any]]) -> Sequence[Callable[[], object]]:
-        """Have *plugins* in place of those until now.
+        """Use *plugins* in place of the present ones.
 
-        :return: close those that are no longer used; to be called when nothing needs these any more.
+        :return: functions that close the plugins which are no longer used; call them when nothing needs these any more.
         """
         operations = self.operations()
         before, self._plugins = self._plugins, plugins
@@ -89,8 +90,8 @@ class PluginLifecycle:
     def offer(self, operations: Mapping[str, Operation], before: Iterable[str]) -> None:
         """Have the control socket offer *operations* in place of those that are named in *before*."""
         for name in before:
-            self._served.pop(name, None)
-        self._served.update(operations)
+            self._offered.pop(name, None)
+        self._offered.update(operations)
 
     def retire(self, plugin: Any) -> None:
         """Close a plugin that is not used any more, if it was started."""
@@ -132,9 +133,9 @@ class PluginLifecycle:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            finish_closing(self._closing)
+            finish_closing(self._closing_port)
             self._port = listen_control(self._reactor, path, operations)
-            self._served = operations
+            self._offered = operations
         except (CannotListenError, OSError, NoUnixSockets) as error:
             reason = getattr(error, "socketError", error)
             if more is not None and not isinstance(error, NoUnixSockets):
@@ -157,7 +158,7 @@ class PluginLifecycle:
         admit = self._admit
         if admit is None:
             return operations
-        return {name: partial(_admitted, admit, each, instead.get(name)) for name, each in operations.items()}
+        return {name: partial(_run_admitted, admit, each, instead.get(name)) for name, each in operations.items()}
 
     def close_plugins(self) -> "Deferred[Any]":
         """Close the plugins that were started; start() starts them again.
@@ -174,14 +175,14 @@ class PluginLifecycle:
         :return: fires when all of them are closed.
         """
         closing = [self.close_plugins()]
-        self._served = {}
+        self._offered = {}
         if self._port is not None:
             closing.append(maybeDeferred(self._port.stopListening))
-            self._port, self._closing = None, self._port
+            self._port, self._closing_port = None, self._port
         return DeferredList(closing, consumeErrors=True)
 
 
-def _admitted(
+def _run_admitted(
     admit: Callable[[], None], operation: Operation, instead: Operation | None, given: Mapping[str, Any]
 ) -> Any:
     try:

@@ -18,12 +18,13 @@ class ReportLimit:
     def __init__(self, clock: Any, report: Callable[[float], None], interval: float = INTERVAL) -> None:
         self._interval = interval
         self._clock = clock
-        self._publish = report
+        self._callback = report
         self._next = 0.0
+        """Before this time there is no report."""
         self._timer: Any = None
 
     def due(self, now: float) -> None:
-        """There is something to report: now, or at the end of the interval that the last report began."""
+        """Report now, or at the end of the interval that began with the last report."""
         if self._timer is not None:
             return
         if now >= self._next:
@@ -41,4 +42,4 @@ class ReportLimit:
         self._timer = None
         now = self._clock.seconds()
         self._next = now + self._interval
-        self._publish(now)
+        self._callback(now)

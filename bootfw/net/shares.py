@@ -1,7 +1,7 @@
 """Shares a bounded number of places, such as connections, among clients."""
 
 FEW = 4
-"""A client with fewer places than this may have one as long as there is one."""
+"""A client with fewer places than this gets another one, even where few are free."""
 
 
 class Shares:
@@ -17,19 +17,19 @@ class Shares:
         self._taken: dict[str, int] = {}
 
     def allows(self, client: str, most: int) -> bool:
-        """Whether *client* may have another place.
+        """Return whether *client* may have another place.
 
-        :param most: places that there are.
+        :param most: the number of places, free or taken.
         """
         return self._taken.get(client, 0) < max(most - self.total, FEW)
 
     def take(self, client: str) -> None:
-        """Note that *client* has one more."""
+        """Note that *client* has one more place."""
         self.total += 1
         self._taken[client] = self._taken.get(client, 0) + 1
 
     def give_back(self, client: str) -> None:
-        """Note that *client* has one less."""
+        """Note that *client* has one place less."""
         self.total -= 1
         left = self._taken[client] - 1
         if left:

@@ -345,7 +345,7 @@ def watched(root: str) -> Iterator[Watched]:
         server.took()
         server.send([(0, 0)])
     server.took()
-    server.port._missed = server.port._rest = 0
+    server.port._pause = server.port._pause_left = 0
     yield server
     server.close()
 

@@ -26,14 +26,14 @@ LARGEST = 65535
 """Bytes. The length field of UDP has 16 bits (RFC 768), so no datagram is ever truncated."""
 
 SLOT = 2048
-"""Bytes that an Outbox takes as one datagram: more than an Ethernet frame carries."""
+"""Bytes of a datagram in an Outbox, at most: more than an Ethernet frame carries."""
 
-_LARGEST_SLOT = 65536  # room for the largest datagram, and a multiple of what the slots are looked at by
+_LARGEST_SLOT = 65536  # bytes: room for the largest datagram, and a multiple of the words in which heads() reads
 _SOCKADDR_IN = 16
 _LENGTHS = [Struct(f"!{count}I") for count in range(BATCH + 1)]
 _NAME = 32  # room for a name: sockaddr_in6 takes 28
 _CONTROL = 64  # room for control messages: in6_pktinfo and its cmsghdr take 40, UDP_SEGMENT and its cmsghdr 24
-_INFO = socket.CMSG_LEN(0)  # where the payload of a control message begins
+_INFO = socket.CMSG_LEN(0)  # offset of the payload in a control message
 
 
 class _Vector(ctypes.Structure):
@@ -66,7 +66,9 @@ class _Message(ctypes.Structure):
 # begin.
 _message = Struct("@PIPNPNi0PI0P").pack
 
-# Places in an array of messages, seen as unsigned ints and as size_t, which is an unsigned long on Linux.
+# An array of messages is read and written as one array of unsigned ints (_INTS for each message), or of size_t
+# (_SIZES), which is an unsigned long on Linux. A slice with a step then gets one field of all messages in one
+# operation. _LENGTH and _CONTROL_LENGTH are the indexes of two fields in their first message.
 _SIZE = ctypes.sizeof(_Message)
 _INTS = _SIZE // ctypes.sizeof(ctypes.c_uint)
 _SIZES = _SIZE // ctypes.sizeof(ctypes.c_size_t)
@@ -77,7 +79,7 @@ _PREPARED_NAME = ctypes.sizeof(_Vector)  # where the name begins in the memory o
 
 
 def _function(name: str, *more: Any) -> Any:
-    """A function of the C library, or None."""
+    """Return a function of the C library; None: it has no such function."""
     try:
         function = getattr(ctypes.CDLL(None, use_errno=True), name)
     except (AttributeError, OSError):
@@ -102,7 +104,7 @@ class _Messages:
     """
 
     def __init__(self, size: int, name_length: int) -> None:
-        # Anonymous pages come into being when they are used: room for 64 of the largest datagrams costs next to none.
+        # The kernel allocates anonymous pages when they are used, so room for 64 of the largest datagrams costs little.
         data = (ctypes.c_char * (size * BATCH)).from_buffer(mmap.mmap(-1, size * BATCH))
         names = (ctypes.c_char * (_NAME * BATCH))()
         controls = (ctypes.c_char * (_CONTROL * BATCH))()
@@ -123,7 +125,7 @@ class _Messages:
         self.names = memoryview(names).cast("B")
         self.controls = memoryview(controls).cast("B")
         self.start = ctypes.addressof(data)
-        """Where the memory for data begins."""
+        """The address at which the memory for data begins."""
         self.vectors = memoryview(vectors).cast("B").cast("L")
         self.ints = memoryview(messages).cast("B").cast("I")
         self.sizes = memoryview(messages).cast("B").cast("L")
@@ -143,19 +145,23 @@ class Inbox:
         self._info_end = _INFO + info_length
         self._control_lengths = memoryview(array("L", [_CONTROL] * BATCH))
         self._used = 0
+        """Slots that the latest call has filled."""
         self._keys = self._messages.names.cast("Q")
+        """The names in words of eight bytes: the first word of a sockaddr_in has all that matters."""
         self._words = self._messages.data.cast("I")
+        """The data in words of four bytes."""
 
     def take(self, descriptor: int) -> int:
-        """Take what is there: how many datagrams. They stay in their slots until the next call.
+        """Receive what is there, without a wait, and return how many datagrams. They stay in their slots until the next
+        call.
 
         :raise OSError: anything but EAGAIN and EINTR.
         """
         messages = self._messages
         used = self._used
         if used:
-            # The kernel has put what it used in the place of what there is.
-            # msg_namelen is overwritten as well, but with the same value: all sources are of the socket's family.
+            # The kernel has overwritten the room for control messages with the bytes that it has used. It has
+            # overwritten msg_namelen as well, but with the same value: all sources are of the socket's family.
             messages.sizes[_CONTROL_LENGTH : _SIZES * used : _SIZES] = self._control_lengths[:used]
             self._used = 0
         count: int = _recvmmsg(descriptor, messages.address, BATCH, socket.MSG_DONTWAIT, None)
@@ -168,9 +174,9 @@ class Inbox:
         return count
 
     def heads(self, count: int) -> Iterator[tuple[int, bytes | int, int, int]]:
-        """(slot, key of the source, length, first four bytes as a big-endian number) of the first *count* slots.
+        """Return (slot, key of the source, length, first four bytes as a big-endian number) of the first *count* slots.
 
-        The four bytes mean nothing where fewer have come.
+        Of a datagram of fewer than four bytes, the rest of the number is from an earlier one.
         """
         messages = self._messages
         keys: Iterable[bytes | int]
@@ -208,14 +214,17 @@ class Inbox:
 
 
 def source_key(raw: bytes) -> bytes | int:
-    """What Inbox.heads() calls a raw sockaddr: of IPv4 the eight bytes that count, as a number."""
+    """Return the key by which Inbox.heads() identifies a source.
+
+    :param raw: a sockaddr. Of IPv4 the key is its first eight bytes as a number, which costs no object per datagram.
+    """
     return int.from_bytes(raw[:8], sys.byteorder) if len(raw) == _SOCKADDR_IN else raw
 
 
 class Prepared:
-    """A message for many datagrams to the same peer: only where its data lies changes from one to the next.
+    """The header of a message, for many datagrams to the same peer: only the address of the data changes.
 
-    It can be used again for another peer. Its memory is most of what it costs.
+    It can be used again for another peer: to allocate its memory is most of what it costs.
     """
 
     __slots__ = ("_address", "_memory", "header", "vector")
@@ -225,7 +234,7 @@ class Prepared:
         self._memory = memoryview(memory).cast("B")  # keeps the memory alive
         self._address = ctypes.addressof(memory)
         self.header = b""
-        """What a Burst takes."""
+        """The struct mmsghdr, for Burst.send()."""
         self.vector = self._memory[:_PREPARED_NAME].cast("L")
         """Address of the data and its length in bytes; to be set before each sending."""
 
@@ -254,10 +263,10 @@ class Burst:
         self._address = ctypes.addressof(messages)
 
     def send(self, descriptor: int, headers: list[bytes]) -> list[tuple[int, int]]:
-        """Send in order; at most BATCH.
+        """Send messages in order; at most BATCH.
 
-        :param headers: of each message; what its vector points to is in its place until this returns.
-        :return: (position, errno) of each that did not leave.
+        :param headers: of Prepared messages. The data that their vectors point to must not move until this returns.
+        :return: (position, errno) of each message that was not sent.
         """
         raw = b"".join(headers)
         self._words[: len(raw)] = raw
@@ -265,7 +274,7 @@ class Burst:
 
 
 def _transmit(descriptor: int, address: int, count: int) -> list[tuple[int, int]]:
-    """sendmmsg(2) until all have left or failed; see Burst.send()."""
+    """Call sendmmsg(2) until every message was sent or has failed; see Burst.send()."""
     first = 0
     failed: list[tuple[int, int]] = []
     while first < count:
@@ -276,7 +285,7 @@ def _transmit(descriptor: int, address: int, count: int) -> list[tuple[int, int]
             code = ctypes.get_errno()
             if code == errno.EINTR:
                 continue
-            # The error is the first datagram's; those behind it may go elsewhere.
+            # The error is that of the first datagram. The next ones may have other destinations, so they are tried.
             failed.append((first, code))
             sent = 1
         first += sent
@@ -296,9 +305,9 @@ class Outbox:
         self._waiting: list[tuple[Any, bytes, bytes]] = []
 
     def add(self, data: Any, name: bytes, control: bytes) -> bool:
-        """Take a datagram; True: this was the last one that there is room for, flush.
+        """Add a datagram, and return whether the outbox is full, so that flush() has to be called.
 
-        :param data: bytes-like, at most SLOT bytes; not copied yet, so it must not change.
+        :param data: bytes-like, at most SLOT bytes; copied by flush(), so it must not change until then.
         :param name: raw destination sockaddr.
         :param control: packed control messages; may be empty.
         """
@@ -306,7 +315,8 @@ class Outbox:
         return len(self._waiting) == BATCH
 
     def flush(self, descriptor: int) -> tuple[int, list[int]]:
-        """Send what was collected, in order: how many datagrams left, and an errno for each that did not."""
+        """Send what was collected, in order. Return how many datagrams were sent, and an errno for each that was
+        not."""
         count = len(self._waiting)
         if not count:
             return 0, []
@@ -329,7 +339,7 @@ class Outbox:
 
 
 class Buffers:
-    """Memory to receive into and to send from, made when it is needed.
+    """Memory to receive into and to send from, allocated when it is needed.
 
     Ports of one thread can share it: nothing stays in it between two calls of a port.
     """
@@ -340,21 +350,21 @@ class Buffers:
         self._room: list[memoryview] = []
 
     def inbox(self, name_length: int, info_length: int) -> Inbox:
-        """For sockets of one family; arguments as of Inbox."""
+        """Return the Inbox for sockets of one family; arguments as of Inbox."""
         inbox = self._inboxes.get((name_length, info_length))
         if inbox is None:
             inbox = self._inboxes[name_length, info_length] = Inbox(name_length, info_length)
         return inbox
 
     def outgoing(self, name_length: int) -> _Messages:
-        """What an Outbox fills and sends."""
+        """Return the messages that an Outbox fills and sends."""
         messages = self._outgoing.get(name_length)
         if messages is None:
             messages = self._outgoing[name_length] = _Messages(SLOT, name_length)
         return messages
 
     def room(self) -> list[memoryview]:
-        """For one datagram, as recvmsg_into() takes it."""
+        """Return room for one datagram, as recvmsg_into() takes it."""
         if not self._room:
             self._room.append(memoryview(bytearray(LARGEST)))
         return self._room

@@ -27,14 +27,15 @@ Value = TypeVar("Value")
 
 
 class Cache(dict[Key, Value]):
-    """A dictionary that computes missing entries, and is emptied when it has 4096."""
+    """A dictionary that computes missing values, and is emptied when it has 4096 entries."""
 
     def __init__(self, make: Callable[[Key], Value]) -> None:
         super().__init__()
         self._make = make
 
     def __missing__(self, key: Key) -> Value:
-        # All at once: an entry is cheap to compute again, and to know the oldest one would cost at each lookup.
+        # All entries at once: to keep the order of their use would cost time at each lookup, and a value is cheap to
+        # compute again.
         if len(self) >= _LIMIT:
             self.clear()
         value = self[key] = self._make(key)
@@ -45,13 +46,14 @@ class Destination(NamedTuple):
     """The destination of a datagram, in the forms that the system calls need."""
 
     address: Address
-    """For sendto: numeric and complete."""
+    """For sendto(): numeric, with every item."""
     raw: bytes
     """The same as a struct sockaddr."""
     key: bytes | int
     """The same again, see source_key()."""
     needs_interface: bool
-    """The address is the same on every link: broadcast, multicast, link-local."""
+    """Whether the address is the same on every link, so that its route does not say which link: broadcast, multicast,
+    link-local."""
 
 
 class Family(Protocol):
@@ -61,23 +63,27 @@ class Family(Protocol):
     name_length: int
     """Bytes of a sockaddr."""
     level: int
-    """Of the packet info's control message."""
+    """cmsg_level of the control message with packet info."""
     type: int
+    """cmsg_type of the same."""
     info_length: int
     """Bytes of packet info."""
 
     def read_address(self, raw: bytes) -> Address:
-        """A struct sockaddr as the socket module gives it."""
+        """Return a struct sockaddr as the socket module returns it."""
 
     def destination(self, peer: Address) -> Destination:
-        """:raise InvalidAddressError: it isn't a numeric address of this family."""
+        """Return *peer* as the system calls need it.
+
+        :raise InvalidAddressError: it isn't a numeric address of this family.
+        """
 
     def read_info(self, raw: bytes) -> Via:
-        """What arrived as packet info."""
+        """Parse the packet info of a datagram that has arrived."""
 
     def info(self, via: Via, on_interface: bool) -> bytes:
-        """Packet info to send with: from ``via.local`` and, if *on_interface*, on ``via.interface``; b"" when that says
-        nothing."""
+        """Return packet info for sending: from ``via.local`` and, if *on_interface*, on ``via.interface``; b"": neither
+        is known."""
 
 
 class _IPv4:
@@ -88,7 +94,7 @@ class _IPv4:
     info_length = _INFO4.size
 
     def __init__(self) -> None:
-        # A client requests each of its files from another port.
+        # By host, not by host and port: a client requests each of its files from another port.
         self._hosts = Cache(self._host)
         self._names = Cache(socket.inet_ntoa)
 
@@ -102,7 +108,7 @@ class _IPv4:
         return Destination((host, port), raw, source_key(raw), needs_interface)
 
     def _host(self, address: str) -> tuple[str, bytes, bool]:
-        """The address as sendto takes it, what follows the port in a sockaddr, and ``needs_interface``."""
+        """Return (the address as sendto() takes it, what follows the port in a sockaddr, ``needs_interface``)."""
         host = "255.255.255.255" if address == "<broadcast>" else address
         packed = _packed(self.number, host)
         # A broadcast of one network is routed by that network; only the limited one needs an interface.
@@ -160,7 +166,7 @@ class _IPv6:
     def read_info(self, raw: bytes) -> Via:
         packed, interface = _INFO6.unpack(raw)
         destination = socket.inet_ntop(self.number, packed)
-        # In place of a multicast group the kernel chooses the source (RFC 6724).
+        # A multicast group can't be a source: with "" the kernel chooses one (RFC 6724).
         return Via("" if packed[0] == 0xFF else destination, interface, destination)
 
     def info(self, via: Via, on_interface: bool) -> bytes:
@@ -177,13 +183,13 @@ IPV6: Family = _IPv6()
 
 
 def control_message(level: int, type: int, payload: bytes) -> bytes:
-    """A struct cmsghdr and its payload, padded, as sendmsg(2) wants it."""
+    """Return a struct cmsghdr with its payload, padded, for sendmsg(2)."""
     message = _HEADER.pack(socket.CMSG_LEN(len(payload)), level, type) + payload
     return message.ljust(socket.CMSG_SPACE(len(payload)), b"\0")
 
 
 def invalid_address(address: str, reason: str) -> InvalidAddressError:
-    """What Twisted's own ports raise for an address that isn't numeric or of the wrong family."""
+    """Return the error that Twisted's own ports raise for an address that isn't numeric or is of another family."""
     return InvalidAddressError(address, reason)
 
 
@@ -196,5 +202,5 @@ def _packed(family: socket.AddressFamily, host: str) -> bytes:
 
 
 def _on_one_link(packed: bytes) -> bool:
-    """Whether a packed IPv6 address is multicast (ff00::/8) or link-local (fe80::/10)."""
+    """Return whether a packed IPv6 address is multicast (ff00::/8) or link-local (fe80::/10)."""
     return packed[0] == 0xFF or (packed[0] == 0xFE and packed[1] & 0xC0 == 0x80)

@@ -1,7 +1,8 @@
-"""Our own UDP port: batches in and out, arrival addresses, windows in one call.
+"""A UDP port that receives and sends batches of datagrams by one system call, with the address and interface of each.
 
-Twisted's port reads one datagram a call, knows no packet info and cuts IPv6 scope ids. This one drives the same
-protocol classes; one that provides IBatchReceiver gets its datagrams in lists, with how each of them arrived.
+Twisted's port reads one datagram a call, knows no packet info and cuts IPv6 scope ids. This one has the same protocol
+classes; a protocol that provides IBatchReceiver gets its datagrams in lists, with the Via by which each of them
+arrived.
 """
 
 import errno
@@ -35,14 +36,14 @@ from bootfw.values import Address, Via
 # Datagrams read in one wake-up, so that timers and other ports get their turn.
 _PER_WAKE_UP = 4 * mmsg.BATCH
 
-# Looks for the answer of a client that is near, about 1.5 us each. Until the reactor has slept, has been woken and is
+# Polls for the answer of a client that is near, about 1.5 us each. Until the reactor has slept, has been woken and is
 # back here, tens of microseconds pass, and for a single transfer they are most of the time that it takes.
-_LOOKS = 32
-_LOOKS_PER_WAKE_UP = 512  # under a millisecond, so that other ports get their turn
-_LOOKS_PER_ANSWER = 16  # what it takes, in looks
-_LONGEST_REST = 256  # wake-ups
+_POLLS = 32
+_POLLS_PER_WAKE_UP = 512  # under a millisecond, so that other ports get their turn
+_POLLS_PER_ANSWER = 16  # the time that an answer takes, in polls
+_LONGEST_PAUSE = 256  # wake-ups without polls
 
-# Batches that are trimmed after a full one, though they are not full: a flood fills not each of them.
+# Batches that are trimmed after a full one, even if they are not full: a flood does not fill each batch.
 _TRIMS_AFTER_BACKLOG = 4096
 
 _READING = State.READING
@@ -50,6 +51,7 @@ _READING = State.READING
 _ANCILLARY = 64  # bytes of room for control messages; packet info takes 40 at most
 
 Arrival = tuple[bytes, Address, Via]
+"""(data, source, how it arrived) of a datagram."""
 
 TrimBacklog = Callable[[list[Arrival], float], list[Arrival]]
 """Called with datagrams and the seconds that they have been in the socket's buffer, at least. Returns those to deliver;
@@ -57,15 +59,17 @@ see Backlog."""
 
 
 class FirstLook(Protocol):
-    """What a protocol may set as ``first_look`` of its port, to answer datagrams before they are delivered."""
+    """A protocol may set this as ``first_look`` of its port, to answer datagrams before they are delivered: the fast
+    path."""
 
     def __bool__(self) -> bool:
-        """A datagram is expected soon: where none is there, poll for it a little."""
+        """Return whether a datagram is expected soon, so that the port polls for it a little."""
 
     def first_look(self, inbox: mmsg.Inbox, count: int) -> Sequence[int]:
-        """Take what can be taken of slots 0 to *count* - 1, and count it as received.
+        """Answer those of the datagrams in slots 0 to *count* - 1 that the fast path can answer, and count them as
+        received.
 
-        :return: the slots that are to be delivered, in order.
+        :return: the slots of the others, which are to be delivered, in order.
         """
 
 
@@ -82,7 +86,7 @@ def listen(
     :param reactor: an IReactorUDP. One without descriptors, such as an in-memory one, makes its own port.
     :param protocol: a DatagramProtocol, as for ``listenUDP``.
     :param address: numeric; "0.0.0.0" and "::" are every address of their family.
-    :param sock: is it already, as made by open_socket(), and becomes the port's.
+    :param sock: a bound socket of open_socket(), which the port takes over; None: the port opens one.
     :param buffers: shared with other ports, where there are many; None: the port has its own.
     :return: an IListeningPort.
     :raise CannotListenError: ``socketError`` says why.
@@ -102,13 +106,13 @@ def _no_descriptor() -> int:
 class DatagramPort:
     """A UDP port of Linux. It can be started again when it has stopped.
 
-    What can't be sent or received is counted, never raised: to the protocol it is a lost datagram. IPv6 sources are
-    4-tuples with their scope id, unlike those of Twisted's port.
+    A datagram that can't be sent or received is counted, and nothing is raised: for the protocol it is lost, as on the
+    wire. IPv6 sources are 4-tuples with their scope id, unlike those of Twisted's port.
 
     :param reactor: IReactorFDSet and IReactorTime.
     :param address: as for open_socket().
     :param sock, buffers: see listen().
-    :param wall_time: the wall clock, which the kernel takes the time of datagrams from.
+    :param wall_time: the wall clock, by which the kernel stamps datagrams.
     """
 
     _log = Logger()
@@ -125,35 +129,36 @@ class DatagramPort:
     ) -> None:
         self.counters = Counters()
         self.first_look: FirstLook | None = None
-        """May be set by the protocol when it starts; until the port closes."""
+        """The protocol may set it when it starts; None again when the port closes."""
         self.trim_backlog: TrimBacklog | None = None
         """The same. Called in a backlog: when a read has filled its whole batch, and for a while after that."""
         self._reactor = reactor
         self.protocol = protocol
         self._address = address
         self._port = port
-        self._given = sock
+        self._given_socket = sock
         self._wall_time = wall_time
         self._buffers = mmsg.Buffers() if buffers is None else buffers
-        named = ILoggingContext.providedBy(protocol)
-        prefix = f"{protocol.logPrefix() if named else type(protocol).__name__} (UDP)"
-        # The reactor calls these two at each wake-up.
+        has_prefix = ILoggingContext.providedBy(protocol)
+        prefix = f"{protocol.logPrefix() if has_prefix else type(protocol).__name__} (UDP)"
+        # The reactor calls these two at each wake-up, so they are bound methods of C code, without a Python frame.
         self.logPrefix: Callable[[], str] = prefix.__str__
         """For the reactor's log lines."""
         self.fileno: Callable[[], int] = _no_descriptor
         """The descriptor; -1 when closed."""
         self._states = PortStates()
-        self._do: dict[Do, Callable[[], None]] = {
+        self._actions: dict[Do, Callable[[], None]] = {
             Do.READ: self._read,
             Do.CLOSE_SOON: self._close_soon,
             Do.ABANDON: self._close_socket,
             Do.CLOSE: self._close,
         }
         self._stopped: list[defer.Deferred[None]] = []
+        """What stopListening() has returned, until the port is closed."""
 
     @property
     def protocol(self) -> Any:
-        """What is received goes to it."""
+        """It gets what is received. A reload may replace it while the port is open."""
         return self._protocol
 
     @protocol.setter
@@ -169,11 +174,11 @@ class DatagramPort:
         :raise CannotListenError: as open_socket().
         """
         # A given socket is closed with the port, so a second start has to open one.
-        given, self._given = self._given, None
-        if given is None:
+        sock, self._given_socket = self._given_socket, None
+        if sock is None:
             self._socket, self._family = open_socket(self._address, self._port)
         else:
-            self._socket, self._family = given, family_of(given)
+            self._socket, self._family = sock, family_of(sock)
         name = self._socket.getsockname()
         if not name[1]:  # it waits for its interface
             name = self._address, self._port
@@ -189,7 +194,9 @@ class DatagramPort:
         self._inbox: mmsg.Inbox | None = None
         self._peers = Cache(self._family.read_address)
         self._vias = Cache(self._family.read_info)
-        self._missed = self._rest = self._trims_left = 0
+        # Polling: the length of the latest pause, and what is left of it, in wake-ups.
+        self._pause = self._pause_left = 0
+        self._trims_left = 0
         # Before makeConnection(), in which the protocol may stop the port.
         self._handle(Input.BOUND)
         try:
@@ -219,7 +226,7 @@ class DatagramPort:
             self._handle(Input.LOST)
 
     def _handle(self, event: Input) -> None:
-        self._states.run(self._do, event)
+        self._states.run(self._actions, event)
 
     def _read(self) -> None:
         self._reactor.addReader(self)
@@ -231,7 +238,7 @@ class DatagramPort:
 
     def _close(self) -> None:
         try:
-            self._protocol.doStop()  # the socket is still there for last words
+            self._protocol.doStop()  # while the socket is open: it may send something
         except Exception:
             self._log.failure("A protocol failed to stop.")
         self._close_socket()
@@ -247,7 +254,11 @@ class DatagramPort:
             waiting.callback(None)
 
     def _recovered(self) -> bool:
-        """Whether the reactor gave the port up for an ICMP error, of which a connected socket tells; then go on."""
+        """Go on after an ICMP error, for which the reactor calls connectionLost(): a connected socket reports such
+        errors.
+
+        :return: false: there was none, so the port has to close.
+        """
         # Reading SO_ERROR clears it (socket(7)). Without an error the reactor is stopping, or the descriptor is bad.
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
@@ -259,39 +270,40 @@ class DatagramPort:
     # Receiving
 
     def doRead(self) -> None:
-        """Deliver what has arrived, up to a number that is fair to others."""
+        """Deliver what has arrived, up to _PER_WAKE_UP datagrams."""
         receive = self._receive_many if mmsg.AVAILABLE else self._receive_one
-        room, looks = _PER_WAKE_UP, _LOOKS_PER_WAKE_UP
+        room, polls = _PER_WAKE_UP, _POLLS_PER_WAKE_UP
         states = self._states
-        while room > 0 and looks > 0 and states.state is _READING:
+        # A protocol may stop the port in a delivery.
+        while room > 0 and polls > 0 and states.state is _READING:
             # Also after a batch with room left: often something has come meanwhile, and a turn of the reactor costs
             # more than a read that finds nothing.
             count = receive()
             if not count:
                 if self.first_look is None:
                     return
-                count, looks = self._look(receive, looks)
+                count, polls = self._poll(receive, polls)
                 if not count:
                     return
             room -= count
-            looks -= _LOOKS_PER_ANSWER
+            polls -= _POLLS_PER_ANSWER
 
-    def _look(self, receive: Callable[[], int], looks: int) -> tuple[int, int]:
+    def _poll(self, receive: Callable[[], int], polls: int) -> tuple[int, int]:
         """Poll for the answer of a near client. After polls without one, the next wake-ups do not poll.
 
-        :param looks: how many there may be.
-        :return: how many datagrams have come, and how many looks are left.
+        :param polls: how many there may be.
+        :return: how many datagrams have come, and how many polls are left.
         """
-        if self._rest:
-            self._rest -= 1
+        if self._pause_left:
+            self._pause_left -= 1
         elif self.first_look:
-            for left in range(looks, looks - _LOOKS, -1):
+            for left in range(polls, polls - _POLLS, -1):
                 count = receive()
                 if count:
-                    self._missed = 0
+                    self._pause = 0
                     return count, left
-            # Twice as many each time, so that polling for clients that are far away costs next to nothing.
-            self._rest = self._missed = min(2 * self._missed + 1, _LONGEST_REST)
+            # Each pause is twice as long as the one before it, so that polling costs little where clients are far away.
+            self._pause_left = self._pause = min(2 * self._pause + 1, _LONGEST_PAUSE)
         return 0, 0
 
     def _receive_one(self) -> int:
@@ -365,33 +377,34 @@ class DatagramPort:
         try:
             self._protocol.connectionRefused()
         except Exception:
-            self._log.failure("A protocol failed to take that its peer is gone.")
+            self._log.failure("A protocol failed in connectionRefused().")
 
     # Sending
 
     def write(self, packet: Any, addr: Any = None) -> None:
-        """Send a datagram; the kernel chooses where it leaves. Without *addr* it goes to the connected peer."""
+        """Send a datagram; the kernel chooses its source and interface. Without *addr* it goes to the connected
+        peer."""
         self.sender.send(packet, self._connected if addr is None else addr, None)
 
-    # What else Twisted asks of a port
+    # The rest of Twisted's interfaces
 
     def connect(self, host: str, port: int) -> None:
-        """Have the kernel take datagrams of this peer only; ``write(data)`` then goes there."""
+        """Have the kernel deliver datagrams of this peer only; ``write(data)`` then sends to it."""
         self._connected = self.sender.destination((host, port)).address
         self._socket.connect(self._connected)
 
     def getHandle(self) -> socket.socket:
-        """The socket, for options."""
+        """Return the socket, for its options."""
         return self._socket
 
     def getHost(self) -> IPv4Address | IPv6Address:
-        """Where it listens; with port 0, on the port that the kernel chose."""
+        """Return the address; with port 0, that with the port that the kernel chose."""
         return self._host
 
     def setBroadcastAllowed(self, enabled: bool) -> None:
-        """Broadcasts are allowed from the start."""
+        """Allow or forbid to send broadcasts; they are allowed from the start."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, enabled)
 
     def getBroadcastAllowed(self) -> bool:
-        """Whether the kernel sends what goes to a broadcast address."""
+        """Return whether the kernel sends broadcasts."""
         return bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST))

@@ -15,7 +15,7 @@ _SILENT = {"log_format": ""}
 
 
 def quiet_port(listen: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """The port that *listen* returns for these arguments; it logs neither its start nor its end.
+    """Call *listen* with these arguments, and return its port, which logs neither its start nor its end.
 
     Its connectionLost() may be called before the reactor does so, and is then not repeated.
     """

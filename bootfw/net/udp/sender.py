@@ -1,4 +1,4 @@
-"""Sending datagrams: one by one, collected into one system call, or as a window."""
+"""Sends datagrams: one by one, collected into one system call, or as a run that the kernel cuts into segments."""
 
 import errno
 import socket
@@ -41,11 +41,11 @@ class Counters:
     send_errors: int = 0
     """Datagrams that the kernel did not accept. They count as lost on the wire."""
     receive_errors: int = 0
-    """Errors that the socket reported in place of a datagram."""
+    """Errors that a read returned instead of a datagram."""
 
 
 class Sender:
-    """The sending half of a port. What the kernel doesn't accept is counted, never raised.
+    """The sending half of a port. A datagram that the kernel does not accept is counted, and nothing is raised.
 
     Between collect() and release() small datagrams wait in the outbox, so that one system call sends them all. A run of
     frames flushes the outbox first: datagrams leave in the order in which they were sent.
@@ -72,20 +72,24 @@ class Sender:
         self._segmentation = _has_segmentation(sock)
         self._outbox = mmsg.Outbox(family.name_length, buffers)
         self.collecting = False
-        # What a packet is sent with is computed once for each peer and each way that requests arrive.
+        """Whether small datagrams go to the outbox."""
+        # Destinations and control messages are computed once, for each peer and for each Via by which requests arrive.
         self._destinations = Cache(family.destination)
         self._sources = Cache(self._from_source)
         self._interfaces = Cache(self._from_interface)
 
     def route(self, peer: Address, via: Via | None) -> tuple[Destination, Controls]:
-        """Look up how to send to *peer*, once for many datagrams; arguments as for send()."""
+        """Return what send_run() needs to send to *peer*, once for many datagrams; arguments as for send()."""
         destination = self._destinations[peer]
         if via is None:
             return destination, _NOTHING
         return destination, (self._interfaces if destination.needs_interface else self._sources)[via]
 
     def destination(self, peer: Address) -> Destination:
-        """:raise InvalidAddressError: it isn't a numeric address of the port's family."""
+        """Return *peer* as the system calls need it.
+
+        :raise InvalidAddressError: it isn't a numeric address of the port's family.
+        """
         return self._destinations[peer]
 
     def collect(self) -> None:
@@ -113,7 +117,7 @@ class Sender:
     def _send(self, data: Any, destination: Destination, controls: Controls) -> None:
         ancillary, _ = controls
         try:
-            # Without control messages sendto() does, which is the cheaper call.
+            # Without control messages sendto() is enough, which is the cheaper call.
             if ancillary:
                 self._socket.sendmsg([data], ancillary, 0, destination.address)
             else:
@@ -125,7 +129,7 @@ class Sender:
 
     def _collect(self, data: Any, destination: Destination, controls: Controls) -> None:
         if len(data) > mmsg.SLOT:
-            # What was collected before leaves before: to one peer datagrams go in the order of the calls.
+            # First what was collected before: datagrams to one peer leave in the order of the calls.
             self.flush()
             self._send(data, destination, controls)
             return
@@ -150,7 +154,7 @@ class Sender:
 
         :param destination, controls: of route().
         """
-        self.flush()  # what was collected before leaves before
+        self.flush()  # what was collected before leaves first
         at_once = segment * max(1, min(SEGMENTS, LARGEST_RUN // segment))
         for start in range(0, len(data), at_once):
             run = data[start : start + at_once]
@@ -179,15 +183,15 @@ class Sender:
 
     def _send_each(self, run: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
         # Also outside of a delivery: the whole run leaves in one call of sendmmsg(2).
-        put = self._collect if mmsg.AVAILABLE else self._send
+        send = self._collect if mmsg.AVAILABLE else self._send
         for start in range(0, len(run), segment):
-            put(run[start : start + segment], destination, controls)
+            send(run[start : start + segment], destination, controls)
         self.flush()
 
     def _from_source(self, via: Via) -> Controls:
-        """Leave from the address that the request came to, by whatever route leads to the peer.
+        """Return control messages to send from the address that the request came to; the kernel looks up the route.
 
-        Pinning the interface as well would break asymmetric routing.
+        To set the interface as well would break asymmetric routing.
         """
         # The socket has this source address anyway, and a datagram with a control message costs more.
         if via.local == self._bound_to:
@@ -195,7 +199,7 @@ class Sender:
         return self._controls(self._family.info(via, False))
 
     def _from_interface(self, via: Via) -> Controls:
-        """Leave from the address and on the interface that the request came to."""
+        """Return control messages to send from the address and on the interface that the request came to."""
         return self._controls(self._family.info(via, True))
 
     def _controls(self, info: bytes) -> Controls:

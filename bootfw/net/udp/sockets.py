@@ -1,4 +1,4 @@
-"""Opening UDP sockets the way boot servers need them."""
+"""Opens UDP sockets as boot servers need them."""
 
 import errno
 import fcntl
@@ -16,8 +16,8 @@ from bootfw.net.linux.interfaces import index_of
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.packetinfo import IPV4, IPV6, Family, invalid_address
 
-# Bytes. A rack that is switched on sends some 300 requests at once; the usual 208 KiB hold about half of them, because
-# each costs its bookkeeping too.
+# Bytes. A rack that is switched on sends some 300 requests at once; the usual 208 KiB hold about half of them, since
+# the kernel counts its own structures for each datagram too.
 _BUFFER = 4 * 1024 * 1024
 
 # Names that the socket module lacks, with their numbers on Linux (asm-generic/socket.h, linux/in.h, linux/in6.h).
@@ -38,16 +38,16 @@ _ANY = ("0.0.0.0", "::")
 def open_socket(
     address: str, port: int, *, shared: bool = False, device: str = "", beside: Sequence[socket.socket] = ()
 ) -> tuple[socket.socket, Family]:
-    """A bound, non-blocking UDP socket that tells how each datagram arrived.
+    """Open a bound, non-blocking UDP socket that reports how each datagram arrived (packet info).
 
     The address may be one that this host doesn't have yet (IP_FREEBIND). SO_REUSEADDR is off when it is bound: with it
-    a second server would silently take this one's datagrams. DF stays off, so that a large block is fragmented when it
-    has to be, and a forged path MTU stops nothing.
+    a second server could bind the port as well, and would get this one's datagrams. DF is off, so that a large block is
+    fragmented where it has to be, and an ICMP message with a forged path MTU has no effect.
 
     :param address: numeric; IPv6 may have a zone, as in ``fe80::1%eth0``. "" is 0.0.0.0.
-    :param shared: the port is one that others of our processes have too (SO_REUSEPORT).
-    :param device: the interface that it is for (SO_BINDTODEVICE); "": all of them. While there is no such interface, or
-        none of the zone, the socket is bound to nothing, which bind_socket() makes up for.
+    :param shared: other processes of ours have the same port (SO_REUSEPORT).
+    :param device: the interface to bind it to (SO_BINDTODEVICE); "": all of them. While there is no such interface, or
+        none of the zone, the socket is not bound; bind_socket() does it later.
     :param beside: sockets of ours that have the port already, and that this one will replace.
     :raise CannotListenError: its ``socketError`` says why, and who holds the port if it is taken.
     :raise InvalidAddressError: it isn't a numeric address.
@@ -85,7 +85,7 @@ def open_socket(
 def bind_socket(sock: socket.socket, address: str, port: int, device: str) -> None:
     """Bind a socket that waited for *device*.
 
-    :raise OSError: as open_socket(), but as it is.
+    :raise OSError: the errors for which open_socket() raises CannotListenError.
     """
     family, where = resolve(address, port)
     try:
@@ -96,9 +96,9 @@ def bind_socket(sock: socket.socket, address: str, port: int, device: str) -> No
 
 
 def _leave_others(sock: socket.socket) -> None:
-    """Leave the port of the other interfaces to other servers, now that the socket is bound to one.
+    """Let other servers have the port on the other interfaces, now that the socket is bound to one.
 
-    dnsmasq has its port on all interfaces for a moment before it is bound to one of them.
+    dnsmasq has its port on all interfaces for a moment before it binds it to one of them.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
@@ -117,7 +117,8 @@ def with_option(option: int, sockets: Sequence[socket.socket]) -> Iterator[None]
 
 
 def _refuse_other_holders(family: Family, port: int, device: str) -> None:
-    """With SO_REUSEADDR the kernel does not refuse the port for the sake of other programs that set it too.
+    """Refuse a port that another program has: with SO_REUSEADDR the kernel does not, if that program has set it as
+    well.
 
     :raise OSError: another program has the port.
     """
@@ -128,7 +129,7 @@ def _refuse_other_holders(family: Family, port: int, device: str) -> None:
 
 
 def waited(sock: socket.socket, wall_time: float) -> float:
-    """Seconds that the datagram which was read last had been in the buffer of *sock*; 0.0 if that is not known.
+    """Return the seconds that the datagram which was read last was in the buffer of *sock*; 0.0: not known.
 
     The first call has the kernel take the time of every datagram that arrives from then on (socket(7), SIOCGSTAMPNS),
     some 20 ns for each; so call this only when there is a backlog. The kernel's clock is the wall clock: when that is
@@ -145,18 +146,19 @@ def waited(sock: socket.socket, wall_time: float) -> float:
 
 
 def family_of(sock: socket.socket) -> Family:
-    """That of a socket of ours."""
+    """Return the Family of a socket."""
     return IPV6 if sock.family == socket.AF_INET6 else IPV4
 
 
 def resolve(address: str, port: int) -> tuple[Family, Any]:
-    """The family of a numeric address, and what ``getsockname()`` returns for a socket that is bound to it.
+    """Return (the family of a numeric address, what ``getsockname()`` returns for a socket that is bound to it).
 
     :raise InvalidAddressError: it isn't a numeric address.
     """
     try:
         found = socket.getaddrinfo(address or "0.0.0.0", port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:  # another OSError says that no descriptor is left: Python's codec for names is a file
+    # Any other OSError goes to the caller: no descriptor is left, and Python loads its codec for names from a file.
+    except socket.gaierror:
         raise invalid_address(address, "not a numeric IPv4 or IPv6 address") from None
     family, _, _, _, where = found[0]
     return (IPV6 if family == socket.AF_INET6 else IPV4), where
@@ -170,7 +172,7 @@ def _configure(sock: socket.socket, family: Family) -> None:
 
 
 def adopt_socket(sock: socket.socket) -> None:
-    """Set the options that open_socket() sets, but for those that have no effect on a socket that is bound."""
+    """Set those options of open_socket() that have an effect on a bound socket, such as an inherited one."""
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
     for forced, limited in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
@@ -191,7 +193,7 @@ def adopt_socket(sock: socket.socket) -> None:
 
 
 def _explained(error: OSError, family: Family, port: int, device: str) -> OSError:
-    """The same error with what an operator needs to know."""
+    """Return the error with the program that has the port, or the capability that is missing."""
     if error.errno == errno.EADDRINUSE:
         holder = who_holds(port, family.number, device=device)
         return OSError(error.errno, f"{os.strerror(error.errno)} by {holder or 'another program'}")
