@@ -86,6 +86,7 @@ class OfferAllocator:
             if earlier is not None:
                 self._end(earlier, key, now)
                 self._book.binding_changed(earlier, now)
+            # The address was offered to another client before, whose offer is over.
             if binding.offered_to and self._offered.get(binding.offered_to) is binding:
                 del self._offered[binding.offered_to]
             self._offered[key] = binding

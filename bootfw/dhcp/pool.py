@@ -208,7 +208,7 @@ class Pool(Generic[SubnetT]):
                 heappop(queue)
                 continue
             free_at = binding.free_at()
-            if free_at > time:
+            if free_at > time:  # renewed since, which does not touch the queue
                 heapreplace(queue, (free_at, number, binding))
                 binding.queued_until = free_at
                 continue

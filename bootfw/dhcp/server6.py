@@ -174,6 +174,7 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
         )
 
     def _solicit(self, exchange: _Exchange) -> Answer6 | NoReply:
+        # Without an address the client gets an ADVERTISE, as without rapid commit.
         if exchange.subnet.rapid_commit and exchange.message.first(Option.RAPID_COMMIT) is not None:
             answer = self._assign(exchange, MessageType.REPLY)
             if isinstance(answer, NoReply) or answer.address:
@@ -261,6 +262,8 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
                 first = first or address
                 withdrawn = [each for each in requested if each != address]
                 ia_options.append(ia.assign(association, exchange.subnet, address, withdrawn, seconds))
+            # A REBIND is sent to all servers, and another one may renew an address: only those that the client must
+            # stop using are withdrawn.
             elif withdrawn := [each for each in requested if not is_rebind or _must_stop_using(book, client_ia, each)]:
                 if held is not None or is_rebind:
                     ia_options.append(ia.withdraw(association, withdrawn))

@@ -116,7 +116,8 @@ class SqliteStore:
         return self._write_as(_LEASES, _Write(reservations=tuple(reservations)))
 
     def load_orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
-        """See IOrderStore. The file is made with the first order: a proxy may have no directory that it can write."""
+        """See IOrderStore. The file is created with the first order: a proxy may have no directory that it can write
+        to."""
         if self._file is None and not self.exists():
             self._users.add(kind)
             return {}
@@ -154,7 +155,7 @@ class SqliteStore:
     def find_attempts(
         self, machine: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
     ) -> "Deferred[Any]":
-        """See IAttemptStore. The file is made with the first attempt that is saved."""
+        """See IAttemptStore. The file is created with the first attempt that is saved."""
         if self._file is None and not self.exists():
             return succeed([])
         search = _Write(search=(machine, verdict, since, before, limit))
@@ -225,6 +226,7 @@ class SqliteStore:
         if self._queue is None:
             file, self._file = self._file, None
             return _fire(Deferred(), _error_of(file.close))
+        # From here on the file is the thread's, which closes it after all writes that are queued.
         closed = self._write(_Write(is_last=True))
         self._file = self._queue = None
         return closed

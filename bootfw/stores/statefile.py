@@ -222,7 +222,7 @@ class StateFile:
         # One statement, and a transaction of its own. sqlite3 releases the interpreter lock for each, and gets it back
         # from a busy reactor only after 5 ms (sys.getswitchinterval()). Measured beside one, in batches of 150:
         # executemany() 600 leases/s, this 11,000.
-        # The number of rows is made a power of two by repeating the last, so that few statements are ever prepared.
+        # The last row is repeated until their number is a power of two, so that few statements are ever prepared.
         count = 1 << (len(rows) - 1).bit_length()
         values = [value for row in rows for value in row] + list(rows[-1]) * (count - len(rows))
         parameters = ",".join([_PARAMETERS] * count)

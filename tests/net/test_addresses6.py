@@ -39,10 +39,12 @@ from bootfw.values import Via
 from bootfw.wire.dhcp6 import Message, MessageType, Relay
 from bootfw.wire.options6 import (
     IAAddress,
+    IdentityAssociation,
     Option,
     ia_address,
     ia_address_bytes,
     identity_association,
+    identity_association_bytes,
     options_bytes,
     uint16s_bytes,
 )
@@ -123,6 +125,13 @@ def test_a_system_gets_an_address(lab: ServerLab) -> None:
     assert (lease.address, lease.mac) == (address_of(reply), MAC)
     lab.network.advance(1)
     assert lab.of(AddressesGranted)[0].leases == (lease,)
+
+
+def test_all_addresses_of_one_reply_are_reported(lab: ServerLab) -> None:
+    second = (int(Option.IA_NA), identity_association_bytes(IdentityAssociation(2)))
+    lab.only(LINUX.message(MessageType.REQUEST, OURS, second))
+    assert len(lab.store.committed) == 2
+    assert lab.of(AddressesGranted)[0].leases == tuple(lab.store.committed)
 
 
 def test_no_client_gets_a_lease_before_it_is_stored(lab: ServerLab) -> None:

@@ -81,15 +81,15 @@ class Journal:
         self._abandoned = False
         """Another server leads: the store refuses what is pending, and that is no failure."""
 
-    def put(self, leases: Sequence[Lease], new: bool = False) -> Batch:
+    def put(self, leases: Sequence[Lease], granted: Sequence[Lease] = ()) -> Batch:
         """Add *leases* to the batch that the next flush() commits.
 
-        :param new: the first lease was granted to a client that did not have the address before.
+        :param granted: those of them whose clients did not have the address before.
         """
         batch = self._batch
         batch.leases += leases
-        if new:
-            batch.granted.append(leases[0])
+        if granted:
+            batch.granted += granted
         return batch
 
     def flush(self) -> None:

@@ -86,6 +86,7 @@ class Leasing:
             self.operations: Mapping[str, Operation] = self._control.operations()
             """The operations of ``bootfw leases``."""
         except BaseException:
+            # The store is open: left so, it would be found in use by the next attempt to start or to lead.
             store.close()
             raise
         self._clock_check: Any = None
@@ -125,6 +126,7 @@ class Leasing:
         now = self._clock.seconds()
         before, before6 = self.server, self.server6
         self.server, self.server6 = self._new_server4(settings), self._new_server6(dhcp6)
+        # What was outside of all subnets may be in one of the new settings, and the other way round.
         outside = [*self._outside.values(), *self.server.restore_from(before, now)]
         if before6 is not None:
             outside += before6.leases() if self.server6 is None else self.server6.restore_from(before6, now)
@@ -196,6 +198,7 @@ class Leasing:
         """
         now = self._clock.seconds()
         for address in addresses:
+            # A quarantine with a client is that of a DECLINE, which a probe did not begin.
             lease = self.server.lease(address)
             if lease is not None and lease.state is LeaseState.DECLINED and not lease.client:
                 self.journal.put(self.server.release(address, now))
@@ -207,6 +210,8 @@ class Leasing:
         reactor, seconds = self._clock, settings.probe_seconds
         if self.probe or self.ping or not (seconds and settings.subnets and IReactorFDSet.providedBy(reactor)):
             return
+        # Each needs a right of its own: packet sockets CAP_NET_RAW, pings that or net.ipv4.ping_group_range. So one may
+        # be missing.
         failures = []
         try:
             self.probe = ArpProbe(reactor, seconds, self.proxy_found)

@@ -58,6 +58,7 @@ class PendingResolutions(Generic[Adapted]):
         if not isinstance(found, Deferred):
             done(found, "" if found else self._no_file(request))
             return True
+        # The key is removed first: from then on the request is resolved anew, also when *done* raises.
         self._resolving[key] = found
         found.addBoth(self._resolved, key)
         found.addCallback(lambda file: done(file, "" if file else self._no_file(request)))
@@ -70,6 +71,7 @@ class PendingResolutions(Generic[Adapted]):
 
     def close(self) -> None:
         """Cancel the pending resolutions; their callbacks are not called."""
+        # cancel() calls _resolved(), which removes keys.
         resolving, self._resolving = self._resolving, {}
         for waiting in resolving.values():
             waiting.cancel()

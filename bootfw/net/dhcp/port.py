@@ -202,6 +202,7 @@ class DHCPPort(DatagramProtocol):
         if recorder is not None:
             self._port_number = transport.getHost().port
             self.send = recorder.sender(self.seconds, self.send, self._port_number)
+        # Around the recorder, which then has only replies that were sent.
         leadership = self.services.leadership
         if leadership is not None:
             self.send = partial(self._send_if_answering, leadership, self.send)

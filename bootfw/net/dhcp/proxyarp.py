@@ -8,7 +8,10 @@ MIN_ADDRESSES = 4
 a proxy."""
 
 _REMEMBERED_SECONDS = 3600.0
+"""Seconds after its latest reply in which a device counts as a proxy."""
+
 _MAX_PROXIES = 256
+"""Proxies that are remembered; the one that was found first is dropped first."""
 
 
 class ProxyARP:

@@ -15,11 +15,15 @@ DELAYS = (0.1, 0.9)
 
 @define(eq=False)
 class _Reply:
+    """A reply that was sent and is to be repeated."""
+
     data: bytes
     to: Address
     via: Via | None
     delays: deque[float]
+    """Seconds to each repeat that is left, after the next one."""
     deadline: float | None
+    """When it is repeated next, see Alarm."""
 
 
 class Repeats:

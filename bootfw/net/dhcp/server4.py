@@ -117,7 +117,7 @@ class Server4(DHCPPort):
             boots = self._unanswered_boot_request(query) if result.reason in RECORDED else None
             self._no_reply.report(result.reason, result.detail, message.mac, query.peer, ingress.interface, now, boots)
             return
-        batch = self._journal.put(result.commit, result.new) if result.commit else None
+        batch = self._journal.put(result.commit, result.commit[:1] if result.new else ()) if result.commit else None
         if result.probe:
             if self._starts_probe(result, query):
                 return
@@ -227,7 +227,8 @@ class Server4(DHCPPort):
         message = evolve(query.message, options={**query.message.options, **selects})
         assert query.ingress.arrival is not None
         result = self._addresses.handle(message, query.ingress.arrival, now)
-        return self._journal.put(result.commit, isinstance(result, Answer) and result.new) if result.commit else None
+        new = isinstance(result, Answer) and result.new
+        return self._journal.put(result.commit, result.commit[:1] if new else ()) if result.commit else None
 
     # Replies
 

@@ -74,10 +74,7 @@ class Server6(DHCPPort):
             return
         batch = None
         if result.commit:
-            granted = result.granted if isinstance(result, Answer6) else ()
-            first = [lease for lease in result.commit if lease in granted]
-            rest = [lease for lease in result.commit if lease not in granted]
-            batch = self._journal.put([*first, *rest], bool(first))
+            batch = self._journal.put(result.commit, result.granted if isinstance(result, Answer6) else ())
         unserved = result.reason in RECORDED
         if result.reason is not None:
             boots = self._boot_request(query) if unserved else None

@@ -118,6 +118,7 @@ class FileComparison:
         own, key, question = self._announcements.node, uuid4().hex[:12], _Question()
         self._questions[key] = question
         try:
+            # Waiting begins before the question is sent: an answer may come while this node lists its own files.
             others = sorted(set(self._others()) - {own})
             answers = self._wait(question, [(node,) for node in others])
             self._announcements.announce(FILES_WANTED, key)
@@ -134,6 +135,7 @@ class FileComparison:
                 answers = self._wait(question, [(node, number) for node in answering for number in numbers])
                 self._announcements.announce(BUCKETS_WANTED, [key, numbers])
                 await answers
+                # A node whose bucket has come in part only would seem to lack files, so it does not count.
                 silent = {node for node, *_ in question.outstanding}
                 compared = [node for node in compared if node not in silent]
                 for number in numbers:

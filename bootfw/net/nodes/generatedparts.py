@@ -49,6 +49,7 @@ class GeneratedParts:
             raise Unreadable(f"a part of {path!r:.100}: {error}") from None
         if size > LARGEST:
             raise Unreadable(f"{path!r:.100} has {size} bytes")
+        # Whatever does not continue the file of the node ends it: a part was lost, or the node began another file.
         begun = (path, size, bytearray()) if offset == 0 else self._begun.get(node)
         self._begun.pop(node, None)
         if begun is None or begun[:2] != (path, size) or len(begun[2]) != offset:

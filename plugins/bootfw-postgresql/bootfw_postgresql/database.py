@@ -105,7 +105,7 @@ class Database:
 
         :param answers_within: see Connection.
         :raise Unavailable: the server can't be reached, or refuses the connection.
-        :raise StateError: the schema can't be made or migrated, or is newer than this program.
+        :raise StateError: the schema can't be created or migrated, or is newer than this program.
         """
         connection = self._connect()
         try:

@@ -93,7 +93,7 @@ def migrate(connection: psycopg.Connection[Any], schema: str) -> None:
 
     Of two processes that start at once, one waits for the other. If it fails, the connection has to be closed.
     """
-    # Not in the transaction: a session learns of tables that others have made when a transaction begins.
+    # Not in the transaction: a session learns of tables that others have created when a transaction begins.
     key = (_LOCK, schema)
     connection.execute("SET lock_timeout = '60s'")
     connection.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", key)

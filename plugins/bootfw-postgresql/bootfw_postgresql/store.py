@@ -268,12 +268,12 @@ class PostgresqlStore:
         return self._standing is not None and self._standing.leads
 
     def _note_standing(self, standing: Standing, leadership: Leadership) -> Standing:
-        if leadership is self._leadership:
+        if leadership is self._leadership:  # else resign() was called meanwhile
             self._standing = standing
         return standing
 
     def _note_prepared(self, prepared: _Prepared, lane: Lane) -> None:
-        if lane is self._lane:
+        if lane is self._lane:  # else it was closed meanwhile, by resign() or another prepare()
             self._prepared = prepared
 
     def _not_leading_error(self) -> StateError:
