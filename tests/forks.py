@@ -71,6 +71,7 @@ class Fork(subprocess.Popen[bytes]):
 
     :param command: of which known() is true.
     :param namespace: the name of the network namespace that it runs in, as by ``ip netns exec``.
+    :param beside: a process whose mount namespace and directory it has, as by ``nsenter --mount --wd``.
     :param first: a shell command that runs before, in its namespaces.
     :param hostname: "": that of the machine.
     :param killed_with_parent: it is killed when the test process is.
@@ -81,6 +82,7 @@ class Fork(subprocess.Popen[bytes]):
         command: Sequence[str],
         *,
         namespace: str = "",
+        beside: int = 0,
         first: str = "",
         hostname: str = "",
         killed_with_parent: bool = False,
@@ -88,6 +90,7 @@ class Fork(subprocess.Popen[bytes]):
     ) -> None:
         self._request = {
             "namespace": namespace,
+            "beside": beside,
             "first": first,
             "hostname": hostname,
             "killed_with_parent": killed_with_parent,
@@ -221,6 +224,8 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
         subprocess.run(["sh", "-c", request["first"]], check=True)
     os.sched_setaffinity(0, request["processors"])
     os.chdir(request["directory"])
+    if request["beside"]:
+        _join(request["beside"])
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
@@ -307,6 +312,15 @@ def _enter(namespace: Path) -> None:
     _must(_libc.mount(b"", b"/", b"none", _MS_SLAVE | _MS_REC, None), "mount /")
     _libc.umount2(b"/sys", 2)
     _must(_libc.mount(namespace.name.encode(), b"/sys", b"sysfs", 0, None), "mount /sys")
+
+
+def _join(pid: int) -> None:
+    """The mount namespace of a process, and its directory there."""
+    directory = os.open(f"/proc/{pid}/cwd", os.O_RDONLY | os.O_DIRECTORY)
+    with open(f"/proc/{pid}/ns/mnt") as opened:
+        _must(_libc.setns(opened.fileno(), _CLONE_NEWNS), "setns")
+    os.fchdir(directory)
+    os.close(directory)
 
 
 def _must(result: int, what: str) -> None:

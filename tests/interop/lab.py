@@ -91,6 +91,8 @@ class Start:
     """It can be typed to."""
     first: str = ""
     """A shell command that runs before. The program has a mount namespace of its own, by ``ip netns exec``."""
+    beside: int = 0
+    """A process whose mount namespace and directory it has."""
     directory: Path | None = None
     environment: Mapping[str, str] = {}
     """Beside that of the test process."""
@@ -116,6 +118,7 @@ class Program:
                 self._process: subprocess.Popen[bytes] = Fork(
                     command,
                     namespace=namespace,
+                    beside=start.beside,
                     first=start.first,
                     hostname=start.hostname,
                     killed_with_parent=True,
@@ -126,6 +129,8 @@ class Program:
                 inside = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace]
                 if start.hostname:
                     inside += ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', start.hostname]
+                if start.beside:
+                    inside += ["nsenter", "--mount", "--wd", f"--target={start.beside}"]
                 if start.first:
                     inside += ["sh", "-c", f'{start.first} && exec "$@"', "sh"]
                 self._process = subprocess.Popen([*inside, *command], stdout=out, start_new_session=True, **streams)
@@ -211,9 +216,12 @@ class Host:
         self._lab.programs.append(program)
         return program
 
-    def run(self, *command: str | os.PathLike[str], seconds: float) -> Program:
-        """A program that has ended; TimeoutExpired when it has not within *seconds*."""
-        program = self.start(*command)
+    def run(self, *command: str | os.PathLike[str], seconds: float, **how: Any) -> Program:
+        """A program that has ended; TimeoutExpired when it has not within *seconds*.
+
+        :param how: the fields of Start.
+        """
+        program = self.start(*command, **how)
         program.wait(seconds)
         return program
 

@@ -63,7 +63,7 @@ def type_command(host: Host, server: Program, line: str) -> str:
     assert line.startswith(("# bootfw ", "$ bootfw "))
     words = line[2:].split()
     program = Path(sys.executable).with_name(words[0])
-    done = host.run("nsenter", "--mount", "--wd", f"--target={server.pid}", program, *words[1:], seconds=30)
+    done = host.run(program, *words[1:], seconds=30, beside=server.pid)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -452,8 +452,7 @@ def test_leases(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     assert type_command(host, place, first).strip() == answer
     assert type_command(host, place, second).strip() == other
 
-    enter = ("nsenter", "--mount", "--wd", f"--target={place.pid}")
-    server = host.start(*enter, *BOOTFW, "-c", "bootfw.toml", name="bootfw")
+    server = host.start(*BOOTFW, "-c", "bootfw.toml", name="bootfw", beside=place.pid)
     server.wait_until_bound(67, 69, 547)
     card = Card("e1000", mac="52:54:00:12:34:57")
     start_bios_machine(lab, cards=(card,)).wait_for(served.marker, SECONDS)

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.interop
 BOOTFW = """
 [bootfw]
 state-dir = "{root}/state"
+workers = 1
 [tftp]
 listen = ["0.0.0.0:69"]
 [http]
@@ -62,6 +63,7 @@ dhcp-boot=loader
 BOOTFW_PROXY = """
 [bootfw]
 state-dir = "{root}/state"
+workers = 1
 [tftp]
 listen = ["0.0.0.0:69"]
 [dhcp]
