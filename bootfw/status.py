@@ -89,8 +89,6 @@ class Status:
                 transfers.pop((event.report.request.protocol, event.report.request.peer), None)
             elif isinstance(event, TransferBegun) and len(transfers) < _MOST_COUNTED:
                 transfers[event.request.protocol, event.request.peer] = None
-            else:
-                self._sockets.observe(event)
 
 
 def add_status(boot: BootService, source: str = "") -> None:

@@ -14,7 +14,7 @@ _REPORT_AGAIN = 60.0
 """Seconds until another wrong token from the same address is logged."""
 
 _LINES_AT_ONCE, _LINES_PER_SECOND = 100, 1.0
-"""Limits of these lines. A host can have many addresses: all of 127.0.0.0/8, or of a /64."""
+"""Limits for the lines of all addresses. A host can have many: all of 127.0.0.0/8, or of a /64."""
 
 
 class Access:
@@ -36,7 +36,7 @@ class Access:
         self.use(token, api_tokens)
 
     def use(self, token: str, api_tokens: Sequence[APIToken] = ()) -> None:
-        """Require these tokens from now on, see the class."""
+        """Require these tokens from now on; parameters as of the class."""
         self._token = token.encode()
         self._api_tokens = tuple(api_tokens)
 
@@ -50,8 +50,8 @@ class Access:
         """Whether there is a token for ``/api/v1``."""
         return bool(self._api_tokens)
 
-    def refuses(self, request: Any) -> tuple[int, str] | None:
-        """Return (status, reason) if the request is refused; None: it may change something."""
+    def change_refusal(self, request: Any) -> tuple[int, str] | None:
+        """Return (HTTP status, reason) if a change by the pages is refused; None: it is allowed."""
         if not self._token:
             return 403, "these pages are read-only: [web] token is not set"
         origin = request.getHeader(b"origin")
@@ -65,8 +65,8 @@ class Access:
             return None
         return self._unauthorized(request, given)
 
-    def refuses_api(self, request: Any, scope: str) -> tuple[int, str] | None:
-        """Return (status, reason) if a request of ``/api/v1`` is refused; None: its token has *scope*."""
+    def api_refusal(self, request: Any, scope: str) -> tuple[int, str] | None:
+        """Return (HTTP status, reason) if a request of ``/api/v1`` is refused; None: its token has *scope*."""
         token = self._api_token(request)
         if token is None:
             return self._unauthorized(request, _bearer(request))
@@ -74,14 +74,14 @@ class Access:
             return 403, f'the token of {token.name} does not have the scope "{scope}"'
         return None
 
-    def name_of(self, request: Any) -> str:
-        """Return the name of the program that sent a request of ``/api/v1``; "": it is unknown."""
+    def token_name(self, request: Any) -> str:
+        """Return the name of the token in a request of ``/api/v1``; "": there is no valid one."""
         token = self._api_token(request)
         return token.name if token is not None else ""
 
     def _api_token(self, request: Any) -> APIToken | None:
         given = _bearer(request)
-        # All of them are compared, so that the time does not tell which one it is.
+        # Do not stop at the first match: the response time would show which token it was.
         found = [each for each in self._api_tokens if hmac.compare_digest(given, each.token.encode())]
         return found[0] if found else None
 

@@ -1,4 +1,4 @@
-"""What the pages show of the events: transfers in flight, throughput, and the boots that have changed."""
+"""Counts the transfers that run, their throughput and the boots that change, for the pages, from the events."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,8 @@ from bootfw.web.sockets import Sockets
 from bootfw.web.throughput import Throughput
 
 _MOST_RUNNING = 50_000
-"""Most transfers that are counted as running. If a full queue drops the end of one, it would stay for ever."""
+"""Most transfers that are counted as running. A full queue of events may drop the end of one, which would otherwise be
+counted until the server stops."""
 
 
 @implementer(IBatchObserver)
@@ -38,6 +39,7 @@ class Activity:
         """Number of transfers that have ended since the start."""
         self._boot_changed = boot_changed
         self._status_changed = status_changed
+        # The keys are (protocol, peer). A dictionary, since its first key is the oldest one; a set has no order.
         self._running: dict[tuple[str, Address], None] = {}
 
     @property
@@ -66,5 +68,5 @@ class Activity:
                 running[request.protocol, request.peer] = None
             elif kind is BootAttemptChanged or kind is BootAttemptEnded:
                 self._boot_changed(event.attempt)  # type: ignore[attr-defined]
-            elif self.sockets.observe(event):
+            elif self.sockets.changed_by(event):
                 self._status_changed()

@@ -1,4 +1,4 @@
-"""The JSON API: docs/web-api.md has each path. It offers operations of the control socket."""
+"""The JSON API that the pages use; docs/web-api.md has each path. It calls operations of the control socket."""
 
 import json
 import os
@@ -29,16 +29,17 @@ LIMIT = 1000
 _TIMES = {"since", "before"}
 """Names of parameters in seconds since the epoch."""
 
-_AT_ONCE = 100
-"""Records that are written in one turn of the reactor: about a millisecond of work."""
+_BATCH = 100
+"""Records that are written in one turn of the reactor: packets wait for about a millisecond meanwhile."""
 
 log = Logger(namespace="bootfw.web")
 
 
 def status_record(boot: BootService, activity: Activity, access: Access, began: float, now: float) -> dict[str, Any]:
-    """The server as ``/api/status`` shows it.
+    """Return the state of the server, for ``/api/status``.
 
-    :param began: when the pages were made, seconds since the epoch.
+    :param began: when the site was created, in seconds since the epoch.
+    :param now: likewise.
     """
     operations = boot.operations()
     shown = {"boots": "boots", "machines": "machines", "leases": "leases", "orders": "next"}
@@ -59,12 +60,12 @@ def status_record(boot: BootService, activity: Activity, access: Access, began: 
 
 
 def throughput_record(activity: Activity, now: float) -> dict[str, Any]:
-    """``/api/throughput``: the last value is that of the second before *now*."""
+    """Return the bytes of each second, for ``/api/throughput``; the last value is that of the second before *now*."""
     return {"until": int(now), "seconds": SECONDS, "bytes": list(activity.throughput.rates(now - 1))}
 
 
-class Reading(Page):
-    """A path whose response is the result of a function."""
+class ValuePage(Page):
+    """A path that returns the result of a function as JSON."""
 
     def __init__(self, read: Callable[[], Any]) -> None:
         super().__init__()
@@ -75,14 +76,15 @@ class Reading(Page):
         return as_json(request, self._read())
 
 
-class Listing(Page):
+class RecordsPage(Page):
     """A path that returns the records of an operation as ``{"records": [...], "more": BOOL}``.
 
     :param reactor: IReactorTime.
-    :param operation: its name on the control socket.
-    :param filters: parameters of the query that are passed on.
-    :param path: the parameter that the last part of the path gives, if there is one.
-    :param limited: the operation takes a limit itself; it gets one more than is shown, to see whether there are more.
+    :param operation: the name of the operation on the control socket.
+    :param filters: parameters of the query that the operation takes.
+    :param path: the parameter of the operation that the rest of the path is passed as; "": there must be no rest.
+    :param limited: the operation has a limit of its own. It is called with one more than is shown, which shows whether
+        there are more.
     """
 
     def __init__(
@@ -126,19 +128,19 @@ class Listing(Page):
             return refusal(request, 404, "there is nothing at this path")
 
         def send(records: Iterable[Mapping[str, Any]]) -> None:
-            _Sending(self._reactor, request, iter(records), int(limit)).start()
+            _RecordWriter(self._reactor, request, iter(records), int(limit)).start()
 
-        return call(self._boot, self._operation, given, request, send)
+        return call_operation(self._boot, self._operation, given, request, send)
 
 
-class Machines(Page):
-    """The machines, or below them the boots of one.
+class MachinesPage(Page):
+    """``/api/machines``: all machines; ``/api/machines/MACHINE``: the boots of one.
 
-    :param machines: the page of all of them.
-    :param boots: the page of one; the last part of the path names it.
+    :param machines: serves the machines.
+    :param boots: serves the boots of the machine in the rest of the path.
     """
 
-    def __init__(self, machines: Listing, boots: Listing) -> None:
+    def __init__(self, machines: RecordsPage, boots: RecordsPage) -> None:
         super().__init__()
         self._machines = machines
         self._boots = boots
@@ -152,12 +154,13 @@ def _nothing_to_check(given: Mapping[str, Any]) -> "Deferred[None]":
     return succeed(None)
 
 
-class Action(Page):
+class ActionPage(Page):
     """A path where POST changes something; the response has the changed records.
 
-    :param keys: the required keys of the JSON object in the body; their values are strings.
-    :param check: see call().
-    :param optional: keys that the body may have; the operation checks their values.
+    :param operation: the name of the operation on the control socket, which gets the JSON object of the body.
+    :param keys: the required keys of this object; their values are strings.
+    :param check: see call_operation().
+    :param optional: keys that the object may have; the operation checks their values.
     """
 
     methods = "POST"
@@ -181,14 +184,14 @@ class Action(Page):
 
     def post(self, request: Any) -> Any:
         """See Page."""
-        refused = self._access.refuses(request)
+        refused = self._access.change_refusal(request)
         if refused is not None:
             return refusal(request, *refused)
         try:
             given = json.loads(request.content.getvalue())
         except (ValueError, RecursionError):
             given = None
-        if not self._takes(given):
+        if not self._is_valid(given):
             may = f"; it may have {', '.join(self._optional)}" if self._optional else ""
             return refusal(request, 400, f"the body must be a JSON object of texts: {', '.join(self._keys)}{may}")
 
@@ -204,9 +207,9 @@ class Action(Page):
             request.write(as_json(request, {"records": changed}))
             request.finish()
 
-        return call(self._boot, self._operation, given, request, send, self._check)
+        return call_operation(self._boot, self._operation, given, request, send, self._check)
 
-    def _takes(self, given: Any) -> bool:
+    def _is_valid(self, given: Any) -> bool:
         if not isinstance(given, dict) or sorted(given.keys() - self._optional) != self._keys:
             return False
         return all(isinstance(given[key], str) for key in self._keys)
@@ -217,7 +220,11 @@ class NoSuchFile(StateError):
 
 
 def check_file(boot: BootService, given: Mapping[str, Any]) -> "Deferred[None]":
-    """Check that a machine could load the file of an order. The Deferred fails with NoSuchFile if it can't."""
+    """Check that a machine could load the file of an order.
+
+    :param given: the parameters of the operation ``order``: ``mac`` and ``file``.
+    :return: fails with NoSuchFile if it can't.
+    """
 
     def checked(reason: str) -> None:
         if reason:
@@ -226,7 +233,7 @@ def check_file(boot: BootService, given: Mapping[str, Any]) -> "Deferred[None]":
     return missing_file(boot.backends, str(given.get("file")), str(given.get("mac"))).addCallback(checked)
 
 
-def call(
+def call_operation(
     boot: BootService,
     name: str,
     given: Mapping[str, Any],
@@ -234,13 +241,18 @@ def call(
     send: Callable[[Iterable[Mapping[str, Any]]], None],
     check: "Callable[[Mapping[str, Any]], Deferred[None]]" = _nothing_to_check,
 ) -> Any:
-    """Call an operation of the service for *request*, and *send* its records, unless the client is gone by then.
+    """Call an operation of the service for *request*, and *send* its records unless the client has disconnected.
 
-    :param check: is called first, with *given*; its Deferred fails with StateError for what can't be done.
+    :param name: of the operation, on the control socket.
+    :param given: its parameters.
+    :param send: called with the records; it completes the response.
+    :param check: called before the operation, with *given*. Its Deferred fails with StateError if the operation must
+        not be called.
     """
     operation = boot.operations().get(name)
     if operation is None:
         return refusal(request, 404, f'this server has no "{name}": its configuration has nothing to do with it')
+    # Twisted raises an error for a write to a request whose connection is lost. An operation may take long.
     gone: list[object] = []
     request.notifyFinish().addErrback(gone.append)
 
@@ -264,17 +276,22 @@ def call(
 
 
 @implementer(IPushProducer)
-class _Sending:
-    """Writes records as fast as the client takes them, some in each turn of the reactor: there may be thousands."""
+class _RecordWriter:
+    """Writes ``{"records": [...], "more": BOOL}`` as fast as the client reads it.
+
+    It writes _BATCH records in each turn of the reactor: there may be thousands, and packets must not wait for them.
+    """
 
     def __init__(self, reactor: Any, request: Any, records: Iterator[Mapping[str, Any]], limit: int) -> None:
         self._reactor = reactor
         self._request = request
         self._records = records
-        self._left = limit
+        self._remaining = limit
         self._turn: Any = None
+        """The scheduled call of _send(); None while paused, and in _send()."""
         self._paused = False
-        self._before = b'{"records":['
+        self._separator = b'{"records":['
+        """Goes before the next record."""
 
     def start(self) -> None:
         self._request.setHeader(b"Content-Type", b"application/json")
@@ -300,24 +317,27 @@ class _Sending:
 
     def _send(self) -> None:
         self._turn = None
-        wanted = min(self._left, _AT_ONCE)
+        size = min(self._remaining, _BATCH)
         try:
-            batch = list(islice(self._records, wanted))
-            self._left -= len(batch)
-            last = len(batch) < wanted or not self._left
-            more = last and not self._left and next(self._records, None) is not None
+            # An operation may return an iterator, which can fail at any record.
+            batch = list(islice(self._records, size))
+            self._remaining -= len(batch)
+            last = len(batch) < size or not self._remaining
+            more = last and not self._remaining and next(self._records, None) is not None
         except Exception:
+            # Once a part is sent the status stays 200: only a reset connection shows that records are missing.
             log.failure("records for the web can't be read")
             self._request.transport.abortConnection()
             return
         for record in batch:
-            self._request.write(self._before + json.dumps(record, separators=(",", ":")).encode())
-            self._before = b",\n"
+            self._request.write(self._separator + json.dumps(record, separators=(",", ":")).encode())
+            self._separator = b",\n"
         if not last:
-            if not self._paused:  # one of these writes has closed the connection
+            # These writes may have called pauseProducing(); resumeProducing() goes on then.
+            if not self._paused:
                 self.resumeProducing()
             return
-        start = b"" if self._before == b",\n" else self._before
+        start = b"" if self._separator == b",\n" else self._separator
         self._request.write(start + b'],"more":' + (b"true" if more else b"false") + b"}\n")
         self._request.unregisterProducer()
         self._request.finish()

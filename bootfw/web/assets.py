@@ -1,4 +1,4 @@
-"""The files of the page, which come from the package. There is no build step and nothing from elsewhere."""
+"""The files of the page, from the package: they are served as they are, and load nothing from other hosts."""
 
 import hashlib
 from importlib.resources import files
@@ -26,7 +26,7 @@ class Asset(Page):
         self._etag = b'"%s"' % hashlib.sha256(content).hexdigest()[:16].encode()
 
     def get(self, request: Any) -> bytes:
-        """See Page. A browser checks each time whether it has changed: another version of bootfw has other files."""
+        """See Page. "no-cache" has a browser check the ETag each time: another version of bootfw has other files."""
         request.setHeader(b"Content-Type", self._type)
         request.setHeader(b"Cache-Control", b"no-cache")
         if request.setETag(self._etag) is CACHED:
@@ -35,6 +35,6 @@ class Asset(Page):
 
 
 def assets() -> dict[str, Asset]:
-    """Name -> file, of all that the package has."""
-    there = (each for each in files("bootfw.web").joinpath("pages").iterdir() if each.is_file())
-    return {each.name: Asset(each.name, each.read_bytes()) for each in there}
+    """Return name -> file, of all files of the page."""
+    found = (each for each in files("bootfw.web").joinpath("pages").iterdir() if each.is_file())
+    return {each.name: Asset(each.name, each.read_bytes()) for each in found}

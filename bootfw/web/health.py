@@ -7,7 +7,7 @@ from bootfw.web.sockets import Sockets
 
 
 class Alive(Page):
-    """``/healthz``: 200 while the reactor turns; a reactor that hangs sends nothing."""
+    """``/healthz``: 200 while the reactor runs; while it is blocked there is no response."""
 
     def get(self, request: Any) -> bytes:
         """See Page."""

@@ -65,7 +65,7 @@ class Page(Resource):
         raise NotImplementedError
 
     def post(self, request: Any) -> Any:
-        """Take a POST; see get()."""
+        """Make the change that a POST requests; results as of get()."""
         raise NotImplementedError
 
 

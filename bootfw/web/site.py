@@ -17,7 +17,15 @@ from bootfw.net.http.channel import Channel, QuietRequest
 from bootfw.service import BootService
 from bootfw.web.access import Access
 from bootfw.web.activity import Activity
-from bootfw.web.api import Action, Listing, Machines, Reading, check_file, status_record, throughput_record
+from bootfw.web.api import (
+    ActionPage,
+    MachinesPage,
+    RecordsPage,
+    ValuePage,
+    check_file,
+    status_record,
+    throughput_record,
+)
 from bootfw.web.assets import assets
 from bootfw.web.health import Alive, Ready
 from bootfw.web.replies import Page, as_json, refusal, set_headers
@@ -144,24 +152,24 @@ class WebSite(Site):
             self.mount("" if name == "index.html" else name, asset)
         api = _Folder()  # type: ignore[no-untyped-call]
         self.mount("api", api)
-        listing, action = partial(Listing, reactor, boot), partial(Action, boot, access)
+        records_page, action_page = partial(RecordsPage, reactor, boot), partial(ActionPage, boot, access)
         for path, page in {
-            "status": Reading(status),
-            "throughput": Reading(throughput),
+            "status": ValuePage(status),
+            "throughput": ValuePage(throughput),
             "events": streams,
-            "boots": listing("boots", ["machine", "verdict", "since", "before"], limited=True),
-            "machines": Machines(
-                listing("machines", ["machine", "tag", "verdict"], limited=True),
-                listing("boot", path="machine", limited=True),
+            "boots": records_page("boots", ["machine", "verdict", "since", "before"], limited=True),
+            "machines": MachinesPage(
+                records_page("machines", ["machine", "tag", "verdict"], limited=True),
+                records_page("boot", path="machine", limited=True),
             ),
-            "leases": listing("leases", ["who", "state", "network"]),
-            "orders": listing("next"),
-            "images": listing("images"),
-            "machine": action("set-machine", ["mac"], optional=["name", "tags", "image"]),
-            "order": action("order", ["mac", "file"], partial(check_file, boot)),
+            "leases": records_page("leases", ["who", "state", "network"]),
+            "orders": records_page("next"),
+            "images": records_page("images"),
+            "machine": action_page("set-machine", ["mac"], optional=["name", "tags", "image"]),
+            "order": action_page("order", ["mac", "file"], partial(check_file, boot)),
             "v1": Version1(boot, access),
-            "cancel": action("cancel", ["mac"]),
-            "release": action("release", ["address"]),
+            "cancel": action_page("cancel", ["mac"]),
+            "release": action_page("release", ["address"]),
         }.items():
             api.putChild(path.encode(), page)
 
@@ -190,11 +198,11 @@ class WebSite(Site):
         return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
 
     def joined(self, connection: Connection) -> None:
-        """A client has connected."""
+        """Count a connection that a client has opened."""
         self._connections.add(connection)
 
     def left(self, connection: Connection) -> None:
-        """A connection is gone."""
+        """Remove a connection that is closed; after the last one, close() is complete."""
         self._connections.discard(connection)
         if self._emptied is not None and not self._connections:
             emptied, self._emptied = self._emptied, None
@@ -214,7 +222,8 @@ class WebSite(Site):
             self._emptied = Deferred()
         return self._emptied
 
-    # Twisted's access log and its timer are not used.
+    # Site opens an access log in startFactory(), and starts a timer that formats the date of its lines each second.
+    # bootfw logs what changes something itself, so it needs neither.
 
     def startFactory(self) -> None:
         """Open no access log."""
@@ -238,13 +247,13 @@ def _names(hosts: Iterable[str]) -> set[str]:
 
 
 def _wall_clock(reactor: Any) -> float:
-    """Seconds since the epoch. The clock of a reactor does not notice when the wall clock is set."""
+    """Return the seconds since the epoch. The reactor's clock does not change when the wall clock is set."""
     now: float = reactor.seconds() + shift_of(reactor)()
     return now
 
 
 def _without_port(host: str) -> str:
-    """A Host header without its port; an IPv6 address without its brackets."""
+    """Return a Host header without its port, and an IPv6 address without its brackets."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     name, colon, port = host.rpartition(":")

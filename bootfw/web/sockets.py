@@ -1,4 +1,4 @@
-"""The sockets of a service, which of them are bound, and whether it is ready, as JSON values."""
+"""The state of the sockets of a service and its readiness, as JSON values."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from bootfw.events import Event, ListenerBound, ListenerClosed, ReadinessChanged
 from bootfw.service import BootService
 from bootfw.values import SocketStatus
 
-_ABOUT_SOCKETS = (ListenerBound, ListenerClosed, SocketChanged, ReadinessChanged)
+_CHANGES = (ListenerBound, ListenerClosed, SocketChanged, ReadinessChanged)
 
 
 class Sockets:
@@ -15,12 +15,12 @@ class Sockets:
     def __init__(self, boot: BootService) -> None:
         self._boot = boot
 
-    def observe(self, event: Event) -> bool:
-        """Take an event. Returns whether the state of a socket or the readiness has changed."""
-        return type(event) in _ABOUT_SOCKETS
+    def changed_by(self, event: Event) -> bool:
+        """Return whether *event* changes the state of a socket or the readiness."""
+        return type(event) in _CHANGES
 
     def readiness(self) -> dict[str, Any]:
-        """``ready``, and ``waiting``: the sockets that keep the service from being ready."""
+        """Return ``ready``, and ``waiting``: the sockets that keep the service from being ready."""
         if not self._boot.running:
             return {"ready": False, "waiting": [{"reason": "the service is not running"}]}
         waiting = [
@@ -33,7 +33,7 @@ class Sockets:
         return {"ready": self._boot.ready, "waiting": waiting}
 
     def records(self) -> list[dict[str, Any]]:
-        """The wanted sockets, each with its state."""
+        """Return a record of each wanted socket, with its state."""
         return [_record(status) for status in self._boot.sockets()]
 
 

@@ -1,7 +1,7 @@
 """``/api/events``: changes, as server-sent events (WHATWG HTML, section 9.2).
 
 Each has a name and JSON: "boot", the short record of a boot that has begun or changed; "status", as ``/api/status``;
-"throughput", once a second; "resync": events were dropped for this client, which has to load what it shows again.
+"throughput", once a second; "resync": the server dropped events for this client, which must load what it shows again.
 """
 
 import json
@@ -28,40 +28,46 @@ STALLED = 60.0
 
 @implementer(IPushProducer)
 class _Stream:
-    """One client. While it reads nothing, its events are dropped."""
+    """One client.
+
+    While it reads nothing, its events are dropped: Twisted would keep them in memory without a limit. When it reads
+    again it gets "resync" in their place.
+    """
 
     def __init__(self, request: Any, seconds: Callable[[], float]) -> None:
         self._request = request
         self._seconds = seconds
         self._paused_at: float | None = None
-        self._dropped = False
+        self._has_dropped = False
+        """Events were dropped since it was paused."""
 
     def send(self, message: bytes) -> None:
         if self._paused_at is None:
             self._request.write(message)
             return
-        self._dropped = True
+        self._has_dropped = True
+        # The events themselves serve as the timer: "throughput" comes once a second.
         if self._seconds() - self._paused_at > STALLED:
             self._request.transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        """See IPushProducer: the client takes no more for now."""
+        """See IPushProducer. The transport's buffer is full: the client does not read."""
         if self._paused_at is None:
             self._paused_at = self._seconds()
 
     def resumeProducing(self) -> None:
         """See IPushProducer."""
         self._paused_at = None
-        if self._dropped:
-            self._dropped = False
+        if self._has_dropped:
+            self._has_dropped = False
             self._request.write(message_of("resync", {}))
 
     def stopProducing(self) -> None:
-        """See IProducer: the request ends with its connection, of which notifyFinish() tells."""
+        """See IProducer. Nothing to do: Streams removes the client when notifyFinish() fires."""
 
 
 class Streams(Page):
-    """The clients of the stream, and the events for all of them. Without clients it does nothing.
+    """The clients of the stream, and the events for all of them. Without clients it has no timer.
 
     :param reactor: IReactorTime.
     :param tick: returns (name, value) of the events that are sent each second.
@@ -74,10 +80,12 @@ class Streams(Page):
         self._streams: set[_Stream] = set()
         self._changed: dict[str, BootAttempt] = {}
         """Id -> boot, for boots that have changed since the last event."""
-        self._status = False
+        self._status_pending = False
         """The status has changed since the last event."""
         self._flushing: Any = None
+        """The scheduled call of _flush(); None: nothing has changed."""
         self._ticking: Any = None
+        """The scheduled call of _send_tick(); None: there are no clients."""
 
     def get(self, request: Any) -> Any:
         """See Page."""
@@ -98,15 +106,18 @@ class Streams(Page):
         return NOT_DONE_YET
 
     def boot_changed(self, attempt: BootAttempt) -> None:
-        """Send the boot, with others that change soon."""
+        """Send the boot within BATCHED seconds, with others that change until then.
+
+        A boot changes with each file that it loads, often several times within this time.
+        """
         if self._streams:
             self._changed[attempt.id] = attempt
             self._flush_soon()
 
     def status_changed(self) -> None:
-        """Send the status, soon."""
+        """Send the status within BATCHED seconds."""
         if self._streams:
-            self._status = True
+            self._status_pending = True
             self._flush_soon()
 
     def _flush_soon(self) -> None:
@@ -117,8 +128,8 @@ class Streams(Page):
         self._flushing = None
         changed, self._changed = self._changed, {}
         message = b"".join(message_of("boot", attempt_record(each, stages=False)) for each in changed.values())
-        if self._status:
-            self._status = False
+        if self._status_pending:
+            self._status_pending = False
             message += b"".join(message_of(name, value) for name, value in self._tick() if name == "status")
         self._send(message)
 
@@ -138,9 +149,9 @@ class Streams(Page):
                     call.cancel()
             self._ticking = self._flushing = None
             self._changed.clear()
-            self._status = False
+            self._status_pending = False
 
 
 def message_of(name: str, value: Any) -> bytes:
-    """One server-sent event."""
+    """Return the bytes of one server-sent event."""
     return f"event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()

@@ -1,4 +1,4 @@
-"""Bytes per second over the last minutes, from the reports of transfers that have ended."""
+"""Counts bytes per second over the last minutes, from the reports of transfers that have ended."""
 
 import math
 from collections import deque
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from bootfw.values import TransferReport
 
 SECONDS = 300
-"""How far back it goes."""
+"""Seconds that are counted, up to now."""
 
 
 class Throughput:
     """One count of bytes for each of the last SECONDS seconds.
 
-    The bytes of a transfer are spread evenly over its time, which is known when it has ended: the last seconds grow
-    while longer transfers end.
+    A report has one sum of bytes, which is spread evenly over the time of its transfer. The report comes at the end, so
+    the counts of past seconds still grow.
     """
 
     def __init__(self) -> None:
@@ -23,8 +23,8 @@ class Throughput:
         """The second of the last count, on the reactor's clock."""
 
     def add(self, report: TransferReport) -> None:
-        """Count a transfer."""
-        self._move(report.ended)
+        """Count a transfer that has ended. Its part from before the last SECONDS seconds is left out."""
+        self._advance_to(report.ended)
         first, last = math.floor(report.began), math.floor(report.ended)
         if first >= last:
             self._count(last, report.bytes_transferred)
@@ -35,11 +35,11 @@ class Throughput:
             self._count(second, report.bytes_transferred * within / took)
 
     def rates(self, now: float) -> Sequence[int]:
-        """Bytes in each of the last SECONDS whole seconds, the oldest first."""
-        self._move(now)
+        """Return the bytes in each of the last SECONDS whole seconds, the oldest first."""
+        self._advance_to(now)
         return [round(count) for count in self._bytes]
 
-    def _move(self, now: float) -> None:
+    def _advance_to(self, now: float) -> None:
         second = math.floor(now)
         if second > self._latest:
             self._bytes.extend([0.0] * min(SECONDS, second - self._latest))

@@ -32,7 +32,7 @@ READ, WRITE = "read", "write"
 """Scopes of tokens."""
 
 LIMIT = 1000
-"""Most records in a response, unless the request sets a limit."""
+"""Most records in a response; a request may set a lower limit."""
 
 _FILE = r"(\{https?\})?[!-z|~]{1,1000}"
 _MAC = r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}"
@@ -61,7 +61,7 @@ _NAME: Schema = {"type": "string", "pattern": f"^({HOST_NAME})?$", "maxLength": 
 _TAGS: Schema = {"type": "array", "items": {"type": "string", "pattern": f"^{TAG}$"}, "maxItems": MOST_TAGS}
 _IMAGE: Schema = {"type": "string", "pattern": f"^({IMAGE})?$"}
 _VERDICT: Schema = {"type": "string", "enum": [each.value for each in Verdict]}
-_LAST: Schema = _object(
+_LAST_BOOT: Schema = _object(
     {"id": _TEXT, "began": _TIME, "verdict": _VERDICT, "outcome": _TEXT}, ["id", "began", "verdict", "outcome"]
 )
 _MACHINE_KEYS: Mapping[str, Schema] = {
@@ -77,7 +77,7 @@ _MACHINE_KEYS: Mapping[str, Schema] = {
     "architecture": _TEXT,
     "boots": {"type": "integer", "description": "recorded boots"},
     "failed": {"type": "integer", "description": "how many of them failed"},
-    "last": {"anyOf": [_LAST, {"type": "null"}], "description": "the latest boot"},
+    "last": {"anyOf": [_LAST_BOOT, {"type": "null"}], "description": "the latest boot"},
     "next": {"type": ["string", "null"], "description": "the file that it boots next, once"},
 }
 _MACHINE: Schema = {"$ref": "#/components/schemas/Machine"}
@@ -97,29 +97,29 @@ class Operation:
     method: str
     path: str
     """Below /api/v1; ``{mac}`` stands for the MAC address of a machine."""
-    calls: str
-    """The operation of the service, as the control socket has it."""
+    service_operation: str
+    """The name of the operation on the control socket."""
     summary: str
     response: Schema
     scope: str = READ
     query: Mapping[str, Schema] = field(factory=dict)
     body: Schema | None = None
     """Of a JSON object; None: there is no body."""
-    absent: str = ""
-    """Why there may be no record: the error of a response with status 404. "": the response is a list."""
-    asks_for: str = "mac"
-    """The parameter of the operation of the service that is the MAC address."""
-    refused: int = 400
-    """The status if the service refuses what the schemas allow."""
+    missing: str = ""
+    """The error (status 404) when the operation returns no record. "": the response is a list, which may be empty."""
+    mac_parameter: str = "mac"
+    """The parameter of the service's operation that the MAC address is passed as."""
+    refused_status: int = 400
+    """The status when the service refuses a request that has passed the checks here."""
 
     @property
     def is_list(self) -> bool:
-        """Whether the response has any number of records."""
-        return not self.absent
+        """Whether the response is a list of records, not one."""
+        return not self.missing
 
 
-_LISTED: Mapping[str, Schema] = {"limit": {"type": "integer", "minimum": 1, "maximum": LIMIT}}
-_UNKNOWN = "no boot of this machine is recorded, and nothing is set for it"
+_LIMIT_QUERY: Mapping[str, Schema] = {"limit": {"type": "integer", "minimum": 1, "maximum": LIMIT}}
+_NOTHING_KNOWN = "no boot of this machine is recorded, and nothing is set for it"
 
 OPERATIONS = (
     Operation(
@@ -128,9 +128,11 @@ OPERATIONS = (
         "machines",
         "List the machines that have booted, or for which something is set; the one that booted last first",
         _list_of(_MACHINE),
-        query={**_LISTED, "tag": {"type": "string", "pattern": f"^{TAG}$"}, "verdict": _VERDICT},
+        query={**_LIMIT_QUERY, "tag": {"type": "string", "pattern": f"^{TAG}$"}, "verdict": _VERDICT},
     ),
-    Operation("GET", "/machines/{mac}", "machines", "Get a machine", _MACHINE, absent=_UNKNOWN, asks_for="machine"),
+    Operation(
+        "GET", "/machines/{mac}", "machines", "Get a machine", _MACHINE, missing=_NOTHING_KNOWN, mac_parameter="machine"
+    ),
     Operation(
         "PATCH",
         "/machines/{mac}",
@@ -139,8 +141,8 @@ OPERATIONS = (
         _MACHINE,
         WRITE,
         body=_object({"name": _NAME, "tags": _TAGS, "image": _IMAGE}),
-        absent=_UNKNOWN,
-        refused=503,
+        missing=_NOTHING_KNOWN,
+        refused_status=503,
     ),
     Operation(
         "DELETE",
@@ -149,8 +151,8 @@ OPERATIONS = (
         "Remove the name, the tags and the image that are set for a machine; its boots stay",
         _MACHINE,
         WRITE,
-        absent="nothing is set for this machine",
-        refused=503,
+        missing="nothing is set for this machine",
+        refused_status=503,
     ),
     Operation(
         "GET",
@@ -158,8 +160,8 @@ OPERATIONS = (
         "boot",
         "List the boots of a machine with their stages, the latest first",
         _list_of(_BOOT),
-        query=_LISTED,
-        asks_for="machine",
+        query=_LIMIT_QUERY,
+        mac_parameter="machine",
     ),
     Operation(
         "PUT",
@@ -169,7 +171,7 @@ OPERATIONS = (
         _ORDER,
         WRITE,
         body=_object({"file": {"type": "string", "pattern": f"^{_FILE}$"}}, ["file"]),
-        absent="it was not stored",
+        missing="it was not stored",
     ),
     Operation(
         "DELETE",
@@ -178,7 +180,7 @@ OPERATIONS = (
         "Cancel what a machine boots once",
         _ORDER,
         WRITE,
-        absent="this machine has no one-time boot",
+        missing="this machine has no one-time boot",
     ),
 )
 
@@ -191,15 +193,15 @@ def description(operations: Sequence[Operation] = OPERATIONS) -> dict[str, Any]:
         parameters = [in_path] if "{mac}" in each.path else []
         parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in each.query.items()]
         statuses = {"400": "a mistake in the request", "401": "the token is missing or wrong"}
-        statuses |= {"403": "the token does not have the scope", "404": each.absent or "the server has no records"}
+        statuses |= {"403": "the token does not have the scope", "404": each.missing or "the server has no records"}
         statuses |= {"503": "the server can't do it now"}
         if each.body is not None:
             statuses |= {"409": "another machine has the name", "415": "the body is not JSON"}
             statuses |= {"422": "the server does not have the image or the file; the error names what it has"}
         entry: dict[str, Any] = {
-            "operationId": f"{each.calls}-{each.method.lower()}"
-            if each.calls == "machines" and not each.is_list
-            else each.calls,
+            "operationId": f"{each.service_operation}-{each.method.lower()}"
+            if each.service_operation == "machines" and not each.is_list
+            else each.service_operation,
             "summary": each.summary,
             "description": f'Needs a token with the scope "{each.scope}".',
             "security": [{"token": []}],
@@ -252,27 +254,28 @@ class Version1(Resource):
         if method not in found:
             return _not_allowed(request, list(found))
         operation = found[method]
-        refused = self._access.refuses_api(request, operation.scope)
+        refused = self._access.api_refusal(request, operation.scope)
         if refused is not None:
             return refusal(request, *refused)
         try:
             given = _query(operation, request)
             body = _body(operation, request)
             if "{mac}" in operation.path:
-                given[operation.asks_for] = _mac(path.split("/")[2])
-            if operation.calls == "set-machine":
+                given[operation.mac_parameter] = _mac(path.split("/")[2])
+            if operation.service_operation == "set-machine":
+                # Checks the values, so that a mistake in them has status 400: what fails later here is status 503.
                 change({}, {**given, **body})
         except StateError as error:
             return refusal(request, 400, str(error))
-        except _WrongType as error:
+        except _NotJSON as error:
             return refusal(request, 415, str(error))
         self._call(operation, {**given, **body}, request)
         return NOT_DONE_YET
 
     def _call(self, operation: Operation, given: dict[str, Any], request: Any) -> None:
-        does = self._boot.operations().get(operation.calls)
-        if does is None:
-            reason = f'this server has no "{operation.calls}": its configuration has nothing to do with it'
+        function = self._boot.operations().get(operation.service_operation)
+        if function is None:
+            reason = f'this server has no "{operation.service_operation}": its configuration has nothing to do with it'
             request.write(refusal(request, 404, reason))
             request.finish()
             return
@@ -290,7 +293,7 @@ class Version1(Resource):
         def returned(records: Iterable[Mapping[str, Any]]) -> None:
             found = list(islice(records, limit + 1))
             if operation.scope == WRITE:
-                who = self._access.name_of(request)
+                who = self._access.token_name(request)
                 log.info(
                     "web {peer}: {method} {path} by {who}: {count} changed",
                     peer=request.getClientAddress().host,
@@ -304,7 +307,7 @@ class Version1(Resource):
             elif found:
                 respond(as_json(request, found[0]))
             else:
-                respond(refusal(request, 404, operation.absent))
+                respond(refusal(request, 404, operation.missing))
 
         def failed(failure: Failure) -> None:
             if failure.check(NameTaken):
@@ -312,22 +315,24 @@ class Version1(Resource):
             elif failure.check(NoSuchFile, NoSuchImage):
                 respond(refusal(request, 422, str(failure.value)))
             elif failure.check(ControlError, StateError):
-                respond(refusal(request, operation.refused, str(failure.value)))
+                respond(refusal(request, operation.refused_status, str(failure.value)))
             else:
-                log.failure("the operation {name} failed for the web", failure, name=operation.calls)
+                log.failure("the operation {name} failed for the web", failure, name=operation.service_operation)
                 respond(refusal(request, 500, "it failed in the server; its log has more"))
 
-        checked = check_file(self._boot, given) if operation.calls == "order" else succeed(None)
-        checked.addCallback(lambda _: maybeDeferred(does, given)).addCallback(returned).addErrback(failed)
+        checked = check_file(self._boot, given) if operation.service_operation == "order" else succeed(None)
+        checked.addCallback(lambda _: maybeDeferred(function, given)).addCallback(returned).addErrback(failed)
 
 
-class _WrongType(Exception):
+class _NotJSON(Exception):
     """The body is not JSON by its Content-Type."""
 
 
 def _matches(pattern: str, path: str) -> bool:
-    parts, wanted = path.split("/"), pattern.split("/")
-    return len(parts) == len(wanted) and all(one in ("{mac}", other) for one, other in zip(wanted, parts, strict=True))
+    parts, expected = path.split("/"), pattern.split("/")
+    return len(parts) == len(expected) and all(
+        one in ("{mac}", part) for one, part in zip(expected, parts, strict=True)
+    )
 
 
 def _not_allowed(request: Any, methods: Sequence[str]) -> bytes:
@@ -384,13 +389,14 @@ _CHECKS: Mapping[str, Callable[[str], Any]] = {"limit": _limit, "tag": _tag, "ve
 def _body(operation: Operation, request: Any) -> dict[str, Any]:
     """Return the JSON object in the body; empty if the operation has none.
 
-    :raise StateError: it is no JSON object, or has other keys than it should.
+    :raise _NotJSON: its Content-Type is another one.
+    :raise StateError: it is no JSON object, its keys are not those of the schema, or its ``file`` is invalid.
     """
     if operation.body is None:
         return {}
     kind = (request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower()
     if kind != b"application/json":
-        raise _WrongType("the body must be JSON, with Content-Type: application/json")
+        raise _NotJSON("the body must be JSON, with Content-Type: application/json")
     try:
         body = json.loads(request.content.getvalue())
     except (ValueError, RecursionError):
