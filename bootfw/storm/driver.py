@@ -87,23 +87,27 @@ class Progress:
 
 @define(eq=False)
 class _Slot:
-    """A machine, and what the driver knows of it."""
+    """A machine, and what the driver keeps for it."""
 
     number: int
     machine: SimulatedMachine
     link: Link
     arrival: float
     due: float | None = None
-    """When its timer in the queue is due."""
+    """Time of its valid entry in the queue; None: there is none. Its entries with other times have no effect: they stay
+    in the queue, since a heap can't remove them."""
     ended: float | None = None
     connection: Connection | None = None
-    generation: int = 0
-    """Number of its connection; calls scheduled for an earlier one are ignored."""
+    connection_number: int = 0
+    """Counts its connections: a result that was scheduled for an earlier one is ignored."""
 
 
-class _Refuse(Protocol):
+class _CheckAllowed(Protocol):
     def __call__(self, address: str) -> None:
-        """:raise StormError: no packet may go to *address*."""
+        """Check that packets may go to *address*.
+
+        :raise StormError: they may not.
+        """
 
 
 class Driver:
@@ -111,15 +115,16 @@ class Driver:
 
     :param machines: (number, machine, when it is switched on in seconds from the start), by time.
     :param interface: where DHCP messages are broadcast; "": no boot needs DHCP.
-    :param refuse: called with the address of each server before something is sent to it.
-    :param quality: of each machine's link, for DHCP and TFTP. Loss of TCP is for the network to make.
+    :param check_allowed: called with the address of each server before something is sent to it.
+    :param quality: of each machine's link, for DHCP and TFTP. The lab loses TCP segments itself, since the kernel's TCP
+        sends them.
     """
 
     def __init__(
         self,
         machines: Iterable[tuple[int, SimulatedMachine, float]],
         interface: str,
-        refuse: _Refuse,
+        check_allowed: _CheckAllowed,
         quality: LinkQuality,
         seed: int,
     ) -> None:
@@ -128,7 +133,7 @@ class Driver:
             for number, machine, arrival in machines
         ]
         self._perfect = quality.perfect
-        self._refuse = refuse
+        self._check_allowed = check_allowed
         self._allowed: set[str] = set()
         self._by_mac = {slot.machine.who.mac: slot for slot in self._slots}
         self._by_address: dict[str, _Slot] = {
@@ -140,7 +145,7 @@ class Driver:
         self._frames = FrameSocket(interface) if interface else None
         self._ports = open_ports()
         self._timers: list[tuple[float, int, Callable[[], None] | None, _Slot | None]] = []
-        self._order = 0
+        self._sequence = 0
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[int], None]] = {}
         for port_number, port in enumerate(self._ports):
@@ -148,7 +153,8 @@ class Driver:
         if self._frames is not None:
             self._watch(self._frames.fileno(), select.EPOLLIN, self._read_frames)
         self._unsent: set[DatagramSocket] = set()
-        self._over = 0
+        """Sockets with datagrams in their queue: run() sends them together, at the end of each turn."""
+        self._ended_count = 0
         self._waiting = len(self._slots)
         self._lags: list[float] = []
         self._start = 0.0
@@ -156,9 +162,9 @@ class Driver:
     def run(
         self, seconds: float, progress: Callable[[Progress], None] = lambda progress: None
     ) -> tuple[list[Outcome], Effort]:
-        """Boot every machine; return when all are over, or *seconds* after the last one was switched on.
+        """Boot every machine. Return when all have booted or failed, or *seconds* after the last one was switched on.
 
-        :param progress: called a few times a second.
+        :param progress: called every PROGRESS_SECONDS.
         """
         self._start = time.monotonic()
         for slot in self._slots:
@@ -166,7 +172,7 @@ class Driver:
         end = self._start + max((slot.arrival for slot in self._slots), default=0.0) + seconds
         next_progress = next_second = self._start
         spent, busiest = time.process_time(), 0.0
-        while self._over < len(self._slots):
+        while self._ended_count < len(self._slots):
             now = time.monotonic()
             if now >= end:
                 break
@@ -202,7 +208,7 @@ class Driver:
         self._epoll.close()
 
     def progress(self) -> Progress:
-        """The number of machines in each stage now."""
+        """Return the number of machines in each stage now."""
         counts: dict[str, int] = {}
         booted = failed = 0
         for slot in self._slots:
@@ -218,8 +224,9 @@ class Driver:
     # Timers
 
     def _at(self, when: float, call: Callable[[], None] | None, slot: _Slot | None) -> None:
-        self._order += 1
-        heapq.heappush(self._timers, (when, self._order, call, slot))
+        # Entries of the same time are compared by this number, since functions and slots can't be.
+        self._sequence += 1
+        heapq.heappush(self._timers, (when, self._sequence, call, slot))
 
     def _run_timers(self) -> None:
         timers = self._timers
@@ -241,6 +248,7 @@ class Driver:
         if slot.due != due or machine.deadline is None:
             return
         slot.due = None
+        # Most packets move the deadline. The entry stays where it is, and a later one is queued when it is due.
         if machine.deadline > now:
             self._schedule(slot)
             return
@@ -248,7 +256,7 @@ class Driver:
         self._handle(slot, Input.TIMER)
 
     def _schedule(self, slot: _Slot) -> None:
-        """Queue the machine's deadline, unless an earlier entry in the queue will check it."""
+        """Queue the machine's deadline, unless an earlier entry is queued, which will queue it again."""
         deadline = slot.machine.deadline
         if deadline is not None and (slot.due is None or deadline < slot.due):
             slot.due = deadline
@@ -264,37 +272,37 @@ class Driver:
         if machine.over:
             if slot.ended is None:
                 slot.ended = time.monotonic()
-                self._over += 1
+                self._ended_count += 1
         else:
             self._schedule(slot)
 
     def _do(self, slot: _Slot, out: Any) -> None:
         if type(out) is Datagram:
             self._check(out.peer[0])
-            self._through(slot, lambda: self._send_datagram(slot, out))
+            self._over_link(slot, lambda: self._send_datagram(slot, out))
         elif type(out) is Broadcast:
             assert self._frames is not None
             frames = self._frames
-            self._through(slot, lambda: frames.broadcast(slot.machine.who.mac, out.data))
+            self._over_link(slot, lambda: frames.broadcast(slot.machine.who.mac, out.data))
         elif type(out) is ToBootServer:
             assert self._frames is not None
             self._check(out.server)
             frames, source = self._frames, (slot.machine.address, out.port)
-            self._through(slot, lambda: frames.send(slot.machine.who.mac, source, (out.server, 4011), out.data))
+            self._over_link(slot, lambda: frames.send(slot.machine.who.mac, source, (out.server, 4011), out.data))
         elif type(out) is UseAddress:
             self._addresses.add(out.address)
             self._by_address[out.address] = slot
         elif type(out) is Download:
             self._download(slot, out)
         elif type(out) is Abandon and slot.connection is not None:
-            self._forget(slot)
+            self._close_connection(slot)
 
     def _check(self, address: str) -> None:
         if address not in self._allowed:
-            self._refuse(address)
+            self._check_allowed(address)
             self._allowed.add(address)
 
-    def _through(self, slot: _Slot, deliver: Callable[[], None]) -> None:
+    def _over_link(self, slot: _Slot, deliver: Callable[[], None]) -> None:
         """Send a packet over the machine's link, which may lose, delay or duplicate it."""
         if self._perfect:
             deliver()
@@ -326,7 +334,7 @@ class Driver:
             if slot.machine.state is State.BOOT_SERVER and frame.from_port == 4011:
                 event = Input.BOOT_REPLY
             if event is not None:
-                self._through(slot, partial(self._reply, slot, event, message))
+                self._over_link(slot, partial(self._reply, slot, event, message))
 
     def _reply(self, slot: _Slot, event: Input, message: dhcp4.Message) -> None:
         if message.xid == slot.machine.xid:
@@ -343,7 +351,7 @@ class Driver:
                 if self._perfect:
                     self._datagram(slot, number, peer, data)
                 else:
-                    self._through(slot, partial(self._datagram, slot, number, peer, data))
+                    self._over_link(slot, partial(self._datagram, slot, number, peer, data))
 
         return read
 
@@ -366,11 +374,11 @@ class Driver:
     # HTTP
 
     def _download(self, slot: _Slot, out: Download) -> None:
-        generation = slot.generation = slot.generation + 1
+        connection_number = slot.connection_number = slot.connection_number + 1
 
-        def over(result: tuple[int, int] | str) -> None:
+        def ended(result: tuple[int, int] | str) -> None:
             # In the next turn: the machine may begin another download, and this one is still on the stack.
-            self._at(time.monotonic(), lambda: self._downloaded(slot, generation, result), None)
+            self._at(time.monotonic(), lambda: self._downloaded(slot, connection_number, result), None)
 
         connection = Connection(
             slot.machine.address,
@@ -378,13 +386,13 @@ class Driver:
             out.url,
             out.user_agent,
             lambda size: self._handle(slot, Input.PROGRESS, size),
-            over,
+            ended,
             self._check,
         )
         slot.connection = connection
         connection.open()
         descriptor = connection.sock.fileno()
-        if descriptor < 0:
+        if descriptor < 0:  # open() has failed, and has closed it
             return
 
         def ready(events: int) -> None:
@@ -392,13 +400,14 @@ class Driver:
                 connection.read()
             elif connection.write():
                 self._epoll.modify(descriptor, select.EPOLLIN)
+            # epoll drops a descriptor that is closed. The next socket may get the same number.
             if connection.sock.fileno() < 0:
                 self._readers.pop(descriptor, None)
 
         self._watch(descriptor, select.EPOLLOUT, ready)
 
-    def _downloaded(self, slot: _Slot, generation: int, result: tuple[int, int] | str) -> None:
-        if generation != slot.generation or slot.machine.over:
+    def _downloaded(self, slot: _Slot, connection_number: int, result: tuple[int, int] | str) -> None:
+        if connection_number != slot.connection_number or slot.machine.over:
             return
         slot.connection = None
         if isinstance(result, str):
@@ -406,9 +415,9 @@ class Driver:
         else:
             self._handle(slot, Input.DOWNLOADED, result)
 
-    def _forget(self, slot: _Slot) -> None:
+    def _close_connection(self, slot: _Slot) -> None:
         connection, slot.connection = slot.connection, None
-        slot.generation += 1
+        slot.connection_number += 1
         if connection is not None:
             self._readers.pop(connection.sock.fileno(), None)
             connection.close()

@@ -28,7 +28,7 @@ class UDPFrame:
 
 
 def pack(frame: UDPFrame) -> bytes:
-    """The bytes of *frame*. Its UDP checksum is left out, which IPv4 allows (RFC 768)."""
+    """Return the bytes of *frame*, without a UDP checksum, which IPv4 allows (RFC 768)."""
     udp = _UDP.pack(frame.from_port, frame.to_port, _UDP.size + len(frame.data), 0)
     source, destination = inet_aton(frame.from_address), inet_aton(frame.to_address)
     size = _IP.size + len(udp) + len(frame.data)
@@ -38,7 +38,7 @@ def pack(frame: UDPFrame) -> bytes:
 
 
 def parse(raw: bytes) -> UDPFrame | None:
-    """The datagram in a frame; None: there is no whole one."""
+    """Return the UDP datagram in an Ethernet frame; None: it has none, or a part of one only."""
     if len(raw) < _ETHERNET.size + _IP.size + _UDP.size:
         return None
     destination, source, kind = _ETHERNET.unpack_from(raw)
@@ -53,7 +53,7 @@ def parse(raw: bytes) -> UDPFrame | None:
 
 
 def _checksum(header: bytes) -> int:
-    """Of an IP header whose checksum is 0 (RFC 791 section 3.1)."""
+    """Return the checksum of an IP header, in which the checksum is 0 (RFC 791 section 3.1)."""
     total: int = sum(struct.unpack(f"!{len(header) // 2}H", header))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

@@ -1,7 +1,7 @@
-"""Network namespaces with a wire between them: servers in some, simulated machines in another.
+"""Connected network namespaces: servers in some, simulated machines in another.
 
-The namespaces have no names: they exist as long as a process is in them, or holds them open. So they end with the
-process that has made them, however it ends.
+The namespaces have no names: the kernel removes them when no process is in them and none has them open. So nothing is
+left of them when this process ends, even if it is killed.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _libc = ctypes.CDLL(None, use_errno=True)
 
 NEIGHBOURS = 65536
-"""Entries of the kernel's neighbour table in a lab: every address of its network may be a machine's."""
+"""Entries of the kernel's neighbour table: one for each address of the largest network of a lab (/16)."""
 
 STOP_SECONDS = 10.0
 """How long a server has to end after SIGTERM."""
@@ -30,8 +30,8 @@ STOP_SECONDS = 10.0
 _KILL_GROUP = 'read -r _; kill -s KILL -- "-$1"'
 """A shell script that kills a process group when its standard input ends."""
 
-_SET_BACK = 'read -r _; while [ $# -gt 0 ]; do echo "$2" >"$1"; shift 2; done'
-"""One that writes to each file the value that follows it, then."""
+_RESTORE = 'read -r _; while [ $# -gt 0 ]; do echo "$2" >"$1"; shift 2; done'
+"""A shell script that writes each value to the file before it in its arguments when its standard input ends."""
 
 
 @frozen
@@ -47,12 +47,12 @@ class Namespace:
         return f"/proc/{os.getpid()}/fd/{self.descriptor}"
 
     def enter(self) -> None:
-        """Move this thread there; sockets that it opens and programs that it starts from now on belong there."""
+        """Move this thread into the namespace, for the sockets that it opens and the programs that it starts."""
         _call(_libc.setns, self.descriptor, _CLONE_NEWNET)
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Have this thread there meanwhile."""
+        """Have this thread in the namespace until the context ends."""
         with open("/proc/thread-self/ns/net") as before:
             self.enter()
             try:
@@ -61,14 +61,17 @@ class Namespace:
                 _call(_libc.setns, before.fileno(), _CLONE_NEWNET)
 
     def ip(self, *words: str) -> None:
-        """Run ip(8) there."""
+        """Run ip(8) in the namespace.
+
+        :raise StormError: it fails, or is not installed.
+        """
         with self.entered():
             _run("ip", *words)
 
 
 @frozen
 class LabServer:
-    """The place of one server in a lab."""
+    """The namespace and the address of one server in a lab."""
 
     namespace: Namespace
     address: str
@@ -78,10 +81,10 @@ class LabServer:
     def running(
         self, command: Sequence[str | Path], log: Path, directory: Path | None = None
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run a server in its namespace meanwhile. It is killed if this process ends without leaving the context.
+        """Run a server in its namespace until the context ends.
 
-        :param log: gets all that it prints.
-        :param directory: its working directory; None: this process's.
+        :param log: the file for its output.
+        :param directory: its working directory; None: that of this process.
         """
         with log.open("wb") as output, self.namespace.entered():
             process = subprocess.Popen(
@@ -92,6 +95,7 @@ class LabServer:
                 cwd=directory,
                 start_new_session=True,
             )
+        # Its standard input ends when this process ends, even by SIGKILL, and it kills the server then.
         guard = subprocess.Popen(
             ["sh", "-c", _KILL_GROUP, "sh", str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -105,7 +109,7 @@ class LabServer:
 
 @frozen
 class Lab:
-    """The namespaces and addresses that open_lab() has made."""
+    """The namespaces and addresses that open_lab() has created."""
 
     servers: tuple[LabServer, ...]
     machines: Namespace
@@ -115,9 +119,10 @@ class Lab:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the one that has forked it ends.
+    """Have the kernel kill this process when its parent ends.
 
-    :param parent: the process id of that one; if it has ended already, this process ends now.
+    :param parent: the id of the process that has forked this one. If it has ended before this call, this process ends
+        now: the kernel sends the signal only for a parent that ends later.
     """
     _call(_libc.prctl, _PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -126,25 +131,25 @@ def die_with_parent(parent: int) -> None:
 
 @contextlib.contextmanager
 def open_lab(network: str = "10.77.0.0/16", loss: float = 0.0, servers: int = 1) -> Iterator[Lab]:
-    """Make the namespaces, and remove them at the end.
+    """Create the namespaces, and remove them at the end.
 
-    :param network: the servers have its first addresses.
-    :param loss: the share of TCP segments that the network loses, in each direction; the driver loses those of UDP.
+    :param network: IPv4; the servers get its first addresses.
+    :param loss: the share of TCP segments that are lost, in each direction. The driver loses UDP datagrams itself.
     :param servers: how many there are.
-    :raise StormError: this process may not, or a program is missing.
+    :raise StormError: it needs root, or ip(8) or nft(8) is missing.
     """
     net = IPv4Network(network)
     with contextlib.ExitStack() as stack:
         places = tuple(LabServer(_new_namespace(stack), str(net[1 + number])) for number in range(servers))
         machines = _new_namespace(stack)
         if servers == 1:
-            _wire(places[0].namespace, "eth0", machines, "eth0")
+            _connect(places[0].namespace, "eth0", machines, "eth0")
         else:
             switch = _new_namespace(stack)
             switch.ip("link", "add", "switch", "type", "bridge")
             switch.ip("link", "set", "switch", "up")
             for number, end in enumerate((machines, *(place.namespace for place in places))):
-                _wire(end, "eth0", switch, f"port{number}")
+                _connect(end, "eth0", switch, f"port{number}")
                 switch.ip("link", "set", f"port{number}", "master", "switch", "txqueuelen", "10000", "up")
         for place in places:
             place.namespace.ip("address", "add", f"{place.address}/{net.prefixlen}", "dev", "eth0")
@@ -159,27 +164,31 @@ def open_lab(network: str = "10.77.0.0/16", loss: float = 0.0, servers: int = 1)
 
 
 def _new_namespace(stack: contextlib.ExitStack) -> Namespace:
-    """Make a namespace with its loopback interface up; *stack* closes it."""
+    """Create a namespace with its loopback interface up; *stack* closes its descriptor."""
     with open("/proc/thread-self/ns/net") as before:
         try:
             _call(_libc.unshare, _CLONE_NEWNET)
         except OSError as error:
             needed = "" if os.geteuid() == 0 else "; network namespaces need root"
             raise StormError(f"no network namespace: {error.strerror}{needed}") from None
-        made = Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        namespace = Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         _call(_libc.setns, before.fileno(), _CLONE_NEWNET)
-    stack.callback(os.close, made.descriptor)
-    made.ip("link", "set", "lo", "up")
-    return made
+    stack.callback(os.close, namespace.descriptor)
+    namespace.ip("link", "set", "lo", "up")
+    return namespace
 
 
-def _wire(first: Namespace, name: str, second: Namespace, other_name: str) -> None:
-    """Make an interface in each of two namespaces, and connect the two."""
+def _connect(first: Namespace, name: str, second: Namespace, other_name: str) -> None:
+    """Create an interface in each of two namespaces, and connect the two (veth(4))."""
     first.ip("link", "add", name, "type", "veth", "peer", "name", other_name, "netns", second.path)
 
 
 def _rules(loss: float) -> str:
-    """nftables rules: frames to the MAC of any machine are for this host; some TCP segments are lost."""
+    """Return nftables rules for the namespace of the machines.
+
+    A frame to the MAC of any machine counts as one for this host: the interface has one MAC, and the kernel would drop
+    frames to others. Some TCP segments are dropped.
+    """
     lines = [
         "add table netdev storm",
         'add chain netdev storm in { type filter hook ingress device "eth0" priority 0; }',
@@ -196,10 +205,10 @@ def _rules(loss: float) -> str:
 
 @contextlib.contextmanager
 def _larger_neighbour_table() -> Iterator[None]:
-    """Have room for as many neighbours as a lab may have machines, meanwhile.
+    """Raise the limits of the neighbour table to NEIGHBOURS until the context ends.
 
-    The kernel has one neighbour table for all network namespaces, with a limit of 1,024 entries, and drops what is sent
-    to any more. Only the host's own namespace has the setting; where it can't be changed, it stays as it is.
+    The kernel has one neighbour table for all network namespaces, with a limit of 1,024 entries, and drops packets to
+    further neighbours. Only the host's own namespace has the setting; where it can't be changed, it stays as it is.
     """
     before: list[str] = []
     # The largest comes first, and last when they are set back: the kernel expects them in this order.
@@ -214,7 +223,7 @@ def _larger_neighbour_table() -> Iterator[None]:
         yield
         return
     # Another process sets them back, even if this one is killed.
-    guard = subprocess.Popen(["sh", "-c", _SET_BACK, "sh", *before], stdin=subprocess.PIPE, start_new_session=True)
+    guard = subprocess.Popen(["sh", "-c", _RESTORE, "sh", *before], stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield
     finally:
@@ -222,7 +231,10 @@ def _larger_neighbour_table() -> Iterator[None]:
 
 
 def _run(*command: str) -> None:
-    """:raise StormError: it fails, or there is no such program."""
+    """Run a program to its end.
+
+    :raise StormError: it fails, or is not installed.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -234,7 +246,7 @@ def _run(*command: str) -> None:
 
 
 def _call(function: "ctypes._NamedFuncPointer", *arguments: int) -> None:
-    """Call a function of the C library.
+    """Call a function of the C library that returns 0 on success.
 
     :raise OSError: it has failed.
     """
@@ -244,7 +256,7 @@ def _call(function: "ctypes._NamedFuncPointer", *arguments: int) -> None:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a server and all that it has started."""
+    """End a server and its process group: by SIGTERM, after STOP_SECONDS by SIGKILL."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):

@@ -43,7 +43,7 @@ class Link:
         return random.Random(self.seed)
 
     def delays(self) -> Sequence[float]:
-        """When each copy of the next packet arrives, in seconds from now; none: it is lost."""
+        """Return when each copy of the next packet arrives, in seconds from now; empty: it is lost."""
         quality, chance = self.quality, self._random.random
         if chance() < quality.loss:
             return ()

@@ -1,7 +1,7 @@
-"""A simulated machine, from power-on to its last file: a table, without clock or socket.
+"""A simulated machine, from power-on to its last file: a state table, without clock or socket.
 
-It publishes what to send in ``out``, and one ``deadline``. What a server sends is an input, with what the driver has
-read of it; the blocks of a file are counted, not kept.
+It publishes the packets to send in ``out``, and one ``deadline``. The driver parses what a server sends, and passes it
+as an input; the blocks of a file are counted, not kept.
 """
 
 import random
@@ -20,8 +20,8 @@ from bootfw.wire import tftp
 from bootfw.wire.dhcp4 import Message
 
 PORTS = 16
-"""Ports that a machine sends read requests from, in turn, so that a late packet of one file is not one of the
-next. Not fewer than the transfers of a boot that comes with bootfw."""
+"""Ports that a machine sends read requests from, in turn, so that a late packet of one file is not taken for one of the
+next. No boot in boots.toml has more transfers."""
 
 TFTP_PORT = 69
 
@@ -107,7 +107,7 @@ class Download:
 
 @frozen
 class Abandon:
-    """Close the connection of the download that is under way."""
+    """Close the connection of the current download."""
 
 
 @frozen
@@ -129,8 +129,8 @@ class Stage:
     began: float
     ended: float | None = None
     retries: int = 0
-    """Packets that were sent again for want of an answer. A DISCOVER that is repeated while offers are collected (iPXE
-    waits for that of a proxy) is none."""
+    """Packets that were sent again because no answer came. A DISCOVER that is repeated while offers are collected (iPXE
+    waits for the offer of a proxy) does not count."""
     bytes: int = 0
     """Of file that came."""
 
@@ -164,17 +164,18 @@ class SimulatedMachine(Machine):
     failure: str = field(default="", init=False)
     """Why it has failed, in words; "": it has not."""
     xid: int = field(default=0, init=False)
-    """Transaction id of the present DHCP exchange."""
+    """Transaction id (xid) of the current DHCP exchange."""
     port: int = field(default=0, init=False)
-    """Which of its ports the present transfer uses."""
+    """Number of the port that the current transfer uses, 0 to PORTS - 1."""
     _random: random.Random = field(init=False)
-    _step: int = field(default=-1, init=False)
-    _name: int = field(default=0, init=False)
+    _step_index: int = field(default=-1, init=False)
+    _file_index: int = field(default=0, init=False)
     """Index of the file of the step that is being loaded."""
-    _sendings: int = field(default=0, init=False)
+    _sent_count: int = field(default=0, init=False)
     _packet: Any = field(default=None, init=False)
     """The packet to retransmit if there is no answer."""
     _waits: tuple[float, ...] = field(default=(), init=False)
+    """Seconds after each sending of ``_packet`` until the next one; after the last of them the program gives up."""
     _dhcp_began: float = field(default=0.0, init=False)
     _offers: list[Message] = field(factory=list, init=False)
     _choice: OfferChoice | None = field(default=None, init=False)
@@ -188,8 +189,9 @@ class SimulatedMachine(Machine):
     """The latest block that came in order."""
     _acked: int = field(default=0, init=False)
     _gap: bool = field(default=False, init=False)
-    """A block was missing, and the latest ACK has said so."""
+    """A block of the window was missing, and the block before it was acknowledged for that (RFC 7440)."""
     _probing: bool = field(default=False, init=False)
+    """The current request only finds out the size of the file: TFTP with tsize, or HEAD."""
     _found: bool = field(default=False, init=False)
     """A file of a search was found."""
 
@@ -204,38 +206,41 @@ class SimulatedMachine(Machine):
 
     @property
     def step(self) -> Step:
-        """The step under way."""
-        return self.boot.steps[self._step]
+        """The current step."""
+        return self.boot.steps[self._step_index]
 
     @property
     def program(self) -> Program:
-        """The program of the step under way."""
+        """The program of the current step."""
         return self.programs[self.step.program]
 
-    # What transitions are made of
+    # Parts of transitions
 
     def begin_stage(self, name: str, now: float) -> None:
-        """Count from here on for the stage *name*."""
+        """Begin the stage *name*, which retries and bytes are counted for from now on."""
         self.stages.append(Stage(name, now))
 
     def end_stage(self, now: float) -> None:
-        """The stage under way is complete."""
+        """End the current stage."""
         self.stages[-1].ended = now
 
     def send(self, packet: Any, waits: tuple[float, ...], now: float) -> None:
-        """Send *packet*, and again after each of *waits*."""
-        self._packet, self._waits, self._sendings = packet, waits, 1
+        """Send *packet*, and again after each of *waits* but the last; after that one the program gives up."""
+        self._packet, self._waits, self._sent_count = packet, waits, 1
         self.out.append(packet)
         self.deadline = now + waits[0]
 
     def send_again(self, now: float, packet: Any = None) -> bool:
-        """Send what was sent last once more. Returns False if all its waits are over."""
-        if self._sendings >= len(self._waits):
+        """Send the latest packet again. Return False if all its waits are over.
+
+        :param packet: sent in its place, such as a DISCOVER with another ``secs``.
+        """
+        if self._sent_count >= len(self._waits):
             return False
         self._packet = packet or self._packet
         self.out.append(self._packet)
-        self.deadline = now + self._waits[self._sendings]
-        self._sendings += 1
+        self.deadline = now + self._waits[self._sent_count]
+        self._sent_count += 1
         if not self._offers or self.state is not State.SELECTING:
             self.stages[-1].retries += 1
         return True
@@ -248,9 +253,9 @@ class SimulatedMachine(Machine):
 
     def next_step(self, now: float) -> State:
         """Begin the next step, or end the boot."""
-        self._step += 1
-        self._name, self._found = 0, False
-        if self._step == len(self.boot.steps):
+        self._step_index += 1
+        self._file_index, self._found = 0, False
+        if self._step_index == len(self.boot.steps):
             self.deadline = None
             return State.BOOTED
         if self.step.do == "dhcp":
@@ -271,11 +276,11 @@ class SimulatedMachine(Machine):
         return State.SELECTING
 
     def discover(self, now: float) -> bytes:
-        """Send a DISCOVER with the present ``secs``."""
+        """Return a DISCOVER with the ``secs`` at *now*."""
         return messages.discover(self.program, self.who, self.xid, round(now - self._dhcp_began))
 
     def choose(self, now: float) -> State | None:
-        """Choose among the offers so far and continue. Returns None if none of them will do."""
+        """Choose an offer and send the REQUEST. Return None if the program can't boot from the offers so far."""
         awaited = now - self._dhcp_began < self.program.proxy_window
         choice = choose(self.program, self._offers, awaited)
         if choice is None:
@@ -286,8 +291,8 @@ class SimulatedMachine(Machine):
         self.send(Broadcast(packet), self.program.request, now)
         return State.REQUESTING
 
-    def have_source(self, source: BootSource | None, now: float) -> State:
-        """DHCP is over: *source* is the boot file."""
+    def use_source(self, source: BootSource | None, now: float) -> State:
+        """End DHCP, and take *source* as the boot file for the next step."""
         self.end_stage(now)
         if source is None:
             return self.fail("no reply names a boot file")
@@ -295,7 +300,7 @@ class SimulatedMachine(Machine):
         return self.next_step(now)
 
     def name(self, template: str) -> str:
-        """The name of a file of this machine."""
+        """Return the name of a file, with the placeholders of *template* filled in (see Step.files)."""
         mac = self.who.mac.hex(":")
         packed = b"" if not self.address else bytes(map(int, self.address.split(".")))
         return (
@@ -309,7 +314,7 @@ class SimulatedMachine(Machine):
 
     def begin_load(self, now: float) -> State:
         """Request the file of the step that is next."""
-        template = self.step.files[self._name]
+        template = self.step.files[self._file_index]
         self.begin_stage(f"{self.program.name}: {template}", now)
         name = self.name(template)
         if self._base and "://" not in name:
@@ -324,7 +329,10 @@ class SimulatedMachine(Machine):
         return self.open(name, now, probe=self.step.probe)
 
     def open(self, name: str, now: float, probe: bool = False) -> State:
-        """Send a read request."""
+        """Send a read request.
+
+        :param probe: only for the size of the file; the transfer is aborted after the OACK.
+        """
         self.port = (self.port + 1) % PORTS
         self._peer, self._blksize, self._windowsize = None, 512, 1
         self._received = self._acked = 0
@@ -344,7 +352,8 @@ class SimulatedMachine(Machine):
         return State.DOWNLOADING
 
     def is_peer(self, sender: tuple[str, int]) -> bool:
-        """Whether a packet comes from the other end of the transfer; the first answer says which port that is."""
+        """Return whether *sender* is the other end of the transfer. The first answer of the server sets its port, which
+        is its TID (RFC 1350 section 4)."""
         if self._peer is None and sender[0] == self.server:
             self._peer = sender
         return sender == self._peer
@@ -358,11 +367,15 @@ class SimulatedMachine(Machine):
             self.send(packet, self.program.ack, now)
         else:
             self.out.append(packet)
-            self._waits, self._sendings = (), 0
+            self._waits, self._sent_count = (), 0
             self.deadline = now + sum(self.program.ack)
 
     def receive(self, number: int, length: int, now: float) -> State:
-        """Take a block."""
+        """Count a block, or acknowledge again if it is not the next one.
+
+        :param number: of the block, 16 bits.
+        :param length: bytes of file in it.
+        """
         expected = self._received + 1
         if number == expected & 0xFFFF:
             self._received = expected
@@ -377,6 +390,7 @@ class SimulatedMachine(Machine):
                 # The rest of the window is awaited as long as an answer to the ACK before it.
                 self.deadline = now + (self.program.ack[0] if self.program.repeats_ack else sum(self.program.ack))
             return State.READING
+        # Numbers wrap: a block counts as a later one if it is less than half of all numbers ahead, else as an old one.
         ahead = (number - expected) & 0xFFFF
         if ahead < 0x8000:
             if not self._gap and self._windowsize > 1:
@@ -389,7 +403,7 @@ class SimulatedMachine(Machine):
         return State.READING
 
     def loaded(self, now: float) -> State:
-        """The file is there."""
+        """Continue after a file that was loaded. A search ends with the first file that exists."""
         self.end_stage(now)
         self._found = True
         if self.step.search:
@@ -397,7 +411,7 @@ class SimulatedMachine(Machine):
         return self.next_file(now)
 
     def missing(self, now: float, reason: str) -> State:
-        """The server does not have the file."""
+        """Continue after a file that the server does not have, or fail if the step needs it."""
         if not (self.step.search or self.step.may_be_missing):
             return self.fail(reason)
         self.end_stage(now)
@@ -405,8 +419,8 @@ class SimulatedMachine(Machine):
 
     def next_file(self, now: float) -> State:
         """Load the next file of the step, or begin the next step."""
-        self._name += 1
-        if self._name < len(self.step.files):
+        self._file_index += 1
+        if self._file_index < len(self.step.files):
             return self.begin_load(now)
         return self.next_step(now)
 
@@ -417,7 +431,7 @@ class SimulatedMachine(Machine):
 
 
 _ANYWHERE = tuple(State)
-"""Where the end of a step can lead: to whatever the next one begins with."""
+"""States after a transition that can end a step: the next step may begin in any of them."""
 
 
 @goes(*_ANYWHERE)
@@ -469,7 +483,7 @@ def take_address(machine: SimulatedMachine, argument: Message, now: float) -> St
         port = machine.program.boot_server_port
         machine.send(ToBootServer(packet, choice.boot_server, port), machine.program.boot_server, now)
         return State.BOOT_SERVER
-    return machine.have_source(choice.source or boot_source(argument), now)
+    return machine.use_source(choice.source or boot_source(argument), now)
 
 
 @goes(State.SELECTING)
@@ -488,7 +502,7 @@ def ask_boot_server_again(machine: SimulatedMachine, argument: Any, now: float) 
         return State.BOOT_SERVER
     assert machine._choice is not None
     if machine._choice.source is not None:
-        return machine.have_source(machine._choice.source, now)
+        return machine.use_source(machine._choice.source, now)
     return machine.fail("no answer")
 
 
@@ -496,7 +510,7 @@ def ask_boot_server_again(machine: SimulatedMachine, argument: Any, now: float) 
 def take_boot_reply(machine: SimulatedMachine, argument: Message, now: float) -> State:
     """Load the file that the boot server names."""
     source = boot_source(argument)
-    return State.BOOT_SERVER if source is None else machine.have_source(source, now)
+    return State.BOOT_SERVER if source is None else machine.use_source(source, now)
 
 
 @goes(State.OPENING, State.FAILED)
@@ -519,7 +533,7 @@ def take_options(machine: SimulatedMachine, argument: tuple[tuple[str, int], tft
     if machine._probing:
         machine._probing = False
         machine.abort(8, "User aborted the transfer")
-        return machine.open(machine.name(machine.step.files[machine._name]), now)
+        return machine.open(machine.name(machine.step.files[machine._file_index]), now)
     if machine.step.hesitates:
         machine.deadline = now + machine.step.hesitates
         return State.HESITATING

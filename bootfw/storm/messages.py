@@ -10,7 +10,7 @@ from bootfw.wire.options import Option, address_bytes, machine_uuid_bytes, text_
 
 @frozen
 class Identity:
-    """What tells a machine from others."""
+    """The identifiers of a machine."""
 
     mac: bytes
     uuid: str
@@ -18,12 +18,12 @@ class Identity:
 
 
 def discover(program: Program, who: Identity, xid: int, secs: int) -> bytes:
-    """A DISCOVER."""
+    """Return a DISCOVER."""
     return _packed(program, who, xid, secs, MessageType.DISCOVER, {})
 
 
 def request(program: Program, who: Identity, xid: int, secs: int, address: str, server: str) -> bytes:
-    """The REQUEST that takes the offer of *address* by *server*."""
+    """Return the REQUEST that accepts the offer of *address* by *server*."""
     chosen: dict[int, bytes] = {
         Option.REQUESTED_IP_ADDRESS: address_bytes(address),
         Option.SERVER_IDENTIFIER: address_bytes(server),
@@ -34,7 +34,7 @@ def request(program: Program, who: Identity, xid: int, secs: int, address: str, 
 def boot_server_request(
     program: Program, who: Identity, xid: int, address: str, item: pxe.BootItem | None = None
 ) -> bytes:
-    """The REQUEST for a boot file to port 4011 (PXE specification 2.1), of a machine that has *address*.
+    """Return the REQUEST to port 4011 for a boot file (PXE specification 2.1), of a machine that has *address*.
 
     :param item: of the menu; None: there was no menu.
     """

@@ -43,7 +43,7 @@ class OfferChoice:
 
 
 def choose(program: Program, offers: Sequence[Message], proxy_awaited: bool = False) -> OfferChoice | None:
-    """The choice among *offers*, in the order in which they came.
+    """Return the choice among *offers*, which are in the order of their arrival.
 
     :param proxy_awaited: a program of selection "proxy-window" still waits for the offer of a proxy.
     :return: None: the program can't boot from these, or not yet.
@@ -62,7 +62,7 @@ def choose(program: Program, offers: Sequence[Message], proxy_awaited: bool = Fa
 
 
 def boot_source(message: Message) -> BootSource | None:
-    """The boot file that a reply names; None: it names none."""
+    """Return the boot file that a reply names; None: it names none."""
     raw = message.options.get(Option.BOOTFILE_NAME, b"").rstrip(b"\0") or message.file
     if not raw:
         return None
@@ -76,12 +76,12 @@ def _server_identifier(message: Message) -> str:
 
 
 def server_of(message: Message) -> str:
-    """The address of the server that sent *message*, as it says itself."""
+    """Return the address of the server that sent *message*: its server identifier (option 54), else its siaddr."""
     return _server_identifier(message) or message.siaddr
 
 
 def _choose_http(leases: Sequence[Message], proxies: Sequence[Message]) -> OfferChoice | None:
-    """EDK2 takes the URI of an offer with "HTTPClient" only."""
+    """Choose as EDK2 does for HTTP boot: it takes the URI only of an offer with "HTTPClient" in option 60."""
     for offer in (*leases, *proxies):
         source = boot_source(offer) if _vendor_class(offer).startswith(_HTTP) else None
         if source is not None and "://" in source.file:
@@ -90,7 +90,8 @@ def _choose_http(leases: Sequence[Message], proxies: Sequence[Message]) -> Offer
 
 
 def _choose_edk2(leases: Sequence[Message], proxies: Sequence[Message]) -> OfferChoice | None:
-    """EDK2's ranks: an address with PXE options, an address beside a proxy's, a boot server, a plain boot file."""
+    """Choose as EDK2 does for PXE. It prefers, in this order: an address with PXE options, an address and a proxy's
+    offer, a boot server at port 4011, a boot file without PXE options."""
     for offer in leases:
         if _is_for_pxe(offer):
             return _choose_item(offer, offer) or OfferChoice(offer, boot_source(offer))
@@ -116,7 +117,8 @@ def _choose_edk2(leases: Sequence[Message], proxies: Sequence[Message]) -> Offer
 
 
 def _choose_item(lease: Message, offer: Message) -> OfferChoice | None:
-    """The choice of the first item of the menu in *offer*; None: there is none, or the boot file comes before it."""
+    """Return the choice of the first item of the menu in *offer*; None: there is no menu, or the offer says to use its
+    boot file in place of the menu."""
     found = _vendor_options(offer)
     if not found.menu or _uses_boot_file(offer):
         return None
@@ -128,7 +130,8 @@ def _choose_item(lease: Message, offer: Message) -> OfferChoice | None:
 
 
 def _choose_ipxe(leases: Sequence[Message], proxies: Sequence[Message], proxy_awaited: bool) -> OfferChoice | None:
-    """iPXE takes any reply with option 60 "PXEClient" for a proxy's, also that of the server of its address."""
+    """Choose as iPXE does: it takes any reply with option 60 "PXEClient" for one of a proxy, even if it is from the
+    server of its address."""
     lease = leases[0]
     found = next((offer for offer in (*leases, *proxies) if _vendor_class(offer).startswith(_PXE)), None)
     if found is None:

@@ -1,4 +1,4 @@
-"""What a simulated machine runs, as data: the programs (firmware, boot loaders) and the boots made of them.
+"""The programs (firmware, boot loaders) that simulated machines run, and the boots that consist of them, as data.
 
 ``boots.toml`` beside this module has those that come with bootfw; a scenario may add its own in the same form. Timers
 are those of the real programs, measured or read in their source; the file says which.
@@ -34,8 +34,8 @@ def _names(values: Iterable[str]) -> tuple[str, ...]:
 class Program:
     """A firmware or boot loader, as a server sees it. Times are in seconds.
 
-    A schedule is a tuple of waits: the first after the first sending, and so on. When the last one is over, the program
-    gives up.
+    *discover*, *request*, *boot_server*, *open* and *ack* are the waits of one packet: the first one after it was sent
+    first, the second after it was sent again, and so on. When the last one is over, the program gives up.
     """
 
     name: str
@@ -57,23 +57,25 @@ class Program:
     requested: tuple[int, ...] = field(default=(1, 3, 6), converter=_integers)
     """Option 55."""
     discover: tuple[float, ...] = field(default=(), converter=_numbers)
+    """Waits of a DISCOVER."""
     selection: Literal["first", "proxy-window", "slot"] = "first"
     """When an offer is chosen: "first", as soon as one is there; "proxy-window", when there is one of an address and
     one of a boot file, or after *proxy_window*; "slot", when the wait after a DISCOVER is over."""
     proxy_window: float = 0.0
     """Since the first DISCOVER."""
     request: tuple[float, ...] = field(default=(), converter=_numbers)
+    """Waits of a REQUEST."""
     boot_server: tuple[float, ...] = field(default=(), converter=_numbers)
-    """Of the request to port 4011; empty: the program has no such request."""
+    """Waits of the request to port 4011; empty: the program sends none."""
     boot_server_port: int = 68
     """Where that request comes from."""
     # TFTP
     options: tuple[tuple[str, str], ...] = field(default=(), converter=_pairs)
-    """Of a read request, in order."""
+    """(name, value) of the options of a read request, in order."""
     open: tuple[float, ...] = field(default=(), converter=_numbers)
-    """Of a read request."""
+    """Waits of a read request."""
     ack: tuple[float, ...] = field(default=(), converter=_numbers)
-    """Of an ACK, when no block follows."""
+    """Waits of an ACK, for the next block."""
     old_block: Literal["ack-last", "ack-it", "silent"] = "ack-last"
     """What answers a block that came before: an ACK of the latest block, of that block, or nothing."""
     repeats_ack: bool = True
@@ -83,7 +85,7 @@ class Program:
     head: bool = False
     """A HEAD request goes before each GET (EDK2)."""
     http_patience: float = 60.0
-    """Without a byte, until a download is given up."""
+    """Time without a byte after which the program gives a download up."""
 
 
 @frozen

@@ -26,7 +26,7 @@ class StageSummary:
     retries: int
     """Packets sent again, by all of them."""
     retried: int
-    """Machines that sent one again."""
+    """Machines that sent at least one packet again."""
     most_retries: int
     """Of one machine."""
     bytes: int
@@ -82,7 +82,8 @@ def summarize(outcomes: Sequence[Outcome], efforts: Sequence[Effort]) -> Summary
 
 
 def percentiles(times: Sequence[float]) -> tuple[float, ...]:
-    """PERCENTILES of *times*, which are sorted: the smallest value that as many are not above."""
+    """Return the PERCENTILES of *times*, which are sorted. For 90, it is the smallest time that at least 90 % of them
+    do not exceed."""
     if not times:
         return (0.0,) * len(PERCENTILES)
     return tuple(times[min(len(times) - 1, -(-len(times) * percent // 100) - 1)] for percent in PERCENTILES)
@@ -111,7 +112,7 @@ def _stages(outcomes: Iterable[Outcome]) -> Iterable[StageSummary]:
 
 
 def table(summary: Summary) -> list[str]:
-    """The lines of a report for people."""
+    """Return the lines of the report that people read."""
     lines = [
         f"{summary.booted} of {summary.machines} machines booted in {summary.seconds:.1f} s; "
         f"{summary.failed} failed, {summary.unfinished} had not finished",
@@ -149,7 +150,10 @@ def _effort(summary: Summary) -> str:
 
 
 def as_json(summary: Summary, outcomes: Sequence[Outcome] = ()) -> dict[str, Any]:
-    """The same as a document."""
+    """Return the report as a JSON document.
+
+    :param outcomes: included as they are; empty: only the summary.
+    """
     document = attrs.asdict(summary)
     document["limited"] = summary.limited
     document["percents"] = list(PERCENTILES)
@@ -159,7 +163,7 @@ def as_json(summary: Summary, outcomes: Sequence[Outcome] = ()) -> dict[str, Any
 
 
 def plot(outcomes: Sequence[Outcome], path: Path, title: str) -> None:
-    """Draw how many machines are in which stage against time.
+    """Draw the number of machines in each stage over time.
 
     :param path: .svg, .png or .pdf.
     :raise StormError: matplotlib is not installed.

@@ -18,7 +18,7 @@ from bootfw.storm.program import Boot, Program
 _SHARE = and_(ge(0.0), le(1.0))
 
 HESITATION = 4.8
-"""Seconds until a slow machine acknowledges an OACK, as in Launchpad #1155556."""
+"""Seconds until a slow machine acknowledges an OACK, as observed in Launchpad #1155556."""
 
 
 @frozen
@@ -77,14 +77,16 @@ class Scenario:
     programs: Mapping[str, Program]
 
     def boot_of(self, number: int) -> Boot:
-        """The boot of the machine with that number. Kinds are spread evenly, and every tenth is slow if a tenth is."""
+        """Return the boot of the machine with that number. Kinds, and slow machines, are spread evenly over the
+        numbers."""
         total = sum(share.share for share in self.shares)
-        # The golden ratio spreads numbers evenly over 0 to 1 however many there are.
-        position, before = number * 0.6180339887 % 1 * total, 0.0
+        # Multiples of the golden ratio, modulo 1, are spread evenly over 0 to 1 whatever their number is. So the shares
+        # also hold for the machines that are switched on first.
+        position, end = number * 0.6180339887 % 1 * total, 0.0
         chosen = self.shares[-1]
         for share in self.shares:
-            before += share.share
-            if position < before:
+            end += share.share
+            if position < end:
                 chosen = share
                 break
         boot = self.boots[chosen.boot]
@@ -98,7 +100,7 @@ class Scenario:
 def read_scenario(
     path: Path | None = None, shares: Sequence[Share] = (), changes: Mapping[str, Any] | None = None
 ) -> Scenario:
-    """The scenario in a file, or one of built-in boots only.
+    """Return the scenario in a file, or one of built-in boots only.
 
     :param path: a TOML file with ``[storm]``, ``[[machine]]``, and ``[[boot]]`` and ``[[program]]`` of its own.
     :param shares: take the place of those of the file.

@@ -1,6 +1,6 @@
 """The sockets of the simulator: raw frames for DHCP, UDP for TFTP, TCP for HTTP.
 
-Every machine has an address of its own, which is made a local one of this network namespace when the machine gets it.
+Every machine has an address of its own, which becomes a local one of this network namespace when the machine gets it.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ from bootfw.values import Via
 _ETH_P_IP, _PACKET_OUTGOING = 0x0800, 4
 _SO_ATTACH_FILTER, _SOL_PACKET, _PACKET_STATISTICS, _IP_PKTINFO = 26, 263, 6, 8
 _IP_BIND_ADDRESS_NO_PORT = 24
-_ROOM = 8 << 20
+_RECEIVE_BUFFER = 8 << 20
 """Bytes of the receive buffer, for packets that arrive while the driver is busy."""
 
 # A classic BPF program that takes UDP in IPv4 to port 68 or 4011 (tcpdump's "udp dst port 68 or 4011" for IPv4).
@@ -49,7 +49,7 @@ _LOCAL_TABLE, _STATIC, _HOST_SCOPE, _LOCAL = 255, 4, 254, 2
 
 
 class StormError(BootfwError):
-    """A storm can't begin, or goes where it may not."""
+    """A storm can't begin, or may not send packets to a server."""
 
 
 class LocalAddresses:
@@ -61,9 +61,9 @@ class LocalAddresses:
         self._known: set[str] = set()
 
     def add(self, address: str) -> None:
-        """Make *address* ours.
+        """Make *address* local; nothing to do for loopback addresses.
 
-        :raise OSError: this process may not (CAP_NET_ADMIN).
+        :raise OSError: the process needs CAP_NET_ADMIN.
         """
         if address in self._known or address.startswith("127."):
             return
@@ -90,7 +90,7 @@ class FrameSocket:
         memory = ctypes.create_string_buffer(program)
         header = struct.pack("HL", len(_FILTER), ctypes.addressof(memory))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self._socket.bind((interface, _ETH_P_IP))
         self._socket.setblocking(False)
         self._servers: dict[str, bytes] = {}
@@ -116,7 +116,7 @@ class FrameSocket:
                 raise
 
     def receive(self) -> Iterator[UDPFrame]:
-        """Yield what has come."""
+        """Yield the frames that have arrived, 64 at most, so that timers are not delayed for long."""
         for _ in range(64):
             try:
                 raw, address = self._socket.recvfrom(65535)
@@ -128,7 +128,7 @@ class FrameSocket:
                 yield frame
 
     def dropped(self) -> int:
-        """Frames that came faster than they were received, since the last call."""
+        """Return the number of frames that the kernel has dropped since the last call, since the buffer was full."""
         return int(struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
 
 
@@ -138,7 +138,7 @@ class DatagramSocket:
     def __init__(self, buffers: Buffers) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self._socket.bind(("0.0.0.0", 0))
         self._socket.setblocking(False)
         self._inbox: Inbox = buffers.inbox(IPV4.name_length, IPV4.info_length)
@@ -153,23 +153,24 @@ class DatagramSocket:
         self.close = self._socket.close
 
     def receive(self) -> Iterator[tuple[str, tuple[str, int], bytes]]:
-        """Yield (the machine's address, the sender, data) of what has come."""
+        """Yield (address of the machine, sender, data) of each datagram in the next batch."""
         count = self._inbox.take(self._socket.fileno())
         unknown = UNKNOWN_VIA.destination
         for data, peer, local in self._inbox.datagrams(range(count), self._peers, self._locals, unknown):
             yield local, (str(peer[0]), int(peer[1])), data
 
     def send(self, address: str, peer: tuple[str, int], data: bytes) -> None:
-        """Queue a datagram; flush() sends it."""
+        """Queue a datagram from *address*. flush() sends the queue, and so does this when the queue is full."""
         if self._outbox.add(data, self._names[peer], self._controls[address]):
             self.flush()
 
     def flush(self) -> None:
-        """Send what is queued."""
+        """Send the queue."""
         self._outbox.flush(self._socket.fileno())
 
     def dropped(self) -> int:
-        """Datagrams that came faster than they were received (proc(5), /proc/net/udp)."""
+        """Return the number of datagrams that the kernel has dropped, since the buffer was full (proc(5),
+        /proc/net/udp)."""
         inode = str(os.fstat(self._socket.fileno()).st_ino)
         for line in Path("/proc/self/net/udp").read_text().splitlines()[1:]:
             columns = line.split()
@@ -179,7 +180,7 @@ class DatagramSocket:
 
 
 def open_ports() -> list[DatagramSocket]:
-    """The ports that machines of one process send read requests from."""
+    """Return the PORTS sockets that all machines of a process send read requests from."""
     buffers = Buffers()
     return [DatagramSocket(buffers) for _ in range(PORTS)]
 
@@ -193,7 +194,7 @@ class Connection:
 
     :param address: the machine's.
     :param progress: called with the bytes of body so far.
-    :param over: called with (status, bytes), or with the reason of a failure.
+    :param ended: called once, with (status, bytes of body), or with the reason of a failure.
     """
 
     address: str
@@ -201,7 +202,7 @@ class Connection:
     url: str
     user_agent: str
     progress: Callable[[int], None]
-    over: Callable[[tuple[int, int] | str], None]
+    ended: Callable[[tuple[int, int] | str], None]
     check: Callable[[str], None]
     """Called with the server's address before anything is sent to it; raises if that is not allowed."""
     sock: socket.socket = field(
@@ -234,7 +235,7 @@ class Connection:
             self._end(f"the connection failed: {os.strerror(code)}")
 
     def write(self) -> bool:
-        """Send the request: the connection is there. Returns whether to wait for the response."""
+        """Send the request, when the connection is established or has failed. Return False if it has failed."""
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._end(f"the connection failed: {os.strerror(code)}")
@@ -244,7 +245,7 @@ class Connection:
         return True
 
     def read(self) -> None:
-        """Take what has come of the response."""
+        """Read the part of the response that has arrived."""
         try:
             count = self.sock.recv_into(_BUFFER)
         except BlockingIOError:
@@ -280,9 +281,9 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """Close the connection; nothing is called any more."""
+        """Close the connection; neither *progress* nor *ended* is called any more."""
         self.sock.close()
 
     def _end(self, result: tuple[int, int] | str) -> None:
         self.sock.close()
-        self.over(result)
+        self.ended(result)

@@ -1,4 +1,4 @@
-"""A whole storm: its machines spread over processes, one for each core, and what became of them."""
+"""Runs a storm: spreads its machines over processes, one for each core, and collects their results."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ _LOOPBACK = IPv4Network("127.0.0.0/8")
 
 @frozen
 class Target:
-    """What a storm hits."""
+    """The servers of a storm, and where its packets may go."""
 
     interface: str = ""
     """Where DHCP messages are broadcast; "": there is no DHCP."""
@@ -35,8 +35,8 @@ class Target:
     allowed: tuple[IPv4Network, ...] = ()
     """Networks that packets may go to, beside loopback and that of *lab*."""
 
-    def refuse(self, address: str) -> None:
-        """See that packets may go to *address*.
+    def check_allowed(self, address: str) -> None:
+        """Check that packets may go to *address*.
 
         :raise StormError: they may not.
         """
@@ -50,12 +50,12 @@ class Target:
 
 
 def machines_of(scenario: Scenario, target: Target) -> list[tuple[int, SimulatedMachine, float]]:
-    """(number, machine, when it is switched on) of every machine."""
+    """Return (number, machine, when it is switched on in seconds from the start) of every machine, by time."""
     storm = scenario.storm
     chance = random.Random(storm.seed)
     found = []
     for number, arrival in enumerate(storm.arrivals.times(storm.machines, storm.seed)):
-        # Locally administered, so that it is no real machine's.
+        # The bit 0x02 marks a locally administered MAC: no real machine has it from its manufacturer.
         mac = bytes((0x02, 0x5B, storm.seed & 0xFF, number >> 16 & 0xFF, number >> 8 & 0xFF, number & 0xFF))
         who = Identity(mac, str(uuid.UUID(int=chance.getrandbits(128), version=4)))
         address = ""
@@ -71,11 +71,11 @@ def machines_of(scenario: Scenario, target: Target) -> list[tuple[int, Simulated
 def run(
     scenario: Scenario, target: Target, processes: int = 0, progress: Callable[[Progress], None] = lambda progress: None
 ) -> tuple[list[Outcome], list[Effort]]:
-    """Let the storm happen.
+    """Run the storm; return the results of its machines, and the load of each process.
 
     :param processes: 0: one for each core.
     :param progress: called a few times a second with the sum of all processes.
-    :raise StormError: it can't begin, or a server is not one that it may hit.
+    :raise StormError: it can't begin, or packets may not go to a server that a reply has named.
     """
     needs_dhcp = any(step.do == "dhcp" for share in scenario.shares for step in scenario.boots[share.boot].steps)
     if needs_dhcp and not target.interface:
@@ -90,7 +90,7 @@ def run(
     for at in range(count):
         ours, theirs = context.Pipe(duplex=False)
         worker = context.Process(
-            target=_work, args=(machines[at::count], scenario, target, theirs, os.getpid()), daemon=True
+            target=_run_process, args=(machines[at::count], scenario, target, theirs, os.getpid()), daemon=True
         )
         worker.start()
         theirs.close()
@@ -104,14 +104,15 @@ def run(
             worker.join()
 
 
-def _work(
+def _run_process(
     machines: Sequence[tuple[int, SimulatedMachine, float]],
     scenario: Scenario,
     target: Target,
     pipe: Connection,
     parent: int,
 ) -> None:
-    """What one process does."""
+    """Boot *machines* in this process. Send to *pipe*: Progress, and at last (outcomes, effort), or the text of an
+    error."""
     die_with_parent(parent)
     try:
         if target.lab is not None:

@@ -197,11 +197,11 @@ def test_percentiles_are_values_that_as_many_are_not_above(times: list[float]) -
 
 
 def test_storm_needs_permission_beyond_loopback() -> None:
-    Target().refuse("127.3.4.5")
-    Target(allowed=(IPv4Network("10.1.0.0/16"),)).refuse("10.1.2.3")
+    Target().check_allowed("127.3.4.5")
+    Target(allowed=(IPv4Network("10.1.0.0/16"),)).check_allowed("10.1.2.3")
     for address in "10.1.2.3", "192.0.2.1", "::1", "boot.example":
         with pytest.raises(StormError, match=address):
-            Target().refuse(address)
+            Target().check_allowed(address)
 
 
 def test_boots_that_need_dhcp_or_a_file_say_so() -> None:
