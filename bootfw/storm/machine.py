@@ -192,8 +192,6 @@ class SimulatedMachine(Machine):
     """A block of the window was missing, and the block before it was acknowledged for that (RFC 7440)."""
     _probing: bool = field(default=False, init=False)
     """The current request only finds out the size of the file: TFTP with tsize, or HEAD."""
-    _found: bool = field(default=False, init=False)
-    """A file of a search was found."""
 
     @_random.default
     def _seeded(self) -> random.Random:
@@ -254,7 +252,7 @@ class SimulatedMachine(Machine):
     def next_step(self, now: float) -> State:
         """Begin the next step, or end the boot."""
         self._step_index += 1
-        self._file_index, self._found = 0, False
+        self._file_index = 0
         if self._step_index == len(self.boot.steps):
             self.deadline = None
             return State.BOOTED
@@ -405,7 +403,7 @@ class SimulatedMachine(Machine):
     def loaded(self, now: float) -> State:
         """Continue after a file that was loaded. A search ends with the first file that exists."""
         self.end_stage(now)
-        self._found = True
+
         if self.step.search:
             return self.next_step(now)
         return self.next_file(now)

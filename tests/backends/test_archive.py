@@ -1,6 +1,7 @@
 """The archive backend, beside what the contract kit checks of every kind of archive."""
 
 import bz2
+import errno
 import gc
 import gzip
 import io
@@ -27,7 +28,7 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from bootfw.api import ConfigError, FileMissing, FileReader, IStartable, PluginContext
+from bootfw.api import ConfigError, FileMissing, FileReader, IStartable, PluginContext, TemporarilyUnavailable
 from bootfw.backends.archive import packing
 from bootfw.backends.archive.backend import ArchiveBackend, plugin
 from bootfw.backends.archive.contents import ArchiveError
@@ -401,6 +402,22 @@ def test_a_cancelled_request_leaves_nothing_open(tmp_path: Path) -> None:
     assert content(backend, "readme") == b"read me"
 
 
+def test_without_descriptors_a_request_fails_and_the_next_one_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dup(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
+    backend = ArchiveBackend(tmp_path / "a.zip", reactor=Threads())
+    assert content(backend, "install/vmlinuz") == b"kernel"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", dup)
+        with pytest.raises(TemporarilyUnavailable):
+            backend.open("readme", None)
+    assert content(backend, "readme") == b"read me"
+
+
 def test_replaced_while_a_thread_unpacks(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", {"a": b"old"}, zipfile.ZIP_DEFLATED)
     threads = Threads()
@@ -609,7 +626,7 @@ def test_stopped_while_a_thread_opens_it(tmp_path: Path) -> None:
 
 def test_missing_archive_is_a_problem(tmp_path: Path) -> None:
     assert "No such file" in ArchiveBackend(tmp_path / "a.iso").problem()
-    assert "no file" in ArchiveBackend(tmp_path).problem()
+    assert "regular file" in ArchiveBackend(tmp_path).problem()
 
 
 def test_an_image_with_a_damaged_rock_ridge_entry_is_refused_in_words(tmp_path: Path) -> None:

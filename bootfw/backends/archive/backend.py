@@ -1,4 +1,4 @@
-"""The ``archive`` backend: the members of one archive."""
+"""The ``archive`` backend: the files in one archive."""
 
 import os
 from collections.abc import Callable
@@ -36,10 +36,10 @@ from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.paths import components, lexical
 
 UNPACK_SIZE = Size(4 << 30)
-"""As much as a DVD holds."""
+"""The size of a DVD."""
 
 NAMED = 10
-"""Members that can't be served and are named in the log."""
+"""Most members that can't be served and are named in the log; further ones are counted."""
 
 
 @implementer(IStaticBackend, ISelfChecking, IStartable)
@@ -47,17 +47,17 @@ NAMED = 10
 class ArchiveBackend:
     """The files in an archive: an ISO 9660 image (Rock Ridge, UDF, Joliet), tar (also .gz, .xz, .bz2, .zst) or zip.
 
-    Nothing is unpacked that can be read in place: an image, a plain tar, and what zip has stored without compression.
-    The rest is unpacked at its first request, once for all clients, into a file without a name in /var/tmp. The archive
-    is opened when the first file is requested, and again after it was replaced; a transfer that has begun keeps the old
-    one. Symbolic links are followed inside the archive, and none leads out.
+    The files in an ISO image, a plain tar archive, and those that a zip archive stores without compression are read in
+    place. Others are unpacked at their first request, once for all clients, into a file without a name in /var/tmp. The
+    archive is opened when the first file is requested, and again after it was replaced; a transfer that has begun keeps
+    the old one. Symbolic links are followed inside the archive, and none leads out.
 
-    :param file: the archive; what it is is found by what it holds.
-    :param prefix: where its files appear, such as "debian"; "": at the top.
+    :param file: the archive; its format is recognized by its content.
+    :param prefix: the directory where clients find its files, such as "debian"; "": the root.
     :param path: the directory in the archive that is served, such as "install.amd"; "": all of it.
-    :param ignore_case: for a name that does not exist, one that differs in upper and lower case is served.
-    :param unpack_size: how much is kept unpacked at most.
-    :param reactor: reads and unpacks archives in its threads; None: in the calling thread.
+    :param ignore_case: if a name does not exist, serve one that differs only in upper and lower case.
+    :param unpack_size: most bytes of unpacked files that are kept.
+    :param reactor: archives are read and unpacked in its threads; None: in the calling thread.
     :param shown: the path of the archive in the log; None: *file*.
     """
 
@@ -72,10 +72,9 @@ class ArchiveBackend:
     _threads: Threads | None = field(init=False)
     _archive: OpenArchive | None = field(default=None, init=False)
     _broken: tuple[Version, str] | None = field(default=None, init=False)
-    """A version that can't be read, and why."""
+    """A version that can't be read, and why: it is not opened again for each request."""
     _waiting: "dict[Any, list[Deferred[Any]]]" = field(factory=dict, init=False)
-    """Job of a thread -> the requests that wait for it."""
-    _working: set[Any] = field(factory=set, init=False)
+    """Key of a job that runs in a thread -> the requests that wait for it; empty if all were cancelled."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -91,28 +90,28 @@ class ArchiveBackend:
         ignore_case: bool = False,
         unpack_size: Size = UNPACK_SIZE,
     ) -> "ArchiveBackend":
-        """What boot_plugin calls. A relative *file* is one beside the configuration file."""
+        """Called by boot_plugin. A relative *file* is relative to the directory of the configuration file."""
         if not file or "\0" in file:
             raise ConfigError("must be the path of an archive", ("file",))
         if file.lower().endswith(".iso") and not iso.available():
             raise ConfigError(iso.MISSING, ("file",))
         for key, value in (("prefix", prefix), ("path", path)):
             if ".." in components(value):
-                raise ConfigError('must not hold ".."', (key,))
+                raise ConfigError('must not contain ".."', (key,))
         reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
         return cls(context.directory / file, prefix, path, ignore_case, unpack_size, reactor)
 
     def problem(self) -> str:
-        """See ISelfChecking. A file system that can hang is not touched."""
+        """See ISelfChecking. A file system that can hang is not accessed, since that would block the start."""
         if self._mount() is not None:
             return ""
         try:
             if not os.path.isfile(self.file):
                 os.stat(self.file)
-                return f"{self.file}: is no file"
+                return f"{self.file}: must be a regular file"
         except OSError as error:
             return f"{self.file}: {error.strerror}"
-        return "" if os.access(self.file, os.R_OK) else f"{self.file}: may not be read"
+        return "" if os.access(self.file, os.R_OK) else f"{self.file}: permission denied for uid {os.getuid()}"
 
     def start(self, publish: Any) -> None:
         """See IStartable: the archive is opened at the first request."""
@@ -121,7 +120,7 @@ class ArchiveBackend:
         """See IStartable."""
         archive, self._archive = self._archive, None
         if archive is not None:
-            self._give_back(archive)
+            self._close_archive(archive)
 
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
@@ -132,7 +131,7 @@ class ArchiveBackend:
         return self._threads.call(mount, self._version).addCallback(self._open, inside, mount)
 
     def _mount(self) -> bytes | None:
-        """Where the file system is mounted that the archive is on, if it can hang."""
+        """Return the mount point of the archive's file system if that can hang, else None."""
         return None if self._threads is None else self._mounts.on_the_way_to(self.file)
 
     def _version(self) -> Version:
@@ -140,8 +139,9 @@ class ArchiveBackend:
             return version_of(os.stat(self.file))
 
     def _open(self, version: Version, inside: str, mount: bytes | None) -> Any:
-        """A reader of what is *inside* this version.
+        """Return a reader of a file in the archive, which is opened first if *version* is another than the open one.
 
+        :param inside: the path in the archive.
         :param mount: see _mount().
         """
         if self._archive is not None and self._archive.version == version:
@@ -149,10 +149,10 @@ class ArchiveBackend:
         if self._broken is not None and self._broken[0] == version:
             raise FileMissing()
         opening = partial(open_archive, self.file, self.unpack_size)
-        return self._when_done("archive", lambda: opening, partial(self._opened, version), inside, mount)
+        return self._reader_after("archive", lambda: opening, partial(self._opened, version), inside, mount)
 
-    def _give_back(self, archive: OpenArchive) -> None:
-        """Close *archive*."""
+    def _close_archive(self, archive: OpenArchive) -> None:
+        # close() of a file on NFS may hang as well.
         mount = self._mount()
         if mount is None or self._threads is None:
             archive.close()
@@ -160,7 +160,7 @@ class ArchiveBackend:
             self._threads.call(mount, archive.close, must_run=True).addErrback(lambda _: None)
 
     def _inside(self, path: str) -> str:
-        """The path in the archive."""
+        """Return the path in the archive of the file that clients request as *path*."""
         name, prefix = lexical(path), lexical(self.prefix)
         if prefix:
             if not name.startswith(f"{prefix}/"):
@@ -184,49 +184,56 @@ class ArchiveBackend:
         if member.size > self.unpack_size:
             raise TransferError("Too large to be unpacked here")
         unpacked = partial(self._unpacked, archive, member, inside)
-        return self._when_done((archive, id(member)), partial(archive.unpacking, member), unpacked, inside, mount)
+        return self._reader_after((archive, id(member)), partial(archive.unpacking, member), unpacked, inside, mount)
 
-    def _when_done(
+    def _reader_after(
         self,
-        what: Any,
-        make: Callable[[], Callable[[], Any]],
+        key: Any,
+        prepare: Callable[[], Callable[[], Any]],
         done: Callable[[Any], None],
         inside: str,
         mount: bytes | None,
     ) -> Any:
-        """A reader, once the job *what* is done in a thread: one job for all requests that wait for it.
+        """Return a reader of a file in the archive after a job in a thread, which all requests for it share.
 
-        :param make: returns the job; called when none runs.
-        :param done: called with the result of the job, or its error.
+        :param key: identifies the job.
+        :param prepare: returns the function that the thread calls; called only if the job does not run yet.
+        :param done: called with the result of the job, or its exception.
+        :param inside: the path in the archive.
         """
         if self._reactor is None:
-            done(_outcome(make()))
+            done(_outcome(prepare()))
             return self._reader(inside, None)
-        waiting = self._waiting.setdefault(what, [])
+        work = None
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            # It duplicates a descriptor, which may fail: before requests of the same file wait for this job.
+            with as_transfer_errors:
+                work = prepare()
+            waiting = self._waiting[key] = []
         # A request that is cancelled waits no longer; the job goes on for the others.
         waiter: Deferred[Any] = Deferred(waiting.remove)
         waiting.append(waiter)
-        if what not in self._working:
-            self._working.add(what)
+        if work is not None:
             if mount is None or self._threads is None:
-                pool = self._reactor.getThreadPool()
-                working = deferToThreadPool(self._reactor, pool, _outcome, make())
+                job = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), _outcome, work)
             else:
-                working = self._threads.call(mount, partial(_outcome, make()), must_run=True)
-            working.addCallback(self._finished, what, done)
+                job = self._threads.call(mount, partial(_outcome, work), must_run=True)
+            job.addCallback(self._finished, key, done)
         return waiter.addCallback(lambda _: self._reader(inside, mount))
 
-    def _finished(self, outcome: Any, what: Any, done: Callable[[Any], None]) -> None:
-        self._working.discard(what)
-        waiting = self._waiting.pop(what)
+    def _finished(self, outcome: Any, key: Any, done: Callable[[Any], None]) -> None:
+        waiting = self._waiting.pop(key)
         if not waiting and isinstance(outcome, OpenArchive):
-            self._give_back(outcome)  # the service has stopped meanwhile, or it is opened again with the next request
+            # All requests were cancelled, as when the service stops. Without this, close() would come too early for it.
+            self._close_archive(outcome)
             return
         try:
             done(outcome)
             result: Any = None
         except Exception as error:
             result = Failure(error)
+        # A callback may cancel another request, which removes itself from the list: so no iteration over it.
         while waiting:
             waiting.pop(0).callback(result)
 
@@ -258,12 +265,12 @@ class ArchiveBackend:
         descriptor: int = _value(outcome)
         if archive is self._archive:
             archive.unpacked.keep(member, descriptor)
-        else:
+        else:  # the archive was replaced meanwhile
             os.close(descriptor)
 
 
 def _outcome(work: Callable[[], Any]) -> Any:
-    """What *work* returns or raises."""
+    """Return what *work* returns, or the exception that it raises."""
     try:
         return work()
     except Exception as error:

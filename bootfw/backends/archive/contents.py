@@ -1,4 +1,4 @@
-"""What is in an archive, by path."""
+"""The members of an archive by their paths, and its symbolic links."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -17,12 +17,12 @@ class ArchiveError(Exception):
 
 @frozen
 class Stored:
-    """A member that can be read where it is."""
+    """A member that can be read in place."""
 
     runs: tuple[tuple[int, int], ...]
-    """(offset in the archive, bytes) of each piece, in the member's order."""
+    """(offset in the archive, bytes) of each piece of it, in order."""
     modified: float
-    """Seconds since the epoch; 0: the archive does not say."""
+    """Seconds since the epoch; 0: not known."""
 
 
 @frozen
@@ -30,10 +30,11 @@ class Packed:
     """A member that has to be unpacked first."""
 
     size: int
-    """Bytes unpacked, according to the archive."""
+    """Bytes unpacked, according to the archive, which may be wrong."""
     modified: float
+    """As of Stored."""
     open: Callable[[Any], IO[bytes]]
-    """(the archive, open for reading and seeking) -> the unpacked bytes."""
+    """(file object of the archive, which can seek) -> file object of the unpacked bytes."""
 
 
 Member = Stored | Packed
@@ -41,35 +42,35 @@ Member = Stored | Packed
 
 @define(slots=False)
 class Contents:
-    """Members and symbolic links; a later one takes the place of an earlier one of the same name.
+    """Members and symbolic links. Of several with the same name the last one counts, as with tar(1).
 
-    :param ignore_case: a name that is not there may differ in upper and lower case.
+    :param ignore_case: if a name does not exist, find one that differs only in upper and lower case.
     """
 
     ignore_case: bool = False
     members: dict[str, Member] = field(factory=dict)
     links: dict[str, str] = field(factory=dict)
     left_out: dict[str, str] = field(factory=dict)
-    """Members that can't be served, and why."""
+    """Name -> why it can't be served."""
     volume: str = ""
     """The volume label of an ISO 9660 image; "": there is none."""
 
     def add(self, name: str, member: Member) -> None:
-        """A member, under its name in the archive; one that leads out of the archive is left out."""
+        """Add a member. A name with ".." is ignored: it would be outside of the directory of the archive."""
         parts = components(name)
         if parts and ".." not in parts:
             self.links.pop("/".join(parts), None)
             self.members["/".join(parts)] = member
 
     def link(self, name: str, target: str) -> None:
-        """A symbolic link."""
+        """Add a symbolic link; names as of add()."""
         parts = components(name)
         if parts and ".." not in parts:
             self.members.pop("/".join(parts), None)
             self.links["/".join(parts)] = target
 
     def find(self, path: str) -> Member | None:
-        """The member at *path*, which begins at the top. Links are followed, none leads out; None: there is none."""
+        """Return the member at *path*; None: there is none. Links are followed, as if the archive were the root."""
         resolved = self._followed(path)
         member = self.members.get(resolved)
         if member is None and self.ignore_case:
@@ -77,13 +78,14 @@ class Contents:
         return member
 
     def _followed(self, path: str) -> str:
+        """Return *path* with its symbolic links resolved; "": they lead in a circle."""
         if path in self.members or not self.links:
             return lexical(path)
         pending, here, followed = components(path)[::-1], list[str](), 0
         while pending:
             part = pending.pop()
             if part == "..":
-                here[-1:] = []
+                here[-1:] = []  # at the root ".." has no effect
                 continue
             here.append(part)
             target = self.links.get("/".join(here))

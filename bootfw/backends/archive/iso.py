@@ -1,4 +1,4 @@
-"""ISO 9660 images, by pycdlib: it finds the members, we read them."""
+"""Finds the members of ISO 9660 images with pycdlib. Their content is read in place, without it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +8,11 @@ from bootfw.backends.archive.contents import ArchiveError, Contents, Stored
 MISSING = "ISO 9660 images are read by pycdlib, which is not installed: pip install 'bootfw[iso]'"
 
 _BLOCK = 2048
+"""Bytes of a logical block."""
 
 
 def available() -> bool:
-    """pycdlib is installed."""
+    """Return whether pycdlib is installed."""
     try:
         import pycdlib  # noqa: F401
     except ImportError:
@@ -20,16 +21,17 @@ def available() -> bool:
 
 
 def is_iso(file: Any) -> bool:
-    """There is a volume descriptor of ISO 9660 (ECMA-119 section 8) in the open *file*."""
+    """Return whether the open *file* has a volume descriptor of ISO 9660 (ECMA-119 section 8)."""
     file.seek(16 * _BLOCK + 1)
     return bool(file.read(5) == b"CD001")
 
 
 def read_iso(file: Any, size: int) -> Contents:
-    """What is in the image. Names are those of Rock Ridge, else UDF's, else Joliet's, else plain ones in lower case.
+    """Return the members of an image. Their names are from Rock Ridge, else UDF, else Joliet, else ISO 9660 in lower
+    case.
 
     :param file: open for reading and seeking.
-    :param size: of the image; what would lie behind its end is left out.
+    :param size: of the image in bytes; members beyond its end are left out.
     :raise ArchiveError: it can't be read.
     """
     try:
@@ -43,7 +45,7 @@ def read_iso(file: Any, size: int) -> Contents:
             return _contents(image, size)
         finally:
             image.close()
-    except Exception as error:  # pycdlib raises struct.error, IndexError and others for what is not as it expects
+    except Exception as error:  # pycdlib raises struct.error, IndexError and others for damaged images
         raise ArchiveError(f"no ISO 9660 image that can be read: {error}") from error
 
 
@@ -57,7 +59,8 @@ def _contents(image: Any, size: int) -> Contents:
     else:
         view, contents = "iso_path", Contents(ignore_case=True)
     contents.volume = _text(image.pvd.volume_identifier).strip(" \0")
-    # Of a file that is cut off pycdlib tells what is left of it.
+    # Of a file that is cut off by the end of the image, pycdlib returns the length up to this end. So in an incomplete
+    # image a file that ends there may be incomplete too, and is left out.
     end = size - 1 if size < image.pvd.space_size * _BLOCK else size
     for name, record in _walk(image, view):
         if view == "rr_path" and record.is_symlink():
@@ -70,7 +73,10 @@ def _contents(image: Any, size: int) -> Contents:
 
 
 def _walk(image: Any, view: str) -> Iterator[tuple[str, Any]]:
-    """(path, record) of all that is no directory."""
+    """Yield (path, pycdlib's record) of all files and links.
+
+    :param view: the parameter of pycdlib's functions that says which of the image's directory trees is read.
+    """
     pending = [""]
     while pending:
         directory = pending.pop()
@@ -105,7 +111,7 @@ def _text(name: bytes) -> str:
 
 
 def _runs(record: Any) -> Iterator[tuple[int, int]]:
-    """A file of 4 GB or more has several records (ECMA-119 section 6.5.1)."""
+    """Yield (offset, bytes) of each record of a file: one of 4 GB or more has several (ECMA-119 section 6.5.1)."""
     while record is not None:
         if record.get_data_length():
             yield record.extent_location() * _BLOCK, record.get_data_length()
@@ -113,7 +119,7 @@ def _runs(record: Any) -> Iterator[tuple[int, int]]:
 
 
 def _udf_runs(image: Any, entry: Any) -> Iterator[tuple[int, int]]:
-    """An allocation descriptor holds 30 bits of length (ECMA-167 section 4/14.14.1.1)."""
+    """Yield (offset, bytes) of each allocation descriptor: its length has 30 bits (ECMA-167 section 4/14.14.1.1)."""
     start = image.udf_main_descs.partitions[0].part_start_location
     left = entry.get_data_length()
     for piece in entry.alloc_descs:

@@ -1,4 +1,4 @@
-"""An archive that is open: what is in it, and readers of that."""
+"""An open archive, which makes readers of its members."""
 
 import os
 import stat
@@ -18,35 +18,40 @@ from bootfw.backends.archive.tar import is_tar, read_tar
 from bootfw.backends.archive.zip import is_zip, read_zip
 
 _SETTLED = 2.0
-"""Seconds after a change in which another one may leave the size and the whole seconds of the modification time."""
+"""Seconds after a change, within which another change may leave the size and the modification time in whole seconds as
+they are."""
 
 Version = tuple[int, int, int, int]
-"""Another one whenever the file is: device, inode, bytes, nanoseconds of its latest change, of its name too."""
+"""Differs whenever the file may have changed: device, inode, size in bytes, time of the latest change in ns. A rename
+counts as a change, since it sets the change time (ctime)."""
 
 
 def version_of(status: os.stat_result) -> Version:
-    """The version that the file has at the moment."""
+    """Return the Version of a file."""
     return status.st_dev, status.st_ino, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 @define(eq=False)
 class OpenArchive:
-    """What is in it, and readers of that. Its descriptors are its own until close(), each reader has one more."""
+    """An archive, its members, and those that are unpacked. It owns its descriptors; each reader has a duplicate, so it
+    works after close() too."""
 
     version: Version
     _modified: int
-    """When its content was changed, in whole seconds since the epoch: copies of it have that too."""
+    """Its modification time in whole seconds since the epoch: what copying tools keep, on any file system."""
     contents: Contents
     unpacked: Unpacked
     _fd: int
-    """Of the archive itself."""
+    """Descriptor of the archive itself."""
     _stored: int
-    """Of the file that stored members are in: the archive, or what a compressed one was unpacked to."""
+    """Descriptor of the file that members are read from: the archive, or the unpacked one if it is compressed."""
     _descriptors: list[int] = field(init=False)
     _numbers: dict[int, int] = field(init=False)
-    """Identity of a member -> its number in the archive, from 1."""
+    """id() of a member -> its number in the archive, from 1."""
     _lock: Any = field(factory=threading.Lock, init=False)
-    """Held where a descriptor of the archive is duplicated or taken away; never while the file system is accessed."""
+    """Held while a descriptor is duplicated, or the list is emptied by close(): without it a thread could duplicate a
+    number that is closed already, and that another file may have by now. Never held while the file system is
+    accessed."""
 
     @_descriptors.default
     def _both(self) -> list[int]:
@@ -57,7 +62,7 @@ class OpenArchive:
         return {id(member): number for number, member in enumerate(self.contents.members.values(), 1)}
 
     def reader(self, member: Stored) -> IReader:
-        """Reads a member in place. To be called in any thread.
+        """Return a reader of a member in place. It may be called in any thread.
 
         :raise TransferError: the archive was closed meanwhile.
         """
@@ -68,7 +73,7 @@ class OpenArchive:
         return self._reader(fd, member.runs or ((0, 0),), member.modified)
 
     def reader_of_unpacked(self, member: Packed) -> "IReader | None":
-        """Reads a member that is unpacked already; None: it isn't."""
+        """Return a reader of a member that is unpacked already; None: it is not."""
         descriptor = self.unpacked.find(member)
         if descriptor is None:
             return None
@@ -77,9 +82,10 @@ class OpenArchive:
         )
 
     def unpacking(self, member: Packed) -> Callable[[], int]:
-        """What unpacks it: to be called once, in any thread, also after close(). It takes long.
+        """Return the function that unpacks a member, to be called once. It may take minutes, and may be called in any
+        thread, also after close().
 
-        It returns the descriptor, for ``unpacked.keep()``, and raises ArchiveError and OSError.
+        The function returns the descriptor for ``unpacked.keep()``, and raises ArchiveError and OSError.
         """
         fd = os.dup(self._stored)
 
@@ -93,7 +99,7 @@ class OpenArchive:
         return work
 
     def close(self) -> None:
-        """Give everything back; readers go on."""
+        """Close the descriptors. Readers have their own."""
         self.unpacked.close()
         with self._lock:
             descriptors, self._descriptors = self._descriptors, []
@@ -101,7 +107,7 @@ class OpenArchive:
             os.close(descriptor)
 
     def __del__(self) -> None:
-        # Of a service that was never started, or of none.
+        # For a backend that is used without a service, or whose service was never started: nothing calls close() then.
         self.close()
 
     def _reader(self, fd: int, runs: tuple[tuple[int, int], ...], modified: float, more: int = 0) -> IReader:
@@ -117,11 +123,13 @@ class OpenArchive:
 
 
 def open_archive(path: Any, unpack_size: int) -> OpenArchive:
-    """Open the archive and find what is in it; takes long, and may be called in any thread.
+    """Open an archive and list its members. A compressed one is unpacked first, which may take minutes. It may be
+    called in any thread.
 
-    :param unpack_size: what may be unpacked, at most.
-    :raise ArchiveError: it is none that can be read.
-    :raise OSError: what the file system says.
+    :param path: of the archive.
+    :param unpack_size: most bytes of the unpacked archive, and of its unpacked members.
+    :raise ArchiveError: the archive can't be read.
+    :raise OSError: the file system reports an error.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     stored = -1
@@ -154,10 +162,11 @@ def _contents(descriptor: int, compressed: bool) -> Contents:
             return read_iso(file, size)
         if is_tar(file):
             return read_tar(file, size)
-    what = "what is compressed in it is" if compressed else "it is"
+    what = "its content is compressed, but is" if compressed else "it is"
     raise ArchiveError(f"{what} no ISO 9660 image, tar or zip archive")
 
 
 def _opened_again(descriptor: int) -> Any:
-    """A file object with a position of its own: a duplicate would share it with other threads."""
+    """Return a file object with a position of its own: a duplicate of the descriptor would share it with other
+    threads."""
     return open(f"/proc/self/fd/{descriptor}", "rb")

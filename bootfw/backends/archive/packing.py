@@ -14,9 +14,10 @@ from attrs import define, field
 from bootfw.backends.archive.contents import ArchiveError, Packed
 
 DIRECTORY = "/var/tmp"
-"""Not /tmp, which may be memory (file-hierarchy(7))."""
+"""Not /tmp, which may be in memory (file-hierarchy(7))."""
 
 _CHUNK = 1 << 20
+"""Bytes that are unpacked at a time."""
 
 
 def _zstd(file: Any) -> IO[bytes]:
@@ -36,19 +37,19 @@ _BY_MAGIC: Mapping[bytes, Callable[[Any], Any]] = {
 
 
 def decompressor(file: Any) -> Callable[[Any], IO[bytes]] | None:
-    """What makes a compressed *file* readable; None: it is not compressed."""
+    """Return the function that opens the compressed *file* for reading; None: it is not compressed."""
     file.seek(0)
     head = file.read(8)
     return next((opener for magic, opener in _BY_MAGIC.items() if head.startswith(magic)), None)
 
 
 def unpack(opened: Callable[[], IO[bytes]], most: int) -> int:
-    """All bytes of what *opened* opens in a file without a name.
+    """Write all bytes of the file object that *opened* returns to a file without a name.
 
-    :param most: bytes.
-    :return: the file's descriptor.
-    :raise ArchiveError: there are more, or they are damaged.
-    :raise OSError: no room for them.
+    :param most: most bytes. The size in an archive can't be trusted: a small archive may unpack to any size.
+    :return: the descriptor of the file.
+    :raise ArchiveError: there are more bytes, or they are damaged.
+    :raise OSError: the disk is full, or the file system reports another error.
     """
     try:
         directory = DIRECTORY if os.path.isdir(DIRECTORY) else None
@@ -64,7 +65,7 @@ def unpack(opened: Callable[[], IO[bytes]], most: int) -> int:
     except ArchiveError:
         raise
     except Exception as error:
-        # The decompressors raise what they like; an error number has only what the file system says.
+        # The decompressors raise many kinds of exceptions, OSError too; only one of the file system has a number.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ArchiveError(f"it is damaged: {error}") from error
@@ -79,10 +80,10 @@ class Unpacked:
 
     most: int
     _unpacked: "OrderedDict[int, tuple[int, int]]" = field(factory=OrderedDict, init=False)
-    """By the identity of the member: (descriptor, bytes)."""
+    """id() of a member -> (descriptor, bytes), the least recently used one first."""
 
     def find(self, member: Packed) -> int | None:
-        """A descriptor of its own for the caller; None: the member has to be unpacked."""
+        """Return a duplicate of the descriptor, which the caller owns; None: the member is not unpacked."""
         unpacked = self._unpacked.get(id(member))
         if unpacked is None:
             return None
@@ -90,13 +91,14 @@ class Unpacked:
         return os.dup(unpacked[0])
 
     def keep(self, member: Packed, descriptor: int) -> None:
-        """Take over a descriptor. Transfers of what has to go for it have their own, and go on."""
+        """Keep the descriptor of an unpacked member, which this object owns from now on. The least recently used ones
+        are closed for it; their readers have duplicates."""
         length = os.fstat(descriptor).st_size
         while self._unpacked and length + sum(size for _, size in self._unpacked.values()) > self.most:
             os.close(self._unpacked.popitem(last=False)[1][0])
         self._unpacked[id(member)] = descriptor, length
 
     def close(self) -> None:
-        """Give everything back."""
+        """Close all descriptors."""
         while self._unpacked:
             os.close(self._unpacked.popitem()[1][0])

@@ -1,4 +1,4 @@
-"""One member of an archive, read where it is."""
+"""Readers of one member of an archive in place."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,12 @@ from bootfw.api import FileReader, ICacheableReader, IFileReader, IVerifiableRea
 @implementer(IFileReader, ICacheableReader, IVerifiableReader)
 @define(eq=False)
 class MemberReader:
-    """Reads a part of a file; owns the reader of that from now on.
+    """Reads a part of a file.
 
-    :param file: of the archive, which may be renamed, replaced or removed meanwhile.
-    :param start: where the part begins, in bytes.
-    :param size: of the part.
+    :param file: the reader of the archive, which this object owns from now on. The archive may be renamed, replaced or
+        removed meanwhile.
+    :param start: offset of the part in bytes.
+    :param size: bytes of the part.
     """
 
     _file: FileReader
@@ -31,13 +32,13 @@ class MemberReader:
         self.identity = (*of_file, self.start, self.size) if of_file is not None else None
 
     def fileno(self) -> int:
-        """See IFileReader: that of the archive."""
+        """See IFileReader. The descriptor is that of the archive."""
         return self._file.fileno()
 
     def read(self, offset: int, length: int) -> bytes:
         """See IReader.
 
-        :raise OSError: ESTALE when the archive has become shorter; otherwise what the file system says.
+        :raise OSError: ESTALE if the archive has become shorter; others as the file system reports them.
         """
         data = self._file.read(self.start + offset, min(length, self.size - offset))
         if offset + length >= self.size:

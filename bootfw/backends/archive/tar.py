@@ -1,4 +1,4 @@
-"""Tar archives, by the standard library. A compressed one is unpacked as a whole first, see packing.py."""
+"""Finds the members of tar archives with tarfile. A compressed archive is unpacked as a whole first, see packing.py."""
 
 import tarfile
 from functools import partial
@@ -8,7 +8,7 @@ from bootfw.backends.archive.contents import ArchiveError, Contents, Packed, Sto
 
 
 def is_tar(file: Any) -> bool:
-    """There is the header of a member in the open *file*, or the end of an empty archive."""
+    """Return whether the open *file* begins with the header of a member, or with the end of an empty archive."""
     file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:"):
@@ -18,14 +18,15 @@ def is_tar(file: Any) -> bool:
 
 
 def read_tar(file: Any, size: int) -> Contents:
-    """What is in the archive.
+    """Return the members of an archive.
 
     :param file: open for reading and seeking.
-    :param size: of the archive; what would lie behind its end is left out, and so are hard links to nothing.
+    :param size: of the archive in bytes; members beyond its end are left out, and so are hard links without a target.
     :raise ArchiveError: it can't be read.
     """
     contents = Contents()
-    early: list[tuple[str, str]] = []
+    unresolved: list[tuple[str, str]] = []
+    """(name, target) of hard links that come before their target."""
     file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
@@ -35,7 +36,7 @@ def read_tar(file: Any, size: int) -> Contents:
                 elif member.islnk():
                     original = contents.find(member.linkname)
                     if original is None:
-                        early.append((member.name, member.linkname))
+                        unresolved.append((member.name, member.linkname))
                     else:
                         contents.add(member.name, original)
                 elif member.isreg():
@@ -46,10 +47,10 @@ def read_tar(file: Any, size: int) -> Contents:
                     else:
                         runs = ((member.offset_data, member.size),) if member.size else ()
                         contents.add(member.name, Stored(runs, float(member.mtime)))
-                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-    except Exception as error:  # tarfile raises ValueError and others for what is not as it expects
+                archive.members = []  # type: ignore[attr-defined]  # tarfile keeps all of them: too much memory
+    except Exception as error:  # tarfile raises ValueError and others for damaged archives
         raise ArchiveError(f"no tar archive that can be read: {error}") from error
-    for name, target in early:
+    for name, target in unresolved:
         original = contents.find(target)
         if original is None:
             contents.left_out[name] = f"it is a hard link to {target}, which is not in the archive"
@@ -59,13 +60,13 @@ def read_tar(file: Any, size: int) -> Contents:
 
 
 def _stored_size(member: tarfile.TarInfo) -> int:
-    """How long it is in the archive."""
+    """Return how many bytes of content the member has in the archive: holes of a sparse file take none."""
     extents: Any = member.sparse  # (offset in the file, bytes) of what is stored, whatever typeshed says
     return sum(size for _, size in extents) if member.issparse() else member.size
 
 
 def _sparse(member: tarfile.TarInfo, file: Any) -> IO[bytes]:
-    """A sparse member with its holes."""
+    """Return a file object of a sparse member, with zeros in its holes."""
     file.seek(0)
     opened = tarfile.open(fileobj=file, mode="r:").extractfile(member)  # noqa: SIM115  the file is the caller's
     assert opened is not None

@@ -1,4 +1,4 @@
-"""Zip archives, by the standard library."""
+"""Finds the members of zip archives with zipfile."""
 
 import datetime
 import stat
@@ -16,16 +16,16 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zi
 
 
 def is_zip(file: Any) -> bool:
-    """It begins with a member."""
+    """Return whether the open *file* begins with a member, or with the end of an empty archive."""
     file.seek(0)
     return bool(file.read(4) in (b"PK\x03\x04", b"PK\x05\x06"))
 
 
 def read_zip(file: Any, size: int) -> Contents:
-    """What is in the archive; members that are encrypted, or packed in a way that is not known here, are left out.
+    """Return the members of an archive. Those that are encrypted, or compressed by an unknown method, are left out.
 
     :param file: open for reading and seeking.
-    :param size: of the archive; what would lie behind its end is left out.
+    :param size: of the archive in bytes; members beyond its end are left out.
     :raise ArchiveError: it can't be read.
     """
     contents = Contents()
@@ -42,13 +42,13 @@ def read_zip(file: Any, size: int) -> Contents:
                         reason = f"it is damaged: {error}"
                 if reason:
                     contents.left_out[info.filename] = reason
-    except Exception as error:  # zipfile raises struct.error, ValueError and others for what is not as it expects
+    except Exception as error:  # zipfile raises struct.error, ValueError and others for damaged archives
         raise ArchiveError(f"no zip archive that can be read: {error}") from error
     return contents
 
 
 def _unreadable(info: zipfile.ZipInfo) -> str:
-    """Why the standard library can't read a member; "": it can."""
+    """Return why zipfile can't read a member; "": it can."""
     if info.flag_bits & _ENCRYPTED:
         return "it is encrypted"
     if info.compress_type not in _COMPRESSIONS:
@@ -57,7 +57,7 @@ def _unreadable(info: zipfile.ZipInfo) -> str:
 
 
 def _add(contents: Contents, archive: zipfile.ZipFile, file: Any, info: zipfile.ZipInfo, size: int) -> str:
-    """Add a member; why it can't be."""
+    """Add a member. Return why it can't be served; "": it can."""
     if stat.S_ISLNK(info.external_attr >> 16):
         contents.link(info.filename, archive.read(info).decode("utf-8", "surrogateescape"))
         return ""
@@ -74,6 +74,7 @@ def _member(file: Any, info: zipfile.ZipInfo) -> Member:
         return Packed(info.file_size, modified, lambda file: zipfile.ZipFile(file).open(info))
     if not info.file_size:
         return Stored((), modified)
+    # The content begins after the local header, whose extra field may differ from that in the central directory.
     file.seek(info.header_offset)
     signature, name, extra = _local_header.unpack(file.read(_local_header.size))
     if signature != b"PK\x03\x04":
@@ -82,7 +83,8 @@ def _member(file: Any, info: zipfile.ZipInfo) -> Member:
 
 
 def _seconds(info: zipfile.ZipInfo) -> float:
-    """Zip stores the local time of the machine that packed it."""
+    """Return the modification time. Zip has the local time of the machine that packed it, without its zone; taken as
+    UTC it is the same on all servers."""
     try:
         return datetime.datetime(*info.date_time, tzinfo=datetime.UTC).timestamp()
     except ValueError:
