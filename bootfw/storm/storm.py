@@ -118,7 +118,7 @@ def _run_process(
         if target.lab is not None:
             target.lab.machines.enter()
         storm = scenario.storm
-        driver = Driver(machines, target.interface, target.refuse, storm.link, storm.seed)
+        driver = Driver(machines, target.interface, target.check_allowed, storm.link, storm.seed)
         try:
             pipe.send(driver.run(storm.seconds, pipe.send))
         finally:

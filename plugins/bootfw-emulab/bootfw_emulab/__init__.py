@@ -1,4 +1,4 @@
-"""Emulab's bootinfo and tmcd for bootfw: what a node boots, and its configuration.
+"""Emulab's boot services for bootfw: bootinfo names what a node boots, tmcd sends its configuration.
 
 It imports nothing of bootfw but ``bootfw.api``.
 """

@@ -11,6 +11,7 @@ from typing import Any
 from bootfw.api import PluginContext
 
 _SECONDS = 30.0
+"""How long the server may take for an operation."""
 
 _OPERATIONS = {"nodes": "nodes", "order": "node-order", "load": "node-load"}
 """Command -> operation of the control socket."""
@@ -23,7 +24,7 @@ class CommandError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code."""
+    """Run the command; return its exit code."""
     options = _parser().parse_args(arguments)
     operation = _OPERATIONS[options.command]
     given = {name: getattr(options, name) for name in ("node", "order") if hasattr(options, name)}
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def call(path: Path, operation: str, given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The records that an operation of the control socket at *path* returns.
+    """Call an operation of the control socket at *path*, and return its records.
 
     :raise CommandError: there is no server, or it refuses.
     """
@@ -67,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bootfw-emulab", description=__doc__.partition(": ")[2])
     default = PluginContext(None, Path.cwd()).state_directory
     parser.add_argument(
-        "-s", "--state-dir", type=Path, default=default, metavar="DIR", help="that of the server (%(default)s)"
+        "-s",
+        "--state-dir",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help="state directory of the server (%(default)s)",,
     )
     parser.add_argument("--json", action="store_true", help="as JSON, one object a line")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -20,7 +20,7 @@ _KEY = 129
 
 
 class Opcode(enum.IntEnum):
-    """What a packet is."""
+    """The type of a packet."""
 
     REQUEST = 1
     REPLY = 2
@@ -32,17 +32,18 @@ class Opcode(enum.IntEnum):
 
 @frozen
 class BootinfoRequest:
-    """What a node sends."""
+    """A request of a node."""
 
     version: int
     key: str = ""
-    """It identifies the node instead of its address; "": it sent none."""
+    """Identifies the node in place of its address; "": the node has sent none."""
 
 
 def parse(data: bytes) -> BootinfoRequest | None:
-    """Read a request. None: it is none, and is not answered.
+    """Parse a request; None: it is not a request, and gets no reply.
 
-    Each client sends 520 bytes, as much as a reply has: a shorter datagram with a forged address would make more of it.
+    Each client sends 520 bytes, as many as a reply has. A shorter datagram is not answered: with a forged source
+    address the server would amplify it.
     """
     if len(data) < SIZE:
         return None
@@ -56,15 +57,16 @@ def parse(data: bytes) -> BootinfoRequest | None:
 
 
 def reply(version: int, boot: BootWhat | None, server: str) -> bytes:
-    """The reply to a request.
+    """Return the reply to a request.
 
+    :param version: of the request.
     :param boot: None: there is nothing for the node, which then boots its own default.
-    :param server: IPv4 address of this server, as BootWhat.pack() needs it.
+    :param server: IPv4 address of this server, see BootWhat.pack().
     """
     header = _HEADER.pack(version, Opcode.REPLY, 0 if boot is not None else 1)
     return (header + (boot.pack(server) if boot is not None else b"")).ljust(SIZE, b"\0")
 
 
 def order(boot: BootWhat, server: str) -> bytes:
-    """What the server sends to a node that waits."""
+    """Return the packet that has a waiting node boot *boot*; *server* as of reply()."""
     return (_HEADER.pack(1, Opcode.ORDER, 0) + boot.pack(server)).ljust(SIZE, b"\0")

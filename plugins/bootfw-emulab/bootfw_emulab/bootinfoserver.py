@@ -1,4 +1,4 @@
-"""The server of bootinfo: tells boot loaders what the resolver chain has for their machine, and sends them orders."""
+"""The server of bootinfo: sends boot loaders what the resolver chain has for their machine, and sends them orders."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -34,7 +34,7 @@ from bootfw_emulab.nodes import Nodes
 _log = Logger(namespace="bootfw")
 
 LOADERS = 65536
-"""Boot loaders that are remembered at most; the one that has asked the longest ago is dropped first."""
+"""Most boot loaders whose state is kept; that with the oldest request is dropped first."""
 
 _EVENTS = {Kind.WAIT: "PXEWAIT", Kind.REBOOT: "REBOOTING"}
 _ORDER_EVENTS = {Kind.REBOOT: "SHUTDOWN", Kind.AUTO: "PXEWAKEUP"}
@@ -47,7 +47,7 @@ class Loader:
     client: Client
     node: Node | None
     address: str
-    """Where it is."""
+    """IPv4 address that its latest request came from."""
     states: LoaderStates = field(factory=LoaderStates)
     version: int = 1
     via: Via | None = None
@@ -55,17 +55,18 @@ class Loader:
     boot: BootWhat | None = None
     """The answer; None: there is nothing for it."""
     file: str = ""
-    """The name with which the resolver gave that."""
+    """The name of the boot file from which *boot* was read; "": there is none, or its use was published."""
     reason: str = ""
     """Why there is nothing for it."""
     order: BootWhat | None = None
-    """What is to be sent to it."""
+    """The latest order for it."""
     timer: "IDelayedCall | None" = None
+    """Calls handle() at the deadline of the states; None: there is none."""
 
 
 @implementer(IBatchReceiver)
 class OrderSender(DatagramProtocol):
-    """Sends datagrams from a port of its own, and ignores what comes there."""
+    """Sends orders from a port of its own, and ignores datagrams that arrive there."""
 
     noisy = False
 
@@ -79,15 +80,18 @@ class OrderSender(DatagramProtocol):
         self._received(datagram, addr, None)
 
     def _received(self, data: bytes, peer: Address, via: Via | None) -> None:
-        """Receive a datagram. Subclasses answer it."""
+        """Process a datagram; overridden by subclasses that answer it."""
 
     def send(self, data: bytes, peer: Address, via: Via | None) -> None:
-        """Send a datagram. One that can't be sent is lost, as any other may be."""
+        """Send a datagram; see send()."""
         send(self.transport, data, peer, via)
 
 
 def send(transport: Any, data: bytes, peer: Address, via: Via | None) -> None:
-    """Send a datagram from the address that was asked, where the transport can do so."""
+    """Send a datagram, if the transport supports it from the address that the request was sent to.
+
+    A datagram that can't be sent counts as lost: the node repeats its request.
+    """
     if transport is None:
         return
     if IViaTransport.providedBy(transport):
@@ -130,7 +134,7 @@ class BootinfoServer(OrderSender):
         self._publish = publish
         self._orders = orders
         self._loaders: dict[str, Loader] = {}
-        """By MAC; the one that has asked last is last."""
+        """By MAC, in the order of their latest requests."""
 
     def _received(self, data: bytes, peer: Address, via: Via | None) -> None:
         request = parse(data)
@@ -144,7 +148,7 @@ class BootinfoServer(OrderSender):
         self.handle(loader, Input.REQUEST)
 
     def _loader(self, request: BootinfoRequest, peer: Address) -> Loader | None:
-        """The loader that sends *request*; None: it is not known whose it is."""
+        """Return the loader that sent *request*; None: its machine is not known."""
         if request.key:
             node = self._nodes.with_private_key(request.key.lower()) or self._nodes.with_identity_key(request.key)
             client = Client(peer[0], node.mac) if node is not None else Client()
@@ -165,29 +169,30 @@ class BootinfoServer(OrderSender):
     def _forget(self, mac: str) -> None:
         loader = self._loaders.pop(mac)
         if loader.states.state is State.ASKING:
-            self._loaders[mac] = loader  # its answer is due within a second
+            # _resolve_boot() has a Deferred for it that fires within a second.
+            self._loaders[mac] = loader
         elif loader.timer is not None:
             loader.timer.cancel()
             loader.timer = None
 
     def firmware_seen(self, mac: str) -> None:
-        """The machine has sent a DHCP request."""
-        self._seen(mac, Input.FIRMWARE)
+        """Note a DHCP request of the machine."""
+        self._saw(mac, Input.FIRMWARE)
 
     def system_seen(self, mac: str) -> None:
-        """The system of the machine has reported something."""
-        self._seen(mac, Input.SYSTEM)
+        """Note a report from the system of the machine."""
+        self._saw(mac, Input.SYSTEM)
 
-    def _seen(self, mac: str, event: Input) -> None:
+    def _saw(self, mac: str, event: Input) -> None:
         loader = self._loaders.get(mac)
         if loader is not None:
             self.handle(loader, event)
 
     def send_order(self, node: Node | None, mac: str, address: str, boot: BootWhat) -> None:
-        """Send an order to the loader of a machine, which is not acknowledged.
+        """Send an order to the loader of a machine. Loaders do not acknowledge orders.
 
         :param node: None: there is no host file for it.
-        :param address: where to send it; the address of its latest request comes before that.
+        :param address: where to send it if the machine has sent no request.
         """
         loader = self._loaders.get(mac)
         if loader is None:
@@ -196,7 +201,7 @@ class BootinfoServer(OrderSender):
         self.handle(loader, Input.ORDER, boot)
 
     def records(self) -> list[Mapping[str, object]]:
-        """What is known of each loader, for the operator."""
+        """Return a record of each loader, for the operator."""
         return [
             {
                 "mac": mac,
@@ -209,12 +214,16 @@ class BootinfoServer(OrderSender):
         ]
 
     def what_boots(self, node: Node, address: str) -> Any:
-        """The BootWhat of a node, None, or a Deferred of either: for tmcd's "bootwhat"."""
+        """Ask the resolvers what a node boots, for tmcd's "bootwhat".
+
+        :return: a Deferred of the BootWhat; of None: there is nothing, or the service stops.
+        """
+        # Not the loader of its MAC: this question is no request of it, and changes no state.
         loader = Loader(Client(address, node.mac), node, address)
-        return self._decided(loader).addCallbacks(lambda _: loader.boot, _cancelled)
+        return self._resolve_boot(loader).addCallbacks(lambda _: loader.boot, _cancelled)
 
     def close(self) -> None:
-        """No more timers."""
+        """Cancel the timers, and drop the state of all loaders."""
         for loader in self._loaders.values():
             if loader.timer is not None:
                 loader.timer.cancel()
@@ -222,9 +231,9 @@ class BootinfoServer(OrderSender):
         self._loaders.clear()
 
     def handle(self, loader: Loader, event: Input, argument: BootWhat | None = None) -> None:
-        """Take an input of the table, and do what follows."""
+        """Pass an input to the table, and carry out the actions that it returns."""
         do = {
-            Do.RESOLVE: partial(self._ask, loader),
+            Do.RESOLVE: partial(self._start_resolving, loader),
             Do.REPLY: partial(self._reply, loader),
             Do.SEND_ORDER: partial(self._send_order, loader),
             Do.REPORT_REQUEST: partial(self._report, loader, "PXEBOOTING"),
@@ -241,24 +250,24 @@ class BootinfoServer(OrderSender):
         deadline = loader.states.deadline
         if deadline is not None:
             wait = max(0.0, deadline - self._reactor.seconds())
-            loader.timer = self._reactor.callLater(wait, self._silent, loader)
+            loader.timer = self._reactor.callLater(wait, self._timed_out, loader)
 
-    def _silent(self, loader: Loader) -> None:
+    def _timed_out(self, loader: Loader) -> None:
         loader.timer = None
         self.handle(loader, Input.SILENT)
 
     # Actions.
 
-    def _ask(self, loader: Loader) -> None:
-        deciding = self._decided(loader)
+    def _start_resolving(self, loader: Loader) -> None:
+        deciding = self._resolve_boot(loader)
         deciding.addCallback(lambda _: self.handle(loader, Input.ANSWER, loader.boot))
         deciding.addErrback(_cancelled)
 
-    def _decided(self, loader: Loader) -> "Deferred[None]":
-        """Ask the resolvers, and set what they have for the loader.
+    def _resolve_boot(self, loader: Loader) -> "Deferred[None]":
+        """Ask the resolvers, and set the answer in *loader*: boot, file and reason.
 
         The Deferred fails with CancelledError if the service stops meanwhile: then there is no reply, and the node
-        asks again.
+        repeats its request.
         """
         client = loader.client
         request = BootRequest(
@@ -274,12 +283,12 @@ class BootinfoServer(OrderSender):
         loader.boot, loader.file, loader.reason = None, "", ""
         deciding: Deferred[Any] = Deferred()
         deciding.addCallback(self._resolve)
-        deciding.addCallback(partial(self._take, loader))
+        deciding.addCallback(partial(self._take_answer, loader))
         deciding.addErrback(partial(self._refused, loader))
         deciding.callback(request)
         return deciding
 
-    def _take(self, loader: Loader, found: BootFile | None) -> None:
+    def _take_answer(self, loader: Loader, found: BootFile | None) -> None:
         if found is None:
             loader.reason = "no resolver has anything for it"
             return

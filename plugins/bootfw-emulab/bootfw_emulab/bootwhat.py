@@ -1,4 +1,4 @@
-"""What a node is to boot: as an operator writes it, and as bootinfo and tmcd send it."""
+"""What a node boots: as an operator writes it, and as bootinfo and tmcd send it."""
 
 import enum
 import ipaddress
@@ -7,7 +7,7 @@ import struct
 from attrs import field, frozen
 
 PHASE = "bootinfo"
-"""The phase of the requests to the resolver chain, and with a colon the beginning of the names that it answers with."""
+"""The phase of requests to the resolver chain. With a colon, the prefix of the names of boot files in its answers."""
 
 LONGEST_PATH = 255
 """Bytes of ``host:path`` of an MFS, or of the path of a multiboot kernel, without its NUL."""
@@ -15,7 +15,6 @@ LONGEST_PATH = 255
 LONGEST_COMMAND_LINE = 223
 """Bytes of a command line, without its NUL."""
 
-_UNION = 260
 _DATA = struct.Struct("<hh260s")
 
 
@@ -40,7 +39,7 @@ _BOOTING = frozenset((Kind.PARTITION, Kind.SYSID, Kind.MULTIBOOT, Kind.MFS, Kind
 
 @frozen
 class BootWhat:
-    """What a node is to boot."""
+    """What a node boots."""
 
     kind: Kind
     number: int = 0
@@ -52,11 +51,11 @@ class BootWhat:
     path: str = ""
     command_line: str = ""
     text: str = field(default="", eq=False)
-    """As it was written."""
+    """As the operator has written it."""
 
     @property
     def boots(self) -> bool:
-        """Whether the node boots a system by it."""
+        """Whether it is a system to boot; otherwise the node waits, starts again or asks again."""
         return self.kind in _BOOTING
 
     @property
@@ -71,7 +70,7 @@ class BootWhat:
         return f"{self.host}:{self.path}" if self.host else self.path
 
     def pack(self, server: str) -> bytes:
-        """The data of a reply or an order: flags, type, union and command line.
+        """Return the data of a reply or an order: flags, type, union and command line.
 
         :param server: IPv4 address of this server, for a multiboot kernel that is here.
         """
@@ -88,9 +87,9 @@ class BootWhat:
 
 
 def boot_what(text: str) -> BootWhat:
-    """Read what an operator has written: ``partition:2``, with a command line ``partition:2 console=sio1``.
+    """Parse the text of an operator: ``partition:2``, with a command line ``partition:2 console=sio1``.
 
-    :raise ValueError: it can't be that; the message says what can.
+    :raise ValueError: it is invalid; the message says why, and what would be right.
     """
     what, _, command_line = text.partition(" ")
     word, _, rest = what.partition(":")
@@ -108,7 +107,7 @@ def boot_what(text: str) -> BootWhat:
 
 
 def _read(kind: Kind, rest: str) -> tuple[int, int, str, str]:
-    """(number, disk, host, path)"""
+    """Return (number, disk, host, path) of BootWhat, from the text after the colon."""
     if kind in (Kind.PARTITION, Kind.SYSID):
         return _number(rest), 0, "", ""
     if kind is Kind.DISK:

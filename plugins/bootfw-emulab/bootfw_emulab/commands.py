@@ -1,4 +1,4 @@
-"""The commands of tmcd, in the order in which it searches them."""
+"""The commands of tmcd."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +13,7 @@ class Command:
     needs_experiment: bool = False
     """A free node gets no reply."""
     tcp_only: bool = False
+    """A request by UDP gets no reply."""
 
 
 def _commands(names: str, *, needs_experiment: bool = False, tcp_only: bool = False) -> list[Command]:
@@ -41,7 +42,7 @@ COMMANDS: Sequence[Command] = (
     *_commands("traceinfo motelog", needs_experiment=True),
     *_commands("bootwhat bootlog bridges blobs manifest tpmblob tpmpubkey dhcpdconf"),
 )
-"""In the order of the search."""
+"""In the order in which Emulab's tmcd searches them."""
 
 PHYSICAL = (
     *("nodeid", "manifest", "ifconfig", "accounts", "delay", "bridges", "linkdelay", "rpms", "tarballs", "blobs"),
@@ -57,13 +58,14 @@ _OF_THE_MACHINE = frozenset(
 ) | {"tpmpubkey", "localization", "manifest", "bridges"}
 
 VIRTUAL = tuple(name for name in PHYSICAL if name not in _OF_THE_MACHINE)
-"""The same of a virtual node: what is about the machine below is left out."""
+"""The same of a virtual node, without those that are about the physical machine."""
 
 
 def find(word: str, more: Iterable[str] = ()) -> Command | None:
-    """The command for the first word of a request, which has to begin with the name; None: there is none.
+    """Return the first command whose name *word* begins with, as in Emulab's tmcd; None: there is none.
 
-    :param more: names of commands beside COMMANDS.
+    :param word: the first word of a request.
+    :param more: names of further commands, which are searched after COMMANDS.
     """
     found = next((command for command in COMMANDS if word.startswith(command.name)), None)
     if found is not None:

@@ -1,4 +1,4 @@
-"""A connection to tmcd as a table: one request, which may come in TLS, and one reply."""
+"""A connection to tmcd as a state table: one request, which may be in TLS, and one reply."""
 
 from enum import Enum
 from typing import Any
@@ -12,7 +12,7 @@ TLS_TAG = b"ISPEAKSSL_TMCDV10"
 """What a client sends before its TLS handshake."""
 
 READ_WITHIN = 3.0
-"""Seconds that a client has for its request, and then for taking the reply."""
+"""Seconds that a client has for its request, and after the reply for closing the connection."""
 
 HANDSHAKE_WITHIN = 10.0
 """Seconds for the TLS handshake and the request."""
@@ -28,14 +28,14 @@ class State(table.Key):
     SECURED = "secured"
     """The request, in TLS."""
     ANSWERING = "answering"
-    """The reply of ours."""
+    """The reply of this server."""
     CLOSING = "closing"
-    """The client, to take the reply and close."""
+    """The client, which reads the reply and closes."""
     CLOSED = "closed"
 
 
 class Input(table.Key):
-    """What can happen."""
+    """An input of the table."""
 
     DATA = "data"
     """Bytes of the client, decrypted."""
@@ -44,16 +44,16 @@ class Input(table.Key):
     TIMEOUT = "timeout"
     """The deadline has passed."""
     ANSWERED = "answered"
-    """Our reply is there."""
+    """The reply is ready."""
     LOST = "lost"
     """The connection is closed."""
 
 
 class Do(Enum):
-    """What is to be done."""
+    """An action, which the adapter carries out."""
 
     SECURE = "secure"
-    """Begin TLS with what follows the tag, or close where there is none."""
+    """Begin TLS with the bytes after the tag; without a certificate, close."""
     ANSWER = "answer"
     """Answer the request."""
     SEND = "send"
@@ -172,14 +172,14 @@ table.check(TABLE, State, Input)
 
 @define(eq=False)
 class ConnectionStates(table.Machine):
-    """Where a connection stands."""
+    """The state of one connection."""
 
     table = TABLE
 
     state: State = State.OPEN
     received: bytes = b""
-    """The request as far as it is there; LONGEST bytes of it are used."""
+    """The bytes of the request so far; LONGEST of them are used."""
     rest: bytes = b""
-    """What followed the tag of TLS."""
+    """Bytes that came with the tag of TLS, after it."""
     deadline: float | None = None
     """When TIMEOUT is due; None: never."""

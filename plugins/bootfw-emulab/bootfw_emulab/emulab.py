@@ -1,4 +1,5 @@
-"""The resolver ``emulab``: what nodes of a testbed boot, by DHCP and bootinfo, and tmcd for what they ask then."""
+"""The resolver ``emulab``: names what nodes of a testbed boot, by DHCP and bootinfo, and runs tmcd for their
+systems."""
 
 import ipaddress
 import re
@@ -43,7 +44,7 @@ from bootfw_emulab.connectionstates import READ_WITHIN
 from bootfw_emulab.loads import Loads
 from bootfw_emulab.node import Node
 from bootfw_emulab.nodes import Nodes
-from bootfw_emulab.ports import Ports, Where
+from bootfw_emulab.ports import HostPort, Ports
 from bootfw_emulab.replies import Replies
 from bootfw_emulab.tmcdserver import PROTOCOL as TMCD
 from bootfw_emulab.tmcdserver import Tmcd, TmcdConnections, TmcdDatagrams
@@ -51,7 +52,7 @@ from bootfw_emulab.tmcdserver import Tmcd, TmcdConnections, TmcdDatagrams
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def _where(text: str) -> Where:
+def _host_port(text: str) -> HostPort:
     host, _, port = text.rpartition(":")
     try:
         if not (port.isascii() and port.isdigit() and int(port) < 65536):
@@ -61,14 +62,14 @@ def _where(text: str) -> Where:
         raise ValueError(f'must be an IPv4 address and a port, such as "0.0.0.0:6969", not "{text}"') from None
 
 
-def _check_where(instance: object, attribute: object, text: str) -> None:
+def _check_host_port(instance: object, attribute: object, text: str) -> None:
     if text:
-        _where(text)
+        _host_port(text)
 
 
-def _check_each_where(instance: object, attribute: object, texts: Sequence[str]) -> None:
+def _check_each_host_port(instance: object, attribute: object, texts: Sequence[str]) -> None:
     for text in texts:
-        _where(text)
+        _host_port(text)
 
 
 def _check_loader(instance: object, attribute: object, loader: Mapping[str, str]) -> None:
@@ -97,8 +98,9 @@ def _check_boot(instance: object, attribute: object, text: str) -> None:
 class Emulab:
     """The boot services of Emulab: bootinfo and tmcd, for nodes that are described by host files.
 
-    By DHCP a node gets its boot loader. That asks by bootinfo what to boot: the images to load come first, then what
-    the host file says for a free node or one in an experiment. If that is nothing, the next resolvers decide.
+    By DHCP a node gets its boot loader, which asks by bootinfo what to boot. The answer is ``load-boot`` while the node
+    has images to load, else what its host file has for a free node or for one in an experiment. If it has nothing, the
+    next resolvers decide.
     """
 
     reads_machines: ClassVar[bool] = True
@@ -112,11 +114,11 @@ class Emulab:
     """What a free node boots; "": the next resolvers decide."""
     load_boot: str = field(default="", validator=_check_boot)
     """What a node boots while it has images to load."""
-    bootinfo_listen: str = field(default=f"0.0.0.0:{REQUEST_PORT}", validator=_check_where)
+    bootinfo_listen: str = field(default=f"0.0.0.0:{REQUEST_PORT}", validator=_check_host_port)
     """ "": bootinfo is off."""
     order_port: int = field(default=ORDER_PORT, validator=[validators.ge(0), validators.lt(65536)])
     """Orders to nodes that wait are sent from this port."""
-    tmcd_listen: list[str] = field(factory=lambda: ["0.0.0.0:7777", "0.0.0.0:14447"], validator=_check_each_where)
+    tmcd_listen: list[str] = field(factory=lambda: ["0.0.0.0:7777", "0.0.0.0:14447"], validator=_check_each_host_port)
     """For TCP and UDP each."""
     certificate: Path | None = None
     """PEM file with the certificate of tmcd, and those of its issuers."""
@@ -156,13 +158,13 @@ class Emulab:
         if certificate is not None:
             _check_tls()
         found: dict[str, Any] = {name: context.directory / path for name, path in paths.items() if path is not None}
-        made = cls(**found, **options)
-        made._reactor = context.reactor
+        resolver = cls(**found, **options)
+        resolver._reactor = context.reactor
         seconds = context.reactor.seconds if context.reactor is not None else None
-        made._nodes = Nodes(made.hosts, seconds, context.machines)
-        made._replies = Replies(made.templates)
-        made._loads = Loads(context.orders)
-        return made
+        resolver._nodes = Nodes(resolver.hosts, seconds, context.machines)
+        resolver._replies = Replies(resolver.templates)
+        resolver._loads = Loads(context.orders)
+        return resolver
 
     def problem(self) -> str:
         """See ISelfChecking: the mistakes in the host files."""
@@ -188,11 +190,11 @@ class Emulab:
         tmcd = Tmcd(reactor, self._nodes, self._replies, self._loads, server, publish)
         self._ports = ports = Ports(reactor, publish)
         if self.bootinfo_listen:
-            where = _where(self.bootinfo_listen)
+            where = _host_port(self.bootinfo_listen)
             sending = where[0], self.order_port
             ports.add(PHASE, where, partial(listen_udp, reactor, server, *where))
             ports.add(PHASE, sending, partial(listen_udp, reactor, orders, *sending), "orders leave from here")
-        for address, port in map(_where, self.tmcd_listen):
+        for address, port in map(_host_port, self.tmcd_listen):
             factory = TmcdConnections(reactor, tmcd, certificate, READ_WITHIN)
             self._connections.append(factory)
             ports.add(f"{TMCD} by TCP", (address, port), partial(reactor.listenTCP, port, factory, interface=address))
@@ -237,14 +239,14 @@ class Emulab:
 
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """See IOperable."""
-        return {"nodes": self._list, "node-order": self._order, "node-load": self._load_again}
+        return {"nodes": self._node_records, "node-order": self._send_order, "node-load": self._load_again}
 
     def _boot_of(self, node: Node) -> str:
         if self._loads.is_pending(node) and self.load_boot:
             return self.load_boot
         return node.table.boot if node.table.is_allocated else node.table.free_boot or self.free_boot
 
-    def _list(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    def _node_records(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         loaders = {str(each["mac"]): each for each in self._server.records()} if self._server is not None else {}
         return [
             {
@@ -259,8 +261,8 @@ class Emulab:
             for node in self._nodes.all()
         ]
 
-    def _order(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        node = self._given(given)
+    def _send_order(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        node = self._named_node(given)
         try:
             boot = boot_what(str(given.get("order")))
         except ValueError as error:
@@ -271,14 +273,17 @@ class Emulab:
         return [{"node": node.name, "order": boot.text, "address": node.addresses[0]}]
 
     def _load_again(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        node = self._given(given)
+        node = self._named_node(given)
         if not node.table.load:
             raise StateError(f'the host file of "{node.name}" has no [[emulab.load]]')
         self._loads.again(node)
         return [{"node": node.name, "images": [each.image for each in node.table.load]}]
 
-    def _given(self, given: Mapping[str, Any]) -> Node:
-        """The node that an operator names: by its host file, its MAC or its address."""
+    def _named_node(self, given: Mapping[str, Any]) -> Node:
+        """Return the node that an operator names: by its host file, its MAC or its address.
+
+        :raise StateError: there is none.
+        """
         name = str(given.get("node"))
         try:
             mac = mac_text(name)
@@ -291,7 +296,10 @@ class Emulab:
         return node
 
     def _tls_context(self) -> Any:
-        """What makes contexts of TLS; None: there is no certificate."""
+        """Return the factory of TLS contexts; None: there is no certificate.
+
+        :raise StateError: the files can't be read, or the key is of another certificate.
+        """
         if self.certificate is None or self.key is None:
             return None
         from OpenSSL import SSL, crypto
@@ -303,11 +311,11 @@ class Emulab:
                 raise ValueError("there is no certificate in it")
             own, *issuers = [ssl.Certificate.loadPEM(each).original for each in found]
             key = ssl.KeyPair.load(self.key.read_bytes(), crypto.FILETYPE_PEM).original
-            made = ssl.CertificateOptions(key, own, extraCertChain=issuers)
-            made.getContext().check_privatekey()
+            options = ssl.CertificateOptions(key, own, extraCertChain=issuers)
+            options.getContext().check_privatekey()
         except (OSError, ValueError, TypeError, crypto.Error, SSL.Error) as error:
             raise StateError(f"tmcd can't use {self.certificate} with {self.key}: {error}") from error
-        return made
+        return options
 
 
 def _check_tls() -> None:

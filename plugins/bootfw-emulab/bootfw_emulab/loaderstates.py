@@ -1,7 +1,7 @@
-"""The boot loader of a node as a table: what is done when it asks, is answered, is sent an order, or goes on.
+"""The boot loader of a node as a state table: what the server does at its requests, at orders, and when it goes on.
 
-It repeats a request that is not answered, and an answer may be lost. So a one-time boot is over when the node shows
-that it uses the answer: by a DHCP request, by what its system reports, or by not asking again.
+A loader repeats its request if no answer comes, and an answer may be lost. So a one-time boot is used up only when the
+node shows that it uses the answer: by a DHCP request, by a report of its system, or by not repeating the request.
 """
 
 from enum import Enum
@@ -13,19 +13,20 @@ from bootfw.api import table
 from bootfw_emulab.bootwhat import BootWhat, Kind
 
 REPEATED = 10.0
-"""Seconds after a request in which the next one is a repetition of it: answered, and not reported again."""
+"""Seconds after a request in which the next one counts as its repetition, which is answered but not reported again."""
 
 USED_AFTER = 20.0
-"""Seconds after an answer by which the node uses it. pxeboot repeats a request after 2, 4, 8 and 16 s."""
+"""Seconds without a further request after which the node uses the answer. pxeboot repeats a request after 2, 4, 8 and
+16 s."""
 
 
 class State(table.Key):
-    """What the loader does, as far as it is known."""
+    """The state of the loader, as far as the server knows it."""
 
     IDLE = "idle"
-    """It does not run, or has got what it asked for."""
+    """It does not run, or has used its answer."""
     ASKING = "asking"
-    """The resolvers look for its answer."""
+    """The resolvers decide about its request."""
     ANSWERED = "answered"
     """A reply with what to boot was sent, and may be lost."""
     WAITING = "waiting"
@@ -33,7 +34,7 @@ class State(table.Key):
 
 
 class Input(table.Key):
-    """What can happen."""
+    """An input of the table."""
 
     REQUEST = "request"
     ANSWER = "answer"
@@ -49,7 +50,7 @@ class Input(table.Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """An action, which the adapter carries out."""
 
     RESOLVE = "resolve"
     """Ask the resolvers."""
@@ -64,28 +65,28 @@ class Do(Enum):
 @table.goes(State.ASKING)
 def ask(loader: "LoaderStates", argument: Any, now: float) -> State:
     """Ask the resolvers. A repetition is not reported."""
-    loader.is_repeated = now - loader.asked <= REPEATED
-    loader.asked, loader.deadline = now, None
+    loader.is_repeated = now - loader.requested_at <= REPEATED
+    loader.requested_at, loader.deadline = now, None
     loader.out += [Do.RESOLVE] if loader.is_repeated else [Do.REPORT_REQUEST, Do.RESOLVE]
     return State.ASKING
 
 
 @table.goes(table.STAY)
 def repeat(loader: "LoaderStates", argument: Any, now: float) -> State:
-    """The answer is on its way."""
-    loader.asked = now
+    """Wait for the resolvers, whose answer serves this request too."""
+    loader.requested_at = now
     return State.ASKING
 
 
 @table.goes(State.ANSWERED, State.WAITING, State.IDLE)
 def answer(loader: "LoaderStates", argument: BootWhat | None, now: float) -> State:
-    """Reply. A node that is to ask again does so at once, whether the reply arrives or not."""
+    """Reply. After AUTO the node sends its next request at once, which is no repetition."""
     loader.out += [Do.REPLY] if loader.is_repeated else [Do.REPLY, Do.REPORT_ANSWER]
     if argument is None:
         return State.IDLE
     if argument.kind is Kind.AUTO:
         loader.out.append(Do.USED)
-        loader.asked = float("-inf")
+        loader.requested_at = float("-inf")
         return State.IDLE
     loader.deadline = now + USED_AFTER
     return State.WAITING if argument.kind is Kind.WAIT else State.ANSWERED
@@ -93,7 +94,7 @@ def answer(loader: "LoaderStates", argument: BootWhat | None, now: float) -> Sta
 
 @table.goes(table.STAY)
 def send(loader: "LoaderStates", argument: BootWhat, now: float) -> State:
-    """Send the order; whether the node runs a loader that gets it is not known."""
+    """Send the order. The server does not know whether a loader runs that receives it."""
     loader.out.append(Do.SEND_ORDER)
     state: State = loader.state
     return state
@@ -101,9 +102,9 @@ def send(loader: "LoaderStates", argument: BootWhat, now: float) -> State:
 
 @table.goes(State.IDLE)
 def send_and_end(loader: "LoaderStates", argument: BootWhat, now: float) -> State:
-    """Send the order. It replaces the answer, and what the node asks next is no repetition."""
+    """Send the order. It replaces the answer, and the next request is no repetition."""
     loader.out += [Do.USED, Do.SEND_ORDER]
-    loader.deadline, loader.asked = None, float("-inf")
+    loader.deadline, loader.requested_at = None, float("-inf")
     return State.IDLE
 
 
@@ -136,7 +137,7 @@ TABLE: table.Table = {
         Input.REQUEST: repeat,
         Input.ANSWER: answer,
         Input.ORDER: send,
-        # It has just asked, so these are about what was before.
+        # The loader has just sent a request, so these were sent before it.
         Input.FIRMWARE: table.ignore,
         Input.SYSTEM: table.ignore,
         Input.SILENT: table.ignore,
@@ -164,14 +165,14 @@ table.check(TABLE, State, Input)
 
 @define(eq=False)
 class LoaderStates(table.Machine):
-    """Where the loader of one node stands."""
+    """The state of the loader of one node."""
 
     table = TABLE
 
     state: State = State.IDLE
-    asked: float = float("-inf")
-    """When it asked last, in seconds of the clock."""
+    requested_at: float = float("-inf")
+    """Time of its latest request, in seconds of the clock; minus infinity: the next one is no repetition."""
     is_repeated: bool = False
-    """The request that is answered is a repetition."""
+    """Whether the request that is answered is a repetition."""
     deadline: float | None = None
     """When SILENT is due; None: never."""

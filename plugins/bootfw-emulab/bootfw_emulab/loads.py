@@ -1,4 +1,4 @@
-"""Which nodes have loaded the images of their host files, kept over restarts."""
+"""Keeps which nodes have loaded the images of their host files, over restarts of the server."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ KIND = "emulab-load"
 
 @define(eq=False)
 class Loads:
-    """A load is pending from its appearance in the host file until the node has reported that it is done.
+    """The pending loads. A load is pending from when the host file has it until the node reports that it is done.
 
     :param store: None: what was loaded is forgotten when the process ends.
     """
@@ -40,12 +40,12 @@ class Loads:
         return succeed(None) if self._store is None else self._store.close_orders(KIND)
 
     def is_pending(self, node: Node) -> bool:
-        """Whether the node has to load images."""
+        """Return whether the node has to load images."""
         digest = node.table.load_digest
         return bool(digest) and self._done.get(node.mac or node.name) != digest
 
     def done(self, node: Node) -> None:
-        """The node has loaded the images that its host file has now."""
+        """Record that the node has loaded the images that its host file has now."""
         digest = node.table.load_digest
         if not digest:
             return
@@ -53,7 +53,7 @@ class Loads:
         self._save(node, {"loaded": digest})
 
     def again(self, node: Node) -> None:
-        """The node has to load its images, whether it has done so or not."""
+        """Have the node load its images again, if it has loaded them."""
         if self._done.pop(node.mac or node.name, None) is not None:
             self._save(node, None)
 

@@ -1,4 +1,4 @@
-"""A node: the values of its host file that bootinfo and tmcd use, the table ``[emulab]``."""
+"""A node: the table ``[emulab]`` of its host file, with the values that bootinfo and tmcd send."""
 
 import hashlib
 import json
@@ -18,9 +18,9 @@ _IDENTITY_KEY = re.compile(r"[0-9A-Za-z]+")
 
 
 def _line(value: str) -> str:
-    """Check a text that becomes a part of a line.
+    """Check a text that becomes a part of a line of a reply.
 
-    :raise ValueError: it has line ends or the like, and would be several lines.
+    :raise ValueError: it has control characters, such as line ends, which would begin another line.
     """
     if not value.isprintable():
         raise ValueError("must be one line of printable characters")
@@ -58,7 +58,7 @@ def _hardware_address(value: str) -> str:
 
 
 def _tables(kind: type) -> Any:
-    """A list of tables, each an instance of *kind*."""
+    """Return a field for a list of tables, each an instance of *kind*."""
     return field(default=(), metadata={"tables": kind, "toml": list[dict[str, Any]]})
 
 
@@ -272,7 +272,7 @@ class Node:
     """A machine of the testbed, or a virtual one on it."""
 
     name: str
-    """That of its host file."""
+    """The name of its host file."""
     mac: str
     """The first one of the host file; "": it has none."""
     addresses: tuple[str, ...]
@@ -286,10 +286,10 @@ _TABLE = boot_plugin(Interface, NodeTable)
 
 
 def node_of(host: Mapping[str, Any]) -> Node:
-    """The node of a host file.
+    """Return the node of a host file.
 
     :param host: its values, with its ``name``.
-    :raise ConfigError: the table ``[emulab]`` is wrong; the path begins there.
+    :raise ConfigError: the table ``[emulab]`` is invalid; the path of the error begins in this table.
     """
     # A class without "configured" needs no PluginContext.
     table: Any = _TABLE.configure(host.get("emulab", {}), cast(PluginContext, None))

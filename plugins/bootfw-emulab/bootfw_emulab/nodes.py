@@ -17,8 +17,8 @@ class Nodes:
 
     :param directory: of host files, see docs/howto/templates.md of bootfw. Those with a table ``[emulab]`` are nodes.
         None: there are only machines.
-    :param seconds: a clock, to look for changed files at most once a second.
-    :param machines: the tables ``[[machine]]``, as if they were host files.
+    :param seconds: a clock, to check files for changes at most once a second.
+    :param machines: the ``[[machine]]`` tables of the configuration: as if in host files.
     """
 
     directory: Path | None
@@ -26,41 +26,41 @@ class Nodes:
     _machines: Sequence[Mapping[str, Any]] = ()
     _hosts: Hosts = field(init=False)
     _logged: set[str] = field(factory=set, init=False)
-    """The mistakes that are in the log."""
+    """The mistakes that were logged."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._hosts = Hosts(self.directory, self._seconds, self._machines)
 
     def at(self, address: str) -> Node | None:
-        """The node whose control interface has that address."""
+        """Return the node whose control interface has that address; None: there is none, as of the others."""
         return self._find(Identifiers(address=address))
 
     def of_mac(self, mac: str) -> Node | None:
-        """The node with that MAC."""
+        """Return the node with that MAC."""
         return self._find(Identifiers(mac=mac)) if mac else None
 
     def named(self, name: str) -> Node | None:
-        """The node of the host file with that name."""
+        """Return the node of the host file with that name."""
         return self._find(Identifiers(name=name))
 
     def with_private_key(self, key: str) -> Node | None:
-        """The node with that key, in lower case."""
+        """Return the node with that private key, in lower case."""
         return next((node for node in self.all() if key and node.table.private_key == key), None)
 
     def with_identity_key(self, key: str) -> Node | None:
-        """The node with that key."""
+        """Return the node with that identity key."""
         return next((node for node in self.all() if key and node.table.identity_key == key), None)
 
     def all(self) -> Iterator[Node]:
-        """Every node whose file is valid."""
+        """Yield every node whose file is valid."""
         for host in self._hosts.all():
             node = self._node(host)
             if node is not None:
                 yield node
 
     def problems(self) -> list[str]:
-        """The mistakes in the files, a sentence each."""
+        """Return the mistakes in the files, a sentence each."""
         found = list(self._hosts.problems())
         for host in self._hosts.all():
             try:
@@ -73,7 +73,7 @@ class Nodes:
         try:
             host = self._hosts.find([identifiers])
         except HostFileError:
-            return None  # which Hosts logs
+            return None  # Hosts has logged it
         return self._node(host) if host["name"] else None
 
     def _node(self, host: Mapping[str, Any]) -> Node | None:

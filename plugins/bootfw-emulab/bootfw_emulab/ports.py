@@ -1,4 +1,4 @@
-"""The ports of the plugin, which wait for their address, and for another program that has them."""
+"""Opens the ports of the plugin, again and again until their address exists and no other program has them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,16 +13,16 @@ from bootfw.api import Event, ListenerBound, ListenerFailed
 RETRIED_EVERY = 1.0
 """Seconds until a port that can't be opened is tried again."""
 
-Where = tuple[str, int]
+HostPort = tuple[str, int]
 """(address, port)"""
 
 
 @define(eq=False)
-class _Wanted:
-    """A port that is to be open."""
+class _WantedPort:
+    """A port that the configuration asks for."""
 
     service: str
-    where: Where
+    host_port: HostPort
     listen: Callable[[], Any]
     note: str
     open: Any = None
@@ -33,7 +33,7 @@ class _Wanted:
 
 @define(eq=False)
 class Ports:
-    """Opens ports. At a reload the former instance of the plugin still has them, until what is under way has ended.
+    """Opens ports. At a reload the old instance of the plugin has them until its requests in progress have ended.
 
     :param reactor: IReactorTime.
     :param publish: takes the events: ListenerBound, and ListenerFailed when a reason is new.
@@ -41,20 +41,20 @@ class Ports:
 
     _reactor: Any
     _publish: Callable[[Event], None]
-    _wanted: list[_Wanted] = field(factory=list, init=False)
+    _wanted: list[_WantedPort] = field(factory=list, init=False)
     _timer: "IDelayedCall | None" = field(default=None, init=False)
 
-    def add(self, service: str, where: Where, listen: Callable[[], Any], note: str = "") -> None:
-        """Want a port.
+    def add(self, service: str, host_port: HostPort, listen: Callable[[], Any], note: str = "") -> None:
+        """Add a port, which open() opens.
 
-        :param where: address and port, for the events.
+        :param host_port: address and port, for the events.
         :param listen: opens it, and returns the IListeningPort or raises CannotListenError.
-        :param note: for the operator.
+        :param note: what it is for, in the event ListenerBound.
         """
-        self._wanted.append(_Wanted(service, where, listen, note))
+        self._wanted.append(_WantedPort(service, host_port, listen, note))
 
     def open(self) -> None:
-        """Open those that are not open, now and again until all of them are."""
+        """Open the ports that are not open; repeated every RETRIED_EVERY seconds until all of them are."""
         self._timer = None
         now = self._reactor.seconds()
         for wanted in self._wanted:
@@ -66,15 +66,15 @@ class Ports:
                 reason = str(getattr(error, "socketError", error))
                 if reason != wanted.reason:
                     wanted.reason = reason
-                    self._publish(ListenerFailed(now, wanted.service, wanted.where, f"{reason}; it is tried again"))
+                    self._publish(ListenerFailed(now, wanted.service, wanted.host_port, f"{reason}; it is tried again"))
             else:
                 wanted.reason = ""
-                self._publish(ListenerBound(now, wanted.service, wanted.where, wanted.note))
+                self._publish(ListenerBound(now, wanted.service, wanted.host_port, wanted.note))
         if any(wanted.open is None for wanted in self._wanted):
             self._timer = self._reactor.callLater(RETRIED_EVERY, self.open)
 
     def close(self) -> list["Deferred[Any]"]:
-        """Close them. Each Deferred fires when one of them is closed."""
+        """Close the ports. Each Deferred fires when one of them is closed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

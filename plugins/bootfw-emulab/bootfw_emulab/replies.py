@@ -1,4 +1,4 @@
-"""The replies of tmcd to one command each, made from a node by templates."""
+"""Renders the replies of tmcd, from a node and a template for each command."""
 
 import re
 import secrets
@@ -17,7 +17,7 @@ from bootfw_emulab.tmcdrequest import TmcdRequest
 
 SUFFIX = ".j2"
 
-OURS = Path(__file__).parent / "templates"
+BUILT_IN = Path(__file__).parent / "templates"
 
 _NAME = re.compile(r"[a-z][a-z0-9]*")
 
@@ -25,62 +25,62 @@ _log = Logger(namespace="bootfw")
 
 
 @frozen
-class Asked:
-    """What a reply depends on beside the node."""
+class ReplyContext:
+    """The request that a reply is for, beside the node."""
 
     request: TmcdRequest
     by_tcp: bool
     server: str
-    """Our address."""
-    loads: bool
-    """Whether the images of the node have to be loaded still."""
+    """The address of this server."""
+    is_load_pending: bool
+    """Whether the node has images to load."""
 
 
 @frozen(slots=False, eq=False)
 class Replies:
-    """Renders replies. ``ifconfig.j2`` in a directory of the operator comes before ours; others are new commands.
+    """Renders replies. ``ifconfig.j2`` of the operator replaces the built-in one; other names are further commands.
 
-    :param own: that directory; None: there is none.
+    :param own: the operator's directory of templates; None: there is none.
     """
 
     own: Path | None = None
 
     @cached_property
     def _sandbox(self) -> Sandbox:
-        return Sandbox(templates_in([*self._own, OURS]))
+        return Sandbox(templates_in([*self._own, BUILT_IN]))
 
     @property
     def _own(self) -> Sequence[Path]:
         return [] if self.own is None else [self.own]
 
     def command(self, word: str) -> Command | None:
-        """The command of a request; None: there is none."""
+        """Return the command that the first word of a request names; None: there is none."""
         return find(word, [name for directory in self._own for name in _names(directory)])
 
-    def render(self, command: Command, node: Node, asked: Asked) -> bytes:
-        """The reply; b"": there is none, or it can't be made, which the log says.
+    def render(self, command: Command, node: Node, context: ReplyContext) -> bytes:
+        """Return the reply; b"": there is none, or its template failed, which is logged.
 
-        "fullconfig" is all replies of the node, each between two lines that name it.
+        "fullconfig" is the replies to all commands, each between two lines that name the command.
         """
         if command.needs_experiment and not node.table.is_allocated:
             return b""
-        if command.tcp_only and not asked.by_tcp:
+        if command.tcp_only and not context.by_tcp:
             return b""
         if command.name == "fullconfig":
             names = VIRTUAL if node.table.physical else PHYSICAL
-            parts = [(f"*** {name}\n".encode(), self._of(name, node, asked)) for name in names]
+            parts = [(f"*** {name}\n".encode(), self._of(name, node, context)) for name in names]
             return b"".join(marker + reply + marker for marker, reply in parts)
-        return self._of(command.name, node, asked)
+        return self._of(command.name, node, context)
 
-    def _of(self, name: str, node: Node, asked: Asked) -> bytes:
+    def _of(self, name: str, node: Node, context: ReplyContext) -> bytes:
         own = node.table.replies.get(name)
         if own is not None:
             return (own if own.endswith("\n") or not own else f"{own}\n").encode()
-        if not any((directory / f"{name}{SUFFIX}").is_file() for directory in (*self._own, OURS)):
+        if not any((directory / f"{name}{SUFFIX}").is_file() for directory in (*self._own, BUILT_IN)):
             return b""
         try:
-            return self._sandbox.render(f"{name}{SUFFIX}", _facts(node, asked))
-        except Exception as error:  # whatever a template of the operator does
+            return self._sandbox.render(f"{name}{SUFFIX}", _facts(node, context))
+        except Exception as error:  # an expression in a template of the operator may raise anything
             _log.error(
                 "tmcd {node}: the template {name}.j2 can't be rendered: {error}", node=node.name, name=name, error=error
             )
@@ -92,14 +92,14 @@ def _names(directory: Path) -> list[str]:
     return [name for name in found if _NAME.fullmatch(name)]
 
 
-def _facts(node: Node, asked: Asked) -> Mapping[str, Any]:
+def _facts(node: Node, context: ReplyContext) -> Mapping[str, Any]:
     return {
         "name": node.name,
         "node": node.table,
         "host": node.host,
-        "version": asked.request.version,
-        "argument": asked.request.argument,
-        "server": asked.server,
-        "loads": asked.loads,
+        "version": context.request.version,
+        "argument": context.request.argument,
+        "server": context.server,
+        "loads": context.is_load_pending,
         "random": secrets.token_hex(16),
     }

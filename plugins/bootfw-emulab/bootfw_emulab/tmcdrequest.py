@@ -52,7 +52,7 @@ class _Tags:
 
 
 def parse(line: bytes) -> TmcdRequest | None:
-    """Read a request. None: there is no command, or a tag has an invalid value; such a request gets no answer."""
+    """Parse a request; None: there is no command, or a tag has an invalid value. Such a request gets no reply."""
     rest = line.decode("latin-1").partition("\0")[0].lstrip(_BLANKS)
     tags = _Tags()
     while rest:
@@ -67,7 +67,7 @@ def parse(line: bytes) -> TmcdRequest | None:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """(first word, what follows it)"""
+    """Return (the first word, the text after it)."""
     end = next((number for number, character in enumerate(text) if character in _BLANKS), len(text))
     return text[:end], text[end:].lstrip(_BLANKS)
 

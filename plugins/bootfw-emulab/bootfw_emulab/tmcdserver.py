@@ -1,4 +1,4 @@
-"""The server of tmcd: finds the node behind a request, and the reply to it. By TCP, in TLS or not, and by UDP."""
+"""The server of tmcd, by TCP, TLS and UDP: finds the node that sent a request, and replies."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ from bootfw_emulab.connectionstates import ConnectionStates, Do, Input
 from bootfw_emulab.loads import Loads
 from bootfw_emulab.node import Node
 from bootfw_emulab.nodes import Nodes
-from bootfw_emulab.replies import Asked, Replies
+from bootfw_emulab.replies import Replies, ReplyContext
 from bootfw_emulab.tmcdrequest import LONGEST, LONGEST_DATAGRAM, TmcdRequest, parse
 
 PROTOCOL = "tmcd"
@@ -30,15 +30,17 @@ LONGEST_DATAGRAM_REPLY = 8192
 """Bytes of a reply by UDP; the rest is cut off."""
 
 CONNECTIONS = 1000
-"""Connections at a time; each lasts seconds. More are closed at once, and tmcc tries again."""
+"""Most connections at a time; each lasts seconds. Further ones are closed at once, and tmcc tries again."""
 
 LONGEST_STATE = 127
 """Characters of a state that a node reports."""
 
 NEWEST_VERSION = 34
-"""The newest version of a client whose replies are known."""
+"""The newest version of the client that these replies are for."""
 
 UP = "ISUP"
+"""The state that a node reports when its system is up."""
+
 LOADED = "RELOADDONE"
 """Beginning of the states that a node reports when it has loaded its images."""
 
@@ -51,13 +53,13 @@ class Arrival:
 
     peer: Address
     local: str
-    """Our address; "": not known."""
+    """The address that it was sent to; "": not known."""
     by_tcp: bool
 
 
 class Tmcd:
-    """Answers requests of nodes. What gets no reply from Emulab's server gets none here: the client takes that for an
-    empty one, and there is no error message in the protocol.
+    """Answers requests of nodes. The protocol has no error message: a request that Emulab's server does not reply to
+    gets no reply here either, which the client takes for an empty one.
 
     :param reactor: IReactorTime.
     :param publish: takes the events.
@@ -80,7 +82,7 @@ class Tmcd:
         self._publish = publish
 
     def answer(self, line: bytes, arrival: Arrival) -> "Deferred[bytes]":
-        """The reply to a request; b"": none. The Deferred does not fail."""
+        """Return a Deferred of the reply to a request, which does not fail; b"": there is none."""
         request = parse(line)
         node = self._node(request, arrival) if request is not None else None
         if request is None or node is None:
@@ -98,7 +100,7 @@ class Tmcd:
         return succeed(b"") if command is None else self._reply(command, node, request, arrival)
 
     def _node(self, request: TmcdRequest, arrival: Arrival) -> Node | None:
-        """The node that a request is from; None: it is of no node."""
+        """Return the node that sent a request; None: no node did."""
         address = arrival.peer[0].removeprefix("::ffff:")
         if request.redirected:
             if address not in (arrival.local, "127.0.0.1"):
@@ -122,8 +124,8 @@ class Tmcd:
         elif command.name == "bootwhat":
             deciding: Deferred[BootWhat | None] = self._loaders.what_boots(node, arrival.peer[0])
             return deciding.addCallback(_boot_line)
-        asked = Asked(request, arrival.by_tcp, arrival.local, self._loads.is_pending(node))
-        return succeed(self._replies.render(command, node, asked))
+        context = ReplyContext(request, arrival.by_tcp, arrival.local, self._loads.is_pending(node))
+        return succeed(self._replies.render(command, node, context))
 
     def _report_state(self, node: Node, state: str, arrival: Arrival) -> None:
         if not 0 < len(state) <= LONGEST_STATE or not state.replace("_", "").replace("-", "").isalnum():
@@ -153,7 +155,7 @@ def _printable(text: str) -> str:
 
 @implementer(IBatchReceiver)
 class TmcdDatagrams(OrderSender):
-    """tmcd by UDP: a datagram in, and one out if there is something to say."""
+    """tmcd by UDP: each request is one datagram, and so is its reply."""
 
     def __init__(self, tmcd: Tmcd) -> None:
         self._tmcd = tmcd
@@ -170,7 +172,7 @@ class TmcdDatagrams(OrderSender):
 
 @implementer(IHalfCloseableProtocol)
 class TmcdConnection(Protocol):
-    """Runs one connection as ConnectionStates says."""
+    """One connection: passes its events to ConnectionStates, and carries out the actions."""
 
     transport: Any
 
@@ -232,7 +234,8 @@ class TmcdConnection(Protocol):
         transport, rest = self.transport, self._states.rest
         transport.startTLS(certificate)
         if rest:
-            transport.protocol.dataReceived(rest)  # the wrapper that decrypts, which did not see it
+            # startTLS() has put a TLS protocol between the two; bytes that came with the tag have not passed it.
+            transport.protocol.dataReceived(rest)
 
     def _answer(self) -> None:
         peer, host = self.transport.getPeer(), self.transport.getHost()
@@ -265,7 +268,7 @@ class TmcdConnections(Factory):
         self._connections: set[TmcdConnection] = set()
 
     def seconds(self) -> float:
-        """Now, in seconds of the reactor's clock."""
+        """Return the reactor's time in seconds."""
         return float(self._reactor.seconds())
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
@@ -277,12 +280,12 @@ class TmcdConnections(Factory):
         """See Factory. None: there are too many connections."""
         if len(self._connections) >= CONNECTIONS:
             return None
-        made = TmcdConnection(self)
-        self._connections.add(made)
-        return made
+        connection = TmcdConnection(self)
+        self._connections.add(connection)
+        return connection
 
     def lost(self, connection: TmcdConnection) -> None:
-        """A connection is closed."""
+        """Remove a connection that is closed."""
         self._connections.discard(connection)
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ def takes(loader: LoaderStates, event: Input, after: State, *out: Do, argument: 
     assert (loader.state, loader.out) == (after, list(out))
 
 
-def in_state(state: State, *, asked: float = NOW - 60.0, repeated: bool = False) -> LoaderStates:
-    return LoaderStates(state, asked=asked, is_repeated=repeated, deadline=NOW)
+def in_state(state: State, *, requested_at: float = NOW - 60.0, repeated: bool = False) -> LoaderStates:
+    return LoaderStates(state, requested_at=requested_at, is_repeated=repeated, deadline=NOW)
 
 
 def test_idle_request_is_reported_and_resolved() -> None:
@@ -26,14 +26,14 @@ def test_idle_request_is_reported_and_resolved() -> None:
 @pytest.mark.parametrize("state", [State.ANSWERED, State.WAITING, State.IDLE])
 @pytest.mark.parametrize("ago", [0.0, REPEATED])
 def test_a_repeated_request_is_resolved_and_not_reported(state: State, ago: float) -> None:
-    loader = in_state(state, asked=NOW - ago)
+    loader = in_state(state, requested_at=NOW - ago)
     takes(loader, Input.REQUEST, State.ASKING, Do.RESOLVE)
     assert loader.deadline is None
 
 
 @pytest.mark.parametrize("state", [State.ANSWERED, State.WAITING, State.IDLE])
 def test_a_later_request_is_reported(state: State) -> None:
-    loader = in_state(state, asked=NOW - REPEATED - 0.1)
+    loader = in_state(state, requested_at=NOW - REPEATED - 0.1)
     takes(loader, Input.REQUEST, State.ASKING, Do.REPORT_REQUEST, Do.RESOLVE)
 
 
@@ -79,7 +79,7 @@ def test_an_order_is_sent(state: State) -> None:
 
 @pytest.mark.parametrize("state", [State.ANSWERED, State.WAITING])
 def test_an_order_replaces_the_answer(state: State) -> None:
-    loader = in_state(state, asked=NOW)
+    loader = in_state(state, requested_at=NOW)
     takes(loader, Input.ORDER, State.IDLE, Do.USED, Do.SEND_ORDER, argument=AUTO)
     assert loader.deadline is None
     loader.out.clear()
