@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=default,
         metavar="DIR",
-        help="state directory of the server (%(default)s)",,
+        help="state directory of the server (%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="as JSON, one object a line")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
