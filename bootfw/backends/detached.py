@@ -28,7 +28,7 @@ AHEAD = 64 * 1024
 
 @define(eq=False)
 class _Call:
-    """A call that is pending or runs in a thread."""
+    """A call that is queued or runs in a thread."""
 
     work: Callable[[], Any]
     unwanted: Callable[[Any], None]
@@ -80,6 +80,7 @@ class Threads:
         threading.Thread(target=self._run, args=(mount, call), name="bootfw files", daemon=True).start()
 
     def _run(self, mount: Hashable, call: _Call) -> None:
+        # In the thread: it must not touch _running and _pending, which only the reactor's thread uses.
         value, error = None, None
         try:
             value = call.work()
@@ -96,6 +97,7 @@ class Threads:
             del self._running[mount]
             self._pending.pop(mount, None)
         if call.cancelled:
+            # Its Deferred has failed already. Releasing may block as well, since it closes a file.
             if error is None:
                 self.call(mount, lambda: call.unwanted(value), must_run=True).addErrback(lambda _: None)
         elif error is None:
@@ -104,6 +106,7 @@ class Threads:
             call.result.errback(error)
 
     def _cancel(self, mount: Hashable, call: _Call) -> None:
+        # A thread can't be interrupted: a call that runs is only marked, and _done() releases its result.
         call.cancelled = True
         pending = self._pending.get(mount)
         if pending and call in pending:
@@ -180,7 +183,9 @@ class DetachedWriter:
     _threads: Threads
     _mount: Hashable
     _lock: Any = field(factory=threading.Lock, init=False)
+    """Held while a thread uses the file: calls of one writer may run in several threads."""
     _cancelled: bool = field(default=False, init=False)
+    """cancel() was called; a finish() that is still queued does nothing."""
 
     def write(self, offset: int, data: bytes) -> Any:
         """See IWriter."""

@@ -38,7 +38,7 @@ class HostFileError(ValueError):
 
 @frozen
 class _Stamp:
-    """Identifies a version of a file: another one whenever the file has changed."""
+    """Identifies a version of a file: it differs whenever the file may have changed."""
 
     path: Path
     modified: int
@@ -106,7 +106,7 @@ class Hosts:
         """
         with self._lock:
             self._refresh()
-            return self._found(identifiers)
+            return self._values(identifiers)
 
     def place_of(self, name: str) -> str:
         """Return the path of the file of a host that find() or all() has returned; for a table "[[machine]] NAME"."""
@@ -119,10 +119,10 @@ class Hosts:
             found = []
             for name in sorted(set(self._index.values())):
                 with suppress(HostFileError):
-                    found.append(self._found([Identifiers(name=name)]))
+                    found.append(self._values([Identifiers(name=name)]))
             return found
 
-    def _found(self, identifiers: Sequence[Identifiers]) -> Mapping[str, Any]:
+    def _values(self, identifiers: Sequence[Identifiers]) -> Mapping[str, Any]:
         name = self._name(identifiers)
         host = self._usable(name) if name else {}
         merged = dict(self._usable(DEFAULTS)) if DEFAULTS in self._files else {}

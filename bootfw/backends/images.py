@@ -232,19 +232,19 @@ def scan(
     :param kernels: caches the kinds of files for the next scan.
     :param hangs: whether a path is to be left out, because its file system does not answer.
     """
-    scanning = _Scan(kernels=kernels or Kernels(), hangs=hangs)
+    current = _Scan(kernels=kernels or Kernels(), hangs=hangs)
     try:
-        return _found(scanning, roots)
+        return _scan_roots(current, roots)
     finally:
-        scanning.kernels.end()
+        current.kernels.end()
 
 
-def _found(scanning: _Scan, roots: Iterable[Path]) -> tuple[Image, ...]:
+def _scan_roots(current: _Scan, roots: Iterable[Path]) -> tuple[Image, ...]:
     found: list[Image] = []
     for root in roots:
-        if scanning.hangs(root):
+        if current.hangs(root):
             continue
-        for image in scanning.directory(root, ""):
+        for image in current.directory(root, ""):
             found.append(image)
             if len(found) == IMAGES:
                 return _sorted(found)

@@ -102,7 +102,8 @@ class MenuBackend:
     _contents: MenuContents | None = field(default=None, init=False)
     _scanned_at: float = field(default=0.0, init=False)
     _waiting: "list[Deferred[MenuContents]] | None" = field(default=None, init=False)
-    """Deferreds that wait for the current scan; None: no scan is running."""
+    """Requests that wait for the current scan; None: no scan is running. Machines that are switched on together request
+    the menu at the same time, so all of them share one scan."""
     _menus: dict[tuple[str, ...], bytes] = field(factory=dict, init=False)
     """Menus that were rendered from ``_contents``, by kind and variant."""
 
@@ -165,14 +166,14 @@ class MenuBackend:
 
     def open(self, path: str, request: TransferRequest | None) -> Any:
         """See IBackend. *request* None: the menu for an unknown client."""
-        make = self._maker(lexical(path), request or TransferRequest(path, path, ("", 0)))
+        render = self._renderer(lexical(path), request or TransferRequest(path, path, ("", 0)))
         if self._reactor is None:
-            return make(self._updated(self._scan()))
+            return render(self._updated(self._scan()))
         if self._contents is not None and 0 <= self._reactor.seconds() - self._scanned_at < SECONDS:
-            return make(self._contents)
-        return self._scan_later().addCallback(make)
+            return render(self._contents)
+        return self._scan_later().addCallback(render)
 
-    def _maker(self, path: str, request: TransferRequest) -> Callable[[MenuContents], IReader]:
+    def _renderer(self, path: str, request: TransferRequest) -> Callable[[MenuContents], IReader]:
         """Return the function that renders the menu at *path*.
 
         :raise FileMissing: there is no menu at *path*.
@@ -257,6 +258,7 @@ class MenuBackend:
         return (*menu_images(systems), *others)
 
     def _updated(self, contents: MenuContents) -> MenuContents:
+        """Store the result of a scan, and drop the rendered menus if it is another one than before."""
         if contents != self._contents:
             if len(contents.images) == IMAGES:
                 self._log.warn("the boot menu is limited to {count} entries; there may be more images", count=IMAGES)

@@ -1,4 +1,4 @@
-"""The template variables of the boot menus: for each kind of machine, the images that it can run."""
+"""The template variables of the boot menus: the images that each kind of machine can run."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

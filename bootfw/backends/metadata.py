@@ -1,4 +1,4 @@
-"""The ``metadata`` backend: what cloud-init asks for on the first boot of a system, for each machine its own."""
+"""The ``metadata`` backend: the metadata and user data that cloud-init requests at the first boot of a system."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -53,9 +53,10 @@ _KEYS = "ssh-keys"
 class MetadataBackend:
     """Metadata and user data for the system that has been installed, for NoCloud and Ec2 of cloud-init.
 
-    A machine gets its own, rendered from ``user-data.j2`` and the like with the values of its host file; one without a
-    host file gets none. It is known by its address alone: by the MAC that the kernel has for it, or to which we have
-    leased it. Nothing in the request counts, so no machine gets what is another's. By TFTP there is nothing.
+    Each machine gets its own, rendered from ``user-data.j2`` and the like with the values of its host file; a machine
+    without a host file gets none. A machine is identified by its address only: by the MAC that the kernel has for the
+    address, or that has leased it. Nothing in the request counts, so no machine can get the data of another. By TFTP
+    nothing is served.
 
     :param root: the directory of the templates ``meta-data.j2``, ``user-data.j2``, ``vendor-data.j2`` and
         ``network-config.j2``; each may be missing. The variables are those of the template backend.
@@ -105,22 +106,22 @@ class MetadataBackend:
 
     def open(self, path: str, request: TransferRequest) -> Any:
         """See IBackend."""
-        make = self._maker(lexical(path))
+        render = self._renderer(lexical(path))
         client = request.client
-        if make is None or request.protocol == "tftp" or not (client.leased and client.mac):
+        if render is None or request.protocol == "tftp" or not (client.leased and client.mac):
             raise FileMissing()
         # What a client says of itself by DHCP, such as its UUID, does not choose the host file.
         known = evolve(request, client=Client(client.address, client.mac, leased=True))
 
-        def made() -> IReader:
-            return MemoryReader(make(known).encode())
+        def rendered() -> IReader:
+            return MemoryReader(render(known).encode())
 
         if self._threads is None:
-            return made()
+            return rendered()
         mount = self._mount()
         if mount is None and not self._mounts.hanging():
-            return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), made)
-        return self._threads.call(mount or self._templates.root, made)
+            return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), rendered)
+        return self._threads.call(mount or self._templates.root, rendered)
 
     def _mount(self) -> bytes | None:
         """Return the mount point of a file system that can hang and has the templates or host files; None: none."""
@@ -128,8 +129,8 @@ class MetadataBackend:
         directory = self._hosts.directory
         return mount or (None if directory is None else self._mounts.on_the_way_to(directory, GROUPS.encode()))
 
-    def _maker(self, path: str) -> "Callable[[TransferRequest], str] | None":
-        """Return what makes the file at *path*; None: there is none."""
+    def _renderer(self, path: str) -> "Callable[[TransferRequest], str] | None":
+        """Return the function that renders the file at *path*; None: there is no such file."""
         directory, _, name = path.partition("/")
         if path == BUNDLE:
             return self._bundle
@@ -204,7 +205,8 @@ class MetadataBackend:
 
 
 def _instance(request: TransferRequest) -> str:
-    """Return the instance id: another machine has another, and it stays the same when the name changes."""
+    """Return the instance id. It is made from the MAC, so it stays the same when the machine gets another name:
+    cloud-init would take another id for a new system, and run its first-boot modules again."""
     return f"bootfw-{request.client.mac.replace(':', '')}"
 
 

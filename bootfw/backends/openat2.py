@@ -67,9 +67,9 @@ def openat2(root: int, path: bytes) -> int:
 
 
 def without_links(path: bytes) -> int:
-    """An O_PATH descriptor of what is at *path* of this host, where no part of the path is a symbolic link.
+    """Return an O_PATH descriptor of the file at *path* of this host, no part of which may be a symbolic link.
 
-    :raise OSError: ELOOP: one is; ENOSYS or EPERM where openat2() can't be used; else about the file.
+    :raise OSError: ELOOP: a part is a link; ENOSYS or EPERM: openat2() can't be used. Others are about the file.
     """
     fd: int = _syscall(_SYSCALL, _AT_FDCWD, path, _UNLINKED_AT, _HOW_SIZE)
     if fd < 0:

@@ -18,7 +18,7 @@ LONGEST = 0.5
 LARGEST = 1_048_576
 """Bytes of a rendered file, and size of a value: characters of text, items of a list, bits of a number."""
 
-MOST_MADE = 32 * LARGEST
+LARGEST_TOTAL = 32 * LARGEST
 """Total size of the values that operators, macros, blocks and ``join`` create in one rendering."""
 
 # Padding and formatting have a width, which a template could take from a path: a client could exhaust memory. With
@@ -71,11 +71,11 @@ class _Undefined(StrictUndefined):
 
 
 class _Spent(threading.local):
-    """What the rendering in this thread may still use."""
+    """The time and memory that the rendering in this thread may still use. Several threads render at the same time."""
 
     until = float("inf")
     """When the processor time is used up, on the clock of the thread."""
-    left = MOST_MADE
+    left = LARGEST_TOTAL
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -110,7 +110,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         :raise TemplateError: it does not exist, it is invalid, or a variable is undefined.
         """
         template = self.get_template(name)
-        self._spent.until, self._spent.left = time.thread_time() + self._longest, MOST_MADE
+        self._spent.until, self._spent.left = time.thread_time() + self._longest, LARGEST_TOTAL
         parts, length = [], 0
         for part in template.generate(facts):
             data = part.encode("utf-8", "surrogateescape")
@@ -153,7 +153,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self._joined(list(parts))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Whether a template may read this attribute."""
+        """Return whether a template may read this attribute."""
         left_out = isinstance(obj, str | int) and attr in _LEFT_OUT_METHODS
         return not left_out and super().is_safe_attribute(obj, attr, value)
 
@@ -172,7 +172,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise LimitExceeded(f"a value would be larger than {LARGEST}")
         self._spent.left -= size
         if self._spent.left < 0:
-            raise LimitExceeded(f"the values of one rendering would be larger than {MOST_MADE} together")
+            raise LimitExceeded(f"the values of one rendering would be larger than {LARGEST_TOTAL} together")
 
     # Filters.
 
@@ -233,8 +233,8 @@ def _size(value: Any) -> int:
 
 __all__ = [
     "LARGEST",
+    "LARGEST_TOTAL",
     "LONGEST",
-    "MOST_MADE",
     "Facts",
     "LimitExceeded",
     "Sandbox",

@@ -41,14 +41,14 @@ SUFFIX = ".j2"
 
 
 def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
-    made, collector = {}, ErrorCollector()
+    by_pattern, collector = {}, ErrorCollector()
     for text, template in files.items():
         with collector.under("files", text):
             if not template or lexical(template) != template:
                 raise ValueError('must be the name of a template below "root"')
-            made[Pattern(text)] = template
+            by_pattern[Pattern(text)] = template
     collector.finish()
-    return made
+    return by_pattern
 
 
 @implementer(IPerClientBackend, IListableBackend, IHostBackend, ISelfChecking, ILintable)
@@ -125,7 +125,7 @@ class TemplateBackend:
             yield from self.hosts.lint()
 
     def host(self, mac: str, uuid: str) -> Mapping[str, object]:
-        """See IHostBackend. A mistake in a host file is logged once, and is none of the caller's."""
+        """See IHostBackend. A mistake in a host file is logged once; the machine then has no values."""
         try:
             found = self._host((Identifiers(mac, uuid),))
         except HostFileError:

@@ -1,4 +1,4 @@
-"""Writes an uploaded file to a directory; it becomes visible when it is complete."""
+"""Writes an uploaded file to a directory, in which it appears when it is complete."""
 
 import errno
 import os
@@ -19,13 +19,13 @@ Find = Callable[[bytes], int]
 """Path below the root -> an O_PATH descriptor."""
 
 _DURABLE_EVERY = 64 * 1024 * 1024
-"""Bytes of an image after which what was written is made durable."""
+"""Bytes of an image after which the data is flushed to the disk."""
 
 
 @implementer(IWriter)
 @define(eq=False)
 class Upload:
-    """Writes a file that has no name until it is complete. It replaces another file only if that is wanted.
+    """Writes a file that has no name until it is complete. It replaces another file only with *replaces* of begin().
 
     If the file system does not support O_TMPFILE (NFS, FUSE, FAT), the incomplete file has a temporary name that begins
     with a dot.
@@ -62,8 +62,8 @@ class Upload:
 
         :param size: the announced size in bytes (tsize); None: the client announced none.
         :param reactor: finish() runs in its threads; None: in the calling thread.
-        :param replaces: finish() replaces a file of that name. What is written is made durable on the way, so that it
-            does not fill the memory of the host.
+        :param replaces: finish() replaces a file of that name. Such files are large images: their data is flushed to
+            the disk every _DURABLE_EVERY bytes, so that dirty pages do not fill the memory of the host.
         :param modified: the time that the file gets, in seconds since the epoch; None: that of its last write.
         :raise FileAlreadyExists: there is such a file, or with *replaces* something else of that name.
         :raise DiskFull: the announced size is larger than the free space.
@@ -150,16 +150,16 @@ class Upload:
                 raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
             if self._replaces:
                 self._replace(directories[-1])
-                undo.clear()  # what it has replaced is gone
+                undo.clear()  # the old file is gone: there is nothing to go back to
             else:
                 self._publish(directories[-1])
                 undo.append((os.unlink, self._name, directories[-1]))
             for directory in directories:
                 _sync(directory)
         except BaseException:
-            for take_back, name, directory in reversed(undo):
+            for undo_step, name, directory in reversed(undo):
                 with suppress(OSError):
-                    take_back(name, dir_fd=directory)
+                    undo_step(name, dir_fd=directory)
             raise
         finally:
             for directory in directories:
@@ -214,7 +214,7 @@ def _deepest(find: Find, parents: Sequence[bytes]) -> tuple[int, Sequence[bytes]
 
 
 def _is_taken(name: bytes, directory: int, replaces: bool) -> bool:
-    """Return whether something has the name that is not to be replaced."""
+    """Return whether something has the name that must not be replaced."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:

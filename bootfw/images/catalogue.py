@@ -22,7 +22,7 @@ class Catalogue:
     families: tuple[Family, ...]
 
     def recognize(self, listing: Listing) -> Recognition | None:
-        """Return what an image is; None: it belongs to no family."""
+        """Return the family of an image and how it can be booted; None: it belongs to no family."""
         found = (family.recognize(listing) for family in self.families)
         return next((recognition for recognition in found if recognition is not None), None)
 

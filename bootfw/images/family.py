@@ -38,12 +38,12 @@ def _pattern_of(values: "Mapping[str, str | re.Pattern[str]]") -> dict[str, "re.
     return {path: _pattern(text) for path, text in values.items()}
 
 
-def _named(instance: Any, attribute: Any, value: str) -> None:
+def _check_name(instance: Any, attribute: Any, value: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", value):
         raise ValueError(f'must be a word of lowercase letters, digits and dashes, not "{value}"')
 
 
-def _sourced(instance: Any, attribute: Any, value: str) -> None:
+def _check_source(instance: Any, attribute: Any, value: str) -> None:
     if not value.strip():
         raise ValueError("must name where this is documented")
 
@@ -55,12 +55,12 @@ class Family:
     An image belongs to the first family whose conditions (`files`, `without`, `volume`, `text`) all hold.
     """
 
-    name: str = field(validator=_named)
+    name: str = field(validator=_check_name)
     """A family with the name of a built-in one replaces it; others are tried before the built-in ones."""
     title: str
     """Shown in menus. `{version}` and other names of groups in the patterns are filled in; a group that no pattern has
     matched is left out."""
-    source: str = field(validator=_sourced)
+    source: str = field(validator=_check_source)
     """Where the recipes are documented."""
     files: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
     """The image has all of these files; `*` stands for anything but `/`."""
@@ -87,7 +87,7 @@ class Family:
     """Why images of the family can't be booted over the network, and what to use instead."""
 
     def recognize(self, listing: Listing) -> "Recognition | None":
-        """Return what the image is; None: it does not belong to this family."""
+        """Return how an image of this family can be booted; None: it does not belong to the family."""
         if any(listing.find(name) is None for name in self.files) or any(map(listing.find, self.without)):
             return None
         groups: dict[str, str] = {}
@@ -123,7 +123,7 @@ class Family:
 
 @frozen
 class Recognition:
-    """What an image is."""
+    """The family of an image, and how the image can be booted."""
 
     family: Family
     title: str

@@ -1,4 +1,4 @@
-"""Writes what is known of the families of images into the pages of ``docs/howto/images``.
+"""Generates the tables in the pages of ``docs/howto/images`` from ``images.toml``.
 
 ``python -m bootfw.images.familypages docs/howto/images/*.md`` replaces, in each page, everything after the line
 ``<!-- images.toml: NAME, ... -->``, which names the families of the page.
@@ -33,7 +33,7 @@ def families_of(page: str) -> tuple[str, ...]:
 
 
 def completed(page: str) -> str:
-    """Return a page with the part below its mark made anew.
+    """Return a page with the part below its mark generated again.
 
     :raise ValueError: it has no mark, or names an unknown family.
     """

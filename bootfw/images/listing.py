@@ -12,7 +12,7 @@ TEXT_MAX = 65536
 
 @define(slots=False)
 class Listing:
-    """The files of an image. Upper and lower case are the same in names: plain ISO 9660 has upper case only.
+    """The files of an image. Names are compared without upper and lower case: plain ISO 9660 has upper case only.
 
     :param sizes: path of each file in the image -> bytes.
     :param read: (path, most bytes) -> the first bytes of the file. It may raise OSError.

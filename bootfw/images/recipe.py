@@ -1,4 +1,4 @@
-"""A recipe: how the images of a family are booted by one kind of firmware; and the plan for one image."""
+"""A recipe, which says how the images of a family are booted, and a plan, which is the recipe for one image."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,9 @@
-"""Boot files: an answer for each kind of client becomes resolvers.
+"""Translates the rules of another server for boot files into resolvers.
 
-The rules of other servers, such as tags, classes and nested conditions, are not translated one by one. Each format has
-a function that answers as its server would, and is called for every kind of client; the answers are written as a table.
+The rules, such as tags, classes and nested conditions, are not translated one by one: bootfw has no counterpart of
+most.
+Each format has a function that returns the boot file that its server would name. It is called for every kind of client,
+and resolvers are made that give the same answers.
 """
 
 from collections import Counter
@@ -22,13 +24,13 @@ _HTTP = "-http"
 _INTEL = 343
 """The enterprise number in the vendor class that firmware sends by DHCPv6."""
 _OTHER = 65000
-"""A code that is not registered: it gets what the old server sends without a condition."""
+"""A code that is not registered. Such clients get the boot file that the old server names without a condition."""
 
 _IPXE_CODES = (0, 6, 7, 9, 11)
 """Architectures that iPXE is used on."""
 
 _COMMON = ("x86-bios", "x86-uefi", "x86_64-uefi", "arm32-uefi", "arm64-uefi", "unknown", "ipxe")
-"""Architectures that are written even if they get what all get."""
+"""Architectures that are written even if they get the same file as all others."""
 
 
 @frozen
@@ -41,13 +43,13 @@ class ClientKind:
     mac: str = ""
     """The client is this machine; "": any that the configuration does not name."""
     network: str = ""
-    """The network that it is in; "": the configuration has one only."""
+    """Its network; "": the configuration has only one."""
     six: bool = False
     """It uses DHCPv6."""
 
     @property
     def architecture(self) -> str:
-        """As `by-architecture` names it; "other" for codes that are not registered."""
+        """The name of its architecture in `by-architecture`; "other" for codes that are not registered."""
         if self.code is None:
             return "unknown"
         return ARCHITECTURES.get(self.code, "other")
@@ -95,7 +97,7 @@ class Choice:
 
     file: str
     server: str = ""
-    """IPv4 address of the TFTP server; "": this one. The URL of a file says its own."""
+    """IPv4 address of the TFTP server; "": this one, or *file* is a URL."""
     configfile: str = ""
     pathprefix: str = ""
     reboot_seconds: int | None = None
@@ -107,7 +109,7 @@ class Choice:
             object.__setattr__(self, "server", "")
 
     def table(self) -> dict[str, Value]:
-        """The keys of a table with a boot file."""
+        """Return the keys of a table with a boot file."""
         found: dict[str, Value] = {"file": self.file}
         if self.server:
             found["server"] = self.server
@@ -121,7 +123,7 @@ class Choice:
 
 
 Answer = Callable[[ClientKind], Choice | None]
-"""The boot file that the old server names to such a client."""
+"""Returns the boot file that the old server names to such a client; None: it names none."""
 
 _FIRMWARE = tuple(ClientKind(code) for code in (*ARCHITECTURES, _OTHER, None))
 _IPXE = tuple(ClientKind(code, ipxe=True) for code in _IPXE_CODES)
@@ -133,55 +135,56 @@ def add_resolvers(
     draft: Draft,
     answer: Answer,
     macs: Iterable[str],
-    whole: Line,
+    file_line: Line,
     networks: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> None:
     """Add the resolvers and personas that name the same boot files as *answer*.
 
-    :param macs: the machines that the old configuration treats by their hardware addresses.
-    :param whole: the file, for remarks that are about no single line.
-    :param networks: networks whose clients may get boot files of their own -> relays of each with addresses elsewhere.
+    :param macs: the machines for which the old configuration has rules by their hardware addresses.
+    :param file_line: stands for the whole file, in remarks that are about no single line.
+    :param networks: network whose clients may get other boot files -> its relays with addresses outside of it.
     """
     rows = {network: _row(answer, network) for network in networks or ("",)}
     home = next((network for network, row in rows.items() if any(row.values())), next(iter(rows)))
     ignored = draft.section_value("dhcp", "ignore")
     for mac in dict.fromkeys(macs):
         if mac not in ignored:
-            _add_machine(draft, mac, _row(answer, home, mac), rows[home], whole)
+            _add_machine(draft, mac, _row(answer, home, mac), rows[home], file_line)
     if all(row == rows[home] for row in rows.values()):
-        _add_general(draft, rows[home], whole)
+        _add_general(draft, rows[home], file_line)
         return
     shared = [str(table.values["network"]) for table in draft.subnets if "shared-network" in table.values]
     if any(network in shared for network in rows):
         reason = "the subnets of a shared network differ in their boot files; bootfw names those of the subnet"
-        draft.note(whole, Fate.ASSUMED, f"{reason} that its own address is in, or that of the relay")
+        draft.note(file_line, Fate.ASSUMED, f"{reason} that its own address is in, or that of the relay")
     for network, row in rows.items():
         for conditions in ({"network": network}, *({"relay": relay} for relay in networks[network])):
-            _add_network(draft, conditions, row, whole)
+            _add_network(draft, conditions, row, file_line)
 
 
-def add_resolvers6(draft: Draft, answer: Answer, networks: Mapping[str, Collection[str]], whole: Line) -> None:
-    """Add what *answer* names to clients of DHCPv6. It holds in *networks* only, where no client of DHCPv4 is."""
+def add_resolvers6(draft: Draft, answer: Answer, networks: Mapping[str, Collection[str]], file_line: Line) -> None:
+    """Add the boot files of *answer* for clients of DHCPv6, with the condition that they are in *networks*, since
+    clients of DHCPv4 use the same resolvers."""
     others, draft.resolvers = draft.resolvers, []
     for network, relays in networks.items():
         row = {kind: answer(evolve(kind, network=network, six=True)) for kind in KINDS}
         for conditions in ({"network": network}, *({"relay": relay} for relay in relays)):
-            _add_network(draft, conditions, row, whole)
-    draft.resolvers += others  # these hold in any network, and so they come later
+            _add_network(draft, conditions, row, file_line)
+    draft.resolvers += others  # these hold in any network, so they come later: the first match counts
 
 
 _Row = Mapping[ClientKind, Choice | None]
-"""What the kinds of clients get."""
+"""The boot file of each kind of client."""
 
 
 def _row(answer: Answer, network: str, mac: str = "") -> _Row:
     return {kind: answer(evolve(kind, network=network, mac=mac)) for kind in KINDS}
 
 
-def _add_network(draft: Draft, conditions: Mapping[str, Value], row: _Row, whole: Line) -> None:
-    """Add what the clients of a network get: iPXE first, then each architecture, then all others."""
+def _add_network(draft: Draft, conditions: Mapping[str, Value], row: _Row, file_line: Line) -> None:
+    """Add the boot files of a network: for iPXE first, then for each architecture, then for all others."""
     chained = {kind: row[kind] for kind in _IPXE}
-    firmware = _by_architecture({kind: row[kind] for kind in _FIRMWARE}, draft, whole)
+    firmware = _by_architecture({kind: row[kind] for kind in _FIRMWARE}, draft, file_line)
     for kind in _FIRMWARE:
         if kind.http:
             firmware.setdefault(kind.architecture, row[kind])
@@ -206,7 +209,7 @@ def _add_machine(
     mac: str,
     own: Mapping[ClientKind, Choice | None],
     general: Mapping[ClientKind, Choice | None],
-    whole: Line,
+    file_line: Line,
 ) -> None:
     different = {kind: choice for kind, choice in own.items() if choice != general[kind]}
     if not different:
@@ -215,7 +218,7 @@ def _add_machine(
         reason = (
             f"{mac} gets no boot file from the old server, and that of other machines here; bootfw can't except one"
         )
-        draft.note(whole, Fate.LEFT_OUT, f"{reason}: give it one that boots its disk, by a by-client resolver")
+        draft.note(file_line, Fate.LEFT_OUT, f"{reason}: give it one that boots its disk, by a by-client resolver")
     named = {kind: choice for kind, choice in different.items() if choice is not None}
     usual = [choice for kind, choice in own.items() if kind.code in _IPXE_CODES]
     if None not in usual and len({choice.file for choice in usual if choice}) == 1:
@@ -223,17 +226,17 @@ def _add_machine(
         assert choice is not None
         if any(other != choice for other in usual):
             reason = f"the server of {mac} depends on its architecture; bootfw names {choice.server}"
-            draft.note(choice.line or whole, Fate.ASSUMED, f"{reason}: right if it has {choice.file}")
+            draft.note(choice.line or file_line, Fate.ASSUMED, f"{reason}: right if it has {choice.file}")
         _add_client(draft, {"mac": mac}, choice)
         return
-    for persona, choice in _by_persona(named, draft, mac, whole):
+    for persona, choice in _by_persona(named, draft, mac, file_line):
         _add_client(draft, {"mac": mac, "persona": persona}, choice)
 
 
 def _by_persona(
-    named: Mapping[ClientKind, Choice], draft: Draft, mac: str, whole: Line
+    named: Mapping[ClientKind, Choice], draft: Draft, mac: str, file_line: Line
 ) -> Iterator[tuple[str, Choice]]:
-    """The choice of each persona. Where the choices of its architectures differ, the usual architectures decide."""
+    """Yield (persona, choice). Where the choices of its architectures differ, the usual architecture decides."""
     found: dict[str, list[tuple[ClientKind, Choice]]] = {}
     for kind, choice in named.items():
         if kind.architecture != "other":
@@ -242,7 +245,7 @@ def _by_persona(
         usual = next((choice for kind, choice in entries if kind.code in (0, 7, 16, None)), entries[0][1])
         if any(choice != usual for kind, choice in entries if kind.code in (*_IPXE_CODES, 16)):
             reason = f"the boot file of {mac} depends on its architecture; bootfw names {usual.file} to {persona}"
-            draft.note(whole, Fate.ASSUMED, f"{reason}: right if that is what the machine is")
+            draft.note(file_line, Fate.ASSUMED, f"{reason}: right if that is what the machine is")
         yield persona, usual
 
 
@@ -255,8 +258,8 @@ def _add_client(draft: Draft, conditions: Mapping[str, Value], choice: Choice) -
     last.below.append(table)
 
 
-def _add_general(draft: Draft, general: Mapping[ClientKind, Choice | None], whole: Line) -> None:
-    firmware = _by_architecture({kind: general[kind] for kind in _FIRMWARE}, draft, whole)
+def _add_general(draft: Draft, general: Mapping[ClientKind, Choice | None], file_line: Line) -> None:
+    firmware = _by_architecture({kind: general[kind] for kind in _FIRMWARE}, draft, file_line)
     chained = {kind: general[kind] for kind in _IPXE}
     if chained[ClientKind(7, ipxe=True)] is None:
         chained[ClientKind(7, ipxe=True)] = chained[ClientKind(9, ipxe=True)]
@@ -269,7 +272,7 @@ def _add_general(draft: Draft, general: Mapping[ClientKind, Choice | None], whol
     silent = [kind for kind, choice in chained.items() if choice is None and firmware.get(kind.architecture)]
     if silent and "ipxe" not in files:
         reason = "iPXE gets no boot file from the old server, so that its own script decides; bootfw names one to it"
-        draft.note(whole, Fate.LEFT_OUT, f'{reason}: name the script as "ipxe" in by-architecture')
+        draft.note(file_line, Fate.LEFT_OUT, f'{reason}: name the script as "ipxe" in by-architecture')
     default = general[ClientKind(_OTHER)]
     if default is not None and None not in firmware.values():
         files = {name: choice for name, choice in files.items() if choice != default or name == "ipxe"}
@@ -286,9 +289,9 @@ def _add_general(draft: Draft, general: Mapping[ClientKind, Choice | None], whol
 
 
 def _by_architecture(
-    firmware: Mapping[ClientKind, Choice | None], draft: Draft, whole: Line
+    firmware: Mapping[ClientKind, Choice | None], draft: Draft, file_line: Line
 ) -> dict[str, Choice | None]:
-    """Name -> choice. Codes 7 and 9 have the same name, and many configurations have one of them only."""
+    """Return architecture -> choice. Codes 7 and 9 are the same one, and many configurations name only one of them."""
     found: dict[str, Choice | None] = {}
     one, other = firmware[ClientKind(7)], firmware[ClientKind(9)]
     general = firmware[ClientKind(_OTHER)]
@@ -299,7 +302,7 @@ def _by_architecture(
         found["x86_64-uefi"] = kept
         if lost not in (None, general) and kept is not None and lost is not None:
             reason = f"x64 firmware sends code 7 or 9 (RFC 4578, erratum 4624); both get {kept.file}, none {lost.file}"
-            draft.note(lost.line or whole, Fate.LEFT_OUT, f"{reason}: name the one that is right as x86_64-uefi")
+            draft.note(lost.line or file_line, Fate.LEFT_OUT, f"{reason}: name the one that is right as x86_64-uefi")
     for name in [name for name in found if name.endswith(_HTTP)]:
         if found[name] in (None, found.get(name.removesuffix(_HTTP))) or found[name] == general:
             del found[name]
@@ -319,7 +322,8 @@ def _add_other_ipxe(draft: Draft, chained: Mapping[ClientKind, Choice | None], c
 
 
 def _without_rare(files: Mapping[str, Choice | None], general: Choice | None) -> tuple[dict[str, Choice | None], str]:
-    """Leave out rare architectures that get what is sent without a condition; a comment names that file."""
+    """Leave out rare architectures with the unconditional boot file. Return the others, and a comment with that
+    file."""
     rare = [name for name, choice in files.items() if name not in _COMMON and choice == general]
     kept = {name: choice for name, choice in files.items() if name not in rare}
     return kept, f"other architectures: {general.file}" if rare and general is not None else ""

@@ -1,7 +1,7 @@
-"""Reads Cobbler's collections: a JSON file for each system, profile and distribution, as /var/lib/cobbler has them.
+"""Reads Cobbler's collections: a JSON file for each system, profile and distribution, in /var/lib/cobbler.
 
-What a machine boots is in the tree that ``cobbler sync`` writes, which tree.py reads. Only here are the machines: their
-names, hardware addresses, reservations and management controllers. Keys of Cobbler 2.8 to 3.3
+The machines are only there: their names, hardware addresses, reservations and management controllers. What they boot is
+in the tree that ``cobbler sync`` writes, which tree.py reads. The keys are those of Cobbler 2.8 to 3.3
 (cobbler/items/system.py, network_interface.py).
 """
 
@@ -50,21 +50,21 @@ class Item:
     values: Mapping[str, Any]
 
     def line(self, key: str = "") -> Line:
-        """Where a key is. The files have one line, or many."""
+        """Return a Line for a key. It has no number: some versions of Cobbler write a file as one line."""
         return Line(self.file, 0, f"{key} = {json.dumps(self.values[key])}" if key else "")
 
     def set_keys(self) -> Iterator[str]:
-        """The keys that say something."""
+        """Yield the keys that are set, not empty or inherited."""
         yield from (key for key, value in self.values.items() if value not in ("", _INHERITED, [], {}, None))
 
     def text(self, key: str) -> str:
-        """A value that is text; "": there is none."""
+        """Return a value that is text; "": there is none."""
         value = self.values.get(key, "")
         return value if isinstance(value, str) and value != _INHERITED else ""
 
 
 def item(kind: str, file: str, text: str) -> Item:
-    """Read a file.
+    """Parse a file of a collection.
 
     :raise UnreadableConfiguration: it is no JSON object.
     """
@@ -182,7 +182,7 @@ class _System:
         self.draft.note(line, Fate.EXPRESSED, "a host of its subnet")
 
     def _power(self) -> Mapping[str, Value]:
-        """The table of the management controller; empty: there is none that bootfw switches by."""
+        """Return the table of the management controller; empty: there is none, or bootfw does not support it."""
         kind, address = self.item.text("power_type"), self.item.text("power_address")
         if not address:
             return {}
@@ -196,7 +196,7 @@ class _System:
         return {key: value for key, value in found.items() if value}
 
     def _filename(self) -> Iterator[str]:
-        """The boot file that Cobbler names to the machine, its own or that of its profile."""
+        """Yield the boot file that Cobbler names to the machine, if there is one: its own, or that of its profile."""
         for each in (self.item, self.profile):
             if each is not None and each.text("filename"):
                 self.draft.note(each.line("filename"), Fate.EXPRESSED, "by-client")

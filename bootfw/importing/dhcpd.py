@@ -123,8 +123,8 @@ class _Class:
 
 
 @define
-class _Reading:
-    """What the declarations so far say."""
+class _DhcpdReader:
+    """Collects the declarations of all files, and translates them in finish()."""
 
     draft: Draft
     load: Callable[[Path], str]
@@ -174,7 +174,7 @@ class _Reading:
     # Declarations
 
     def declare(self, block: Block, scope: _Scope) -> None:
-        """Collect the declarations in a block, and say what becomes of statements that no other part reads."""
+        """Collect the declarations in a block, and note the outcome of statements that no other method reads."""
         inner = scope.inside(block)
         for item in block.items:
             if isinstance(item, Statement):
@@ -638,7 +638,8 @@ class _Reading:
         return answer
 
     def _answer(self, scope: _Scope, kind: ClientKind) -> Choice | None:
-        """What dhcpd names to such a client: by subnet, then pool, classes and host (ack_lease() in dhcp.c)."""
+        """Return the boot file that dhcpd names to such a client. Statements are run in the order subnet, pool,
+        classes, host, and later ones win (ack_lease() in dhcp.c)."""
         result: dict[str, Statement] = {}
         taken: dict[str, list[Line]] = {}
         blocks = list(scope.blocks)
@@ -702,7 +703,7 @@ class _Reading:
         taken: dict[str, list[Line]],
         above: list[Line],
     ) -> None:
-        """Run the statements for a client. Of an if with its elsif and else, the first that holds."""
+        """Run the statements for a client. Of an if with its elsif and else, run the first whose condition holds."""
         chosen = False
         for item in items:
             if isinstance(item, Statement):
@@ -742,12 +743,12 @@ def is_dhcpd(text: str) -> bool:
 
 
 def read_dhcpd(draft: Draft, files: Sequence[tuple[str, str]], load: Callable[[Path], str]) -> None:
-    """Add what the configurations of one dhcpd say.
+    """Translate the configuration of one dhcpd into *draft*.
 
     :param files: (name, text) of each.
     :param load: reads a file that another one includes; raises OSError.
     """
-    reading = _Reading(draft, load)
+    reading = _DhcpdReader(draft, load)
     items = reading.included([item for name, text in files for item in parse(name, text, draft)])
     top = Block(Line(files[0][0], 0), [], items)
     reading.top = (top,)

@@ -207,7 +207,7 @@ class _Evaluation(Evaluation):
             return self._option(self._word()) is not None
         if self._take("known") or self._take("static"):
             return bool(self._kind.mac)
-        if self.left[:1] == ["("] and self._is_boolean():
+        if self.unread[:1] == ["("] and self._is_boolean():
             self._expect("(")
             value = self._disjunction()
             self._expect(")")
@@ -222,7 +222,7 @@ class _Evaluation(Evaluation):
     def _is_boolean(self) -> bool:
         """Whether the parenthesis at the beginning holds a condition: it does if it has a comparison at its level."""
         depth = 0
-        for word in self.left:
+        for word in self.unread:
             depth += (word == "(") - (word == ")")
             if word in ("=", "!=", "exists", "known", "and", "or", "not") and depth >= 1:
                 return True

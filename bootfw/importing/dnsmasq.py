@@ -32,7 +32,7 @@ _FIRST = (
     *("interface", "listen-address", "dhcp-range", "dhcp-mac", "dhcp-match", "dhcp-vendorclass", "dhcp-userclass"),
     *("dhcp-host", "tag-if", "dhcp-ignore", "dhcp-boot", "pxe-service", "pxe-prompt"),
 )
-"""Options that others depend on, in the order in which they are read."""
+"""Options that others depend on, in the order in which they are translated."""
 _PXELINUX = {208: "", 209: "configfile", 210: "pathprefix", 211: "reboot"}
 
 
@@ -88,20 +88,20 @@ def is_dnsmasq(text: str) -> bool:
 
 
 def read_dnsmasq(draft: Draft, files: Sequence[tuple[str, str]], load: Callable[[Path], str]) -> None:
-    """Add what configurations of dnsmasq say, all files of one dnsmasq together.
+    """Translate the configuration of one dnsmasq, which may have several files, into *draft*.
 
     :param files: (name, text) of each.
     :param load: reads a file that another one includes; raises OSError.
     """
-    reading = _Reading(draft, load)
+    reading = _DnsmasqReader(draft, load)
     for name, text in files:
         reading.read(name, text, 0)
     reading.finish()
 
 
 @define
-class _Reading:
-    """What the lines so far say. Lines that depend on others are kept until the end."""
+class _DnsmasqReader:
+    """Reads the lines of all files, and translates them in finish(): most lines depend on tags that others set."""
 
     draft: Draft
     load: Callable[[Path], str]
@@ -169,7 +169,7 @@ class _Reading:
             else:
                 self.read(each, text, depth + 1)
 
-    # Everything that follows runs once, when all lines are there: order matters to dnsmasq within one option only.
+    # Everything that follows runs once, after the last line: to dnsmasq the order matters within one option only.
 
     def finish(self) -> None:
         """Turn the lines into settings."""
@@ -195,9 +195,9 @@ class _Reading:
         self._finish_ranges()
         self._boot_files()
         self._boot_files6()
-        said = {outcome.line for outcome in self.draft.outcomes}
+        reported = {outcome.line for outcome in self.draft.outcomes}
         for _, _, line in self.lines:
-            if line not in said:
+            if line not in reported:
                 self.draft.note(line, LEFT_OUT, "bootfw import does not understand it")
 
     def _other(self, name: str, line: Line, no_names: bool) -> None:
@@ -493,17 +493,17 @@ class _Reading:
             self._match6(line, sets, name.removeprefix("option6:"), ",".join(values))
             return
         if name.startswith(("vi-encap:", "encap:")):
-            self._unset(sets, "depends on an option that bootfw does not compare")
+            self._cannot_compare(sets, "depends on an option that bootfw does not compare")
             raise ValueError("bootfw has no condition on encapsulated options")
         code = _code(name)
         self._match(line, sets, code, ",".join(values))
 
     def _match6(self, line: Line, sets: tuple[str, ...], name: str, value: str) -> None:
         if name not in ("61", "client-arch") or not value.isdecimal() or int(value) > 0xFFFF:
-            self._unset(sets, f"depends on DHCPv6 option {name}, which bootfw has no condition on")
+            self._cannot_compare(sets, f"depends on DHCPv6 option {name}, which bootfw has no condition on")
             raise ValueError(f"bootfw has no condition on DHCPv6 option {name}, only on the architecture, 61")
-        wanted = int(value).to_bytes(2, "big")
-        self._setters.append(_Setter(line, sets, lambda kind: kind.six and kind.options.get(61) == wanted))
+        expected = int(value).to_bytes(2, "big")
+        self._setters.append(_Setter(line, sets, lambda kind: kind.six and kind.options.get(61) == expected))
         self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
 
     def _dhcp_vendorclass(self, value: str, line: Line) -> None:
@@ -516,20 +516,20 @@ class _Reading:
         _, sets, rest = _conditions(_words(value), set_first=True)
         self._match(line, sets, 77, ",".join(rest))
 
-    def _unset(self, tags: Sequence[str], reason: str) -> None:
+    def _cannot_compare(self, tags: Sequence[str], reason: str) -> None:
         for tag in tags:
             self._unknown_tags.setdefault(tag, reason)
 
     def _match(self, line: Line, sets: tuple[str, ...], code: int, value: str) -> None:
-        wanted, text = _matched_bytes(code, value)
+        expected, text = _matched_bytes(code, value)
 
         def matches(kind: ClientKind) -> bool:
             sent = kind.options.get({60: 16, 77: 15}.get(code, 0) if kind.six else code)
             if sent is None:
                 return False
-            if not wanted:
+            if not expected:
                 return True
-            return wanted in sent if text else sent.startswith(wanted)
+            return expected in sent if text else sent.startswith(expected)
 
         self._setters.append(_Setter(line, sets, matches))
         known = code in (93, 94, 175) or any(matches(kind) for kind in KINDS)
@@ -539,14 +539,14 @@ class _Reading:
                 self._classes_with.setdefault(tag, (key, value))
         elif code == 93:
             for tag in sets:
-                self._classes_with.setdefault(tag, ("vendor-class", f"PXEClient:Arch:{int.from_bytes(wanted):05d}"))
+                self._classes_with.setdefault(tag, ("vendor-class", f"PXEClient:Arch:{int.from_bytes(expected):05d}"))
         if known:
             self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
         elif code in (60, 77):
-            self._unset(sets, f"is set for clients with {value}, which need a [[persona]]")
+            self._cannot_compare(sets, f"is set for clients with {value}, which need a [[persona]]")
             self.draft.note(line, EXPRESSED, "for options: [[dhcp.class]]")
         else:
-            self._unset(sets, f"depends on option {code}, which bootfw has no condition on")
+            self._cannot_compare(sets, f"depends on option {code}, which bootfw has no condition on")
             raise ValueError(f"bootfw has no condition on option {code}: conditions are those of [[persona]]")
 
     def _tag_if(self, value: str, line: Line) -> None:
@@ -573,7 +573,7 @@ class _Reading:
             self.draft.note(line, EXPRESSED, "such clients get no boot file")
 
     def _tags(self, kind: ClientKind) -> frozenset[str]:
-        """The tags of a client."""
+        """Return the tags that dnsmasq sets for a client."""
         tags = {tag for setter in self._setters if setter.matches(kind) for tag in setter.tags}
         tags |= set(self._host_tags.get(kind.mac, ()))
         for each in self._ranges:
@@ -681,7 +681,7 @@ class _Reading:
                     self.draft.note(rule.line, UNNEEDED, f"no line sets the tag {name}")
 
     def _answer(self, kind: ClientKind) -> Choice | None:
-        """What dnsmasq names to such a client."""
+        """Return the boot file that dnsmasq names to such a client."""
         tags = self._tags(kind)
         if any(rule.holds(tags) for rule in self._rules.get("dhcp-ignore", [])):
             return None
@@ -699,7 +699,7 @@ class _Reading:
         return named
 
     def _takes_service(self, kind: ClientKind, tags: frozenset[str], is_named: bool) -> bool:
-        """Whether a client loads the file of its pxe-service, where dhcp-boot may name one too.
+        """Return whether a client loads the file of its pxe-service, where dhcp-boot may name one too.
 
         A BIOS shows the menu; iPXE takes a file that it is named. UEFI with one service only gets no menu: a proxy
         names the file of the service, a server that of dhcp-boot (pxe_uefi_workaround() and do_options() in rfc2131.c).
@@ -737,7 +737,7 @@ class _Reading:
         return Choice(file_name, address, *self._pxelinux(tags), line=boot.line)
 
     def _pxelinux(self, tags: frozenset[str]) -> tuple[str, str, int | None]:
-        """(configfile, pathprefix, reboot-seconds) for clients with these tags."""
+        """Return (configfile, pathprefix, reboot-seconds) for clients with these tags."""
         found: dict[str, str] = {}
         for rule in self._rules.get("option", []):
             code = _code(rule.words[0])
@@ -878,7 +878,10 @@ class _Reading:
         self.draft.note(rule.line, EXPRESSED, ", ".join(dict.fromkeys(table.header for table in tables)))
 
     def _tables_for(self, rule: _Rule) -> list[Table]:
-        """The subnets, hosts or class that an option with tags is for."""
+        """Return the subnets, hosts or class that an option with tags is for.
+
+        :raise ValueError: bootfw has none for these tags.
+        """
         tags = [tag for tag in rule.tags if tag not in self._interfaces]
         if not tags:
             return list(self.draft.subnets)
@@ -898,7 +901,7 @@ class _Reading:
         raise ValueError(f"no line sets the tag {tag} for a subnet, a host or a class")
 
     def _class_conditions(self, tags: Sequence[str]) -> dict[str, Value] | None:
-        """The conditions of a [[dhcp.class]] that hold where *tags* are set; None: it has none for them."""
+        """Return the conditions of a [[dhcp.class]] that hold where *tags* are set; None: it has none for them."""
         found: dict[str, Value] = {}
         for tag in tags:
             macs = [mac for mac, own in self._host_tags.items() if tag in own] + self._mac_prefixes.get(tag, [])
@@ -927,7 +930,7 @@ class _Reading:
                 self.draft.note(rule.line, LEFT_OUT, reason)
 
     def _finish_ranges(self) -> None:
-        """What dnsmasq sends by default: itself as router and as name server."""
+        """Add the options that dnsmasq sends by default: its own address as router and as name server."""
         for each in self._ranges:
             if each.proxy:
                 continue
@@ -948,33 +951,33 @@ class _Reading:
                     del subnet.values[key]
 
 
-_READERS: Mapping[str, Callable[[_Reading, str, Line], None]] = {
-    "interface": _Reading._interface,
-    "except-interface": _Reading._except_interface,
-    "no-dhcp-interface": _Reading._no_dhcp_interface,
-    "listen-address": _Reading._listen_address,
-    "enable-tftp": _Reading._enable_tftp,
-    "tftp-root": _Reading._tftp_root,
-    "tftp-lowercase": _Reading._tftp_lowercase,
-    "tftp-no-blocksize": _Reading._tftp_no_blocksize,
-    "tftp-mtu": _Reading._tftp_mtu,
-    "tftp-port-range": _Reading._tftp_port_range,
-    "dhcp-authoritative": _Reading._dhcp_authoritative,
-    "domain": _Reading._domain,
-    "dhcp-range": _Reading._dhcp_range,
-    "dhcp-host": _Reading._dhcp_host,
-    "dhcp-rapid-commit": _Reading._dhcp_rapid_commit,
-    "dhcp-mac": _Reading._dhcp_mac,
-    "dhcp-match": _Reading._dhcp_match,
-    "dhcp-vendorclass": _Reading._dhcp_vendorclass,
-    "dhcp-userclass": _Reading._dhcp_userclass,
-    "tag-if": _Reading._tag_if,
-    "dhcp-ignore": _Reading._dhcp_ignore,
-    "dhcp-boot": _Reading._dhcp_boot,
-    "pxe-service": _Reading._pxe_service,
-    "pxe-prompt": _Reading._pxe_prompt,
-    "dhcp-option": _Reading._dhcp_option,
-    "dhcp-option-force": _Reading._dhcp_option,
+_READERS: Mapping[str, Callable[[_DnsmasqReader, str, Line], None]] = {
+    "interface": _DnsmasqReader._interface,
+    "except-interface": _DnsmasqReader._except_interface,
+    "no-dhcp-interface": _DnsmasqReader._no_dhcp_interface,
+    "listen-address": _DnsmasqReader._listen_address,
+    "enable-tftp": _DnsmasqReader._enable_tftp,
+    "tftp-root": _DnsmasqReader._tftp_root,
+    "tftp-lowercase": _DnsmasqReader._tftp_lowercase,
+    "tftp-no-blocksize": _DnsmasqReader._tftp_no_blocksize,
+    "tftp-mtu": _DnsmasqReader._tftp_mtu,
+    "tftp-port-range": _DnsmasqReader._tftp_port_range,
+    "dhcp-authoritative": _DnsmasqReader._dhcp_authoritative,
+    "domain": _DnsmasqReader._domain,
+    "dhcp-range": _DnsmasqReader._dhcp_range,
+    "dhcp-host": _DnsmasqReader._dhcp_host,
+    "dhcp-rapid-commit": _DnsmasqReader._dhcp_rapid_commit,
+    "dhcp-mac": _DnsmasqReader._dhcp_mac,
+    "dhcp-match": _DnsmasqReader._dhcp_match,
+    "dhcp-vendorclass": _DnsmasqReader._dhcp_vendorclass,
+    "dhcp-userclass": _DnsmasqReader._dhcp_userclass,
+    "tag-if": _DnsmasqReader._tag_if,
+    "dhcp-ignore": _DnsmasqReader._dhcp_ignore,
+    "dhcp-boot": _DnsmasqReader._dhcp_boot,
+    "pxe-service": _DnsmasqReader._pxe_service,
+    "pxe-prompt": _DnsmasqReader._pxe_prompt,
+    "dhcp-option": _DnsmasqReader._dhcp_option,
+    "dhcp-option-force": _DnsmasqReader._dhcp_option,
 }
 
 
@@ -983,9 +986,9 @@ _FLAGS = ("enable-tftp", "tftp-lowercase", "tftp-no-blocksize", "dhcp-authoritat
 
 
 def _beginning(pattern: str) -> str:
-    """The beginning of a hardware address that dnsmasq writes with asterisks.
+    """Return the bytes before the asterisks of a pattern for hardware addresses.
 
-    :raise ValueError: other bytes than the last ones are left open.
+    :raise ValueError: there are bytes after an asterisk.
     """
     parts = [part.zfill(2) for part in re.split("[:-]", pattern.lower())]
     fixed = [part for part in parts if "*" not in part]
@@ -995,7 +998,7 @@ def _beginning(pattern: str) -> str:
 
 
 def _without_comment(raw: str) -> str:
-    """A line without its comment, which begins with # at its start or behind a blank, outside of quotes."""
+    """Return a line without its comment. A comment begins with # at the start or after a blank, outside of quotes."""
     quoted = False
     for at, letter in enumerate(raw):
         if letter == '"' and (at == 0 or raw[at - 1] != "\\"):
@@ -1006,7 +1009,7 @@ def _without_comment(raw: str) -> str:
 
 
 def _words(value: str, keep_empty: bool = False) -> list[str]:
-    """The parts between commas, without quotes."""
+    """Return the parts between commas, without quotes."""
     parts, current = [], ""
     for word in _WORD.findall(value):
         if word == ",":
@@ -1019,7 +1022,7 @@ def _words(value: str, keep_empty: bool = False) -> list[str]:
 
 
 def _conditions(words: Sequence[str], set_first: bool = False) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
-    """(tags that are conditions, tags that are set, the other words).
+    """Return (tags that are conditions, tags that are set, the other words).
 
     :param set_first: an old form without "set:" has the tag as its first word, and "net:" sets it.
     """
@@ -1055,7 +1058,7 @@ def _is_boot_option(rule: _Rule) -> bool:
 
 
 def _matched_bytes(code: int, value: str) -> tuple[bytes, bool]:
-    """The bytes that a condition compares, and whether they may be anywhere in the option, as texts may."""
+    """Return the bytes that a condition compares, and whether they may be anywhere in the option, as texts may."""
     if not value:
         return b"", False
     if code == 93 and re.fullmatch(r"\d+|0x[0-9a-fA-F]+", value):
@@ -1069,20 +1072,20 @@ def _matched_bytes(code: int, value: str) -> tuple[bytes, bool]:
 
 
 def _winner(rules: Sequence[_Rule], tags: frozenset[str]) -> _Rule | None:
-    """dnsmasq puts later lines first, and lines with tags before those without (find_boot() in rfc2131.c)."""
+    """Return the rule that dnsmasq uses: the last one with tags, else the last one (find_boot() in rfc2131.c)."""
     fitting = [rule for rule in reversed(rules) if rule.holds(tags)]
     return next((rule for rule in fitting if rule.tags), fitting[0] if fitting else None)
 
 
 def _is_included(name: str, filters: Sequence[str]) -> bool:
-    """Whether conf-dir reads a file: filters are endings that are left out, or with * those that are read."""
+    """Return whether conf-dir reads a file. Filters are endings that it skips, or with * those that it reads."""
     if name.endswith("~") or name.startswith(".") or (name.startswith("#") and name.endswith("#")):
         return False
-    wanted = [each for each in filters if each.startswith("*")]
-    unwanted = [each for each in filters if not each.startswith("*")]
-    if any(name.endswith(each) for each in unwanted):
+    included = [each for each in filters if each.startswith("*")]
+    left_out = [each for each in filters if not each.startswith("*")]
+    if any(name.endswith(each) for each in left_out):
         return False
-    return not wanted or any(fnmatch(name, each) for each in wanted)
+    return not included or any(fnmatch(name, each) for each in included)
 
 
 def _is_mask(word: str) -> bool:
@@ -1091,7 +1094,7 @@ def _is_mask(word: str) -> bool:
 
 
 def _network(start: str, ends: Sequence[str], masks: Sequence[str]) -> tuple[IPv4Network, bool]:
-    """The network of a range, and whether it is a guess."""
+    """Return the network of a range, and whether its length is a guess."""
     if masks:
         return IPv4Network(f"{start}/{masks[0]}", strict=False), False
     for length in (24, 16, 8):

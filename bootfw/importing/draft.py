@@ -1,4 +1,4 @@
-"""The configuration that comes out of an import, and the report on each line that went in."""
+"""The configuration that an import results in, and the outcome of each line that was read."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -41,7 +41,7 @@ class Draft:
             self.outcomes.append(outcome)
 
     def section(self, name: str) -> Table:
-        """The table ``[name]``."""
+        """Return the table ``[name]``, which is added if it does not exist."""
         return self.sections.setdefault(name, Table(f"[{name}]"))
 
     def set(self, section: str, key: str, value: Value, line: Line) -> None:
@@ -58,11 +58,11 @@ class Draft:
         self.note(line, Fate.EXPRESSED, f"{key} in [{section}]")
 
     def section_value(self, section: str, key: str) -> Collection[Value]:
-        """The items of a list in a section; empty if it is not there."""
+        """Return the items of a list in a section; empty if it does not exist."""
         return tuple(_listed(self.section(section).values.get(key, []))) if section in self.sections else ()
 
     def client_class(self, conditions: Mapping[str, Value], line: object, six: bool = False) -> Table:
-        """The class with these conditions, which is added if it is not there."""
+        """Return the class with these conditions, which is added if it does not exist."""
         classes = self.classes6 if six else self.classes
         for table in classes:
             if {key: value for key, value in table.values.items() if key not in ("pool", "options")} == conditions:
@@ -71,13 +71,13 @@ class Draft:
         return classes[-1]
 
     def class_pool(self, conditions: Mapping[str, Value], pool: str, line: Line, six: bool = False) -> None:
-        """Add addresses for the clients that fulfil *conditions*, and note that *line* is expressed."""
+        """Add a pool for the clients that fulfil *conditions*, and note that *line* is expressed."""
         table = self.client_class(conditions, line, six)
         table.set("pool", [*_listed(table.values.get("pool", [])), pool], line)
         self.note(line, Fate.EXPRESSED, f"pool in {table.header}")
 
     def has_class_pool(self, network: Network) -> bool:
-        """Whether addresses of the network are for the clients of a class."""
+        """Return whether a class has a pool in the network."""
         classes = self.classes6 if network.version == 6 else self.classes
         spans = [str(span) for table in classes for span in _listed(table.values.get("pool", []))]
         return any(ip_address(span.partition("-")[0]) in network for span in spans if "/" not in span) or any(
@@ -85,7 +85,7 @@ class Draft:
         )
 
     def subnet(self, network: Network) -> Table:
-        """The table of a subnet, which is added if it is not there."""
+        """Return the table of a subnet, which is added if it does not exist."""
         if network not in self._networks:
             six = network.version == 6
             table = Table("[[dhcp6.subnet]]" if six else "[[dhcp.subnet]]", {"network": str(network)})
@@ -94,7 +94,7 @@ class Draft:
         return self._networks[network]
 
     def subnet_of(self, address: Address) -> Table | None:
-        """The table of the subnet that an address is in."""
+        """Return the table of the smallest subnet that has the address; None: there is none."""
         fitting = [network for network in self._networks if network.version == address.version and address in network]
         return self._networks[max(fitting, key=attrgetter("prefixlen"))] if fitting else None
 
@@ -105,7 +105,7 @@ class Draft:
         return table
 
     def backend(self, root: str, line: Line, ignore_case: bool = False) -> None:
-        """Add a directory, unless it is there."""
+        """Add a backend for a directory, unless there is one already."""
         if all(table.values.get("root") != root for table in self.backends):
             values: dict[str, Value] = {"use": "directory", "root": root}
             if ignore_case:
@@ -114,7 +114,7 @@ class Draft:
 
     @property
     def clean(self) -> bool:
-        """Whether the operator need not look at any line."""
+        """Whether there is no line that the operator has to check."""
         return all(outcome.fate in CLEAN for outcome in self.outcomes)
 
     def counts(self) -> Mapping[Fate, int]:
@@ -132,7 +132,7 @@ class Draft:
         return {fate: counted[fate] for fate in order}
 
     def text(self) -> str:
-        """The configuration, with what the operator has to look at on top."""
+        """Return the configuration as TOML. The lines that the operator has to check are comments at the top."""
         return document([self._head(), *self._tables()])
 
     def _head(self) -> Table:
@@ -166,9 +166,10 @@ class Draft:
 
 
 def network_of(address: str, mask: str) -> Network:
-    """The network of an address, by its netmask or prefix length.
+    """Return the network of an address.
 
-    :raise ValueError: these are none.
+    :param mask: a netmask or a prefix length.
+    :raise ValueError: one of them is invalid.
     """
     return ip_network(f"{address}/{mask}", strict=False)
 

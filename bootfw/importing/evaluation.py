@@ -1,42 +1,43 @@
-"""Conditions on clients: what those of ISC dhcpd and of Kea have in common."""
+"""Evaluates conditions on clients: the part that those of ISC dhcpd and of Kea have in common."""
 
 from abc import ABC, abstractmethod
 
 _DEEPEST = 50
-"""Of conditions in conditions."""
+"""Most levels of nested conditions."""
 
 
 class UnknownCondition(ValueError):
-    """What a condition depends on is not known here; the message has the words that it is about."""
+    """A condition depends on something that bootfw import does not know; the message has its words."""
 
 
 class Evaluation(ABC):
     """Evaluates a condition from its words, from left to right; ``and`` binds more tightly than ``or``."""
 
     def __init__(self, words: list[str]) -> None:
-        self.left = words
-        """Those that have not been read yet."""
+        self.unread = words
+        """The words that have not been read yet."""
         self._depth = 0
 
     def value(self) -> bool:
         """Evaluate all words.
 
-        :raise UnknownCondition: something in it is not known, even where the rest decides.
+        :raise UnknownCondition: a part is not known, even if the rest decides: there is no short-circuit evaluation, so
+            the result does not depend on the client.
         """
-        words = " ".join(self.left)
+        words = " ".join(self.unread)
         value = self._disjunction()
-        if self.left:
+        if self.unread:
             raise UnknownCondition(words)
         return value
 
     @abstractmethod
     def _comparison(self) -> bool:
-        """Evaluate what ``and``, ``or`` and ``not`` join."""
+        """Evaluate one operand of ``and``, ``or`` or ``not``."""
 
     def _disjunction(self) -> bool:
         value = self._conjunction()
         while self._take("or"):
-            value = self._conjunction() or value
+            value = self._conjunction() or value  # in this order, so that its words are read in any case
         return value
 
     def _conjunction(self) -> bool:
@@ -52,21 +53,21 @@ class Evaluation(ABC):
         return value
 
     def _descend(self) -> None:
-        """Begin a part of a part; the caller ends it by ``self._depth -= 1``."""
+        """Enter a nested condition; the caller leaves it by ``self._depth -= 1``."""
         self._depth += 1
         if self._depth > _DEEPEST:
             raise UnknownCondition("it is nested too deep")
 
     def _take(self, word: str) -> bool:
-        if self.left[:1] == [word]:
-            del self.left[0]
+        if self.unread[:1] == [word]:
+            del self.unread[0]
             return True
         return False
 
     def _word(self) -> str:
-        if not self.left:
+        if not self.unread:
             raise UnknownCondition("it ends too early")
-        return self.left.pop(0)
+        return self.unread.pop(0)
 
     def _expect(self, word: str) -> None:
         if not self._take(word):
@@ -74,4 +75,4 @@ class Evaluation(ABC):
 
     def _no_comparison(self) -> UnknownCondition:
         """Return the error of words that are no comparison."""
-        return UnknownCondition(" ".join(self.left[:3]) or "it ends too early")
+        return UnknownCondition(" ".join(self.unread[:3]) or "it ends too early")

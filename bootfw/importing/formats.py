@@ -25,7 +25,7 @@ class Format:
     recognizes: Callable[[str], bool]
     """(text) -> whether it is of this format."""
     read: Callable[[Draft, Sequence[tuple[str, str]], Load], None]
-    """Adds to the draft what the files of one server say."""
+    """Translates the configuration of one server, (name, text) of each file, into the draft."""
 
 
 FORMATS: Mapping[str, Format] = {
@@ -44,10 +44,11 @@ def import_files(
     trees: Sequence[tuple[str, Sequence[str]]] = (),
     items: Sequence[Item] = (),
 ) -> Draft:
-    """Return what *files* say.
+    """Translate configurations of other servers into one of bootfw.
 
     :param files: (name, text) of each.
-    :param name: the format of all of them; "": each is recognized.
+    :param load: reads the files that they include.
+    :param name: the format of all of them; "": the format of each is recognized.
     :param trees: (directory, paths of its files below it) of each tree of boot files.
     :param items: of Cobbler's collections.
     :raise UnreadableConfiguration: the format of a file is not known.
@@ -62,8 +63,8 @@ def import_files(
             raise UnreadableConfiguration(f"{path}: its format is not recognized; --from says it: {names}")
         by_format.setdefault(found, []).append((path, text))
     draft = Draft()
-    for found, those in by_format.items():
-        FORMATS[found].read(draft, those, load)
+    for found, of_format in by_format.items():
+        FORMATS[found].read(draft, of_format, load)
     for root, paths in trees:
         read_tree(draft, root, paths)
     read_collections(draft, items)

@@ -142,8 +142,8 @@ class _Class:
 
 
 @define
-class _Reading:
-    """What a configuration says."""
+class _KeaReader:
+    """Reads the value of Dhcp4 or Dhcp6, and translates it."""
 
     draft: Draft
     six: bool
@@ -234,7 +234,7 @@ class _Reading:
         return {found[0]: found[1]} if found else None
 
     def _members(self, node: Node, known: Sequence[str]) -> None:
-        """Say what becomes of the keys that are not read elsewhere."""
+        """Note the outcome of the keys that no other method reads."""
         for name, member in node.members.items():
             if name in known:
                 if name in _LISTS and not isinstance(member.value, list):
@@ -450,7 +450,7 @@ class _Reading:
             Line(root.line.file, 0),
             relays if len(by_network) > 1 else {},
         )
-        self._say_of_boot_lines()
+        self._report_boot_lines()
 
     def _boot_files6(self, root: Node, networks: Sequence[tuple[Node, tuple[Node, ...], Network | None]]) -> None:
         by_network = {str(network): (*outer, node) for node, outer, network in networks if network is not None}
@@ -465,9 +465,9 @@ class _Reading:
 
         relays = {name: self._foreign_relays(scope) for name, scope in by_network.items()}
         add_resolvers6(self.draft, answer, relays, Line(root.line.file, 0))
-        self._say_of_boot_lines()
+        self._report_boot_lines()
 
-    def _say_of_boot_lines(self) -> None:
+    def _report_boot_lines(self) -> None:
         for line in self.boot_lines:
             if line in self.bad:
                 self.draft.note(line, LEFT_OUT, self.bad[line])
@@ -479,7 +479,7 @@ class _Reading:
             self.draft.note(line, LEFT_OUT, reason)
 
     def _foreign_relays(self, scopes: Sequence[Node]) -> Sequence[str]:
-        """The relays of a subnet whose addresses are in another network."""
+        """Return the relays of a subnet whose addresses are in another network."""
         table = self.draft.subnet(network_of(*scopes[-1].text("subnet").split("/", 1)))
         relays = table.values.get("relays", [])
         network = ip_network(str(table.values["network"]))
@@ -487,7 +487,8 @@ class _Reading:
         return [relay for relay in listed if is_address(relay) and ip_address(relay) not in network]
 
     def _answer(self, scopes: Sequence[Node], kind: ClientKind) -> Choice | None:
-        """Host, then classes in their order, then subnet, shared network and global (Dhcpv4Srv::setFixedFields())."""
+        """Return the boot file that Kea names to such a client. It comes from its reservation, else from its classes in
+        their order, the subnet, the shared network or the global values (Dhcpv4Srv::setFixedFields())."""
         order: list[Node] = [self.macs[kind.mac]] if kind.mac in self.macs else []
         order += list(self._classes_of(kind))
         inner = list(reversed(scopes))
@@ -532,7 +533,7 @@ class _Reading:
 
 
 def _first(nodes: Sequence[Node], name: str) -> tuple[str, Line] | None:
-    """(value, line) of the first node that has it."""
+    """Return (value, line) of the first node that has the key *name*; None: no node has it."""
     for node in nodes:
         member = node.members.get(name)
         if member is not None and member.value not in ("", "0.0.0.0"):
@@ -552,7 +553,7 @@ def is_kea(text: str) -> bool:
 
 
 def read_kea(draft: Draft, files: Sequence[tuple[str, str]], load: Callable[[Path], str]) -> None:
-    """Add what configurations of Kea say.
+    """Translate configurations of Kea into *draft*.
 
     :param files: (name, text) of each.
     :param load: reads a file that another one includes; raises OSError.
@@ -561,11 +562,11 @@ def read_kea(draft: Draft, files: Sequence[tuple[str, str]], load: Callable[[Pat
     for name, text in files:
         root = parse(name, text, load)
         if "subnet4" in root.members or "subnet6" in root.members:  # a part, without its name
-            _Reading(draft, "subnet6" in root.members).read(root)
+            _KeaReader(draft, "subnet6" in root.members).read(root)
             continue
         for key, member in root.members.items():
             if key in ("Dhcp4", "Dhcp6"):
-                _Reading(draft, key == "Dhcp6").read(member)
+                _KeaReader(draft, key == "Dhcp6").read(member)
                 draft.note(member.line, EXPRESSED, "what is in it is read")
             else:
                 reason = _NOT_NEEDED.get(key) or _INSTEAD.get(key) or f"bootfw import does not know {key}"

@@ -243,7 +243,7 @@ class _Evaluation(Evaluation):
             name = self._word().strip("'")
             self._expect(")")
             return name in self._member
-        if self.left[:1] == ["option"] and "exists" in self.left[4:6]:
+        if self.unread[:1] == ["option"] and "exists" in self.unread[4:6]:
             code = self._code()
             self._expect(".")
             self._expect("exists")
@@ -266,7 +266,7 @@ class _Evaluation(Evaluation):
         return code
 
     def _data(self) -> bytes:
-        if self.left[:1] == ["option"]:
+        if self.unread[:1] == ["option"]:
             code = self._code()
             self._expect(".")
             if self._word() not in ("hex", "text"):
@@ -285,8 +285,8 @@ class _Evaluation(Evaluation):
             if not re.fullmatch(r"\d{1,6}", start) or not re.fullmatch(r"\d{1,6}|all", length):
                 raise UnknownCondition("substring")
             return value[int(start) :] if length == "all" else value[int(start) : int(start) + int(length)]
-        if self.left[:3] == ["pkt4", ".", "mac"]:
-            del self.left[:3]
+        if self.unread[:3] == ["pkt4", ".", "mac"]:
+            del self.unread[:3]
             return bytes.fromhex(self._kind.mac.replace(":", ""))
         word = self._word()
         if word.startswith("'"):

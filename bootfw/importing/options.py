@@ -1,4 +1,4 @@
-"""Options in the words of other servers become options as bootfw writes them."""
+"""Translates DHCP options of other servers into those of bootfw's configuration."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _FALSE = ("0", "false", "off", "no")
 
 
 def option(code: int, words: Sequence[str], six: bool = False, kind: str = "") -> tuple[str, Value]:
-    """Return name and value of an option for a table ``options``.
+    """Return (name, value) of an option, for a table ``options``.
 
     :param words: its values: addresses, numbers, texts.
     :param six: it is one of DHCPv6.
@@ -84,7 +84,10 @@ def _of_kind(kind: str, words: Sequence[str]) -> Value:
 
 
 def _typed(words: Sequence[str], kind: str) -> Value:
-    """A value that says its type, which is guessed if it is not given."""
+    """Return a value with its type, ``{ TYPE = VALUE }``.
+
+    :param kind: the type; "": it is guessed from the words.
+    """
     if kind:
         return {kind: _of_kind(kind, words)}
     if words and all(is_address(word) for word in words):
@@ -115,7 +118,7 @@ def _number(word: str) -> int:
 
 
 def _bytes(text: str) -> str:
-    """As bootfw writes bytes, with two digits each."""
+    """Return bytes in the notation of bootfw's configuration, with two digits each."""
     if text.startswith("0x"):
         return text
     return ":".join(part.zfill(2) for part in text.lower().split(":"))
@@ -130,7 +133,10 @@ def is_address(word: str, version: int = 0) -> bool:
 
 
 def ipv4(word: str) -> IPv4Address:
-    """:raise ValueError: *word* is no IPv4 address; the message says so."""
+    """Parse an IPv4 address.
+
+    :raise ValueError: it is none; the message has the word.
+    """
     try:
         return IPv4Address(word)
     except ValueError:
@@ -138,7 +144,10 @@ def ipv4(word: str) -> IPv4Address:
 
 
 def ipv6(word: str) -> IPv6Address:
-    """:raise ValueError: *word* is no IPv6 address; the message says so."""
+    """Parse an IPv6 address.
+
+    :raise ValueError: it is none; the message has the word.
+    """
     try:
         return IPv6Address(word)
     except ValueError:

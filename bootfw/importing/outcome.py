@@ -1,4 +1,4 @@
-"""What became of each line of another server's configuration."""
+"""The outcome of an import for each line of another server's configuration."""
 
 from enum import Enum
 
@@ -6,12 +6,12 @@ from attrs import field, frozen
 
 
 class Fate(Enum):
-    """What became of a line."""
+    """What an import has done with a line."""
 
     EXPRESSED = "expressed"
-    """The configuration of bootfw says the same."""
+    """The configuration of bootfw has the same setting."""
     ASSUMED = "assumed"
-    """It says the same if an assumption holds, which the operator has to check."""
+    """It has the same setting if an assumption holds, which the operator has to check."""
     UNNEEDED = "not needed"
     """It has no effect on what bootfw serves, or bootfw does so anyway."""
     LEFT_OUT = "left out"
@@ -19,7 +19,7 @@ class Fate(Enum):
 
 
 CLEAN = (Fate.EXPRESSED, Fate.UNNEEDED)
-"""The fates that the operator need not look at."""
+"""The fates of lines that the operator need not check."""
 
 
 @frozen(order=True)
@@ -37,16 +37,16 @@ class Line:
 
 @frozen
 class Outcome:
-    """What became of a line, and why."""
+    """What an import has done with a line, and why."""
 
     line: Line
     fate: Fate
     reason: str = ""
-    """Of what is expressed: how. Else why it is not, and what to do instead."""
+    """Where the configuration has the setting. For other fates: why it is missing, and what to do instead."""
 
     @property
     def record(self) -> dict[str, str | int]:
-        """The outcome as JSON has it."""
+        """The outcome as a JSON object."""
         return {
             "file": self.line.file,
             "line": self.line.number,

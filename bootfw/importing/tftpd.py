@@ -68,7 +68,7 @@ def is_tftpd(text: str) -> bool:
 
 
 def read_tftpd(draft: Draft, files: Sequence[tuple[str, str]], load: Callable[[Path], str]) -> None:
-    """Add what the files say.
+    """Translate the configuration of a TFTP server into *draft*.
 
     :param files: (name, text) of each.
     :param load: reads a file that another one names; raises OSError.

@@ -25,7 +25,7 @@ class Table:
     remarks: dict[str, str] = field(factory=dict)
     """Key -> comment behind its value."""
     below: "list[Table]" = field(factory=list)
-    """Tables of this one, such as its hosts."""
+    """Tables inside this one, such as the hosts of a subnet."""
 
     def set(self, key: str, value: Value, remark: object = "") -> None:
         """Set a key, with a comment behind its value."""
@@ -34,7 +34,7 @@ class Table:
             self.remarks[key] = str(remark)
 
     def lines(self) -> Iterator[str]:
-        """The lines of the table and of those below it."""
+        """Yield the lines of the table and of those inside it."""
         yield from (f"# {_comment(comment)}".rstrip() for comment in self.comments)
         if self.header:
             yield self.header
@@ -49,7 +49,7 @@ class Table:
 
 
 def document(tables: Sequence[Table]) -> str:
-    """The text of *tables*, with a blank line between two."""
+    """Return the text of *tables*, with a blank line between two of them; empty tables are left out."""
     return (
         "\n\n".join("\n".join(table.lines()) for table in tables if table.values or table.comments or table.header)
         + "\n"
@@ -73,7 +73,7 @@ def _value(value: Value) -> str:
 
 
 def _comment(text: str) -> str:
-    """A comment can't hold control characters, or a byte that is not UTF-8."""
+    """Return a comment with escapes for control characters and bytes that are not UTF-8, which TOML does not allow."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -1,7 +1,7 @@
-"""Reads a tree of boot files, as a TFTP server has it and as Cobbler makes it: boot programs and their configurations.
+"""Reads a tree of boot files, of a TFTP server or of Cobbler: boot programs and their configurations.
 
-bootfw serves the tree as it is. What is said is which machine requests which configuration: PXELINUX looks for files of
-certain names only (core/fs/pxe/pxe.c of SYSLINUX 6.03, pxe_load_config()), and ignores others without a message.
+bootfw serves the tree as it is. The outcomes say which machine requests which configuration: PXELINUX requests only
+certain names (core/fs/pxe/pxe.c of SYSLINUX 6.03, pxe_load_config()), and ignores others without a message.
 """
 
 import re
@@ -25,9 +25,9 @@ _ADDRESS = re.compile(r"[0-9A-F]{1,8}")
 
 
 def read_tree(draft: Draft, root: str, paths: Iterable[str]) -> None:
-    """Add the tree at *root*.
+    """Add a backend for the tree at *root*.
 
-    :param paths: its files, relative to it.
+    :param paths: the files in it, relative to *root*.
     """
     draft.backend(root, Line(root, 0))
     draft.note(Line(root, 0), Fate.EXPRESSED, "[[backend]]; bootfw lint checks what its configurations name")
@@ -41,7 +41,7 @@ def read_tree(draft: Draft, root: str, paths: Iterable[str]) -> None:
 
 
 def _configuration(draft: Draft, line: Line, name: str) -> None:
-    """Say who requests a configuration of PXELINUX."""
+    """Note which machines request a configuration of PXELINUX."""
     if name == "default":
         reason = "every machine without one of its own"
     elif _UUID.fullmatch(name):
@@ -60,7 +60,7 @@ def _configuration(draft: Draft, line: Line, name: str) -> None:
 
 
 def _network(digits: str) -> str:
-    """Who has an address that begins with *digits*."""
+    """Describe the machines whose address in hexadecimal begins with *digits*."""
     whole = digits.ljust(8, "0")
     address = ".".join(str(int(whole[at : at + 2], 16)) for at in range(0, 8, 2))
     if len(digits) == 8:
@@ -69,7 +69,8 @@ def _network(digits: str) -> str:
 
 
 def _spelled(name: str) -> str:
-    """The right spelling of a name that is nearly one that PXELINUX requests; "": it is something else."""
+    """Return the name that PXELINUX requests for one that differs in separators or case; "": the name is another
+    one."""
     digits = re.sub("[:-]", "", name).lower()
     if re.fullmatch("01[0-9a-f]{12}|[0-9a-f]{12}", digits) and re.fullmatch(r"[0-9A-Fa-f:-]{12,20}", name):
         digits = digits if len(digits) == 14 else f"01{digits}"

@@ -97,7 +97,7 @@ def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
             f"{half} is missing beside it, and it can't run without it",
             f"put the {half} of SYSLINUX {version[0].split()[1].decode()} there",
         )
-    modules = [here] if here and not here.is_made else []
+    modules = [here] if here and not here.is_generated else []
     modules += [found for name in ("menu.c32", "vesamenu.c32") if (found := tree.find(_join(file.directory, name)))]
     for module in modules:
         if (module.head[:5] in _ELF) != elf:

@@ -56,7 +56,7 @@ def _check(tree: Tree, what: str, architecture: str, name: str) -> Iterator[Find
             remedy = f"there is {other}: upper and lower case are not the same" if other else "put it there"
             yield Finding(what, "missing", f"it names {name}, which is not there", remedy)
         return
-    if file.is_made:
+    if file.is_generated:
         return
     program = read_program(file)
     machine = _MACHINES.get(architecture, "")

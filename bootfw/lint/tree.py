@@ -31,8 +31,8 @@ class Served:
     """The path on this host, for messages."""
     _open: Callable[[], Any]
     """Opens the file; returns an IReader, never a Deferred."""
-    is_made: bool = False
-    """The file is generated for each client, so its content is unknown."""
+    is_generated: bool = False
+    """The file is generated for each client, so its content is not known here."""
     damage: str = ""
     """Why the first bytes can't be read; no rule is applied to such a file."""
 
@@ -103,13 +103,13 @@ class Tree:
     :param backend: an IBackend that returns its results directly; it has every file that is not generated for a client.
     :param roots: (directory, an IBackend of its files) of each directory that is checked.
     :param complete: true: a file that is not found is missing; false: an unknown plugin may generate it.
-    :param makes: returns whether the file at a path is generated for each client.
+    :param generates: returns whether the file at a path is generated for each client.
     """
 
     backend: Any
     roots: Sequence[tuple[Path, Any]]
     complete: bool = True
-    makes: Callable[[str], bool] = lambda path: False
+    generates: Callable[[str], bool] = lambda path: False
     unlisted: list[tuple[Path, str]] = field(factory=list, init=False)
     """(directory, reason) of those that can't be listed. Filled when ``entries`` is computed."""
     _known: dict[str, Served | None] = field(factory=dict, init=False)
@@ -135,7 +135,7 @@ class Tree:
         """Return the file that a client gets for *path*; None: there is none."""
         if path not in self._known:
             found = _served(self.backend, path, self._where(path))
-            if found is None and self.makes(path):
+            if found is None and self.generates(path):
                 found = Served(path, path, lambda: MemoryReader(b""), True)
             self._known[path] = found
         return self._known[path]

@@ -54,13 +54,16 @@ _TEXT_MAX = 65536
 
 
 @define
-class _AtItsPlace(MountTable):
-    """The mount points of file systems that can hang, on the way to an image that is open."""
+class _ImageMounts(MountTable):
+    """The mount points of file systems that can hang, for an image that is served from its descriptor.
+
+    The path in /proc says nothing about the file system of the image, so the path of the image is looked up.
+    """
 
     place: Path = field(default=Path(), kw_only=True)
 
     def on_the_way_to(self, root: Path, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
-        """See MountTable: *root* is the descriptor in /proc."""
+        """See MountTable. *root* is the path of the descriptor in /proc, and not used."""
         return super().on_the_way_to(self.place, name, ignore_case)
 
 
@@ -93,7 +96,7 @@ class _OpenImage:
         return _reader(self.digests)
 
     def use(self, digests: int | None) -> None:
-        """Take the descriptor of the present digests."""
+        """Replace the descriptor of the digests, which this object owns from now on."""
         if self.digests is not None:
             os.close(self.digests)
         self.digests = digests
@@ -107,8 +110,8 @@ class _OpenImage:
 
 
 @frozen
-class _New:
-    """A version of an image that was found."""
+class _NewVersion:
+    """A version of an image that a scan has found and opened."""
 
     place: Place
     descriptor: int
@@ -152,7 +155,7 @@ class ImagesBackend:
     _open: dict[tuple[str, str], _OpenImage] = field(factory=dict, init=False)
     """By name and version."""
     _current: dict[str, tuple[Change, str]] = field(factory=dict, init=False)
-    """Name of an image -> its file and its version, for images that are in the directory."""
+    """Name of an image -> (its Change at the last scan, its version), for images that are in the directory."""
     _scanned_at: float | None = field(default=None, init=False)
     _waiting: "list[Deferred[None]] | None" = field(default=None, init=False)
     """Requests that wait for a scan in a thread; None: none is running."""
@@ -216,20 +219,24 @@ class ImagesBackend:
         if top != PREFIX or not entry:
             raise FileMissing()
         if not self._is_due():
-            return self._found(entry, inside, request)
+            return self._open_inside(entry, inside, request)
         mount = self._mount()
         if mount is None or self._threads is None:
             self._scan()
-            return self._found(entry, inside, request)
-        return self._scan_at(mount).addCallback(lambda _: self._found(entry, inside, request))
+            return self._open_inside(entry, inside, request)
+        return self._scan_at(mount).addCallback(lambda _: self._open_inside(entry, inside, request))
 
     def version(self, path: str, request: Any) -> None:
         """See IVersionedBackend: files of backends after this one keep their versions, those in images have none."""
         if lexical(path).partition("/")[0] != PREFIX:
             raise FileMissing()
 
-    def _found(self, entry: str, inside: str, request: Any) -> Any:
-        """Open a file in an image, or the image itself."""
+    def _open_inside(self, entry: str, inside: str, request: Any) -> Any:
+        """Open a file in an image, or the image itself.
+
+        :param entry: the part of the path after PREFIX: the name, with or without version and suffix.
+        :param inside: the path in the image; "": the image itself.
+        """
         match = _VERSIONED.fullmatch(entry)
         name, version, suffix = (match["name"], match["version"], match["suffix"] or "") if match else (entry, "", "")
         if not version:
@@ -246,6 +253,7 @@ class ImagesBackend:
         reader = image.files.open(inside, request)
         if inside.rpartition("/")[2].casefold() == "boot.cfg":
             root = "../" * inside.count("/")
+            # From a path without version it leads to the one with it, so that all files are of the same version.
             if match is None:
                 root += f"../{name}~{version}/"
             return reader.addCallback(_boot_cfg, root) if isinstance(reader, Deferred) else _boot_cfg(reader, root)
@@ -275,20 +283,21 @@ class ImagesBackend:
         def scanned(result: Any) -> None:
             waiting, self._waiting = self._waiting or [], None
             if isinstance(result, tuple):
-                self._take(*result)
+                self._apply(*result)
             for each in waiting:
                 each.callback(None)
 
-        self._threads.call(mount, self._look, must_run=True).addBoth(scanned)
+        self._threads.call(mount, self._find_images, must_run=True).addBoth(scanned)
         return waiter
 
     def _scan(self) -> None:
-        self._take(*self._look())
+        self._apply(*self._find_images())
 
-    def _look(self) -> tuple[list[Place], list[_New], list[str]]:
-        """Return the images, those that are new, and problems. It may be called in any thread."""
+    def _find_images(self) -> tuple[list[Place], list[_NewVersion], list[str]]:
+        """Return (all images, new versions, problems). It may run in any thread: it opens files, but changes no
+        state."""
         there: list[Place] = []
-        new: list[_New] = []
+        new: list[_NewVersion] = []
         problems: list[str] = []
         try:
             entries = list(places(self.root))
@@ -308,7 +317,7 @@ class ImagesBackend:
                     problems.append(f"{entry.path}: {error.strerror}")
                     continue
                 try:
-                    new.append(_New(entry, descriptor, version_of(descriptor), _open_digests(entry)))
+                    new.append(_NewVersion(entry, descriptor, version_of(descriptor), _open_digests(entry)))
                 except OSError as error:
                     os.close(descriptor)
                     problems.append(f"{entry.path}: {error.strerror}")
@@ -316,14 +325,16 @@ class ImagesBackend:
             there.append(entry)
         return there, new, problems
 
-    def _take(self, there: list[Place], new: list[_New], problems: list[str]) -> None:
-        """Take over what _look() has found."""
+    def _apply(self, there: list[Place], new: list[_NewVersion], problems: list[str]) -> None:
+        """Apply the result of _find_images(): serve new versions, and close those that were replaced KEPT seconds
+        ago."""
         now = self._seconds()
         self._scanned_at = now
         for found in new:
             place, descriptor, version = found.place, found.descriptor, found.version
             self._current[place.name] = place.change, version
             known = self._open.get((place.name, version))
+            # The same file: it was renamed and put back, or only its digests have changed. Unpacked files stay valid.
             if known is not None and os.path.sameopenfile(known.descriptor, descriptor):
                 os.close(descriptor)
                 known.replaced = None
@@ -348,11 +359,11 @@ class ImagesBackend:
                 self._log.warn("backend images: {problem}", problem=problem)
         self._problems = tuple(problems)
 
-    def _opened(self, new: _New) -> _OpenImage:
+    def _opened(self, new: _NewVersion) -> _OpenImage:
         place, descriptor = new.place, new.descriptor
-        # Where an unpacked CD has B.B00, its boot program requests b.b00.
+        # Case is ignored, since where an unpacked CD has B.B00, its boot program requests b.b00.
         at = Path(f"/proc/self/fd/{descriptor}")
-        mounts = _AtItsPlace(place=place.path)
+        mounts = _ImageMounts(place=place.path)
         files: Any = None
         if place.is_directory:
             files = DirectoryBackend(at, ignore_case=True, reactor=self._reactor, mounts=mounts)

@@ -133,7 +133,7 @@ class Library:
         self._known, self.problems = known, tuple(problems)
         images = [found[name] for name in sorted(found, key=str.casefold)]
         receivers = [image for image in images if image.is_receiver]
-        return tuple(_received(image, receivers) if image.is_disk else image for image in images)
+        return tuple(_with_receivers(image, receivers) if image.is_disk else image for image in images)
 
     def _places(self, problems: list[str], hangs: Callable[[Path], bool]) -> Iterator[Place]:
         for root in self.roots:
@@ -208,7 +208,7 @@ def _with_arguments(image: OSImage, arguments: str) -> OSImage:
     return evolve(image, arguments=arguments, ways=ways, reason=reason)
 
 
-def _received(image: OSImage, receivers: Sequence[OSImage]) -> OSImage:
+def _with_receivers(image: OSImage, receivers: Sequence[OSImage]) -> OSImage:
     """Return the image of a disk with the ways to install it, by the systems that write such images."""
     ways = tuple(
         Way(way.plan, way.runs, receiver)

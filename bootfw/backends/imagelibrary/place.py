@@ -39,7 +39,8 @@ class Place:
     change: Change
     """Of the image, or of its digests."""
     digests: bool = False
-    """Whether there is a file with the digests of a disk image. One that is older than the image is of another one."""
+    """Whether there is a file with the digests of a disk image. One that is older than the image does not count: it was
+    computed from another one."""
 
     @property
     def is_directory(self) -> bool:
