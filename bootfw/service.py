@@ -185,8 +185,8 @@ class BootService(MultiService):
         self._leadership: Leadership | None = None
         """Whether this server decides, of several; None: it always does."""
         self.leads = True
-        """Whether it has the leases and the orders, and its resolvers are started. As the leader of several it may be
-        cut off from their store."""
+        """Whether this server has the leases and the orders, and its resolvers are started. That stays so while the
+        leader of several can't reach their store."""
         if ILeadership.providedBy(store):
             verifyObject(ILeadership, store)
             self._leadership = Leadership(
@@ -199,7 +199,7 @@ class BootService(MultiService):
             )
             self.leads = False
         self._resigned: Deferred[Any] = succeed(None)
-        """Fires when the store is released after the latest _resign()."""
+        """Fires when the latest _resign() has released the leadership in the store."""
         self._control = control
         self._given_observers = _named(observers, IBootObserver)
         self._recorders: list[Named] = []
@@ -214,8 +214,9 @@ class BootService(MultiService):
             self._recorders.append(("boot attempts", recorder))
         self._kernel = Netlink()
         if event_sink is None:
-            looking = NeighbourObserver(self._kernel.neighbour_tables, lambda event: self._publish(event))
-            self._recorders.append(("neighbour table", looking))
+            # _publish is set below, and depends on the publisher, which gets these recorders.
+            neighbour_observer = NeighbourObserver(self._kernel.neighbour_tables, lambda event: self._publish(event))
+            self._recorders.append(("neighbour table", neighbour_observer))
         self._publisher = Publisher(reactor, self._observing()) if event_sink is None else event_sink
         self._publisher_of_others = Publisher(reactor, self._observing_others())
         """Gets the events of other nodes."""
@@ -226,20 +227,22 @@ class BootService(MultiService):
         self._tags_files = tags_files or self._cluster is not None
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
-        self._lasting: list[Named] = []
-        """Plugins that are started with the resolvers, whatever the configuration is."""
+        self._permanent_plugins: list[Named] = []
+        """Plugins that are started with the resolvers, and that a reload never replaces."""
         if orders is not None:
             verifyObject(IOrderStore, orders)
             machines = Machines(
                 reactor, orders, self.operations, lambda: self._backends, lambda: self._settings.machine
             )
-            self._lasting.append(("machines", machines))
+            self._permanent_plugins.append(("machines", machines))
         admit = None if self._leadership is None else self._refuse_as_standby
-        used = self._resolvers if self._uses_resolvers else []
-        self._plugins = PluginLifecycle(reactor, [*self._lasting, *used], self._publish, admit=admit)
-        self._stores = PluginLifecycle(reactor, self._backends, self._publish, "backend")
+        used_resolvers = self._resolvers if self._uses_resolvers else []
+        self._plugins = PluginLifecycle(
+            reactor, [*self._permanent_plugins, *used_resolvers], self._publish, admit=admit
+        )
+        self._backend_plugins = PluginLifecycle(reactor, self._backends, self._publish, "backend")
         every_observer = [*self._given_observers, *self._recorders]
-        self._observers = PluginLifecycle(reactor, every_observer, self._publish, "observer")
+        self._observer_plugins = PluginLifecycle(reactor, every_observer, self._publish, "observer")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
         dropped = partial(report_dropped, reactor, lambda: self._settings, self._publish)
         served, excepted = self._settings.interfaces, self._settings.except_interfaces
@@ -254,7 +257,7 @@ class BootService(MultiService):
         self._urls = WebURLs()
         self._share_url = self._sharing("url")
         self._unbound: set[tuple[str, ListenAddress]] = set()
-        """Sockets of HTTP and HTTPS that are open here, and whose address the main process waits for."""
+        """In a worker: sockets of HTTP and HTTPS that are open here, but whose address this host does not have now."""
         self._layers = self._layered()
         self._give_lookup([*self._observing_as_leader(), *self._resolvers])
         self._image_sender = ImageSender(
@@ -277,12 +280,12 @@ class BootService(MultiService):
             )
         )
         self._file_servers: WeakSet[TFTPProtocol | BootSite] = WeakSet()
-        """All that this process has, also those that serve for workers which are starting."""
+        """Every file server of this process, including those that serve while workers are starting."""
         self._retired: list[_Retired] = []
-        self._retiring: IDelayedCall | None = None
-        """The next call of _close_retired()."""
+        self._retired_check: IDelayedCall | None = None
+        """The scheduled call of _close_retired(); None: there is none."""
         self._replaced: list[DHCPPort] = []
-        """Protocols in place of which a reload has put others, until their pending requests are answered."""
+        """Protocols that a reload has replaced, until their pending requests are answered."""
         self._dropped: list[WantedSocket] = []
         """Sockets that a reload has dropped, and that are open until their transfers have ended."""
         self._prepared: Prepared | None = None
@@ -290,8 +293,8 @@ class BootService(MultiService):
         self._certificate: Any = None
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
-        self._reported: dict[DatagramPort, tuple[int, ...]] = {}
-        """The counters of each port as report_datagrams() last saw them."""
+        self._reported_counters: dict[DatagramPort, tuple[int, ...]] = {}
+        """The counters of each port at the latest report_datagrams(), which publishes the differences."""
         self._bindings = Bindings(
             reactor,
             self._publish,
@@ -299,17 +302,18 @@ class BootService(MultiService):
             opens_later=broadcast is None,
         )
         self._closing: list[Any] = []
-        """The ports of the latest stop, which may not have closed their sockets."""
+        """The ports that the latest stop has closed. Their sockets may be open until a later turn of the reactor, and a
+        start before that has to close them first."""
         self._life = ServiceStates()
-        self._do = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
+        self._actions = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
         self._workers: Workers | None = None
-        """They serve the files; None: this process does."""
+        """The worker processes that serve the files; None: this process serves them."""
         self._hands_over = False
         """See hand_over_at_stop()."""
         self._stopped: Deferred[None] = succeed(None)
         """The result of the latest stopService()."""
         self._drained: Deferred[None] = succeed(None)
-        """Fires when everything that any stop has closed is closed."""
+        """Fires when everything is closed that the latest stop or an earlier one has closed."""
         self._sites: tuple[_AddedSite, ...] = ()
         if self._sockets.follow_interfaces:
             master = Master(reactor, self._image_sender, self._uploads, self._admission, self._publish)
@@ -319,14 +323,14 @@ class BootService(MultiService):
         if self._cluster is not None:
             self._cluster.setServiceParent(self)  # type: ignore[no-untyped-call]
             self._operations.update(self._cluster.operations)
-        self._holds = False
-        """Whether this service holds the reactor's monotonic clock; see hold()."""
+        self._holds_clock = False
+        """Whether hold() was called for the reactor's monotonic clock, which has to be released in the end."""
         self._receivers: dict[str, Callable[..., None]] = {
             "client": self._clients.on_message,
             "boot-program": self._second_stage.on_message,
             "generated": self._generated.on_message,
             "packets-of": self._send_packets,
-            "url": self._url_changed,
+            "url": self._on_url_message,
             "elsewhere": self._adopted_transfers.announced,
             "elsewhere-known": self._adopted_transfers.remember,
         }
@@ -342,7 +346,8 @@ class BootService(MultiService):
         return self._leasing.leased_to(address) if self._leasing is not None else ""
 
     def _layered(self) -> LayeredBackend:
-        """Return the backends as one, and share the leases of systems if one of them has files for these."""
+        """Return the backends as one. Clients share their leases with workers if a backend has files for single
+        systems."""
         self._clients.shares_leases = any(getattr(backend, "for_systems", False) for _, backend in self._backends)
         return LayeredBackend(
             [("generated files", self._generated), *self._backends],
@@ -353,7 +358,8 @@ class BootService(MultiService):
         )
 
     def _observing(self) -> list[Named]:
-        """Return what gets the events, in its order. Of several nodes the leader joins the events into boots."""
+        """Return the observers of this node's events, in their order. Of several nodes only the leader joins events
+        into boots, since the events of one boot may come from several nodes."""
         if self.leads:
             return self._observing_as_leader()
         return [*self._given_observers, *(each for each in self._recorders if not isinstance(each[1], BootRecorder))]
@@ -362,7 +368,7 @@ class BootService(MultiService):
         return [*self._given_observers, *self._observing_resolvers(), *self._recorders]
 
     def _observing_others(self) -> list[Named]:
-        """Return what gets the events of other nodes too."""
+        """Return the observers that also get the events of other nodes."""
         if not self.leads:
             return []
         return [*self._observing_resolvers(), *(each for each in self._recorders if isinstance(each[1], BootRecorder))]
@@ -417,7 +423,7 @@ class BootService(MultiService):
         sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
         observers: "Sequence[IBootObserver | tuple[str, IBootObserver]] | None" = None,
     ) -> None:
-        """Use these for what clients request from now on, while the service runs: prepare() and commit() in one.
+        """Use these for the requests that come from now on, while the service runs: prepare() and commit() in one.
 
         :raise StateError, ConfigError, zope.interface.Invalid: see prepare(); then nothing has changed.
         """
@@ -432,14 +438,14 @@ class BootService(MultiService):
         sites: Mapping[str, Iterable[ListenAddress]] = MappingProxyType({}),
         observers: "Sequence[IBootObserver | tuple[str, IBootObserver]] | None" = None,
     ) -> "Prepared":
-        """Start the plugins that are new, and open the sockets that are.
+        """Start the new plugins, and open the new sockets of another configuration.
 
-        What is under way will end as it began: transfers keep their files, and requests that a resolver has not
-        answered yet get the answer of that resolver. A socket that is wanted before and after stays open.
+        Transfers under way keep their files, and requests that a resolver has not answered yet get the answer of that
+        resolver. A socket that both configurations want stays open.
 
         :param settings: equal those until now in the keys that need a restart, see bootfw.reload.
         :param sites: service of add_site() -> where it listens; those that it does not name stay where they are.
-        :param observers: in place of those that the service was made with; None: these stay.
+        :param observers: replace the observers that were given to the service; None: these stay.
         :return: for commit() or abandon().
         :raise StateError: a plugin can't be started, a socket can't be opened, or the service does not run.
         :raise ConfigError: the certificate can't be used, or the personas contradict each other.
@@ -456,7 +462,7 @@ class BootService(MultiService):
             personas = stock().with_own(settings.persona)
         before = {id(plugin) for _, plugin in (*self._given_observers, *self._resolvers)}
         self._give_lookup([each for each in (*new_observers, *new_resolvers) if id(each[1]) not in before])
-        moved = tuple(evolve(site, listen=tuple(sites.get(site.service, site.listen))) for site in self._sites)
+        new_sites = tuple(evolve(site, listen=tuple(sites.get(site.service, site.listen))) for site in self._sites)
         new = _Configured(
             settings,
             watchdog,
@@ -464,21 +470,21 @@ class BootService(MultiService):
             new_resolvers,
             new_observers,
             personas,
-            moved,
+            new_sites,
             None,
             self._certificate,
-            self._lasting,
+            self._permanent_plugins,
         )
         # Each step is undone if a later one fails, the latest first. After pop_all() nothing is undone.
         with ExitStack() as undo:
-            self._observers.start_new(new_observers)
-            undo.callback(self._observers.drop_new, new_observers)
-            self._stores.start_new(new_backends)
-            undo.callback(self._stores.drop_new, new_backends)
+            self._observer_plugins.start_new(new_observers)
+            undo.callback(self._observer_plugins.drop_new, new_observers)
+            self._backend_plugins.start_new(new_backends)
+            undo.callback(self._backend_plugins.drop_new, new_backends)
             if self.leads:
                 self._plugins.start_new(new.used)
                 undo.callback(self._plugins.drop_new, new.used)
-            prepared = self._prepared = self._opened_for(new)
+            prepared = self._prepared = self._open_new_sockets(new)
             undo.pop_all()
         return prepared
 
@@ -488,8 +494,8 @@ class BootService(MultiService):
             self._prepared = None
             self._discard(prepared.opened, prepared.protocols, prepared.made_leasing)
             self._plugins.drop_new(prepared.configured.used)
-            self._stores.drop_new(prepared.configured.backends)
-            self._observers.drop_new(prepared.configured.observers)
+            self._backend_plugins.drop_new(prepared.configured.backends)
+            self._observer_plugins.drop_new(prepared.configured.observers)
 
     def commit(self, prepared: "Prepared") -> None:
         """Use what was prepared.
@@ -519,9 +525,12 @@ class BootService(MultiService):
             self._leasing.use(self._settings.dhcp, self._settings.dhcp6)
             self._plugins.offer(self._lease_operations(), operations)
         self._check_backends()
-        close_unused = [*self._stores.replace(self._backends), *self._plugins.replace(prepared.configured.used)]
-        # Transfers and downloads that began before now may use the old plugins; later ones don't, so only these are
-        # waited for.
+        close_unused = [
+            *self._backend_plugins.replace(self._backends),
+            *self._plugins.replace(prepared.configured.used),
+        ]
+        # Only transfers and downloads that began before now may use the old plugins, so the plugins are closed when
+        # these have ended.
         under_way = self._under_way() if close_unused else set()
         self._retired.append(_Retired(before.chain, under_way, close_unused, inf))
         self._layers = self._layered()
@@ -541,20 +550,20 @@ class BootService(MultiService):
                 self._use(binding, before.settings)
         self._bindings.check_ready()
         self._close_retired()
-        self._fit_role()
-        self._stand()
+        self._apply_role()
+        self._stand_for_leader()
 
     def _replace_observers(self) -> None:
         """Close the observers that are no longer used, and offer the operations of those that are."""
-        operations = self._observers.operations()
-        for close in self._observers.replace([*self._given_observers, *self._recorders]):
+        operations = self._observer_plugins.operations()
+        for close in self._observer_plugins.replace([*self._given_observers, *self._recorders]):
             close()
-        self._plugins.offer(self._observers.operations(), operations)
+        self._plugins.offer(self._observer_plugins.operations(), operations)
 
     def _replace_protocol(self, wanted: WantedSocket, protocol: DHCPPort, chain: ResolverChain | None) -> None:
-        """Have another protocol serve a socket that stays open. Pending requests are answered by the one until now.
+        """Have another protocol serve a socket that stays open. The former one still answers its pending requests.
 
-        :param chain: may be answering requests that came to it.
+        :param chain: the former resolver chain, which may be answering these.
         """
         replaced, wanted.protocol = wanted.protocol, protocol
         wanted.open = self._opener(wanted.key, protocol)
@@ -570,7 +579,7 @@ class BootService(MultiService):
         self._retired.append(_Retired(chain, set(), [close], inf))
 
     def _use(self, wanted: WantedSocket, before: Settings) -> None:
-        """Have an open port use the settings that there are now."""
+        """Have the protocol of an open port use the present settings."""
         settings, protocol = self._settings, wanted.protocol
         if isinstance(protocol, DHCPPort):
             family = settings.dhcp if isinstance(protocol.family, IPv4) else settings.dhcp6
@@ -595,7 +604,7 @@ class BootService(MultiService):
             self._sites,
             self._chain,
             self._certificate,
-            self._lasting,
+            self._permanent_plugins,
         )
 
     def _configure(self, configured: "_Configured") -> None:
@@ -604,10 +613,10 @@ class BootService(MultiService):
         self._given_observers, self._personas = list(configured.observers), configured.personas
         self._sites, self._chain, self._certificate = configured.sites, configured.chain, configured.certificate
 
-    def _opened_for(self, new: "_Configured") -> "Prepared":
-        """Open the sockets that are wanted in *new* and not until now.
+    def _open_new_sockets(self, new: "_Configured") -> "Prepared":
+        """Open the sockets that *new* wants and the present configuration does not.
 
-        :raise StateError, ConfigError: one can't be opened; then none is.
+        :raise StateError, ConfigError: one can't be opened; then all of them are closed again.
         """
         # _wanted() and what it calls read the settings of this object. The new ones are in place while sockets are
         # opened, and the old ones again at the end, so that a failure changes nothing.
@@ -636,9 +645,9 @@ class BootService(MultiService):
                 beside = (
                     [each for each in closing if _overlap(each.key, entry.key)] if entry.protocol is not None else []
                 )
-                opened.append(made := self._wanted_socket(entry, beside))
+                opened.append(added := self._wanted_socket(entry, beside))
                 try:
-                    self._bindings.add(made)
+                    self._bindings.add(added)
                 except CannotListenError as error:
                     reason = getattr(error, "socketError", error)
                     if beside:
@@ -660,7 +669,7 @@ class BootService(MultiService):
     def _discard(
         self, opened: Sequence[WantedSocket], protocols: Mapping[SocketKey, DHCPPort], made_leasing: bool
     ) -> None:
-        """Undo _opened_for()."""
+        """Undo _open_new_sockets()."""
         for protocol in protocols.values():
             protocol.close()
         for each in opened:
@@ -676,20 +685,20 @@ class BootService(MultiService):
     def _drop(self, wanted: WantedSocket, chain: ResolverChain | None, opened: Sequence[WantedSocket]) -> None:
         """Take no more requests on a socket that is no longer wanted, and close it when nothing uses it.
 
-        :param chain: may be answering requests that came to it.
+        :param chain: the former resolver chain, which may be answering requests that came to the socket.
         :param opened: the new sockets, some of which may have its port.
         """
         self._bindings.drop(wanted)
         if wanted.port is None:
             return
-        self._note_url(wanted)
+        self._update_url(wanted)
         protocol = wanted.protocol
         under_way: set[Any] = set()
         if isinstance(protocol, TFTPProtocol):
             for each in opened:
                 if isinstance(each.protocol, TFTPProtocol) and _overlap(each.key, wanted.key):
                     each.protocol.succeed(protocol, wholly=_contains(each.key, wanted.key))
-            # The port stays open until its transfers have ended: their peers know no other one.
+            # The port stays open until its transfers have ended: their peers send to this address and port.
             protocol.drain()
             under_way = protocol.under_way()
         elif isinstance(protocol, DHCPPort):
@@ -707,7 +716,8 @@ class BootService(MultiService):
         self._dropped.remove(wanted)
         self._close_socket(wanted)
         if wanted.service in UDP_SERVICES:
-            finish_closing(wanted.port)  # until then it gets datagrams that are for the socket which has its port now
+            # At once: an open socket would still get datagrams that are for the new socket with the same port.
+            finish_closing(wanted.port)
         for each in self._bindings:
             if isinstance(each.protocol, TFTPProtocol):
                 each.protocol.forget(wanted.protocol)
@@ -715,14 +725,14 @@ class BootService(MultiService):
     def _close_socket(self, wanted: WantedSocket) -> None:
         """Close the port of a socket, and its protocol unless another socket has it too.
 
-        It is published when every process of this server has closed the port.
+        The event is published when every process of this server has closed the port.
         """
         port, protocol, where = wanted.port, wanted.protocol, wanted.where
         closing = [maybeDeferred(port.stopListening)]
         if not any(binding.protocol is protocol and binding is not wanted for binding in self._bindings):
             closing.insert(0, maybeDeferred(protocol.close))
         self._report_datagrams([wanted])
-        self._reported.pop(port, None)
+        self._reported_counters.pop(port, None)
 
         def closed(result: object) -> None:
             self._publish(ListenerClosed(self._reactor.seconds(), wanted.service, where))
@@ -731,16 +741,17 @@ class BootService(MultiService):
 
     def _under_way(self) -> set[Any]:
         """Return every transfer and download that this process serves."""
-        found: set[Any] = set()
+        under_way: set[Any] = set()
         for server in self._file_servers:
-            found |= server.under_way() if isinstance(server, TFTPProtocol) else server.files.under_way()
-        return found
+            under_way |= server.under_way() if isinstance(server, TFTPProtocol) else server.files.under_way()
+        return under_way
 
     def _close_retired(self) -> None:
-        """Close what earlier configurations had as soon as nothing that began with it is under way."""
-        if self._retiring is not None and self._retiring.active():
-            self._retiring.cancel()
-        self._retiring = None
+        """Close the plugins and sockets of earlier configurations that nothing under way uses any more."""
+        # Checked once a second: transfers, downloads and resolutions end in many places, and a reload is rare.
+        if self._retired_check is not None and self._retired_check.active():
+            self._retired_check.cancel()
+        self._retired_check = None
         under_way = self._under_way()
         retired, self._retired = self._retired, []
         for each in retired:
@@ -750,32 +761,32 @@ class BootService(MultiService):
                 for close in each.close_unused:
                     close()
         if self._retired:
-            self._retiring = self._reactor.callLater(_RETIRED_CHECKED_EVERY, self._close_retired)
+            self._retired_check = self._reactor.callLater(_RETIRED_CHECKED_EVERY, self._close_retired)
 
     def _forget_retired(self) -> None:
-        """The service stops, which cancels every resolution and closes every plugin."""
+        """Close nothing later: the service stops, which cancels every resolution and closes every plugin."""
         self._retired = []
-        if self._retiring is not None:
-            self._retiring.cancel()
-            self._retiring = None
+        if self._retired_check is not None:
+            self._retired_check.cancel()
+            self._retired_check = None
 
     def _sharing(self, kind: str) -> Callable[..., None] | None:
         share = self._broadcast if self._cluster is None else self._cluster.share
         return None if share is None else partial(share, kind)
 
-    def _of_worker(self, kind: str, values: tuple[Any, ...]) -> bool:
+    def _on_worker_message(self, kind: str, values: tuple[Any, ...]) -> bool:
         """Take what a worker has broadcast, see on_message(), and announce it to the other nodes."""
         if self._cluster is not None:
             self._cluster.announce(kind, *values)
         return self.on_message(kind, values)
 
     def add_workers(self, workers: Workers) -> None:
-        """Have *workers* serve the files. They start and stop with this service, and share what it learns."""
+        """Have *workers* serve the files. They start and stop with this service, and get what it learns of clients."""
         if self._cluster is not None:
             workers.on_positions = self._cluster.take_positions
         self._workers = workers
         workers.join(
-            self._of_worker,
+            self._on_worker_message,
             publish=self._publish,
             shared_state=self._shared_state,
             serve=self._serve,
@@ -807,12 +818,17 @@ class BootService(MultiService):
         self._operations.update(operations)
 
     def operations(self) -> Mapping[str, Operation]:
-        """Return what the operator can query and order while the service runs, as the control socket offers it."""
-        own = self._operations, self._observers.operations(), self._plugins.operations(), self._lease_operations()
+        """Return the operations that the control socket offers to the operator while the service runs."""
+        own = (
+            self._operations,
+            self._observer_plugins.operations(),
+            self._plugins.operations(),
+            self._lease_operations(),
+        )
         return {name: operation for each in own for name, operation in each.items()}
 
     def _lease_operations(self) -> Mapping[str, Operation]:
-        """Those of the leases. A service that was a server before a reload keeps its leases in memory, unseen."""
+        """Return the operations on leases; none for a proxy, even if it has leases from before a reload."""
         if not self.leads and self._settings.assigns_addresses:
             refused = dict.fromkeys(LEASE_OPERATIONS, lambda given: self._refuse_as_standby())
             return {**refused, **self._stored_leases()}
@@ -845,41 +861,44 @@ class BootService(MultiService):
 
     @property
     def _standing(self) -> Standing | None:
-        """What the store answered last; None: this server is alone."""
+        """What the store has last answered about the leadership; None: this server is alone."""
         return None if self._leadership is None else self._leadership.standing
 
-    def _stand(self) -> None:
-        """Stand for leader, if there is something to decide."""
+    def _stand_for_leader(self) -> None:
+        """Stand for leader, if the configuration needs one: for DHCP or resolvers."""
         if self._leadership is not None and self._uses_resolvers and self._life.state is State.RUNNING:
             self._leadership.start()
 
     def _lead(self) -> None:
         """Decide from now on, with the leases and orders of the store.
 
-        :raise StateError: they can't be used; then nothing has changed.
+        :raise StateError: they can't be used; then this server is a standby as before.
         """
         self._change_role(leads=True)
         try:
             self._plugins.start()
-            self._fit_role()
+            self._apply_role()
         except BaseException:
             self._follow()
             raise
 
     def _follow(self) -> None:
-        """Another server decides: drop all that is known and pending."""
+        """Drop all leases and pending requests: another server decides."""
         if self._leasing is not None:
             self._leasing.journal.abandon()
         self._stop_deciding()
 
     def _resign(self) -> None:
-        """Have another server decide from now on, if there is one that can: this one is about to stop."""
+        """Give the leadership up before this server stops, if there is another server that can lead."""
         if self._leadership is not None and self._cluster is not None and self._cluster.others_stand:
             stored = self._stop_deciding() if self.leads else succeed(None)
             self._resigned = self._leadership.stop(stored)
 
     def _stop_deciding(self) -> "Deferred[Any]":
-        """Drop requests from now on. Fires when the leases that were given and the orders are stored."""
+        """Drop DHCP requests from now on.
+
+        :return: fires when the leases that clients have, and the orders, are stored.
+        """
         if self._chain is not None:
             self._chain.cancel_all()
             self._chain = None
@@ -887,7 +906,7 @@ class BootService(MultiService):
         for protocol in replaced:
             protocol.close()
         self._change_role(leads=False)
-        self._fit_role()
+        self._apply_role()
         closing = [self._plugins.close_plugins()]
         if self._leasing is not None:
             closing.append(self._leasing.close())
@@ -906,8 +925,9 @@ class BootService(MultiService):
             self._publisher_of_others.replace(self._observing_as_leader(), self._observing_others())
         self._plugins.offer({} if leads else self._lease_operations(), operations)
 
-    def _fit_role(self) -> None:
-        """Have the DHCP ports answer, or as a standby drop all requests.
+    def _apply_role(self) -> None:
+        """Give each DHCP port the protocol of the present role: one that answers or, on a standby, one that drops
+        requests.
 
         :raise StateError: a port can't serve, or the content of the store can't be used.
         """
@@ -919,12 +939,12 @@ class BootService(MultiService):
                 wanted = self._wanted() if wanted is None else wanted
                 make = wanted[binding.key].protocol
                 assert make is not None
-                self._put_in_place(binding, make())
+                self._replace_protocol_now(binding, make())
         if self.leads:
             self._plugins.offer(self._lease_operations(), LEASE_OPERATIONS)
 
-    def _put_in_place(self, wanted: WantedSocket, protocol: Any) -> None:
-        """Have *protocol* serve a socket that stays open, and close the one until now."""
+    def _replace_protocol_now(self, wanted: WantedSocket, protocol: Any) -> None:
+        """Have *protocol* serve a socket that stays open, and close the former one with its pending requests."""
         replaced, wanted.protocol = wanted.protocol, protocol
         wanted.open = self._opener(wanted.key, protocol)
         replaced.close()
@@ -935,19 +955,20 @@ class BootService(MultiService):
                 raise StateError(f"{_in_words(wanted.key)} can't be served: {error}") from error
 
     def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
-        """Take what another process of this server has broadcast. Returns False if the kind is unknown."""
+        """Take a message that another process of this server has broadcast. Return false if its kind is unknown."""
         receive = self._receivers.get(kind)
         if receive is not None:
             receive(*values)
         return receive is not None
 
     def _send_packets(self, number: int, addresses: Collection[str], since: float) -> None:
-        """Answer the main process, which asks a worker for the packets of a client; see Workers.packets_of()."""
+        """Send the main process the packets of a client that this worker has recorded; see Workers.packets_of()."""
         if self._broadcast is not None and self._recorder is not None:
             self._broadcast("packets", number, self._recorder.transfers_of(addresses, since))
 
     def _shared_state(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """See Workers.join()."""
+        """Return the messages that bring a new worker, or another node, to the state of this process; see
+        Workers.join()."""
         leased = self._leasing.leased() if self._leasing is not None and self._clients.shares_leases else ()
         # What is known of a machine from its boot comes later, and replaces what its lease says.
         known: list[tuple[str, tuple[Any, ...]]]
@@ -962,7 +983,8 @@ class BootService(MultiService):
         return known + [("url", (each.service, each.where, False)) for each in waiting if each.service in _WEB]
 
     def report_datagrams(self) -> None:
-        """Publish what has gone through the UDP ports since the last call; call it once a second."""
+        """Publish how many datagrams the UDP ports have received and sent since the last call; call it once a
+        second."""
         self._report_datagrams([*self._bindings, *self._dropped])
 
     def _report_datagrams(self, sockets: Iterable[WantedSocket]) -> None:
@@ -971,10 +993,10 @@ class BootService(MultiService):
             if isinstance(each.port, DatagramPort):
                 counters = each.port.counters
                 counted = (counters.received, counters.sent, counters.send_errors, counters.receive_errors)
-                since = map(sub, counted, self._reported.get(each.port, (0, 0, 0, 0)))
+                since = map(sub, counted, self._reported_counters.get(each.port, (0, 0, 0, 0)))
                 before = totals.get(each.service, (0, 0, 0, 0))
                 totals[each.service] = tuple(map(sum, zip(before, since, strict=True)))
-                self._reported[each.port] = counted
+                self._reported_counters[each.port] = counted
         for service, total in totals.items():
             if any(total):
                 now = self._reactor.seconds()
@@ -993,7 +1015,7 @@ class BootService(MultiService):
         return None if self._cluster is None else self._cluster.record()
 
     def _describe(self) -> Mapping[str, Any]:
-        """Return what this server says to the other nodes; see Cluster."""
+        """Return what the other nodes get to know about this one; see Cluster."""
         return {
             "ready": self.ready,
             "draining": self.draining,
@@ -1049,11 +1071,10 @@ class BootService(MultiService):
     def drain(self, within: float = DRAIN_WITHIN) -> Draining:
         """Prepare for stopService(), which is next: the service is not ready from now on.
 
-        If another node can lead, it does from now on. This one takes no new TFTP transfers, whose clients repeat their
-        requests. HTTP downloads may begin still: their
-        clients take a refused connection for the end. If there are other nodes that do not drain, a balancer needs time
-        to move the clients there: until then this one serves new clients too, and the others go on with what does not
-        end in time.
+        If another node can lead, it does so from now on. This one takes no new TFTP transfers: their clients repeat the
+        request. It still takes HTTP downloads, whose clients give up when a connection is refused. If there are other
+        nodes that do not drain, a balancer needs time to move the clients there: until then this one serves new clients
+        too, and the other nodes go on with the transfers that do not end in time.
 
         :param within: seconds that transfers have to end.
         :return: the wait for the transfers and downloads: of this process, or of all where there are such nodes.
@@ -1070,15 +1091,16 @@ class BootService(MultiService):
         return Draining(self._reactor, self._running, within)
 
     def hand_over_at_stop(self) -> None:
-        """Other nodes go on with the transfers that stopService() ends: their clients get no ERROR."""
+        """Have stopService() end the transfers without an ERROR to their clients: other nodes go on with them."""
         self._hands_over = True
 
     def _running_anywhere(self) -> Collection[object]:
-        """The transfers and downloads of all processes of this server."""
+        """Return the transfers and downloads of all processes of this server."""
         return [*self._running(), *(self._workers.under_way() if self._workers is not None else ())]
 
     def _running(self) -> set[Any]:
-        """Return the transfers and downloads that have not ended; those under way may repeat a last packet."""
+        """Return the transfers and downloads that have not ended. A transfer that has ended is under way while it may
+        have to repeat its last packet."""
         return {each for each in self._under_way() if not isinstance(each, Transfer) or each.is_running}
 
     def stopService(self) -> "Deferred[None]":
@@ -1090,12 +1112,12 @@ class BootService(MultiService):
         return self._stopped
 
     def _handle(self, event: Input) -> None:
-        """Take one input of the table, and do what follows from it."""
-        self._life.run(self._do, event)
+        """Give the table one input, and carry out its actions."""
+        self._life.run(self._actions, event)
 
     def _run(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        self._stand()
+        self._stand_for_leader()
 
     def _close(self) -> None:
         if self._chain is not None:
@@ -1108,9 +1130,10 @@ class BootService(MultiService):
         if self._cluster is not None:
             cluster = self._cluster
             stopping.addBoth(lambda _: cluster.leave())
+        # Also what an earlier stop is still closing: a service may be stopped, started and stopped again at once.
         closing = [self._drained, stopping]
         self.report_datagrams()
-        self._reported.clear()
+        self._reported_counters.clear()
         replaced, self._replaced = self._replaced, []
         closing += [maybeDeferred(protocol.close) for protocol in replaced]
         dropped, self._dropped = self._dropped, []
@@ -1123,8 +1146,9 @@ class BootService(MultiService):
         self._uploads.close()
         self._image_sender.close()
         self._admission.stop()
+        # The leadership is given up last: another server may lead when all decisions of this one are stored.
         decided = [self._plugins.close()]
-        closing += [self._stores.close(), self._observers.close()]
+        closing += [self._backend_plugins.close(), self._observer_plugins.close()]
         if self._leasing is not None:
             decided.append(self._leasing.close())
             self._leasing = None
@@ -1138,7 +1162,7 @@ class BootService(MultiService):
         self._drained = DeferredList(closing).addCallback(self._has_drained, stopped)
 
     def _prepare_handing_over(self) -> None:
-        """Announce how far the transfers are that other nodes go on with, and end them without an ERROR."""
+        """Send other nodes the positions of the transfers that they go on with, and end these without an ERROR."""
         hands_over, self._hands_over = self._hands_over, False
         if self._cluster is not None and self._cluster.hand_over():
             hands_over = True
@@ -1150,7 +1174,8 @@ class BootService(MultiService):
                     server.hand_over()
 
     def _has_drained(self, results: Any, stopped: "Deferred[None]") -> None:
-        """Everything is closed that this stop and those before it have closed."""
+        """Finish a stop: everything is closed that it and earlier ones have closed."""
+        # If another stop has begun since, CLOSED is given when that one is complete.
         if stopped is self._stopped:
             self._handle(Input.CLOSED)
         stopped.callback(None)
@@ -1159,8 +1184,8 @@ class BootService(MultiService):
         self._closing = []
         self._kernel.close()
         self._publisher.flush()
-        if self._holds:
-            self._holds = False
+        if self._holds_clock:
+            self._holds_clock = False
             self._reactor.let_go()
 
     def take_over(self, adopted: Sequence[AdoptedTransfer], stored: Sequence[tuple[Address, int]] = ()) -> None:
@@ -1185,21 +1210,21 @@ class BootService(MultiService):
 
         Interfaces and addresses that do not exist yet are waited for.
         """
-        self._holds = self._holds or hold(self._reactor)
+        self._holds_clock = self._holds_clock or hold(self._reactor)
         closing, self._closing = self._closing, []
         for port in closing:
             finish_closing(port)
         if self._leadership is not None:
             self._change_role(leads=False)
         try:
-            self._observers.start()
-            self._stores.start()
+            self._observer_plugins.start()
+            self._backend_plugins.start()
             if self.leads:
                 self._plugins.start()
             for entry in self._wanted().values():
                 self._bindings.add(self._wanted_socket(entry))
             if self._control is not None:
-                optional = {**self._operations, **self._observers.operations()}
+                optional = {**self._operations, **self._observer_plugins.operations()}
                 self._plugins.listen(self._control, self._lease_operations() or None, optional)
             self._check_backends()
         except BaseException:
@@ -1215,16 +1240,24 @@ class BootService(MultiService):
             if problem:
                 self._publish(BackendProblem(self._reactor.seconds(), name, problem))
 
-    def _wanted_socket(self, entry: "_Wanted", beside: Sequence[WantedSocket] = ()) -> WantedSocket:
-        """A socket that is bound while its interface and address exist.
+    def _wanted_socket(self, entry: "_Requirement", beside: Sequence[WantedSocket] = ()) -> WantedSocket:
+        """Return a socket that is bound while its interface and address exist.
 
-        :param beside: those of the same port that it will replace.
+        :param beside: sockets of the same port that it will replace.
         """
         service, address, device = entry.key
         protocol = None if entry.protocol is None else entry.protocol()
         opens = None if entry.protocol is None else self._opener(entry.key, protocol, beside)
         return WantedSocket(
-            service, address, device, entry.optional, opens, entry.may_be_held, entry.missing, self._note_url, protocol
+            service,
+            address,
+            device,
+            entry.optional,
+            opens,
+            entry.may_be_held,
+            entry.missing,
+            self._update_url,
+            protocol,
         )
 
     def _opener(self, key: SocketKey, protocol: Any, beside: Sequence[WantedSocket] = ()) -> Callable[[], Any]:
@@ -1238,7 +1271,7 @@ class BootService(MultiService):
             spec = evolve(spec, beside=[sock for each in present for sock in each.sockets()])
         return self._sockets.listen(spec)
 
-    def _note_url(self, wanted: WantedSocket) -> None:
+    def _update_url(self, wanted: WantedSocket) -> None:
         if wanted.service in _WEB:
             where = wanted.where[0], wanted.where[1]
             bound = wanted.state is SocketState.BOUND and (wanted.service, where) not in self._unbound
@@ -1247,8 +1280,8 @@ class BootService(MultiService):
             if self._sockets.follow_interfaces and self._share_url is not None:
                 self._share_url(wanted.service, where, bound)
 
-    def _url_changed(self, service: str, where: ListenAddress, bound: bool) -> None:
-        """Take from the main process whether clients can reach a socket of HTTP or HTTPS that this process has."""
+    def _on_url_message(self, service: str, where: ListenAddress, bound: bool) -> None:
+        """Note whether clients can reach a socket of HTTP or HTTPS, as the main process reports it to a worker."""
         if bound:
             self._unbound.discard((service, where))
             self._urls.listening(service, where)
@@ -1256,8 +1289,8 @@ class BootService(MultiService):
             self._unbound.add((service, where))
             self._urls.lost(service, where)
 
-    def _wanted(self) -> dict[SocketKey, "_Wanted"]:
-        """Every socket, network and interface that the settings want."""
+    def _wanted(self) -> dict[SocketKey, "_Requirement"]:
+        """Return every socket, network and interface that the settings want."""
         settings = self._settings
         found = [
             self._on(service, address, device, protocol)
@@ -1268,26 +1301,26 @@ class BootService(MultiService):
             found += [self._on(added.service, address, "", added.protocol, added.optional) for address in added.listen]
         # Without an address in a network that DHCP serves, its clients get addresses and reach no server.
         for service, address, missing in required_networks(settings.dhcp, settings.dhcp6):
-            found.append(_Wanted((service, address, ""), address[0] in settings.optional, False, missing, None))
+            found.append(_Requirement((service, address, ""), address[0] in settings.optional, False, missing, None))
         # Wait for interfaces that no socket is bound to: every socket has an address of its own.
         for name in set(settings.interfaces) - {entry.key[2] for entry in found}:
             key = "interface", ("0.0.0.0", 0), name
-            found.append(_Wanted(key, name in settings.optional, False, partial(missing_interface, name), None))
+            found.append(_Requirement(key, name in settings.optional, False, partial(missing_interface, name), None))
         return {entry.key: entry for entry in found}
 
     def _on(
         self, service: str, address: ListenAddress, device: str, protocol: Callable[[], Any], optional: bool = False
-    ) -> "_Wanted":
+    ) -> "_Requirement":
         host = address[0]
 
         def missing() -> str:
             return (missing_interface(device) if device else "") or unusable_address(host, self._kernel)
 
         named = bool({device, host, host.partition("%")[2]} & set(self._settings.optional))
-        return _Wanted((service, address, device), optional or named, optional, missing, protocol)
+        return _Requirement((service, address, device), optional or named, optional, missing, protocol)
 
     def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:
-        """See Workers.join(). There is no frame cache: the worker will have one."""
+        """See Workers.join(). There is no frame cache: the worker will have its own."""
         protocol: Any = self._tftp(address, publish, None) if service == "tftp" else self._http(service, publish)
         spec = PortSpec(service, address, protocol, certificate=self._certificate)
         return protocol, listen_on(self._reactor, spec, sock)
@@ -1297,12 +1330,12 @@ class BootService(MultiService):
         wanted: list[tuple[str, ListenAddress, Callable[[], Any]]] = []
         dhcp, anywhere = settings.dhcp, "0.0.0.0"
         if dhcp.mode == "server":
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._deciding(self._server4)))
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._or_standby(self._server4)))
         elif dhcp.mode == "proxy" and self._resolvers:
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._deciding(self._proxy4)))
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._or_standby(self._proxy4)))
         if dhcp.mode != "off" and self._resolvers:
             # A client that has shown a boot menu sends its choice here, whichever server assigned its address.
-            boot_server = self._deciding(partial(self._proxy4, boot_server=True))
+            boot_server = self._or_standby(partial(self._proxy4, boot_server=True))
             wanted.append(("boot-server", (anywhere, dhcp.boot_server_port), boot_server))
         wanted += self._wanted_of_dhcp6()
         publish = self._publish
@@ -1324,25 +1357,25 @@ class BootService(MultiService):
     def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
         settings = self._settings.dhcp6
         if settings.mode == "server":
-            return [("dhcp6", ("::", settings.server_port), self._deciding(self._server6))]
+            return [("dhcp6", ("::", settings.server_port), self._or_standby(self._server6))]
         if settings.mode == "off" or not self._resolvers:
             return []
         boot_server = partial(self._proxy6, boot_server=True)
         return [
-            ("dhcp6", ("::", settings.server_port), self._deciding(self._proxy6)),
-            ("boot-server6", ("::", settings.boot_server_port), self._deciding(boot_server)),
+            ("dhcp6", ("::", settings.server_port), self._or_standby(self._proxy6)),
+            ("boot-server6", ("::", settings.boot_server_port), self._or_standby(boot_server)),
         ]
 
-    def _deciding(self, make: Callable[[], DHCPPort]) -> Callable[[], DHCPPort | StandbyPort]:
-        """Return what makes the protocol of a DHCP port: a standby has one that drops all requests."""
+    def _or_standby(self, make: Callable[[], DHCPPort]) -> Callable[[], DHCPPort | StandbyPort]:
+        """Return a function that creates the protocol of a DHCP port: a standby has one that drops all requests."""
         leadership = self._leadership
         return make if leadership is None else lambda: make() if self.leads else StandbyPort(leadership)
 
     def _proxy4(self, *, boot_server: bool = False) -> Proxy4:
-        made = Proxy4(self._dhcp_services(), IPv4(self._settings.dhcp), boot_server=boot_server)
+        proxy = Proxy4(self._dhcp_services(), IPv4(self._settings.dhcp), boot_server=boot_server)
         if not boot_server:
-            made.other_servers = self._other_boot_servers()
-        return made
+            proxy.other_servers = self._other_boot_servers()
+        return proxy
 
     def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
         return Proxy6(
@@ -1353,7 +1386,7 @@ class BootService(MultiService):
         leasing = self._new_leasing()
         leasing.detect_conflicts(self._settings.dhcp)
         family = IPv4(self._settings.dhcp)
-        made = Server4(
+        server = Server4(
             self._dhcp_services(),
             family,
             leasing.server,
@@ -1362,11 +1395,11 @@ class BootService(MultiService):
             ping=leasing.ping,
             renewable_seconds=leasing.renewable_seconds,
         )
-        made.other_servers = self._other_boot_servers()
-        return made
+        server.other_servers = self._other_boot_servers()
+        return server
 
     def _other_boot_servers(self) -> OtherBootServers | None:
-        """What looks for other boot servers; None: this process may not."""
+        """Return the part that detects other boot servers; None: this process has no capability for it."""
         settings = self._settings.dhcp
         if not IReactorFDSet.providedBy(self._reactor):
             return None
@@ -1445,7 +1478,7 @@ class BootService(MultiService):
         return protocol
 
     def _transfer_ports(self, address: Sequence[Any]) -> Callable[..., Any] | None:
-        """What opens the ports of transfers; None: they have none of their own."""
+        """Return a function that opens the ports of transfers; None: transfers have no ports of their own."""
         ports = self._settings.tftp.ports
         return None if ports == "single" else opener(self._reactor, address[0], ports)
 
@@ -1457,25 +1490,29 @@ class BootService(MultiService):
 
 @frozen
 class _Retired:
-    """What a reload has put out of use."""
+    """Plugins, or a socket, that a reload has put out of use, and that transfers or requests may still use."""
 
     chain: ResolverChain | None
+    """May be answering requests by them; None: no request can be pending."""
     under_way: set[Any]
-    """The transfers and downloads that may use the plugins."""
+    """The transfers and downloads that may use them."""
     close_unused: Sequence[Callable[[], object]]
-    """Close the plugins, or the socket."""
+    """Functions that close the plugins, or the socket."""
     until: float
-    """When it is closed at the latest."""
+    """When they are closed at the latest, in seconds of the clock."""
 
     def is_busy(self, under_way: set[Any], now: float) -> bool:
-        """Whether something uses it, while *under_way* are all transfers and downloads that there are."""
+        """Return whether something may still use them.
+
+        :param under_way: all transfers and downloads of this process.
+        """
         resolves = self.chain is not None and self.chain.is_busy
         return now < self.until and (resolves or not self.under_way.isdisjoint(under_way))
 
 
 @frozen
 class _Configured:
-    """What a reload changes."""
+    """The attributes of a BootService that a reload changes, as one value."""
 
     settings: Settings
     watchdog: Any
@@ -1491,12 +1528,12 @@ class _Configured:
 
     @property
     def used(self) -> Sequence[Named]:
-        """The plugins that are started to decide; no resolvers where there is no DHCP."""
+        """The plugins to start: the permanent ones, and the resolvers if something calls them."""
         return [*self.lasting, *(self.resolvers if _uses_resolvers(self.settings, self.resolvers) else [])]
 
 
 @frozen
-class _Wanted:
+class _Requirement:
     """A socket, network or interface that the settings want."""
 
     key: SocketKey
@@ -1504,7 +1541,7 @@ class _Wanted:
     may_be_held: bool
     missing: Callable[[], str]
     protocol: Callable[[], Any] | None
-    """Makes the protocol; None: there is no socket."""
+    """Creates the protocol; None: there is no socket, only an address or interface to wait for."""
 
 
 @define(eq=False)
@@ -1513,13 +1550,13 @@ class Prepared:
 
     configured: _Configured
     opened: Sequence[WantedSocket]
-    wanted: Mapping[SocketKey, _Wanted]
+    wanted: Mapping[SocketKey, _Requirement]
     waits_again: bool
-    """Networks and interfaces to wait for are among ``opened`` in place of those until now."""
+    """Whether ``opened`` has the networks and interfaces to wait for, which replace the present ones."""
     protocols: Mapping[SocketKey, DHCPPort]
-    """For sockets that stay open."""
+    """New protocols for sockets that stay open."""
     made_leasing: bool
-    """The leases were loaded for it."""
+    """Whether the leases were loaded for it, so that abandon() has to drop them."""
 
 
 @frozen
@@ -1537,12 +1574,12 @@ class _AddedSite:
 
 
 def _uses_resolvers(settings: Settings, resolvers: Sequence[Named]) -> bool:
-    """Whether there is something that the resolvers are called for: DHCP, or a protocol of one of them."""
+    """Return whether something calls the resolvers: DHCP, or a protocol of one of them."""
     return settings.answers_dhcp or any(provides(resolver, IChainAware) for _, resolver in resolvers)
 
 
 def _of_its_phase(answer: BootFile | BootMenu, request: BootRequest) -> BootFile | Unsuitable:
-    """See Fit: what is for the phase of the request only, which is no DHCP request."""
+    """See Fit. Accept only an answer for the phase of the request, which is not one of DHCP."""
     if isinstance(answer, BootFile) and only_phase(answer.name) == request.phase:
         return answer
     what = "the menu" if isinstance(answer, BootMenu) else f'"{answer.name}"'
@@ -1550,7 +1587,7 @@ def _of_its_phase(answer: BootFile | BootMenu, request: BootRequest) -> BootFile
 
 
 def _changed_modes(one: Settings, other: Settings) -> Iterable[str]:
-    """The services of DHCP whose mode differs."""
+    """Return the services of DHCP whose mode differs."""
     return (name for name in ("dhcp", "dhcp6") if getattr(one, name).mode != getattr(other, name).mode)
 
 
@@ -1559,7 +1596,7 @@ def _dhcp_differs(one: Settings, other: Settings) -> bool:
 
 
 def _overlap(one: SocketKey, other: SocketKey) -> bool:
-    """Whether both can't be open at the same time."""
+    """Return whether both sockets can't be open at the same time."""
     if (one[0] in UDP_SERVICES) is not (other[0] in UDP_SERVICES) or one[1][1] != other[1][1] or not one[1][1]:
         return False
     (host, device), (other_host, other_device) = (one[1][0], one[2]), (other[1][0], other[2])
@@ -1569,7 +1606,7 @@ def _overlap(one: SocketKey, other: SocketKey) -> bool:
 
 
 def _contains(one: SocketKey, other: SocketKey) -> bool:
-    """Whether clients of *other* reach *one* too, of two that overlap."""
+    """Return whether all clients of *other* reach *one* too; they overlap."""
     return (one[1][0] == other[1][0] or one[1][0] in _ANY) and one[2] in ("", other[2])
 
 

@@ -67,17 +67,18 @@ class BootRecorder:
     _unsaved: list[BootAttempt] = field(factory=list, init=False)
     """Ended attempts that the next save will store, RECENT of them at most."""
     _saving: bool = field(default=False, init=False)
-    """The store has not answered yet to what it was given to save."""
+    """Whether the store has not answered to the latest save."""
     _recent: "OrderedDict[str, BootAttempt]" = field(factory=OrderedDict, init=False)
     """Id -> attempt that has ended; the latest last."""
     _changes: "OrderedDict[str, tuple[int, BootAttempt]]" = field(factory=OrderedDict, init=False)
-    """Id -> (number of its latest change, the attempt), for "bootfw boots --follow"; the latest change last."""
+    """Id -> (number of its latest change, the attempt), for "bootfw boots --follow"; the latest change last. RECENT of
+    them at most."""
     _change_number: int = field(default=0, init=False)
     """Number of the latest change."""
     _examined: set[str] = field(factory=set, init=False)
     """Ids of attempts whose files have been examined, or are being examined."""
     _failing: bool = field(default=False, init=False)
-    """The last access to the store failed, and this has been logged."""
+    """Whether the last access to the store failed, and this has been logged."""
     _started: bool = field(default=False, init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
 
@@ -224,9 +225,9 @@ class BootRecorder:
     # The store
 
     def _save(self, last: bool = False) -> None:
-        """Save what is unsaved, once the store has answered to what it was given before: it may hang.
+        """Store the unsaved attempts, unless the store has not answered to the latest save: it may hang.
 
-        :param last: don't wait for that answer.
+        :param last: store them in any case: the service stops.
         """
         if not self._unsaved or (self._saving and not last):
             return
@@ -273,17 +274,16 @@ class BootRecorder:
             return [{**attempt_record(each, stages=False), "change": number} for number, each in later] or [
                 {"change": min(self._change_number, max(after, 0)) if after >= 0 else self._change_number}
             ]
-        return self._found(given).addCallback(
-            lambda found: (attempt_record(attempt, stages=False) for attempt in found)
-        )
+        return self._find(given).addCallback(lambda found: (attempt_record(attempt, stages=False) for attempt in found))
 
     def _boot(self, given: Mapping[str, Any]) -> Any:
         """Return the attempts of one machine, with their stages."""
         if not given.get("machine"):
             raise ControlError('"machine" is missing: give the MAC, UUID or IP address of the machine')
-        return self._found({"limit": 10, **given}).addCallback(lambda found: map(attempt_record, found))
+        return self._find({"limit": 10, **given}).addCallback(lambda found: map(attempt_record, found))
 
-    def _found(self, given: Mapping[str, Any]) -> "Deferred[Any]":
+    def _find(self, given: Mapping[str, Any]) -> "Deferred[Any]":
+        """Return the attempts that fit, the latest first: running, in memory and stored ones."""
         try:
             machine = machine_text(str(given["machine"])) if given.get("machine") else ""
         except ValueError as error:
@@ -332,9 +332,9 @@ def _file_to_examine(attempt: BootAttempt) -> tuple[StageKind, str, str] | None:
     # already, such as iPXE, may have loaded the file although the last ACK of the program itself was lost.
     stages = attempt.stages
     requested = {stage.data["file"] for stage in stages if stage.kind is StageKind.TRANSFER}
-    others = any(stage.kind is StageKind.REFUSED or stage.data.get("stack") == "ipxe" for stage in stages)
-    alone = len(attempt.files) == 1 and requested == set(attempt.files) and not others
-    if alone and attempt.architecture and any(word in attempt.persona for word in _FIRMWARE):
+    has_others = any(stage.kind is StageKind.REFUSED or stage.data.get("stack") == "ipxe" for stage in stages)
+    is_only_file = len(attempt.files) == 1 and requested == set(attempt.files) and not has_others
+    if is_only_file and attempt.architecture and any(word in attempt.persona for word in _FIRMWARE):
         return StageKind.PROGRAM, attempt.files[0], attempt.architecture
     return None
 

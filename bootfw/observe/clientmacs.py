@@ -1,4 +1,4 @@
-"""Cache of the MAC address behind each IP address: a client has many transfers, and each record names its MAC."""
+"""Cache of the MAC address of each IP address: a client has many transfers, and the record of each has its MAC."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ class ClientMACs:
     """
 
     _lookup: Callable[[Address], Client]
-    _found: dict[str, tuple[float, str]] = field(factory=dict, init=False)
+    _macs: dict[str, tuple[float, str]] = field(factory=dict, init=False)
     """IP address -> (time until which it is valid, MAC)."""
 
     def mac(self, now: float, peer: Address) -> str:
@@ -30,11 +30,12 @@ class ClientMACs:
         :param now: seconds on the reactor's clock.
         """
         host = peer[0]
-        until, mac = self._found.get(host, (0.0, ""))
+        until, mac = self._macs.get(host, (0.0, ""))
         if now >= until or not mac:
             mac = self._lookup(peer).mac
-            self._found.pop(host, None)
-            self._found[host] = now + REMEMBERED_SECONDS, mac
-            if len(self._found) > CLIENTS:
-                del self._found[next(iter(self._found))]
+            # Removed first, so that the oldest entry is always the first one.
+            self._macs.pop(host, None)
+            self._macs[host] = now + REMEMBERED_SECONDS, mac
+            if len(self._macs) > CLIENTS:
+                del self._macs[next(iter(self._macs))]
         return mac

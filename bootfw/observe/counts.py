@@ -63,11 +63,11 @@ class Histogram:
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return (upper bound, cumulative count) of each bucket; the last bound is "+Inf"."""
-        found, below = [], 0
+        buckets, below = [], 0
         for bound, count in zip((*self.bounds, float("inf")), self._counts, strict=True):
             below += count
-            found.append(("+Inf" if bound == float("inf") else repr(bound), float(below)))
-        return found
+            buckets.append(("+Inf" if bound == float("inf") else repr(bound), float(below)))
+        return buckets
 
 
 DHCP_REQUESTS = Family(
@@ -225,10 +225,10 @@ class Counts:
 
     def time(self, family: Family, seconds: float, *labels: str) -> None:
         """Add a duration to a histogram."""
-        found = self.histograms[family]
-        if labels not in found:
-            found[labels] = Histogram(HISTOGRAMS[family])
-        found[labels].add(seconds)
+        histograms = self.histograms[family]
+        if labels not in histograms:
+            histograms[labels] = Histogram(HISTOGRAMS[family])
+        histograms[labels].add(seconds)
 
     def running(self) -> "Counter[str]":
         """Return protocol -> number of transfers that have begun and not ended."""

@@ -63,7 +63,7 @@ _LEVELS = tuple(LogLevel.iterconstants())
 
 
 def _is_journal(stream: IO[str], environ: Mapping[str, str]) -> bool:
-    """Whether systemd has connected *stream* to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    """Return whether systemd has connected *stream* to the journal (systemd.exec(5), JOURNAL_STREAM)."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):  # closed, or not a file
@@ -87,11 +87,11 @@ def _log_file(path: str, reactor: Any) -> LogFile:
 
 
 _FACTORIES = frozenset(("Starting factory {factory!r}", "Stopping factory {factory!r}"))
-"""Formats of what Twisted logs about each connection of an HTTP client: of a webhook, a callout, a plugin."""
+"""Formats of the events that Twisted logs for each connection of an HTTP client: of a webhook, a callout, a plugin."""
 
 
 def _is_skipped(event: LogEvent, levels: frozenset[Any]) -> bool:
-    """Whether *event* is left out, as all of *levels* are."""
+    """Return whether *event* is left out: its level is one of *levels*, or it is about a factory."""
     return event.get("log_level") in levels or event.get("log_format") in _FACTORIES
 
 

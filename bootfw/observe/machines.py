@@ -37,7 +37,7 @@ class Machines:
     """Joins the boots, leases and orders of a service with the entries in its store.
 
     :param reactor: if it has threads, host files are read in one of them.
-    :param others: returns the operations of the service.
+    :param operations: returns the operations of the service, which have the boots, leases and orders.
     :param backends: returns (name, backend) of the service, for host files.
     :param configured: returns the ``[[machine]]`` tables of the configuration. A backend with host files has them too,
         merged with the files of their groups.
@@ -45,7 +45,7 @@ class Machines:
 
     _reactor: Any
     _store: IOrderStore
-    _others: Callable[[], Mapping[str, Operation]]
+    _operations: Callable[[], Mapping[str, Operation]]
     _backends: Callable[[], Iterable[tuple[str, Any]]]
     _configured: Callable[[], Iterable[MachineSettings]]
     _entries: dict[str, Entry] = field(factory=dict, init=False)
@@ -79,25 +79,25 @@ class Machines:
 
     def _list(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
         """Return the machines that are selected; see Selection. ``limit``: at most so many."""
-        return self._found(Selection.of(given)).addCallback(lambda found: found[: int(given.get("limit", BOOTS))])
+        return self._find(Selection.of(given)).addCallback(lambda found: found[: int(given.get("limit", BOOTS))])
 
-    def _found(self, selection: Selection, also: Sequence[str] = ()) -> "Deferred[list[Record]]":
+    def _find(self, selection: Selection, also: Sequence[str] = ()) -> "Deferred[list[Record]]":
         """Return the machines that are selected. Those in *also* get a record in any case."""
-        others = self._others()
+        operations = self._operations()
 
-        def ask(name: str, **given: object) -> "Deferred[Iterable[Record]]":
-            return maybeDeferred(others[name], given) if name in others else succeed(())
+        def call(name: str, **given: object) -> "Deferred[Iterable[Record]]":
+            return maybeDeferred(operations[name], given) if name in operations else succeed(())
 
         mac = selection.mac
-        asked = [
-            ask("boots", limit=BOOTS, machine=mac),
-            ask("leases", who=mac),
-            ask("reservations"),
-            ask("next"),
+        results = [
+            call("boots", limit=BOOTS, machine=mac),
+            call("leases", who=mac),
+            call("reservations"),
+            call("next"),
         ]
 
-        def joined(found: Sequence[Iterable[Record]]) -> "Deferred[Sequence[Record]]":
-            boots, leases, reservations, next_boots = map(list, found)
+        def joined(records: Sequence[Iterable[Record]]) -> "Deferred[Sequence[Record]]":
+            boots, leases, reservations, next_boots = map(list, records)
             hosts = [backend for _, backend in self._backends() if provides(backend, IHostBackend)]
             tables = {key: each.host for each in reversed(tuple(self._configured())) for key in each.mac + each.uuid}
 
@@ -111,16 +111,16 @@ class Machines:
         def selected(records: Sequence[Record]) -> list[Record]:
             return [record for record in records if selection.has(record)]
 
-        return gatherResults(asked, consumeErrors=True).addCallback(joined).addCallback(selected)
+        return gatherResults(results, consumeErrors=True).addCallback(joined).addCallback(selected)
 
     def _set(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
         """Change what is set for a machine; see change(). Returns its record."""
-        change(self._entries, given)  # what is wrong with it is found before the images are looked for
+        change(self._entries, given)  # raises its errors before the search for images, which may take long
 
         def checked(names: Sequence[str]) -> "Deferred[list[Record]]":
             check_image(given, names)
             mac, entry = change(self._entries, given)
-            return self._save(mac, entry).addCallback(lambda _: self._found(Selection(mac), [mac]))
+            return self._save(mac, entry).addCallback(lambda _: self._find(Selection(mac), [mac]))
 
         names = self._image_names() if given.get("image") else succeed([])
         return names.addCallback(checked)
@@ -138,11 +138,11 @@ class Machines:
         mac = mac_of(given)
         if mac not in self._entries:
             return succeed([])
-        before = self._found(Selection(mac))
+        before = self._find(Selection(mac))
         return before.addCallback(lambda records: self._save(mac, Entry()).addCallback(lambda _: records))
 
     def _save(self, mac: str, entry: Entry) -> "Deferred[None]":
-        """Keep *entry*. The next change builds on it, so it is used at once, and until then if it can't be stored."""
+        """Store *entry*. It is used at once, since the next change builds on it, and undone if it can't be stored."""
         if self._unreadable:
             raise StateError(self._unreadable)
         before = self._entries.get(mac, Entry())

@@ -129,10 +129,11 @@ class Collector:
         if cluster is not None:
             rows = cluster["nodes"]
 
-            def said(what: str) -> list[tuple[tuple[str, ...], float]]:
-                """Return a number of each node that was heard. One of an earlier version does not say it."""
-                heard = [(row["name"], row.get(what)) for row in rows if row["state"] == "here"]
-                return [((str(name),), float(value)) for name, value in heard if isinstance(value, int | float)]
+            def numbers(key: str) -> list[tuple[tuple[str, ...], float]]:
+                """Return a number that each present node has announced. A node of an earlier version may not have
+                it."""
+                announced = [(row["name"], row.get(key)) for row in rows if row["state"] == "here"]
+                return [((str(name),), float(value)) for name, value in announced if isinstance(value, int | float)]
 
             up = [((str(row["name"]),), float(row["state"] == "here")) for row in rows]
             yield gauge("bootfw_node_up", "1 when the node of the cluster was heard within 4 s.", ("node",), up)
@@ -142,9 +143,9 @@ class Collector:
                 if row["state"] == "here"
             ]
             yield gauge("bootfw_node_leads", "1 when the node answers DHCP for the cluster.", ("node",), leads)
-            yield gauge("bootfw_node_draining", "1 when the node is about to stop.", ("node",), said("draining"))
+            yield gauge("bootfw_node_draining", "1 when the node is about to stop.", ("node",), numbers("draining"))
             text = "Transfers under way at the node."
-            yield gauge("bootfw_node_transfers_running", text, ("node",), said("transfers"))
+            yield gauge("bootfw_node_transfers_running", text, ("node",), numbers("transfers"))
             behind = [] if cluster["behind"] is None else [((), cluster["behind"])]
             text = "Seconds since an announcement to the other nodes got through to the store."
             yield gauge("bootfw_store_behind_seconds", text, (), behind)

@@ -242,9 +242,9 @@ def boot_attributes(attempt: BootAttempt) -> dict[str, Any]:
 
 def stage_attributes(stage: Stage) -> dict[str, Any]:
     """Return the attributes of the span of a stage: its data, with the prefix ``bootfw.`` for each key."""
-    found = {f"bootfw.{key}": plain(value) for key, value in stage.data.items()}
-    found["bootfw.count"] = stage.count
-    return _given(found)
+    attributes = {f"bootfw.{key}": plain(value) for key, value in stage.data.items()}
+    attributes["bootfw.count"] = stage.count
+    return _given(attributes)
 
 
 def _given(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,11 +25,12 @@ PAUSE = 0.002
 one."""
 
 LOAD = 16
-"""There is load when so many deliveries more came less than PAUSE after the one before, than came later and were small.
-Counted up to twice that, so that a short gap does not end it."""
+"""The load is a counter: a delivery that is due within PAUSE of the one before it, or has FEW events or more, adds one,
+and any other takes one away. From this value on the publisher is under load. The counter ends at twice the value, so
+that a short gap does not end the load."""
 
 FEW = 4
-"""Events of a small delivery are fewer than these."""
+"""A delivery of fewer events is a small one."""
 
 _Deliver = Callable[[Sequence[Event]], None]
 
@@ -54,8 +55,9 @@ class Publisher:
         self._observers = [(name, self._delivery(name, observer), observer) for name, observer in observers]
         self._queue: deque[Event] = deque()
         self._dropped = 0
-        self._turn: IDelayedCall | None = None
-        self._next = -inf
+        self._scheduled: IDelayedCall | None = None
+        """The next call of _deliver_some(); None: there is none."""
+        self._pause_ends = -inf
         """When PAUSE after the latest delivery is over."""
         self._load = 0
         """See LOAD."""
@@ -68,7 +70,7 @@ class Publisher:
     def replace(
         self, before: Sequence[tuple[str, IBootObserver]], observers: Sequence[tuple[str, IBootObserver]]
     ) -> None:
-        """Replace the observers *before* by *observers*. The events published until now go to the former."""
+        """Replace the observers *before* by *observers*. The events that are queued now go to the former ones."""
         self._deliver(len(self._queue))
         replaced = {id(observer) for _, observer in before}
         kept = [each for each in self._observers if id(each[2]) not in replaced]
@@ -82,37 +84,40 @@ class Publisher:
             self._dropped += 1
             return
         self._queue.append(event)
-        if self._turn is None:
-            delay = max(0, self._next - self._reactor.seconds()) if self._load >= LOAD else 0
-            self._turn = self._reactor.callLater(delay, self._deliver_some)
+        if self._scheduled is None:
+            delay = max(0, self._pause_ends - self._reactor.seconds()) if self._load >= LOAD else 0
+            self._scheduled = self._reactor.callLater(delay, self._deliver_some)
 
     def flush(self) -> None:
         """See EventSink."""
-        self._cancel_turn()
+        self._cancel_scheduled()
         self._deliver(len(self._queue))
         # Once more for events that observers published meanwhile. No loop: an observer that publishes an event for each
         # event would never let it end.
         self._deliver(len(self._queue))
-        self._cancel_turn()
+        self._cancel_scheduled()
 
-    def _cancel_turn(self) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+    def _cancel_scheduled(self) -> None:
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
 
     def _deliver_some(self) -> None:
-        self._turn = None
+        self._scheduled = None
         now, count = self._reactor.seconds(), len(self._queue)
-        if now < self._next or count >= FEW:
+        if now < self._pause_ends or count >= FEW:
             self._load = min(self._load + 1, 2 * LOAD)
         elif self._load:
             self._load -= 1
-        self._next = now + PAUSE
+        self._pause_ends = now + PAUSE
         self._deliver(min(count, EVENTS_PER_TURN))
-        if self._queue and self._turn is None:
-            self._turn = self._reactor.callLater(0, self._deliver_some)
+        # An observer may have published, which has scheduled the next delivery already.
+        if self._queue and self._scheduled is None:
+            self._scheduled = self._reactor.callLater(0, self._deliver_some)
 
     def _deliver(self, count: int) -> None:
+        # Removed from the queue before the first call: an observer that publishes or flushes must not deliver them
+        # again.
         take = self._queue.popleft
         events = [take() for _ in range(count)]
         if self._dropped:

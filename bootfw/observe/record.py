@@ -33,11 +33,11 @@ def record(event: Event) -> Record:
     report = getattr(event, "report", None)
     if type(report) is TransferReport:
         return _transfer(type(event).__name__, report)
-    found: Record = {"event": type(event).__name__}
+    fields: Record = {"event": type(event).__name__}
     for name in _names(type(event)):
         if name != "at":
-            _add(found, name, getattr(event, name))
-    return found
+            _add(fields, name, getattr(event, name))
+    return fields
 
 
 def _transfer(name: str, report: TransferReport) -> Record:
@@ -69,26 +69,28 @@ def text(value: str) -> str:
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _add(found: Record, name: str, value: Any) -> None:
+def _add(fields: Record, name: str, value: Any) -> None:
+    """Add the attribute *name* of an event to *fields*, as one field or as several."""
     if isinstance(value, BootRequest):
+        # A field of the event itself comes first, if the request has one of the same name.
         for part in _OF_BOOT_REQUEST:
-            found.setdefault(part, plain(getattr(value, part)))
+            fields.setdefault(part, plain(getattr(value, part)))
     elif isinstance(value, TransferRequest):
-        found.update(
+        fields.update(
             protocol=value.protocol, peer=address_text(value.peer), file=text(value.filename), upload=value.write
         )
     elif isinstance(value, BootFile):
-        found.update(file=text(value.name), server=value.server or "")
+        fields.update(file=text(value.name), server=value.server or "")
     elif isinstance(value, BootAttempt):
-        found.setdefault("mac", value.mac)
-        found[name] = attempt_record(value)
+        fields.setdefault("mac", value.mac)
+        fields[name] = attempt_record(value)
     elif name == "leases" and len(value) == 1:
         (lease,) = value
-        found.update(mac=lease.mac, leases=[plain(lease)])
+        fields.update(mac=lease.mac, leases=[plain(lease)])
     elif isinstance(value, BootMenu):
-        found["menu"] = [text(item.description) for item in value.items]
+        fields["menu"] = [text(item.description) for item in value.items]
     else:
-        found[name] = plain(value)
+        fields[name] = plain(value)
 
 
 def plain(value: Any) -> Any:

@@ -30,7 +30,7 @@ _NEAR = 0.05
 """Most seconds between a packet and the stage that is shown in its comment."""
 
 _HTTP_PORT = 80
-"""Our port in the packets made for HTTP, and for HTTPS too, since their content is not encrypted."""
+"""Our port in the packets that are written for HTTP, and for HTTPS too, since their content is not encrypted."""
 _FIRST_EPHEMERAL = 49152
 
 
@@ -57,7 +57,7 @@ class Recordings:
         self._directory = directory
         self._wall_clock = wall_clock
         self._failing = False
-        """The last recording could not be written, and this has been logged."""
+        """Whether the last recording could not be written, and this has been logged."""
         self.transfers_of_workers: Callable[[Collection[str], float], Deferred[list[Datagram]]] = (
             lambda addresses, since: succeed([])
         )
@@ -73,13 +73,13 @@ class Recordings:
         entries = self._recorder.packets_of(attempt.mac, attempt.addresses, since)
         packets = [datagram_of(entry, wall) for entry in entries]
 
-        def found(transfers: list[Datagram]) -> str:
+        def write(transfers: list[Datagram]) -> str:
             every = transfers + self._recorder.transfers_of(attempt.addresses, since)
             packets.extend(evolve(each, at=each.at + wall) for each in every)
             packets.extend(_http_packets(attempt, packets))
             return self._write(attempt, packets)
 
-        return self.transfers_of_workers(attempt.addresses, since).addCallback(found)
+        return self.transfers_of_workers(attempt.addresses, since).addCallback(write)
 
     def _write(self, attempt: BootAttempt, packets: list[Datagram]) -> str:
         if not packets:
@@ -89,6 +89,7 @@ class Recordings:
             evolve(packet, comment=packet.comment or _stages(attempt, packet.at)) for packet in packets[-PACKETS:]
         ]
         path = self._directory / f"{attempt.id}.pcapng"
+        # Renamed when it is complete: the directory never has half a recording under a final name.
         unfinished = path.with_suffix(".part")
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

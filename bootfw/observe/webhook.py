@@ -109,7 +109,7 @@ class Webhook:
     _batch: int = field(default=0, init=False)
     """Number of events in the batch that is being sent."""
     _states: DeliveryStates = field(init=False, repr=False)
-    _do: dict[Any, Callable[[], None]] = field(init=False, repr=False)
+    _actions: dict[Any, Callable[[], None]] = field(init=False, repr=False)
     _alarm: Any = field(init=False, repr=False)
     _agent: Any = field(default=None, init=False, repr=False)
     _finished: "Deferred[None] | None" = field(default=None, init=False, repr=False)
@@ -122,7 +122,7 @@ class Webhook:
     def __attrs_post_init__(self) -> None:
         self._states = DeliveryStates(self.batch_seconds, RETRIES)
         self._alarm = Alarm(self._reactor, lambda states, now: self._handle(Input.TICK))
-        self._do = {
+        self._actions = {
             Do.SEND: self._send,
             Do.DROP: self._drop_batch,
             Do.DROP_ALL: self._drop_all,
@@ -171,7 +171,7 @@ class Webhook:
             return
         room = QUEUED - len(self._queue)
         if len(chosen) > room:
-            self._dropped(len(chosen) - room, self._reason or "events arrive faster than the receiver takes them")
+            self._count_dropped(len(chosen) - room, self._reason or "events arrive faster than the receiver takes them")
             chosen = chosen[:room]
         for event in chosen:
             self._queue += self._records(event)
@@ -185,7 +185,7 @@ class Webhook:
         return [json_record(log_event, log_event["line"]) for log_event in self._lines.log_events((event,))]
 
     def _handle(self, event: Input, argument: Any = None) -> None:
-        self._states.run(self._do, event, argument, self._reactor.seconds())
+        self._states.run(self._actions, event, argument, self._reactor.seconds())
         if self._states.deadline is not None:
             self._alarm.watch(self._states)
 
@@ -224,14 +224,14 @@ class Webhook:
     def _drop_batch(self) -> None:
         for _ in range(self._batch):
             self._queue.popleft()
-        self._dropped(self._batch, self._reason)
+        self._count_dropped(self._batch, self._reason)
 
     def _drop_all(self) -> None:
         count = len(self._queue)
         self._queue.clear()
-        self._dropped(count, self._reason)
+        self._count_dropped(count, self._reason)
 
-    def _dropped(self, count: int, reason: str) -> None:
+    def _count_dropped(self, count: int, reason: str) -> None:
         self.dropped += count
         self._unreported += count
         if self._reports.due("", self._reactor.seconds()):
