@@ -590,8 +590,9 @@ class MulticastSettings:
     listen: tuple[ListenAddress, ...] = field(
         default=(), converter=_ipv4_listen_addresses, metadata={"toml": list[str]}
     )
-    """Addresses and TCP ports of the master server, such as `["0.0.0.0:64494"]`: receivers ask there where an image is
-    sent, and so start it. Empty: none, and only the images of `[[multicast.image]]` are sent."""
+    """Addresses and TCP ports of the master server, such as `["0.0.0.0:64494"]`: receivers request an image there,
+    which starts it, and learn its group and port. Empty: none, and only the images of `[[multicast.image]]` are
+    sent."""
     groups: str = field(default="239.192.1.2-239.192.1.254", validator=_converts(group_range))
     """The groups that images are sent to, one after the other: the first and the last one."""
     ports: str = field(default="21700-21955", validator=_converts(port_range))
@@ -606,11 +607,11 @@ class MulticastSettings:
     total_rate: int = field(
         default=120 * 1024 * 1024, validator=within(100_000, 1 << 40, "bytes per second"), metadata={"toml": Size}
     )
-    """The same for all images together, which share it evenly."""
+    """Bytes per second at which all images together are sent at most; they share it evenly."""
     sessions: int = field(default=32, validator=within(1, 1024, "images"))
     """Images that are sent at a time at most; an image counts for each network, and by unicast for each receiver."""
     idle_seconds: float = field(default=180.0, validator=within(1, 86400, "seconds"), metadata={"toml": Seconds})
-    """An image is no longer sent when no receiver has wanted a block for so long."""
+    """An image is no longer sent when no receiver has requested a block for so long."""
     ttl: int = field(default=1, validator=within(1, 255, "hops"))
     """How many routers multicast may pass, plus one: 1 to 255. With 1, the default of IP (RFC 1112, section 6.1), it
     stays in the network of the server."""
@@ -631,7 +632,7 @@ class MulticastSettings:
     )
     """The largest image that is taken, in bytes."""
     upload_seconds: float = field(default=3600.0, validator=within(1, 86400, "seconds"), metadata={"toml": Seconds})
-    """How long an upload may take at most. A client may want less: frisupload gives itself a second for each MiB."""
+    """How long an upload may take at most. A client may request less: frisupload gives itself a second for each MiB."""
 
     def __attrs_post_init__(self) -> None:
         if self.writable_by and not self.writable:
@@ -708,7 +709,7 @@ class MachineSettings:
     """The whole table. Keys that are not listed here are variables of templates, as in host files."""
 
     @values.default
-    def _own(self) -> Mapping[str, Any]:
+    def _values_of_fields(self) -> Mapping[str, Any]:
         identity = {"mac": list(self.mac), "uuid": list(self.uuid), "address": list(self.address)}
         given = {**identity, "groups": list(self.groups), "image": self.image, "answers": self.answers}
         return {key: value for key, value in given.items() if value}
@@ -724,12 +725,12 @@ class MachineSettings:
 
     @property
     def host_name(self) -> str:
-        """Its name, or what stands for it."""
+        """Its name, else its first identifier."""
         return self.name or next(iter(self.identifiers), "")
 
     @property
     def host(self) -> Mapping[str, Any]:
-        """What a host file would have, and its name."""
+        """The values that a host file would have, and its name."""
         return {**self.values, "name": self.host_name}
 
 
@@ -813,7 +814,7 @@ class Settings:
 
 
 def may_write(settings: TFTPSettings | MulticastSettings, host: str) -> bool:
-    """Whether the client at the address *host* may upload files."""
+    """Return whether the client at the address *host* may upload files."""
     allowed = settings.writable_by
     if not allowed:
         return settings.writable

@@ -202,7 +202,7 @@ class Session(Machine):
 
     def _add(self, request: Request | PartialRequest, now: float) -> int:
         """Add the blocks of a request, and return the map of those that are new in the queue."""
-        chunk, wanted = request.chunk, request.wanted
+        chunk, wanted = request.chunk, request.block_map
         first_request = self.receivers.get(request.source)
         # What was sent so recently is on its way to this receiver, and not lost. See the two constants.
         in_flight = now - IN_FLIGHT

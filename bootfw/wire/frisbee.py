@@ -116,8 +116,8 @@ class Request:
     count: int
 
     @property
-    def wanted(self) -> int:
-        """A map of the blocks: bit n is set if block n is wanted."""
+    def block_map(self) -> int:
+        """A map of the blocks: bit n is set if block n is requested."""
         return ((1 << self.count) - 1) << self.first
 
 
@@ -130,8 +130,8 @@ class PartialRequest:
     chunk: int
     retries: int
     """1: this client has requested blocks of this chunk before. 0: it has not."""
-    wanted: int
-    """A map of the blocks: bit n is set if block n is wanted."""
+    block_map: int
+    """A map of the blocks: bit n is set if block n is requested."""
 
 
 @frozen
@@ -340,12 +340,12 @@ def pack(packet: Packet) -> bytes:
             return _packed(source, Subtype.BLOCK, _PLACE.pack(chunk, block) + data)
         case Request(source, chunk, first, count):
             return _packed(source, Subtype.REQUEST, _RUN.pack(chunk, first, count))
-        case PartialRequest(source, chunk, retries, wanted):
+        case PartialRequest(source, chunk, retries, block_map):
             try:
-                wanted_map = wanted.to_bytes(_MAP_SIZE, "little")
+                packed_map = block_map.to_bytes(_MAP_SIZE, "little")
             except OverflowError:
                 raise ValueError(f"a map of blocks has {CHUNK_BLOCKS} bits") from None
-            return _packed(source, Subtype.PREQUEST, _PLACE.pack(chunk, retries) + wanted_map)
+            return _packed(source, Subtype.PREQUEST, _PLACE.pack(chunk, retries) + packed_map)
         case Leave(source, client, seconds, None):
             return _packed(source, Subtype.LEAVE, _LEAVE.pack(client, seconds))
         case Leave(source, client, seconds, Statistics() as statistics):

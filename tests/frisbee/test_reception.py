@@ -151,7 +151,7 @@ def test_receiving_block_that_only_others_have_requested_is_kept() -> None:
     made.handle(Input.BLOCK, block(7, 1023), 1.0)
     [request] = taken(made)
     # It has not been requested before, so nothing is lost.
-    assert (request.chunk, request.retries, request.wanted.bit_count()) == (7, 0, 1022)
+    assert (request.chunk, request.retries, request.block_map.bit_count()) == (7, 0, 1022)
 
 
 @pytest.mark.parametrize("late", [block(1, 2), block(1, 5), block(2, 0), block(1 << 20, 0)])

@@ -133,8 +133,8 @@ def test_blocks_that_are_written_into_a_buffer_are_their_packets(source: str, ch
 
 
 def test_the_blocks_that_a_request_wants() -> None:
-    assert Request("10.0.0.1", 0, 3, 2).wanted == 0b11000
-    assert Request("10.0.0.1", 0, 0, 1024).wanted == frisbee.WHOLE_CHUNK
+    assert Request("10.0.0.1", 0, 3, 2).block_map == 0b11000
+    assert Request("10.0.0.1", 0, 0, 1024).block_map == frisbee.WHOLE_CHUNK
     assert LOST.bit_count() == 5
 
 
