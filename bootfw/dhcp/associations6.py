@@ -60,12 +60,12 @@ def withdraw(association: IdentityAssociation, withdrawn: Sequence[str]) -> tupl
     return _association(association.iaid, 0, 0, map(_ia_address, map(IAAddress, withdrawn)))
 
 
-def refuse(association: IdentityAssociation, code: Status, why: str) -> tuple[int, bytes]:
+def refuse(association: IdentityAssociation, code: Status, text: str) -> tuple[int, bytes]:
     """Build the option that refuses an address for an association.
 
-    :param why: the text of the status code, for people who read a packet capture.
+    :param text: the text of the status code, for people who read a packet capture.
     """
-    return _association(association.iaid, 0, 0, [status_option(code, why)])
+    return _association(association.iaid, 0, 0, [status_option(code, text)])
 
 
 def _association(iaid: int, t1: int, t2: int, options: Iterable[tuple[int, bytes]]) -> tuple[int, bytes]:
@@ -76,9 +76,9 @@ def _ia_address(address: IAAddress) -> tuple[int, bytes]:
     return int(Option.IA_ADDRESS), codec.ia_address_bytes(address)
 
 
-def status_option(code: Status, why: str) -> tuple[int, bytes]:
+def status_option(code: Status, text: str) -> tuple[int, bytes]:
     """Build a status code option (RFC 8415 section 21.13). It is about the message, or the association around it."""
-    return int(Option.STATUS_CODE), codec.status_bytes(code, why)
+    return int(Option.STATUS_CODE), codec.status_bytes(code, text)
 
 
 def refuse_prefixes(message: Message) -> Iterator[tuple[int, bytes]]:

@@ -230,9 +230,9 @@ class Exchange:
             kind = "system"
         return kind, own, {**subnet.times(own), **subnet.reply_options}
 
-    def _nak(self, why: str) -> Answer:
+    def _nak(self, text: str) -> Answer:
         server = self._server_address(self.subnet)
-        return Answer(MessageType.NAK, server, self.identifier_override or server, message=why)
+        return Answer(MessageType.NAK, server, self.identifier_override or server, message=text)
 
     # Parts
 

@@ -204,8 +204,8 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
             first = numbers[0] if numbers else None
             binding = book.choose(client_ia, reservation, first, exchange.subnet, now, assigned)
             if binding is None:
-                reason, why = _why_none(book, client_ia, reservation)
-                ia_options.append(ia.refuse(association, Status.NO_ADDRESSES, why))
+                reason, text = _no_address_reason(book, client_ia, reservation)
+                ia_options.append(ia.refuse(association, Status.NO_ADDRESSES, text))
                 continue
             seconds = _lease_seconds(binding.subnet, reservation)
             if kind is MessageType.REPLY:
@@ -315,7 +315,7 @@ def _has_current_lease(client_ia: ClientIA, lease: Lease | None, now: float) -> 
     )
 
 
-def _why_none(
+def _no_address_reason(
     book: LeaseBook[Subnet6, HashedAllocator], client_ia: ClientIA, reservation: Reservation | None
 ) -> tuple[NoReplyReason, str]:
     """Return why a client gets no address, for the operator and as the text of the status."""

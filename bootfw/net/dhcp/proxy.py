@@ -53,9 +53,9 @@ class Proxy(DHCPPort):
         """Send the reply with *file*. Return the event to publish, or the reason why nothing was sent."""
         raise NotImplementedError
 
-    def _resolved(self, query: Query, request: BootRequest, file: Answer | None, why: str) -> None:
-        sent = why if file is None else self.reply(query, request, file)
-        self.publish(OfferWithheld(self.seconds(), request, sent) if isinstance(sent, str) else sent)
+    def _resolved(self, query: Query, request: BootRequest, file: Answer | None, reason: str) -> None:
+        result = reason if file is None else self.reply(query, request, file)
+        self.publish(OfferWithheld(self.seconds(), request, result) if isinstance(result, str) else result)
 
 
 class Proxy4(Proxy):

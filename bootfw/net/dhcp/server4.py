@@ -239,17 +239,17 @@ class Server4(DHCPPort):
         batch: Batch | None,
         request: BootRequest | None = None,
         file: BootChoice | None = None,
-        why: str = "",
+        reason: str = "",
     ) -> None:
         """Build the reply, and send it when *batch* is durable.
 
         :param batch: the leases that it acknowledges; None: it acknowledges none.
         :param request: the boot request; None: the client does not boot.
-        :param file: the boot file; None: there is none, and *why* is the reason, "" if it is not to be reported.
+        :param file: the boot file; None: there is none, and *reason* says why, "" if that is not to be reported.
         """
         message = query.message
-        if why and file is None and request is not None:
-            self.publish(FileWithheld(self.seconds(), request, why))
+        if reason and file is None and request is not None:
+            self.publish(FileWithheld(self.seconds(), request, reason))
         try:
             data = self._reply_cache.reply(message, answer) if request is None else None
             if data is None:

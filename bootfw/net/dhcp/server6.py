@@ -128,10 +128,10 @@ class Server6(DHCPPort):
         return None if found.may_be_system and configured else found
 
     def _answer_boot_client(
-        self, answer: Answer6, query: Query, batch: Batch | None, request: BootRequest, file: Answer | None, why: str
+        self, answer: Answer6, query: Query, batch: Batch | None, request: BootRequest, file: Answer | None, reason: str
     ) -> None:
         if file is None:
-            self.publish(FileWithheld(self.seconds(), request, why))
+            self.publish(FileWithheld(self.seconds(), request, reason))
         assert file is None or isinstance(file, BootFile)
         self._answer(answer, query, batch, request, file)
 
