@@ -226,7 +226,7 @@ class Attempts:
     """Attempts that have reached a verdict, or a better one; the adapter empties it."""
     _index: dict[str, _Attempt] = field(factory=dict, init=False)
     """MAC, UUID or IP address -> its latest attempt."""
-    # A dict looks for its first entry behind all that were removed before it.
+    # An OrderedDict, since finding the first entry of a dict takes longer with each one that was removed before it.
     _all: OrderedDict[str, _Attempt] = field(factory=OrderedDict, init=False)
     """By id; the oldest first."""
     _judged: OrderedDict[str, _Attempt] = field(factory=OrderedDict, init=False)
@@ -285,6 +285,7 @@ class Attempts:
     def tick(self, now: float) -> None:
         """End the attempts of clients that have been silent for too long; forget the oldest ones."""
         for attempt in [each for each in self._open.values() if each.deadline <= now]:
+            # A transfer has no events but its begin and its end, so a client that loads a large file looks silent.
             if _is_loading(attempt) and now < attempt.last_seen + LONGEST_TRANSFER:
                 attempt.deadline = now + self.quiet
             else:
@@ -361,6 +362,7 @@ class Attempts:
             and attempt.round_xid not in (None, request.xid)
             and ((StageKind.ACK in attempt.round) or (StageKind.BOOT_SERVER in attempt.round))
         ):
+            # Another exchange, after one that was complete: what it repeats is no retry.
             attempt.round = {}
         attempt.round_xid = request.xid if kind is not StageKind.BOOT_SERVER else attempt.round_xid
         stack = "ipxe" if request.ipxe else "http" if request.http else "pxe"
@@ -575,6 +577,8 @@ class Attempts:
                 attempt.latest_request = entry
         entry.end(report.ended + self.wall, _transfer_data(report))
         attempt.bytes += report.bytes_transferred
+        # By TFTP a client reads one file at a time. When it has requested another one, the end of this one does not
+        # show what it does now.
         is_abandoned = request.protocol == "tftp" and entry is not attempt.latest_request
         patience = 0.0 if is_abandoned else attempt.patience
         if outcome in _LOADED and not request.write:
@@ -765,6 +769,7 @@ class Attempts:
         began = at + self.wall
         name = mac.replace(":", "") or uuid or "client"
         id, number = f"{name}-{int(began * 1000):x}", 0
+        # Two attempts of a machine may begin within a millisecond, or at one time if the clock was set back.
         while id in self._all:
             number += 1
             id = f"{name}-{int(began * 1000) + number:x}"
@@ -777,6 +782,7 @@ class Attempts:
             self._add_key(attempt, mac)
         if uuid:
             attempt.uuid = uuid
+            # Some vendors give all machines one UUID: the first of them has it as a key, the others their MACs only.
             if uuid not in self._index or not mac:
                 self._add_key(attempt, uuid)
         return attempt

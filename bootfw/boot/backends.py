@@ -117,7 +117,9 @@ class LayeredBackend:
 
     def end_batch(self) -> None:
         """See IBatchingBackend."""
+        # Nothing is cached between batches, when files may change.
         caches, self._caches = self._caches, self._no_caches
+        # Each reader is closed, even if the close() of another one raises.
         with ExitStack() as readers:
             for reader in chain.from_iterable(cache.values() for cache in caches if cache):
                 if reader is not None:

@@ -122,6 +122,7 @@ class Pace:
         :param blocks: map of its blocks.
         :param count: how many they are.
         """
+        # What a timer was late is caught up with, up to CREDIT. Otherwise the rate would never be reached.
         self._due = max(self._due, now - CREDIT) + count * PACKET_SIZE / self.rate
         found = self._passes.get(chunk)
         if found is not None:
@@ -129,6 +130,7 @@ class Pace:
             found.rate = min(found.rate, self.rate)
             found.latest = now
         self._blocks_of_next_chunk += count
+        # The rate grows no faster than chunks are sent; see _requested_chunks.
         while self._blocks_of_next_chunk >= CHUNK_BLOCKS:
             self._blocks_of_next_chunk -= CHUNK_BLOCKS
             if self._requested_chunks:
@@ -166,6 +168,7 @@ class Pace:
 
     def _slow_down(self, found: _Pass, share: float) -> None:
         if self._latest_reduction is not None and found.rate <= self.rate * 1.01:
+            # As much is lost at the lower rate, so the rate was not the reason: go back to it, and tolerate the loss.
             before, share_before = self._latest_reduction
             if share_before * _UNCHANGED <= share <= _MOST_TOLERATED:
                 self._tolerance = share * 1.5

@@ -177,6 +177,7 @@ class Reception(Machine):
         """Keep it. After the last block of a chunk, request what is missing of it, or the next chunk."""
         self._last_heard = now
         number = block.chunk
+        # A chunk that only another receiver has requested is collected, too.
         chunk = self._open.get(number) or self._begin(number)
         bit = 1 << block.block
         if chunk is None or not chunk.missing & bit:
@@ -199,6 +200,7 @@ class Reception(Machine):
     def _overheard(self, request: Request | PartialRequest, now: float) -> State:
         """What it gets will come here, too: do not request it for a while."""
         if request.chunk in self._not_stored:
+            # A PartialRequest brings only what another receiver has lost.
             if isinstance(request, Request):
                 self._overheard_at[request.chunk] = now
             self._wait(now)
@@ -258,7 +260,7 @@ class Reception(Machine):
     def _request_more(self, now: float) -> None:
         """Request whole chunks, in order, without those that others have requested just now."""
         requested = sum(chunk.is_requested for chunk in self._open.values())
-        for number in reversed(self._not_begun[:]):
+        for number in reversed(self._not_begun[:]):  # a copy, since _begin() removes from the list
             if requested >= REQUESTED_CHUNKS or len(self._open) >= OPEN_CHUNKS:
                 break
             if now - self._overheard_at.get(number, -inf) < OVERHEARD_FOR:

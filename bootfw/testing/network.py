@@ -142,6 +142,7 @@ class MemoryNetwork:
     def _arm(self) -> None:
         if not self._agenda:
             return
+        # One delayed call for all datagrams in flight: Clock sorts its calls at each callLater().
         due = self._agenda[0][0]
         if self._alarm is not None and self._alarm.getTime() > due:
             self._alarm.cancel()

@@ -140,13 +140,14 @@ class _Transfer(DatagramProtocol):
             then(*arguments)
 
     deaf = False
+    """Whether it ignores packets: it pauses, or the transfer has ended."""
 
     def _woken(self, then: Callable[..., None], *arguments: Any) -> None:
         self.deaf = False
         then(*arguments)
 
     def finish(self, data: bytes, farewell: bytes = b"") -> None:
-        """The transfer is complete; *farewell* is sent once."""
+        """Complete the transfer; *farewell*, the last ACK, is sent once."""
         if farewell:
             self.sent += 1
             self._port.write(farewell, self.peer)
@@ -181,7 +182,7 @@ class _Transfer(DatagramProtocol):
             self.packet(packet)
 
     def agree(self, options: Iterable[tuple[str, str]]) -> None:
-        """Take what the OACK says."""
+        """Take the options of an OACK."""
         self.accepted = tuple(options)
         values = {name.lower(): value for name, value in self.accepted}
         self.blksize = int(values.get("blksize", 512))

@@ -109,6 +109,7 @@ class Transmission:
         elif self._has_ended():
             self._end(now)
             return
+        # If the reader has answered at once, the session has gone on meanwhile.
         is_busy = session.state in (State.PACING, State.READING)
         if is_busy is not self.is_busy:
             self.is_busy = is_busy

@@ -376,6 +376,7 @@ class Uploads:
             raise _PutRefused(
                 Error.TRY_AGAIN, f"{settings.sessions} images are uploaded already ([multicast] sessions)"
             )
+        # The path is taken before the backend answers: another PUT may come for it meanwhile.
         self._running[path] = None
         try:
             writer: IWriter = await _answer(services.replace_file(path, transfer))

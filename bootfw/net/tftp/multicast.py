@@ -220,6 +220,7 @@ class GroupTransfer(Transfer):
         if group.transfers.pop(member, None) is not None and member.outcome is None:
             now = self._context.reactor.seconds()
             group.session.handle(Input.REPLACED, (member, None), now)
+            # REPLACED has put it there, but it is being released already.
             group.session.ended.remove(member)
             group.advance(now)
 
@@ -260,6 +261,7 @@ class Groups:
         elif len(group.transfers) >= MOST_MEMBERS:
             return None
         else:
+            # The group has the same content open already.
             transfer.detach_reader().close()
         # The session writes the last item of the value, and says in each OACK what it is then.
         value = f"{group.session.address[0]},{PORT},{int(not group.transfers)}"

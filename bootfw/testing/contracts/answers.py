@@ -31,7 +31,7 @@ class Answers:
     def answer(self, given: _T) -> _T: ...
 
     def answer(self, given: Any) -> Any:
-        """The value itself, out of a value, a Deferred or a coroutine; raises what the answer is a failure of."""
+        """Return the result of a Deferred or a coroutine, or raise its failure; return another value as it is."""
         if iscoroutine(given):
             given = Deferred.fromCoroutine(given)
         if not isinstance(given, Deferred):
@@ -46,7 +46,7 @@ class Answers:
         return results[0]
 
     def refusal(self, call: Callable[..., object], *arguments: object) -> BaseException | None:
-        """What call(*arguments) raises, now or later; None: it returns."""
+        """Return what call(*arguments) raises, now or later; None: it raises nothing."""
         try:
             self.answer(call(*arguments))
         except Exception as error:

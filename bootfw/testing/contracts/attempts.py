@@ -20,7 +20,7 @@ _STAGES = (
 
 
 def attempt(number: int, verdict: Verdict = Verdict.BOOTED, mac: str = "") -> BootAttempt:
-    """An attempt that began *number* seconds after BEGAN."""
+    """Return an attempt that began *number* seconds after BEGAN."""
     began = BEGAN + number
     mac = mac or f"52:54:00:00:00:{number:02x}"
     cause = Cause("key", "sentence", "remedy") if verdict is Verdict.FAILED else None
@@ -33,7 +33,7 @@ class AttemptStoreContract(Answers):
     """What every store of boot attempts does. Override ``make_store``."""
 
     def make_store(self) -> IAttemptStore:
-        """A store as the configuration would make it, with nothing in it."""
+        """Return a store as the configuration would make it, with nothing in it."""
         raise NotImplementedError
 
     def save(self, store: IAttemptStore, *attempts: BootAttempt, keep: int = 100, since: float = 0.0) -> None:
@@ -41,12 +41,12 @@ class AttemptStoreContract(Answers):
         assert self.answer(store.save_attempts(attempts, keep, since)) is None
 
     def find(self, store: IAttemptStore, **filters: Any) -> Sequence[BootAttempt]:
-        """What the store finds."""
+        """Return the attempts that the store finds."""
         found: Sequence[BootAttempt] = self.answer(store.find_attempts(**filters))
         return found
 
     def ids(self, store: IAttemptStore, **filters: Any) -> list[str]:
-        """The ids of what the store finds."""
+        """Return the ids of the attempts that the store finds."""
         return [each.id for each in self.find(store, **filters)]
 
     def test_provides_the_interface(self) -> None:

@@ -62,7 +62,8 @@ CLIENTS = (
 
 
 def _descriptors() -> set[tuple[str, str]]:
-    """(number, what it is) of each that is open. Garbage is collected first: it may own some, of earlier tests too."""
+    """Return (number, what it is) of each open descriptor. Garbage is collected first: it may own some, also of earlier
+    tests."""
     gc.collect()
     found = set()
     for number in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
@@ -82,15 +83,15 @@ class BackendContract(Answers):
     """What the backend must have: path -> content."""
 
     def make_backend(self) -> IBackend:
-        """A backend that serves ``files``."""
+        """Return a backend that serves ``files``."""
         raise NotImplementedError
 
     def request(self, path: str, write: bool = False) -> TransferRequest:
-        """The request that open() and create() get."""
+        """Return the request that open() and create() get."""
         return TransferRequest(path, path, ("192.0.2.9", 2070), local="192.0.2.1", write=write)
 
     def fetch(self, backend: IBackend, path: str) -> bytes:
-        """The whole file, read as a client with small blocks does."""
+        """Return the whole file, read as a client with small blocks does."""
         reader = self.answer(backend.open(path, self.request(path)))
         try:
             data = b""
@@ -222,11 +223,11 @@ class WritableBackendContract(BackendContract):
     """The tests of a backend that accepts uploads."""
 
     def make_backend(self) -> IWritableBackend:
-        """A backend that serves ``files`` and accepts uploads."""
+        """Return a backend that serves ``files`` and accepts uploads."""
         raise NotImplementedError
 
     def upload(self, backend: IWritableBackend, path: str, *blocks: bytes) -> IWriter:
-        """A writer that has got *blocks* and is not finished."""
+        """Return a writer that has got *blocks* and is not finished."""
         writer = self.answer(backend.create(path, self.request(path, write=True)))
         offset = 0
         for block in blocks:
@@ -313,11 +314,11 @@ class ReplacingBackendContract(WritableBackendContract):
     """The tests of a backend that can replace files."""
 
     def make_backend(self) -> IReplacingBackend:
-        """A backend that serves ``files``, accepts uploads and replaces files."""
+        """Return a backend that serves ``files``, accepts uploads and replaces files."""
         raise NotImplementedError
 
     def replacement(self, backend: IReplacingBackend, path: str, content: bytes) -> IWriter:
-        """A writer of *content* in the place of a file, which is not finished."""
+        """Return a writer of *content* in the place of a file, which is not finished."""
         writer = self.answer(backend.replace(path, self.request(path, write=True)))
         self.answer(writer.write(0, content))
         return writer
@@ -431,7 +432,7 @@ class DirectoryBackendContract(StaticBackendContract):
     """The tests of a backend that serves the files of one directory under their own paths."""
 
     def make_backend(self) -> IDirectoryBackend:
-        """A backend that serves ``files`` from a directory."""
+        """Return a backend that serves ``files`` from a directory."""
         raise NotImplementedError
 
     def test_provides_the_directory_interface(self) -> None:
@@ -451,7 +452,7 @@ class PerClientBackendContract(BackendContract):
     """The tests of a backend whose files depend on the client. ``files`` are those of a client unknown to DHCP."""
 
     clients: Sequence[Client] = CLIENTS
-    """Those that its files are fetched by; add the ones that it makes a difference for."""
+    """The clients that fetch its files. Add those for which the backend has other files."""
 
     def test_provides_the_interface_of_files_per_client(self) -> None:
         backend = self.make_backend()
@@ -477,7 +478,7 @@ class PerClientBackendContract(BackendContract):
                     reader.close()
 
     def _opened(self, backend: IBackend, path: str, client: Client) -> "IReader | None":
-        """A reader; None: there is no such file for this client."""
+        """Return a reader; None: there is no such file for this client."""
         request = evolve(
             self.request(path), peer=(client.address, 1024), client=client, http_url="http://192.0.2.1:8069"
         )
@@ -500,7 +501,7 @@ class ListableBackendContract(BackendContract):
     """The tests of a backend whose files can be listed without a client."""
 
     def make_backend(self) -> IListableBackend:
-        """A backend that serves ``files``."""
+        """Return a backend that serves ``files``."""
         raise NotImplementedError
 
     def test_provides_the_listable_interface(self) -> None:
@@ -524,7 +525,7 @@ class VersionedBackendContract(BackendContract):
     """The tests of a backend that knows the version of a file without opening it."""
 
     def make_backend(self) -> IVersionedBackend:
-        """A backend that serves ``files``."""
+        """Return a backend that serves ``files``."""
         raise NotImplementedError
 
     def test_provides_the_versioned_interface(self) -> None:

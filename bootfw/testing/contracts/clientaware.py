@@ -30,7 +30,7 @@ class ClientAwareContract(Answers):
     """
 
     def make_plugin(self) -> IClientAware:
-        """A plugin as the configuration would make it."""
+        """Return a plugin as the configuration would make it."""
         raise NotImplementedError
 
     def test_provides_the_client_aware_interface(self) -> None:
@@ -59,7 +59,7 @@ class ClientAwareContract(Answers):
 
     @staticmethod
     def _set_lookup(plugin: IClientAware) -> list[Address]:
-        """The peers that will have been looked up."""
+        """Return the list to which each peer that is looked up is added."""
         peers: list[Address] = []
 
         def lookup(peer: Address) -> Client:
@@ -71,7 +71,7 @@ class ClientAwareContract(Answers):
 
     @contextmanager
     def _started(self, plugin: IClientAware) -> Iterator[None]:
-        """As the service starts and stops it."""
+        """Start and stop the plugin as the service does."""
         if not provides(plugin, IStartable):
             yield
             return

@@ -27,13 +27,13 @@ class LeadershipContract(Answers):
         raise NotImplementedError
 
     def stands(self, nodes: Any, name: str, silent: Standing | None = None) -> Standing:
-        """The answer of the store."""
+        """Have a node stand for the leadership, and return the answer of the store."""
         standing = self.answer(nodes.stand(name, silent))
         assert isinstance(standing, Standing)
         return standing
 
     def leading(self) -> tuple[Any, Any]:
-        """(the leader, which is called "a" and has loaded, a standby)."""
+        """Return (the leader, which has the name "a" and has loaded, a standby)."""
         leader, standby = self.make_nodes()[:2]
         assert self.stands(leader, "a").leads
         self.load(leader)

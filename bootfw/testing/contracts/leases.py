@@ -47,23 +47,23 @@ class LeaseStoreContract(Answers):
     """What every lease store does. Override ``make_store``."""
 
     def make_store(self) -> ILeaseStore:
-        """A store as the configuration would make it, with nothing in it."""
+        """Return a store as the configuration would make it, with nothing in it."""
         raise NotImplementedError
 
     def loaded(self, *leases: Lease) -> ILeaseStore:
-        """A store that keeps these, loaded."""
+        """Return a store that keeps these, loaded."""
         store = self.make_store()
         list(store.load())
         self.answer(store.commit(leases))
         return store
 
     def reserving(self, store: ILeaseStore) -> IReservationStore:
-        """The same store: a lease store keeps reservations too."""
+        """Return the same store, as one for reservations: a lease store keeps these too."""
         assert provides(store, IReservationStore)
         return store
 
     def again(self, store: ILeaseStore) -> dict[str, Lease]:
-        """What is in it after it has been closed, by address; it is loaded then."""
+        """Close and load the store, and return the leases in it, by address."""
         self.answer(store.close())
         leases: Sequence[Lease] = list(store.load())
         found = {lease.address: lease for lease in leases}
@@ -167,11 +167,11 @@ class OfflineStoreContract(LeaseStoreContract):
     """
 
     def make_store(self) -> IOfflineStore:
-        """A store as the command would make it, with nothing in it."""
+        """Return a store as the command would make it, with nothing in it."""
         raise NotImplementedError
 
     def wait(self, deferred: "Deferred[object]") -> None:
-        """Nothing answers later where no reactor runs."""
+        """Fail: no reactor runs, so nothing may answer later."""
         raise AssertionError("a Deferred has not fired, and no reactor runs")
 
     def test_provides_the_offline_interface(self) -> None:

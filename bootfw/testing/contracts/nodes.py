@@ -28,7 +28,7 @@ class _Node:
         self.leave = self.nodes.join_nodes(lambda kind, values: self.received.append((kind, list(values))))
 
     def numbers(self) -> list[object]:
-        """The values of the kind "number"."""
+        """Return the values of the kind "number"."""
         return [values[0] for kind, values in self.received if kind == "number"]
 
 
@@ -66,7 +66,7 @@ class NodesContract(Answers):
             self.turn()
 
     def left(self, nodes: Sequence[_Node]) -> None:
-        """All of them leave."""
+        """Have all of them leave."""
         for node in nodes:
             self.answer(node.leave())
 

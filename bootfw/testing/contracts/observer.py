@@ -52,13 +52,13 @@ _EXAMPLES: Mapping[Any, object] = {
 
 @frozen
 class UnknownEvent(Event):
-    """One of a later version of bootfw, which may add kinds."""
+    """An event of a later version of bootfw, which may add kinds."""
 
     note: str = ""
 
 
 def every_event() -> list[Event]:
-    """An event of each kind, in the order of bootfw.events; a second one without what is optional."""
+    """Return an event of each kind, in the order of bootfw.events, and another one without its optional values."""
     found: list[Event] = []
     kinds = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)]
     for kind in kinds[1:]:  # the first is their base
@@ -79,7 +79,7 @@ class ObserverContract(Answers):
     """The tests of every observer. Override ``make_observer``."""
 
     def make_observer(self) -> IBootObserver:
-        """An observer as the configuration would make it."""
+        """Return an observer as the configuration would make it."""
         raise NotImplementedError
 
     def observed(self, *happened: Event) -> None:
@@ -94,7 +94,7 @@ class ObserverContract(Answers):
 
     @contextmanager
     def _started(self, observer: object) -> Iterator[None]:
-        """As the service starts and stops it."""
+        """Start and stop the observer as the service does."""
         if not provides(observer, IStartable):
             yield
             return

@@ -22,11 +22,11 @@ class OrderStoreContract(Answers):
     """What every store of orders does. Override ``make_store``."""
 
     def make_store(self) -> IOrderStore:
-        """A store as the configuration would make it, with nothing in it."""
+        """Return a store as the configuration would make it, with nothing in it."""
         raise NotImplementedError
 
     def again(self, store: IOrderStore, kind: str = "one") -> Mapping[str, Mapping[str, object]]:
-        """The orders of a kind after it has been closed; it is loaded then."""
+        """Close and load the orders of a kind, and return them."""
         self.answer(store.close_orders(kind))
         found: Mapping[str, Mapping[str, object]] = store.load_orders(kind)
         return found

@@ -14,7 +14,7 @@ from bootfw.testing.contracts.answers import Answers
 
 
 class PluginContract(Answers):
-    """The tests of what a name in the configuration refers to. Override ``plugin`` and, where needed, the options."""
+    """The tests of a plugin, which has a name in the configuration. Override ``plugin`` and, if needed, the options."""
 
     plugin: IBootPlugin
     options: Mapping[str, object] = {}
@@ -23,12 +23,12 @@ class PluginContract(Answers):
     """Option -> a value for it that is wrong."""
 
     def context(self) -> PluginContext:
-        """What the plugin is given beside its options."""
+        """Return what the plugin is given beside its options."""
         directory = Path(tempfile.gettempdir())
         return PluginContext(Clock(), directory, directory)
 
     def configure(self, options: Mapping[str, object]) -> object:
-        """The object that the plugin makes of *options*."""
+        """Return the object that the plugin makes of *options*."""
         return self.plugin.configure(dict(options), self.context())
 
     def test_provides_the_interface(self) -> None:

@@ -8,18 +8,18 @@ from bootfw.interfaces import IPower
 from bootfw.values import PowerAction, PowerState
 
 _PATIENCE = 60.0
-"""Seconds within which a machine is on or off."""
+"""Seconds within which a machine has to be on or off."""
 
 
 class PowerContract:
     """What the power of every machine does. Override ``make_power`` and ``boots_from_network``."""
 
     def make_power(self) -> IPower:
-        """The power of a machine that is off."""
+        """Return the power of a machine that is off."""
         raise NotImplementedError
 
     def boots_from_network(self) -> bool:
-        """Whether the next start of that machine is from the network."""
+        """Return whether the next start of that machine is from the network."""
         raise NotImplementedError
 
     def becomes(self, power: IPower, state: PowerState) -> None:

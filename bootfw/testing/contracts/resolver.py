@@ -41,11 +41,11 @@ class ResolverContract(Answers):
     requests: Sequence[BootRequest] = REQUESTS
 
     def make_resolver(self) -> IBootFileResolver:
-        """A resolver as the configuration would make it."""
+        """Return a resolver as the configuration would make it."""
         raise NotImplementedError
 
     def resolve(self, resolver: IBootFileResolver, request: BootRequest) -> BootFile | BootMenu | BootRefused | None:
-        """Its answer; BootRefused as a value."""
+        """Return its answer; a BootRefused is returned, too."""
         try:
             return self.answer(resolver.resolve(request))
         except BootRefused as refused:
@@ -94,7 +94,7 @@ class UniformResolverContract(ResolverContract):
     """The tests of a resolver that answers by ``architecture``, ``ipxe`` and ``http`` of the request only."""
 
     def make_resolver(self) -> IUniformResolver:
-        """A resolver as the configuration would make it."""
+        """Return a resolver as the configuration would make it."""
         raise NotImplementedError
 
     def test_provides_the_uniform_interface(self) -> None:
@@ -128,7 +128,7 @@ class ListableResolverContract(ResolverContract):
     """The tests of a resolver that lists the boot files which its options name."""
 
     def make_resolver(self) -> IListableResolver:
-        """A resolver as the configuration would make it."""
+        """Return a resolver as the configuration would make it."""
         raise NotImplementedError
 
     def test_provides_the_listable_interface(self) -> None:

@@ -13,11 +13,11 @@ class SelfCheckingContract:
     """
 
     def make_plugin(self) -> ISelfChecking:
-        """A plugin that can serve something."""
+        """Return a plugin that can serve something."""
         raise NotImplementedError
 
     def make_useless_plugin(self) -> ISelfChecking:
-        """A plugin that can't serve anything, such as one whose directory is missing."""
+        """Return a plugin that can't serve anything, such as one whose directory is missing."""
         raise NotImplementedError
 
     def test_provides_the_self_checking_interface(self) -> None:
@@ -44,11 +44,11 @@ class LintableContract:
     """
 
     def make_plugin(self) -> ILintable:
-        """A plugin whose files have no mistake."""
+        """Return a plugin whose files have no mistake."""
         raise NotImplementedError
 
     def make_mistaken_plugin(self) -> ILintable:
-        """A plugin with at least one mistake in its files."""
+        """Return a plugin with at least one mistake in its files."""
         raise NotImplementedError
 
     def test_provides_the_lintable_interface(self) -> None:

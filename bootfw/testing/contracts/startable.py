@@ -31,7 +31,7 @@ class StartableContract(Answers):
     """
 
     def make_plugin(self) -> IStartable:
-        """A plugin as the configuration would make it."""
+        """Return a plugin as the configuration would make it."""
         raise NotImplementedError
 
     def test_provides_the_startable_interface(self) -> None:
@@ -58,7 +58,7 @@ class OperableContract(Answers):
     """
 
     def make_resolver(self) -> IOperable:
-        """A resolver as the configuration would make it, started if it has to be."""
+        """Return a resolver as the configuration would make it, started if it has to be."""
         raise NotImplementedError
 
     def test_provides_the_operable_interface(self) -> None:

@@ -26,11 +26,11 @@ class WatchdogContract:
     most_attempts = 10_000
 
     def make_policy(self) -> IWatchdogPolicy:
-        """A policy as the configuration would make it."""
+        """Return a policy as the configuration would make it."""
         raise NotImplementedError
 
     def watchdogs(self) -> Iterator[IWatchdog]:
-        """One for each kind of transfer; the adaptive ones also after they have learnt something."""
+        """Yield a watchdog for each kind of transfer; the adaptive ones also after some round trips."""
         for agreed in AGREED:
             policy = self.make_policy()
             yield policy.begin(agreed)
@@ -42,7 +42,7 @@ class WatchdogContract:
                     yield watchdog
 
     def waits(self, watchdog: IWatchdog) -> list[float]:
-        """All its waits until it gives up."""
+        """Return all its waits until it gives up."""
         waits: list[float] = []
         while (wait := watchdog.wait(len(waits) + 1)) is not None:
             waits.append(wait)
