@@ -75,20 +75,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Let one process of pytest-xdist compile the test modules; the others wait for it and load what it compiled.
 
-    All of them collect all tests. In a fresh clone, each process would compile everything: 10 s of CPU time each.
+    All of them collect all tests. In a fresh clone, each process would compile everything, 10 s of CPU time each, and
+    collect the constants in bootfw's source for Hypothesis, 4 s each.
     The garbage collector waits: almost all that is created stays, and it would look at it again and again.
     """
+    first = "PYTEST_XDIST_WORKER" in os.environ
     with open(__file__) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            first = False
             fcntl.flock(lock, fcntl.LOCK_SH)
             fcntl.flock(lock, fcntl.LOCK_UN)
         gc.disable()
         try:
-            return (yield)
+            result = yield
+            if first:
+                _any_text()
+            return result
         finally:
             gc.enable()
+
+
+@hypothesis.settings(database=None)
+@hypothesis.given(hypothesis.strategies.text())
+def _any_text(text: str) -> None:
+    """What Hypothesis has to know about Unicode and about the imported modules for this, it keeps in files."""
 
 
 def pytest_collection_finish() -> None:

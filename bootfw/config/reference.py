@@ -8,7 +8,8 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import attrs
@@ -185,7 +186,8 @@ def _documented(cls: type) -> dict[str, str]:
     return found
 
 
-def _documented_in(cls: type) -> dict[str, str]:
+@cache
+def _documented_in(cls: type) -> Mapping[str, str]:
     found: dict[str, str] = {}
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)
