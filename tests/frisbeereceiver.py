@@ -17,6 +17,8 @@ class FrisbeeReceiver:
     size: int | None = field(default=None, init=False)
     blocks: dict[tuple[int, int], bytes] = field(factory=dict, init=False)
     """(chunk, block) -> its bytes."""
+    held: dict[int, int] = field(factory=dict, init=False)
+    """Chunk -> which of its blocks there are, a bit for each."""
     repeated: int = field(default=0, init=False)
     """Blocks that it had already."""
     servers: set[str] = field(factory=set, init=False)
@@ -40,6 +42,7 @@ class FrisbeeReceiver:
             place = packet.chunk, packet.block
             self.repeated += place in self.blocks
             self.blocks[place] = packet.data
+            self.held[packet.chunk] = self.held.get(packet.chunk, 0) | 1 << packet.block
             if self.size is not None and not self._missing(packet.chunk):
                 self._request_next()
 
@@ -74,7 +77,7 @@ class FrisbeeReceiver:
     def _missing(self, chunk: int) -> int:
         assert self.size is not None
         has = frisbee.blocks_in(chunk, frisbee.blocks_of(self.size))
-        return sum(1 << block for block in range(has) if (chunk, block) not in self.blocks)
+        return ((1 << has) - 1) & ~self.held.get(chunk, 0)
 
     def _send(self, packet: frisbee.Packet) -> None:
         self.out.append(frisbee.pack(packet))

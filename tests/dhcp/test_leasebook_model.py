@@ -56,6 +56,12 @@ class DHCP4:
     offers = True
     one_address_per_client = True
     network, elsewhere = "10.77.0.{}", "10.78.0.5"
+    subnet = Subnet(
+        network="10.77.0.0/24",
+        pool=["10.77.0.100-10.77.0.104"],
+        exclude=["10.77.0.102"],
+        hosts=[Host(address=f"10.77.0.{address}", mac=mac(machine)) for machine, address in RESERVED.items()],
+    )
 
     def __init__(
         self,
@@ -64,17 +70,11 @@ class DHCP4:
         authoritative: bool,
         members: Mapping[int, Sequence[int]],
     ) -> None:
-        subnet = Subnet(
-            network="10.77.0.0/24",
-            pool=["10.77.0.100-10.77.0.104"],
-            exclude=["10.77.0.102"],
-            hosts=[Host(address=f"10.77.0.{address}", mac=mac(machine)) for machine, address in RESERVED.items()],
-        )
         classes = [
             HostClass(mac=[mac(machine) for machine in machines], pool=[f"10.77.0.{address}"])
             for address, machines in members.items()
         ]
-        self.server = AddressServer([subnet], leases, reservations, authoritative=authoritative, classes=classes)
+        self.server = AddressServer([self.subnet], leases, reservations, authoritative=authoritative, classes=classes)
 
     def key(self, machine: int, rom: bool) -> Key:
         return machine, False
@@ -113,6 +113,12 @@ class DHCP6:
     one_address_per_client = False
     network, elsewhere = "fd77::{}", "fd78::5"
     duid = b"\0\3\0\1RT\0\0\0\1"
+    subnet = Subnet6(
+        network="fd77::/64",
+        pool=["fd77::100-fd77::104"],
+        exclude=["fd77::102"],
+        hosts=[Host6(address=f"fd77::{address}", mac=mac(machine)) for machine, address in RESERVED.items()],
+    )
 
     def __init__(
         self,
@@ -121,17 +127,11 @@ class DHCP6:
         authoritative: bool,
         members: Mapping[int, Sequence[int]],
     ) -> None:
-        subnet = Subnet6(
-            network="fd77::/64",
-            pool=["fd77::100-fd77::104"],
-            exclude=["fd77::102"],
-            hosts=[Host6(address=f"fd77::{address}", mac=mac(machine)) for machine, address in RESERVED.items()],
-        )
         classes = [
             HostClass6(mac=[mac(machine) for machine in machines], pool=[f"fd77::{address}"])
             for address, machines in members.items()
         ]
-        self.server = AddressServer6([subnet], self.duid, classes=classes)
+        self.server = AddressServer6([self.subnet], self.duid, classes=classes)
         for lease in leases:
             assert self.server.restore(lease)
         for reservation in reservations:

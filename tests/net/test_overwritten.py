@@ -21,7 +21,7 @@ from bootfw.wire import tftp
 from .byhand import Unused, read
 
 
-@pytest.mark.parametrize("size", [5_000, 5_120, 700_000])
+@pytest.mark.parametrize("size", [5_000, 5_120, 300_000])
 @pytest.mark.parametrize("capacity", [0, 1 << 20], ids=["read", "framed"])
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("change", ["as large", "larger", "appended"])
@@ -42,7 +42,7 @@ def test_transfer_of_an_overwritten_file_ends_with_an_error(
     port.startListening()
 
     def download(overwritten_at: int | None) -> tuple[bytes, bytes | None] | None:
-        received = b""
+        received = bytearray()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.connect(("127.0.0.1", port.getHost().port))
             client.send(tftp.request(False, "file", "octet", []))
@@ -50,12 +50,12 @@ def test_transfer_of_an_overwritten_file_ends_with_an_error(
                 read(port, 1)
                 data = client.recv(600)
                 if data[:2] != b"\0\3":
-                    return received, data
+                    return bytes(received), data
                 received += data[4:]
                 if len(data) < 516:
                     client.send(tftp.ack(block))
                     read(port, 1)
-                    return received, None
+                    return bytes(received), None
                 if block == overwritten_at:
                     path.write_bytes(new)
                 client.send(tftp.ack(block))
