@@ -443,7 +443,7 @@ class BootService(MultiService):
         Transfers under way keep their files, and requests that a resolver has not answered yet get the answer of that
         resolver. A socket that both configurations want stays open.
 
-        :param settings: equal those until now in the keys that need a restart, see bootfw.reload.
+        :param settings: equal to the present ones in the keys that need a restart, see bootfw.reload.
         :param sites: service of add_site() -> where it listens; those that it does not name stay where they are.
         :param observers: replace the observers that were given to the service; None: these stay.
         :return: for commit() or abandon().
@@ -500,14 +500,16 @@ class BootService(MultiService):
     def commit(self, prepared: "Prepared") -> None:
         """Use what was prepared.
 
-        A plugin that is not used any more is closed when what is under way has ended. So is a socket that is no longer
-        wanted, after DROPPED_CLOSE_WITHIN seconds at the latest; it takes no new requests.
+        A plugin that is not used any more is closed when the transfers and requests that may use it have ended. A
+        socket that is no longer wanted takes no new requests, and is closed when its transfers have ended, after
+        DROPPED_CLOSE_WITHIN seconds at the latest.
 
         :raise StateError: the service has stopped meanwhile.
         """
         if self._prepared is not prepared:
             raise StateError("the server is stopping")
         self._prepared = None
+        # Before _configure(), which replaces the attributes that these read.
         before, observed_by, operations = self._configured(), self._observing(), self._lease_operations()
         self._configure(prepared.configured)
         if isinstance(self._publisher, Publisher):
@@ -905,6 +907,7 @@ class BootService(MultiService):
         replaced, self._replaced = self._replaced, []
         for protocol in replaced:
             protocol.close()
+        # Before _apply_role(): what it calls for a protocol reads the role. See _or_standby().
         self._change_role(leads=False)
         self._apply_role()
         closing = [self._plugins.close_plugins()]

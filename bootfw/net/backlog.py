@@ -123,6 +123,8 @@ class Backlog:
         share = LASTING_SHARE if now - self._began > LASTING else 1.0
         most = inf if self._per_address is None else self._per_address()
         of_relays, shared = ALL_RELAYS * most, now - self._shared_at < RELAY_ALONE
+        # The buckets of relays are filled and emptied also while a relay is alone, so that its limit takes effect with
+        # the first request of another address.
         sent, kept, stale = self._sent, [], False
         excess, sender, limit = 0, _NO_ADDRESS, ""
         for arrival in batch:

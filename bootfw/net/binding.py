@@ -186,7 +186,7 @@ class Bindings:
         self._report(wanted, "")
 
     def drop(self, wanted: WantedSocket) -> None:
-        """Look after a socket no more. Its port, if there is one, stays open."""
+        """Stop looking after a socket. Its port, if there is one, stays open."""
         self._wanted.remove(wanted)
         self._alarm.forget(wanted)
         wanted.states.handle(Input.CLOSE)
@@ -198,7 +198,7 @@ class Bindings:
         self.check_ready()
 
     def close(self) -> list[WantedSocket]:
-        """Look after no socket any more.
+        """Stop looking after every socket.
 
         :return: the sockets that were wanted; their ports are open.
         """

@@ -91,11 +91,11 @@ def restore_variables(environ: MutableMapping[str, str]) -> None:
 
 
 def inherited_sockets(environ: MutableMapping[str, str], first: int = _FIRST) -> list[InheritedSocket]:
-    """The sockets that LISTEN_FDS counts and LISTEN_FDNAMES names, if they are for this process.
+    """Return the sockets that LISTEN_FDS counts and LISTEN_FDNAMES names, if they are for this process.
 
     The variables are removed, and processes that this one starts don't inherit the sockets.
 
-    :param first: the descriptor of the first.
+    :param first: the descriptor of the first socket.
     :raise ConfigError: a descriptor is no UDP or TCP socket, or its name is that of no service.
     """
     process, count, listed = (environ.pop(name, "") for name in _VARIABLES)
@@ -113,6 +113,7 @@ def _inherited(descriptor: int, name: str) -> InheritedSocket:
             f"known names: {', '.join(_SERVICES)}"
         )
     try:
+        # The service manager's descriptor is inheritable, and os.dup() returns one that is not.
         sock = socket.socket(fileno=os.dup(descriptor))
         supported = sock.family in (socket.AF_INET, socket.AF_INET6)
         supported = supported and sock.type in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
@@ -149,6 +150,7 @@ class InheritedSockets:
         candidates = [each for each in self._sockets if each.is_for(spec.service) and not each.closed]
         for inherited in candidates:
             if not inherited.difference(*spec.key):
+                # The port gets a copy, which it closes. The inherited socket stays open for the next start.
                 inherited.used = True
                 if spec.service not in _STREAM:
                     adopt_socket(inherited.sock)

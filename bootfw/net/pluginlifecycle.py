@@ -95,6 +95,7 @@ class PluginLifecycle:
 
     def retire(self, plugin: Any) -> None:
         """Close a plugin that is not used any more, if it was started."""
+        # By identity, here and in _has(): two plugins that are equal may be two objects, and each has to be closed.
         if any(each is plugin for each in self._started):
             self._started = [each for each in self._started if each is not plugin]
             maybeDeferred(plugin.close).addErrback(
@@ -133,6 +134,7 @@ class PluginLifecycle:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Its socket would answer the probe of listen_control(), as that of another server does.
             finish_closing(self._closing_port)
             self._port = listen_control(self._reactor, path, operations)
             self._offered = operations

@@ -137,19 +137,19 @@ class LogObserver:
 
     def observe_many(self, events: Sequence[Event]) -> None:
         """See IBatchObserver. Equal requests of a client that were refused share a line, with a count."""
-        found = self.log_events(events)
-        for each in found[:-1]:
+        log_events = self.log_events(events)
+        for each in log_events[:-1]:
             each["log_more"] = True
-        for each in found:
+        for each in log_events:
             self.log.observer(each)
 
     def has_line(self, event: Event) -> bool:
-        """Whether events of this kind are logged."""
+        """Return whether events of this kind are logged."""
         return type(event) in _LINES or type(event) in (TransferEnded, TransferRefused)
 
     def log_events(self, events: Sequence[Event]) -> list[LogEvent]:
         """Return the log events for *events*, which observe_many() passes to Twisted's log."""
-        found: list[LogEvent] = []
+        log_events: list[LogEvent] = []
         refused: Counter[Hashable] | None = None
         for event in events:
             kind = type(event)
@@ -159,18 +159,19 @@ class LogObserver:
                 if kind in _CAUSED_BY_CLIENTS and not self._lines.take("", LINES_PER_SECOND, LINES_AT_ONCE, part.at):
                     self._left_out += 1
                 elif kind is TransferEnded:
-                    found.append(self._ended(part))
+                    log_events.append(self._ended(part))
                 elif kind is TransferRefused:
+                    # Counted with the first one: most deliveries have none. pop() lets each line appear once.
                     if refused is None:
                         refused = Counter(_refusal(each) for each in events if type(each) is TransferRefused)
                     count = refused.pop(_refusal(part), 0)
                     if count:
-                        found.append(self._refused(part, count))
+                        log_events.append(self._refused(part, count))
                 elif kind in _LINES:
-                    found += self._by_line(_LINES[kind], part)
+                    log_events += self._by_line(_LINES[kind], part)
         if self._left_out and events[-1].at >= self._left_out_logged_at + LEFT_OUT_AGAIN:
-            found.append(self._lines_left_out(events[-1].at))
-        return found
+            log_events.append(self._lines_left_out(events[-1].at))
+        return log_events
 
     def _lines_left_out(self, now: float) -> LogEvent:
         count, self._left_out, self._left_out_logged_at = self._left_out, 0, now

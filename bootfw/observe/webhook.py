@@ -190,6 +190,8 @@ class Webhook:
             self._alarm.watch(self._states)
 
     def _send(self) -> None:
+        # The batch stays at the head of the queue until it is delivered or dropped, so that a retry sends the same
+        # events.
         self._batch = min(BATCH, len(self._queue))
         batch = list(islice(self._queue, self._batch))
         body = json.dumps({"events": batch}).encode()

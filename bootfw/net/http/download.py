@@ -64,7 +64,8 @@ class Download:
     _sender: FileSender | None = field(default=None, init=False)
     """Sends by sendfile(2) all but the last TAIL bytes; None: what is left is read and written."""
     _drained: bool = field(default=False, init=False)
-    """The transport has sent everything that was written to it. sendfile(2) would overtake what it has not sent."""
+    """Whether the transport has sent everything that was written to it. sendfile(2) would overtake what it has not
+    sent."""
     _awaited: "Deferred[Any] | None" = field(default=None, init=False)
     """The pending Deferred of the backend, for the file or for one read. Cancelled when the download ends first."""
     _offset: int = field(default=0, init=False)
@@ -84,8 +85,8 @@ class Download:
     """When the response began; None: it has not, or it is an error, so no end is reported."""
     _states: DownloadStates = field(factory=DownloadStates, init=False)
     _looping: bool = field(default=False, init=False)
-    """_go_on() is running further up the stack and will look at the state again: a nested call returns at once. A
-    transport may call resumeProducing() within write(); without this each chunk would deepen the stack."""
+    """Whether _go_on() is running further up the stack and will look at the state again: a nested call returns at once.
+    A transport may call resumeProducing() within write(); without this each chunk would deepen the stack."""
 
     def open(self) -> None:
         """Have the backend open the file, and answer as soon as it has."""
@@ -141,7 +142,7 @@ class Download:
         self._handle(Input.PAUSE)
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """See IPushProducer: the connection is lost."""
         self._lost()
 
     # Opening.

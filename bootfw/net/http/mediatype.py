@@ -71,7 +71,7 @@ def by_content(head: bytes) -> bytes:
 
 
 def _is_efi_application(head: bytes) -> bool:
-    """Whether it is a Portable Executable for UEFI, such as a boot loader or a Linux kernel with an EFI stub."""
+    """Return whether it is a Portable Executable for UEFI, such as a boot loader or a Linux kernel with an EFI stub."""
     if head[:2] != b"MZ" or len(head) < 64:
         return False
     (start,) = unpack_from("<I", head, 0x3C)
@@ -82,8 +82,8 @@ def _is_efi_application(head: bytes) -> bool:
 
 
 def _is_disk(head: bytes) -> bool:
-    """Whether the boot sector is that of a disk that UEFI can start: a GPT, an EFI system partition, or one FAT file
-    system."""
+    """Return whether the boot sector is that of a disk that UEFI can start: a GPT, an EFI system partition, or one FAT
+    file system."""
     partition_types = {head[446 + 16 * number + 4] for number in range(4)}
     return (
         head[512:520] == b"EFI PART"

@@ -34,14 +34,14 @@ _CONDITIONAL = re.compile(rb"^(?:if-|range:)", re.IGNORECASE | re.MULTILINE)
 
 
 class RequestHead(NamedTuple):
-    """What a request of the fast path says."""
+    """The parts of a request of the fast path."""
 
     method: bytes
     target: str
     path: str
     """See TransferRequest."""
     fields: bytes
-    """The lines with the headers."""
+    """The lines of the headers, as they came, each with its CRLF."""
     closes: bool
     """Whether the connection ends with the response."""
     is_plain_get: bool

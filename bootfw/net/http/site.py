@@ -241,7 +241,7 @@ class Connection(Channel):
         return False
 
     def _plain_done(self) -> None:
-        """The response to a request of the fast path is complete."""
+        """Go on with the next requests: the response to one of the fast path is complete."""
         self._plain = None
         self.factory.idle(self)
         data, self._next_requests = self._next_requests, b""
@@ -268,7 +268,7 @@ class Connection(Channel):
         self.loseConnection()  # type: ignore[no-untyped-call]
 
     def allContentReceived(self) -> None:
-        """A request is complete."""
+        """See HTTPChannel: a request is complete."""
         if not self._admitted():
             return
         self.deadline = None
@@ -284,7 +284,7 @@ class Connection(Channel):
         super().requestDone(request)  # type: ignore[no-untyped-call]
 
     def ring(self, now: float) -> None:
-        """The deadline has passed: no request came, or the client does not take the rest of the response."""
+        """See Alarm. No request came in time, or the client does not take the rest of the response."""
         transport: Any = self.transport
         if transport.disconnecting:
             transport.abortConnection()
@@ -351,7 +351,8 @@ class BootSite(Site):
         self._connections: set[Connection] = set()
         self._shares = Shares()
         self._idle: dict[Connection, None] = {}
-        """Those that wait for a request; the one that waits longest comes first."""
+        """The connections that wait for a request, the one that has waited longest first. A dictionary keeps the order,
+        and removes any of them at once."""
         self._emptied: Deferred[None] | None = None
         self._publish = publish
         self._refusals = OncePer(_REPORT_AGAIN)

@@ -71,6 +71,7 @@ class SmallFiles:
         """
         if not provides(reader, IFileReader):
             return False
+        # Without an identity nothing would say that the file has changed.
         size, identity = reader.size, reader.identity
         if identity is None or not size or size > LARGEST:
             return False
@@ -82,6 +83,7 @@ class SmallFiles:
                 return False
             response = _Response(rest, size)
             self._keep(key, response)
+        # The order of a Download: TransferBegun, the response, the reader is closed, TransferEnded.
         began = self._begin(request)
         http.respond(response.rest)
         reader.close()
@@ -116,6 +118,7 @@ class SmallFiles:
             body = self._context.read(reader, request.filename, 0, size)
         except Exception:
             return None
+        # A Deferred, or bytes that a plugin may change later, or a file that has changed: a Download handles these.
         if type(body) is not bytes or len(body) != size:
             return None
         types = self._context.types

@@ -94,7 +94,7 @@ class EventPipe:
     _scheduled: "IDelayedCall | None" = field(default=None, init=False)
     """The call that sends the events in the next turn of the reactor; None: there is none."""
     _paused: bool = field(default=False, init=False)
-    """The pipe is full."""
+    """Whether the pipe is full."""
     _dropped: int = field(default=0, init=False)
 
     def publish(self, event: Event) -> None:
