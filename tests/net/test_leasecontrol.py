@@ -167,6 +167,21 @@ def test_reservation_that_cannot_be_stored_is_not_valid(place: Place, monkeypatc
     assert place.reserved() == {"10.0.0.5"}
 
 
+def test_reservation_that_was_removed_before_its_storing_failed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    saves: list[Deferred[None]] = [Deferred(), Deferred()]
+    pending = iter(saves)
+    monkeypatch.setattr(MemoryStore, "save_reservations", lambda store, all: next(pending))
+    operations = place.control.operations()
+    added = operations["reserve"](reservation_record(ADDED))
+    operations["unreserve"]({"who": ADDED.address})
+    errors: list[Any] = []
+    assert isinstance(added, Deferred)
+    added.addErrback(errors.append)
+    saves[0].errback(StateError("disk full"))
+    assert [error.type for error in errors] == [StateError]
+    assert place.reserved() == {"10.0.0.5"}
+
+
 def test_reservations_of_the_families_are_separate() -> None:
     clock = Clock()
     clock.advance(NOW)

@@ -158,7 +158,11 @@ class LeaseControl:
         return [self._server] if self._server6 is None else [self._server, self._server6]
 
     def _remove(self, result: Any, reservation: Reservation) -> Any:
-        """Remove a reservation. As an errback of its saving: the command fails, so the reservation must not stay."""
-        self._reservations.remove(reservation)
-        server_for(reservation, self._server, self._server6).unreserve(reservation)
+        """Remove a reservation, unless another command has removed it meanwhile.
+
+        As an errback of saving it: the command fails, so the reservation must not stay.
+        """
+        if reservation in self._reservations:
+            self._reservations.remove(reservation)
+            server_for(reservation, self._server, self._server6).unreserve(reservation)
         return result
