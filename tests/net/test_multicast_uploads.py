@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from bootfw.backends.memory import MemoryBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.config.settings import MulticastSettings, networks
-from bootfw.errors import DiskFull
+from bootfw.errors import DiskFull, FileMissing
 from bootfw.events import Event, PluginFailed, RequestsDropped, TransferBegun, TransferEnded, TransferRefused
 from bootfw.frisbee.digests import Digests
 from bootfw.net.admission import Admission
@@ -435,6 +435,30 @@ def test_one_upload_of_an_image_at_a_time() -> None:
     assert replies[0].error == Error.NONE
     assert scene.put(PutRequest("a", status_only=True)).error == Error.TRY_AGAIN
     assert scene.put(PutRequest("b", 1)).port == 21701
+
+
+@pytest.mark.parametrize("method", ["open", "replace"])
+def test_an_upload_that_is_opened_after_the_end_does_not_begin(method: str) -> None:
+    scene = Scene()
+    opening: Deferred[Any] = Deferred()
+    services = scene.uploads._services
+    setattr(services, f"{method}_file", lambda path, request: opening)
+    replies: list[PutReply] = []
+    scene.uploads.put(PutRequest("a", 1), PEER, SERVER).addCallback(replies.append)
+    scene.uploads.close()
+    writer = Cancelled()
+    opening.callback(writer) if method == "replace" else opening.errback(FileMissing())
+    assert ([reply.error for reply in replies], scene.reactor.tcpServers) == ([Error.TRY_AGAIN], [])
+    assert writer.cancelled == (method == "replace")
+
+
+class Cancelled:
+    """A writer that knows whether it was cancelled."""
+
+    cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
 
 def test_uploads_are_bounded() -> None:

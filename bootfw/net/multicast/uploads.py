@@ -292,8 +292,9 @@ class Uploads:
         self._services.settings = settings
 
     def close(self) -> None:
-        """End every upload."""
-        for upload in list(self._running.values()):
+        """End every upload, and refuse those that are being opened."""
+        running, self._running = self._running, {}
+        for upload in list(running.values()):
             if upload is not None:
                 upload.handle(Input.CANCEL, "the server ends it")
         self._services.alarm.stop()
@@ -312,13 +313,13 @@ class Uploads:
             write=True,
             options=tuple((name, str(value)) for name, value in options.items() if value),
         )
-        most = self._services.settings.max_upload
+        most, running = self._services.settings.max_upload, self._running
         try:
             self._check(request, transfer)
             found = await self._existing(transfer)
             if request.status_only:
                 return evolve(found, most=most)
-            port = await self._begin(request, transfer, local)
+            port = await self._begin(request, transfer, local, running)
         except Exception as error:
             reply = self._refusal(error, request, transfer)
             return evolve(reply, most=most) if isinstance(error, _PutRefused) else reply
@@ -365,35 +366,49 @@ class Uploads:
         finally:
             reader.close()
 
-    async def _begin(self, request: PutRequest, transfer: TransferRequest, local: str) -> int:
+    async def _begin(
+        self, request: PutRequest, transfer: TransferRequest, local: str, running: dict[str, Upload | None]
+    ) -> int:
         """Return the port of a new upload.
 
+        :param running: ``_running`` when the PUT came, which close() replaces.
         :raise Exception: it can't begin.
         """
         services = self._services
         settings, path = services.settings, transfer.path
-        if len(self._running) >= settings.sessions:
+        self._check_open(running)
+        if len(running) >= settings.sessions:
             raise _PutRefused(
                 Error.TRY_AGAIN, f"{settings.sessions} images are uploaded already ([multicast] sessions)"
             )
         # The path is taken before the backend answers: another PUT may come for it meanwhile.
-        self._running[path] = None
+        running[path] = None
         try:
             writer: IWriter = await _answer(services.replace_file(path, transfer))
         except BaseException:
-            del self._running[path]
+            running.pop(path, None)
+            raise
+        try:
+            self._check_open(running)
+        except _PutRefused:
+            writer.cancel()
             raise
         seconds = min(float(request.timeout) or settings.upload_seconds, settings.upload_seconds)
         session = UploadSession(request.size, settings.max_upload, seconds, services.reactor.seconds())
-        upload = Upload(services, transfer, session, writer, lambda: self._running.pop(path))
+        upload = Upload(services, transfer, session, writer, lambda: running.pop(path))
         port = self._listen(upload, local)
         if port is None:
-            del self._running[path]
+            del running[path]
             writer.cancel()
             raise _PutRefused(Error.TRY_AGAIN, f"No port of [multicast] ports, {settings.ports}, is free")
-        self._running[path] = upload
+        running[path] = upload
         upload.begin(port)
         return int(port.getHost().port)
+
+    def _check_open(self, running: dict[str, Upload | None]) -> None:
+        """:raise TransferError: close() was called while a backend was answering."""
+        if running is not self._running:
+            raise _PutRefused(Error.TRY_AGAIN, "The server is stopping")
 
     def _listen(self, upload: Upload, local: str) -> Any:
         """Return a port that listens; None: none is free."""
