@@ -101,11 +101,10 @@ def test_known_clients_are_served_whatever_the_flood() -> None:
 
 
 def test_number_of_buckets_is_bounded() -> None:
-    admission = RateLimit(1)
+    admission, leasing = RateLimit(1), server()
     for number in range(5000):
-        admission.admit(
-            Machine(number, server(), giaddr=f"10.77.{number // 250}.{number % 250}").message(1), HERE, BEGIN, lambda: 0
-        )
+        machine = Machine(number, leasing, giaddr=f"10.77.{number // 250}.{number % 250}")
+        admission.admit(machine.message(1), HERE, BEGIN, lambda: 0)
     assert len(admission._buckets) == 4096
 
 
