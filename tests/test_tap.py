@@ -334,10 +334,11 @@ def test_bootfw_run_takes_the_options_of_twistd_bootfw(
     config: Path, arguments: list[str], code: int, line: str
 ) -> None:
     command = [str(config) if part == "CONFIG" else part for part in arguments]
-    ended = subprocess.run([BOOTFW, "run", *command], cwd=config.parent, env=clean(), capture_output=True, text=True)
-    assert ended.returncode == code, ended.stderr
-    assert line in ended.stdout + ended.stderr
-    assert "twistd" not in ended.stdout + ended.stderr
+    with Process(BOOTFW, "run", *command, cwd=config.parent) as ended:
+        printed = ended.rest()
+    assert ended.code == code, printed
+    assert line in printed
+    assert "twistd" not in printed
 
 
 @pytest.mark.parametrize("mode", [["-n"], []], ids=["foreground", "daemon"])
@@ -362,12 +363,12 @@ def test_unreadable_leases_end_the_start_with_one_line(tmp_path: Path) -> None:
         '[[dhcp.subnet]]\nnetwork = "127.0.0.0/8"\n'
     )
     (tmp_path / "bootfw.sqlite").write_bytes(b"no leases at all")
-    command = [str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
-    done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=90, check=False)
-    assert done.returncode == 1
-    (line,) = [line for line in done.stdout.splitlines() if "critical" in line]
+    with bootfw(tmp_path / "bootfw.toml") as server:
+        server.rest()
+        assert server.code == 1
+    (line,) = [line for line in server.lines if "critical" in line]
     assert "is damaged" in line
-    assert "Traceback" not in done.stdout + done.stderr
+    assert "Traceback" not in server.text
 
 
 needs_namespaces = pytest.mark.skipif(
