@@ -44,19 +44,19 @@ _GNU = re.compile(r"(?P<sum>[0-9a-fA-F]{64,128})(?:\s+[ *]?(?P<file>.+))?")
 class Source:
     """The source of an image: a file or a URL."""
 
-    given: str
+    location: str
     is_url: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        scheme = urlsplit(self.given).scheme.lower()
+        scheme = urlsplit(self.location).scheme.lower()
         self.is_url = scheme in ("http", "https")
-        if scheme and "://" in self.given and not self.is_url:
-            raise CommandError(f"{self.given}: only files, and http and https URLs, can be added")
+        if scheme and "://" in self.location and not self.is_url:
+            raise CommandError(f"{self.location}: only files, and http and https URLs, can be added")
 
     @property
     def entry(self) -> str:
         """The name of the file."""
-        path = unquote(urlsplit(self.given).path) if self.is_url else self.given
+        path = unquote(urlsplit(self.location).path) if self.is_url else self.location
         return path.rstrip("/").rpartition("/")[2]
 
     @contextmanager
@@ -68,13 +68,13 @@ class Source:
         :raise FileNotFoundError: there is no such file.
         """
         if not self.is_url:
-            path = Path(self.given).with_name(beside) if beside else Path(self.given)
+            path = Path(self.location).with_name(beside) if beside else Path(self.location)
             if path.is_dir():
                 raise CommandError(f"{path}: is a directory; copy it to the directory of the images yourself")
             with open(path, "rb") as file:
                 yield file, os.fstat(file.fileno()).st_size
             return
-        url = urljoin(self.given, beside) if beside else self.given
+        url = urljoin(self.location, beside) if beside else self.location
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
                 length = answer.headers.get("Content-Length", "")
@@ -98,7 +98,11 @@ class Source:
 
 
 def add_image(
-    given: str, root: Path, name: str = "", keyring: Path | None = None, say: Callable[[str], None] = lambda line: None
+    location: str,
+    root: Path,
+    name: str = "",
+    keyring: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Add the image at a path or an URL to the directory *root*, in place of one with the same name.
 
@@ -111,7 +115,7 @@ def add_image(
     :raise CommandError: it can't be added; nothing has changed.
     :raise OSError: what the file system says.
     """
-    source = Source(given)
+    source = Source(location)
     stem, suffix = split_name(source.entry)
     if not stem:
         raise CommandError(
@@ -121,11 +125,11 @@ def add_image(
     if not NAME.fullmatch(name):
         raise CommandError(f'"{name}": give it another name with --name: letters, digits and . _ + -')
     root.mkdir(parents=True, exist_ok=True)
-    there = {place.name: place for place in places(root) if isinstance(place, Place)}.get(name)
-    if there is not None and there.suffix != suffix:
-        raise CommandError(f"{there.path} is the image {name} already: remove it first, or give another --name")
+    existing = {place.name: place for place in places(root) if isinstance(place, Place)}.get(name)
+    if existing is not None and existing.suffix != suffix:
+        raise CommandError(f"{existing.path} is the image {name} already: remove it first, or give another --name")
     path = root / f"{name}{suffix}"
-    if suffix in DISKS and not source.is_url and path.exists() and path.samefile(given):
+    if suffix in DISKS and not source.is_url and path.exists() and path.samefile(location):
         _write_digests(path)
         return path
     descriptor, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=root)
@@ -154,9 +158,9 @@ def _write_digests(image: Path) -> None:
     """Write the digests of a disk image beside it."""
     with open(image, "rb") as file:
         content = Digests.of(file.read).dump()
-    made = image.with_name(f".{image.name}{DIGESTS}.part")
-    made.write_bytes(content)
-    made.rename(f"{image}{DIGESTS}")
+    digests = image.with_name(f".{image.name}{DIGESTS}.part")
+    digests.write_bytes(content)
+    digests.rename(f"{image}{DIGESTS}")
 
 
 def remove_image(name: str, root: Path) -> bool:
@@ -202,7 +206,7 @@ def _copied(source: Source, file: IO[bytes], root: Path) -> dict[str, str]:
             status.show(_progress(source.entry, copied, size))
         status.clear()
         if size is not None and copied != size:
-            raise CommandError(f"{source.given}: it has {size} bytes, and {copied} of them came")
+            raise CommandError(f"{source.location}: it has {size} bytes, and {copied} of them came")
     return {algorithm: digest.hexdigest() for algorithm, digest in digests.items()}
 
 
@@ -218,14 +222,14 @@ def _verified(source: Source, part: Path, sums: dict[str, str], keyring: Path | 
     else:
         algorithm, right, name, data = beside
         if right != sums[algorithm]:
-            raise CommandError(f"{source.given}: its {algorithm} is {sums[algorithm]}, and {name} has {right}")
+            raise CommandError(f"{source.location}: its {algorithm} is {sums[algorithm]}, and {name} has {right}")
         yield f"its {algorithm} is that of {name}"
         signed = keyring is not None and _is_signed(source, name, data, keyring)
         if signed:
             yield f"{name} is signed by a key of {keyring}"
     if keyring is not None and not signed:
         if not _is_signed(source, source.entry, part, keyring):
-            raise CommandError(f"{source.given}: there is no signature of it, or of its checksums")
+            raise CommandError(f"{source.location}: there is no signature of it, or of its checksums")
         yield f"it is signed by a key of {keyring}"
 
 

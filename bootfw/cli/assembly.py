@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Assembly:
-    """A configuration, whose plugins are made when a command first needs them, and once."""
+    """A configuration. Its plugins are created when a command first needs them: importing them takes a while."""
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
 
     @property
     def source(self) -> str:
-        """What messages call the configuration."""
+        """The name of the configuration in messages: its file, or "the defaults"."""
         return str(self.configuration.source or "the defaults")
 
     @cached_property

@@ -197,7 +197,7 @@ def _follow(options: argparse.Namespace, configuration: Configuration, filters: 
     if server is None:
         raise CommandError(f"no server runs with the state directory {state}, so there is nothing to follow")
     with suppress(KeyboardInterrupt):
-        for record in _news(server):
+        for record in _verdict_changes(server):
             attempt = attempt_of(record)
             fits = filters["machine"] in ("", attempt.client)
             if fits and (not options.verdict or attempt.verdict.value == options.verdict):
@@ -213,7 +213,7 @@ def _follow(options: argparse.Namespace, configuration: Configuration, filters: 
 
 
 def changed_boots(server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> Iterator[Sequence[Record]]:
-    """Yield every half second the short records of the boots that have changed meanwhile, for ever.
+    """Yield, every _POLL seconds and without end, the short records of the boots that have changed since the last ones.
 
     The first ones are those that the server has in memory. If the server ends, this waits for the next one.
     """
@@ -223,7 +223,8 @@ def changed_boots(server: RunningServer, sleep: Callable[[float], None] = time.s
         try:
             for record in server.call("boots", after=after):
                 change = record.pop("change")
-                # The numbers of a server that was restarted begin again.
+                # Changes are numbered. If nothing has changed, the only record is the latest number: one below ours
+                # means that the server was restarted, and its numbers began again.
                 after = change if "id" in record else -1 if change < after else change
                 if "id" in record:
                     changed.append(record)
@@ -238,8 +239,8 @@ def changed_boots(server: RunningServer, sleep: Callable[[float], None] = time.s
         sleep(_POLL)
 
 
-def _news(server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> Iterator[Record]:
-    """Yield the record of each boot whose verdict has changed, for ever."""
+def _verdict_changes(server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> Iterator[Record]:
+    """Yield the record of each boot whose verdict has changed, without end."""
     known: dict[str, str] = {}
     for changed in changed_boots(server, sleep):
         for record in changed:

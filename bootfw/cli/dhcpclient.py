@@ -169,9 +169,9 @@ class Broadcasts:
 def no_client(
     error: OSError, interface: str, family: socket.AddressFamily, port: int, without_root: str = ""
 ) -> CommandError:
-    """Return the error for a socket that a client on *interface* can't have.
+    """Return the error for a client's socket on *interface* that can't be opened.
 
-    :param without_root: what else helps where there is no permission; the end of a sentence.
+    :param without_root: the end of the sentence about missing permissions: what else helps.
     """
     if error.errno in (errno.EACCES, errno.EPERM):
         return CommandError(f"a client on {interface} needs UDP port {port}, which needs root{without_root}")
@@ -302,7 +302,8 @@ def _collected(sock: socket.socket, to: tuple[str, int] | None, build: Build, se
         try:
             sock.send(pack(message, 1472)) if to is None else sock.sendto(pack(message, 1472), to)
         except OSError as error:
-            if error.errno not in (errno.ECONNREFUSED,):
+            # ICMP "port unreachable" for the packet before: the server may start meanwhile, so go on.
+            if error.errno != errno.ECONNREFUSED:
                 raise CommandError(f"can't send to {to[0] if to else 'the boot server'}: {error.strerror}") from error
         until = _SENT_AT[number + 1] if number + 1 < len(_SENT_AT) else after + 4
         for offer in _replies(sock, message, began, began + until):

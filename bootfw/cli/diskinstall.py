@@ -1,5 +1,7 @@
-"""Writes a disk image to the disk of the machine that runs it: what the receiver system does. It imports nothing of the
-server: receiversystem.py puts it into an initial RAM disk."""
+"""The program of the receiver system: writes a disk image to the disk of the machine that it runs on.
+
+receiversystem.py puts it into an initial RAM disk, so it imports no part of the server.
+"""
 
 import os
 import sys
@@ -42,7 +44,7 @@ _REPORT_TRIES = 5
 
 @frozen
 class Order:
-    """What is to be installed, as the arguments of the kernel say it."""
+    """The image to install, its disk, and the machine, from the arguments of the kernel."""
 
     url: str
     """Of the image, on the server that sends it: ``http://10.77.0.1:8069/images/win11~5ac0ed11.img``."""
@@ -118,7 +120,8 @@ class Installation:
     say: Callable[[str], None] = print
     sleep: Callable[[float], None] = time.sleep
     _resumes: bool = field(default=False, init=False)
-    """Whether the disk may have chunks of the image."""
+    """Whether the disk may have chunks of the image, from an attempt that has failed. The first attempt does not look
+    for them, which would read the whole disk."""
     _reported: float = field(default=0.0, init=False)
     """When the progress was reported last."""
 
@@ -173,7 +176,7 @@ class Installation:
         self._reported = now
         text = f"{100 * reception.stored // reception.chunks} % of {reception.size / 1e6:.0f} MB are on {disk}"
         self.say(text)
-        # While a report is on its way, blocks go on coming.
+        # In a thread: blocks arrive while the server is slow to answer, and the socket's buffer would overflow.
         Thread(target=self._report, args=("installing", text), daemon=True).start()
 
     def _report(self, path: str, what: str = "") -> bool:

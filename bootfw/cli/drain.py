@@ -23,11 +23,12 @@ _MORE = 30.0
 _CHECKED_EVERY = 0.2
 
 ABOUT = """
-Makes a running server end without loss for its clients. /readyz says at once that it is not ready, so that a balancer
-moves the clients to other servers. Until it has done that, or the time is over, the server goes on as before; the other
-servers of the cluster go on with the transfers that have not ended. Returns when the server has ended.
+Ends a running server without loss for its clients. /readyz reports at once that it is not ready, so that a load
+balancer
+moves the clients to other servers. Until it has done so, or the time is over, the server works as before. Then the
+other servers of the cluster continue the transfers that have not ended. The command returns when the server has ended.
 
-A server that is no node of a cluster takes no new transfers, and gives those under way this time.
+A server that is no node of a cluster accepts no new transfers, and waits this time for those that run.
 """
 
 EPILOG = """

@@ -49,7 +49,7 @@ class Fetched:
     notes: list[str] = field(factory=list)
     """Problems that did not prevent the transfer, a sentence each."""
 
-    def take(self, data: bytes) -> None:
+    def add(self, data: bytes) -> None:
         """Add the next bytes of the file."""
         self.size += len(data)
         if len(self.begin) < _SAMPLE:
@@ -82,7 +82,7 @@ def fetch_tftp(
 
 
 class _TFTPDownload:
-    """A TFTP download. The last packet is retransmitted if there is no answer."""
+    """A TFTP download. If no answer comes, the last packet is sent again."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class _TFTPDownload:
             return False
         self._block += 1
         self._unacknowledged += 1
-        self._fetched.take(packet.payload)
+        self._fetched.add(packet.payload)
         last = len(packet.payload) < self._blksize
         if not last and not self._whole:
             self._send(tftp.error(tftp.ErrorCode.NOT_DEFINED, "enough"))
@@ -256,7 +256,7 @@ def _get(url: str, fetched: Fetched, whole: bool, timeout: float, context: ssl.S
             data = response.read(1 << 16)
             if not data:
                 return
-            fetched.take(data)
+            fetched.add(data)
             if not whole:
                 return
 

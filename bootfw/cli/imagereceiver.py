@@ -1,5 +1,7 @@
-"""Receives an image by frisbee's protocol and writes it, with blocking sockets. It also runs without a server's parts:
-see receivescript.py."""
+"""Receives an image by frisbee's protocol and writes it, with blocking sockets.
+
+It also runs on machines without bootfw (receivescript.py), so it imports no part of the server.
+"""
 
 import errno
 import os
@@ -24,19 +26,20 @@ from bootfw.wire.frisbee import CHUNK_SIZE
 from bootfw.wire.frisbeemaster import Error, Method
 
 TTL = 5
-"""Of what is sent to the group, as by Emulab's client."""
+"""Of packets to the group, as by Emulab's client."""
 _BUFFER = 8 << 20
-"""Bytes of the socket's buffer: what comes while a chunk is written."""
+"""Bytes of the socket's receive buffer, for packets that arrive while a chunk is written."""
 _SO_RCVBUFFORCE = 33
 _LARGEST = 2048
-"""More than a packet of frisbee has."""
-_AT_ONCE = 512
+"""Bytes; more than the largest packet of frisbee."""
+_BATCH = 512
 """Packets that are read before a complete chunk is written."""
 _MOST_REJECTED = 3
-"""Times that the same chunk may come wrong."""
+"""Times that the same chunk does not match its digest until the reception fails."""
 _MASTER_TIMEOUT = 30.0
 """Seconds. Emulab's server answers after two."""
 _TRY_AGAIN = 1.0
+"""Seconds until a server that is busy is asked again."""
 
 _REASONS = {
     Error.FAILED: "it refuses this machine",
@@ -69,10 +72,12 @@ class Transmission:
 
 
 def find_transmission(server: str, port: int, image: str, patience: float = inf) -> Transmission:
-    """Have the master server *server* send an image.
+    """Have the master server *server* send an image; return where it sends it.
 
-    :param patience: seconds for which a server that is busy is asked again.
-    :raise ReceiveError: it does not.
+    :param port: TCP port of the master server.
+    :param image: the name of the image on the server.
+    :param patience: seconds after which the request of a busy server is given up.
+    :raise ReceiveError: the server does not send it, or can't be reached.
     """
     until = time.monotonic() + patience
     while True:
@@ -130,7 +135,7 @@ class Output:
         self._is_device = is_device
 
     def fit(self, size: int) -> None:
-        """Have it take an image of *size* bytes.
+        """Make room for an image of *size* bytes: a file gets this size.
 
         :raise ReceiveError: the device is too small.
         """
@@ -142,7 +147,7 @@ class Output:
             raise ReceiveError(f"{self.path} has {room} bytes, and the image has {size}")
 
     def chunk(self, number: int, length: int = CHUNK_SIZE) -> bytes:
-        """Return what it has at the place of a chunk."""
+        """Return the bytes at the place of a chunk."""
         return os.pread(self._file, length, number * CHUNK_SIZE)
 
     def write(self, number: int, content: bytes) -> None:
@@ -153,13 +158,13 @@ class Output:
             view, offset = view[count:], offset + count
 
     def stored(self, digests: Digests) -> Iterator[int]:
-        """Yield the chunks that it has already."""
+        """Yield the numbers of the chunks that it has already."""
         for number in range(len(digests.chunks)):
             if digests.matches(number, self.chunk(number, min(CHUNK_SIZE, digests.size - number * CHUNK_SIZE))):
                 yield number
 
     def flush(self) -> None:
-        """Have it on the medium."""
+        """Wait until everything is on the medium."""
         try:
             os.fsync(self._file)
         except OSError as error:
@@ -167,7 +172,7 @@ class Output:
                 raise
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file or device."""
         os.close(self._file)
 
 
@@ -181,21 +186,21 @@ def receive(
 ) -> Reception:
     """Receive an image, and write each chunk as soon as it is complete.
 
-    :param digests: what the chunks have to be; None: any.
-    :param have: chunks that the output has already.
-    :param patience: seconds without a packet of the server.
-    :param show: called now and then.
-    :return: how it went.
-    :raise ReceiveError: it can't be received.
+    :param digests: of the chunks, which are verified by them; None: they are not verified.
+    :param have: numbers of the chunks that the output has already.
+    :param patience: seconds without a packet of the server after which the reception fails.
+    :param show: called after each batch of packets and at each tick, to show the progress.
+    :return: the complete reception, with its counters.
+    :raise ReceiveError: the image can't be received.
     :raise OSError: it can't be written.
     """
     with closing(_open_socket(transmission)) as sock:
         source = _source(transmission)
         reception = Reception(source, secrets.randbits(32), patience, shuffle, time.monotonic(), have)
-        return _Receiving(sock, transmission, output, digests, reception, show).run()
+        return _Receiver(sock, transmission, output, digests, reception, show).run()
 
 
-class _Receiving:
+class _Receiver:
     """One call of receive()."""
 
     def __init__(
@@ -233,7 +238,7 @@ class _Receiving:
     def _send(self) -> None:
         out = self._reception.out
         while out:
-            with suppress(OSError):  # then it is lost, as it could be on the way
+            with suppress(OSError):  # counts as lost on the way; the session repeats its requests
                 self._sock.sendto(frisbee.pack(out.pop(0)), self._destination)
 
     def _store(self) -> None:
@@ -250,14 +255,17 @@ class _Receiving:
             reception.handle(Input.REJECTED, number, time.monotonic())
 
     def _read(self) -> bool:
-        """Take what has come, up to a number of packets, or wait for it until the deadline. Returns False: nothing."""
+        """Read the packets that have arrived, _BATCH at most, or wait for one until the deadline.
+
+        :return: False: the deadline has passed.
+        """
         reception = self._reception
         assert reception.deadline is not None
         ready, _, _ = select.select([self._sock], [], [], max(0.0, reception.deadline - time.monotonic()))
         if not ready:
             return False
         now = time.monotonic()
-        for _ in range(_AT_ONCE):
+        for _ in range(_BATCH):
             try:
                 data, (host, port) = self._sock.recvfrom(_LARGEST)
             except BlockingIOError:
@@ -265,13 +273,13 @@ class _Receiving:
             except OSError:  # an ICMP error of an earlier packet
                 continue
             if port == self._destination[1]:
-                self._take(data, host, now)
+                self._handle_packet(data, host, now)
             if reception.complete or reception.deadline is None:
                 break
-        # Packets that are of no use must not keep the timer from going off.
+        # Useless packets, such as requests of many other clients, must not delay the deadline for ever.
         return reception.deadline is None or now < reception.deadline
 
-    def _take(self, data: bytes, host: str, now: float) -> None:
+    def _handle_packet(self, data: bytes, host: str, now: float) -> None:
         reception = self._reception
         try:
             packet = frisbee.parse(data)
@@ -285,9 +293,9 @@ class _Receiving:
             case frisbee.Request() | frisbee.PartialRequest():
                 reception.handle(Input.OVERHEARD, packet, now)
             case frisbee.Join2Reply(client=reception.client) if self._server in ("", host):
-                self._replied(packet, host, now)
+                self._joined(packet, host, now)
 
-    def _replied(self, reply: frisbee.Join2Reply, host: str, now: float) -> None:
+    def _joined(self, reply: frisbee.Join2Reply, host: str, now: float) -> None:
         if self._reception.state is not State.JOINING:
             return
         self._server = host
@@ -298,9 +306,9 @@ class _Receiving:
 
 
 def _source(transmission: Transmission) -> str:
-    """Return our address on the way to the server.
+    """Return the address of this machine on the route to the server.
 
-    :raise ReceiveError: there is no way.
+    :raise ReceiveError: there is no route.
     """
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
         try:
@@ -315,7 +323,7 @@ def _source(transmission: Transmission) -> str:
 def _open_socket(transmission: Transmission) -> socket.socket:
     """Return a socket at the port of the transmission, in its group.
 
-    :raise ReceiveError: another program has the port, or there is no way to the group.
+    :raise ReceiveError: another program has the port, or there is no route to the group.
     """
     source = _source(transmission)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -142,10 +142,10 @@ def _remove(options: argparse.Namespace) -> None:
 
 def _wait(server: RunningServer, name: str, sleep: Callable[[float], None] = time.sleep) -> None:
     """Wait until no machine boots the image, as far as the server knows."""
-    said: list[str] = []
+    shown: list[str] = []
     while machines := booting(server, name):
-        if machines != said:
-            said = machines
+        if machines != shown:
+            shown = machines
             _say(f"waiting for {', '.join(machines)}")
             sys.stdout.flush()
         sleep(_POLL)

@@ -26,7 +26,7 @@ from bootfw.wire.dhcp4 import UNSPECIFIED, Message, pack, parse
 from bootfw.wire.options import Option, address
 
 MOST_MACHINES = 16
-"""Machines of the configuration that are asked about; the others would be asked for minutes."""
+"""Most machines of the configuration that are compared: all of them could take minutes."""
 
 _KINDS = (
     *PROFILES.values(),
@@ -44,7 +44,7 @@ _COMPARED = frozenset((1, 3, 6, 12, 15, 17, 26, 42, 121, 209, 210, 211))
 
 @frozen
 class Question:
-    """A client that both are asked about."""
+    """A client whose DISCOVER both servers answer."""
 
     profile: Profile
     mac: str
@@ -55,7 +55,7 @@ class Question:
 
 @frozen
 class Difference:
-    """Something that the two answer differently; "" is nothing."""
+    """A value that is different in the two answers; "": the answer has no such value."""
 
     what: str
     old: str
@@ -64,14 +64,14 @@ class Difference:
 
 @frozen
 class Comparison:
-    """What a client gets from both."""
+    """The differences between the two answers to a client; empty: they are the same."""
 
     question: Question
     differences: Sequence[Difference]
 
     @property
     def record(self) -> dict[str, Any]:
-        """The comparison as JSON has it."""
+        """The comparison as a JSON object."""
         return {
             "client": self.question.profile.name,
             "mac": self.question.mac,
@@ -94,8 +94,8 @@ def chosen(
 ) -> tuple[Sequence[Question], int]:
     """Return a question for each kind of client and for each machine, and how many machines are left out.
 
-    :param of_machines: the clients that each machine is.
-    :param most: machines that are asked about; None: all.
+    :param of_machines: the kinds of client that each machine is simulated as.
+    :param most: most machines; None: all of them.
     """
     named = list(dict.fromkeys(macs))
     found = [Question(profile, DEFAULT_MAC) for profile in kinds]
@@ -104,7 +104,7 @@ def chosen(
 
 
 def _machines(configuration: Configuration) -> Iterator[str]:
-    """The hardware addresses that a configuration treats in their own way."""
+    """Yield the hardware addresses for which a configuration has settings of their own."""
     dhcp = configuration.settings.dhcp
     yield from (mac for mac in dhcp.ignore if len(mac) == len(DEFAULT_MAC))
     for choice in configuration.plugins.get("resolver", ()):
@@ -113,38 +113,43 @@ def _machines(configuration: Configuration) -> Iterator[str]:
 
 
 def compare(
-    configuration: Configuration, server: str, link: Link, servers: BootServer, asked: Sequence[Question], reactor: Any
+    configuration: Configuration,
+    server: str,
+    link: Link,
+    servers: BootServer,
+    clients: Sequence[Question],
+    reactor: Any,
 ) -> Sequence[Comparison]:
-    """Ask both, and compare.
+    """Send each question to both servers, and compare the answers.
 
     :param server: the IPv4 address of the old server.
     :param link: leads to it.
-    :param servers: it, on port 4011.
+    :param servers: sends requests to its port 4011.
     :param reactor: IReactorTime; it need not run.
     :raise CommandError: the old server answers nothing, or the new configuration answers no DHCP requests.
     """
     if configuration.settings.dhcp.mode == "off":
         raise CommandError("the new configuration answers no DHCP requests, so there is nothing to compare")
-    old = _Side(_OfServer(link, server), servers)
+    old = _Answerer(_OldServerLink(link, server), servers)
     dry = DryServer(configuration, server, link.relay, reactor)
-    new = _Side(dry, dry)
+    new = _Answerer(dry, dry)
     reserved = {mac for subnet in configuration.settings.dhcp.subnets for each in subnet.hosts for mac in each.macs}
-    answers = [(each, old.answer(each, reserved), new.answer(each, reserved)) for each in asked]
+    answers = [(each, old.answer(each, reserved), new.answer(each, reserved)) for each in clients]
     if not any(answer for _, answer, _ in answers):
         raise CommandError(f"{server} answers none of {len(answers)} clients: is it the address of the old server?")
     return [Comparison(question, tuple(differences(one, other))) for question, one, other in answers]
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Difference]:
-    """What two answers, by name, have in different ways."""
+    """Yield the differences between two answers, name -> value each."""
     for what in dict.fromkeys((*old, *new)):
         if old.get(what, "") != new.get(what, ""):
             yield Difference(what, old.get(what, ""), new.get(what, ""))
 
 
 @frozen
-class _Side:
-    """One of the two that are asked."""
+class _Answerer:
+    """One of the two servers."""
 
     link: Link
     servers: BootServer
@@ -160,7 +165,7 @@ class _Side:
             vendor_class="" if profile.name == "plain" else None,
         )  # fmt: skip
         boot = NetBoot(profile, client, self.link, self.servers, own_address, lambda step: None)
-        offers, file, server = boot.asked()
+        offers, file, server = boot.request_boot_file()
         found: dict[str, str] = {}
         giving = next((offer for offer in offers if offer.address), None)
         if giving is not None:
@@ -184,8 +189,8 @@ def _network(offer: Offer) -> str:
 
 
 @define
-class _OfServer:
-    """A Link to the old server: replies of others don't count."""
+class _OldServerLink:
+    """A Link to the old server, which ignores replies of other servers."""
 
     _link: Link
     _server: str

@@ -47,19 +47,19 @@ def questions6(configuration: Configuration, macs: Sequence[str] = ()) -> tuple[
 
 
 def _machines(configuration: Configuration) -> Iterator[str]:
-    """The hardware addresses that a configuration treats in their own way."""
+    """Yield the hardware addresses for which a configuration has settings of their own."""
     section = configuration.settings.dhcp6
     yield from (mac for mac in section.ignore if len(mac) == len(DEFAULT_MAC))
     yield from (mac for subnet in section.subnets for host in subnet.hosts for mac in host.macs[:1])
 
 
 def compare6(
-    configuration: Configuration, server: str, ask: Ask, asked: Sequence[Question], reactor: Any
+    configuration: Configuration, server: str, ask: Ask, clients: Sequence[Question], reactor: Any
 ) -> Sequence[Comparison]:
-    """Ask both, and compare.
+    """Send each question to both servers, and compare the answers.
 
     :param server: the IPv6 address of the old server.
-    :param ask: asks it.
+    :param ask: sends SOLICITs to it.
     :param reactor: IReactorTime; it need not run.
     :raise CommandError: the old server answers nothing, or the new configuration answers no DHCPv6 requests.
     """
@@ -74,14 +74,15 @@ def compare6(
         advertised = side(lambda xid: _solicit(question, xid))
         return _answer(advertised, question.mac in reserved, networks)
 
-    answers = [(each, answer(each, ask), answer(each, dry.ask)) for each in asked]
+    answers = [(each, answer(each, ask), answer(each, dry.ask)) for each in clients]
     if not any(old for _, old, _ in answers):
         raise CommandError(f"{server} answers none of {len(answers)} clients: is it the address of the old server?")
     return [Comparison(question, tuple(differences(old, new))) for question, old, new in answers]
 
 
 def _solicit(question: Question, xid: int) -> dhcp6.Message:
-    """The SOLICIT of a client. Its DUID has its hardware address (RFC 8415 section 11.4), which servers know it by."""
+    """Return the SOLICIT of a client. Its DUID has its hardware address (RFC 8415 section 11.4), by which servers
+    identify it."""
     profile = question.profile
     mac = bytes.fromhex(question.mac.replace(":", ""))
     client = boot_client(
@@ -95,7 +96,7 @@ def _solicit(question: Question, xid: int) -> dhcp6.Message:
 
 
 def _answer(advertised: Sequence[Advertise], reserved: bool, networks: Sequence[Any]) -> Mapping[str, str]:
-    """What a client gets, by name; empty: no answer.
+    """Return the values that a client gets, by name; empty: no answer.
 
     :param reserved: it has an address of its own; other addresses count as their network.
     """
@@ -121,7 +122,7 @@ def _shown(address: str, reserved: bool, networks: Sequence[Any]) -> str:
 
 
 class DryServer6:
-    """A configuration that is asked without a network.
+    """Answers SOLICITs as the server of a configuration would, without a network.
 
     :param server: its address.
     """

@@ -157,13 +157,13 @@ def _diff(options: argparse.Namespace, text: str) -> int:
 
     with _loaded(text) as configuration:
         if six:
-            asked, left = questions6(configuration, macs)
+            clients, left = questions6(configuration, macs)
             ask = Multicasts(options.interface, options.diff).ask
-            found = compare6(configuration, options.diff, ask, asked, reactor)
+            found = compare6(configuration, options.diff, ask, clients, reactor)
         else:
-            asked, left = questions(configuration, macs)
+            clients, left = questions(configuration, macs)
             link: Link = Broadcasts(options.interface) if options.interface else Relayed(options.diff)
-            found = compare(configuration, options.diff, link, RealServers(), asked, reactor)
+            found = compare(configuration, options.diff, link, RealServers(), clients, reactor)
     different = [each for each in found if each.differences]
     if options.json:
         record = {"server": options.diff, "clients": [each.record for each in found], "machines_not_asked_about": left}

@@ -86,7 +86,7 @@ def add_install(commands: Any) -> None:
 
 @frozen
 class _Order:
-    """What one machine is to install."""
+    """The image that one machine installs, and how it is started."""
 
     mac: str
     image: OSImage
@@ -114,10 +114,10 @@ def _install(options: argparse.Namespace) -> int:
     _needs_dhcp(assembly)
     # The images are examined once, however many machines there are.
     installable = cache(partial(installable_image, assembly))
-    wanted = [_order(mac, image, assembly, options, installable) for mac, image in _wanted(assembly, options)]
+    targets = [_order_for(mac, image, assembly, options, installable) for mac, image in _targets(assembly, options)]
     orders = orders_of(configuration, options, changes=True)
-    made, failed = [], 0
-    for each in wanted:
+    ordered, failed = [], 0
+    for each in targets:
         order = orders.order(each.mac, each.file)
         how = f" with the answers {each.answers}" if each.answers else ""
         what = f"{printable(each.image.title)} ({each.image.name})"
@@ -128,23 +128,25 @@ def _install(options: argparse.Namespace) -> int:
             sys.stderr.write(f"bootfw: {error}\n")
             failed += 1
         else:
-            made.append(Installation(order, each.phones_home, each.image.is_disk, len(wanted) > 1))
-    if not made:
+            ordered.append(Installation(order, each.phones_home, each.image.is_disk, len(targets) > 1))
+    if not ordered:
         return 1
-    it, is_started = ("it", "it is being started") if len(made) == 1 else ("them", "they are being started")
+    it, is_started = ("it", "it is being started") if len(ordered) == 1 else ("them", "they are being started")
     switch = is_started if options.power else f"switch {it} on"
     if options.no_wait or not isinstance(orders, RunningServer):
         shows = (
-            f'"bootfw show {made[0].mac}" shows what has become of it' if len(made) == 1 else "bootfw boots lists them"
+            f'"bootfw show {ordered[0].mac}" shows what has become of it'
+            if len(ordered) == 1
+            else "bootfw boots lists them"
         )
         sys.stdout.write(f"{switch}; {shows}\n")
         return 1 if failed else 0
     sys.stdout.write(f"{switch}\n")
     sys.stdout.flush()
-    return follow(made, orders) or (1 if failed else 0)
+    return follow(ordered, orders) or (1 if failed else 0)
 
 
-def _wanted(assembly: Assembly, options: argparse.Namespace) -> list[tuple[str, str]]:
+def _targets(assembly: Assembly, options: argparse.Namespace) -> list[tuple[str, str]]:
     """Return each machine with the name of its image; "": the one that is set for it.
 
     :raise CommandError: there is no such machine.
@@ -178,10 +180,10 @@ def _is_image(word: str, assembly: Assembly) -> bool:
     return False
 
 
-def _order(
+def _order_for(
     mac: str, name: str, assembly: Assembly, options: argparse.Namespace, installable: Callable[[str], OSImage]
 ) -> _Order:
-    """Return what a machine is to install.
+    """Return the order for a machine.
 
     :raise CommandError: it can't be installed.
     """

@@ -74,7 +74,7 @@ class Stopped(Exception):
 
 
 class BootServer(Protocol):
-    """The boot servers of a network: what a client asks on port 4011."""
+    """The boot servers of a network, which answer on port 4011."""
 
     def boot_server(self, server: str, build: Build) -> list[Offer]:
         """Send a request to port 4011 of *server*; return the replies."""
@@ -156,8 +156,8 @@ class NetBoot:
             self.conclusion = str(stopped)
         return not self.conclusion
 
-    def asked(self) -> tuple[Sequence[Offer], str, str]:
-        """Ask for an address and a boot file, and fetch nothing.
+    def request_boot_file(self) -> tuple[Sequence[Offer], str, str]:
+        """Request an address and a boot file, and fetch nothing.
 
         :return: the offers, the name of the boot file, and the server to fetch it from; the names are "" if the client
             is named no boot file.

@@ -30,10 +30,10 @@ _LEFT_OUT = (
     "__pycache__", "config-*", "dist-packages", "ensurepip", "idlelib", "lib2to3", "lib-dynload", "pydoc_data",
     "site-packages", "test", "tests", "tkinter", "turtledemo", "unittest",
 )  # fmt: skip
-"""Of the standard library."""
+"""Parts of the standard library that are left out of the RAM disk."""
 
 _NO_EXTENSIONS = ("_curses", "_dbm", "_gdbm", "_sqlite3", "_test", "_tkinter", "_xx", "readline", "xx")
-"""How the names of those extension modules begin whose libraries are left out."""
+"""Prefixes of the extension modules that are left out, together with the libraries that they need."""
 
 
 def write_system(directory: Path, kernel: str = "", root: Path = Path("/")) -> tuple[str, Sequence[str]]:
@@ -42,8 +42,8 @@ def write_system(directory: Path, kernel: str = "", root: Path = Path("/")) -> t
     :param kernel: the version of the kernel, as ``uname -r`` prints it; "": the newest one of this machine.
     :param root: of the file system with the kernels.
     :return: the version of the kernel, and the warnings of mkinitramfs.
-    :raise CommandError: this machine lacks something.
-    :raise OSError: it can't be written.
+    :raise CommandError: this machine lacks a program or a kernel, or *directory* has other files.
+    :raise OSError: the system can't be written.
     """
     if directory.exists() and any(directory.iterdir()) and not (directory / MARK).exists():
         raise CommandError(f"{directory} exists, and is no receiver system: remove it, or name another directory")
@@ -55,31 +55,31 @@ def write_system(directory: Path, kernel: str = "", root: Path = Path("/")) -> t
             "or Ubuntu, and copy the directory"
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
         with tempfile.TemporaryDirectory() as configuration:
             _configure(Path(configuration))
-            command = [program, "-d", configuration, "-o", str(made / INITRD), kernel]
+            command = [program, "-d", configuration, "-o", str(staging / INITRD), kernel]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        if done.returncode or not (made / INITRD).exists():
+        if done.returncode or not (staging / INITRD).exists():
             raise CommandError(f"mkinitramfs has failed: {lines[-1] if lines else f'exit code {done.returncode}'}")
-        shutil.copyfile(image, made / KERNEL)
-        (made / MARK).write_text(f"bootfw {__version__}\nLinux {kernel}\n")
-        for path in (made, *made.iterdir()):
-            path.chmod(0o755 if path == made else 0o644)
-        _replace(directory, made)
+        shutil.copyfile(image, staging / KERNEL)
+        (staging / MARK).write_text(f"bootfw {__version__}\nLinux {kernel}\n")
+        for path in (staging, *staging.iterdir()):
+            path.chmod(0o755 if path == staging else 0o644)
+        _replace(directory, staging)
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         raise
     return kernel, lines
 
 
-def _replace(directory: Path, made: Path) -> None:
-    old = Path(f"{made}.old")
+def _replace(directory: Path, staging: Path) -> None:
+    old = Path(f"{staging}.old")
     if directory.exists():
         directory.rename(old)
-    made.rename(directory)
+    staging.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -97,11 +97,11 @@ def _kernel(root: Path, kernel: str) -> tuple[Path, str]:
         raise CommandError(
             "there is no kernel in /boot with its modules in /lib/modules: apt install linux-image-amd64"
         )
-    newest = kernel or max(there, key=_order)
+    newest = kernel or max(there, key=_sort_key)
     return found[newest], newest
 
 
-def _order(kernel: str) -> list[tuple[int, str]]:
+def _sort_key(kernel: str) -> list[tuple[int, str]]:
     return [(int(part or -1), text) for part, text in re.findall(r"(\d+)|(\D+)", kernel)]
 
 

@@ -48,8 +48,8 @@ class Program:
     _count: int = field(init=False)
     """How many workers share the memory for cached files."""
     _service: BootService | None = field(default=None, init=False)
-    _given: GivenSockets = field(init=False)
-    _handed: socket.socket = field(init=False)
+    _sockets: GivenSockets = field(init=False)
+    _socket_connection: socket.socket = field(init=False)
     """The connection by which sockets arrive."""
     _checked: tuple[Parts, Prepared | None] | None = field(default=None, init=False)
     """The plugins and ports of another configuration, until it is used or abandoned."""
@@ -61,15 +61,15 @@ class Program:
 
     def run(self) -> int:
         """Run until the pipe is closed, and return the exit code."""
-        globalLogBeginner.beginLoggingTo([_complain], redirectStandardIO=False)
+        globalLogBeginner.beginLoggingTo([_print_problem], redirectStandardIO=False)
         allow_many_files()
         for number in TERMINAL_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
         self.channel = Channel(self._received)
         self.channel.makeConnection(Outgoing(reactor, _TO, self._lost))  # type: ignore[no-untyped-call]
-        self._handed = socket.socket(fileno=_SOCKETS)
-        self._handed.setblocking(False)
+        self._socket_connection = socket.socket(fileno=_SOCKETS)
+        self._socket_connection.setblocking(False)
         os.set_inheritable(_SOCKETS, False)
         Incoming(reactor, _FROM, self.channel.dataReceived, self._end)
         reactor.run()
@@ -89,8 +89,8 @@ class Program:
         elif kind == "drain":
             self._drain(*values)
         elif kind == "reopened":
-            [key], [sock] = values, received_sockets(self._handed, 1)
-            self._given.replace(key, sock)
+            [key], [sock] = values, received_sockets(self._socket_connection, 1)
+            self._sockets.replace(key, sock)
         elif self._service is not None:
             self._service.on_message(kind, values)
 
@@ -122,27 +122,27 @@ class Program:
         stored: Sequence[tuple[Address, int]],
     ) -> None:
         timed = self._timed
-        self._given = GivenSockets(
-            timed, dict(zip(listening, received_sockets(self._handed, len(listening)), strict=True))
+        self._sockets = GivenSockets(
+            timed, dict(zip(listening, received_sockets(self._socket_connection, len(listening)), strict=True))
         )
-        events = EventPipe(timed, self.channel, self._given)
+        events = EventPipe(timed, self.channel, self._sockets)
         transport: Any = self.channel.transport
         transport.registerProducer(events, True)
         parts = self._parts
         self._service = service = BootService(
             timed,
-            settings=self._served(parts.settings),
+            settings=self._worker_settings(parts.settings),
             backends=parts.backends,
             watchdog=parts.watchdog[1],
             event_sink=events,
-            sockets=self._given,
+            sockets=self._sockets,
             broadcast=self.channel.send,
             recordings=state_directory(parts.settings.state_dir) / "recordings",
             tags_files=INodes.providedBy(parts.store[1]),
         )
         service.privilegedStartService()
         service.startService()
-        self._given.close_unused()
+        self._sockets.close_unused()
         for kind, values in shared_state:
             service.on_message(kind, values)
         service.take_over(adopted, stored)
@@ -150,7 +150,7 @@ class Program:
         self._send_heartbeat()
         gc.freeze()  # see bootfw.tap.Daemon.startService
 
-    def _served(self, settings: Settings) -> Settings:
+    def _worker_settings(self, settings: Settings) -> Settings:
         """Return the settings of this process: those for files, with its share of the memory."""
         tftp = evolve(settings.tftp, cache_size=settings.tftp.cache_size // self._count)
         return evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp)
@@ -159,11 +159,11 @@ class Program:
         """Load another configuration, and report why it can't be used; see Workers.check()."""
         errors: list[str] = []
         try:
-            sockets = received_sockets(self._handed, len(listening))
+            sockets = received_sockets(self._socket_connection, len(listening))
             parts, prepared = assemble(configuration, self._timed, running=self._parts), None
             if self._service is not None:
-                self._given.add(zip(listening, sockets, strict=True))
-                settings = with_fixed(self._service.settings, self._served(parts.settings))
+                self._sockets.add(zip(listening, sockets, strict=True))
+                settings = with_fixed(self._service.settings, self._worker_settings(parts.settings))
                 prepared = self._service.prepare(settings, parts.backends, (), parts.watchdog[1])
             self._checked = parts, prepared
         except (BootfwError, OSError) as error:
@@ -174,7 +174,7 @@ class Program:
         self.channel.send("checked", errors)
 
     def _use(self) -> None:
-        """Use what was loaded, from now on. If nothing was, end: the next process loads the configuration."""
+        """Use the configuration that was checked. If there is none, end: the next process loads the configuration."""
         checked, self._checked = self._checked, None
         if checked is None:
             self._end()
@@ -182,14 +182,14 @@ class Program:
         self._parts, prepared = checked
         if self._service is not None and prepared is not None:
             self._service.commit(prepared)
-            self._given.close_unused()
+            self._sockets.close_unused()
 
     def _abandon(self) -> None:
         checked, self._checked = self._checked, None
         if checked is not None and checked[1] is not None and self._service is not None:
             self._service.abandon(checked[1])
         if self._service is not None:
-            self._given.close_unused()
+            self._sockets.close_unused()
         self.channel.send("checked", [])
 
     def _send_positions(self, before: list[tuple[Address, int]]) -> None:
@@ -210,7 +210,7 @@ class Program:
             self._timed.callLater(HEARTBEAT_EVERY, self._send_heartbeat)
 
     def _end(self) -> None:
-        """End: the main process has ended, or wants this one to."""
+        """Stop the service, then this process: the main process has ended, or has closed the pipe to end it."""
         service, self._service = self._service, None
         if service is None:
             self._ended(None)
@@ -229,7 +229,7 @@ class Program:
 
 
 @implementer(ILogObserver)
-def _complain(event: LogEvent) -> None:
+def _print_problem(event: LogEvent) -> None:
     """Print warnings and errors; everything else is reported by events."""
     if event["log_level"] >= LogLevel.warn:
         sys.stderr.write(eventAsText(event, includeTimestamp=False, includeSystem=False) + "\n")

@@ -207,7 +207,7 @@ def test_followed_list_has_beginning_and_ending_boots(
     begins(recorder, private_reactor)
 
     def first() -> str:
-        record = next(boots._news(RunningServer(here / "state" / "control.sock")))
+        record = next(boots._verdict_changes(RunningServer(here / "state" / "control.sock")))
         return f"{record['mac']} {record['verdict']}"
 
     assert alongside(first) == f"{MAC} in progress"
@@ -237,7 +237,7 @@ def test_followed_list_continues_after_a_restart(noticed: bool, capsys: pytest.C
 
     ended: list[Any] = [ServerEnded("ended"), ServerEnded("ended"), [{"change": 0}]] if noticed else [[{"change": 0}]]
     server = Restarted([[record("1", 1), record("2", 2)], *ended, [record("3", 1)]])
-    news = boots._news(server, lambda seconds: None)  # type: ignore[arg-type]
+    news = boots._verdict_changes(server, lambda seconds: None)  # type: ignore[arg-type]
     assert [next(news)["id"] for _ in range(3)] == ["1", "2", "3"]
     assert server.given == ([-1, 2, -1, -1, 0] if noticed else [-1, 2, -1])
     told = "bootfw: the server has ended; waiting for it\nbootfw: the server runs again\n"
