@@ -157,10 +157,10 @@ def _el_torito(file: BinaryIO) -> tuple[bool, bool]:
 
 
 def _only_protective(types: set[int]) -> bool:
-    """Whether the partition table is the protective MBR of a GPT."""
+    """Return whether the partition table is the protective MBR of a GPT."""
     return types <= {0, 0xEE} and 0xEE in types
 
 
 def _is_fat(record: bytes) -> bool:
-    """Whether the image is one FAT file system, in which UEFI finds its program."""
+    """Return whether the image is one FAT file system, in which UEFI finds its program."""
     return record[54:57] == b"FAT" or record[82:85] == b"FAT"

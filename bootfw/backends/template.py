@@ -195,7 +195,10 @@ class TemplateBackend:
         return path + SUFFIX, None
 
     def _check_exists(self, template: str, identifiers: Identifiers | None) -> None:
-        """:raise FileMissing: there is no such template, and no pattern of the configuration names it."""
+        """Check that the template exists, if no pattern of the configuration names it.
+
+        :raise FileMissing: it does not.
+        """
         if identifiers is None and not self._exists(template):
             raise FileMissing()
 

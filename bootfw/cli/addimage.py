@@ -61,7 +61,7 @@ class Source:
 
     @contextmanager
     def opened(self, beside: str = "") -> Iterator[tuple[IO[bytes], int | None]]:
-        """The open file, and its size in bytes; None: not known.
+        """Open the file; yield it and its size in bytes (None: not known).
 
         :param beside: the name of a file beside it instead.
         :raise CommandError: it can't be opened, or a download breaks off.
@@ -260,7 +260,7 @@ def checksum_in(text: str, entry: str, algorithm: str) -> str | None:
 
 
 def _is_signed(source: Source, name: str, data: bytes | Path, keyring: Path) -> bool:
-    """Whether there is a signature of *data*, and it is good.
+    """Return whether there is a signature of *data*, which is good.
 
     :raise CommandError: it is not good, or can't be verified.
     """

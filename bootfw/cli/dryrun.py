@@ -3,13 +3,14 @@
 Everything else is that of the server: classification, personas, resolvers, leases, backends, encoding of replies.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from bootfw.ability import provides
 from bootfw.boot.backends import LayeredBackend
@@ -20,6 +21,7 @@ from bootfw.boot.resolverchain import Fit, ResolverChain, Verdict
 from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.build import Parts
 from bootfw.cli.bootclient import BootClient
+from bootfw.cli.failure import CommandError
 from bootfw.config.settings import Settings
 from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.errors import BootRefused
@@ -52,6 +54,8 @@ from bootfw.tftp.path import relative
 from bootfw.values import Address, BootFile, BootMenu, BootRequest, TransferRequest
 from bootfw.wire import dhcp4, dhcp6
 from bootfw.wire.options import Option
+
+Result = TypeVar("Result")
 
 NOT_REACHED, DECLINED, ANSWERED, UNSUITABLE = "not reached", "declined", "answered", "unsuitable"
 REFUSED, FAILED, TOO_SLOW = "refused", "failed", "too slow"
@@ -373,6 +377,25 @@ class _FirstReply:
         """See IUDPTransport."""
         if not self._replied.called:
             self._replied.callback(data)
+
+
+def result_of(reactor: Any, coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of *coroutine*, for a command. The reactor runs only if a plugin answers later.
+
+    :raise CommandError: the operator has interrupted the command.
+    """
+    found: list[Any] = []
+    ended: Deferred[Any] = ensureDeferred(coroutine)
+    ended.addBoth(found.append)
+    if not found:
+        ended.addBoth(lambda _: reactor.stop())
+        reactor.run()
+    if not found:
+        raise CommandError("interrupted")
+    if isinstance(found[0], Failure):
+        found[0].raiseException()
+    result: Result = found[0]
+    return result
 
 
 def options_of(reply: bytes) -> Mapping[int, bytes]:

@@ -13,15 +13,13 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import attrs
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.python.failure import Failure
 
 from bootfw.backends.names import is_uuid
 from bootfw.boot.pluginresult import as_deferred
 from bootfw.build import Parts, assemble
 from bootfw.cli.assembly import Assembly
 from bootfw.cli.bootclient import DEFAULT_MAC, BootClient, boot_client
-from bootfw.cli.dryrun import ANSWERED, DryRun, Exchange, options_of
+from bootfw.cli.dryrun import ANSWERED, DryRun, Exchange, options_of, result_of
 from bootfw.cli.failure import CommandError
 from bootfw.cli.machinenames import machine_mac
 from bootfw.cli.ownaddress import own_address, web_urls
@@ -111,7 +109,7 @@ def _explain(options: argparse.Namespace) -> int:
     settings = _settings(configuration, options)
     server = options.server or _server_address(settings, client.relay, options.dhcp6)
     dry_run = DryRun(reactor, parts, settings, server, web_urls(configuration), stored.store)
-    exchanges = _result(reactor, _exchanges(dry_run, client, options.dhcp6))
+    exchanges = result_of(reactor, _exchanges(dry_run, client, options.dhcp6))
     report = _Report(dry_run, parts, client, exchanges, options.config)
     if options.json:
         sys.stdout.write(json.dumps(report.record(), indent=2) + "\n")
@@ -125,22 +123,6 @@ async def _exchanges(dry_run: DryRun, client: BootClient, by_dhcp6: bool) -> lis
         return await (dry_run.solicit(client) if by_dhcp6 else dry_run.discover(client))
     finally:
         await dry_run.close()
-
-
-def _result(reactor: Any, coroutine: Any) -> list[Exchange]:
-    """Return the result of *coroutine*; the reactor runs only if a resolver returns a pending Deferred."""
-    found: list[Any] = []
-    answer: Deferred[Any] = ensureDeferred(coroutine)
-    answer.addBoth(found.append)
-    if not found:
-        answer.addBoth(lambda _: reactor.stop())
-        reactor.run()
-    if not found:
-        raise CommandError("interrupted")
-    if isinstance(found[0], Failure):
-        found[0].raiseException()
-    exchanges: list[Exchange] = found[0]
-    return exchanges
 
 
 def _client(options: argparse.Namespace, configuration: Configuration) -> BootClient:

@@ -122,7 +122,7 @@ Wanted = tuple[str, str, tuple[str, int]]
 
 
 def wanted_ports(settings: Settings, parts: Parts) -> list[Wanted]:
-    """The ports that a server binds by its configuration."""
+    """Return the ports that a server binds by its configuration."""
     dhcp, dhcp6 = settings.dhcp, settings.dhcp6
     found: list[Wanted] = []
     if dhcp.mode == "server" or (dhcp.mode == "proxy" and parts.resolvers):

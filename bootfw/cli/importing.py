@@ -197,14 +197,15 @@ def _loaded(text: str) -> Iterator[Configuration]:
 
 
 def _is_tree(given: Path) -> bool:
-    """Whether a directory has boot files for machines, and not configurations of servers."""
+    """Return whether a directory has boot files for machines, and not configurations of servers."""
     return given.is_dir() and (
         (given / CONFIGURATIONS).is_dir() or any(PROGRAMS.fullmatch(path.name) for path in given.iterdir())
     )
 
 
 def _are_collections(given: Path) -> bool:
-    """Whether a directory has the collections of Cobbler, /var/lib/cobbler/collections or /var/lib/cobbler/config."""
+    """Return whether a directory has the collections of Cobbler, /var/lib/cobbler/collections or
+    /var/lib/cobbler/config."""
     return any((given / f"systems{suffix}").is_dir() and (given / f"distros{suffix}").is_dir() for suffix in ("", ".d"))
 
 
@@ -216,7 +217,7 @@ def _items(collections: Path) -> Iterator[Item]:
 
 
 def _below(tree: Path) -> Iterator[str]:
-    """The files of a tree that may be configurations or boot programs; links are not followed out of it."""
+    """Yield the files of a tree that may be configurations or boot programs; links are not followed out of it."""
     for directory, _, names in os.walk(tree):
         place = Path(directory)
         of_configurations = place.name == CONFIGURATIONS
@@ -226,7 +227,7 @@ def _below(tree: Path) -> Iterator[str]:
 
 
 def _files(given: Path) -> Iterator[Path]:
-    """The files of a directory, without those that editors and package managers leave."""
+    """Yield the files of a directory, without those that editors and package managers leave."""
     if not given.is_dir():
         yield given
         return
@@ -247,7 +248,7 @@ def _load(path: Path) -> str:
 
 
 def _problems(text: str) -> Sequence[str]:
-    """What ``bootfw run --check`` says about *text*."""
+    """Return the errors that ``bootfw run --check`` reports for the configuration in *text*."""
     with tempfile.TemporaryDirectory(prefix="bootfw-import-") as directory:
         path = Path(directory, "bootfw.toml")
         path.write_text(text, "utf-8", "surrogateescape")

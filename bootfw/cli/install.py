@@ -210,7 +210,10 @@ def _order_for(
 
 
 def _needs_dhcp(assembly: Assembly) -> None:
-    """:raise CommandError: no protocol of this server says what a machine boots."""
+    """Check that a protocol of this server names what machines boot.
+
+    :raise CommandError: none does.
+    """
     parts = assembly.parts
     if not parts.settings.answers_dhcp and not any(provides(resolver, IChainAware) for _, resolver in parts.resolvers):
         raise CommandError(
@@ -268,7 +271,10 @@ def installable_image(assembly: Assembly, name: str) -> OSImage:
 
 
 def _check_answers(assembly: Assembly, image: OSImage, path: str, mac: str) -> None:
-    """:raise CommandError: the image takes no answers, or the answers could not be fetched."""
+    """Check that the image takes answers, and that the installer could fetch them.
+
+    :raise CommandError: it does not, or could not.
+    """
     if not any(way.plan.takes_answers for way in image.ways):
         raise CommandError(f"{image.name} ({image.title}) takes no answers that bootfw knows")
     configuration = assembly.configuration

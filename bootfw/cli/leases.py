@@ -242,7 +242,7 @@ def _configuration(options: argparse.Namespace) -> Configuration:
 def leases_of(
     options: argparse.Namespace, changes: bool = False, stopped: bool = False
 ) -> "RunningServer | OfflineLeases":
-    """The running server, or its store.
+    """Return the running server, or its store if none runs.
 
     :param changes: the command does not only read.
     :param stopped: the command needs a server that does not run.

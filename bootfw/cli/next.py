@@ -183,7 +183,8 @@ def _shown(record: Record, now: float) -> dict[str, Any]:
 
 
 def is_missing(file: str, mac: str, assembly: Assembly) -> bool:
-    """Whether no backend of the configuration has *file*. A file that is generated for a client counts as existing."""
+    """Return whether no backend of the configuration has *file*. A file that is generated for a client counts as
+    existing."""
     name = re.sub(r"^\{https?\}/", "", file)
     if is_url(name) or "{" in name or only_phase(name):
         return False

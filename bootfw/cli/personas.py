@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _keys_of(rule: Rule) -> dict[str, Any]:
-    """The fields of a rule, as the configuration has them."""
+    """Return the fields of a rule, by their keys in the configuration."""
     return {spelled(name): _plain(value) for name, value in rule.given().items()}
 
 
@@ -110,7 +110,7 @@ def _of(rule: Rule, conditions: bool) -> str:
 
 
 def conditions(rule: Rule) -> dict[str, str]:
-    """What a client has to send for *rule* to match, as the configuration names it."""
+    """Return what a client has to send for *rule* to match, by the keys of the configuration."""
     return {
         key: _text(value)
         for key, value in _keys_of(rule).items()

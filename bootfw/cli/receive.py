@@ -164,7 +164,10 @@ def _load(where: str) -> bytes:
 
 
 def _verify(output: Output, size: int, expected: str) -> None:
-    """:raise CommandError: the content of *output* has another digest."""
+    """Verify the content of *output*.
+
+    :raise CommandError: it has another digest.
+    """
     digest = hashlib.sha256()
     for number in range(-(-size // CHUNK_SIZE)):
         digest.update(output.chunk(number, min(CHUNK_SIZE, size - number * CHUNK_SIZE)))

@@ -76,10 +76,16 @@ def write_system(directory: Path, kernel: str = "", root: Path = Path("/")) -> t
 
 
 def _replace(directory: Path, staging: Path) -> None:
+    # rename(2) does not replace a directory that has files.
     old = Path(f"{staging}.old")
     if directory.exists():
         directory.rename(old)
-    staging.rename(directory)
+    try:
+        staging.rename(directory)
+    except BaseException:
+        if old.exists():
+            old.rename(directory)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -9,11 +9,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from attrs import asdict, frozen
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.python.failure import Failure
 
 from bootfw.build import assemble
-from bootfw.cli.dryrun import DryRun
+from bootfw.cli.dryrun import DryRun, result_of
 from bootfw.cli.failure import CommandError
 from bootfw.cli.ownaddress import own_address, web_urls
 from bootfw.cli.shownoptions import shown_options, shown_options6
@@ -87,7 +85,7 @@ def _replay(options: argparse.Namespace) -> int:
     parts = assemble(configuration, reactor, stored.store)
     server = _server_address(packets)
     dry_run = DryRun(reactor, parts, configuration.settings, server, web_urls(configuration), stored.store)
-    requests, found = _result(reactor, _answered(dry_run, packets))
+    requests, found = result_of(reactor, _answered(dry_run, packets))
     if options.json:
         record = {"requests": requests, "differences": [asdict(each) for each in found]}
         sys.stdout.write(json.dumps(record, indent=2) + "\n")
@@ -153,7 +151,7 @@ async def _tftp_answered(dry_run: DryRun, number: int, request: Datagram, later:
 
 
 def _is_limited_by_mtu(what: str, before: dict[str, str], after: dict[str, str]) -> bool:
-    """Whether the recorded block size was smaller: the MTU of an interface may have limited it."""
+    """Return whether the recorded block size was smaller: the MTU of an interface may have limited it."""
     if what != _BLKSIZE or not {what} <= before.keys() & after.keys():
         return False
     sizes = before[what], after[what]
@@ -203,7 +201,8 @@ def _answer_to(later: list[Datagram], request: Datagram) -> bytes:
 
 
 def _transaction(data: bytes) -> bytes:
-    """DHCPv4: xid. DHCPv6: the three bytes after the type; of a relayed message, bytes that replies repeat."""
+    """Return bytes that a request and its reply have in common: the xid of DHCPv4; of DHCPv6 the three bytes after the
+    type, which of a relayed message are not its transaction id but are repeated as well."""
     return data[4:8] if _is_dhcp4(data) else data[1:4]
 
 
@@ -238,19 +237,3 @@ def _fields(data: bytes) -> dict[str, str]:
     kind = named.pop("option 53 message-type", "BOOTP")
     fields = {"type": kind, "address": message.yiaddr, "next server": message.siaddr}
     return {**fields, "file field": message.file.decode(errors="replace"), **named}
-
-
-def _result(reactor: Any, coroutine: Any) -> tuple[int, list[Difference]]:
-    """Return the result of *coroutine*. The reactor runs only if a resolver returns a Deferred."""
-    found: list[Any] = []
-    answer: Deferred[Any] = ensureDeferred(coroutine)
-    answer.addBoth(found.append)
-    if not found:
-        answer.addBoth(lambda _: reactor.stop())
-        reactor.run()
-    if not found:
-        raise CommandError("interrupted")
-    if isinstance(found[0], Failure):
-        found[0].raiseException()
-    result: tuple[int, list[Difference]] = found[0]
-    return result

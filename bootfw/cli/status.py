@@ -126,7 +126,7 @@ _IMAGES = ("IMAGE", "METHOD", "TO", "RECEIVERS", "COMPLETE", "SENT", "LOSS", "RA
 
 
 def _image(record: Record) -> tuple[str, ...]:
-    """The row of an image that is sent to many machines."""
+    """Return the row of an image that is sent to many machines."""
     return (
         record["image"],
         record["method"],
@@ -140,7 +140,7 @@ def _image(record: Record) -> tuple[str, ...]:
 
 
 def _cluster(record: Mapping[str, Any]) -> Iterable[str]:
-    """The nodes, and whether the store can be reached."""
+    """Return the lines about the nodes, and about the store if it can't be reached."""
     rows = [("NODE", "STATE", "ROLE", "TRANSFERS", "HEARD", "VERSION", "ADDRESSES", "SERVES")]
     for node in record["nodes"]:
         here = node["state"] == "here"
@@ -166,7 +166,7 @@ def _cluster(record: Mapping[str, Any]) -> Iterable[str]:
 
 
 def duration(seconds: float) -> str:
-    """A time span for people, in its two largest units: "2 h 3 min"."""
+    """Format a time span in its two largest units: "2 h 3 min"."""
     left = max(0, round(seconds))
     parts: list[str] = []
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):

@@ -95,11 +95,11 @@ class _Scope:
     blocks: tuple[Block, ...]
 
     def inside(self, block: Block) -> "_Scope":
-        """The scope of the statements of *block*."""
+        """Return the scope of the statements of *block*."""
         return _Scope((*self.blocks, block))
 
     def statements(self) -> Iterator[Item]:
-        """The statements that hold, without those of declarations inside."""
+        """Yield the statements that hold, without those of declarations inside."""
         for block in self.blocks:
             yield from block.items
 
@@ -147,7 +147,7 @@ class _DhcpdReader:
         self.draft.note(item.line, fate, reason)
 
     def included(self, items: Sequence[Item], depth: int = 0) -> list[Item]:
-        """The items, with those of included files in place of the include statements."""
+        """Return the items, with those of included files in place of the include statements."""
         found: list[Item] = []
         for item in items:
             if isinstance(item, Block):
@@ -387,7 +387,7 @@ class _DhcpdReader:
             table.values = {"network": str(network), "pool": pool, **table.values}
 
     def _pool_conditions(self, pool: Block) -> dict[str, Value] | None:
-        """The conditions of the [[dhcp.class]] whose addresses a pool has; None: it is for all clients."""
+        """Return the conditions of the [[dhcp.class]] whose addresses a pool has; None: it is for all clients."""
         permits = [
             each for each in pool.items if isinstance(each, Statement) and each.words[0] in ("allow", "deny", "ignore")
         ]
@@ -407,7 +407,8 @@ class _DhcpdReader:
         return found or None
 
     def _permitted(self, item: Statement) -> dict[str, Value] | None:
-        """The conditions of a class that a statement about the clients of a pool comes to; None: there are none."""
+        """Return the conditions of a class that has the same meaning as a statement about the clients of a pool; None:
+        it has no condition."""
         match item.words:
             case ["allow", "known-clients"] | ["deny" | "ignore", "unknown-clients"]:
                 return {"known": True}

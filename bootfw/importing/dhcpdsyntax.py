@@ -110,7 +110,7 @@ def unquoted(word: str) -> str:
 
 
 def listed(words: Sequence[str]) -> list[str]:
-    """The values between commas; words without a comma between them are one value."""
+    """Return the values between commas; words without a comma between them are one value."""
     found: list[str] = []
     joins = False
     for word in words:
@@ -125,7 +125,7 @@ def listed(words: Sequence[str]) -> list[str]:
 
 
 def option_kind(words: Sequence[str]) -> str:
-    """The type of a declared option, as bootfw.dhcp.optionvalues names it; "": it is guessed by the value."""
+    """Return the type of a declared option, a name of bootfw.dhcp.optionvalues; "": it is guessed from the value."""
     match list(words):
         case ["ip-address"]:
             return "address"
@@ -178,14 +178,15 @@ class Condition:
     """Option -> code, of the predefined and the declared ones."""
 
     def holds(self, kind: ClientKind) -> bool:
-        """Whether it is true for such a client.
+        """Return whether the expression is true for such a client.
 
         :raise UnknownCondition: that is not known.
         """
         return _Evaluation(list(self.words), self.codes, kind).value()
 
     def prefix(self) -> tuple[str, str] | None:
-        """(key of a [[dhcp.class]], text) if it compares the beginning of a vendor class or a user class; else None."""
+        """Return (key of a [[dhcp.class]], text) of a comparison with the beginning of a vendor class or a user class;
+        None: it is something else."""
         text = " ".join(word for word in self.words if word not in ("(", ")", ","))
         found = re.fullmatch(r'substring option (vendor-class-identifier|user-class) 0 (\d+) = "([^"]*)"', text)
         found = found or re.fullmatch(r'option (vendor-class-identifier|user-class) (=) "([^"]*)"', text)
@@ -220,7 +221,7 @@ class _Evaluation(Evaluation):
         raise self._no_comparison()
 
     def _is_boolean(self) -> bool:
-        """Whether the parenthesis at the beginning holds a condition: it does if it has a comparison at its level."""
+        """Return whether the parenthesis at the beginning has a condition in it: a comparison at its own level."""
         depth = 0
         for word in self.unread:
             depth += (word == "(") - (word == ")")

@@ -45,7 +45,7 @@ class _Rule:
     words: tuple[str, ...]
 
     def holds(self, tags: frozenset[str]) -> bool:
-        """Whether the tags of a client fulfil the conditions."""
+        """Return whether the tags of a client fulfil the conditions."""
         return all((tag[1:] not in tags) if tag.startswith("!") else (tag in tags) for tag in self.tags)
 
 

@@ -224,7 +224,7 @@ class _KeaReader:
             (self.draft.classes6 if self.six else self.draft.classes).append(table)
 
     def _class_conditions(self, name: str) -> dict[str, Value] | None:
-        """The conditions of a [[dhcp.class]] for a class of Kea; None: it has none for it."""
+        """Return the conditions of a [[dhcp.class]] for a class of Kea; None: bootfw has none for it."""
         if name in ("KNOWN", "UNKNOWN"):
             return {"known": name == "KNOWN"}
         test = next((each.test for each in self.classes if each.name == name), None)

@@ -36,22 +36,22 @@ class Node:
         return self.value if isinstance(self.value, dict) else {}
 
     def items(self, name: str) -> "list[Node]":
-        """The values of a list that is a member; []: there is none."""
+        """Return the values of a list that is a member; []: there is none."""
         member = self.members.get(name)
         return member.value if member is not None and isinstance(member.value, list) else []
 
     def value_of(self, name: str) -> Scalar:
-        """A member that is no list and no object; None: there is none."""
+        """Return a member that is no list and no object; None: there is none."""
         member = self.members.get(name)
         return None if member is None or isinstance(member.value, list | dict) else member.value
 
     def text(self, name: str) -> str:
-        """A member that is a text; "": there is none."""
+        """Return a member that is a text; "": there is none."""
         value = self.value_of(name)
         return value if isinstance(value, str) else ""
 
     def number(self, name: str) -> int | None:
-        """A member that is an integer."""
+        """Return a member that is an integer; None: there is none."""
         value = self.value_of(name)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -75,7 +75,7 @@ class _Reader:
         self._peeked: tuple[str, str] | None = None
 
     def value(self) -> Node:
-        """The next value."""
+        """Read the next value."""
         kind, token = self._take()
         line = self._line()
         self._nested += 1
@@ -146,7 +146,10 @@ class _Reader:
             raise self._error(f"{token} is no text") from None
 
     def finish(self) -> None:
-        """:raise UnreadableConfiguration: something follows."""
+        """Check that the text ends here.
+
+        :raise UnreadableConfiguration: it does not.
+        """
         if self._peek()[1]:
             raise self._error(f"{self._peek()[1]} follows the end")
 
@@ -196,7 +199,7 @@ class Test:
     """Option -> code."""
 
     def holds(self, kind: ClientKind, member: Collection[str]) -> bool:
-        """Whether such a client is in the class.
+        """Return whether such a client is in the class.
 
         :param member: the classes before it that the client is in.
         :raise UnknownCondition: that is not known.
@@ -204,7 +207,8 @@ class Test:
         return _Evaluation(list(_words(self.text)), self.codes, kind, member).value()
 
     def prefix(self) -> tuple[str, str] | None:
-        """(key of a [[dhcp.class]], text) if it compares the beginning of a vendor class or a user class; else None."""
+        """Return (key of a [[dhcp.class]], text) of a comparison with the beginning of a vendor class or a user class;
+        None: it is something else."""
         words = " ".join(_words(self.text))
         found = re.fullmatch(r"substring \( option \[ (\w+|[\w-]+) \] \. \w+ , 0 , \d+ \) == '([^']+)'", words)
         found = found or re.fullmatch(r"option \[ ([\w-]+) \] \. \w+ == '([^']+)'", words)

@@ -40,7 +40,7 @@ def option(code: int, words: Sequence[str], six: bool = False, kind: str = "") -
 
 
 def numbers(text: str) -> Mapping[str, int]:
-    """Name -> number, of ``"routers=3 domain-name-servers=6"``."""
+    """Return name -> number, of a text such as ``"routers=3 domain-name-servers=6"``."""
     return {name: int(number) for name, number in (word.split("=") for word in text.split())}
 
 

@@ -167,7 +167,7 @@ def _clients(draft: Draft, key: str, value: str, line: Line) -> None:
 
 
 def _listen(draft: Draft, value: str, line: Line) -> None:
-    """An address with or without a port: ":69", "0.0.0.0:69", "[::]:69", "10.0.0.1"."""
+    """Add an address with or without a port: ":69", "0.0.0.0:69", "[::]:69", "10.0.0.1"."""
     host, colon, port = value.rpartition(":")
     if not colon or (":" in host and not host.startswith("[")):
         host, port = value, "69"
@@ -238,7 +238,7 @@ def _groups(draft: Draft, value: str, line: Line) -> None:
 
 
 def _parsed(words: Sequence[str], hpa: bool) -> Iterator[tuple[str, str]]:
-    """(long name, value) of each option; ("", path) of a directory."""
+    """Yield (long name, value) of each option, and ("", path) of a directory."""
     left = list(words)
     with_value = {
         "address",
@@ -273,7 +273,7 @@ def _parsed(words: Sequence[str], hpa: bool) -> Iterator[tuple[str, str]]:
 
 
 def _remap(draft: Draft, path: str, line: Line, load: Callable[[Path], str]) -> None:
-    """The rules of a map file: OPERATION PATTERN REPLACEMENT (tftpd(8), "filename remapping")."""
+    """Note the rules of a map file: OPERATION PATTERN REPLACEMENT (tftpd(8), "filename remapping")."""
     try:
         text = load(Path(path))
     except OSError as error:

@@ -24,12 +24,12 @@ class User:
 
     @classmethod
     def current(cls) -> "User":
-        """The user that runs this program."""
+        """Return the user that runs this program."""
         return cls("this user", os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
 
     @classmethod
     def named(cls, name: str) -> "User":
-        """The user with that name.
+        """Return the user with that name.
 
         :raise KeyError: there is no such user.
         """

@@ -42,12 +42,12 @@ def check_payload(tree: Tree, file: Served) -> Iterator[Finding]:
 
 
 def is_linux(file: Served) -> bool:
-    """Whether it is a Linux kernel for x86 (bzImage)."""
+    """Return whether it is a Linux kernel for x86 (bzImage)."""
     return file.head[_HEADER : _HEADER + 4] == b"HdrS"
 
 
 def _gzip_is_whole(file: Served) -> bool:
-    """Whether the first gzip member is complete; further ones are not checked."""
+    """Return whether the first gzip member is complete; further ones are not checked."""
     unpacking = zlib.decompressobj(wbits=31)
     try:
         for chunk in file.chunks():

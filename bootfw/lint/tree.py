@@ -49,7 +49,7 @@ class Served:
             return bytes(reader.read(0, HEAD))
 
     def tail(self, length: int) -> bytes:
-        """The last *length* bytes."""
+        """Return the last *length* bytes."""
         with closing(self._open()) as reader:
             return bytes(reader.read(max(0, self.size - length), length))
 
@@ -62,7 +62,7 @@ class Served:
                 offset += len(data)
 
     def data(self, most: int = 64 << 20) -> bytes:
-        """The content, at most *most* bytes of it."""
+        """Return the content, at most *most* bytes of it."""
         with closing(self._open()) as reader:
             return bytes(reader.read(0, most))
 

@@ -196,5 +196,5 @@ def plot(outcomes: Sequence[Outcome], path: Path, title: str) -> None:
 
 
 def _first(moment: float, end: float) -> int:
-    """The first of the 401 moments that is not before *moment*."""
+    """Return the index of the first of the 401 moments of plot() that is not before *moment*."""
     return min(400, max(0, -(-int(moment / end * 400_000) // 1000)))

@@ -183,7 +183,7 @@ class WebSite(Site):
         self.root.putChild(name.encode(), resource)
 
     def serves(self, header: bytes) -> bool:
-        """Whether the Host header of a request may be *header*.
+        """Return whether the Host header of a request may be *header*.
 
         A foreign page whose host name resolves to our address (DNS rebinding) sends that name, so only configured names
         are accepted. Addresses always are.

@@ -89,6 +89,23 @@ def test_mkinitramfs_that_fails_leaves_nothing(root: Path) -> None:
     assert list((root / "images").iterdir()) == []
 
 
+def test_a_system_that_can_not_be_replaced_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = root / "images/receiver"
+    write_system(directory, root=root)
+    rename = Path.rename
+
+    def refuse_new(path: Path, target: Path) -> Path:
+        if target == directory and path.suffix != ".old":
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_new)
+    with pytest.raises(OSError, match="no"):
+        write_system(directory, root=root)
+    assert [path.name for path in directory.parent.iterdir()] == ["receiver"]
+    assert (directory / "vmlinuz").read_text() == "6.1.0-10-amd64"
+
+
 def test_directory_with_something_else_is_kept(root: Path) -> None:
     (root / "images/win11").mkdir(parents=True)
     (root / "images/win11/file").write_text("x")

@@ -124,7 +124,7 @@ def _answer(connection: "ConnectionStates") -> State:
 
 
 def _is_complete(received: bytes) -> bool:
-    """Whether it can be a whole request: tmcc ends it with a blank. A network may cut it anywhere else."""
+    """Return whether the bytes can be a whole request. tmcc ends it with a blank; a part of one may end anywhere."""
     return len(received) >= LONGEST or received.endswith(_COMPLETE)
 
 
