@@ -172,7 +172,7 @@ def test_a_pxe_rom_boots_from_this_server_alone(lab: Lab, server: Host, tmp_path
     assert "ACK of 10.77.0.100" in bootfw.output
 
 
-@pytest.mark.firmware  # as uefi-ipxe-proxy
+@pytest.mark.firmware  # as test_howto.test_readme_without_a_configuration
 def test_uefi_boots_from_this_server_alone(lab: Lab, server: Host, tmp_path: Path) -> None:
     """EDK2 takes the file of the server's offer, and iPXE, which that is, its script."""
     program = Path("/usr/lib/ipxe/snponly.efi")

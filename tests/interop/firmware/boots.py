@@ -157,7 +157,7 @@ BOOTS = (
     Boot("bios-grub", _bios, _grub("x86-bios", "i386-pc")),
     Boot("bios-grub-http", _bios, _grub_by_http("x86-bios", "i386-pc")),
     Boot("uefi-ipxe", _uefi("x86_64"), _ipxe),
-    Boot("uefi-ipxe-proxy", _uefi("x86_64"), _ipxe, proxy=True, quick=True),
+    Boot("uefi-ipxe-proxy", _uefi("x86_64"), _ipxe, proxy=True),
     Boot("uefi-ipxe-http-linux", _uefi("x86_64"), _ipxe_and_http, proxy=True),
     Boot("uefi-grub", _uefi("x86_64"), _grub("x86_64-uefi", "x86_64-efi")),
     Boot("uefi-grub-http", _uefi("x86_64"), _grub_by_http("x86_64-uefi", "x86_64-efi")),
