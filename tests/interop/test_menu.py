@@ -117,7 +117,7 @@ def test_the_local_disk_is_next_without_a_choice(lab: Lab, root: Path) -> None:
     console.wait_for("No bootable device", SECONDS, "the machine tries its own disk")
 
 
-@pytest.mark.firmware  # iPXE on UEFI: test_howto.test_readme_without_a_configuration; the menu: ..._of_the_boot_directory
+@pytest.mark.firmware  # UEFI: test_howto.test_readme_without_a_configuration; the menu: ..._of_the_boot_directory
 def test_uefi_boots_the_default_entry_by_ipxe(lab: Lab, root: Path, marker: str) -> None:
     need("/usr/lib/ipxe/snponly.efi")
     files = {"x86_64-uefi": "snponly.efi", "ipxe": "{http}/boot.ipxe"}
