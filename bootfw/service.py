@@ -631,35 +631,37 @@ class BootService(MultiService):
         try:
             wanted = self._wanted()
             waits_again = _dhcp_differs(before.settings, new.settings)
-            entries = [
-                entry
-                for entry in wanted.values()
-                if entry.key not in present or (entry.protocol is None and waits_again)
+            added_requirements = [
+                required
+                for required in wanted.values()
+                if required.key not in present or (required.protocol is None and waits_again)
             ]
             closing = [each for each in present.values() if each.key not in wanted and each.port is not None]
-            for entry in entries:
-                ending = next((each.key for each in self._dropped if _overlap(each.key, entry.key)), None)
-                if entry.protocol is not None and ending is not None:
+            for required in added_requirements:
+                ending = next((each.key for each in self._dropped if _overlap(each.key, required.key)), None)
+                if required.protocol is not None and ending is not None:
                     raise StateError(
-                        f"{_in_words(entry.key)} can't be opened while {_in_words(ending)} is open, which an earlier "
-                        f"reload has dropped and which ends with its transfers: try again when the log says so"
+                        f"{_in_words(required.key)} can't be opened while {_in_words(ending)} is open, which an "
+                        f"earlier reload has dropped and which ends with its transfers: try again when the log says so"
                     )
                 beside = (
-                    [each for each in closing if _overlap(each.key, entry.key)] if entry.protocol is not None else []
+                    [each for each in closing if _overlap(each.key, required.key)]
+                    if required.protocol is not None
+                    else []
                 )
-                opened.append(added := self._wanted_socket(entry, beside))
+                opened.append(added := self._wanted_socket(required, beside))
                 try:
                     self._bindings.add(added)
                 except CannotListenError as error:
                     reason = getattr(error, "socketError", error)
                     if beside:
                         reason = f"{reason}; {_in_words(beside[0].key)} is open: reload without both first, or restart"
-                    raise StateError(f"{_in_words(entry.key)} can't be opened: {reason}") from error
+                    raise StateError(f"{_in_words(required.key)} can't be opened: {reason}") from error
             # From a proxy to a server or back, on a port that is wanted by both.
             for service in _changed_modes(before.settings, new.settings):
-                for entry in wanted.values():
-                    if entry.key[0] == service and entry.key in present and entry.protocol is not None:
-                        protocols[entry.key] = entry.protocol()
+                for required in wanted.values():
+                    if required.key[0] == service and required.key in present and required.protocol is not None:
+                        protocols[required.key] = required.protocol()
             made_leasing = self._leasing is not None and not had_leasing
             return Prepared(self._configured(), opened, wanted, waits_again, protocols, made_leasing)
         except BaseException:
@@ -1224,8 +1226,8 @@ class BootService(MultiService):
             self._backend_plugins.start()
             if self.leads:
                 self._plugins.start()
-            for entry in self._wanted().values():
-                self._bindings.add(self._wanted_socket(entry))
+            for required in self._wanted().values():
+                self._bindings.add(self._wanted_socket(required))
             if self._control is not None:
                 optional = {**self._operations, **self._observer_plugins.operations()}
                 self._plugins.listen(self._control, self._lease_operations() or None, optional)
@@ -1243,22 +1245,22 @@ class BootService(MultiService):
             if problem:
                 self._publish(BackendProblem(self._reactor.seconds(), name, problem))
 
-    def _wanted_socket(self, entry: "_Requirement", beside: Sequence[WantedSocket] = ()) -> WantedSocket:
+    def _wanted_socket(self, required: "_Requirement", beside: Sequence[WantedSocket] = ()) -> WantedSocket:
         """Return a socket that is bound while its interface and address exist.
 
         :param beside: sockets of the same port that it will replace.
         """
-        service, address, device = entry.key
-        protocol = None if entry.protocol is None else entry.protocol()
-        opens = None if entry.protocol is None else self._opener(entry.key, protocol, beside)
+        service, address, device = required.key
+        protocol = None if required.protocol is None else required.protocol()
+        opens = None if required.protocol is None else self._opener(required.key, protocol, beside)
         return WantedSocket(
             service,
             address,
             device,
-            entry.optional,
+            required.optional,
             opens,
-            entry.may_be_held,
-            entry.missing,
+            required.may_be_held,
+            required.missing,
             self._update_url,
             protocol,
         )
@@ -1295,21 +1297,27 @@ class BootService(MultiService):
     def _wanted(self) -> dict[SocketKey, "_Requirement"]:
         """Return every socket, network and interface that the settings want."""
         settings = self._settings
-        found = [
+        requirements = [
             self._on(service, address, device, protocol)
             for service, address, protocol in self._wanted_ports()
             for device in devices_for(self._reactor, service, address, settings.interfaces)
         ]
         for added in self._sites:
-            found += [self._on(added.service, address, "", added.protocol, added.optional) for address in added.listen]
+            requirements += [
+                self._on(added.service, address, "", added.protocol, added.optional) for address in added.listen
+            ]
         # Without an address in a network that DHCP serves, its clients get addresses and reach no server.
         for service, address, missing in required_networks(settings.dhcp, settings.dhcp6):
-            found.append(_Requirement((service, address, ""), address[0] in settings.optional, False, missing, None))
+            requirements.append(
+                _Requirement((service, address, ""), address[0] in settings.optional, False, missing, None)
+            )
         # Wait for interfaces that no socket is bound to: every socket has an address of its own.
-        for name in set(settings.interfaces) - {entry.key[2] for entry in found}:
+        for name in set(settings.interfaces) - {required.key[2] for required in requirements}:
             key = "interface", ("0.0.0.0", 0), name
-            found.append(_Requirement(key, name in settings.optional, False, partial(missing_interface, name), None))
-        return {entry.key: entry for entry in found}
+            requirements.append(
+                _Requirement(key, name in settings.optional, False, partial(missing_interface, name), None)
+            )
+        return {required.key: required for required in requirements}
 
     def _on(
         self, service: str, address: ListenAddress, device: str, protocol: Callable[[], Any], optional: bool = False

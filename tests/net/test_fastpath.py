@@ -521,7 +521,7 @@ class Driven:
             return
         outgoing: Any = Outgoing()
         self.path = FastPath(lambda: self.now, outgoing)
-        self.path._burst = outgoing
+        self.path._batch_sender = outgoing
         self.flow = self.path.add(ADDRESS, None, self.session.flight, self.take, 8)
         descriptor = os.memfd_create("content")
         os.write(descriptor, self.content)

@@ -243,7 +243,7 @@ def test_error_for_one_datagram_does_not_stop_the_batch(sockets: list[socket.soc
 
 
 def test_a_prepared_message_can_be_used_for_another_peer(sockets: list[socket.socket]) -> None:
-    prepared, burst = mmsg.Prepared(), mmsg.Burst()
+    prepared, burst = mmsg.PreparedMessage(), mmsg.BatchSender()
     memory = ctypes.create_string_buffer(b"data")
     prepared.vector[0], prepared.vector[1] = ctypes.addressof(memory), 4
     local = control_message(IPV4.level, IPV4.type, IPV4.info(Via("127.0.0.2", 0, ""), False))

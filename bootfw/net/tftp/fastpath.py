@@ -65,7 +65,7 @@ class Flow:
 
     def __init__(
         self,
-        prepared: mmsg.Prepared,
+        prepared: mmsg.PreparedMessage,
         destination: Destination,
         controls: Controls,
         flight: Flight,
@@ -158,8 +158,8 @@ class FastPath:
         self._sender = sender
         self._flows: dict[bytes | int, Flow] = {}
         """By Destination.key of the peer: one dictionary lookup for each datagram that arrives."""
-        self._burst = mmsg.Burst()
-        self._unused: list[mmsg.Prepared] = []
+        self._batch_sender = mmsg.BatchSender()
+        self._unused: list[mmsg.PreparedMessage] = []
         """Messages of transfers that have ended, for those that begin."""
 
     def __bool__(self) -> bool:
@@ -169,7 +169,7 @@ class FastPath:
     def add(self, peer: Address, via: Via | None, flight: Flight, take: TakeACK, blksize: int) -> Flow:
         """Add a transfer; *via* as for write_via()."""
         destination, controls = self._sender.route(peer, via)
-        prepared = self._unused.pop() if self._unused else mmsg.Prepared()
+        prepared = self._unused.pop() if self._unused else mmsg.PreparedMessage()
         flow = self._flows[destination.key] = Flow(prepared, destination, controls, flight, take, blksize)
         return flow
 
@@ -224,7 +224,7 @@ class FastPath:
             counters.sent += sent_blocks
             # Each flow is in it at most once, so no vector is overwritten before sendmmsg(2) has read it: a second ACK
             # in this batch has a round trip of 0, less than _MIN_ROUND_TRIP.
-            failed = self._burst.send(self._sender.descriptor, headers)
+            failed = self._batch_sender.send(self._sender.descriptor, headers)
             if failed:
                 # Errors are rare, so the owners of the headers are looked up only now. Each flow has a header object of
                 # its own.

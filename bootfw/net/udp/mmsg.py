@@ -75,7 +75,7 @@ _SIZES = _SIZE // ctypes.sizeof(ctypes.c_size_t)
 _LENGTH = _Message.length.offset // ctypes.sizeof(ctypes.c_uint)
 _CONTROL_LENGTH = _Header.control_length.offset // ctypes.sizeof(ctypes.c_size_t)
 _VECTOR_SIZES = ctypes.sizeof(_Vector) // ctypes.sizeof(ctypes.c_size_t)
-_PREPARED_NAME = ctypes.sizeof(_Vector)  # where the name begins in the memory of a Prepared
+_PREPARED_NAME = ctypes.sizeof(_Vector)  # where the name begins in the memory of a PreparedMessage
 
 
 def _function(name: str, *more: Any) -> Any:
@@ -221,7 +221,7 @@ def source_key(raw: bytes) -> bytes | int:
     return int.from_bytes(raw[:8], sys.byteorder) if len(raw) == _SOCKADDR_IN else raw
 
 
-class Prepared:
+class PreparedMessage:
     """The header of a message, for many datagrams to the same peer: only the address of the data changes.
 
     It can be used again for another peer: to allocate its memory is most of what it costs.
@@ -234,7 +234,7 @@ class Prepared:
         self._memory = memoryview(memory).cast("B")  # keeps the memory alive
         self._address = ctypes.addressof(memory)
         self.header = b""
-        """The struct mmsghdr, for Burst.send()."""
+        """The struct mmsghdr, for BatchSender.send()."""
         self.vector = self._memory[:_PREPARED_NAME].cast("L")
         """Address of the data and its length in bytes; to be set before each sending."""
 
@@ -254,8 +254,8 @@ class Prepared:
             self.header = _message(at, len(name), address, 1, 0, 0, 0, 0)
 
 
-class Burst:
-    """Sends Prepared messages in one call."""
+class BatchSender:
+    """Sends messages that were prepared, in one call."""
 
     def __init__(self) -> None:
         messages = (_Message * BATCH)()
@@ -265,7 +265,7 @@ class Burst:
     def send(self, descriptor: int, headers: list[bytes]) -> list[tuple[int, int]]:
         """Send messages in order; at most BATCH.
 
-        :param headers: of Prepared messages. The data that their vectors point to must not move until this returns.
+        :param headers: of PreparedMessages. The data that their vectors point to must not move until this returns.
         :return: (position, errno) of each message that was not sent.
         """
         raw = b"".join(headers)
@@ -274,7 +274,7 @@ class Burst:
 
 
 def _transmit(descriptor: int, address: int, count: int) -> list[tuple[int, int]]:
-    """Call sendmmsg(2) until every message was sent or has failed; see Burst.send()."""
+    """Call sendmmsg(2) until every message was sent or has failed; see BatchSender.send()."""
     first = 0
     failed: list[tuple[int, int]] = []
     while first < count:
