@@ -282,6 +282,7 @@ class LayeredBackend:
             error: Any = failure.value
             if isinstance(error, FileMissing):
                 search.detail = search.detail or error.detail
+                # The iterator of the candidates goes on behind the backend that has just missed the file.
                 return self._try(search.method, search.candidates, search.path, search.request, search)
             error.add_note(f"The backend was {name}.")
             return failure

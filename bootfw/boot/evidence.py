@@ -66,10 +66,10 @@ def missing_file(backends: Sequence[tuple[str, Any]], name: str, mac: str) -> "D
         return succeed("")
     path = relative(name)
     request = TransferRequest(filename=name, path=path, peer=("", 0), client=Client(mac=mac))
-    return Deferred.fromCoroutine(_missing(backends, request))
+    return Deferred.fromCoroutine(_why_missing(backends, request))
 
 
-async def _missing(backends: Sequence[tuple[str, Any]], request: TransferRequest) -> str:
+async def _why_missing(backends: Sequence[tuple[str, Any]], request: TransferRequest) -> str:
     for _, backend in backends:
         try:
             opening = backend.open(request.path, request)

@@ -107,6 +107,7 @@ class FlightRecorder:
 
     def transfers_of(self, addresses: Collection[str], since: float) -> list[Datagram]:
         """Return the TFTP packets of the client at *addresses*; *since* is in seconds of the recorder's clock."""
+        # It begins with a whole packet: each extend() adds _FIELDS items, and the maximum is a multiple of that.
         fields = list(self._tftp_fields)
         found: list[Datagram] = []
         for position, peer in enumerate(fields[5::_FIELDS]):

@@ -268,6 +268,7 @@ class _PendingResolution:
         self._chain.publish(ResolverPassedOver(now, self._request, name, now - self._call.began))
 
     def _finish(self) -> None:
+        # First of all: a callback may stop the service, which must leave no resolution and no timer behind.
         self._chain.forget(self)
         self._set_timer()
         states = self._states

@@ -245,6 +245,7 @@ class Channel(DatagramProtocol):
         transmission = self.transmissions.get(key)
         if transmission is not None:
             transmission.take(event, packet, peer, now)
+        # While the file is being opened, packets are dropped: receivers repeat both JOINs and requests.
         elif event is not Input.LEAVE and key not in self._opening:
             self._open(key, method, (destination, self.port), event, packet, peer, via, now)
 
