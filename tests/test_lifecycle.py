@@ -233,7 +233,7 @@ while "bootfw.cli.worker" in " ".join(sys.orig_argv) and not Path("go").exists()
 @pytest.mark.parametrize("ports", ["single", "ephemeral"])
 def test_requests_are_answered_while_workers_start_and_transfers_continue(ports: str, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
-    content = os.urandom(500_000)
+    content = os.urandom(250_000)
     (tmp_path / "files" / "large").write_bytes(content)
     http = free_port(socket.SOCK_STREAM)
     more = f'[http]\nlisten = ["127.0.0.1:{http}"]\n[[backend]]\nuse = "directory"\nroot = "files"\n'
@@ -253,7 +253,7 @@ def test_requests_are_answered_while_workers_start_and_transfers_continue(ports:
             assert setup.fetches(), "while the workers start"
             for download in downloads:
                 download.take(1)
-            time.sleep(0.02)  # the workers need the processors, too
+            time.sleep(0.05)  # the workers need the processors, too
         for download in downloads:
             assert download.take() == content
         # A worker that is stopped before it has read the last ACK says that it was.
