@@ -182,6 +182,41 @@ def test_reservation_that_was_removed_before_its_storing_failed(place: Place, mo
     assert place.reserved() == {"10.0.0.5"}
 
 
+def test_reservation_whose_removal_cannot_be_stored_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.ask("reserve", **reservation_record(ADDED))
+    both = place.reserved()
+    pending: Deferred[None] = Deferred()
+    monkeypatch.setattr(MemoryStore, "save_reservations", lambda store, all: pending)
+    removed = place.control.operations()["unreserve"]({"who": ADDED.address})
+    errors: list[Any] = []
+    assert isinstance(removed, Deferred)
+    removed.addErrback(errors.append)
+    assert place.reserved() == both - {ADDED.address}
+    pending.errback(StateError("disk full"))
+    assert [error.type for error in errors] == [StateError]
+    assert place.reserved() == both
+    monkeypatch.undo()
+    assert place.ask("unreserve", who=ADDED.address) == [reservation_record(ADDED)]
+
+
+def test_reservation_that_has_the_place_of_one_whose_removal_failed_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.ask("reserve", **reservation_record(ADDED))
+    saves: list[Deferred[None]] = [Deferred(), Deferred()]
+    pending = iter(saves)
+    monkeypatch.setattr(MemoryStore, "save_reservations", lambda store, all: next(pending))
+    operations = place.control.operations()
+    removed = operations["unreserve"]({"who": ADDED.address})
+    operations["reserve"](reservation_record(evolve(ADDED, mac="52:54:00:00:00:77")))
+    assert isinstance(removed, Deferred)
+    removed.addErrback(lambda _: None)
+    saves[0].errback(StateError("disk full"))
+    monkeypatch.undo()
+    assert place.ask("unreserve", who=ADDED.address)[0]["mac"] == "52:54:00:00:00:77"
+    assert place.reserved() == {"10.0.0.5"}
+
+
 def test_reservations_of_the_families_are_separate() -> None:
     clock = Clock()
     clock.advance(NOW)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
@@ -147,7 +148,9 @@ class LeaseControl:
             where = "the configuration file reserves it: remove it there" if configured else "nothing is reserved"
             raise ControlError(f"{who}: {where}")
         self._remove(None, found)
-        return done(self._store.save_reservations(tuple(self._reservations)), reservation_record(found))
+        saved = self._store.save_reservations(tuple(self._reservations))
+        saved.addErrback(self._put_back, found)
+        return done(saved, reservation_record(found))
 
     def _record(self, lease: Lease, now: float) -> Record:
         # *now* is by the clock of *lease*, so it is converted by the same difference.
@@ -166,3 +169,11 @@ class LeaseControl:
             self._reservations.remove(reservation)
             server_for(reservation, self._server, self._server6).unreserve(reservation)
         return result
+
+    def _put_back(self, failure: Failure, reservation: Reservation) -> Failure:
+        """Add a reservation again whose removal failed: the store still has it. Not if another one has its place."""
+        server = server_for(reservation, self._server, self._server6)
+        if not clashing(reservation, server.reservations()):
+            server.reserve(reservation)
+            self._reservations.append(reservation)
+        return failure
