@@ -488,7 +488,7 @@ def test_like_one_of_the_operator_s_own() -> None:
 def test_error_has_the_path_of_the_key(
     entries: list[dict[str, Any]], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bootfw.config.configuration._read", lambda source: {"persona": entries})
+    monkeypatch.setattr("bootfw.config.configuration._read_file", lambda source: {"persona": entries})
 
     with pytest.raises(ConfigErrors) as caught:
         load_config(tmp_path / "x", {})
