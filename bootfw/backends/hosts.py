@@ -150,6 +150,7 @@ class Hosts:
         self._index, clashes = _index(found)
         problems += [read.error for read in found.values() if read.error] + clashes
         problems += [self._no_group(name, group) for name in found for group in self._absent_groups(name)]
+        # Once for each mistake, not at each check of the files.
         for problem in problems:
             if problem not in self._problems:
                 self.log.error("{problem}", problem=problem)
@@ -160,6 +161,7 @@ class Hosts:
         for key in keys:
             if key in self._index:
                 return self._index[key]
+        # No valid file is for the machine. If an invalid one may be, its error is better than the defaults.
         for name, read in self._files.items():
             if read.error and read.suspects.intersection(keys):
                 return name

@@ -243,6 +243,8 @@ class MenuBackend:
         systems = [image for image in self.library.scan(self._probe.hangs) if image.ways]
         images = self._images(systems)
         roots = [root for root in self.roots if not self._probe.hangs(root)]
+        # Modules such as menu.c32 work only with a PXELINUX of the same build: beside a PXELINUX of the site, those of
+        # the distribution are not used.
         own = [root for root in roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))]
         installed = {} if own else self._distribution.available()
         there = [

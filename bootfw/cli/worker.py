@@ -63,6 +63,8 @@ class Program:
         """Run until the pipe is closed, and return the exit code."""
         globalLogBeginner.beginLoggingTo([_print_problem], redirectStandardIO=False)
         allow_many_files()
+        # The main process ends its workers itself, in order. It has started this one with these signals blocked, since
+        # a Ctrl-C before this line would end it.
         for number in TERMINAL_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
@@ -142,6 +144,7 @@ class Program:
         )
         service.privilegedStartService()
         service.startService()
+        # A datagram that arrives at a socket without a port would wait for ever.
         self._sockets.close_unused()
         for kind, values in shared_state:
             service.on_message(kind, values)

@@ -106,7 +106,7 @@ class Family:
             path = listing.find(name)
             text = listing.volume if name == "volume:" else listing.text(path) if path is not None else ""
             if match := pattern.search(text):
-                groups = {**_groups(match), **groups}
+                groups = {**_groups(match), **groups}  # details do not override what the conditions have found
         plans, lacking = [], []
         for recipe in self.recipes:
             planned = recipe.plan(listing, groups)

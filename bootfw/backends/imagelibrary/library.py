@@ -121,6 +121,7 @@ class Library:
                 problems.append(f"{place.path}: {found[place.name].path} is the image {place.name} already")
                 continue
             key = place.path, place.change
+            # The Change of a directory says nothing about the files in it, so it is inspected at each scan.
             image = None if place.is_directory else self._known.get(key)
             if image is None:
                 try:
@@ -129,6 +130,7 @@ class Library:
                     problems.append(f"{place.path}: {error.strerror}")
                     continue
             known[key] = image
+            # Not cached with the image: the file with the arguments may change while the image does not.
             found[place.name] = _with_arguments(image, arguments_beside(place.path.parent, place.name))
         self._known, self.problems = known, tuple(problems)
         images = [found[name] for name in sorted(found, key=str.casefold)]
