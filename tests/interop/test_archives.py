@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from .firmware.servers import start_router
 from .lab import Lab, need
 from .machines.bios import start_bios_machine
 from .machines.linux import initramfs, linux_kernel
@@ -57,6 +58,7 @@ def test_rom_boots_from_an_iso_image(lab: Lab, tmp_path: Path, what: str) -> Non
         use = "by-architecture"
         files = {{ "x86-bios" = "debian/pxelinux.0", "ipxe" = "debian/pxelinux.0" }}
     """
+    start_router(lab)
     start_bootfw(lab.host("bootfw", "10.77.0.1/24"), lab.directory, configuration, 67, 69)
     console = start_bios_machine(lab, "e1000")
     console.wait_for(marker, SECONDS)
