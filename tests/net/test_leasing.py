@@ -353,12 +353,12 @@ class ForSystems:
 class JoiningWorkers(Service):
     """What the workers get from the service."""
 
-    def join(self, *others: Any, memory: Callable[[], list[tuple[str, tuple[Any, ...]]]], **more: Any) -> None:
-        self.memory = memory
+    def join(self, *others: Any, shared_state: Callable[[], list[tuple[str, tuple[Any, ...]]]], **more: Any) -> None:
+        self.shared_state = shared_state
 
     def clients(self) -> list[Client]:
         """What a worker that starts now gets to know of clients."""
-        return [values[0] for kind, values in self.memory() if kind == "client"]
+        return [values[0] for kind, values in self.shared_state() if kind == "client"]
 
 
 @pytest.mark.parametrize(("backends", "shared"), [([ForSystems()], True), ([], False)], ids=["for systems", "not"])
