@@ -40,7 +40,8 @@ except KeyboardInterrupt:
 
 
 def test_a_program_serves_tftp_hpa_and_ends_at_an_interrupt(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM]
+    # Where the tests run in the background of a shell, SIGINT is ignored, and programs that they start inherit that.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", PROGRAM]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
