@@ -85,9 +85,9 @@ def not_a_plugin(named: Any, interface: Any) -> str:
     return f'is not a plugin, but {kind} "{named}"; name the result of boot_plugin({interface.__name__}, YourClass)'
 
 
-def lacking(interface: Any, made: Any, error: Invalid) -> str:
+def lacking(interface: Any, instance: Any, error: Invalid) -> str:
     """Describe why an object that a plugin created does not provide its interface."""
-    name, kind = interface.__name__, type(made).__name__
+    name, kind = interface.__name__, type(instance).__name__
     return f"the plugin made an object that does not provide {name}: {'; '.join(_lacks(interface, kind, error))}"
 
 

@@ -52,8 +52,8 @@ def check_image(given: Mapping[str, Any], known: Iterable[str]) -> None:
     """
     image, names = given.get("image"), sorted(set(known), key=str.casefold)
     if image and image not in names:
-        there = f"known: {', '.join(names)}" if names else "this server has none"
-        raise NoSuchImage(f"there is no image {image}; {there}")
+        hint = f"known: {', '.join(names)}" if names else "this server has none"
+        raise NoSuchImage(f"there is no image {image}; {hint}")
 
 
 @frozen

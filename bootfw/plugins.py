@@ -118,43 +118,47 @@ def configure(plugin: IBootPlugin, options: Mapping[str, Any], context: PluginCo
     :raise PluginError: the plugin is broken.
     """
     try:
-        made = plugin.configure(dict(options), context)
+        instance = plugin.configure(dict(options), context)
     except ConfigError:
         raise
     except Exception as error:
         raise PluginError(f"the plugin failed: {failure(error)}") from error
-    verify(plugin.provides, made)
-    return made
+    verify(plugin.provides, instance)
+    return instance
 
 
-def verify(provided: Any, made: Any) -> None:
-    """Verify that *made* provides *provided*, and every other interface that it declares.
+def verify(provided: Any, instance: Any) -> None:
+    """Verify that *instance* provides *provided*, and every other interface that it declares.
 
     :raise PluginError: it does not, or it has a member of an optional interface without declaring the interface.
     """
-    for interface in (provided, *_COMPANIONS.get(provided, ()), *abilities_of(made)):
+    for interface in (provided, *_COMPANIONS.get(provided, ()), *abilities_of(instance)):
         try:
-            verifyObject(interface, made)
+            verifyObject(interface, instance)
         except Invalid as error:
-            raise PluginError(lacking(interface, made, error)) from error
-    members = {*dir(type(made)), *getattr(made, "__dict__", ())}
+            raise PluginError(lacking(interface, instance, error)) from error
+    members = {*dir(type(instance)), *getattr(instance, "__dict__", ())}
     for member, ability in _MEMBERS.items():
         basic: Any = ability.__bases__[0]
-        if member in members and (basic is Interface or basic.providedBy(made)) and not ability.providedBy(made):
+        if (
+            member in members
+            and (basic is Interface or basic.providedBy(instance))
+            and not ability.providedBy(instance)
+        ):
             raise PluginError(
-                f"the class {type(made).__name__} has {member}, which belongs to {ability.__name__}: "
+                f"the class {type(instance).__name__} has {member}, which belongs to {ability.__name__}: "
                 f"add @implementer({ability.__name__}) above the class"
             )
-    if provides(made, IUniformBackend) and provides(made, IPerClientBackend):
+    if provides(instance, IUniformBackend) and provides(instance, IPerClientBackend):
         raise PluginError(
-            f"the class {type(made).__name__} is an IUniformBackend and an IPerClientBackend: declare one of the two"
+            f"the class {type(instance).__name__} is an IUniformBackend and an IPerClientBackend: declare one of them"
         )
-    if IWatchdogPolicy.providedBy(made):
+    if IWatchdogPolicy.providedBy(instance):
         try:
-            watchdog = made.begin(Agreed())
+            watchdog = instance.begin(Agreed())
         except Exception as error:
             raise PluginError(f"begin() failed: {failure(error)}") from error
-        if watchdog is not made:
+        if watchdog is not instance:
             verify(IWatchdog, watchdog)
 
 

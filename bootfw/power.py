@@ -51,4 +51,4 @@ def power_mistakes(parts: Parts) -> Iterator[tuple[str, str]]:
                 power_of(host, parts.configuration)
             except ConfigError as error:
                 for each in error.each:
-                    yield hosts.place_of(host["name"]), str(each)
+                    yield hosts.path_of(host["name"]), str(each)

@@ -1626,12 +1626,12 @@ def _in_words(key: SocketKey) -> str:
     return f"{service} on {address_text(address)}{f' of {device}' if device else ''}"
 
 
-def _named(things: Sequence[object], interface: type[Interface]) -> list[Named]:
-    """Return (name, thing) for each, with its interfaces verified."""
-    named = [thing if isinstance(thing, tuple) else (type(thing).__name__, thing) for thing in things]
-    for _, thing in named:
-        for declared in (interface, *abilities_of(thing)):
-            verifyObject(declared, thing)
+def _named(objects: Sequence[object], interface: type[Interface]) -> list[Named]:
+    """Return (name, object) for each, with its interfaces verified."""
+    named = [each if isinstance(each, tuple) else (type(each).__name__, each) for each in objects]
+    for _, each in named:
+        for declared in (interface, *abilities_of(each)):
+            verifyObject(declared, each)
     return named
 
 

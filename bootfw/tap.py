@@ -149,8 +149,8 @@ class Options(usage.Options):
                 sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, _INTERFACES))}\n")
             for problem in ends_at_ipxe(parts.resolvers, parts.settings):
                 sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, ('resolver',)))}\n")
-            for place, problem in power_mistakes(parts):
-                sys.stdout.write(f"WARNING: {place}: {problem}\n")
+            for where, problem in power_mistakes(parts):
+                sys.stdout.write(f"WARNING: {where}: {problem}\n")
             raise SystemExit(0)
         self._settle_pid_file()
 

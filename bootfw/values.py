@@ -345,8 +345,8 @@ class ListedBootFile:
     file: BootFile
     architecture: str = ""
     """The only architecture of wire/iana.py whose clients get it, or "ipxe"; "" when clients of several may."""
-    place: str = ""
-    """Where the resolver's options name it, such as ``clients[3]``; "" when it has one file only."""
+    option: str = ""
+    """The option of the resolver that names it, such as ``clients[3]``; "" when it has one file only."""
 
 
 MENU_BYTES = 255

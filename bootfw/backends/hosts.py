@@ -108,7 +108,7 @@ class Hosts:
             self._refresh()
             return self._values(identifiers)
 
-    def place_of(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
         """Return the path of the file of a host that find() or all() has returned; for a table "[[machine]] NAME"."""
         return str(self._files[name].stamp.path)
 

@@ -247,12 +247,12 @@ class MenuBackend:
         # the distribution are not used.
         own = [root for root in roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))]
         installed = {} if own else self._distribution.available()
-        there = [
+        available = [
             name
             for name in (*_PROGRAMS, self.script)
             if name in installed or any(os.path.isfile(root / name) for root in roots)
         ]
-        return MenuContents(images, frozenset(there), tuple(disk_images(systems)))
+        return MenuContents(images, frozenset(available), tuple(disk_images(systems)))
 
     def _images(self, systems: Sequence[OSImage]) -> tuple[Image, ...]:
         shown = {image.path for image in systems if not image.is_disk}

@@ -174,8 +174,8 @@ class MenuContents:
 
         sections = groupby(images, lambda image: image.section)
         return [
-            Facts("section", {"name": plain(name) or "Images", "images": [facts(image) for image in there]})
-            for name, there in sections
+            Facts("section", {"name": plain(name) or "Images", "images": [facts(image) for image in members]})
+            for name, members in sections
         ]
 
     def _default(self, images: Iterable[Image], default: str) -> str:

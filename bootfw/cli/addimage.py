@@ -18,7 +18,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from attrs import define, field
 
-from bootfw.backends.imagelibrary.place import DIGESTS, DISKS, NAME, Place, places, split_name
+from bootfw.backends.imagelibrary.imageentry import DIGESTS, DISKS, NAME, ImageEntry, image_entries, split_name
 from bootfw.cli.failure import CommandError
 from bootfw.frisbee.digests import Digests
 from bootfw.terminal import StatusLine
@@ -125,7 +125,7 @@ def add_image(
     if not NAME.fullmatch(name):
         raise CommandError(f'"{name}": give it another name with --name: letters, digits and . _ + -')
     root.mkdir(parents=True, exist_ok=True)
-    existing = {place.name: place for place in places(root) if isinstance(place, Place)}.get(name)
+    existing = {entry.name: entry for entry in image_entries(root) if isinstance(entry, ImageEntry)}.get(name)
     if existing is not None and existing.suffix != suffix:
         raise CommandError(f"{existing.path} is the image {name} already: remove it first, or give another --name")
     path = root / f"{name}{suffix}"
@@ -168,15 +168,15 @@ def remove_image(name: str, root: Path) -> bool:
 
     :return: false: there is none in *root*.
     """
-    for place in places(root) if root.is_dir() else ():
-        if isinstance(place, Place) and place.name == name:
-            if not place.is_directory:
-                os.remove(place.path)
+    for entry in image_entries(root) if root.is_dir() else ():
+        if isinstance(entry, ImageEntry) and entry.name == name:
+            if not entry.is_directory:
+                os.remove(entry.path)
                 with suppress(FileNotFoundError):
-                    os.remove(f"{place.path}{DIGESTS}")
+                    os.remove(f"{entry.path}{DIGESTS}")
                 return True
             # Its files are needed until no machine boots from it any more: see remove_old_directories().
-            os.rename(place.path, root / f".{name}.{int(time.time())}.removed")
+            os.rename(entry.path, root / f".{name}.{int(time.time())}.removed")
             return True
     return False
 

@@ -50,7 +50,7 @@ class Multicasts:
     interface: str
     server: str
 
-    def ask(self, build: Build6) -> list[Advertise]:
+    def query(self, build: Build6) -> list[Advertise]:
         """Send a SOLICIT, again while there is no ADVERTISE, and return those that arrive within 0.3 s of the first.
 
         :raise CommandError: this process may not use port 546, another program has it, or several servers answer.

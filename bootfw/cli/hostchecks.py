@@ -325,10 +325,10 @@ def check_permissions(host: Host, settings: Settings, parts: Parts, state: Path)
         if not provides(backend, IDirectoryBackend):
             continue
         root = Path(backend.root)
-        there, existing = os.path.isdir(root), _reached(root)
-        if not there and os.access(existing, os.X_OK):
+        is_directory, existing = os.path.isdir(root), _reached(root)
+        if not is_directory and os.access(existing, os.X_OK):
             yield Check("boot files", PROBLEM, f"backend {name}: {root} is no directory", f"mkdir -p {root}")
-        elif not (there and os.access(root, os.R_OK | os.X_OK)):
+        elif not (is_directory and os.access(root, os.R_OK | os.X_OK)):
             yield Check(
                 "boot files", PROBLEM, f"backend {name}: {root} can't be read by this user", f"chmod a+rx {existing}"
             )

@@ -20,7 +20,7 @@ from bootfw.stores.memory import MemoryStore
 from bootfw.wire import dhcp6
 from bootfw.wire.options6 import DUIDType, Option, ia_address, identity_association
 
-Ask = Callable[[Build6], Sequence[Advertise]]
+Query = Callable[[Build6], Sequence[Advertise]]
 """Sends a SOLICIT; returns the ADVERTISEs."""
 
 _KINDS = (
@@ -54,12 +54,12 @@ def _machines(configuration: Configuration) -> Iterator[str]:
 
 
 def compare6(
-    configuration: Configuration, server: str, ask: Ask, clients: Sequence[Question], reactor: Any
+    configuration: Configuration, server: str, query: Query, clients: Sequence[Question], reactor: Any
 ) -> Sequence[Comparison]:
     """Send each question to both servers, and compare the answers.
 
     :param server: the IPv6 address of the old server.
-    :param ask: sends SOLICITs to it.
+    :param query: sends SOLICITs to it.
     :param reactor: IReactorTime; it need not run.
     :raise CommandError: the old server answers nothing, or the new configuration answers no DHCPv6 requests.
     """
@@ -70,11 +70,11 @@ def compare6(
     reserved = {mac for subnet in section.subnets for host in subnet.hosts for mac in host.macs}
     networks = [subnet.network for subnet in section.subnets]
 
-    def answer(question: Question, side: Ask) -> Mapping[str, str]:
+    def answer(question: Question, side: Query) -> Mapping[str, str]:
         advertised = side(lambda xid: _solicit(question, xid))
         return _answer(advertised, question.mac in reserved, networks)
 
-    answers = [(each, answer(each, ask), answer(each, dry.ask)) for each in clients]
+    answers = [(each, answer(each, query), answer(each, dry.query)) for each in clients]
     if not any(old for _, old, _ in answers):
         raise CommandError(f"{server} answers none of {len(answers)} clients: is it the address of the old server?")
     return [Comparison(question, tuple(differences(old, new))) for question, old, new in answers]
@@ -134,8 +134,8 @@ class DryServer6:
         parts = assemble(configuration, reactor, store)
         self._run = DryRun(reactor, parts, configuration.settings, server, web_urls(configuration), store)
 
-    def ask(self, build: Build6) -> Sequence[Advertise]:
-        """See Ask; no lease is given."""
+    def query(self, build: Build6) -> Sequence[Advertise]:
+        """See Query; no lease is given."""
         peer = ("fe80::1", self._section.client_port)
         reply = replayed(self._run, dhcp6.pack(build(1)), self._section.server_port, peer)
         return [Advertise(dhcp6.parse(reply)[0], self._server)] if reply else []

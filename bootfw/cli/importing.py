@@ -128,7 +128,7 @@ def _import(options: argparse.Namespace) -> int:
     if options.json:
         record = {
             "configuration": text,
-            "lines": [outcome.record for outcome in sorted(draft.outcomes, key=_place)],
+            "lines": [outcome.record for outcome in sorted(draft.outcomes, key=lambda outcome: outcome.line)],
             "counts": {fate.value: count for fate, count in draft.counts().items()},
         }
         sys.stdout.write(json.dumps(record, indent=2) + "\n")
@@ -158,8 +158,8 @@ def _diff(options: argparse.Namespace, text: str) -> int:
     with _loaded(text) as configuration:
         if six:
             clients, left = questions6(configuration, macs)
-            ask = Multicasts(options.interface, options.diff).ask
-            found = compare6(configuration, options.diff, ask, clients, reactor)
+            query = Multicasts(options.interface, options.diff).query
+            found = compare6(configuration, options.diff, query, clients, reactor)
         else:
             clients, left = questions(configuration, macs)
             link: Link = Broadcasts(options.interface) if options.interface else Relayed(options.diff)
@@ -219,11 +219,11 @@ def _items(collections: Path) -> Iterator[Item]:
 def _below(tree: Path) -> Iterator[str]:
     """Yield the files of a tree that may be configurations or boot programs; links are not followed out of it."""
     for directory, _, names in os.walk(tree):
-        place = Path(directory)
-        of_configurations = place.name == CONFIGURATIONS
+        parent = Path(directory)
+        of_configurations = parent.name == CONFIGURATIONS
         for name in names:
             if of_configurations or PROGRAMS.fullmatch(name):
-                yield str((place / name).relative_to(tree))
+                yield str((parent / name).relative_to(tree))
 
 
 def _files(given: Path) -> Iterator[Path]:
@@ -260,11 +260,7 @@ def _problems(text: str) -> Sequence[str]:
 
 
 def _report(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    for outcome in sorted(outcomes, key=_place):
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.line):
         yield printable(f"{outcome.fate.value}: {outcome.line}: {outcome.line.text}".rstrip(": "))
         if outcome.reason:
             yield printable(f"    {outcome.reason}")
-
-
-def _place(outcome: Outcome) -> Line:
-    return outcome.line

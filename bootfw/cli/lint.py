@@ -99,8 +99,8 @@ def _lint(options: argparse.Namespace) -> int:
 
 def _of_power(parts: Parts) -> Iterator[tuple[str, str, str]]:
     """Yield (file, rule, reason)."""
-    for place, reason in power_mistakes(parts):
-        yield place, "power", reason
+    for where, reason in power_mistakes(parts):
+        yield where, "power", reason
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -95,15 +95,15 @@ def _kernel(root: Path, kernel: str) -> tuple[Path, str]:
     :raise CommandError: there is none.
     """
     found = {path.name.removeprefix("vmlinuz-"): path for path in (root / "boot").glob("vmlinuz-*")}
-    there = [each for each in found if (root / "lib/modules" / each).is_dir()]
-    if kernel and kernel not in there:
-        known = f"; there are {', '.join(sorted(there))}" if there else ""
+    with_modules = [each for each in found if (root / "lib/modules" / each).is_dir()]
+    if kernel and kernel not in with_modules:
+        known = f"; there are {', '.join(sorted(with_modules))}" if with_modules else ""
         raise CommandError(f"there is no kernel {kernel} in /boot with its modules in /lib/modules{known}")
-    if not there:
+    if not with_modules:
         raise CommandError(
             "there is no kernel in /boot with its modules in /lib/modules: apt install linux-image-amd64"
         )
-    newest = kernel or max(there, key=_sort_key)
+    newest = kernel or max(with_modules, key=_sort_key)
     return found[newest], newest
 
 
@@ -136,7 +136,7 @@ def _configure(directory: Path) -> None:
 
 def _extensions() -> Iterator[Path]:
     """Yield the files of the extension modules."""
-    place = Path(sysconfig.get_config_var("DESTSHARED") or "/nonexistent").resolve()
-    for path in sorted(place.glob("*.so")):
+    directory = Path(sysconfig.get_config_var("DESTSHARED") or "/nonexistent").resolve()
+    for path in sorted(directory.glob("*.so")):
         if not path.name.startswith(_NO_EXTENSIONS):
             yield path

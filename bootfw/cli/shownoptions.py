@@ -29,12 +29,12 @@ _NAMES6: Mapping[int, str] = {code: name for name, (code, _) in OPTIONS6.items()
 
 
 def shown_options(options: Mapping[int, bytes]) -> list[Shown]:
-    """Yield the options of a DHCPv4 message."""
+    """Return the options of a DHCPv4 message."""
     return [(code, _name(code), _value(code, raw)) for code, raw in options.items()]
 
 
 def shown_options6(options: options6.Options) -> list[Shown]:
-    """Yield the options of a DHCPv6 message."""
+    """Return the options of a DHCPv6 message."""
     return [(code, _name6(code), _typed(_KINDS6.get(code, ""), raw, 16)) for code, raw in options]
 
 

@@ -20,7 +20,8 @@ from bootfw.config.configuration import ConfigErrors
 from bootfw.errors import ConfigError
 from bootfw.net.linux.portowner import inodes_of
 
-_EPILOG = """examples:
+_EPILOG = """
+Examples:
   bootfw storm --machines 1000 --boot emulab --lab "bootfw run -c bootfw.toml"
   bootfw storm --machines 200 --boot tftp --server 127.0.0.1 --file pxelinux.0
   bootfw storm rack.toml --interface eth1 --allow 10.20.0.0/16 --plot rack.svg
@@ -67,7 +68,7 @@ def add_storm(commands: Any) -> None:
         "--warm-up", type=float, default=30.0, metavar="SECONDS", help="until a server has opened its ports, at most"
     )
     parser.add_argument("--processes", type=int, default=0, metavar="N", help="of the simulator; default: one per core")
-    parser.add_argument("--json", action="store_true", help="all figures, as JSON")
+    parser.add_argument("--json", action="store_true", help="all figures, or the list, as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="machines by stage against time: .svg, .png or .pdf")
     parser.set_defaults(run=_run)
 
@@ -104,8 +105,11 @@ def _run(options: argparse.Namespace) -> int:
         where = options.scenario or "the command line"
         raise ConfigErrors([f"{where}: {one}" for one in error.each]) from error
     if options.list:
-        for boot in scenario.boots.values():
-            sys.stdout.write(f"{boot.name:18} {boot.about}\n")
+        boots = scenario.boots.values()
+        if options.json:
+            sys.stdout.write(json.dumps([{"name": boot.name, "about": boot.about} for boot in boots], indent=2) + "\n")
+        else:
+            sys.stdout.writelines(f"{boot.name:18} {boot.about}\n" for boot in boots)
         return 0
     target = Target(options.interface, options.server, options.file, allowed=tuple(options.allow))
     if options.interface and not options.allow and options.lab is None:
@@ -115,9 +119,9 @@ def _run(options: argparse.Namespace) -> int:
             lab = stack.enter_context(open_lab(loss=scenario.storm.loss, servers=len(options.lab)))
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="bootfw-storm-")))
             target = evolve(target, lab=lab, interface=lab.interface, server=lab.servers[0].address)
-            for place, command in zip(lab.servers, options.lab, strict=True):
-                log = directory / f"{place.address}.log"
-                server = stack.enter_context(place.running(command, log))
+            for host, command in zip(lab.servers, options.lab, strict=True):
+                log = directory / f"{host.address}.log"
+                server = stack.enter_context(host.running(command, log))
                 _wait_for(server, log, options.warm_up)
         show = _Progress(scenario.storm.machines)
         outcomes, efforts = run(scenario, target, options.processes, show)

@@ -150,8 +150,8 @@ class AddressServer(LeaseBooks[Subnet, OfferAllocator]):
             if located is not None:
                 return located
         ours = arrival.server, arrival.addresses
-        here = self._local_subnets.get(ours)
-        if here is None:
+        subnet = self._local_subnets.get(ours)
+        if subnet is None:
             found = filter(None, map(self.find_subnet, (arrival.server, *arrival.addresses)))
-            here = self._local_subnets[ours] = next(found, None)
-        return here
+            subnet = self._local_subnets[ours] = next(found, None)
+        return subnet

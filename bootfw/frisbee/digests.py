@@ -14,7 +14,7 @@ SUFFIX = ".chunks"
 """The name of the file with the digests of an image is the name of the image with this suffix."""
 
 DISKS = (".img", ".raw")
-"""The suffixes of images that are written to disks, which have digests. As in bootfw/backends/imagelibrary/place.py."""
+"""Suffixes of disk images, which have digests; as in bootfw/backends/imagelibrary/imageentry.py."""
 
 _LENGTH = hashlib.sha256().digest_size
 

@@ -343,9 +343,9 @@ class _DhcpdReader:
         for each in self.classes.values():
             self._class_options(each)
         self._boot_files()
-        said = {outcome.line for outcome in self.draft.outcomes}
+        reported = {outcome.line for outcome in self.draft.outcomes}
         for item in _every(self.top[0].items):
-            if item.line not in said:
+            if item.line not in reported:
                 self.note(item, UNNEEDED, "it has no effect: no subnet, host or client gets it")
 
     def _subnet_table(self, scope: _Scope, network: Network, line: Line) -> None:
@@ -395,11 +395,11 @@ class _DhcpdReader:
         allowed = [each for each in permits if each.words[0] == "allow"]
         for each in permits:
             conditions = self._permitted(each)
-            said = " ".join(each.words[1:])
+            clients = " ".join(each.words[1:])
             if each.words[1:] in (["any", "clients"], ["all", "clients"], ["dynamic", "bootp", "clients"]):
                 self.note(each, UNNEEDED, "bootfw does" if each.words[0] == "allow" else "see bootp in [[dhcp.subnet]]")
             elif conditions is None or found.keys() & conditions.keys() or (len(allowed) > 1 and each in allowed):
-                reason = f"bootfw has no class for it ({said}): the addresses of this pool are for all clients"
+                reason = f"bootfw has no class for it ({clients}): the addresses of this pool are for all clients"
                 self.note(each, LEFT_OUT, reason)
             else:
                 found |= conditions

@@ -178,9 +178,9 @@ class _KeaReader:
             self._reservation(node, None)
         self._global(root, subnet_key)
         self._boot_files(root, networks)
-        said = {outcome.line for outcome in self.draft.outcomes}
+        reported = {outcome.line for outcome in self.draft.outcomes}
         for name, member in root.members.items():
-            if member.line not in said and not isinstance(member.value, list | dict):
+            if member.line not in reported and not isinstance(member.value, list | dict):
                 understood = not subnets and not isinstance(member.value, str)
                 reason = "no subnet and no client gets it" if understood else "bootfw import does not understand it"
                 self.draft.note(member.line, UNNEEDED if understood else LEFT_OUT, f"{name}: {reason}")

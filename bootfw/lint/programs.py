@@ -87,17 +87,17 @@ def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
         return
     elf = int(version[1]) >= 5  # since this version modules are ELF objects, and the core needs ldlinux
     half = next((name for name in ("ldlinux.e64", "ldlinux.e32") if name.encode() in data), "ldlinux.c32")
-    here = None
+    found = None
     for directory in tree.directories_of(file):
-        here = here or tree.find(_join(directory, half))
-    if here is None and elf and tree.complete:
+        found = found or tree.find(_join(directory, half))
+    if found is None and elf and tree.complete:
         yield Finding(
             file.where,
             "ldlinux",
             f"{half} is missing beside it, and it can't run without it",
             f"put the {half} of SYSLINUX {version[0].split()[1].decode()} there",
         )
-    modules = [here] if here and not here.is_generated else []
+    modules = [found] if found and not found.is_generated else []
     modules += [found for name in ("menu.c32", "vesamenu.c32") if (found := tree.find(_join(file.directory, name)))]
     for module in modules:
         if (module.head[:5] in _ELF) != elf:

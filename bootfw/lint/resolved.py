@@ -31,7 +31,7 @@ def check_resolvers(tree: Tree, resolvers: Sequence[tuple[str, IBootFileResolver
         for listed in resolver.boot_files():
             if listed.file.server is not None or listed.file.content is not None:
                 continue  # it is on another server, or the resolver generates it
-            what = f"[[resolver]] {name}" + (f", {listed.place}" if listed.place else "")
+            what = f"[[resolver]] {name}" + (f", {listed.option}" if listed.option else "")
             yield from _check(tree, what, listed.architecture.removesuffix("-http"), listed.file.name)
             yield from _check_configuration(tree, what, listed.file)
 

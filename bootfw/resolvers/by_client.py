@@ -110,7 +110,7 @@ class ByClient:
     def boot_files(self) -> Iterator[ListedBootFile]:
         """See IListableResolver."""
         for index, client in enumerate(self._read):
-            yield ListedBootFile(client.file, place=f"clients[{index}]")
+            yield ListedBootFile(client.file, option=f"clients[{index}]")
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""

@@ -240,8 +240,8 @@ def _answer(name: str, request: BootRequest) -> BootFile | None:
     if request.ipxe:
         # A script of its own for each machine: its transfer shows that this machine boots, even if the file itself is
         # on another server.
-        there = name if is_url(name) else f"/{requested_path(name)}"
-        return script(FOLDER, f"#!ipxe\nchain --autofree --replace {there}\n", request)
+        location = name if is_url(name) else f"/{requested_path(name)}"
+        return script(FOLDER, f"#!ipxe\nchain --autofree --replace {location}\n", request)
     if requested_path(name).lower().endswith(".ipxe"):
         return None
     if not is_url(name):

@@ -68,7 +68,7 @@ class PXEMenu:
         """See IListableResolver."""
         for index, item in enumerate(self._menu.items):
             if item.file is not None:
-                yield ListedBootFile(item.file, place=f'items[{index}] "{item.description}"')
+                yield ListedBootFile(item.file, option=f'items[{index}] "{item.description}"')
 
     def resolve(self, request: BootRequest) -> BootMenu | None:
         """See IBootFileResolver."""

@@ -140,27 +140,27 @@ def open_lab(network: str = "10.77.0.0/16", loss: float = 0.0, servers: int = 1)
     """
     net = IPv4Network(network)
     with contextlib.ExitStack() as stack:
-        places = tuple(LabServer(_new_namespace(stack), str(net[1 + number])) for number in range(servers))
+        hosts = tuple(LabServer(_new_namespace(stack), str(net[1 + number])) for number in range(servers))
         machines = _new_namespace(stack)
         if servers == 1:
-            _connect(places[0].namespace, "eth0", machines, "eth0")
+            _connect(hosts[0].namespace, "eth0", machines, "eth0")
         else:
             switch = _new_namespace(stack)
             switch.ip("link", "add", "switch", "type", "bridge")
             switch.ip("link", "set", "switch", "up")
-            for number, end in enumerate((machines, *(place.namespace for place in places))):
+            for number, end in enumerate((machines, *(host.namespace for host in hosts))):
                 _connect(end, "eth0", switch, f"port{number}")
                 switch.ip("link", "set", f"port{number}", "master", "switch", "txqueuelen", "10000", "up")
-        for place in places:
-            place.namespace.ip("address", "add", f"{place.address}/{net.prefixlen}", "dev", "eth0")
+        for host in hosts:
+            host.namespace.ip("address", "add", f"{host.address}/{net.prefixlen}", "dev", "eth0")
         stack.enter_context(_larger_neighbour_table())
-        for namespace in (*(place.namespace for place in places), machines):
+        for namespace in (*(host.namespace for host in hosts), machines):
             namespace.ip("link", "set", "eth0", "txqueuelen", "10000", "up")
         machines.ip("link", "set", "eth0", "promisc", "on")
         machines.ip("route", "add", str(net), "dev", "eth0")
         with machines.entered():
             _run("nft", _rules(loss))
-        yield Lab(places, machines, "eth0", net)
+        yield Lab(hosts, machines, "eth0", net)
 
 
 def _new_namespace(stack: contextlib.ExitStack) -> Namespace:

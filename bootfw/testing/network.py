@@ -65,9 +65,9 @@ class MemoryNetwork:
         for address in addresses:
             if any(address in host.addresses for host in self.hosts):
                 raise ValueError(f"another host has {address}")
-        made = MemoryHost(self, list(addresses), name or f"host{len(self.hosts) + 1}", rich, privileged)
-        self.hosts.append(made)
-        return made
+        host = MemoryHost(self, list(addresses), name or f"host{len(self.hosts) + 1}", rich, privileged)
+        self.hosts.append(host)
+        return host
 
     def advance(self, seconds: float) -> None:
         """Let time pass. Every delayed call runs at its own time, in order; its exceptions are raised here."""
@@ -221,16 +221,16 @@ class MemoryHost:
             is not privileged (EACCES).
         """
         kind = RichMemoryPort if self.rich else MemoryPort
-        made = kind(self, port or self._ephemeral(), protocol, interface, maxPacketSize)
-        if not made.wildcard and not self.owns(interface):
+        listening = kind(self, port or self._ephemeral(), protocol, interface, maxPacketSize)
+        if not listening.wildcard and not self.owns(interface):
             raise self._cannot_listen(interface, port, errno.EADDRNOTAVAIL)
-        if made.port < _PRIVILEGED and not self.privileged:
+        if listening.port < _PRIVILEGED and not self.privileged:
             raise self._cannot_listen(interface, port, errno.EACCES)
-        if any(self._collide(made, other) for other in self.ports):
+        if any(self._collide(listening, other) for other in self.ports):
             raise self._cannot_listen(interface, port, errno.EADDRINUSE)
-        self.ports.append(made)
-        made.startListening()
-        return made
+        self.ports.append(listening)
+        listening.startListening()
+        return listening
 
     @staticmethod
     def _collide(one: MemoryPort, other: MemoryPort) -> bool:

@@ -129,16 +129,16 @@ _VERSION = b"V01\0"
 _HEADER = struct.Struct("!4sI")
 _GET_REQUEST, _GET_REPLY, _PUT_REQUEST, _PUT_REPLY = 1, 2, 3, 4
 _NAME_SIZE = 256
-_GET = struct.Struct("!4sBBH256s")
-_GOT = struct.Struct("!BBH4s4sHH256sQ")
-_PUT = struct.Struct("!4sBH256sQII")
-_HAS_PUT = struct.Struct("!H4sHBH256sQQ")
+_GET_BODY = struct.Struct("!4sBBH256s")
+_GET_REPLY_BODY = struct.Struct("!BBH4s4sHH256sQ")
+_PUT_BODY = struct.Struct("!4sBH256sQII")
+_PUT_REPLY_BODY = struct.Struct("!H4sHBH256sQQ")
 _MTIME = struct.Struct("!I")
 
-GET_REQUEST_SIZE = _HEADER.size + _GET.size
-GET_REPLY_SIZE = _HEADER.size + _GOT.size
-PUT_REQUEST_SIZE = _HEADER.size + _PUT.size
-PUT_REPLY_SIZE = _HEADER.size + _HAS_PUT.size
+GET_REQUEST_SIZE = _HEADER.size + _GET_BODY.size
+GET_REPLY_SIZE = _HEADER.size + _GET_REPLY_BODY.size
+PUT_REQUEST_SIZE = _HEADER.size + _PUT_BODY.size
+PUT_REPLY_SIZE = _HEADER.size + _PUT_REPLY_BODY.size
 
 
 def request_size(data: bytes) -> int:
@@ -168,9 +168,9 @@ def parse_request(data: bytes) -> Request:
     if not size or len(data) < size:
         raise WireError(f"a request of {len(data)} bytes; it has {size or GET_REQUEST_SIZE}")
     if size == GET_REQUEST_SIZE:
-        host, methods, status, length, name = _GET.unpack_from(data, _HEADER.size)
+        host, methods, status, length, name = _GET_BODY.unpack_from(data, _HEADER.size)
         return GetRequest(_name(name, length), Method(methods & ANY_METHOD), bool(status), socket.inet_ntoa(host))
-    host, status, length, name, image_size, mtime, timeout = _PUT.unpack_from(data, _HEADER.size)
+    host, status, length, name, image_size, mtime, timeout = _PUT_BODY.unpack_from(data, _HEADER.size)
     return PutRequest(_name(name, length), image_size, mtime, timeout, bool(status), socket.inet_ntoa(host))
 
 
@@ -180,7 +180,9 @@ def parse_get_reply(data: bytes) -> GetReply:
     :raise WireError: it is none, or not whole.
     """
     _expect(data, _GET_REPLY, GET_REPLY_SIZE)
-    method, running, error, server, address, port, kind, signature, size = _GOT.unpack_from(data, _HEADER.size)
+    method, running, error, server, address, port, kind, signature, size = _GET_REPLY_BODY.unpack_from(
+        data, _HEADER.size
+    )
     mtime = _MTIME.unpack_from(signature)[0] if kind == SignatureType.MTIME else None
     return GetReply(
         error,
@@ -200,7 +202,7 @@ def parse_put_reply(data: bytes) -> PutReply:
     :raise WireError: it is none, or not whole.
     """
     _expect(data, _PUT_REPLY, PUT_REPLY_SIZE)
-    error, address, port, exists, kind, signature, size, most = _HAS_PUT.unpack_from(data, _HEADER.size)
+    error, address, port, exists, kind, signature, size, most = _PUT_REPLY_BODY.unpack_from(data, _HEADER.size)
     mtime = _MTIME.unpack_from(signature)[0] if kind == SignatureType.MTIME else None
     return PutReply(error, socket.inet_ntoa(address), port, bool(exists), mtime, size, most)
 
@@ -227,20 +229,20 @@ def pack(message: GetRequest | GetReply | PutRequest | PutReply) -> bytes:
     match message:
         case GetRequest(image, methods, status_only, host):
             name = _packed_name(image)
-            body = _GET.pack(socket.inet_aton(host), methods, status_only, len(name), name)
+            body = _GET_BODY.pack(socket.inet_aton(host), methods, status_only, len(name), name)
             return _HEADER.pack(_VERSION, _GET_REQUEST) + body
         case GetReply(error, method, running, server, address, port, mtime, size):
             kind, signature = _signature(mtime)
             addresses = socket.inet_aton(server), socket.inet_aton(address)
-            body = _GOT.pack(method, running, error, *addresses, port, kind, signature, size)
+            body = _GET_REPLY_BODY.pack(method, running, error, *addresses, port, kind, signature, size)
             return _HEADER.pack(_VERSION, _GET_REPLY) + body
         case PutRequest(image, size, mtime, timeout, status_only, host):
             name = _packed_name(image)
-            body = _PUT.pack(socket.inet_aton(host), status_only, len(name), name, size, mtime, timeout)
+            body = _PUT_BODY.pack(socket.inet_aton(host), status_only, len(name), name, size, mtime, timeout)
             return _HEADER.pack(_VERSION, _PUT_REQUEST) + body
         case PutReply(error, address, port, exists, mtime, size, most):
             kind, signature = _signature(mtime)
-            body = _HAS_PUT.pack(error, socket.inet_aton(address), port, exists, kind, signature, size, most)
+            body = _PUT_REPLY_BODY.pack(error, socket.inet_aton(address), port, exists, kind, signature, size, most)
             return _HEADER.pack(_VERSION, _PUT_REPLY) + body
     raise ValueError(f"not a message: {message!r}")
 

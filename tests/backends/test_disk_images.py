@@ -17,8 +17,8 @@ from test_image_library import Clocked
 from bootfw.api import FileMissing, PluginContext, TransferRequest
 from bootfw.backends.executables import read_partitions
 from bootfw.backends.imagelibrary.backend import SECONDS, ImagesBackend
+from bootfw.backends.imagelibrary.imageentry import split_name
 from bootfw.backends.imagelibrary.library import Library, OSImage
-from bootfw.backends.imagelibrary.place import split_name
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.menu import plugin as menu_plugin
 from bootfw.plugins import configure

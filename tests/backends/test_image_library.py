@@ -19,8 +19,8 @@ from threads import Threads
 from bootfw.api import ConfigError, FileMissing, PluginContext, TransferRequest
 from bootfw.backends.imagelibrary import backend as images
 from bootfw.backends.imagelibrary.backend import KEPT, SECONDS, ImagesBackend, plugin
+from bootfw.backends.imagelibrary.imageentry import split_name, version_of
 from bootfw.backends.imagelibrary.library import Library, OSImage
-from bootfw.backends.imagelibrary.place import split_name, version_of
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.menu import plugin as menu_plugin
 from bootfw.backends.menucontents import amount

@@ -47,7 +47,7 @@ def configuration(directory: Path, *changes: tuple[str, str]) -> Configuration:
 def compared(old: Configuration, new: Configuration, mac: str = "52:54:00:00:00:01") -> Comparison:
     """Of UEFI."""
     asked = [Question(PROFILES["uefi"], mac), Question(PROFILES["uefi"], "02:00:00:00:00:01")]
-    return compare6(new, SERVER, DryServer6(old, SERVER, Clock()).ask, asked, Clock())[0]
+    return compare6(new, SERVER, DryServer6(old, SERVER, Clock()).query, asked, Clock())[0]
 
 
 def test_equal_configurations_do_not_differ_in_the_address_of_the_pool(tmp_path: Path) -> None:

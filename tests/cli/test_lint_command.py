@@ -153,7 +153,7 @@ class Chooser:
 
     def boot_files(self):
         yield ListedBootFile(BootFile("grubx64.efi"), "x86_64-uefi", "row 1")
-        yield ListedBootFile(BootFile("gone.efi"), place="row 2")
+        yield ListedBootFile(BootFile("gone.efi"), option="row 2")
         yield ListedBootFile(BootFile("elsewhere.efi", server="10.0.0.5"))
         yield ListedBootFile(BootFile("made.ipxe", content=b"#!ipxe"))
 

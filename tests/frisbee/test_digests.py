@@ -5,7 +5,7 @@ from io import BytesIO
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.backends.imagelibrary import place
+from bootfw.backends.imagelibrary import imageentry
 from bootfw.frisbee.digests import DISKS, SUFFIX, ChunkDigests, Digests
 from bootfw.wire.frisbee import CHUNK_SIZE
 
@@ -23,4 +23,4 @@ def test_digests_of_bytes_as_they_come_are_those_of_the_file(sizes: list[int]) -
 
 def test_the_image_library_knows_the_same_names() -> None:
     """Backends import bootfw.api only, so the names are written down twice."""
-    assert (place.DISKS, place.DIGESTS) == (DISKS, SUFFIX)
+    assert (imageentry.DISKS, imageentry.DIGESTS) == (DISKS, SUFFIX)

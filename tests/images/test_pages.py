@@ -11,7 +11,7 @@ from howtos import ROOT, read
 from osimages import TREES
 
 from bootfw.api import PluginContext, TransferRequest
-from bootfw.backends.imagelibrary.place import split_name
+from bootfw.backends.imagelibrary.imageentry import split_name
 from bootfw.backends.menu import MenuBackend, plugin
 from bootfw.images.catalogue import stock
 from bootfw.images.familypages import completed, families_of, main

@@ -81,24 +81,24 @@ class Contents:
         """Return *path* with its symbolic links resolved; "": they lead in a circle."""
         if path in self.members or not self.links:
             return lexical(path)
-        pending, here, followed = components(path)[::-1], list[str](), 0
+        pending, directory, followed = components(path)[::-1], list[str](), 0
         while pending:
             part = pending.pop()
             if part == "..":
-                here[-1:] = []  # at the root ".." has no effect
+                directory[-1:] = []  # at the root ".." has no effect
                 continue
-            here.append(part)
-            target = self.links.get("/".join(here))
+            directory.append(part)
+            target = self.links.get("/".join(directory))
             if target is None:
                 continue
             followed += 1
             if followed > _MAX_SYMLINKS:
                 return ""
-            here.pop()
+            directory.pop()
             if target.startswith("/"):
-                here.clear()
+                directory.clear()
             pending += components(target)[::-1]
-        return "/".join(here)
+        return "/".join(directory)
 
     @cached_property
     def _folded(self) -> dict[str, str]:

@@ -32,8 +32,16 @@ from bootfw.api import (
 from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.detached import Threads
 from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.imagelibrary.imageentry import (
+    DIGESTS,
+    DISKS,
+    Change,
+    ImageEntry,
+    image_entries,
+    open_entry,
+    version_of,
+)
 from bootfw.backends.imagelibrary.library import Library
-from bootfw.backends.imagelibrary.place import DIGESTS, DISKS, Change, Place, open_place, places, version_of
 from bootfw.backends.imagelibrary.plannedboot import PREFIX
 from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.paths import lexical
@@ -60,11 +68,11 @@ class _ImageMounts(MountTable):
     The path in /proc says nothing about the file system of the image, so the path of the image is looked up.
     """
 
-    place: Path = field(default=Path(), kw_only=True)
+    image: Path = field(default=Path(), kw_only=True)
 
     def on_the_way_to(self, root: Path, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
         """See MountTable. *root* is the path of the descriptor in /proc, and not used."""
-        return super().on_the_way_to(self.place, name, ignore_case)
+        return super().on_the_way_to(self.image, name, ignore_case)
 
 
 @define(eq=False)
@@ -113,16 +121,16 @@ class _OpenImage:
 class _NewVersion:
     """A version of an image that a scan has found and opened."""
 
-    place: Place
+    entry: ImageEntry
     descriptor: int
     version: str
     digests: int | None
 
 
-def _open_digests(place: Place) -> int | None:
-    if place.digests:
+def _open_digests(entry: ImageEntry) -> int | None:
+    if entry.digests:
         with suppress(OSError):
-            return open_place(place.path.with_name(f"{place.path.name}{DIGESTS}"))
+            return open_entry(entry.path.with_name(f"{entry.path.name}{DIGESTS}"))
     return None
 
 
@@ -183,7 +191,7 @@ class ImagesBackend:
     def image_names(self) -> list[str]:
         """See IImageBackend."""
         try:
-            return [place.name for place in places(self.root) if isinstance(place, Place)]
+            return [entry.name for entry in image_entries(self.root) if isinstance(entry, ImageEntry)]
         except OSError:
             return []
 
@@ -293,18 +301,18 @@ class ImagesBackend:
     def _scan(self) -> None:
         self._apply(*self._find_images())
 
-    def _find_images(self) -> tuple[list[Place], list[_NewVersion], list[str]]:
+    def _find_images(self) -> tuple[list[ImageEntry], list[_NewVersion], list[str]]:
         """Return (all images, new versions, problems). It may run in any thread: it opens files, but changes no
         state."""
-        there: list[Place] = []
+        images: list[ImageEntry] = []
         new: list[_NewVersion] = []
         problems: list[str] = []
         try:
-            entries = list(places(self.root))
+            entries = list(image_entries(self.root))
         except FileNotFoundError:
-            return there, new, problems
+            return images, new, problems
         except OSError as error:
-            return there, new, [f"{self.root}: {error.strerror}"]
+            return images, new, [f"{self.root}: {error.strerror}"]
         for entry in entries:
             if isinstance(entry, str):
                 problems.append(entry)
@@ -312,7 +320,7 @@ class ImagesBackend:
             known = self._current.get(entry.name)
             if known is None or known[0] != entry.change:
                 try:
-                    descriptor = open_place(entry.path)
+                    descriptor = open_entry(entry.path)
                 except OSError as error:
                     problems.append(f"{entry.path}: {error.strerror}")
                     continue
@@ -322,18 +330,18 @@ class ImagesBackend:
                     os.close(descriptor)
                     problems.append(f"{entry.path}: {error.strerror}")
                     continue
-            there.append(entry)
-        return there, new, problems
+            images.append(entry)
+        return images, new, problems
 
-    def _apply(self, there: list[Place], new: list[_NewVersion], problems: list[str]) -> None:
+    def _apply(self, images: list[ImageEntry], new: list[_NewVersion], problems: list[str]) -> None:
         """Apply the result of _find_images(): serve new versions, and close those that were replaced KEPT seconds
         ago."""
         now = self._seconds()
         self._scanned_at = now
         for found in new:
-            place, descriptor, version = found.place, found.descriptor, found.version
-            self._current[place.name] = place.change, version
-            known = self._open.get((place.name, version))
+            entry, descriptor, version = found.entry, found.descriptor, found.version
+            self._current[entry.name] = entry.change, version
+            known = self._open.get((entry.name, version))
             # The same file: it was renamed and put back, or only its digests have changed. Unpacked files stay valid.
             if known is not None and os.path.sameopenfile(known.descriptor, descriptor):
                 os.close(descriptor)
@@ -342,8 +350,8 @@ class ImagesBackend:
             else:
                 if known is not None:
                     known.close()
-                self._open[place.name, version] = self._opened(found)
-        names = {place.name for place in there}
+                self._open[entry.name, version] = self._opened(found)
+        names = {entry.name for entry in images}
         for name in [name for name in self._current if name not in names]:
             del self._current[name]
         for key, image in list(self._open.items()):
@@ -360,16 +368,16 @@ class ImagesBackend:
         self._problems = tuple(problems)
 
     def _opened(self, new: _NewVersion) -> _OpenImage:
-        place, descriptor = new.place, new.descriptor
+        entry, descriptor = new.entry, new.descriptor
         # Case is ignored, since where an unpacked CD has B.B00, its boot program requests b.b00.
         at = Path(f"/proc/self/fd/{descriptor}")
-        mounts = _ImageMounts(place=place.path)
+        mounts = _ImageMounts(image=entry.path)
         files: Any = None
-        if place.is_directory:
+        if entry.is_directory:
             files = DirectoryBackend(at, ignore_case=True, reactor=self._reactor, mounts=mounts)
-        elif place.suffix not in DISKS:
-            files = ArchiveBackend(at, ignore_case=True, reactor=self._reactor, mounts=mounts, shown=place.path)
-        return _OpenImage(place.name, new.version, place.suffix, descriptor, new.digests, files)
+        elif entry.suffix not in DISKS:
+            files = ArchiveBackend(at, ignore_case=True, reactor=self._reactor, mounts=mounts, shown=entry.path)
+        return _OpenImage(entry.name, new.version, entry.suffix, descriptor, new.digests, files)
 
 
 def catalogue_of(families: Path | None) -> Catalogue:

@@ -9,8 +9,8 @@ from attrs import define, evolve, field, frozen
 
 from bootfw.backends.archive.contents import ArchiveError
 from bootfw.backends.executables import Executable, read_executable, read_partitions
+from bootfw.backends.imagelibrary.imageentry import DISKS, Change, ImageEntry, image_entries, open_entry, version_of
 from bootfw.backends.imagelibrary.listed import listing_of
-from bootfw.backends.imagelibrary.place import DISKS, Change, Place, open_place, places, version_of
 from bootfw.images.catalogue import Catalogue, stock
 from bootfw.images.family import Recognition
 from bootfw.images.listing import Listing
@@ -116,31 +116,31 @@ class Library:
         problems: list[str] = []
         found: dict[str, OSImage] = {}
         known: dict[tuple[Path, Change], OSImage] = {}
-        for place in self._places(problems, hangs):
-            if place.name in found:
-                problems.append(f"{place.path}: {found[place.name].path} is the image {place.name} already")
+        for entry in self._entries(problems, hangs):
+            if entry.name in found:
+                problems.append(f"{entry.path}: {found[entry.name].path} is the image {entry.name} already")
                 continue
-            key = place.path, place.change
+            key = entry.path, entry.change
             # The Change of a directory says nothing about the files in it, so it is inspected at each scan.
-            image = None if place.is_directory else self._known.get(key)
+            image = None if entry.is_directory else self._known.get(key)
             if image is None:
                 try:
-                    image = self._inspected(place)
+                    image = self._inspected(entry)
                 except OSError as error:
-                    problems.append(f"{place.path}: {error.strerror}")
+                    problems.append(f"{entry.path}: {error.strerror}")
                     continue
             known[key] = image
             # Not cached with the image: the file with the arguments may change while the image does not.
-            found[place.name] = _with_arguments(image, arguments_beside(place.path.parent, place.name))
+            found[entry.name] = _with_arguments(image, arguments_beside(entry.path.parent, entry.name))
         self._known, self.problems = known, tuple(problems)
         images = [found[name] for name in sorted(found, key=str.casefold)]
         receivers = [image for image in images if image.is_receiver]
         return tuple(_with_receivers(image, receivers) if image.is_disk else image for image in images)
 
-    def _places(self, problems: list[str], hangs: Callable[[Path], bool]) -> Iterator[Place]:
+    def _entries(self, problems: list[str], hangs: Callable[[Path], bool]) -> Iterator[ImageEntry]:
         for root in self.roots:
             try:
-                entries: Iterable[Place | str] = () if hangs(root) else list(places(root))
+                entries: Iterable[ImageEntry | str] = () if hangs(root) else list(image_entries(root))
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -152,35 +152,35 @@ class Library:
                 else:
                     yield entry
 
-    def _inspected(self, place: Place) -> OSImage:
-        descriptor = open_place(place.path)
+    def _inspected(self, entry: ImageEntry) -> OSImage:
+        descriptor = open_entry(entry.path)
         try:
-            version, size = version_of(descriptor), 0 if place.is_directory else os.fstat(descriptor).st_size
+            version, size = version_of(descriptor), 0 if entry.is_directory else os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
         recognition: Recognition | None = None
         ways: tuple[Way, ...] = ()
         try:
-            with listing_of(place.path) as listing:
+            with listing_of(entry.path) as listing:
                 recognition = self.catalogue.recognize(listing)
                 if recognition is not None:
                     ways = tuple(_ways(recognition, listing))
-            reason = _unrecognized(place) if recognition is None else recognition.reason
+            reason = _unrecognized(entry) if recognition is None else recognition.reason
         except ArchiveError as error:
             reason = str(error)
-        if recognition is None and place.suffix in DISKS and (partitions := _partitions(place.path)):
+        if recognition is None and entry.suffix in DISKS and (partitions := _partitions(entry.path)):
             title = f"Disk image, {partitions}"
             return OSImage(
-                place.name, place.path, place.suffix, version, size, title, DISK, "", (), "", digests=place.digests
+                entry.name, entry.path, entry.suffix, version, size, title, DISK, "", (), "", digests=entry.digests
             )
         if recognition is None:
-            return OSImage(place.name, place.path, place.suffix, version, size, "", "", "", (), reason)
+            return OSImage(entry.name, entry.path, entry.suffix, version, size, "", "", "", (), reason)
         if not ways and not reason:
             reason = "none of its kernels is for a known processor and firmware"
         return OSImage(
-            place.name,
-            place.path,
-            place.suffix,
+            entry.name,
+            entry.path,
+            entry.suffix,
             version,
             size,
             recognition.title,
@@ -191,9 +191,9 @@ class Library:
         )
 
 
-def _unrecognized(place: Place) -> str:
+def _unrecognized(entry: ImageEntry) -> str:
     more = {".iso": "; a CD that boots is in the menu as such", ".img": "; a disk that boots is in the menu as such"}
-    return f"it is not recognized{more.get(place.suffix, '')}"
+    return f"it is not recognized{more.get(entry.suffix, '')}"
 
 
 def _with_arguments(image: OSImage, arguments: str) -> OSImage:
@@ -223,7 +223,7 @@ def _with_receivers(image: OSImage, receivers: Sequence[OSImage]) -> OSImage:
 
 
 def _partitions(path: Path) -> str:
-    with open(open_place(path), "rb") as file:
+    with open(open_entry(path), "rb") as file:
         return read_partitions(file)
 
 

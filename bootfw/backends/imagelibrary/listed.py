@@ -9,7 +9,7 @@ from pathlib import Path
 from bootfw.backends.archive.backend import UNPACK_SIZE
 from bootfw.backends.archive.contents import ArchiveError, Member, Stored
 from bootfw.backends.archive.opened import OpenArchive, open_archive
-from bootfw.backends.imagelibrary.place import DISKS
+from bootfw.backends.imagelibrary.imageentry import DISKS
 from bootfw.images.listing import Listing
 
 ENTRIES = 50_000

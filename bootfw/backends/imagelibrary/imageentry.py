@@ -28,7 +28,7 @@ Change = tuple[int, int, int, int]
 
 
 @frozen
-class Place:
+class ImageEntry:
     """An entry of the directory of images."""
 
     name: str
@@ -55,7 +55,7 @@ def split_name(entry: str) -> tuple[str, str]:
     return (entry[: -len(suffix)], suffix) if suffix else ("", "")
 
 
-def places(root: Path) -> Iterator[Place | str]:
+def image_entries(root: Path) -> Iterator[ImageEntry | str]:
     """Yield the images in a directory, and a sentence for each entry that can't be used as one. Of two files for the
     same image name, the first one in the order of their names is used.
 
@@ -85,7 +85,7 @@ def places(root: Path) -> Iterator[Place | str]:
             has_digests = digests is not None and digests.st_mtime_ns >= status.st_mtime_ns
             if digests is not None and has_digests:
                 change = (*change[:3], max(change[3], change_of(digests)[3]))
-            yield Place(name, Path(entry.path), suffix, change, has_digests)
+            yield ImageEntry(name, Path(entry.path), suffix, change, has_digests)
 
 
 def _digests(entry: "os.DirEntry[str] | None") -> os.stat_result | None:
@@ -118,7 +118,7 @@ def version_of(descriptor: int) -> str:
     return digest.hexdigest()
 
 
-def open_place(path: Path) -> int:
+def open_entry(path: Path) -> int:
     """Open an image or a directory.
 
     :return: its descriptor.
