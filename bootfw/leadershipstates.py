@@ -138,6 +138,7 @@ def cut_off(node: "LeadershipStates", argument: Any, now: float) -> State:
 @goes(State.STANDBY)
 def give_up(node: "LeadershipStates", argument: Any, now: float) -> State:
     """Load again when the store next answers that this node leads."""
+    # The epoch stays this node's until another one stands, so the answer comes within LOOK_EVERY.
     return State.STANDBY
 
 
@@ -188,7 +189,9 @@ TABLE: Table = {
     State.LOADING: {
         Input.LEADS: wait_for_load,
         Input.FOLLOWS: stop_loading,
+        # The load reads the same store, and ends with NOT_LOADED if it can't.
         Input.UNAVAILABLE: ignore,
+        # LOADED looks at the time: a load that took long ends in UNCONFIRMED.
         Input.LAPSED: ignore,
         Input.LOADED: lead,
         Input.NOT_LOADED: give_up,
@@ -216,6 +219,7 @@ TABLE: Table = {
         Input.LEADS: confirm,
         Input.FOLLOWS: follow,
         Input.UNAVAILABLE: ignore,
+        # No limit of time: leases are renewed up to the ends in the store, before which no other node gives them away.
         Input.LAPSED: ignore,
         Input.LOADED: illegal,
         Input.NOT_LOADED: illegal,

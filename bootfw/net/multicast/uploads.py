@@ -224,6 +224,7 @@ class Upload(Factory):
             digests.cancel()
             raise
         self._writer = None
+        # The digests get their name last: those that are older than their image do not count (ImageEntry.digests).
         await _answer(digests.finish())
 
     def _pause_or_resume(self) -> None:

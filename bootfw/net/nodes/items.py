@@ -88,6 +88,7 @@ class Fields:
 
     def seconds(self) -> float:
         value = next(self._fields, None)
+        # JSON of Python has NaN and infinities; they fail the comparisons, and so can't get into a deadline.
         if isinstance(value, int | float) and -1e12 < value < 1e12:
             return float(value)
         raise Unreadable(f"{value!r:.100} is no time")
